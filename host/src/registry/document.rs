@@ -1,0 +1,143 @@
+//! The registry file as text: reading it within bounds, and its TOML syntax.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::error::{Problem, Problems, RegistryError};
+
+/// A registry is a page of text; anything much larger is some other file.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Width of the piece of a line that is shown around a syntax error.
+const SNIPPET_CHARS: usize = 80;
+
+/// Reads the file, refusing what cannot be a registry.
+pub(super) fn read(path: &Path) -> Result<String, RegistryError> {
+    let unreadable = |source| RegistryError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let refused = |problem: Problem| RegistryError::from(Problems::new(path, vec![problem]));
+
+    // Before opening: opening a named pipe would wait for a writer.
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(refused(
+            Problem::new(None, "this is a folder, not a registry file")
+                .expected("a TOML file")
+                .found("a folder")
+                .hint("give the path of a file in it"),
+        ));
+    }
+    if !metadata.is_file() {
+        return Err(refused(
+            Problem::new(None, "this is not a regular file")
+                .expected("a TOML file")
+                .found("a device, pipe or socket")
+                .hint("write the registry to a file and give its path"),
+        ));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(refused(
+            Problem::new(None, "the file is too large for a registry")
+                .expected("at most 1 MiB of TOML")
+                .found(format!("{} bytes", metadata.len()))
+                .hint("check that this is the file you meant"),
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..good]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count();
+        refused(
+            Problem::new(line, "the file is not UTF-8 text")
+                .expected("TOML, which is UTF-8 text")
+                .found(format!("bytes that are not UTF-8, from byte {good} on"))
+                .hint("save the file as UTF-8, or check that this is the file you meant"),
+        )
+    })?;
+    if text.trim().is_empty() {
+        return Err(refused(
+            Problem::new(None, "the file is empty")
+                .expected("a registry, which begins with `schema = 1`")
+                .found("nothing")
+                .hint("copy registry/merv-tiny.toml and change it"),
+        ));
+    }
+    Ok(text)
+}
+
+/// Parses the TOML, collecting every syntax error with the line it is on.
+pub(super) fn parse<'t>(text: &'t str, lines: &Lines) -> Result<DeTable<'t>, Vec<Problem>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Ok(table.into_inner());
+    }
+    Err(errors
+        .iter()
+        .map(|error| {
+            let offset = error.span().map_or(text.len(), |span| span.start);
+            let what = format!(
+                "not valid TOML: {}",
+                error.message().trim().replace('\n', ", ")
+            );
+            Problem::new(lines.line_of(offset), what)
+                .snippet(lines.snippet(text, offset))
+                .hint("correct the syntax at the caret; text needs quotes")
+        })
+        .collect())
+}
+
+/// Where each line of a text begins.
+pub(super) struct Lines {
+    starts: Vec<usize>,
+}
+
+impl Lines {
+    pub(super) fn new(text: &str) -> Self {
+        let newlines = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+        Self {
+            starts: std::iter::once(0)
+                .chain(newlines.map(|(i, _)| i + 1))
+                .collect(),
+        }
+    }
+
+    /// The line, counted from 1, that holds the byte at `offset`.
+    pub(super) fn line_of(&self, offset: usize) -> usize {
+        self.starts.partition_point(|start| *start <= offset).max(1)
+    }
+
+    /// The line around `offset` and a caret below it.
+    fn snippet(&self, text: &str, offset: usize) -> String {
+        let number = self.line_of(offset);
+        let start = self.starts.get(number - 1).copied().unwrap_or(0);
+        let line = text
+            .get(start..)
+            .and_then(|rest| rest.lines().next())
+            .unwrap_or("");
+        let column = text
+            .get(start..offset)
+            .map_or(0, |before| before.chars().count());
+        let skipped = column.saturating_sub(SNIPPET_CHARS / 2);
+        let piece: String = line
+            .chars()
+            .skip(skipped)
+            .take(SNIPPET_CHARS)
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let gutter = " ".repeat(number.to_string().len());
+        let indent = " ".repeat(column - skipped);
+        format!("  {number} | {piece}\n  {gutter} | {indent}^")
+    }
+}

@@ -1,0 +1,137 @@
+//! The resolved registry: what the rest of the program works with.
+
+use std::path::PathBuf;
+
+use super::mixer_kind::{FusionKind, ProjectorKind};
+use super::placement::{DeviceChoice, DtypeChoice};
+use super::sources::{Sha256Digest, WeightSource};
+use crate::prompt::PromptFormat;
+use crate::transform::ResizeStrategy;
+
+/// One complete video-language model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// The file it was read from, as it was named.
+    pub path: PathBuf,
+    /// The model's name.
+    pub id: String,
+    /// What it is, for people; may be empty.
+    pub description: String,
+    /// Under which terms its weights may be used, if the file says.
+    pub license: Option<String>,
+    /// The encoders, in the order of the mixer's projectors. At least one; ids differ.
+    pub encoders: Vec<EncoderEntry>,
+    /// The language model.
+    pub llm: LlmEntry,
+    /// How frames become clips.
+    pub transform: TransformEntry,
+    /// How features become visual tokens.
+    pub mixer: MixerEntry,
+}
+
+/// One encoder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncoderEntry {
+    /// The model id, which its plugin must provide.
+    pub id: String,
+    /// The plugin.
+    pub plugin: PluginRef,
+    /// Frames in a clip, at least 1; divides [`Registry::largest_num_frames`].
+    pub num_frames: usize,
+    /// The weights.
+    pub weights: WeightSource,
+    /// The model's sizes: the file named, else `config.json` beside local weights if there is
+    /// one, else none, and the plugin takes the published sizes of its id.
+    pub config: Option<WeightSource>,
+    /// Side of the square picture, if not the plugin's own.
+    pub image_size: Option<usize>,
+    /// Where it runs.
+    pub device: DeviceChoice,
+    /// In which format it computes.
+    pub dtype: DtypeChoice,
+    /// The line of its table, for messages.
+    pub(super) line: usize,
+}
+
+/// The language model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LlmEntry {
+    /// A name for it; the plugin must provide it if it provides any by name.
+    pub id: String,
+    /// The plugin.
+    pub plugin: PluginRef,
+    /// The weights.
+    pub weights: WeightSource,
+    /// The tokenizer; `tokenizer.json` beside the weights unless the file says otherwise.
+    pub tokenizer: WeightSource,
+    /// The model's sizes, found as [`EncoderEntry::config`] is.
+    pub config: Option<WeightSource>,
+    /// The chat format.
+    pub prompt: PromptFormat,
+    /// The system prompt, for formats that take one.
+    pub system_prompt: Option<String>,
+    /// Text tokens at most, at least 1; the visual tokens come on top.
+    pub max_length: usize,
+    /// Where it runs.
+    pub device: DeviceChoice,
+    /// In which format it computes.
+    pub dtype: DtypeChoice,
+    /// The line of its table, for messages.
+    pub(super) line: usize,
+}
+
+/// How frames become clips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransformEntry {
+    /// How a frame becomes a square.
+    pub resize: ResizeStrategy,
+}
+
+/// How features become visual tokens. Its kinds are ones that this version runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MixerEntry {
+    /// The projector of every encoder.
+    pub projector: ProjectorKind,
+    /// What makes one of the encoders' features.
+    pub fusion: FusionKind,
+    /// Tokens a time step after pooling; a square number.
+    pub token_length: usize,
+    /// Visual tokens of a clip; a multiple of `token_length`.
+    pub visual_feature_length: usize,
+    /// The weights of the projectors and the fusion. Never [`WeightSource::Checkpoint`].
+    pub weights: WeightSource,
+    /// The line of `visual_feature_length`, for messages.
+    pub(super) visual_feature_length_line: usize,
+}
+
+/// Which plugin library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PluginRef {
+    /// The one of this name on the plugin path: letters, digits, `_` and `-` alone.
+    Name(String),
+    /// This very library.
+    Library {
+        /// The file, which existed when the registry was resolved.
+        path: PathBuf,
+        /// The digest it must have.
+        sha256: Option<Sha256Digest>,
+    },
+}
+
+impl Registry {
+    /// Frames to sample from a video; an encoder with fewer takes every (this / its own)-th.
+    pub fn largest_num_frames(&self) -> usize {
+        self.encoders
+            .iter()
+            .map(|encoder| encoder.num_frames)
+            .max()
+            .unwrap_or(1)
+    }
+}
+
+impl MixerEntry {
+    /// Side of the square to which the tokens of a time step are pooled.
+    pub fn token_side(&self) -> usize {
+        self.token_length.isqrt()
+    }
+}

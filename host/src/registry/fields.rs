@@ -1,0 +1,157 @@
+//! Checking single values: names that must parse, files that must exist.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::entries::PluginRef;
+use super::error::{Problem, shown};
+use super::schema::{RawPlugin, refuse};
+use super::sources::Sha256Digest;
+use super::table::At;
+
+/// The folder that paths are relative to, and the problems so far.
+pub(super) struct Fields<'f> {
+    /// The registry file's folder.
+    pub(super) folder: &'f Path,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Fields<'_> {
+    /// Parses a name, reporting what its type says about a wrong one.
+    pub(super) fn parse<T>(&mut self, table: &str, key: &str, at: &At<String>) -> Option<T>
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        at.value
+            .parse()
+            .map_err(|error: T::Err| {
+                self.problems.push(
+                    refuse(table, key, at.line, "is not valid")
+                        .expected(error.to_string())
+                        .found(shown(&at.value))
+                        .hint(format!("correct `{key}`")),
+                );
+            })
+            .ok()
+    }
+
+    /// Parses a name that may be absent. The outer `None` comes with a problem.
+    pub(super) fn parse_or_default<T>(
+        &mut self,
+        table: &str,
+        key: &str,
+        at: Option<At<String>>,
+    ) -> Option<T>
+    where
+        T: FromStr<Err: fmt::Display> + Default,
+    {
+        at.map_or_else(|| Some(T::default()), |at| self.parse(table, key, &at))
+    }
+
+    /// Reports a kind that is understood but cannot run, given why.
+    pub(super) fn runnable(
+        &mut self,
+        table: &str,
+        key: &str,
+        at: &At<String>,
+        verdict: Result<(), String>,
+    ) -> bool {
+        let Err(why) = verdict else { return true };
+        self.problems.push(
+            refuse(table, key, at.line, "cannot run in this version")
+                .expected("a kind that this version runs")
+                .found(shown(&at.value))
+                .hint(why),
+        );
+        false
+    }
+
+    pub(super) fn plugin(&mut self, table: &str, raw: RawPlugin) -> Option<PluginRef> {
+        match raw {
+            RawPlugin::Name(name) => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+                if name.value.chars().all(plain) {
+                    return Some(PluginRef::Name(name.value));
+                }
+                self.problems.push(
+                    refuse(table, "plugin", name.line, "is not a plugin's name")
+                        .expected("a name such as `siglip`, of letters, digits, `_` and `-`")
+                        .found(shown(&name.value))
+                        .hint("for a library by its path write `plugin = { path = \"…\" }`"),
+                );
+                None
+            }
+            RawPlugin::Library { path, sha256 } => {
+                let name = format!("`plugin` of {table}");
+                let sha256 = self.digest(&name, sha256);
+                let path = path.and_then(|at| self.file(table, "plugin", &at))?;
+                Some(PluginRef::Library {
+                    path,
+                    sha256: sha256?,
+                })
+            }
+        }
+    }
+
+    /// The outer `None` comes with a problem; the inner one means that no digest is stated.
+    pub(super) fn digest(
+        &mut self,
+        name: &str,
+        at: Option<At<String>>,
+    ) -> Option<Option<Sha256Digest>> {
+        let Some(at) = at else { return Some(None) };
+        match at.value.parse() {
+            Ok(digest) => Some(Some(digest)),
+            Err(why) => {
+                self.problems.push(
+                    Problem::new(at.line, format!("`sha256` in {name} {why}"))
+                        .expected("64 hexadecimal digits, as `sha256sum FILE` prints")
+                        .found(shown(&at.value))
+                        .hint("copy the digest again, or remove `sha256`"),
+                );
+                None
+            }
+        }
+    }
+
+    /// A file that must be there now.
+    pub(super) fn file(&mut self, table: &str, key: &str, at: &At<String>) -> Option<PathBuf> {
+        let path = self.folder.join(&at.value);
+        let (why, found, hint) = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => return Some(path),
+            Ok(metadata) if metadata.is_dir() => (
+                "names a folder",
+                "a folder at",
+                "give the path of the file in it",
+            ),
+            Ok(_) => (
+                "names no regular file",
+                "a device, pipe or socket at",
+                "give a file",
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (
+                "names a file that does not exist",
+                "nothing at",
+                "correct the path",
+            ),
+            Err(error) => {
+                self.problems.push(
+                    refuse(table, key, at.line, "names a file that cannot be looked at")
+                        .expected("a file, its path relative to the registry file's folder")
+                        .found(format!("{}: {error}", path.display()))
+                        .hint("correct the path, or the permissions of its folders"),
+                );
+                return None;
+            }
+        };
+        self.problems.push(
+            refuse(table, key, at.line, &format!("{why}: {}", shown(&at.value)))
+                .expected("a file, its path relative to the registry file's folder")
+                .found(format!("{found} {}", path.display()))
+                .hint(hint),
+        );
+        None
+    }
+}

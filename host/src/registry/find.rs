@@ -1,0 +1,163 @@
+//! From what the user wrote after `--registry` to a file.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::error::RegistryError;
+use super::nearest::near;
+
+/// The registry used when none is named; its weights are in the repository.
+pub const DEFAULT_REGISTRY: &str = "merv-tiny";
+
+/// The folders in which a registry's NAME is looked up, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchPath {
+    folders: Vec<PathBuf>,
+}
+
+impl SearchPath {
+    /// These folders and no others.
+    pub fn new(folders: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut unique: Vec<PathBuf> = Vec::new();
+        for folder in folders {
+            if !unique.contains(&folder) {
+                unique.push(folder);
+            }
+        }
+        Self { folders: unique }
+    }
+
+    /// `registry/` below the current folder; `registry/` beside the executable and
+    /// `../share/merv/registry` from there; the workspace's `registry/` when the executable is
+    /// one that cargo built; then the folders of `MERV_REGISTRY_PATH`.
+    pub fn from_env() -> Self {
+        let executable = std::env::current_exe().ok();
+        let extra = std::env::var_os("MERV_REGISTRY_PATH");
+        Self::from_parts(executable.as_deref(), extra.as_deref())
+    }
+
+    pub(super) fn from_parts(executable: Option<&Path>, extra: Option<&OsStr>) -> Self {
+        let mut folders = vec![PathBuf::from("registry")];
+        if let Some(beside) = executable.and_then(Path::parent) {
+            folders.push(beside.join("registry"));
+            if let Some(prefix) = beside.parent() {
+                folders.push(prefix.join("share/merv/registry"));
+            }
+            // target/release/merv-host and target/release/deps/test: a Cargo.toml tells the
+            // workspace from whatever lies above an installed binary.
+            let above = beside.ancestors().skip(2).take(2);
+            folders.extend(
+                above
+                    .filter(|root| root.join("Cargo.toml").is_file())
+                    .map(|r| r.join("registry")),
+            );
+        }
+        if let Some(extra) = extra {
+            folders.extend(std::env::split_paths(extra).filter(|p| !p.as_os_str().is_empty()));
+        }
+        Self::new(folders)
+    }
+
+    /// The folders, in the order in which they are searched.
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
+    /// The names of every registry in these folders, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .folders
+            .iter()
+            .flat_map(|folder| names_in(folder))
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// The file that `wanted` means.
+///
+/// What ends in `.toml` or holds a path separator is a FILE, and is returned whatever it is, so
+/// that reading it can say what is wrong. Anything else is a NAME: `NAME.toml` is looked up in
+/// the folders of `search`.
+///
+/// # Errors
+/// [`RegistryError::NotFound`], which lists where it looked and which names are close.
+pub fn find(wanted: &Path, search: &SearchPath) -> Result<PathBuf, RegistryError> {
+    let known = search.names();
+    if is_file_argument(wanted) {
+        if wanted.try_exists().unwrap_or(true) {
+            return Ok(wanted.to_owned());
+        }
+        let stem = wanted
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let folder = match wanted.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut near: Vec<String> = close(&stem, &names_in(folder))
+            .into_iter()
+            .map(|name| folder.join(name + ".toml").display().to_string())
+            .collect();
+        near.extend(close(&stem, &known));
+        let looked = vec![wanted.to_owned()];
+        return Err(RegistryError::NotFound {
+            name: wanted.to_owned(),
+            looked,
+            near,
+            known,
+        });
+    }
+
+    let mut file_name = wanted.as_os_str().to_owned();
+    file_name.push(".toml");
+    let looked: Vec<PathBuf> = search.folders.iter().map(|f| f.join(&file_name)).collect();
+    if !wanted.as_os_str().is_empty()
+        && let Some(path) = looked.iter().find(|path| path.exists())
+    {
+        return Ok(path.clone());
+    }
+    let near = close(&wanted.to_string_lossy(), &known);
+    Err(RegistryError::NotFound {
+        name: wanted.to_owned(),
+        looked,
+        near,
+        known,
+    })
+}
+
+fn is_file_argument(wanted: &Path) -> bool {
+    let toml = wanted
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    toml || wanted
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .any(|b| std::path::is_separator((*b).into()))
+}
+
+fn close(name: &str, known: &[String]) -> Vec<String> {
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    near(name, &known).into_iter().map(str::to_owned).collect()
+}
+
+/// The names of the registries in a folder; none when it cannot be read.
+fn names_in(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+        .filter_map(|path| {
+            path.file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned())
+        })
+        .collect()
+}

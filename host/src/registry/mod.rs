@@ -1,0 +1,36 @@
+//! A registry file is one complete video-language model: which encoders, which language model,
+//! how frames become clips and how features become tokens.
+//!
+//! Reading one goes through four stages, each in its own file:
+//! [`find()`] turns what the user wrote (a FILE or a NAME) into a path, `document` reads the TOML,
+//! `schema` holds it as written, and `resolve` checks it and fills in every path and default.
+//! Nothing later reads TOML again. Whatever is wrong with a file is collected and shown together.
+//!
+//! No weight is read here: [`Registry::check_tokens`] settles, from what the plugins say about
+//! themselves, whether the parts fit, before anybody opens a weights file.
+
+mod document;
+mod entries;
+mod error;
+mod fields;
+mod find;
+mod mixer_kind;
+mod nearest;
+mod placement;
+mod resolve;
+mod schema;
+mod source_fields;
+mod sources;
+mod table;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+pub use entries::{EncoderEntry, LlmEntry, MixerEntry, PluginRef, Registry, TransformEntry};
+pub use error::{Problem, Problems, RegistryError};
+pub use find::{DEFAULT_REGISTRY, SearchPath, find};
+pub use mixer_kind::{FusionKind, Mlp, Pooling, ProjectorKind};
+pub use placement::{DeviceChoice, DtypeChoice};
+pub use sources::{Sha256Digest, SourceError, WeightSource};
+pub use tokens::DescribedEncoder;

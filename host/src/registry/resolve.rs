@@ -1,0 +1,286 @@
+//! The registry, checked: every path joined and found, every name parsed, every default in
+//! its place.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::document::{self, Lines};
+use super::entries::{EncoderEntry, LlmEntry, MixerEntry, Registry, TransformEntry};
+use super::error::{Problems, RegistryError, shown};
+use super::fields::Fields;
+use super::find::{SearchPath, find};
+use super::mixer_kind::{FusionKind, ProjectorKind};
+use super::schema::{self, RawEncoder, RawLlm, RawMixer, RawRegistry, RawTransform, refuse};
+use super::source_fields::RelatedFile;
+use super::sources::WeightSource;
+use super::table::{At, Reader};
+use super::tokens::is_square;
+use crate::prompt::PromptFormat;
+use crate::transform::ResizeStrategy;
+
+/// Tokens of text a language model is given when the registry does not say.
+const DEFAULT_MAX_LENGTH: usize = 2048;
+
+impl Registry {
+    /// Finds a registry by FILE or NAME, as [`find`] does with [`SearchPath::from_env`], and
+    /// reads it.
+    ///
+    /// # Errors
+    /// As [`find`] and [`Registry::from_file`].
+    pub fn load(file_or_name: impl AsRef<Path>) -> Result<Self, RegistryError> {
+        Self::from_file(&find(file_or_name.as_ref(), &SearchPath::from_env())?)
+    }
+
+    /// Reads and checks a registry file. No weight is read; files it names must exist.
+    ///
+    /// # Errors
+    /// [`RegistryError::Read`], and [`RegistryError::Invalid`] with everything that is wrong.
+    pub fn from_file(path: &Path) -> Result<Self, RegistryError> {
+        let text = document::read(path)?;
+        let lines = Lines::new(&text);
+        let invalid = |list| RegistryError::from(Problems::new(path, list));
+        let document = document::parse(&text, &lines).map_err(invalid)?;
+        let mut reader = Reader {
+            lines: &lines,
+            shapes: &schema::SHAPES,
+            problems: Vec::new(),
+        };
+        let Some(raw) = schema::read(&document, &mut reader) else {
+            return Err(invalid(reader.problems));
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut fields = Fields {
+            folder,
+            problems: reader.problems,
+        };
+        match registry(raw, path, &mut fields) {
+            Some(registry) if fields.problems.is_empty() => Ok(registry),
+            _ => Err(invalid(fields.problems)),
+        }
+    }
+}
+
+/// Every function below looks at all of its fields before it gives up on one, so that a file's
+/// problems are found together. `None` comes with at least one problem.
+fn registry(raw: RawRegistry, path: &Path, fields: &mut Fields<'_>) -> Option<Registry> {
+    same_ids(&raw.encoders, fields);
+    frames_divide(&raw.encoders, fields);
+    let encoders: Vec<_> = raw
+        .encoders
+        .into_iter()
+        .map(|e| encoder(e, fields))
+        .collect();
+    let llm = raw.llm.and_then(|raw| llm(raw, fields));
+    let transform = match raw.transform {
+        Some(raw) => transform(raw, fields),
+        None => Some(TransformEntry {
+            resize: ResizeStrategy::ResizeNaive,
+        }),
+    };
+    let mixer = raw.mixer.and_then(|raw| mixer(raw, fields));
+    Some(Registry {
+        path: path.to_owned(),
+        id: raw.id?.value,
+        description: raw.description.map(|at| at.value).unwrap_or_default(),
+        license: raw.license.map(|at| at.value),
+        encoders: encoders.into_iter().collect::<Option<_>>()?,
+        llm: llm?,
+        transform: transform?,
+        mixer: mixer?,
+    })
+}
+
+fn same_ids(encoders: &[RawEncoder], fields: &mut Fields<'_>) {
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for encoder in encoders {
+        let Some(id) = &encoder.id else { continue };
+        let Some(first) = lines.insert(&id.value, id.line) else {
+            continue;
+        };
+        lines.insert(&id.value, first);
+        fields.problems.push(
+            refuse(&encoder.table, "id", id.line, "is taken")
+                .expected("an id that no other encoder has")
+                .found(format!(
+                    "{}, which is also the id on line {first}",
+                    shown(&id.value)
+                ))
+                .hint("remove one of the two, or choose another encoder"),
+        );
+    }
+}
+
+fn frames_divide(encoders: &[RawEncoder], fields: &mut Fields<'_>) {
+    let counts = encoders
+        .iter()
+        .filter_map(|e| e.num_frames.as_ref().map(|at| at.value));
+    let Some(largest) = counts.max() else { return };
+    for encoder in encoders {
+        let Some(At { value, line }) = encoder.num_frames else {
+            continue;
+        };
+        if largest % value != 0 {
+            fields.problems.push(
+                refuse(
+                    &encoder.table,
+                    "num_frames",
+                    line,
+                    "does not divide the largest one",
+                )
+                .expected(format!(
+                    "a divisor of {largest}, the most frames of any encoder"
+                ))
+                .found(format!("{value}"))
+                .hint(format!(
+                    "choose `num_frames` so that {largest} can be divided by it: each encoder \
+                         takes every K-th of the sampled frames"
+                )),
+            );
+        }
+    }
+}
+
+fn encoder(raw: RawEncoder, fields: &mut Fields<'_>) -> Option<EncoderEntry> {
+    let table = &raw.table;
+    let weights = fields.required_source(table, "weights", raw.weights);
+    let config = fields.config(table, raw.config, weights.as_ref());
+    let plugin = raw.plugin.and_then(|plugin| fields.plugin(table, plugin));
+    let device = fields.parse_or_default(table, "device", raw.device);
+    let dtype = fields.parse_or_default(table, "dtype", raw.dtype);
+    Some(EncoderEntry {
+        id: raw.id?.value,
+        plugin: plugin?,
+        num_frames: raw.num_frames?.value,
+        weights: weights?,
+        config: config?,
+        image_size: raw.image_size.map(|at| at.value),
+        device: device?,
+        dtype: dtype?,
+        line: raw.line,
+    })
+}
+
+fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
+    let table = "[llm]";
+    let weights = fields.required_source(table, "weights", raw.weights);
+    let config = fields.config(table, raw.config, weights.as_ref());
+    let plugin = raw.plugin.and_then(|plugin| fields.plugin(table, plugin));
+    let device = fields.parse_or_default(table, "device", raw.device);
+    let dtype = fields.parse_or_default(table, "dtype", raw.dtype);
+    let tokenizer = match raw.tokenizer {
+        Some(raw) => fields.source(table, "tokenizer", raw),
+        None => weights.as_ref().and_then(|weights| {
+            fields.beside(
+                RelatedFile {
+                    table,
+                    key: "tokenizer",
+                    name: "tokenizer.json",
+                    line: raw.line,
+                },
+                weights,
+            )
+        }),
+    };
+    let prompt = raw
+        .prompt
+        .and_then(|at| fields.parse::<PromptFormat>(table, "prompt", &at));
+    if let (Some(system), Some(prompt)) = (&raw.system_prompt, &prompt)
+        && !prompt.takes_system()
+    {
+        fields.problems.push(
+            refuse(table, "system_prompt", system.line, "would have no effect")
+                .expected("a prompt format that has a place for a system prompt")
+                .found(format!("`prompt = \"{prompt}\"`, which has none"))
+                .hint("remove `system_prompt`"),
+        );
+    }
+    Some(LlmEntry {
+        id: raw.id?.value,
+        plugin: plugin?,
+        weights: weights?,
+        tokenizer: tokenizer?,
+        config: config?,
+        prompt: prompt?,
+        system_prompt: raw.system_prompt.map(|at| at.value),
+        max_length: raw.max_length.map_or(DEFAULT_MAX_LENGTH, |at| at.value),
+        device: device?,
+        dtype: dtype?,
+        line: raw.line,
+    })
+}
+
+fn transform(raw: RawTransform, fields: &mut Fields<'_>) -> Option<TransformEntry> {
+    let resize = fields.parse("[transform]", "resize", &raw.resize?)?;
+    Some(TransformEntry { resize })
+}
+
+fn mixer(raw: RawMixer, fields: &mut Fields<'_>) -> Option<MixerEntry> {
+    let table = "[mixer]";
+    let projector = raw.projector.and_then(|at| {
+        let kind = fields.parse::<ProjectorKind>(table, "projector", &at)?;
+        fields
+            .runnable(table, "projector", &at, kind.runnable())
+            .then_some(kind)
+    });
+    let fusion = raw.fusion.and_then(|at| {
+        let kind = fields.parse::<FusionKind>(table, "fusion", &at)?;
+        fields
+            .runnable(table, "fusion", &at, kind.runnable())
+            .then_some(kind)
+    });
+    if let Some(At { value, line }) = raw.token_length
+        && !is_square(value)
+    {
+        let side = value.isqrt();
+        fields.problems.push(
+            refuse(table, "token_length", line, "is not a square number")
+                .expected("a square number, as the tokens of a time step form a square")
+                .found(format!("{value}"))
+                .hint(format!(
+                    "write {} or {}",
+                    side.pow(2).max(1),
+                    (side + 1).pow(2)
+                )),
+        );
+    } else if let (Some(tokens), Some(length)) = (&raw.token_length, &raw.visual_feature_length)
+        && length.value % tokens.value != 0
+        && length.value != 1
+    {
+        let why = "is not a multiple of `token_length`";
+        fields.problems.push(
+            refuse(table, "visual_feature_length", length.line, why)
+                .expected("`token_length` times the time steps that the encoders give")
+                .found(format!(
+                    "{}, with `token_length = {}`",
+                    length.value, tokens.value
+                ))
+                .hint(format!(
+                    "for 16 time steps write {}",
+                    tokens.value.saturating_mul(16)
+                )),
+        );
+    }
+    let weights = raw.weights.and_then(|raw| {
+        let line = raw.line;
+        let source = fields.source(table, "weights", raw)?;
+        if source == WeightSource::Checkpoint {
+            fields.problems.push(
+                refuse(table, "weights", line, "cannot be `checkpoint = true`")
+                    .expected("the checkpoint itself: `{ path = \"…\" }` or `{ repo, file }`")
+                    .found("`checkpoint = true`, which means the file named here")
+                    .hint("name the file that holds the mixer's weights"),
+            );
+            return None;
+        }
+        Some(source)
+    });
+    let length = raw.visual_feature_length?;
+    Some(MixerEntry {
+        projector: projector?,
+        fusion: fusion?,
+        token_length: raw.token_length?.value,
+        visual_feature_length: length.value,
+        weights: weights?,
+        visual_feature_length_line: length.line,
+    })
+}

@@ -1,0 +1,309 @@
+//! The registry file as written: which tables and keys there are, and their types.
+//!
+//! A field is `None` when its key is absent, or when its value was refused and a problem says
+//! so; what the values mean is `resolve`'s business.
+
+use toml::de::DeTable;
+
+use super::error::{Problem, shown};
+use super::table::{At, Reader, Shape, Table};
+
+/// The version of the format that this program reads.
+pub(super) const SCHEMA_VERSION: usize = 1;
+
+// Bounds on what a file can ask for, far above any real model: the frames and pictures are
+// allocated before anything could notice that they do not fit.
+const MAX_FRAMES: usize = 8192;
+const MAX_IMAGE_SIZE: usize = 4096;
+const MAX_TOKENS: usize = 1 << 20;
+const MAX_CONTEXT: usize = 1 << 24;
+
+const TOP: Shape = Shape {
+    name: "the top level",
+    required: &["schema", "id", "encoders", "llm", "mixer"],
+    optional: &["description", "license", "transform"],
+};
+
+const ENCODER: Shape = Shape {
+    name: "[[encoders]]",
+    required: &["id", "plugin", "num_frames", "weights"],
+    optional: &["config", "image_size", "device", "dtype"],
+};
+
+const LLM: Shape = Shape {
+    name: "[llm]",
+    required: &["id", "plugin", "weights", "prompt"],
+    optional: &[
+        "tokenizer",
+        "config",
+        "system_prompt",
+        "max_length",
+        "device",
+        "dtype",
+    ],
+};
+
+const TRANSFORM: Shape = Shape {
+    name: "[transform]",
+    required: &["resize"],
+    optional: &[],
+};
+
+const MIXER: Shape = Shape {
+    name: "[mixer]",
+    required: &[
+        "projector",
+        "fusion",
+        "token_length",
+        "visual_feature_length",
+        "weights",
+    ],
+    optional: &[],
+};
+
+const SOURCE: Shape = Shape {
+    name: "{ path = \"…\" }",
+    required: &[],
+    optional: &["path", "repo", "file", "revision", "checkpoint", "sha256"],
+};
+
+const PLUGIN: Shape = Shape {
+    name: "{ path = \"…\" }",
+    required: &["path"],
+    optional: &["sha256"],
+};
+
+/// Every table with keys of its own.
+pub(super) const SHAPES: [&Shape; 5] = [&TOP, &ENCODER, &LLM, &TRANSFORM, &MIXER];
+
+/// The whole file.
+#[derive(Debug)]
+pub(super) struct RawRegistry {
+    pub(super) id: Option<At<String>>,
+    pub(super) description: Option<At<String>>,
+    pub(super) license: Option<At<String>>,
+    pub(super) encoders: Vec<RawEncoder>,
+    pub(super) llm: Option<RawLlm>,
+    pub(super) transform: Option<RawTransform>,
+    pub(super) mixer: Option<RawMixer>,
+}
+
+/// One `[[encoders]]` table.
+#[derive(Debug)]
+pub(super) struct RawEncoder {
+    /// `[[encoders]] #2`
+    pub(super) table: String,
+    pub(super) line: usize,
+    pub(super) id: Option<At<String>>,
+    pub(super) plugin: Option<RawPlugin>,
+    pub(super) num_frames: Option<At<usize>>,
+    pub(super) weights: Option<RawSource>,
+    pub(super) config: Option<RawSource>,
+    pub(super) image_size: Option<At<usize>>,
+    pub(super) device: Option<At<String>>,
+    pub(super) dtype: Option<At<String>>,
+}
+
+/// The `[llm]` table.
+#[derive(Debug)]
+pub(super) struct RawLlm {
+    pub(super) line: usize,
+    pub(super) id: Option<At<String>>,
+    pub(super) plugin: Option<RawPlugin>,
+    pub(super) weights: Option<RawSource>,
+    pub(super) tokenizer: Option<RawSource>,
+    pub(super) config: Option<RawSource>,
+    pub(super) prompt: Option<At<String>>,
+    pub(super) system_prompt: Option<At<String>>,
+    pub(super) max_length: Option<At<usize>>,
+    pub(super) device: Option<At<String>>,
+    pub(super) dtype: Option<At<String>>,
+}
+
+/// The `[transform]` table.
+#[derive(Debug)]
+pub(super) struct RawTransform {
+    pub(super) resize: Option<At<String>>,
+}
+
+/// The `[mixer]` table.
+#[derive(Debug)]
+pub(super) struct RawMixer {
+    pub(super) projector: Option<At<String>>,
+    pub(super) fusion: Option<At<String>>,
+    pub(super) token_length: Option<At<usize>>,
+    pub(super) visual_feature_length: Option<At<usize>>,
+    pub(super) weights: Option<RawSource>,
+}
+
+/// What `weights`, `config` or `tokenizer` says.
+#[derive(Debug)]
+pub(super) struct RawSource {
+    pub(super) line: usize,
+    pub(super) path: Option<At<String>>,
+    pub(super) repo: Option<At<String>>,
+    pub(super) file: Option<At<String>>,
+    pub(super) revision: Option<At<String>>,
+    pub(super) checkpoint: Option<At<bool>>,
+    pub(super) sha256: Option<At<String>>,
+    /// A value in it was refused already: do not complain that it says nothing.
+    pub(super) damaged: bool,
+}
+
+/// What `plugin` says.
+#[derive(Debug)]
+pub(super) enum RawPlugin {
+    Name(At<String>),
+    Library {
+        path: Option<At<String>>,
+        sha256: Option<At<String>>,
+    },
+}
+
+/// Reads the file's tables. `None` when its schema version is not ours: what other versions
+/// mean by a key is unknown, so that nothing more can be said about it.
+pub(super) fn read(document: &DeTable<'_>, reader: &mut Reader<'_>) -> Option<RawRegistry> {
+    let before = reader.problems.len();
+    let top = Table::open(document, TOP.name.to_owned(), 1, &TOP, reader);
+    if let Some(schema) = top.count("schema", usize::MAX, reader)
+        && schema.value != SCHEMA_VERSION
+    {
+        reader.problems.truncate(before);
+        reader.problems.push(
+            top.refuse(
+                "schema",
+                schema.line,
+                "is a version this program does not read",
+            )
+            .expected(format!("`schema = {SCHEMA_VERSION}`"))
+            .found(shown(&schema.value.to_string()))
+            .hint("use a registry of that version, or a merv-host that reads this one"),
+        );
+        return None;
+    }
+    Some(RawRegistry {
+        id: top.text("id", reader),
+        description: top.any_text("description", reader),
+        license: top.text("license", reader),
+        encoders: top
+            .tables("encoders", &ENCODER, reader)
+            .iter()
+            .map(|table| encoder(table, reader))
+            .collect(),
+        llm: top
+            .table("llm", &LLM, reader)
+            .map(|table| llm(&table, reader)),
+        transform: top
+            .table("transform", &TRANSFORM, reader)
+            .map(|table| RawTransform {
+                resize: table.text("resize", reader),
+            }),
+        mixer: top
+            .table("mixer", &MIXER, reader)
+            .map(|table| mixer(&table, reader)),
+    })
+}
+
+fn encoder(table: &Table<'_>, reader: &mut Reader<'_>) -> RawEncoder {
+    RawEncoder {
+        table: table.name.clone(),
+        line: table.line,
+        id: table.text("id", reader),
+        plugin: plugin(table, reader),
+        num_frames: table.count("num_frames", MAX_FRAMES, reader),
+        weights: source(table, "weights", None, reader),
+        config: source(table, "config", Some(RawSource::from_path), reader),
+        image_size: table.count("image_size", MAX_IMAGE_SIZE, reader),
+        device: table.text("device", reader),
+        dtype: table.text("dtype", reader),
+    }
+}
+
+fn llm(table: &Table<'_>, reader: &mut Reader<'_>) -> RawLlm {
+    RawLlm {
+        line: table.line,
+        id: table.text("id", reader),
+        plugin: plugin(table, reader),
+        weights: source(table, "weights", None, reader),
+        tokenizer: source(table, "tokenizer", Some(RawSource::from_path), reader),
+        config: source(table, "config", Some(RawSource::from_path), reader),
+        prompt: table.text("prompt", reader),
+        system_prompt: table.text("system_prompt", reader),
+        max_length: table.count("max_length", MAX_CONTEXT, reader),
+        device: table.text("device", reader),
+        dtype: table.text("dtype", reader),
+    }
+}
+
+fn mixer(table: &Table<'_>, reader: &mut Reader<'_>) -> RawMixer {
+    RawMixer {
+        projector: table.text("projector", reader),
+        fusion: table.text("fusion", reader),
+        token_length: table.count("token_length", MAX_TOKENS, reader),
+        visual_feature_length: table.count("visual_feature_length", MAX_TOKENS, reader),
+        weights: source(table, "weights", None, reader),
+    }
+}
+
+fn plugin(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<RawPlugin> {
+    table.text_or_table(
+        "plugin",
+        &PLUGIN,
+        reader,
+        Some(RawPlugin::Name),
+        |table, reader| RawPlugin::Library {
+            path: table.text("path", reader),
+            sha256: table.text("sha256", reader),
+        },
+    )
+}
+
+fn source(
+    table: &Table<'_>,
+    key: &str,
+    from_path: Option<fn(At<String>) -> RawSource>,
+    reader: &mut Reader<'_>,
+) -> Option<RawSource> {
+    table.text_or_table(key, &SOURCE, reader, from_path, |table, reader| {
+        // Unknown keys were reported while the table was opened: `pth` instead of `path` must
+        // not be reported a second time as a source that says nothing.
+        let known = SOURCE.keys();
+        let unknown = table.keys().any(|key| !known.contains(&key));
+        let before = reader.problems.len();
+        let source = RawSource {
+            line: table.line,
+            path: table.text("path", reader),
+            repo: table.text("repo", reader),
+            file: table.text("file", reader),
+            revision: table.text("revision", reader),
+            checkpoint: table.flag("checkpoint", reader),
+            sha256: table.text("sha256", reader),
+            damaged: false,
+        };
+        RawSource {
+            damaged: unknown || reader.problems.len() > before,
+            ..source
+        }
+    })
+}
+
+impl RawSource {
+    /// The short form: a string is a path.
+    fn from_path(path: At<String>) -> Self {
+        Self {
+            line: path.line,
+            path: Some(path),
+            repo: None,
+            file: None,
+            revision: None,
+            checkpoint: None,
+            sha256: None,
+            damaged: false,
+        }
+    }
+}
+
+/// Problems that name a key of `table`.
+pub(super) fn refuse(table: &str, key: &str, line: usize, why: &str) -> Problem {
+    Problem::new(line, format!("`{key}` in {table} {why}"))
+}

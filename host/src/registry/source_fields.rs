@@ -1,0 +1,281 @@
+//! Checking sources: each must say one thing, and files that go with the weights are looked for
+//! beside them.
+
+use super::error::{Problem, shown};
+use super::fields::Fields;
+use super::schema::{RawSource, refuse};
+use super::sources::{Sha256Digest, WeightSource};
+use super::table::At;
+
+/// A file that is looked for beside the weights.
+pub(super) struct RelatedFile<'f> {
+    pub(super) table: &'f str,
+    pub(super) key: &'f str,
+    pub(super) name: &'f str,
+    pub(super) line: usize,
+}
+
+impl Fields<'_> {
+    /// The model's sizes: the file named, else `config.json` beside local weights, if any.
+    /// The outer `None` comes with a problem.
+    pub(super) fn config(
+        &mut self,
+        table: &str,
+        raw: Option<RawSource>,
+        weights: Option<&WeightSource>,
+    ) -> Option<Option<WeightSource>> {
+        if let Some(raw) = raw {
+            return self.source(table, "config", raw).map(Some);
+        }
+        let Some(WeightSource::Local { path, .. }) = weights else {
+            return Some(None);
+        };
+        let path = path.with_file_name("config.json");
+        Some(
+            path.is_file()
+                .then_some(WeightSource::Local { path, sha256: None }),
+        )
+    }
+
+    /// The file of that name beside the weights, where they are.
+    pub(super) fn beside(
+        &mut self,
+        wanted: RelatedFile<'_>,
+        weights: &WeightSource,
+    ) -> Option<WeightSource> {
+        let RelatedFile {
+            table,
+            key,
+            name,
+            line,
+        } = wanted;
+        match weights {
+            WeightSource::Local { path, .. } => {
+                let path = path.with_file_name(name);
+                if path.is_file() {
+                    return Some(WeightSource::Local { path, sha256: None });
+                }
+                self.problems.push(
+                    Problem::new(
+                        line,
+                        format!("there is no `{name}` beside the weights of {table}"),
+                    )
+                    .expected(format!(
+                        "`{key} = \"…\"` in {table}, or a file {}",
+                        path.display()
+                    ))
+                    .found("neither")
+                    .hint(format!("put the file there, or give its path as `{key}`")),
+                );
+                None
+            }
+            WeightSource::Hub {
+                repo,
+                file,
+                revision,
+                ..
+            } => {
+                let file = match file.rsplit_once('/') {
+                    Some((folder, _)) => format!("{folder}/{name}"),
+                    None => name.to_owned(),
+                };
+                let (repo, revision) = (repo.clone(), revision.clone());
+                Some(WeightSource::Hub {
+                    repo,
+                    file,
+                    revision,
+                    sha256: None,
+                })
+            }
+            WeightSource::Checkpoint => {
+                self.problems.push(
+                    Problem::new(line, format!("`{key}` is missing in {table}"))
+                        .expected(format!(
+                            "the {key}'s file, as the mixer's checkpoint does not hold one"
+                        ))
+                        .found(format!("no `{key}`"))
+                        .hint(format!(
+                            "add `{key} = {{ repo = \"…\", file = \"{name}\" }}`"
+                        )),
+                );
+                None
+            }
+        }
+    }
+
+    /// A source that must be there; that it is not was reported when the table was read.
+    pub(super) fn required_source(
+        &mut self,
+        table: &str,
+        key: &str,
+        raw: Option<RawSource>,
+    ) -> Option<WeightSource> {
+        self.source(table, key, raw?)
+    }
+
+    /// Decides which kind of source it is; exactly one must be stated.
+    pub(super) fn source(
+        &mut self,
+        table: &str,
+        key: &str,
+        raw: RawSource,
+    ) -> Option<WeightSource> {
+        let name = format!("`{key}` of {table}");
+        let line = raw.line;
+        let sha256 = self.digest(&name, raw.sha256);
+        if raw.damaged {
+            return None;
+        }
+        let kinds = [
+            raw.path.is_some(),
+            raw.repo.is_some(),
+            raw.checkpoint.is_some(),
+        ];
+        let hub_only = raw.file.as_ref().or(raw.revision.as_ref());
+        if kinds.iter().filter(|stated| **stated).count() != 1
+            || (hub_only.is_some() && raw.repo.is_none())
+        {
+            let stated: Vec<&str> = [
+                ("path", kinds[0]),
+                ("repo", kinds[1]),
+                ("file", raw.file.is_some()),
+                ("revision", raw.revision.is_some()),
+                ("checkpoint", kinds[2]),
+            ]
+            .into_iter()
+            .filter_map(|(key, stated)| stated.then_some(key))
+            .collect();
+            let found = if stated.is_empty() {
+                "none of them".into()
+            } else {
+                stated.join(", ")
+            };
+            self.problems.push(
+                refuse(table, key, line, "does not say where the file is")
+                    .expected(
+                        "one of `{ path = \"…\" }`, `{ repo = \"…\", file = \"…\" }` and \
+                         `{ checkpoint = true }`",
+                    )
+                    .found(found)
+                    .hint("state exactly one of the three"),
+            );
+            return None;
+        }
+        if let Some(path) = raw.path {
+            let path = self.file(table, key, &path)?;
+            return Some(WeightSource::Local {
+                path,
+                sha256: sha256?,
+            });
+        }
+        if let Some(checkpoint) = raw.checkpoint {
+            return self.checkpoint(table, key, &checkpoint, sha256?);
+        }
+        self.hub(
+            table,
+            key,
+            line,
+            (raw.repo?, raw.file, raw.revision),
+            sha256?,
+        )
+    }
+
+    fn checkpoint(
+        &mut self,
+        table: &str,
+        key: &str,
+        checkpoint: &At<bool>,
+        sha256: Option<Sha256Digest>,
+    ) -> Option<WeightSource> {
+        let (found, hint) = match (checkpoint.value, sha256) {
+            (true, None) => return Some(WeightSource::Checkpoint),
+            (true, Some(_)) => (
+                "a `sha256` too",
+                "move `sha256` to the `weights` of [mixer]",
+            ),
+            (false, _) => ("`checkpoint = false`", "write where the file is instead"),
+        };
+        self.problems.push(
+            refuse(
+                table,
+                key,
+                checkpoint.line,
+                "does not say where the file is",
+            )
+            .expected("`{ checkpoint = true }` alone, or a path, or a hub file")
+            .found(found)
+            .hint(hint),
+        );
+        None
+    }
+
+    fn hub(
+        &mut self,
+        table: &str,
+        key: &str,
+        line: usize,
+        (repo, file, revision): (At<String>, Option<At<String>>, Option<At<String>>),
+        sha256: Option<Sha256Digest>,
+    ) -> Option<WeightSource> {
+        let before = self.problems.len();
+        let mut check = |what: &str, at: &At<String>, good: bool, expected: &str| {
+            if !good {
+                self.problems.push(
+                    refuse(
+                        table,
+                        key,
+                        at.line,
+                        &format!("has a `{what}` that cannot be one"),
+                    )
+                    .expected(expected)
+                    .found(shown(&at.value))
+                    .hint(format!(
+                        "copy `{what}` from the repository's page on the hub"
+                    )),
+                );
+            }
+        };
+        let parts = repo.value.split('/').count();
+        check(
+            "repo",
+            &repo,
+            parts <= 2 && is_hub_path(&repo.value),
+            "`owner/name`",
+        );
+        if let Some(file) = &file {
+            let expected = "a path inside the repository, such as `model.safetensors`";
+            check("file", file, is_hub_path(&file.value), expected);
+        }
+        if let Some(revision) = &revision {
+            let good = is_hub_path(&revision.value);
+            check("revision", revision, good, "a branch, a tag or a commit");
+        }
+        let Some(file) = file else {
+            self.problems.push(
+                refuse(
+                    table,
+                    key,
+                    line,
+                    "does not say which file of the repository",
+                )
+                .expected("`{ repo = \"…\", file = \"…\" }`")
+                .found("no `file`")
+                .hint("add `file`, such as `file = \"model.safetensors\"`"),
+            );
+            return None;
+        };
+        (self.problems.len() == before).then(|| WeightSource::Hub {
+            repo: repo.value,
+            file: file.value,
+            revision: revision.map(|at| at.value),
+            sha256,
+        })
+    }
+}
+
+/// Whether it can be a path on the hub: it will be joined to a cache folder, and must stay in it.
+fn is_hub_path(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-+=@ ".contains(c);
+    text.split('/')
+        .all(|part| !part.is_empty() && part.chars().all(plain) && part != "." && part != "..")
+}

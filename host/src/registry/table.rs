@@ -1,0 +1,304 @@
+//! Typed reading of one TOML table: every key that is unknown, missing or of the wrong type
+//! becomes a problem with its line, and reading goes on.
+
+use toml::de::{DeTable, DeValue};
+
+use super::document::Lines;
+use super::error::{Problem, listed, shown};
+use super::nearest::nearest;
+
+/// The keys a table may have.
+pub(super) struct Shape {
+    /// The table as messages name it: `[llm]`.
+    pub(super) name: &'static str,
+    pub(super) required: &'static [&'static str],
+    pub(super) optional: &'static [&'static str],
+}
+
+impl Shape {
+    pub(super) fn keys(&self) -> Vec<&'static str> {
+        self.required.iter().chain(self.optional).copied().collect()
+    }
+}
+
+/// A value and the line it is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) line: usize,
+}
+
+/// What reading needs besides the table: where lines begin, and where problems go.
+pub(super) struct Reader<'t> {
+    pub(super) lines: &'t Lines,
+    /// Every table a registry may hold, to say where a misplaced key belongs.
+    pub(super) shapes: &'t [&'t Shape],
+    pub(super) problems: Vec<Problem>,
+}
+
+/// One table of the file under its name.
+pub(super) struct Table<'t> {
+    table: &'t DeTable<'t>,
+    /// `[[encoders]] #2`
+    pub(super) name: String,
+    pub(super) line: usize,
+}
+
+impl<'t> Table<'t> {
+    /// Takes a table, reporting its unknown keys and its missing ones.
+    pub(super) fn open(
+        table: &'t DeTable<'t>,
+        name: String,
+        line: usize,
+        shape: &Shape,
+        reader: &mut Reader<'_>,
+    ) -> Self {
+        let known = shape.keys();
+        for key in table.keys() {
+            if !known.contains(&key.get_ref().as_ref()) {
+                let line = reader.lines.line_of(key.span().start);
+                reader
+                    .problems
+                    .push(unknown_key(key.get_ref(), line, &name, shape, reader));
+            }
+        }
+        for key in shape.required {
+            if !table.contains_key(*key) {
+                reader.problems.push(
+                    Problem::new(line, format!("`{key}` is missing in {name}"))
+                        .expected(format!("the keys {}", listed(shape.required)))
+                        .found(format!("no `{key}`"))
+                        .hint(format!(
+                            "add `{key}`; registry/README.md says what it means"
+                        )),
+                );
+            }
+        }
+        Self { table, name, line }
+    }
+
+    /// The keys that are there, known or not.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.table.keys().map(|key| key.get_ref().as_ref())
+    }
+
+    fn get(&self, key: &str, reader: &Reader<'_>) -> Option<(&'t DeValue<'t>, usize)> {
+        let (key, value) = self.table.get_key_value(key)?;
+        Some((value.get_ref(), reader.lines.line_of(key.span().start)))
+    }
+
+    /// A text that must not be blank.
+    pub(super) fn text(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<String>> {
+        let text = self.any_text(key, reader)?;
+        if !text.value.trim().is_empty() {
+            return Some(text);
+        }
+        reader.problems.push(
+            Problem::new(text.line, format!("`{key}` in {} is empty", self.name))
+                .expected("some text")
+                .found("an empty string")
+                .hint(format!(
+                    "write a value for `{key}`, or remove the line if it is optional"
+                )),
+        );
+        None
+    }
+
+    /// A text that may be blank.
+    pub(super) fn any_text(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<String>> {
+        let (value, line) = self.get(key, reader)?;
+        match value {
+            DeValue::String(text) => Some(At {
+                value: text.to_string(),
+                line,
+            }),
+            other => {
+                let problem = self.wrong_type(key, line, "a string", other);
+                reader
+                    .problems
+                    .push(problem.hint(format!("write `{key} = \"…\"`")));
+                None
+            }
+        }
+    }
+
+    /// A whole number from 1 to `max`.
+    pub(super) fn count(
+        &self,
+        key: &str,
+        max: usize,
+        reader: &mut Reader<'_>,
+    ) -> Option<At<usize>> {
+        let (value, line) = self.get(key, reader)?;
+        let expected = format!("a whole number from 1 to {max}");
+        let DeValue::Integer(number) = value else {
+            let problem = self.wrong_type(key, line, &expected, value);
+            reader
+                .problems
+                .push(problem.hint(format!("write `{key} = 16`, without quotes")));
+            return None;
+        };
+        match usize::from_str_radix(number.as_str(), number.radix()) {
+            Ok(count) if (1..=max).contains(&count) => Some(At { value: count, line }),
+            _ => {
+                reader.problems.push(
+                    Problem::new(line, format!("`{key}` in {} is out of range", self.name))
+                        .expected(expected)
+                        .found(shown(number.as_str()))
+                        .hint(format!("give `{key}` a value in that range")),
+                );
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<bool>> {
+        let (value, line) = self.get(key, reader)?;
+        if let Some(value) = value.as_bool() {
+            return Some(At { value, line });
+        }
+        reader
+            .problems
+            .push(self.wrong_type(key, line, "`true` or `false`", value));
+        None
+    }
+
+    /// A table below this one.
+    pub(super) fn table(
+        &self,
+        key: &str,
+        shape: &Shape,
+        reader: &mut Reader<'_>,
+    ) -> Option<Table<'t>> {
+        let (value, line) = self.get(key, reader)?;
+        if let DeValue::Table(table) = value {
+            return Some(Self::open(
+                table,
+                shape.name.to_owned(),
+                line,
+                shape,
+                reader,
+            ));
+        }
+        let problem = self.wrong_type(key, line, &format!("a table {}", shape.name), value);
+        reader
+            .problems
+            .push(problem.hint(format!("begin it with the line {}", shape.name)));
+        None
+    }
+
+    /// The tables of an array, in order.
+    pub(super) fn tables(
+        &self,
+        key: &str,
+        shape: &Shape,
+        reader: &mut Reader<'_>,
+    ) -> Vec<Table<'t>> {
+        let Some((value, line)) = self.get(key, reader) else {
+            return Vec::new();
+        };
+        let expected = format!("one {} table for each", shape.name);
+        let DeValue::Array(items) = value else {
+            let problem = self.wrong_type(key, line, &expected, value);
+            let hint = format!("begin each with the line {}, with two brackets", shape.name);
+            reader.problems.push(problem.hint(hint));
+            return Vec::new();
+        };
+        if items.is_empty() {
+            reader.problems.push(
+                Problem::new(line, format!("`{key}` is an empty list"))
+                    .expected("at least one")
+                    .found("none")
+                    .hint(format!("add a {} table", shape.name)),
+            );
+        }
+        let mut tables = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            let line = reader.lines.line_of(item.span().start);
+            match item.get_ref() {
+                DeValue::Table(table) => {
+                    let name = format!("{} #{}", shape.name, i + 1);
+                    tables.push(Self::open(table, name, line, shape, reader));
+                }
+                other => reader
+                    .problems
+                    .push(self.wrong_type(key, line, &expected, other)),
+            }
+        }
+        tables
+    }
+
+    /// Either a text, given to `from_text`, or a table in braces, given to `from_table`.
+    pub(super) fn text_or_table<T>(
+        &self,
+        key: &str,
+        shape: &Shape,
+        reader: &mut Reader<'_>,
+        from_text: Option<fn(At<String>) -> T>,
+        from_table: impl FnOnce(Table<'t>, &mut Reader<'_>) -> T,
+    ) -> Option<T> {
+        let (value, line) = self.get(key, reader)?;
+        match (value, from_text) {
+            (DeValue::String(_), Some(from_text)) => Some(from_text(self.text(key, reader)?)),
+            (DeValue::Table(table), _) => {
+                let name = format!("`{key}` of {}", self.name);
+                let table = Self::open(table, name, line, shape, reader);
+                Some(from_table(table, reader))
+            }
+            (other, _) => {
+                let string = if from_text.is_some() {
+                    "a string or "
+                } else {
+                    ""
+                };
+                let expected = format!("{string}a table such as `{}`", shape.name);
+                let mut problem = self.wrong_type(key, line, &expected, other);
+                if let (DeValue::String(text), None) = (other, from_text) {
+                    problem = problem.found(format!("the string {}", shown(text)));
+                }
+                reader
+                    .problems
+                    .push(problem.hint(format!("write `{key} = {}`", shape.name)));
+                None
+            }
+        }
+    }
+
+    /// A value that was read well and is still not acceptable.
+    pub(super) fn refuse(&self, key: &str, line: usize, why: &str) -> Problem {
+        Problem::new(line, format!("`{key}` in {} {why}", self.name))
+    }
+
+    fn wrong_type(&self, key: &str, line: usize, expected: &str, found: &DeValue<'_>) -> Problem {
+        let found = match found {
+            DeValue::String(text) => format!("the string {}", shown(text)),
+            DeValue::Integer(number) => format!("the number {}", shown(number.as_str())),
+            DeValue::Float(number) => format!("the number {}", shown(number.as_str())),
+            DeValue::Boolean(value) => format!("`{value}`"),
+            DeValue::Datetime(value) => format!("the date {value}"),
+            DeValue::Array(_) => "a list".to_owned(),
+            DeValue::Table(_) => "a table".to_owned(),
+        };
+        self.refuse(key, line, "has the wrong type")
+            .expected(expected)
+            .found(found)
+    }
+}
+
+fn unknown_key(key: &str, line: usize, table: &str, shape: &Shape, reader: &Reader<'_>) -> Problem {
+    let known = shape.keys();
+    let elsewhere = reader
+        .shapes
+        .iter()
+        .find(|other| other.keys().contains(&key));
+    let hint = match (nearest(key, &known), elsewhere) {
+        (_, Some(other)) => format!("move it to {}, where it belongs", other.name),
+        (Some(name), _) => format!("write `{name}`, the nearest known key"),
+        _ => "remove it".to_owned(),
+    };
+    Problem::new(line, format!("unknown key {} in {table}", shown(key)))
+        .expected(format!("one of {}", listed(known)))
+        .found(shown(key))
+        .hint(hint)
+}

@@ -1,0 +1,70 @@
+//! Looking up a registry by FILE or NAME.
+
+use super::*;
+
+#[test]
+fn names_are_looked_up() {
+    let folder = folder_with(&[
+        "a/merv-tiny.toml",
+        "b/merv-tiny.toml",
+        "b/other.toml",
+        "b/x.txt",
+    ]);
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let search = SearchPath::new([a.clone(), b.clone(), a.clone(), folder.path().join("none")]);
+    assert_eq!(search.folders().len(), 3);
+    assert_eq!(search.names(), ["merv-tiny", "other"]);
+    let found = |wanted: &str| find(Path::new(wanted), &search);
+    assert_eq!(found("merv-tiny").unwrap(), a.join("merv-tiny.toml"));
+    assert_eq!(found("other").unwrap(), b.join("other.toml"));
+    let file = b.join("x.txt");
+    assert_eq!(find(&file, &search).unwrap(), file);
+
+    let error = found("merv-tinny").unwrap_err().to_string();
+    let looked = a.join("merv-tinny.toml").display().to_string();
+    assert_has(
+        &error,
+        &[
+            "merv-tinny:",
+            &looked,
+            "did you mean: `merv-tiny`",
+            "MERV_REGISTRY_PATH",
+        ],
+    );
+    assert_has(&error, &["known: `merv-tiny`, `other`"]);
+    let error = found("x/othr.toml").unwrap_err().to_string();
+    assert_has(&error, &["x/othr.toml", "did you mean: `other`"]);
+    let wanted = b.join("othr.toml");
+    let error = find(&wanted, &search).unwrap_err().to_string();
+    assert_has(&error, &[&b.join("other.toml").display().to_string()]);
+    for wanted in ["", ".", ".."] {
+        assert!(
+            matches!(found(wanted), Err(RegistryError::NotFound { .. })),
+            "{wanted:?}"
+        );
+    }
+}
+
+#[test]
+fn the_search_path_has_the_places_promised() {
+    let folder = folder_with(&["ws/Cargo.toml"]);
+    let root = folder.path().join("ws");
+    let places = |executable: &Path, extra: &str| {
+        let search = SearchPath::from_parts(Some(executable), Some(OsStr::new(extra)));
+        search.folders().to_vec()
+    };
+    let release = root.join("target/release");
+    let expected: Vec<PathBuf> = vec![
+        "registry".into(),
+        release.join("registry"),
+        root.join("target/share/merv/registry"),
+        root.join("registry"),
+        "/p".into(),
+        "/q".into(),
+    ];
+    assert_eq!(places(&release.join("merv-host"), "/p::/q"), expected);
+    assert!(places(&release.join("deps/test-1"), "").contains(&root.join("registry")));
+    let installed = places(Path::new("/opt/merv/bin/merv-host"), "");
+    assert!(installed.contains(&"/opt/merv/share/merv/registry".into()));
+    assert!(!installed.contains(&"/opt/registry".into()));
+}

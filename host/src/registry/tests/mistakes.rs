@@ -1,0 +1,467 @@
+//! One mistake at a time: keys, types, values, sources.
+
+use super::*;
+
+/// (what is replaced, by what, parts of the message)
+type Mistake = (&'static str, &'static str, &'static [&'static str]);
+
+#[track_caller]
+fn assert_mistakes(mistakes: &[Mistake]) {
+    for (from, to, parts) in mistakes {
+        let message = message(changed(from, to));
+        assert_has(&message, parts);
+        assert!(
+            !message.contains("problems"),
+            "one mistake, several problems:\n{message}"
+        );
+    }
+}
+
+#[test]
+fn keys_and_types() {
+    assert_mistakes(&[
+        (
+            "num_frames = 32",
+            "num_frames = 32\nnum_frame = 3",
+            &[
+                "x.toml:15: unknown key `num_frame` in [[encoders]] #2",
+                "expected: one of `id`, `plugin`, `num_frames`",
+                "do: write `num_frames`",
+            ],
+        ),
+        (
+            "[llm]\n",
+            "[llm]\nresize = 1\n",
+            &["x.toml:21:", "do: move it to [transform]"],
+        ),
+        (
+            "[llm]\n",
+            "[llm]\nzzz = 1\n",
+            &["x.toml:21: unknown key `zzz` in [llm]", "remove it"],
+        ),
+        (
+            "id = \"good\"",
+            "",
+            &["x.toml:1: `id` is missing in the top level", "do: add `id`"],
+        ),
+        ("schema = 1", "", &["`schema` is missing"]),
+        (
+            "prompt = \"pure\"",
+            "",
+            &["x.toml:20: `prompt` is missing in [llm]"],
+        ),
+        (
+            "num_frames = 32",
+            "",
+            &["x.toml:11: `num_frames` is missing in [[encoders]] #2"],
+        ),
+        (
+            "resize = \"resize-naive\"",
+            "",
+            &["x.toml:26: `resize` is missing in [transform]"],
+        ),
+        (
+            "token_length = 16",
+            "",
+            &["`token_length` is missing in [mixer]"],
+        ),
+        (
+            "schema = 1",
+            "schema = 2\nnew_key = 3",
+            &[
+                "x.toml:1: `schema`",
+                "expected: `schema = 1`",
+                "found: `2`",
+                "do: use",
+            ],
+        ),
+        (
+            "schema = 1",
+            "schema = \"1\"",
+            &["x.toml:1: `schema`", "wrong type", "the string `1`"],
+        ),
+        (
+            "num_frames = 32",
+            "num_frames = \"32\"",
+            &[
+                "x.toml:14: `num_frames` in [[encoders]] #2 has the wrong type",
+                "without quotes",
+            ],
+        ),
+        (
+            "num_frames = 32",
+            "num_frames = 1.5",
+            &["a whole number", "found: the number `1.5`"],
+        ),
+        (
+            "id = \"one\"",
+            "id = 1",
+            &["x.toml:6: `id`", "expected: a string", "the number `1`"],
+        ),
+        (
+            "id = \"llama\"",
+            "id = true",
+            &["x.toml:21:", "found: `true`"],
+        ),
+        (
+            "id = \"llama\"",
+            "id = []",
+            &["x.toml:21:", "found: a list"],
+        ),
+        (
+            "id = \"llama\"",
+            "id = \"  \"",
+            &["x.toml:21: `id` in [llm] is empty"],
+        ),
+        (
+            "path = \"one.safetensors\"",
+            "path = \"\"",
+            &["x.toml:9: `path`", "is empty"],
+        ),
+        (
+            "{ path = \"one.safetensors\" }",
+            "\"one.safetensors\"",
+            &[
+                "x.toml:9: `weights`",
+                "the string `one.safetensors`",
+                "do: write `weights = { path",
+            ],
+        ),
+        (
+            "path = \"one.safetensors\"",
+            "pth = \"one.safetensors\"",
+            &[
+                "x.toml:9: unknown key `pth` in `weights` of [[encoders]] #1",
+                "do: write `path`",
+            ],
+        ),
+        (
+            "{ path = \"libmerv_two.so\" }",
+            "{}",
+            &["x.toml:13: `path` is missing in `plugin` of [[encoders]] #2"],
+        ),
+    ]);
+    let message = message("encoders = 3\nllm = 4\n[mixer]\n");
+    assert_has(
+        &message,
+        &[
+            "x.toml:1: `encoders`",
+            "x.toml:2: `llm`",
+            "the line [[encoders]]",
+        ],
+    );
+    assert_has(
+        &message,
+        &["x.toml:3: `projector` is missing", "`schema` is missing"],
+    );
+    let single = GOOD.replace("[[encoders]]\nid = \"one\"", "[encoders]\nid = \"one\"");
+    assert!(Registry::from_file(&write(&folder_with(&FILES), single)).is_err());
+}
+
+#[test]
+fn values() {
+    assert_mistakes(&[
+        (
+            "num_frames = 32",
+            "num_frames = 0",
+            &["x.toml:14: `num_frames`", "from 1", "`0`"],
+        ),
+        (
+            "num_frames = 32",
+            "num_frames = -4",
+            &["x.toml:14: `num_frames`", "`-4`"],
+        ),
+        (
+            "num_frames = 32",
+            "num_frames = 99999999999999999999",
+            &["x.toml:14: `num_frames` in [[encoders]] #2 is out of range"],
+        ),
+        (
+            "num_frames = 32",
+            "num_frames = 24",
+            &[
+                "x.toml:8: `num_frames` in [[encoders]] #1 does not divide the largest one",
+                "expected: a divisor of 24",
+                "found: 16",
+            ],
+        ),
+        (
+            "id = \"two\"",
+            "id = \"one\"",
+            &[
+                "x.toml:12: `id` in [[encoders]] #2 is taken",
+                "`one`",
+                "line 6",
+            ],
+        ),
+        (
+            "image_size = 224",
+            "image_size = 0",
+            &["x.toml:16: `image_size`", "from 1 to"],
+        ),
+        (
+            "device = \"cuda:1\"",
+            "device = \"cuda\"",
+            &["x.toml:17: `device`", "`cuda:0`"],
+        ),
+        (
+            "device = \"cuda:1\"",
+            "device = \"cuda:+1\"",
+            &["`auto`, `cpu` or `cuda:N`"],
+        ),
+        (
+            "dtype = \"bf16\"",
+            "dtype = \"bfloat16\"",
+            &["x.toml:18: `dtype`", "mean `bf16`?"],
+        ),
+        (
+            "prompt = \"pure\"",
+            "prompt = \"vicuna\"",
+            &["x.toml:24: `prompt`", "use `pure`"],
+        ),
+        (
+            "prompt = \"pure\"",
+            "prompt = \"prue\"",
+            &["unknown prompt format", "found: `prue`"],
+        ),
+        (
+            "prompt = \"pure\"",
+            "prompt = \"pure\"\nsystem_prompt = \"Be kind.\"",
+            &[
+                "x.toml:25: `system_prompt`",
+                "would have no effect",
+                "remove `system_prompt`",
+            ],
+        ),
+        (
+            "prompt = \"pure\"",
+            "prompt = \"pure\"\nmax_length = 0",
+            &["x.toml:25: `max_length`"],
+        ),
+        (
+            "\"resize-naive\"",
+            "\"stretch\"",
+            &["x.toml:27: `resize` in [transform]", "`stretch`"],
+        ),
+        (
+            "token_length = 16",
+            "token_length = 20",
+            &[
+                "x.toml:32: `token_length` in [mixer] is not a square",
+                "found: 20",
+                "16 or 25",
+            ],
+        ),
+        (
+            "visual_feature_length = 256",
+            "visual_feature_length = 250",
+            &[
+                "x.toml:33: `visual_feature_length`",
+                "multiple of `token_length`",
+                "write 256",
+            ],
+        ),
+        (
+            "\"no-align+3davg+linear\"",
+            "\"3davg+gelu-mlp\"",
+            &[
+                "x.toml:30: `projector`",
+                "`gelu-mlp`",
+                "not supported yet; use `3davg+linear`",
+            ],
+        ),
+        (
+            "\"no-align+3davg+linear\"",
+            "\"3davgg+linear\"",
+            &["`3davgg`", "did you mean `3davg`?"],
+        ),
+        (
+            "\"cross_attention_avg_lq\"",
+            "\"concat\"",
+            &[
+                "x.toml:31: `fusion`",
+                "not supported yet; use `cross_attention_avg_lq`",
+            ],
+        ),
+        (
+            "\"cross_attention_avg_lq\"",
+            "\"cross\"",
+            &["did you mean `cross_attention_avg_lq`?"],
+        ),
+        (
+            "\"siglip\"",
+            "\"./siglip.so\"",
+            &["x.toml:7: `plugin`", "plugin = { path = \"…\" }"],
+        ),
+    ]);
+}
+
+#[test]
+fn no_encoders() {
+    let rest = &GOOD[GOOD.find("[llm]").unwrap()..];
+    let text = format!("schema = 1\nid = \"x\"\nencoders = []\n{rest}");
+    assert_has(
+        &message(text),
+        &[
+            "x.toml:3: `encoders` is an empty list",
+            "add a [[encoders]]",
+        ],
+    );
+    let text = format!("schema = 1\nid = \"x\"\n{rest}");
+    assert_has(
+        &message(text),
+        &["x.toml:1: `encoders` is missing in the top level"],
+    );
+}
+
+#[test]
+fn sources_and_files() {
+    let one = "{ path = \"one.safetensors\" }";
+    assert_mistakes(&[
+        (
+            one,
+            "{ path = \"none.safetensors\" }",
+            &[
+                "x.toml:9: `weights` in [[encoders]] #1 names a file that does not exist: \
+                 `none.safetensors`",
+                "found: nothing at none.safetensors",
+                "do: correct the path",
+            ],
+        ),
+        (
+            one,
+            "{ path = \"llm\" }",
+            &["x.toml:9:", "names a folder: `llm`", "the file in it"],
+        ),
+        (
+            one,
+            "{ path = \"one.safetensors/x\" }",
+            &["x.toml:9:", "one.safetensors/x"],
+        ),
+        (
+            one,
+            "{}",
+            &[
+                "x.toml:9: `weights`",
+                "does not say where",
+                "found: none of them",
+            ],
+        ),
+        (
+            one,
+            "{ path = \"llm\", repo = \"a/b\" }",
+            &["found: path, repo", "exactly one"],
+        ),
+        (
+            one,
+            "{ path = \"one.safetensors\", file = \"x\" }",
+            &["found: path, file"],
+        ),
+        (
+            one,
+            "{ checkpoint = false }",
+            &["x.toml:9:", "`checkpoint = false`"],
+        ),
+        (
+            one,
+            "{ checkpoint = 1 }",
+            &["x.toml:9: `checkpoint`", "expected: `true` or `false`"],
+        ),
+        (
+            one,
+            "{ repo = \"a/b\" }",
+            &["x.toml:9:", "which file", "do: add `file`"],
+        ),
+        (
+            one,
+            "{ repo = \"a/b/c\", file = \"x\" }",
+            &["x.toml:9:", "`repo`", "`owner/name`"],
+        ),
+        (
+            one,
+            "{ repo = \"a/b\", file = \"../x\" }",
+            &["a `file` that cannot be one", "`../x`"],
+        ),
+        (
+            one,
+            "{ repo = \"a/b\", file = \"/x\" }",
+            &["a `file` that cannot be one"],
+        ),
+        (
+            one,
+            "{ repo = \"a/b\", file = \"x\", revision = \"a//b\" }",
+            &["`revision`"],
+        ),
+        (
+            one,
+            "{ path = \"one.safetensors\", sha256 = \"abc\" }",
+            &[
+                "x.toml:9: `sha256` in `weights` of [[encoders]] #1",
+                "64 hex",
+                "has 3 characters",
+            ],
+        ),
+        (
+            one,
+            "{ path = \"one.safetensors\", sha256 = 3 }",
+            &["x.toml:9: `sha256`", "a string"],
+        ),
+        (
+            "\"libmerv_two.so\"",
+            "\"libmerv_2.so\"",
+            &["x.toml:13: `plugin`", "does not exist: `libmerv_2.so`"],
+        ),
+        (
+            "image_size = 224",
+            "config = \"c.json\"",
+            &["x.toml:16: `config`", "`c.json`"],
+        ),
+        (
+            "prompt = \"pure\"",
+            "prompt = \"pure\"\ntokenizer = \"t.json\"",
+            &["x.toml:25: `tokenizer`", "does not exist: `t.json`"],
+        ),
+        (
+            "{ path = \"llm/model.safetensors\" }",
+            "{ path = \"one.safetensors\" }",
+            &[
+                "x.toml:20: there is no `tokenizer.json` beside the weights",
+                "found: neither",
+            ],
+        ),
+        (
+            "{ path = \"llm/model.safetensors\" }",
+            "{ checkpoint = true }",
+            &[
+                "x.toml:20: `tokenizer` is missing in [llm]",
+                "file = \"tokenizer.json\"",
+            ],
+        ),
+        (
+            "{ path = \"mixer.safetensors\" }",
+            "{ checkpoint = true }",
+            &["x.toml:34: `weights` in [mixer] cannot be `checkpoint = true`"],
+        ),
+    ]);
+}
+
+#[test]
+fn everything_wrong_is_said_at_once() {
+    let text = GOOD
+        .replace("num_frames = 16", "num_frame = 16")
+        .replace("\"cuda:1\"", "\"gpu\"")
+        .replace("\"mixer.safetensors\"", "\"nothing\"");
+    let message = message(text);
+    assert_has(
+        &message,
+        &["x.toml: 4 problems\n", "x.toml:5: `num_frames` is missing"],
+    );
+    assert_has(
+        &message,
+        &[
+            "x.toml:8: unknown key",
+            "x.toml:17: `device`",
+            "x.toml:34: `weights`",
+        ],
+    );
+}

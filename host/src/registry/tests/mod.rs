@@ -1,0 +1,162 @@
+//! Every mistake a registry can hold, and what is said about it.
+
+mod documents;
+mod fetching;
+mod finding;
+mod fit;
+mod mistakes;
+mod names;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::prompt::PromptFormat;
+use crate::transform::ResizeStrategy;
+
+/// A registry without mistakes, as a pattern for [`changed`]. Its lines are counted below.
+const GOOD: &str = r#"schema = 1
+id = "good"
+description = ""
+
+[[encoders]]
+id = "one"
+plugin = "siglip"
+num_frames = 16
+weights = { path = "one.safetensors" }
+
+[[encoders]]
+id = "two"
+plugin = { path = "libmerv_two.so" }
+num_frames = 32
+weights = { path = "two.safetensors" }
+image_size = 224
+device = "cuda:1"
+dtype = "bf16"
+
+[llm]
+id = "llama"
+plugin = "llama2"
+weights = { path = "llm/model.safetensors" }
+prompt = "pure"
+
+[transform]
+resize = "resize-naive"
+
+[mixer]
+projector = "no-align+3davg+linear"
+fusion = "cross_attention_avg_lq"
+token_length = 16
+visual_feature_length = 256
+weights = { path = "mixer.safetensors" }
+"#;
+
+const FILES: [&str; 6] = [
+    "one.safetensors",
+    "two.safetensors",
+    "libmerv_two.so",
+    "llm/model.safetensors",
+    "llm/tokenizer.json",
+    "mixer.safetensors",
+];
+
+fn folder_with(files: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in files {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "abc").unwrap();
+    }
+    folder
+}
+
+fn write(folder: &TempDir, bytes: impl AsRef<[u8]>) -> PathBuf {
+    let path = folder.path().join("x.toml");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn good() -> (TempDir, Registry) {
+    let folder = folder_with(&FILES);
+    let path = write(&folder, GOOD);
+    let registry = Registry::from_file(&path).unwrap_or_else(|e| panic!("{e}"));
+    (folder, registry)
+}
+
+/// The message about `text`, with the folder's name taken out.
+fn message(text: impl AsRef<[u8]>) -> String {
+    let folder = folder_with(&FILES);
+    let path = write(&folder, text);
+    let error = Registry::from_file(&path).expect_err("the mistake was not noticed");
+    error
+        .to_string()
+        .replace(&format!("{}/", folder.path().display()), "")
+}
+
+fn changed(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "the pattern has no {from:?}");
+    GOOD.replacen(from, to, 1)
+}
+
+#[track_caller]
+fn assert_has(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "no {part:?} in:\n{message}");
+    }
+}
+
+#[test]
+fn a_good_file_has_every_default() {
+    let (folder, registry) = good();
+    let at = |name: &str| folder.path().join(name);
+    let local = |name: &str| WeightSource::Local {
+        path: at(name),
+        sha256: None,
+    };
+    assert_eq!(registry.id, "good");
+    assert_eq!(registry.largest_num_frames(), 32);
+    let [one, two] = registry.encoders.as_slice() else {
+        panic!("two encoders")
+    };
+    assert_eq!(one.plugin, PluginRef::Name("siglip".into()));
+    assert_eq!(
+        (one.device, one.dtype),
+        (DeviceChoice::Auto, DtypeChoice::Auto)
+    );
+    assert_eq!((one.image_size, &one.config), (None, &None));
+    assert_eq!(one.weights, local("one.safetensors"));
+    assert_eq!(
+        two.plugin,
+        PluginRef::Library {
+            path: at("libmerv_two.so"),
+            sha256: None
+        }
+    );
+    assert_eq!(
+        (two.device, two.dtype),
+        (DeviceChoice::Cuda(1), DtypeChoice::Bf16)
+    );
+    assert_eq!(two.image_size, Some(224));
+    assert_eq!(registry.llm.tokenizer, local("llm/tokenizer.json"));
+    assert_eq!(registry.llm.max_length, 2048);
+    assert_eq!(registry.llm.prompt, PromptFormat::Pure);
+    assert_eq!(registry.transform.resize, ResizeStrategy::ResizeNaive);
+    assert_eq!(registry.mixer.token_side(), 4);
+    assert!(registry.mixer.projector.no_align);
+}
+
+#[test]
+fn a_config_beside_the_weights_is_taken() {
+    let folder = folder_with(&FILES);
+    fs::write(folder.path().join("llm/config.json"), "{}").unwrap();
+    let registry = Registry::from_file(&write(&folder, GOOD)).unwrap();
+    let path = folder.path().join("llm/config.json");
+    assert_eq!(
+        registry.llm.config,
+        Some(WeightSource::Local { path, sha256: None })
+    );
+    assert_eq!(registry.encoders[0].config, None);
+}

@@ -1,0 +1,81 @@
+//! Names of projectors, fusions, devices and formats.
+
+use super::*;
+
+#[test]
+fn projector_names() {
+    let good = [
+        "3davg+linear",
+        "no-align+3davg+linear",
+        "3davg+frame2+linear",
+        "no-align+3davg+frame2+gelu-mlp",
+        "3dconv+frame4+none",
+        "avg+fused-gelu-mlp",
+        "attntv+linear",
+        "conv+linear",
+        "gelu-mlp",
+        "no-align+linear",
+    ];
+    for name in good {
+        let kind: ProjectorKind = name.parse().unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(kind.to_string(), name);
+        let runs = matches!(name, "3davg+linear" | "no-align+3davg+linear");
+        assert_eq!(kind.runnable().is_ok(), runs, "{name}");
+    }
+    let bad = [
+        ("", "no part"),
+        ("3davg", "what follows the pooling"),
+        ("3davg+avg+linear", "second part of its kind"),
+        ("no-align+no-align+linear", "second part of its kind"),
+        ("linear+3davg", "after the MLP"),
+        ("avg+frame2+linear", "`3davg` and `3dconv` alone"),
+        ("3davg+frame0+linear", "whole number from 1"),
+        ("3davg+frameK+linear", "whole number from 1"),
+        ("3davg+liner", "did you mean `linear`?"),
+    ];
+    for (name, part) in bad {
+        assert_has(&name.parse::<ProjectorKind>().unwrap_err(), &[part]);
+    }
+    for name in [
+        "none",
+        "first",
+        "concat",
+        "concat_channel",
+        "concat_channel_ln",
+        "scalar",
+    ] {
+        let kind: FusionKind = name.parse().unwrap();
+        assert_eq!(kind.to_string(), name);
+        assert_has(
+            &kind.runnable().unwrap_err(),
+            &[name, "cross_attention_avg_lq"],
+        );
+    }
+    assert!(FusionKind::CrossAttentionAvgLq.runnable().is_ok());
+    assert!(FusionKind::QueryMlp.runnable().is_err());
+    assert_has(
+        &"frist".parse::<FusionKind>().unwrap_err(),
+        &["did you mean `first`?"],
+    );
+}
+
+#[test]
+fn placement_names() {
+    for name in ["auto", "cpu", "cuda:0", "cuda:12"] {
+        assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
+    }
+    for name in [
+        "",
+        "gpu",
+        "cuda:",
+        "cuda:-1",
+        "cuda:99999999999999999999",
+        "CPU",
+    ] {
+        assert!(name.parse::<DeviceChoice>().is_err(), "{name}");
+    }
+    for name in ["auto", "f32", "f16", "bf16"] {
+        assert_eq!(name.parse::<DtypeChoice>().unwrap().to_string(), name);
+    }
+    assert!("f64".parse::<DtypeChoice>().is_err());
+}

@@ -1,0 +1,285 @@
+//! All encoders' clips from one set of frames, with nothing computed twice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use merv_plugin_api::{Interpolation, PreprocessSpec, ResizeDomain};
+
+use super::geometry::axes;
+use super::normalize::Table;
+use super::{ResizeStrategy, TransformError, resize, torch_resize};
+use crate::video::RgbFrame;
+
+/// Larger squares are a mistake in a plugin, not a wish.
+const MAX_IMAGE_SIZE: u32 = 8192;
+
+/// The frames of one video as one encoder takes them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Clip {
+    /// `[num_frames, 3, image_size, image_size]`, normalised.
+    pub data: Vec<f32>,
+    /// How many frames.
+    pub num_frames: usize,
+    /// Height and width, in pixels.
+    pub image_size: usize,
+}
+
+/// What one encoder wants.
+#[derive(Debug, Clone, Copy)]
+pub struct ClipRequest<'a> {
+    /// How it wants its frames.
+    pub spec: &'a PreprocessSpec,
+    /// How many it takes; must divide the number of frames there are.
+    pub num_frames: usize,
+}
+
+/// A clip for each request, on up to `threads` threads.
+///
+/// An encoder that takes fewer frames than there are gets every (all / its own)-th. Requests for the
+/// same clip get the same one; those that differ only in their normalisation share the resizing;
+/// a frame that occurs more than once in `frames` (the same `Arc`) is computed once.
+///
+/// # Errors
+/// When there are no frames, when a request's count does not divide theirs, when a frame has not the
+/// bytes its size asks for, or when a spec cannot be followed.
+pub fn clips(
+    frames: &[Arc<RgbFrame>],
+    requests: &[ClipRequest<'_>],
+    strategy: ResizeStrategy,
+    threads: usize,
+) -> Result<Vec<Arc<Clip>>, TransformError> {
+    check(frames, requests)?;
+    let distinct = Distinct::of(frames);
+
+    let mut plans: Vec<Plan> = Vec::new();
+    let plan_of: Vec<usize> = requests
+        .iter()
+        .map(|request| {
+            let same = |plan: &Plan| {
+                plan.spec == *request.spec && plan.num_frames == request.num_frames
+            };
+            plans.iter().position(same).unwrap_or_else(|| {
+                plans.push(Plan::new(request, strategy, frames.len(), &distinct));
+                plans.len() - 1
+            })
+        })
+        .collect();
+
+    // First the resizing in bytes, which plans may share, then each plan's floats.
+    let mut squares: HashMap<(Shape, usize), OnceLock<Vec<u8>>> = HashMap::new();
+    for plan in &plans {
+        let Some(shape) = plan.shape else { continue };
+        for &source in &plan.sources {
+            squares.entry((shape, source)).or_default();
+        }
+    }
+    in_parallel(squares.iter().collect(), threads, |((shape, source), square)| {
+        square.get_or_init(|| shape.resize(&frames[distinct.first[*source]], strategy));
+    });
+
+    let mut tasks = Vec::new();
+    for plan in &mut plans {
+        let (spec, sources, table) = (&plan.spec, &plan.sources, &plan.table);
+        let shape = plan.shape;
+        for (place, values) in plan.data.chunks_exact_mut(plan.frame_len).enumerate() {
+            let source = sources[place];
+            if sources[..place].contains(&source) {
+                continue;
+            }
+            tasks.push(Task { spec, shape, source, table, values });
+        }
+    }
+    in_parallel(tasks, threads, |task| match task.shape {
+        Some(shape) => {
+            let square = squares.get(&(shape, task.source)).and_then(OnceLock::get);
+            task.table.normalize(square.map_or(&[], Vec::as_slice), task.values);
+        }
+        None => torch_resize::resize(
+            &frames[distinct.first[task.source]],
+            task.spec.image_size as usize,
+            task.spec.short_side as usize,
+            task.table,
+            task.values,
+        ),
+    });
+
+    let made: Vec<Arc<Clip>> = plans.into_iter().map(|plan| Arc::new(plan.finish())).collect();
+    Ok(plan_of.into_iter().map(|plan| made[plan].clone()).collect())
+}
+
+fn check(frames: &[Arc<RgbFrame>], requests: &[ClipRequest<'_>]) -> Result<(), TransformError> {
+    if frames.is_empty() {
+        return Err(TransformError::NoFrames);
+    }
+    for (frame, picture) in frames.iter().enumerate() {
+        let (width, height, bytes) = (picture.width, picture.height, picture.data.len());
+        let expected = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3));
+        if bytes == 0 || expected != Some(bytes) {
+            return Err(TransformError::BadFrame { frame, width, height, bytes });
+        }
+    }
+    for request in requests {
+        let (num_frames, spec) = (request.num_frames, *request.spec);
+        if num_frames == 0 || frames.len() % num_frames != 0 {
+            return Err(TransformError::FramesDoNotDivide { num_frames, frames: frames.len() });
+        }
+        let bad = |reason| Err(TransformError::BadSpec { reason, spec });
+        if spec.image_size == 0 || spec.image_size > MAX_IMAGE_SIZE {
+            return bad("`image_size` must be between 1 and 8192");
+        }
+        if spec.short_side < spec.image_size || spec.short_side > MAX_IMAGE_SIZE {
+            return bad("`short_side` must be between `image_size` and 8192");
+        }
+        if !spec.mean.iter().all(|mean| mean.is_finite()) {
+            return bad("`mean` must be finite");
+        }
+        if !spec.std.iter().all(|std| std.is_normal()) {
+            return bad("`std` must be finite and not zero");
+        }
+        if spec.domain == ResizeDomain::TorchF32 && spec.interpolation != Interpolation::Bilinear {
+            return bad("torch's resize on floats knows only the bilinear filter here");
+        }
+    }
+    Ok(())
+}
+
+/// Which frames are one and the same.
+struct Distinct {
+    /// Where each distinct frame first occurs.
+    first: Vec<usize>,
+    /// The distinct frame at each place.
+    at: Vec<usize>,
+}
+
+impl Distinct {
+    fn of(frames: &[Arc<RgbFrame>]) -> Self {
+        let mut number = HashMap::new();
+        let mut first = Vec::new();
+        let at = frames
+            .iter()
+            .enumerate()
+            .map(|(place, frame)| {
+                *number.entry(Arc::as_ptr(frame)).or_insert_with(|| {
+                    first.push(place);
+                    first.len() - 1
+                })
+            })
+            .collect();
+        Self { first, at }
+    }
+}
+
+/// What a resized frame depends on, besides the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    image_size: usize,
+    short_side: usize,
+    interpolation: Interpolation,
+    /// The colour of letterbox bars.
+    fill: [u8; 3],
+}
+
+impl Shape {
+    fn new(spec: &PreprocessSpec, strategy: ResizeStrategy) -> Self {
+        let image_size = spec.image_size as usize;
+        // What the strategy does not use must not keep two shapes from being the same.
+        let naive = strategy == ResizeStrategy::ResizeNaive;
+        let fill = |mean: f32| (f64::from(mean) * 255.0) as u8;
+        Self {
+            image_size,
+            short_side: if naive { image_size } else { spec.short_side as usize },
+            interpolation: spec.interpolation,
+            fill: match strategy {
+                ResizeStrategy::Letterbox => spec.mean.map(fill),
+                _ => [0; 3],
+            },
+        }
+    }
+
+    /// # Shapes
+    /// `[height, width, 3]` → `[image_size, image_size, 3]`
+    fn resize(&self, frame: &RgbFrame, strategy: ResizeStrategy) -> Vec<u8> {
+        let size = (frame.width, frame.height);
+        let (columns, rows) = axes(strategy, size, self.image_size, self.short_side);
+        resize::resize(frame, &columns, &rows, self.interpolation, self.fill)
+    }
+}
+
+/// One clip to be made.
+struct Plan {
+    spec: PreprocessSpec,
+    num_frames: usize,
+    /// `None` for a clip that is resized in floats.
+    shape: Option<Shape>,
+    /// The distinct frame at each place of the clip.
+    sources: Vec<usize>,
+    table: Table,
+    /// Values of one frame.
+    frame_len: usize,
+    data: Vec<f32>,
+}
+
+impl Plan {
+    fn new(
+        request: &ClipRequest<'_>,
+        strategy: ResizeStrategy,
+        frames: usize,
+        distinct: &Distinct,
+    ) -> Self {
+        let spec = *request.spec;
+        let image_size = spec.image_size as usize;
+        let frame_len = 3 * image_size * image_size;
+        let every = frames / request.num_frames;
+        Self {
+            spec,
+            num_frames: request.num_frames,
+            shape: (spec.domain == ResizeDomain::PillowU8).then(|| Shape::new(&spec, strategy)),
+            sources: distinct.at.iter().copied().step_by(every).collect(),
+            table: Table::new(spec.mean, spec.std),
+            frame_len,
+            data: vec![0.0; request.num_frames * frame_len],
+        }
+    }
+
+    /// Copies repeated frames to their other places.
+    fn finish(mut self) -> Clip {
+        for (place, source) in self.sources.iter().enumerate() {
+            let first = self.sources.iter().position(|other| other == source).unwrap_or(place);
+            if first != place {
+                let from = first * self.frame_len;
+                self.data.copy_within(from..from + self.frame_len, place * self.frame_len);
+            }
+        }
+        let image_size = self.spec.image_size as usize;
+        Clip { data: self.data, num_frames: self.num_frames, image_size }
+    }
+}
+
+/// One frame of one clip to be filled in.
+struct Task<'a> {
+    spec: &'a PreprocessSpec,
+    shape: Option<Shape>,
+    source: usize,
+    table: &'a Table,
+    values: &'a mut [f32],
+}
+
+/// Does `work` for every task, on this thread and up to `threads - 1` others.
+fn in_parallel<T: Send>(tasks: Vec<T>, threads: usize, work: impl Fn(T) + Sync) {
+    let helpers = threads.min(tasks.len()).saturating_sub(1);
+    let queue = Mutex::new(tasks.into_iter());
+    let run = || {
+        loop {
+            let task = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(task) = task else { break };
+            work(task);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..helpers {
+            // Where the system has no thread to give, this one does the work alone.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, run);
+        }
+        run();
+    });
+}

@@ -1,0 +1,233 @@
+//! Opening a container with FFmpeg so that a hostile file can do no more than fail.
+//!
+//! All `unsafe` of the video module is here: what ffmpeg-next's safe interface has no name for.
+
+use std::ffi::{CStr, CString};
+use std::path::Path;
+use std::ptr;
+use std::sync::Once;
+
+use ffmpeg_next::codec::packet::{Ref, side_data};
+use ffmpeg_next::codec::{self, threading};
+use ffmpeg_next::format::context::Input;
+use ffmpeg_next::format::stream::Disposition;
+use ffmpeg_next::{Dictionary, Error, Packet, decoder, ffi, log, media};
+
+use super::error::VideoError;
+use super::limits::Limits;
+use super::mp4;
+
+/// The demuxers a file may reach. Playlists and concatenations (hls, dash, concat, image2, …) are
+/// not among them: they name further files.
+const FORMATS: &str = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,ivf,h264,hevc,\
+                       av1,obu,vc1,m4v,mjpeg,mxf,nut,dv,yuv4mpegpipe,rm,mp3,wav,flac,aac";
+
+/// An open container and its one video stream.
+pub(super) struct Container {
+    pub(super) input: Input,
+    /// The number of the video stream.
+    pub(super) stream: usize,
+    /// Frames a second on average.
+    pub(super) fps: Option<f64>,
+    /// Whether packets of this stream may come in another order than their pictures are shown.
+    pub(super) reorders: bool,
+    /// By how many quarter turns clockwise each picture must be turned before it is shown.
+    pub(super) quarter_turns: u8,
+}
+
+/// Opens the file, finds its video stream, and checks what it declares.
+pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| log::set_level(log::Level::Quiet));
+
+    let about = mp4::inspect(path, limits)?;
+    let input = open_input(path, limits).map_err(|source| about.explain(path, source))?;
+    let Some(stream) = input
+        .streams()
+        .best(media::Type::Video)
+        .filter(|stream| !stream.disposition().contains(Disposition::ATTACHED_PIC))
+    else {
+        return Err(VideoError::NoVideoStream { path: path.to_owned(), found: listed(&input) });
+    };
+
+    let parameters = stream.parameters();
+    // SAFETY: `parameters` keeps its AVCodecParameters alive, and only plain integers are read.
+    let (width, height, delay) = unsafe {
+        let raw = parameters.as_ptr();
+        ((*raw).width, (*raw).height, (*raw).video_delay)
+    };
+    limits.check_pixels(path, u64::try_from(width).unwrap_or(0), u64::try_from(height).unwrap_or(0))?;
+
+    let rate = |r: ffmpeg_next::Rational| {
+        let (num, den) = (r.numerator(), r.denominator());
+        (num > 0 && den > 0).then(|| f64::from(num) / f64::from(den))
+    };
+    let fps = rate(stream.avg_frame_rate()).or_else(|| rate(stream.rate()));
+    let quarter_turns = quarter_turns(&stream);
+    let stream = stream.index();
+    let mut container =
+        Container { input, stream, fps, reorders: delay > 0, quarter_turns };
+    container.ignore_other_streams();
+    Ok(container)
+}
+
+/// `avformat_open_input` and `avformat_find_stream_info`, for local files and known formats only.
+fn open_input(path: &Path, limits: &Limits) -> Result<Input, Error> {
+    // The prefix makes FFmpeg read the rest as a file name, whatever it looks like ("http:…").
+    let url = [b"file:", path.as_os_str().as_encoded_bytes()].concat();
+    let url = CString::new(url).map_err(|_| Error::Other { errno: ffmpeg_next::error::EINVAL })?;
+    let mut options = Dictionary::new();
+    options.set("protocol_whitelist", "file");
+    options.set("format_whitelist", FORMATS);
+
+    // SAFETY: `url` is NUL-terminated and outlives the call. `options` is handed over by `disown`
+    // and taken back by `own`, whatever the call left in it. On failure avformat_open_input frees
+    // what it allocated; on success `Input::wrap` takes ownership and closes it.
+    let mut input = unsafe {
+        let mut context = ptr::null_mut();
+        let mut raw = options.disown();
+        let code = ffi::avformat_open_input(&mut context, url.as_ptr(), ptr::null(), &mut raw);
+        drop(Dictionary::own(raw));
+        if code < 0 {
+            return Err(Error::from(code));
+        }
+        Input::wrap(context)
+    };
+
+    // FFmpeg decodes a few frames to learn the pixel format: the limit on pixels holds there too.
+    let mut raw: Vec<*mut ffi::AVDictionary> = (0..input.nb_streams())
+        .map(|_| {
+            // SAFETY: each dictionary is taken back by `own` below.
+            unsafe { decoder_options(limits).disown() }
+        })
+        .collect();
+    // SAFETY: the context is open, and `raw` has one dictionary for each stream it has now, which is
+    // what the function reads.
+    let code = unsafe { ffi::avformat_find_stream_info(input.as_mut_ptr(), raw.as_mut_ptr()) };
+    for dictionary in raw {
+        // SAFETY: made by `disown` above; the call leaves in it only options it did not use.
+        drop(unsafe { Dictionary::own(dictionary) });
+    }
+    if code < 0 { Err(Error::from(code)) } else { Ok(input) }
+}
+
+/// A decoder is given a little more room than the limit, because coded pictures are padded to whole
+/// blocks; the exact limit is checked on every picture that comes out.
+fn decoder_options(limits: &Limits) -> Dictionary<'static> {
+    let room = limits.max_pixels.saturating_add(limits.max_pixels / 8).saturating_add(1 << 16);
+    let mut options = Dictionary::new();
+    options.set("max_pixels", &room.min(i32::MAX as u64).to_string());
+    options
+}
+
+impl Container {
+    /// The container's format, as FFmpeg calls it.
+    pub(super) fn format_name(&self) -> String {
+        self.input.format().description().to_owned()
+    }
+
+    /// A decoder for the video stream.
+    pub(super) fn decoder(&self, path: &Path, limits: &Limits) -> Result<decoder::Video, VideoError> {
+        let Some(stream) = self.input.stream(self.stream) else {
+            return Err(VideoError::NoVideoStream { path: path.to_owned(), found: "none".into() });
+        };
+        let ffmpeg = |source| VideoError::Ffmpeg {
+            path: path.to_owned(),
+            doing: "opening the video decoder",
+            source,
+        };
+        let mut context =
+            codec::context::Context::from_parameters(stream.parameters()).map_err(ffmpeg)?;
+        let id = context.id();
+        let Some(codec) = decoder::find(id) else {
+            let codec = id.name().to_owned();
+            return Err(VideoError::UnsupportedCodec { path: path.to_owned(), codec });
+        };
+        let kind = threading::Type::Frame;
+        context.set_threading(threading::Config {
+            kind,
+            count: limits.decoder_threads(),
+            ..Default::default()
+        });
+        let mut decoder = context.decoder();
+        decoder.set_packet_time_base(stream.time_base());
+        decoder
+            .open_as_with(codec, decoder_options(limits))
+            .and_then(|opened| opened.video())
+            .map_err(ffmpeg)
+    }
+
+    /// Goes to the last place from which decoding can start at or before `timestamp` (in the
+    /// stream's time base), as far as the container knows.
+    pub(super) fn seek(&mut self, timestamp: i64) -> Result<(), Error> {
+        // SAFETY: the context is open, and `stream` is a stream of it.
+        let code = unsafe {
+            ffi::av_seek_frame(
+                self.input.as_mut_ptr(),
+                self.stream as i32,
+                timestamp,
+                ffi::AVSEEK_FLAG_BACKWARD as i32,
+            )
+        };
+        if code < 0 { Err(Error::from(code)) } else { Ok(()) }
+    }
+
+    /// Keeps the demuxer from reading sound and subtitles.
+    fn ignore_other_streams(&mut self) {
+        let count = self.input.nb_streams() as usize;
+        for other in (0..count).filter(|&index| index != self.stream) {
+            // SAFETY: `other` is below nb_streams, so the pointer is to a live AVStream, which
+            // nothing else refers to while `self` is borrowed mutably.
+            unsafe {
+                let stream = *(*self.input.as_mut_ptr()).streams.add(other);
+                (*stream).discard = ffi::AVDiscard::AVDISCARD_ALL;
+            }
+        }
+    }
+}
+
+/// Whether the packet is decoded for others' sake but not shown: ffmpeg-next's flags lack that one.
+pub(super) fn is_hidden(packet: &Packet) -> bool {
+    // SAFETY: the packet is alive, and a plain integer is read.
+    let flags = unsafe { (*packet.as_ptr()).flags };
+    flags & ffi::AV_PKT_FLAG_DISCARD != 0
+}
+
+/// "1 audio stream (aac)", for the message that there is no video.
+fn listed(input: &Input) -> String {
+    let names: Vec<String> = input
+        .streams()
+        .map(|stream| {
+            let parameters = stream.parameters();
+            // SAFETY: FFmpeg returns a static string, or null for a kind it does not know.
+            let kind = unsafe {
+                let name = ffi::av_get_media_type_string(parameters.medium().into());
+                if name.is_null() { "unknown".into() } else { CStr::from_ptr(name).to_string_lossy() }
+            };
+            let cover = stream.disposition().contains(Disposition::ATTACHED_PIC);
+            let kind = if cover { "cover picture".into() } else { kind };
+            format!("{kind} ({})", parameters.id().name())
+        })
+        .collect();
+    if names.is_empty() { "no streams at all".into() } else { names.join(", ") }
+}
+
+/// Phones record sideways and note the turn. decord and OpenCV apply it, and so do we; like OpenCV
+/// we take whole quarter turns and leave mirrorings and other angles alone.
+fn quarter_turns(stream: &ffmpeg_next::Stream<'_>) -> u8 {
+    let matrix = stream.side_data().find(|data| data.kind() == side_data::Type::DisplayMatrix);
+    let entry = |index: usize| {
+        let bytes = matrix.as_ref()?.data().get(index * 4..index * 4 + 4)?;
+        Some(f64::from(i32::from_ne_bytes(bytes.try_into().ok()?)))
+    };
+    let (Some(a), Some(b), Some(c), Some(d)) = (entry(0), entry(1), entry(3), entry(4)) else {
+        return 0;
+    };
+    let (across, down) = (a.hypot(c), b.hypot(d));
+    if across == 0.0 || down == 0.0 {
+        return 0;
+    }
+    // `av_display_rotation_get`, with the sign turned so that clockwise is positive.
+    let degrees = (b / down).atan2(a / across).to_degrees().round() as i64;
+    if degrees % 90 == 0 { (degrees / 90).rem_euclid(4) as u8 } else { 0 }
+}

@@ -1,0 +1,265 @@
+//! Everything that can keep a file from becoming frames, each said in full: which file, what was
+//! expected, what was found, what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why no frames came out of a file or folder.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VideoError {
+    /// Nothing lies at the path.
+    #[error(
+        "{}: no such file or folder; expected a video, a GIF, an image or a folder of images: \
+         check the path",
+        path.display()
+    )]
+    Missing {
+        /// What was asked for.
+        path: PathBuf,
+    },
+
+    /// Something lies at the path, but the system would not let it be read.
+    #[error("{}: cannot be read: check its permissions and the disk", path.display())]
+    Unreadable {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// The path is neither a regular file nor a folder (a socket, a device, a pipe).
+    #[error(
+        "{}: expected a regular file or a folder, found something else (a device, pipe or socket): \
+         copy the clip to a file first",
+        path.display()
+    )]
+    NotAFile {
+        /// What was asked for.
+        path: PathBuf,
+    },
+
+    /// The file has no bytes.
+    #[error("{}: the file is empty (0 bytes), expected a video: fetch it again", path.display())]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A folder without a single image.
+    #[error(
+        "{}: the folder holds no images; expected files ending in {extensions}, \
+         named so that sorting by name puts them in order",
+        path.display()
+    )]
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
+        /// The endings that count as images.
+        extensions: String,
+    },
+
+    /// The bytes are no container that is read here.
+    #[error(
+        "{}: not a video: expected a container such as mp4, mov, mkv, webm, avi, mpeg, ts or flv \
+         (or a GIF or an image), found none of them; check that the file is what its name says, or \
+         convert it with `ffmpeg -i IN OUT.mp4`",
+        path.display()
+    )]
+    NotAVideo {
+        /// The file.
+        path: PathBuf,
+        /// What FFmpeg said.
+        #[source]
+        source: ffmpeg_next::Error,
+    },
+
+    /// A container whose inner tables are missing or broken.
+    #[error(
+        "{}: the {container} file is cut short or damaged: expected {expected}, found {found}; \
+         fetch the file again",
+        path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// The container's name.
+        container: String,
+        /// What a whole file would have.
+        expected: String,
+        /// What this one has.
+        found: String,
+        /// What FFmpeg said, where it said anything.
+        #[source]
+        source: Option<ffmpeg_next::Error>,
+    },
+
+    /// A container with sound or text only.
+    #[error(
+        "{}: the file holds no video: expected a video stream, found {found}; give a file with \
+         pictures",
+        path.display()
+    )]
+    NoVideoStream {
+        /// The file.
+        path: PathBuf,
+        /// The streams there are.
+        found: String,
+    },
+
+    /// A video stream without a single frame.
+    #[error(
+        "{}: the video stream holds no frames: expected at least one; the recording was probably \
+         interrupted: fetch the file again",
+        path.display()
+    )]
+    NoFrames {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// FFmpeg here has no decoder for the stream.
+    #[error(
+        "{}: the video is coded as {codec}, for which this FFmpeg has no decoder; convert it with \
+         `ffmpeg -i IN -c:v libx264 OUT.mp4` where one is installed",
+        path.display()
+    )]
+    UnsupportedCodec {
+        /// The file.
+        path: PathBuf,
+        /// The codec's name.
+        codec: String,
+    },
+
+    /// A frame that was asked for does not decode.
+    #[error(
+        "{}: frame {frame} of {total} (at {seconds:.2} s) does not decode: its data are damaged or \
+         missing; fetch the file again, or choose another part of it",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The frame, counted from 0 in the order of presentation.
+        frame: usize,
+        /// How many frames there are.
+        total: usize,
+        /// When the frame is shown, in seconds.
+        seconds: f64,
+        /// What the decoder said, where it said anything.
+        #[source]
+        source: Option<ffmpeg_next::Error>,
+    },
+
+    /// FFmpeg failed in a way that fits none of the others.
+    #[error("{}: {doing} failed", path.display())]
+    Ffmpeg {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// What FFmpeg said.
+        #[source]
+        source: ffmpeg_next::Error,
+    },
+
+    /// An image or GIF does not decode.
+    #[error(
+        "{}: the image does not decode: it is cut short, damaged or of an unsupported kind; fetch \
+         it again or convert it to PNG or JPEG",
+        path.display()
+    )]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        #[source]
+        source: image::ImageError,
+    },
+
+    /// The time window opens after the last frame.
+    #[error(
+        "{}: the window starts at {start} s, but the video is only {length:.3} s long; choose an \
+         earlier start",
+        path.display()
+    )]
+    StartPastEnd {
+        /// The file.
+        path: PathBuf,
+        /// Where the window starts, in seconds.
+        start: f64,
+        /// How long the video is, in seconds.
+        length: f64,
+    },
+
+    /// The time window closes before it opens.
+    #[error(
+        "{}: the window ends at {end} s, before its start at {start} s; exchange them or leave one \
+         out",
+        path.display()
+    )]
+    EndBeforeStart {
+        /// The file.
+        path: PathBuf,
+        /// Where the window starts, in seconds.
+        start: f64,
+        /// Where it ends, in seconds.
+        end: f64,
+    },
+
+    /// The time window opens before the first frame.
+    #[error("{}: the window starts at {start} s; expected 0 or later", path.display())]
+    NegativeStart {
+        /// The file.
+        path: PathBuf,
+        /// Where the window starts, in seconds.
+        start: f64,
+    },
+
+    /// A time window over a folder whose frame rate nobody stated.
+    #[error(
+        "{}: a time window over a folder of images needs their frame rate, and none was given; \
+         state the rate or leave the window out",
+        path.display()
+    )]
+    NoFolderRate {
+        /// The folder.
+        path: PathBuf,
+    },
+
+    /// A frame rate that is not a positive number.
+    #[error("{}: the frame rate must be a positive number, found {fps}", path.display())]
+    BadFolderRate {
+        /// The folder.
+        path: PathBuf,
+        /// What was given.
+        fps: f64,
+    },
+
+    /// Nothing was asked for.
+    #[error("{}: 0 frames were asked for; ask for at least 1", path.display())]
+    NoFramesAsked {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// The file asks for more than [`Limits`](super::Limits) grants.
+    #[error(
+        "{}: {what}: {found}, over the limit of {limit}; raise it with `{flag}` if the file is \
+         trustworthy",
+        path.display()
+    )]
+    OverLimit {
+        /// The file.
+        path: PathBuf,
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        found: u128,
+        /// How large it may be.
+        limit: u64,
+        /// The option that raises the limit.
+        flag: &'static str,
+    },
+}

@@ -1,0 +1,89 @@
+//! How much memory and work one file may claim. Files come from strangers, and headers lie: each
+//! limit is checked before the memory it guards is allocated.
+
+use std::path::Path;
+
+use super::error::VideoError;
+
+/// What reading one clip may cost at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Pixels of one frame (width × height). 40 million by default: 8K and a little more.
+    pub max_pixels: u64,
+    /// Frames in the whole file, wanted or not. 10 million by default: 46 hours at 60 per second.
+    pub max_frames: u64,
+    /// Bytes of all chosen frames together, as RGB, a repeated frame counted once. 2 GiB by default.
+    pub max_clip_bytes: u64,
+    /// Size of one still image file, in bytes. 256 MiB by default.
+    pub max_image_bytes: u64,
+    /// Threads of the decoder; 0 means one a core.
+    pub threads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_pixels: 40_000_000,
+            max_frames: 10_000_000,
+            max_clip_bytes: 2 << 30,
+            max_image_bytes: 256 << 20,
+            threads: 0,
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses a frame of more than `max_pixels`.
+    pub(super) fn check_pixels(&self, path: &Path, w: u64, h: u64) -> Result<(), VideoError> {
+        let found = u128::from(w) * u128::from(h);
+        check(path, "the pixels of one frame", found, self.max_pixels, "--max-pixels")
+    }
+
+    /// Refuses a file of more than `max_frames`.
+    pub(super) fn check_frames(&self, path: &Path, found: u64) -> Result<(), VideoError> {
+        check(path, "the frames in the file", found.into(), self.max_frames, "--max-frames")
+    }
+
+    /// Refuses `frames` distinct frames of `w`×`h` RGB pixels that together pass `max_clip_bytes`.
+    pub(super) fn check_clip(
+        &self,
+        path: &Path,
+        frames: u64,
+        w: u64,
+        h: u64,
+    ) -> Result<(), VideoError> {
+        let found = u128::from(frames).saturating_mul(u128::from(w) * u128::from(h) * 3);
+        self.check_clip_bytes(path, found)
+    }
+
+    /// Refuses chosen frames that together pass `max_clip_bytes`.
+    pub(super) fn check_clip_bytes(&self, path: &Path, found: u128) -> Result<(), VideoError> {
+        let what = "the bytes of the chosen frames together";
+        check(path, what, found, self.max_clip_bytes, "--max-clip-bytes")
+    }
+
+    /// Refuses an image file of more than `max_image_bytes`.
+    pub(super) fn check_image_bytes(&self, path: &Path, found: u64) -> Result<(), VideoError> {
+        let what = "the bytes of the image file";
+        check(path, what, found.into(), self.max_image_bytes, "--max-image-bytes")
+    }
+
+    /// The decoder's thread count: never 0, and never so many that their buffers matter.
+    pub(super) fn decoder_threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.threads == 0 { all() } else { self.threads }.clamp(1, 16)
+    }
+}
+
+fn check(
+    path: &Path,
+    what: &'static str,
+    found: u128,
+    limit: u64,
+    flag: &'static str,
+) -> Result<(), VideoError> {
+    if found <= u128::from(limit) {
+        return Ok(());
+    }
+    Err(VideoError::OverLimit { path: path.to_owned(), what, found, limit, flag })
+}

@@ -1,0 +1,155 @@
+//! From a file on disk to the RGB frames that the encoders will see.
+//!
+//! A file is a video in any container FFmpeg reads ([`decode`]), a GIF, a still image or a folder of
+//! images ([`images`], [`gif`]). What kind it is is told from its first bytes, never from its name.
+//! [`sample`] says which frames are taken; only those are turned to RGB and kept.
+//!
+//! Files are untrusted: they are opened as local files and nothing else, and [`Limits`] bounds what
+//! each may cost before it is paid. For H.264 the pixels are those of decord, PyAV and OpenCV, byte
+//! for byte.
+
+mod container;
+mod decode;
+mod error;
+mod gif;
+mod images;
+mod index;
+mod limits;
+mod mp4;
+mod rgb;
+mod sample;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use error::VideoError;
+pub use limits::Limits;
+pub use sample::{evenly, frame_indices};
+
+/// One decoded picture.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RgbFrame {
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `[height, width, 3]`, red first, without padding.
+    pub data: Vec<u8>,
+}
+
+impl std::fmt::Debug for RgbFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RgbFrame({}×{})", self.width, self.height)
+    }
+}
+
+/// Which frames of a file are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Selection {
+    /// How many frames, at least 1.
+    pub num_frames: usize,
+    /// Where the time window starts, in seconds; the beginning when absent or NaN.
+    pub start: Option<f64>,
+    /// Where the time window ends, in seconds; the end of the video when absent or NaN.
+    pub end: Option<f64>,
+    /// When not negative: frames `0..=end_frame`, whatever the window says.
+    pub end_frame: Option<i64>,
+    /// Frames per second of a folder of images; without it the frames are spread over the whole
+    /// folder.
+    pub folder_fps: Option<f64>,
+}
+
+impl Selection {
+    /// `num_frames` frames of the whole file.
+    pub fn new(num_frames: usize) -> Self {
+        Self { num_frames, ..Self::default() }
+    }
+
+    /// Start and end in seconds, NaN read as absent (one question of TVQA has NaN for both).
+    fn window(&self) -> (Option<f64>, Option<f64>) {
+        (self.start.filter(|x| !x.is_nan()), self.end.filter(|x| !x.is_nan()))
+    }
+
+    fn has_window(&self) -> bool {
+        self.window() != (None, None)
+    }
+}
+
+/// The chosen frames of a file.
+#[derive(Debug, Clone)]
+pub struct Frames {
+    /// As many as were asked for. A frame chosen twice is there twice, and both share their pixels.
+    pub frames: Vec<Arc<RgbFrame>>,
+    /// The number of each frame in the file, counted from 0 in the order of presentation.
+    pub indices: Vec<usize>,
+    /// How many frames the file has.
+    pub total_frames: usize,
+    /// Average frames per second; 0 for a still image and for a folder without a stated rate.
+    pub fps: f64,
+}
+
+/// Reads the frames of the video, GIF, image or folder of images at `path`.
+///
+/// # Errors
+/// [`VideoError`] names the file and what is wrong with it; see there.
+pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frames, VideoError> {
+    if selection.num_frames == 0 {
+        return Err(VideoError::NoFramesAsked { path: path.to_owned() });
+    }
+    let about = fs::metadata(path).map_err(|source| unreadable(path, source))?;
+    if about.is_dir() {
+        return images::read_folder(path, selection, limits);
+    }
+    if !about.is_file() {
+        return Err(VideoError::NotAFile { path: path.to_owned() });
+    }
+    if about.len() == 0 {
+        return Err(VideoError::EmptyFile { path: path.to_owned() });
+    }
+    match kind_of(path)? {
+        Kind::Gif => gif::read(path, selection, limits),
+        Kind::Image => images::read_still(path, selection, limits),
+        Kind::Video => decode::read(path, selection, limits),
+    }
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> VideoError {
+    let path = path.to_owned();
+    match source.kind() {
+        ErrorKind::NotFound => VideoError::Missing { path },
+        _ => VideoError::Unreadable { path, source },
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gif,
+    Image,
+    Video,
+}
+
+/// Tells GIFs and still images from their first bytes; all else is left to FFmpeg.
+fn kind_of(path: &Path) -> Result<Kind, VideoError> {
+    let mut head = Vec::with_capacity(16);
+    File::open(path)
+        .and_then(|file| file.take(16).read_to_end(&mut head))
+        .map_err(|source| unreadable(path, source))?;
+    // A motion JPEG stream begins as a single JPEG does: here the name decides.
+    let motion_jpeg = path
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("mjpeg") || end.eq_ignore_ascii_case("mjpg"));
+    let webp = head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP");
+    let jpeg = head.starts_with(b"\xff\xd8\xff") && !motion_jpeg;
+    let png = head.starts_with(b"\x89PNG\r\n\x1a\n");
+    Ok(if head.starts_with(b"GIF87a") || head.starts_with(b"GIF89a") {
+        Kind::Gif
+    } else if webp || jpeg || png || head.starts_with(b"BM") {
+        Kind::Image
+    } else {
+        Kind::Video
+    })
+}

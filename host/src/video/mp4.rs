@@ -1,0 +1,171 @@
+//! What an MP4 or QuickTime file declares, read before FFmpeg believes it.
+//!
+//! A sample table can claim four billion frames in twenty bytes, and FFmpeg's demuxer allocates an
+//! index for them while opening the file, out of reach of any of its options. The same walk over
+//! the boxes tells a file that was cut short from one that is no video at all.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::error::VideoError;
+use super::limits::Limits;
+
+/// How many boxes are looked at; an hour of one-second fragments has some 15,000.
+const MAX_BOXES: usize = 4_000_000;
+
+/// What the walk found.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    /// The file begins with a box that MP4 and QuickTime files begin with.
+    is_mp4: bool,
+    has_index: bool,
+    length: u64,
+}
+
+impl About {
+    /// The error for a file that FFmpeg could not open.
+    pub(super) fn explain(&self, path: &Path, source: ffmpeg_next::Error) -> VideoError {
+        if self.is_mp4 && !self.has_index {
+            return VideoError::Truncated {
+                path: path.to_owned(),
+                container: "MP4/QuickTime".into(),
+                expected: "an index of its frames (the `moov` box)".into(),
+                found: format!("none in its {} bytes", self.length),
+                source: Some(source),
+            };
+        }
+        VideoError::NotAVideo { path: path.to_owned(), source }
+    }
+}
+
+/// Walks over the boxes of an MP4; any other file passes.
+pub(super) fn inspect(path: &Path, limits: &Limits) -> Result<About, VideoError> {
+    let unreadable = |source| super::unreadable(path, source);
+    let file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    let mut walk = Walk {
+        path,
+        limits,
+        file: BufReader::with_capacity(64, file),
+        about: About { length, ..About::default() },
+        boxes: 0,
+        samples: 0,
+        track_samples: 0,
+        track_edits: 0,
+    };
+    walk.children(0, length, 0)?;
+    Ok(walk.about)
+}
+
+struct Walk<'a> {
+    path: &'a Path,
+    limits: &'a Limits,
+    file: BufReader<File>,
+    about: About,
+    boxes: usize,
+    /// Of all tracks and fragments so far.
+    samples: u64,
+    track_samples: u64,
+    track_edits: u64,
+}
+
+impl Walk<'_> {
+    /// Looks at the boxes that lie in `at..end`.
+    fn children(&mut self, mut at: u64, end: u64, depth: usize) -> Result<(), VideoError> {
+        while let Some((kind, body, size)) = self.header(at, end) {
+            if depth == 0 && at == 0 {
+                let first = [b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp"];
+                self.about.is_mp4 = first.contains(&&kind);
+                if !self.about.is_mp4 {
+                    return Ok(());
+                }
+            }
+            self.boxes += 1;
+            if self.boxes > MAX_BOXES {
+                return Ok(());
+            }
+            let next = at.saturating_add(size);
+            if depth == 0 && next > end && [b"moov", b"moof", b"mdat"].contains(&&kind) {
+                return Err(self.cut_short(&kind, next));
+            }
+            let inner = next.min(end);
+            match &kind {
+                b"moov" => {
+                    self.about.has_index = true;
+                    self.children(body, inner, depth + 1)?;
+                }
+                b"trak" => {
+                    (self.track_samples, self.track_edits) = (0, 0);
+                    self.children(body, inner, depth + 1)?;
+                    self.track()?;
+                }
+                b"mdia" | b"minf" | b"stbl" | b"edts" | b"moof" | b"traf" if depth < 8 => {
+                    self.children(body, inner, depth + 1)?;
+                }
+                // Both begin with version and flags, then a size (or its width), then the count.
+                b"stsz" | b"stz2" => {
+                    self.track_samples = self.track_samples.saturating_add(self.word(body + 8));
+                }
+                b"elst" => self.track_edits = self.track_edits.saturating_add(self.word(body + 4)),
+                b"trun" => {
+                    self.samples = self.samples.saturating_add(self.word(body + 4));
+                    self.limits.check_frames(self.path, self.samples)?;
+                }
+                _ => {}
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// Adds up a finished track. FFmpeg repeats the samples of a track for each of its edits.
+    fn track(&mut self) -> Result<(), VideoError> {
+        self.limits.check_frames(self.path, self.track_samples)?;
+        if self.track_edits > 4 {
+            let repeated = self.track_samples.saturating_mul(self.track_edits);
+            self.limits.check_frames(self.path, repeated)?;
+        }
+        Ok(())
+    }
+
+    /// Type, start of the contents and whole size of the box at `at`.
+    fn header(&mut self, at: u64, end: u64) -> Option<([u8; 4], u64, u64)> {
+        if at.checked_add(8)? > end {
+            return None;
+        }
+        let mut head = [0; 8];
+        self.file.seek(SeekFrom::Start(at)).ok()?;
+        self.file.read_exact(&mut head).ok()?;
+        let [s0, s1, s2, s3, k0, k1, k2, k3] = head;
+        let kind = [k0, k1, k2, k3];
+        let (body, size) = match u32::from_be_bytes([s0, s1, s2, s3]) {
+            0 => (at + 8, end - at),
+            1 => {
+                let mut long = [0; 8];
+                self.file.read_exact(&mut long).ok()?;
+                (at + 16, u64::from_be_bytes(long))
+            }
+            size => (at + 8, u64::from(size)),
+        };
+        // A box smaller than its own header would never be left again.
+        (at.checked_add(size)? >= body).then_some((kind, body, size))
+    }
+
+    /// The big-endian 32-bit number at `at`; 0 past the end, where FFmpeg reads none either.
+    fn word(&mut self, at: u64) -> u64 {
+        let mut bytes = [0; 4];
+        let read = self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.read_exact(&mut bytes));
+        if read.is_ok() { u64::from(u32::from_be_bytes(bytes)) } else { 0 }
+    }
+
+    fn cut_short(&self, kind: &[u8; 4], end: u64) -> VideoError {
+        VideoError::Truncated {
+            path: self.path.to_owned(),
+            container: "MP4/QuickTime".into(),
+            expected: format!("{end} bytes (its `{}` box ends there)", kind.escape_ascii()),
+            found: format!("{} bytes", self.about.length),
+            source: None,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The catch at the boundary: unwinding into foreign code would abort the process.
+
+use crate::{ErrorKind, PluginError};
+use abi_stable::std_types::RResult;
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// Runs `body`, turning a panic into an error of kind [`ErrorKind::Panic`] that names `method`.
+///
+/// Every exported function of every plugin goes through here.
+pub fn guard<T>(
+    method: &str,
+    body: impl FnOnce() -> Result<T, PluginError>,
+) -> RResult<T, PluginError> {
+    // What `body` borrowed may be half changed after a panic. The adapters keep such state behind
+    // mutexes, whose poison makes a later use an error.
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(result) => result.into(),
+        Err(payload) => RResult::RErr(PluginError::new(
+            ErrorKind::Panic,
+            format!("panicked in `{method}`: {}", panic_message(payload.as_ref())),
+        )),
+    }
+}
+
+/// Drops `value`, swallowing a panic of its destructor: there is nobody to report it to.
+pub(crate) fn guarded_drop<T>(value: T) {
+    if let RResult::RErr(error) = guard("drop", || {
+        drop(value);
+        Ok(())
+    }) {
+        crate::log(crate::LogLevel::Error, error.message.as_str());
+    }
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "(the panic carried no message)"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error_that_names_the_method() {
+        let result = guard::<()>("encode", || panic!("frame {} is odd", 3));
+        let error = result.into_result().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Panic);
+        assert_eq!(error.message.as_str(), "panicked in `encode`: frame 3 is odd");
+    }
+
+    #[test]
+    fn a_panicking_destructor_does_not_escape() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("boom");
+            }
+        }
+        guarded_drop(Bomb);
+    }
+}

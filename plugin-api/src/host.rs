@@ -1,0 +1,96 @@
+//! What the host offers to a plugin: where to log, where to report progress, how many threads.
+
+use abi_stable::{
+    StableAbi,
+    type_level::downcasting::TD_Opaque,
+    sabi_trait,
+    std_types::{RArc, RStr},
+};
+use std::sync::OnceLock;
+
+/// How loud a message is.
+#[repr(u8)]
+#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something is odd, and the user should know.
+    Warn,
+    /// Shown with `-v`.
+    Info,
+    /// Shown with `-vv`.
+    Debug,
+}
+
+/// The object behind [`HostServices`]; the host implements [`HostSink`], plugins call [`log`] and
+/// [`progress`].
+#[sabi_trait]
+#[doc(hidden)]
+pub trait HostSinkAbi: Send + Sync {
+    fn log(&self, level: LogLevel, message: RStr<'_>);
+    #[sabi(last_prefix_field)]
+    fn progress(&self, task: RStr<'_>, done: u64, total: u64);
+}
+
+/// Where messages and progress of plugins go. Implemented by the host; called from any thread.
+pub trait HostSink: Send + Sync + 'static {
+    /// A message for the user.
+    fn log(&self, level: LogLevel, message: &str);
+    /// `done` of `total` units of `task` are finished.
+    fn progress(&self, task: &str, done: u64, total: u64);
+}
+
+struct SinkAdapter<S>(S);
+
+impl<S: HostSink> HostSinkAbi for SinkAdapter<S> {
+    // The host's own code runs here, called by a plugin: its panics must not cross either.
+    fn log(&self, level: LogLevel, message: RStr<'_>) {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.0.log(level, message.as_str());
+        }));
+    }
+
+    fn progress(&self, task: RStr<'_>, done: u64, total: u64) {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.0.progress(task.as_str(), done, total);
+        }));
+    }
+}
+
+/// Handed to each plugin once, in `init`. The plugin owns it from then on.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct HostServices {
+    /// How many threads the plugin may compute with. At least 1.
+    pub threads: u32,
+    sink: HostSinkAbi_TO<'static, RArc<()>>,
+}
+
+impl HostServices {
+    /// Services that forward to `sink`.
+    pub fn new<S: HostSink>(threads: u32, sink: S) -> Self {
+        let sink = HostSinkAbi_TO::from_ptr(RArc::new(SinkAdapter(sink)), TD_Opaque);
+        Self { threads: threads.max(1), sink }
+    }
+}
+
+static SERVICES: OnceLock<HostServices> = OnceLock::new();
+
+/// Keeps the services for [`log`], [`progress`] and [`threads`]; a second call is ignored.
+pub(crate) fn keep(services: HostServices) -> &'static HostServices {
+    SERVICES.get_or_init(|| services)
+}
+
+/// Sends a message to the user of the host. Silent before `init`.
+pub fn log(level: LogLevel, message: &str) {
+    if let Some(services) = SERVICES.get() {
+        services.sink.log(level, message.into());
+    }
+}
+
+/// Reports that `done` of `total` units of `task` are finished. Silent before `init`.
+pub fn progress(task: &str, done: u64, total: u64) {
+    if let Some(services) = SERVICES.get() {
+        services.sink.progress(task.into(), done, total);
+    }
+}

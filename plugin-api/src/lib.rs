@@ -1,0 +1,131 @@
+//! The contract between `merv-host` and its plugins.
+//!
+//! A plugin is a `cdylib` that brings frozen video encoders, language models, or both. Its author
+//! implements ordinary Rust traits with ordinary `Result`s ([`Plugin`], [`Encoder`],
+//! [`LanguageModel`]) and names the plugin once in [`export_plugin!`]; the adapters in this crate do
+//! the foreign-function work. No machine-learning library appears here, so a plugin may compute with
+//! candle, libtorch or its own kernels, and be built by another compiler version than the host.
+//!
+//! # How a library is loaded
+//!
+//! 1. The plain C symbol `merv_plugin_manifest` returns a JSON string, the [`Manifest`]. The host
+//!    reads the API version in it before it touches anything else.
+//! 2. The static `merv_plugin_root` carries the layout of every type that crosses. `abi_stable`
+//!    compares it with the host's own, type by type, and hands over the [`PluginModule`] only when
+//!    they agree.
+//! 3. [`PluginModule::init`](PluginModule) receives the [`HostServices`]: log, progress, threads.
+//!
+//! # Rules of the boundary
+//!
+//! * Every exported function runs its body in [`guard`]: a panic becomes a [`PluginError`].
+//! * Memory is freed by the side that allocated it ([`TensorBuf`] carries its own release function).
+//! * Libraries are never unloaded, so `'static` data of a plugin stays valid.
+//! * Every exported method may be called from any thread, one call at a time per language model.
+//!
+//! # Evolution
+//!
+//! The crate's version is the ABI's version and follows semver: the host loads any plugin of its own
+//! major version whose minor version is not newer than its own. New functions of [`PluginModule`] and
+//! new methods of the trait objects go after `last_prefix_field`, with a default for plugins that lack
+//! them; structs that cross by value never change within a major version.
+//!
+//! The training half is the next minor version, and the traits are shaped for it. `Encoder` gains
+//! `forward_train(clips) -> (features, tape id)` and `backward(tape id, gradient of features)`;
+//! `LanguageModel` gains `forward_backward(embeds [B, L, D], mask [B, L], labels [B, L]) ->
+//! (summed loss, token count, gradient of embeds)`. Both gain `parameters()`,
+//! `visit_gradients(callback over mutable TensorViews)`, `apply_adamw(step)`, `export` and `import`.
+//! Automatic differentiation stops at the boundary: the host continues its own graph, the mixer's,
+//! with the gradient that comes back. The defaults answer [`ErrorKind::Unsupported`].
+//!
+//! # A minimal encoder
+//!
+//! ```
+//! use merv_plugin_api::*;
+//!
+//! struct MeanColour {
+//!     info: EncoderInfo,
+//! }
+//!
+//! impl Encoder for MeanColour {
+//!     fn info(&self) -> EncoderInfo {
+//!         self.info.clone()
+//!     }
+//!
+//!     /// `[B, F, 3, H, W] -> [B, F, 3]`: the mean of each channel of each frame.
+//!     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf, PluginError> {
+//!         let [batch, frames, channels, height, width] = clips.dims::<5>()?;
+//!         let plane = height * width;
+//!         let means = clips.f32s()?.chunks(plane).map(|p| p.iter().sum::<f32>() / plane as f32);
+//!         TensorBuf::from_vec(means.collect::<Vec<f32>>(), &[batch, frames, channels])
+//!     }
+//! }
+//!
+//! struct MyPlugin;
+//!
+//! impl Plugin for MyPlugin {
+//!     fn manifest() -> Manifest {
+//!         Manifest::new("mean-colour", env!("CARGO_PKG_VERSION"))
+//!             .license("MIT")
+//!             .encoder("mean-colour", "no weights")
+//!     }
+//!
+//!     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
+//!         Ok(EncoderInfo {
+//!             width: 3,
+//!             num_frames: request.num_frames,
+//!             image_size: 32,
+//!             temporal: request.num_frames,
+//!             spatial: 1,
+//!             preprocess: PreprocessSpec {
+//!                 image_size: 32,
+//!                 short_side: 32,
+//!                 interpolation: Interpolation::Bilinear,
+//!                 domain: ResizeDomain::PillowU8,
+//!                 mean: [0.0; 3],
+//!                 std: [1.0; 3],
+//!             },
+//!             dtype: DType::F32,
+//!             parameters: 0,
+//!             macs_per_clip: 0,
+//!         })
+//!     }
+//!
+//!     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
+//!         Ok(EncoderObject::new(MeanColour { info: Self::describe_encoder(request)? }))
+//!     }
+//! }
+//!
+//! merv_plugin_api::export_plugin!(MyPlugin);
+//! # fn main() {}
+//! ```
+
+// `#[sabi_trait]` of abi_stable 0.11.3 expands to impls inside an anonymous constant.
+#![allow(non_local_definitions)]
+
+#[doc(hidden)]
+pub mod module;
+
+mod encoder;
+mod error;
+mod guard;
+mod host;
+mod llm;
+mod manifest;
+mod preprocess;
+mod request;
+mod tensor;
+
+pub use encoder::{Encoder, EncoderInfo, EncoderObject};
+pub use error::{ErrorKind, PluginError};
+pub use guard::guard;
+pub use host::{HostServices, HostSink, LogLevel, log, progress};
+pub use llm::{LanguageModel, LanguageModelInfo, LanguageModelObject, LogitsAt, SessionId};
+pub use manifest::{API_VERSION, MANIFEST_SYMBOL, Manifest, ModelKind, ModelManifest};
+pub use module::{Plugin, PluginModule, PluginModuleRef, ROOT_SYMBOL};
+pub use preprocess::{Interpolation, PreprocessSpec, ResizeDomain};
+pub use request::{EncoderRequest, LanguageModelRequest, ModelSource};
+pub use tensor::{DType, Device, DeviceKind, TensorBuf, TensorElement, TensorView};
+
+/// `abi_stable`, for the expansion of [`export_plugin!`] and for the loader of the host.
+#[doc(hidden)]
+pub use abi_stable;

@@ -1,0 +1,96 @@
+//! What a library says about itself before anything in it is trusted: JSON behind a C symbol.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this ABI, `major.minor.patch`. The host checks it before it touches a library.
+pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The C symbol `extern "C" fn() -> *const c_char`: the manifest as NUL-terminated JSON that is never
+/// freed, or null if making it panicked.
+pub const MANIFEST_SYMBOL: &str = "merv_plugin_manifest";
+
+/// Encoder or language model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelKind {
+    /// Turns clips into features.
+    Encoder,
+    /// Turns embeddings into logits.
+    Llm,
+}
+
+/// One model that a plugin can load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelManifest {
+    /// The id a registry names it by.
+    pub id: String,
+    /// Encoder or language model.
+    pub kind: ModelKind,
+    /// The licence of the weights that a user will download for it.
+    pub license: String,
+}
+
+/// The manifest of a plugin. Unknown keys are ignored, so that newer plugins can still be listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The plugin's name, as registries write it.
+    pub name: String,
+    /// The plugin's own version.
+    pub version: String,
+    /// The version of this ABI it was built against.
+    pub api_version: String,
+    /// The licence of the plugin's code.
+    pub license: String,
+    /// What it computes with: `candle`, `libtorch`, …
+    pub backend: String,
+    /// The kinds of device it can run on: `cpu`, `cuda`.
+    pub devices: Vec<String>,
+    /// What it can load.
+    pub models: Vec<ModelManifest>,
+}
+
+impl Manifest {
+    /// A manifest of this API version, for the CPU, without models.
+    pub fn new(name: &str, version: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            api_version: API_VERSION.to_owned(),
+            license: "not stated".to_owned(),
+            backend: "own".to_owned(),
+            devices: vec!["cpu".to_owned()],
+            models: Vec::new(),
+        }
+    }
+
+    /// Sets the licence of the plugin's code.
+    #[must_use]
+    pub fn license(mut self, license: &str) -> Self {
+        license.clone_into(&mut self.license);
+        self
+    }
+
+    /// Sets what the plugin computes with.
+    #[must_use]
+    pub fn backend(mut self, backend: &str) -> Self {
+        backend.clone_into(&mut self.backend);
+        self
+    }
+
+    /// Adds an encoder, and the licence of its weights.
+    #[must_use]
+    pub fn encoder(self, id: &str, weights_license: &str) -> Self {
+        self.model(id, ModelKind::Encoder, weights_license)
+    }
+
+    /// Adds a language model, and the licence of its weights.
+    #[must_use]
+    pub fn llm(self, id: &str, weights_license: &str) -> Self {
+        self.model(id, ModelKind::Llm, weights_license)
+    }
+
+    fn model(mut self, id: &str, kind: ModelKind, license: &str) -> Self {
+        self.models.push(ModelManifest { id: id.to_owned(), kind, license: license.to_owned() });
+        self
+    }
+}

@@ -1,0 +1,42 @@
+//! The pre-norm transformer block (arXiv 2010.11929).
+
+use crate::{
+    Result,
+    attention::{SelfAttention, Sequences},
+    mlp::Mlp,
+    norm::LayerNorm,
+};
+use candle_core::Tensor;
+
+/// `x + s₁·attention(norm₁(x))`, then `x + s₂·mlp(norm₂(x))`: timm's `Block`, Hugging Face's
+/// `CLIPEncoderLayer` and `VivitLayer`.
+pub struct Block {
+    /// Before the attention.
+    pub norm1: LayerNorm,
+    /// The attention.
+    pub attention: SelfAttention,
+    /// LayerScale of the attention's branch (arXiv 2103.17239).
+    pub scale1: Option<Vec<f32>>,
+    /// Before the perceptron.
+    pub norm2: LayerNorm,
+    /// The perceptron.
+    pub mlp: Mlp,
+    /// LayerScale of the perceptron's branch.
+    pub scale2: Option<Vec<f32>>,
+}
+
+impl Block {
+    /// # Shapes
+    ///
+    /// `[batch · length, width]` → the same; `sequences` consecutive
+    ///
+    /// # Errors
+    ///
+    /// When a shape does not fit.
+    pub fn forward(&self, x: &Tensor, batch: usize, length: usize) -> Result<Tensor> {
+        let sequences = Sequences::consecutive(batch, length);
+        let attended = self.attention.attend(&self.norm1.forward(x)?, sequences)?;
+        let x = self.attention.project_added(&attended, x, self.scale1.as_deref())?;
+        self.mlp.forward_added(&self.norm2.forward(&x)?, &x, self.scale2.as_deref())
+    }
+}

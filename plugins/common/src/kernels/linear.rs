@@ -1,0 +1,286 @@
+//! `x · Wᵀ`, and what follows it, in one go.
+
+use super::{elementwise, reduce};
+use crate::{activation::Activation, weights::Elements};
+use gemm::Parallelism;
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Up to this many rows each weight row is read once and multiplied with all of them: the product is
+/// then bound by reading the weights, which a blocked product would pack first.
+const FEW_ROWS: usize = 4;
+
+/// Weight rows that one task of the few-rows product takes.
+const WEIGHT_ROWS_PER_TASK: usize = 32;
+
+/// Weight rows of `f16` or `bf16` that are converted at a time.
+const CONVERTED_ROWS: usize = 512;
+
+/// Bytes of output after which the product pauses for the epilogue, so that it still finds the output
+/// in the cache.
+const BLOCK_BYTES: usize = 2 << 20;
+
+/// What happens to each output row `y` of a product: `residual + scale · activation(y + bias)`.
+#[derive(Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// Added to each row: `[outputs]`.
+    pub bias: Option<&'a [f32]>,
+    /// Applied to each element.
+    pub activation: Option<Activation>,
+    /// Multiplied element by element (LayerScale): `[outputs]`.
+    pub scale: Option<&'a [f32]>,
+    /// Added last: `[rows, outputs]`.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// `x [rows, inputs] · weight [outputs, inputs]ᵀ` → `[rows, outputs]`, then `epilogue`.
+///
+/// The caller guarantees the lengths: they come from shapes that were checked.
+pub fn linear(
+    x: &[f32],
+    weight: Elements<'_>,
+    inputs: usize,
+    outputs: usize,
+    epilogue: Epilogue<'_>,
+) -> Vec<f32> {
+    let rows = x.len().checked_div(inputs).unwrap_or(0);
+    assert_eq!(weight.len(), inputs * outputs, "a weight matrix has another size than its layer");
+    let mut y = vec![0.0; rows * outputs];
+    if y.is_empty() {
+        return y;
+    }
+    if rows <= FEW_ROWS {
+        few_rows(x, weight, inputs, outputs, &mut y);
+        finish(&mut y, 0, outputs, epilogue);
+        return y;
+    }
+    let block = (BLOCK_BYTES / (4 * outputs)).max(64);
+    let mut scratch = Vec::new();
+    for (index, out) in y.chunks_mut(block * outputs).enumerate() {
+        let first = index * block;
+        let rows = out.len() / outputs;
+        product(&x[first * inputs..(first + rows) * inputs], weight, inputs, outputs, out, &mut scratch);
+        finish(out, first, outputs, epilogue);
+    }
+    y
+}
+
+/// A blocked product over all threads.
+fn product(
+    x: &[f32],
+    weight: Elements<'_>,
+    inputs: usize,
+    outputs: usize,
+    y: &mut [f32],
+    scratch: &mut Vec<f32>,
+) {
+    let rows = y.len() / outputs;
+    let step = if matches!(weight, Elements::F32(_)) { outputs } else { CONVERTED_ROWS };
+    let mut start = 0;
+    while start < outputs {
+        let end = (start + step).min(outputs);
+        let part = weight.slice(start * inputs..end * inputs);
+        let part = part.to_f32(scratch);
+        matmul(
+            Operand { data: x, row: inputs, column: 1 },
+            Operand { data: part, row: 1, column: inputs },
+            [rows, inputs, end - start],
+            &mut y[start..],
+            outputs,
+            1.0,
+            Parallelism::Rayon(0),
+        );
+        start = end;
+    }
+}
+
+/// A strided matrix for [`matmul`].
+#[derive(Clone, Copy)]
+pub(crate) struct Operand<'a> {
+    /// Its elements, from the first on.
+    pub data: &'a [f32],
+    /// Elements from one row to the next.
+    pub row: usize,
+    /// Elements from one column to the next.
+    pub column: usize,
+}
+
+impl Operand<'_> {
+    /// Whether `rows × columns` elements lie inside the slice.
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0
+            || columns == 0
+            || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
+    }
+}
+
+/// `out [m, n] = factor · a [m, k] · b [k, n]`; `out` has `out_row` elements from row to row.
+pub(crate) fn matmul(
+    a: Operand<'_>,
+    b: Operand<'_>,
+    [m, k, n]: [usize; 3],
+    out: &mut [f32],
+    out_row: usize,
+    factor: f32,
+    parallelism: Parallelism,
+) {
+    let fits = out_row >= n && (m == 0 || (m - 1) * out_row + n <= out.len());
+    assert!(a.holds(m, k) && b.holds(k, n) && fits, "a matrix product reaches beyond its operands");
+    // SAFETY: the assertion above keeps every element that `gemm` touches inside the three slices,
+    // rows of `out` do not overlap, and `out` is borrowed mutably, so it overlaps neither operand.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            out_row as isize,
+            false,
+            a.data.as_ptr(),
+            a.column as isize,
+            a.row as isize,
+            b.data.as_ptr(),
+            b.column as isize,
+            b.row as isize,
+            0.0,
+            factor,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// Each weight row once, against all rows of `x`.
+fn few_rows(x: &[f32], weight: Elements<'_>, inputs: usize, outputs: usize, y: &mut [f32]) {
+    let arch = Arch::new();
+    let rows = x.len() / inputs;
+    // `[outputs, rows]`: the tasks own disjoint parts.
+    let mut transposed = vec![0.0f32; y.len()];
+    transposed.par_chunks_mut(WEIGHT_ROWS_PER_TASK * rows).enumerate().for_each(|(task, out)| {
+        let first = task * WEIGHT_ROWS_PER_TASK;
+        let count = out.len() / rows;
+        let part = weight.slice(first * inputs..(first + count) * inputs);
+        let mut scratch = Vec::new();
+        let part = part.to_f32(&mut scratch);
+        arch.dispatch(
+            #[inline(always)]
+            || {
+                for (w, out) in part.chunks_exact(inputs).zip(out.chunks_exact_mut(rows)) {
+                    for (row, out) in x.chunks_exact(inputs).zip(out) {
+                        *out = reduce(row, w, |sum, a, b| a.mul_add(b, sum));
+                    }
+                }
+            },
+        );
+    });
+    for (output, column) in transposed.chunks_exact(rows).enumerate() {
+        for (row, &value) in column.iter().enumerate() {
+            y[row * outputs + output] = value;
+        }
+    }
+}
+
+/// Applies `epilogue` to rows that begin at row `first` of the whole product.
+fn finish(y: &mut [f32], first: usize, outputs: usize, epilogue: Epilogue<'_>) {
+    let arch = Arch::new();
+    let rows_per_task = (32 * 1024 / outputs).max(1);
+    y.par_chunks_mut(rows_per_task * outputs).enumerate().for_each(|(task, chunk)| {
+        arch.dispatch(
+            #[inline(always)]
+            || {
+                for (offset, row) in chunk.chunks_exact_mut(outputs).enumerate() {
+                    let index = first + task * rows_per_task + offset;
+                    if let Some(bias) = epilogue.bias {
+                        row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+                    }
+                    match epilogue.activation {
+                        None => {}
+                        Some(Activation::Gelu) => map(row, elementwise::gelu),
+                        Some(Activation::GeluTanh) => map(row, elementwise::gelu_tanh),
+                        Some(Activation::QuickGelu) => map(row, elementwise::quick_gelu),
+                        Some(Activation::Silu) => map(row, elementwise::silu),
+                    }
+                    if let Some(scale) = epilogue.scale {
+                        row.iter_mut().zip(scale).for_each(|(y, s)| *y *= s);
+                    }
+                    if let Some(residual) = epilogue.residual {
+                        let residual = &residual[index * outputs..(index + 1) * outputs];
+                        row.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
+                    }
+                }
+            },
+        );
+    });
+}
+
+#[inline(always)]
+fn map(row: &mut [f32], f: impl Fn(f32) -> f32) {
+    for value in row {
+        *value = f(*value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    /// The same in `f64`, straight from the definition.
+    fn naive(x: &[f32], w: &[f32], k: usize, n: usize, e: Epilogue<'_>) -> Vec<f64> {
+        let mut y = Vec::new();
+        for (r, row) in x.chunks(k).enumerate() {
+            for (c, column) in w.chunks(k).enumerate() {
+                let dot: f64 = row.iter().zip(column).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                let mut v = dot + e.bias.map_or(0.0, |b| f64::from(b[c]));
+                if e.activation == Some(Activation::Gelu) {
+                    v = 0.5 * v * (1.0 + libm::erf(v / std::f64::consts::SQRT_2));
+                }
+                v *= e.scale.map_or(1.0, |s| f64::from(s[c]));
+                y.push(v + e.residual.map_or(0.0, |m| f64::from(m[r * n + c])));
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn every_path_agrees_with_the_definition() {
+        for (rows, k, n) in [(1, 7, 5), (3, 64, 33), (5, 48, 17), (300, 96, 700), (900, 33, 600)] {
+            let x = numbers(rows * k, 1);
+            let w = numbers(n * k, 2);
+            let half: Vec<f16> = w.iter().map(|&v| f16::from_f32(v)).collect();
+            let rounded: Vec<f32> = half.iter().map(|v| v.to_f32()).collect();
+            let (bias, scale, residual) = (numbers(n, 3), numbers(n, 4), numbers(rows * n, 5));
+            let epilogue = Epilogue {
+                bias: Some(&bias),
+                activation: Some(Activation::Gelu),
+                scale: Some(&scale),
+                residual: Some(&residual),
+            };
+            for (elements, plain) in [(Elements::F32(&w), &w), (Elements::F16(&half), &rounded)] {
+                for epilogue in [Epilogue::default(), epilogue] {
+                    let found = linear(&x, elements, k, n, epilogue);
+                    let expected = naive(&x, plain, k, n, epilogue);
+                    let worst = found
+                        .iter()
+                        .zip(&expected)
+                        .map(|(&f, &e)| (f64::from(f) - e).abs())
+                        .fold(0.0, f64::max);
+                    assert!(worst < 1e-5, "{rows}x{k}x{n}: {worst:e}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Parts for `merv-host` plugins that compute with candle on a CPU.
+//!
+//! The order of the modules is the order of the data: files ([`config`], [`weights`]), the clip that
+//! the host lends ([`patch`]), the layers of a transformer ([`linear`], [`norm`], [`activation`],
+//! [`attention`], [`mlp`], [`block`], [`position`]), and the kernels under them ([`kernels`]).
+//!
+//! Activations are candle tensors of `f32`, C-contiguous, in main memory. Weights stay where the file
+//! is mapped; the kernels read them there, in `f32`, `f16` or `bf16`.
+
+pub mod activation;
+pub mod attention;
+pub mod block;
+pub mod config;
+pub mod features;
+pub mod kernels;
+pub mod linear;
+pub mod mlp;
+pub mod norm;
+pub mod patch;
+pub mod position;
+pub mod request;
+pub mod tensor;
+pub mod threads;
+pub mod vit;
+pub mod weights;
+
+pub use merv_plugin_api::PluginError;
+
+/// What a plugin's fallible functions return.
+pub type Result<T> = std::result::Result<T, PluginError>;

@@ -1,0 +1,124 @@
+//! The sizes of LanguageBind's video tower: Hugging Face's `config.json`, its `vision_config`.
+
+use merv_plugin_sdk::{Result, activation::Activation, config::require};
+use serde::Deserialize;
+
+/// The file: the text tower's half is of no use here.
+#[derive(Debug, Deserialize)]
+pub struct ConfigFile {
+    /// The video tower's half.
+    pub vision_config: Config,
+}
+
+/// The sizes of the video tower, by the names of `CLIPVisionConfig` and LanguageBind's additions.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// D: the width.
+    pub hidden_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Width of the perceptron.
+    pub intermediate_size: usize,
+    /// Height and width of a patch, in pixels.
+    pub patch_size: usize,
+    /// Height and width of a frame, in pixels.
+    pub image_size: usize,
+    /// t: frames that attend to each other.
+    pub num_frames: usize,
+    /// The perceptron's activation.
+    pub hidden_act: Activation,
+    /// Epsilon of the norms.
+    pub layer_norm_eps: f64,
+    /// Whether layers attend over time; MERV's LanguageBind does.
+    pub add_time_attn: bool,
+}
+
+impl Config {
+    /// `LanguageBind/LanguageBind_Video_merge`: CLIP ViT-L/14 with temporal attention over 8 frames.
+    pub fn published() -> Self {
+        Self {
+            hidden_size: 1024,
+            num_hidden_layers: 24,
+            num_attention_heads: 16,
+            intermediate_size: 4096,
+            patch_size: 14,
+            image_size: 224,
+            num_frames: 8,
+            hidden_act: Activation::Gelu,
+            layer_norm_eps: 1e-5,
+            add_time_attn: true,
+        }
+    }
+
+    /// Refuses sizes that make no model, and clips that do not fit it.
+    ///
+    /// # Errors
+    ///
+    /// When a size is zero, heads do not divide the width, there is no temporal attention, the frames
+    /// are no whole groups, or another image size is asked for: the positions are learned for one.
+    pub fn check(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
+        let sizes = [self.hidden_size, self.num_attention_heads, self.patch_size, self.num_frames];
+        require(sizes.iter().all(|&size| size > 0) && self.num_hidden_layers >= 2, || {
+            format!("expected positive sizes and at least 2 layers, found {self:?}")
+        })?;
+        require(self.add_time_attn, || {
+            "expected `add_time_attn`: the video tower, not the image tower".to_owned()
+        })?;
+        require(self.hidden_size.is_multiple_of(self.num_attention_heads), || {
+            format!(
+                "{} heads do not divide the width {}",
+                self.num_attention_heads, self.hidden_size
+            )
+        })?;
+        require(self.image_size >= self.patch_size, || {
+            format!("frames of {} pixels are smaller than a patch", self.image_size)
+        })?;
+        require(num_frames > 0 && num_frames.is_multiple_of(self.num_frames), || {
+            format!(
+                "expected a multiple of {} frames, which attend to each other, found {num_frames}",
+                self.num_frames
+            )
+        })?;
+        require(image_size.is_none_or(|size| size == self.image_size), || {
+            format!(
+                "expected frames of {} pixels, found image_size = {}",
+                self.image_size,
+                image_size.unwrap_or_default()
+            )
+        })
+    }
+
+    /// Patches along one side of a frame.
+    pub fn grid(&self) -> usize {
+        self.image_size / self.patch_size
+    }
+
+    /// Tokens of a frame: the class token and the patches.
+    pub fn tokens(&self) -> usize {
+        1 + self.grid().pow(2)
+    }
+
+    /// Layers whose output is used: all but the last.
+    pub fn used_layers(&self) -> usize {
+        self.num_hidden_layers - 1
+    }
+
+    /// Parameters of the embedding and the used layers.
+    pub fn parameters(&self) -> u64 {
+        let (d, h) = (self.hidden_size, self.intermediate_size);
+        let embedding = 3 * self.patch_size.pow(2) * d + d + self.tokens() * d + 2 * d;
+        let attention = 4 * d * d + 4 * d;
+        let layer = 2 * attention + 2 * d * h + h + d + 6 * d + self.num_frames * d;
+        (embedding + self.used_layers() * layer) as u64
+    }
+
+    /// Multiply-accumulates for one frame.
+    pub fn macs_per_frame(&self) -> u64 {
+        let (d, h, n) = (self.hidden_size, self.intermediate_size, self.tokens());
+        let embedding = (n - 1) * 3 * self.patch_size.pow(2) * d;
+        let layer = n * (8 * d * d + 2 * d * h) + 2 * n * n * d + 2 * n * self.num_frames * d;
+        (embedding + self.used_layers() * layer) as u64
+    }
+}

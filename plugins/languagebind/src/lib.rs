@@ -1,0 +1,85 @@
+//! LanguageBind (arXiv 2310.01852) as a `merv-host` plugin: the patch tokens of its video tower.
+
+mod config;
+mod model;
+
+use config::{Config, ConfigFile};
+use merv_plugin_api::{
+    DType, EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest,
+    Plugin, PluginError, PreprocessSpec, ResizeDomain,
+};
+use merv_plugin_sdk::{config::read, request, threads, weights};
+
+/// OpenAI CLIP's mean and standard deviation.
+const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
+struct Plug;
+
+fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginError> {
+    request::check_cpu_f32(&request.model)?;
+    let config = match request::config(&request.model) {
+        Some(path) => read::<ConfigFile>(&path)?.vision_config,
+        None => Config::published(),
+    };
+    let num_frames = request.num_frames as usize;
+    config.check(num_frames, request.image_size.into_option().map(|size| size as usize))?;
+    let image_size = config.image_size as u32;
+    let info = EncoderInfo {
+        width: config.hidden_size as u32,
+        num_frames: request.num_frames,
+        image_size,
+        temporal: request.num_frames,
+        spatial: (config.tokens() - 1) as u32,
+        preprocess: PreprocessSpec {
+            image_size,
+            short_side: image_size,
+            interpolation: Interpolation::Bilinear,
+            domain: ResizeDomain::TorchF32,
+            mean: MEAN,
+            std: STD,
+        },
+        dtype: DType::F32,
+        parameters: config.parameters(),
+        macs_per_clip: u64::from(request.num_frames) * config.macs_per_frame(),
+    };
+    Ok((config, info))
+}
+
+impl Plugin for Plug {
+    fn manifest() -> Manifest {
+        Manifest::new("languagebind", env!("CARGO_PKG_VERSION"))
+            .license(env!("CARGO_PKG_LICENSE"))
+            .backend("candle")
+            .encoder("languagebind-video-noclass", "MIT (LanguageBind/LanguageBind_Video_merge)")
+    }
+
+    fn init(host: &HostServices) -> Result<(), PluginError> {
+        threads::init(host)
+    }
+
+    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
+        Ok(resolve(request)?.1)
+    }
+
+    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
+        let (config, info) = resolve(request)?;
+        // The text tower, the projections into the shared space, and the layers that come after.
+        let last = format!("vision_model.encoder.layers.{}.", config.used_layers());
+        let unused = [
+            "text_model.",
+            "visual_projection.",
+            "text_projection.",
+            "logit_scale",
+            "vision_model.post_layernorm.",
+            &last,
+        ];
+        let paths = request::weights(&request.model);
+        let model = weights::load(&paths, &unused, |scope| {
+            model::LanguageBind::new(&config, info, &scope)
+        })?;
+        Ok(EncoderObject::new(model))
+    }
+}
+
+merv_plugin_api::export_plugin!(Plug);

@@ -1,0 +1,215 @@
+//! The sizes of a Llama: Hugging Face's `config.json` (`LlamaConfig`).
+
+use merv_plugin_sdk::{Result, activation::Activation, config::require};
+use serde::Deserialize;
+
+/// The sizes, by Hugging Face's names.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// `llama`; any other is another architecture.
+    #[serde(default = "llama")]
+    pub model_type: String,
+    /// D: the width.
+    pub hidden_size: usize,
+    /// Width of the perceptron.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; as many as query heads when absent.
+    pub num_key_value_heads: Option<usize>,
+    /// Width of a head; the model's width over the heads when absent.
+    pub head_dim: Option<usize>,
+    /// Rows of the embedding table.
+    pub vocab_size: usize,
+    /// Positions.
+    #[serde(default = "default_positions")]
+    pub max_position_embeddings: usize,
+    /// Epsilon of the norms.
+    #[serde(default = "default_epsilon")]
+    pub rms_norm_eps: f64,
+    /// The perceptron's activation.
+    #[serde(default = "silu")]
+    pub hidden_act: Activation,
+    /// The base of the rotary embedding.
+    #[serde(default = "default_theta")]
+    pub rope_theta: f64,
+    /// How the rotary embedding is stretched for longer texts.
+    pub rope_scaling: Option<RopeScaling>,
+    /// Whether the embedding table is also the output projection.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+    /// Whether the attention's layers have biases.
+    #[serde(default)]
+    pub attention_bias: bool,
+    /// Whether the perceptron's layers have biases.
+    #[serde(default)]
+    pub mlp_bias: bool,
+    /// The token that begins a text.
+    pub bos_token_id: Option<u32>,
+    /// The token or tokens that end a reply.
+    pub eos_token_id: Option<OneOrMany>,
+}
+
+fn llama() -> String {
+    "llama".to_owned()
+}
+
+fn default_positions() -> usize {
+    2048
+}
+
+fn default_epsilon() -> f64 {
+    1e-6
+}
+
+fn silu() -> Activation {
+    Activation::Silu
+}
+
+fn default_theta() -> f64 {
+    10_000.0
+}
+
+/// A token id, or several.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(u32),
+    /// Several.
+    Many(Vec<u32>),
+}
+
+impl OneOrMany {
+    /// As a list.
+    pub fn to_vec(&self) -> Vec<u32> {
+        match self {
+            Self::One(id) => vec![*id],
+            Self::Many(ids) => ids.clone(),
+        }
+    }
+}
+
+/// How the frequencies of the rotary embedding are scaled.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct RopeScaling {
+    /// `default`, `linear` or `llama3`.
+    #[serde(alias = "type")]
+    pub rope_type: String,
+    /// By how much.
+    pub factor: Option<f64>,
+    /// `llama3`: wavelengths longer than the original context over this are divided by `factor`.
+    pub low_freq_factor: Option<f64>,
+    /// `llama3`: wavelengths shorter than the original context over this are left alone.
+    pub high_freq_factor: Option<f64>,
+    /// `llama3`: the original context.
+    pub original_max_position_embeddings: Option<usize>,
+}
+
+impl Config {
+    /// Llama-2 with its table grown to a multiple of 64 for MERV's `<PAD>`, by model id.
+    pub fn published(id: &str) -> Option<Self> {
+        let sized = |hidden_size, intermediate_size, num_hidden_layers, num_attention_heads| Self {
+            model_type: llama(),
+            hidden_size,
+            intermediate_size,
+            num_hidden_layers,
+            num_attention_heads,
+            num_key_value_heads: None,
+            head_dim: None,
+            vocab_size: 32_064,
+            max_position_embeddings: 4096,
+            rms_norm_eps: 1e-5,
+            hidden_act: silu(),
+            rope_theta: default_theta(),
+            rope_scaling: None,
+            tie_word_embeddings: false,
+            attention_bias: false,
+            mlp_bias: false,
+            bos_token_id: Some(1),
+            eos_token_id: Some(OneOrMany::One(2)),
+        };
+        match id {
+            "llama2-7b-pure" => Some(sized(4096, 11_008, 32, 32)),
+            "llama2-13b-pure" => Some(sized(5120, 13_824, 40, 40)),
+            _ => None,
+        }
+    }
+
+    /// Refuses sizes that make no model.
+    ///
+    /// # Errors
+    ///
+    /// When a size is zero, heads do not fit each other, or it is another architecture.
+    pub fn check(&self) -> Result<()> {
+        require(self.model_type == "llama", || {
+            format!("expected the model type `llama`, found `{}`", self.model_type)
+        })?;
+        let sizes = [
+            self.hidden_size,
+            self.intermediate_size,
+            self.num_hidden_layers,
+            self.num_attention_heads,
+            self.kv_heads(),
+            self.vocab_size,
+            self.max_position_embeddings,
+        ];
+        require(sizes.iter().all(|&size| size > 0), || {
+            format!("expected positive sizes, found {self:?}")
+        })?;
+        require(self.num_attention_heads.is_multiple_of(self.kv_heads()), || {
+            format!(
+                "{} key heads do not divide {} query heads",
+                self.kv_heads(),
+                self.num_attention_heads
+            )
+        })?;
+        let fits = self.head_dim.is_some()
+            || self.hidden_size.is_multiple_of(self.num_attention_heads);
+        require(fits && self.head_dim() > 0 && self.head_dim().is_multiple_of(2), || {
+            format!("expected an even width of a head, found {}", self.head_dim())
+        })
+    }
+
+    /// Key and value heads.
+    pub fn kv_heads(&self) -> usize {
+        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
+    }
+
+    /// Width of a head.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads)
+    }
+
+    /// Multiply-accumulates of one layer's products for one token.
+    fn layer_macs(&self) -> usize {
+        let (d, h) = (self.hidden_size, self.head_dim());
+        let attention = 2 * d * h * (self.num_attention_heads + self.kv_heads());
+        attention + 3 * d * self.intermediate_size
+    }
+
+    /// Parameters.
+    pub fn parameters(&self) -> u64 {
+        let (d, h) = (self.hidden_size, self.head_dim());
+        let attention_bias =
+            if self.attention_bias { h * (self.num_attention_heads + 2 * self.kv_heads()) + d } else { 0 };
+        let mlp_bias = if self.mlp_bias { 2 * self.intermediate_size + d } else { 0 };
+        let tables = if self.tie_word_embeddings { 1 } else { 2 };
+        let layer = self.layer_macs() + attention_bias + mlp_bias + 2 * d;
+        (tables * self.vocab_size * d + self.num_hidden_layers * layer + d) as u64
+    }
+
+    /// Multiply-accumulates for one token, attention over the context left out.
+    pub fn macs_per_token(&self) -> u64 {
+        let head = self.vocab_size * self.hidden_size;
+        (self.num_hidden_layers * self.layer_macs() + head) as u64
+    }
+
+    /// Bytes of keys and values that a session keeps for each position.
+    pub fn cache_bytes_per_token(&self) -> u64 {
+        let values = 2 * self.num_hidden_layers * self.kv_heads() * self.head_dim();
+        (values * size_of::<f32>()) as u64
+    }
+}

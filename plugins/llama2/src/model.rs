@@ -1,0 +1,276 @@
+//! Llama (arXiv 2302.13971, 2307.09288). Agrees with `LlamaForCausalLM` of
+//! `transformers/models/llama/modeling_llama.py`.
+
+use crate::{
+    cache::{LayerCache, Session},
+    config::Config,
+    rope::Rope,
+};
+use candle_core::Tensor;
+use merv_plugin_api::{
+    LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
+};
+use merv_plugin_sdk::{
+    Result,
+    kernels::attention::{AttentionShape, BatchStride, Strided, attention},
+    linear::Linear,
+    norm::RmsNorm,
+    tensor::{export, from_vec, import, with_slice},
+    weights::{Matrix, Scope},
+};
+
+struct Layer {
+    attention_norm: RmsNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    mlp_norm: RmsNorm,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+impl Layer {
+    fn new(config: &Config, scope: &Scope<'_>) -> Self {
+        let (d, h) = (config.hidden_size, config.intermediate_size);
+        let queries = config.num_attention_heads * config.head_dim();
+        let keys = config.kv_heads() * config.head_dim();
+        let attention = scope.pp("self_attn");
+        let project = |inputs, outputs, name| {
+            Linear::new(inputs, outputs, config.attention_bias, &attention.pp(name))
+        };
+        let mlp = |inputs, outputs, name| {
+            Linear::new(inputs, outputs, config.mlp_bias, &scope.pp("mlp").pp(name))
+        };
+        let norm = |name| RmsNorm::new(d, config.rms_norm_eps, &scope.pp(name));
+        Self {
+            attention_norm: norm("input_layernorm"),
+            query: project(d, queries, "q_proj"),
+            key: project(d, keys, "k_proj"),
+            value: project(d, keys, "v_proj"),
+            output: project(queries, d, "o_proj"),
+            mlp_norm: norm("post_attention_layernorm"),
+            gate: mlp(d, h, "gate_proj"),
+            up: mlp(d, h, "up_proj"),
+            down: mlp(h, d, "down_proj"),
+        }
+    }
+}
+
+/// The loaded model.
+pub struct Llama {
+    embedding: Matrix,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    head: Linear,
+    rope: Rope,
+    config: Config,
+    info: LanguageModelInfo,
+}
+
+impl Llama {
+    /// Takes the model from `scope`.
+    ///
+    /// # Errors
+    ///
+    /// When the sizes make no model.
+    pub fn new(config: &Config, info: LanguageModelInfo, scope: &Scope<'_>) -> Result<Self> {
+        let (d, vocab, model) = (config.hidden_size, config.vocab_size, scope.pp("model"));
+        let embedding = model.pp("embed_tokens").matrix("weight", &[vocab, d]);
+        let head = if config.tie_word_embeddings {
+            Linear::from_parts(embedding.clone(), None)
+        } else {
+            Linear::new(d, vocab, false, &scope.pp("lm_head"))
+        };
+        Ok(Self {
+            embedding,
+            layers: (0..config.num_hidden_layers)
+                .map(|index| Layer::new(config, &model.pp("layers").pp(index)))
+                .collect(),
+            norm: RmsNorm::new(d, config.rms_norm_eps, &model.pp("norm")),
+            head,
+            rope: Rope::new(config)?,
+            config: config.clone(),
+            info,
+        })
+    }
+
+    /// Elements of keys, or of values, that a session keeps for each position of a layer.
+    fn cache_row(&self) -> usize {
+        self.config.kv_heads() * self.config.head_dim()
+    }
+
+    /// Runs `rows / sessions` new positions of each session through all layers; the sessions grow, or
+    /// stay as they were on an error.
+    ///
+    /// `[sessions · new, width]` → the same, before the final norm
+    fn forward(&self, x: Tensor, sessions: &mut [&mut Session], new: usize) -> Result<Tensor> {
+        for session in sessions.iter() {
+            let after = session.length + new;
+            if after > self.config.max_position_embeddings {
+                return Err(PluginError::invalid(format!(
+                    "the text would be {after} tokens long, but the model's context holds {}",
+                    self.config.max_position_embeddings
+                )));
+            }
+        }
+        let result = self.layers.iter().enumerate().try_fold(x, |x, (index, layer)| {
+            self.layer_forward(layer, index, &x, sessions, new)
+        });
+        for session in sessions.iter_mut() {
+            let length = session.length + if result.is_ok() { new } else { 0 };
+            session.truncate(length, self.cache_row());
+        }
+        result
+    }
+
+    fn layer_forward(
+        &self,
+        layer: &Layer,
+        index: usize,
+        x: &Tensor,
+        sessions: &mut [&mut Session],
+        new: usize,
+    ) -> Result<Tensor> {
+        let normed = layer.attention_norm.forward(x)?;
+        let mut queries = layer.query.forward(&normed)?.flatten_all()?.to_vec1::<f32>()?;
+        let mut keys = layer.key.forward(&normed)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = layer.value.forward(&normed)?;
+        let (query_row, row) =
+            (self.config.num_attention_heads * self.config.head_dim(), self.cache_row());
+        let mut attended = Vec::with_capacity(queries.len());
+        with_slice(&values, |values| {
+            for (part, session) in sessions.iter_mut().enumerate() {
+                let start = session.length;
+                let queries = &mut queries[part * new * query_row..(part + 1) * new * query_row];
+                let range = part * new * row..(part + 1) * new * row;
+                let keys = &mut keys[range.clone()];
+                for position in 0..new {
+                    let at = start + position;
+                    self.rope.turn(&mut queries[position * query_row..][..query_row], at);
+                    self.rope.turn(&mut keys[position * row..][..row], at);
+                }
+                let cache = &mut session.layers[index];
+                cache.keys.extend_from_slice(keys);
+                cache.values.extend_from_slice(&values[range]);
+                attended.extend(self.attend(queries, cache, new, start + new));
+            }
+            Ok(())
+        })?;
+        let attended = from_vec(attended, (sessions.len() * new, query_row))?;
+        let x = layer.output.forward_added(&attended, x, None)?;
+        let normed = layer.mlp_norm.forward(&x)?;
+        let gate = layer.gate.forward_activated(&normed, self.config.hidden_act)?;
+        let hidden = (gate * layer.up.forward(&normed)?)?;
+        layer.down.forward_added(&hidden, &x, None)
+    }
+
+    /// Causal attention of the last `new` positions of one session to all `length` of them.
+    fn attend(&self, queries: &[f32], cache: &LayerCache, new: usize, length: usize) -> Vec<f32> {
+        let head_dim = self.config.head_dim();
+        let view = |data, heads| Strided {
+            data,
+            position: heads * head_dim,
+            head: head_dim,
+            batch: BatchStride::plain(0),
+        };
+        let shape = AttentionShape {
+            batch: 1,
+            heads: self.config.num_attention_heads,
+            kv_heads: self.config.kv_heads(),
+            queries: new,
+            keys: length,
+            head_dim,
+            causal: true,
+        };
+        attention(
+            view(queries, shape.heads),
+            view(&cache.keys, shape.kv_heads),
+            view(&cache.values, shape.kv_heads),
+            shape,
+        )
+    }
+
+    /// `[rows, width]` → `[rows, vocab_size]`
+    fn logits(&self, hidden: &Tensor) -> Result<TensorBuf> {
+        export(&self.head.forward(&self.norm.forward(hidden)?)?)
+    }
+
+    /// `[ids]` → `[ids, width]`
+    fn lookup(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        let d = self.config.hidden_size;
+        let table = self.embedding.elements();
+        let mut rows = Vec::with_capacity(ids.len() * d);
+        let mut scratch = Vec::new();
+        for &id in ids {
+            let id = id as usize;
+            if id >= self.config.vocab_size {
+                return Err(PluginError::invalid(format!(
+                    "expected token ids below {}, found {id}; do tokenizer and model belong together?",
+                    self.config.vocab_size
+                )));
+            }
+            rows.extend_from_slice(table.slice(id * d..(id + 1) * d).to_f32(&mut scratch));
+        }
+        Ok(rows)
+    }
+}
+
+impl LanguageModel for Llama {
+    type Session = Session;
+
+    fn info(&self) -> LanguageModelInfo {
+        self.info.clone()
+    }
+
+    fn embed(&self, ids: &[u32]) -> Result<TensorBuf> {
+        TensorBuf::from_vec(self.lookup(ids)?, &[ids.len(), self.config.hidden_size])
+    }
+
+    fn open(&self) -> Result<Session> {
+        Ok(Session::new(self.layers.len()))
+    }
+
+    fn prefill(
+        &self,
+        session: &mut Session,
+        embeds: &TensorView<'_>,
+        logits: LogitsAt,
+    ) -> Result<TensorBuf> {
+        let [length, width] = embeds.dims::<2>()?;
+        if width != self.config.hidden_size || length == 0 {
+            return Err(PluginError::invalid(format!(
+                "expected embeddings [length, {}], found {:?}",
+                self.config.hidden_size,
+                embeds.shape()
+            )));
+        }
+        let hidden = self.forward(import(embeds)?, &mut [session], length)?;
+        match logits {
+            LogitsAt::None => TensorBuf::from_vec(Vec::<f32>::new(), &[0, self.config.vocab_size]),
+            LogitsAt::Last => self.logits(&hidden.narrow(0, length - 1, 1)?),
+            LogitsAt::All => self.logits(&hidden),
+        }
+    }
+
+    fn decode(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Result<TensorBuf> {
+        let x = from_vec(self.lookup(tokens)?, (tokens.len(), self.config.hidden_size))?;
+        self.logits(&self.forward(x, sessions, 1)?)
+    }
+
+    fn fork(&self, session: &Session) -> Result<Session> {
+        Ok(session.clone())
+    }
+
+    fn truncate(&self, session: &mut Session, length: usize) -> Result<()> {
+        if length > session.length {
+            return Err(PluginError::invalid(format!(
+                "cannot truncate a session of {} positions to {length}",
+                session.length
+            )));
+        }
+        session.truncate(length, self.cache_row());
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! The rotary position embedding (arXiv 2104.09864) as Hugging Face's `LlamaRotaryEmbedding` does it:
+//! the two halves of a head are the two coordinates.
+
+use crate::config::Config;
+use merv_plugin_api::PluginError;
+use merv_plugin_sdk::Result;
+use std::f32::consts::PI;
+
+/// The angle that each pair of coordinates turns by from one position to the next.
+pub struct Rope {
+    /// `[head_dim / 2]`
+    frequencies: Vec<f32>,
+}
+
+impl Rope {
+    /// The frequencies of `config`, in `f32` as upstream computes them: at far positions another
+    /// rounding would be another angle.
+    ///
+    /// # Errors
+    ///
+    /// When the scaling is of an unknown kind or lacks a factor.
+    pub fn new(config: &Config) -> Result<Self> {
+        let dim = config.head_dim();
+        let mut frequencies: Vec<f32> = (0..dim / 2)
+            .map(|i| 1.0 / (config.rope_theta as f32).powf((2 * i) as f32 / dim as f32))
+            .collect();
+        let Some(scaling) = &config.rope_scaling else {
+            return Ok(Self { frequencies });
+        };
+        let need = |name: &str, value: Option<f64>| {
+            value.filter(|value| *value > 0.0).map(|value| value as f32).ok_or_else(|| {
+                PluginError::weights(format!(
+                    "rope_scaling of type `{}` expects a positive `{name}` in the config",
+                    scaling.rope_type
+                ))
+            })
+        };
+        match scaling.rope_type.as_str() {
+            "default" => {}
+            "linear" => {
+                let factor = need("factor", scaling.factor)?;
+                frequencies.iter_mut().for_each(|frequency| *frequency /= factor);
+            }
+            "llama3" => {
+                let factor = need("factor", scaling.factor)?;
+                let low = need("low_freq_factor", scaling.low_freq_factor)?;
+                let high = need("high_freq_factor", scaling.high_freq_factor)?;
+                let context = scaling.original_max_position_embeddings.map(|n| n as f64);
+                let context = need("original_max_position_embeddings", context)?;
+                for frequency in &mut frequencies {
+                    let wavelength = 2.0 * PI / *frequency;
+                    if wavelength > context / low {
+                        *frequency /= factor;
+                    } else if wavelength >= context / high {
+                        let smooth = (context / wavelength - low) / (high - low);
+                        *frequency = (1.0 - smooth) * *frequency / factor + smooth * *frequency;
+                    }
+                }
+            }
+            other => {
+                return Err(PluginError::unsupported(format!(
+                    "rope_scaling of type `{other}` is not known; expected default, linear or llama3"
+                )));
+            }
+        }
+        Ok(Self { frequencies })
+    }
+
+    /// Turns every head of `row`, which stands at `position`.
+    pub fn turn(&self, row: &mut [f32], position: usize) {
+        let half = self.frequencies.len();
+        let angles: Vec<(f32, f32)> =
+            self.frequencies.iter().map(|frequency| (position as f32 * frequency).sin_cos()).collect();
+        for head in row.chunks_exact_mut(2 * half) {
+            let (first, second) = head.split_at_mut(half);
+            for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(&angles) {
+                (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The sizes of a ViViT: Hugging Face's `config.json` (`VivitConfig`).
+
+use merv_plugin_sdk::{Result, activation::Activation, config::require};
+use serde::Deserialize;
+
+/// The sizes, by Hugging Face's names.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// D: the width.
+    pub hidden_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Width of the perceptron.
+    pub intermediate_size: usize,
+    /// Frames, height and width of a tubelet.
+    pub tubelet_size: [usize; 3],
+    /// Height and width of a frame, in pixels.
+    pub image_size: usize,
+    /// Frames in a clip.
+    pub num_frames: usize,
+    /// The perceptron's activation.
+    pub hidden_act: Activation,
+    /// Epsilon of the norms.
+    pub layer_norm_eps: f64,
+    /// Whether queries, keys and values have biases.
+    #[serde(default = "yes")]
+    pub qkv_bias: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Config {
+    /// `google/vivit-b-16x2-kinetics400`.
+    pub fn published() -> Self {
+        Self {
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            tubelet_size: [2, 16, 16],
+            image_size: 224,
+            num_frames: 32,
+            hidden_act: Activation::GeluTanh,
+            layer_norm_eps: 1e-6,
+            qkv_bias: true,
+        }
+    }
+
+    /// Refuses sizes that make no model, and clips that do not fit it.
+    ///
+    /// # Errors
+    ///
+    /// When a size is zero, heads do not divide the width, tubelets are not square, or another number
+    /// of frames or image size is asked for: the positions are learned for one.
+    pub fn check(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
+        let [tubelet, patch, width] = self.tubelet_size;
+        let sizes = [self.hidden_size, self.num_attention_heads, tubelet, patch];
+        require(sizes.iter().all(|&size| size > 0), || {
+            format!("expected positive sizes, found {self:?}")
+        })?;
+        require(patch == width, || {
+            format!("expected square tubelets, found {:?}", self.tubelet_size)
+        })?;
+        require(self.hidden_size.is_multiple_of(self.num_attention_heads), || {
+            format!(
+                "{} heads do not divide the width {}",
+                self.num_attention_heads, self.hidden_size
+            )
+        })?;
+        require(num_frames == self.num_frames && num_frames.is_multiple_of(tubelet), || {
+            format!(
+                "expected {} frames in whole tubelets of {tubelet}, found num_frames = {num_frames}",
+                self.num_frames
+            )
+        })?;
+        require(num_frames > 0 && self.image_size >= patch, || {
+            format!("clips of {num_frames} frames of {} pixels hold no tubelet", self.image_size)
+        })?;
+        require(image_size.is_none_or(|size| size == self.image_size), || {
+            format!(
+                "expected frames of {} pixels, found image_size = {}",
+                self.image_size,
+                image_size.unwrap_or_default()
+            )
+        })
+    }
+
+    /// T: positions over time.
+    pub fn temporal(&self) -> usize {
+        self.num_frames / self.tubelet_size[0]
+    }
+
+    /// S: tubelets side by side.
+    pub fn spatial(&self) -> usize {
+        (self.image_size / self.tubelet_size[1]).pow(2)
+    }
+
+    /// The class token and the tubelets.
+    pub fn tokens(&self) -> usize {
+        1 + self.temporal() * self.spatial()
+    }
+
+    fn kernel(&self) -> usize {
+        3 * self.tubelet_size.iter().product::<usize>()
+    }
+
+    /// Parameters without the classification head.
+    pub fn parameters(&self) -> u64 {
+        let (d, h) = (self.hidden_size, self.intermediate_size);
+        let qkv_bias = if self.qkv_bias { 3 * d } else { 0 };
+        let layer = 4 * d * d + d + qkv_bias + 2 * d * h + h + d + 4 * d;
+        let embedding = self.kernel() * d + 2 * d + self.tokens() * d;
+        (embedding + self.num_hidden_layers * layer + 2 * d) as u64
+    }
+
+    /// Multiply-accumulates for one clip.
+    pub fn macs(&self) -> u64 {
+        let (d, h, n) = (self.hidden_size, self.intermediate_size, self.tokens());
+        let layer = n * (4 * d * d + 2 * d * h) + 2 * n * n * d;
+        ((n - 1) * self.kernel() * d + self.num_hidden_layers * layer) as u64
+    }
+}

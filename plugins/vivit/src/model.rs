@@ -1,0 +1,108 @@
+//! ViViT, model 1 (arXiv 2103.15691): one transformer over all tubelets of a clip. Agrees with
+//! `VivitModel` of `transformers/models/vivit/modeling_vivit.py`, `last_hidden_state`, without the
+//! class token.
+
+use crate::config::Config;
+use candle_core::Tensor;
+use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView};
+use merv_plugin_sdk::{
+    Result,
+    attention::SelfAttention,
+    block::Block,
+    features::encode_in_groups,
+    linear::Linear,
+    mlp::Mlp,
+    norm::LayerNorm,
+    patch::PatchEmbed,
+    tensor::{from_vec, with_slice},
+    weights::Scope,
+};
+
+/// The loaded model.
+pub struct Vivit {
+    patch_embed: PatchEmbed,
+    class: Vec<f32>,
+    /// `[tokens, width]`
+    positions: Vec<f32>,
+    layers: Vec<Block>,
+    norm: LayerNorm,
+    config: Config,
+    info: EncoderInfo,
+}
+
+impl Vivit {
+    /// Takes the model from `scope`, with or without the classifier's prefix `vivit`.
+    ///
+    /// # Errors
+    ///
+    /// When the sizes make no model.
+    pub fn new(config: &Config, info: EncoderInfo, scope: &Scope<'_>) -> Result<Self> {
+        let d = config.hidden_size;
+        let bare = scope.contains("embeddings.cls_token");
+        let scope = if bare { scope.clone() } else { scope.pp("vivit") };
+        let embeddings = scope.pp("embeddings");
+        let projection = embeddings.pp("patch_embeddings").pp("projection");
+        let [tubelet, patch, _] = config.tubelet_size;
+        Ok(Self {
+            patch_embed: PatchEmbed::new_3d(tubelet, patch, d, &projection),
+            class: embeddings.vector("cls_token", &[1, 1, d]),
+            positions: embeddings.vector("position_embeddings", &[1, config.tokens(), d]),
+            layers: (0..config.num_hidden_layers)
+                .map(|index| layer(config, &scope.pp("encoder").pp("layer").pp(index)))
+                .collect::<Result<_>>()?,
+            norm: LayerNorm::new(d, config.layer_norm_eps, &scope.pp("layernorm")),
+            config: config.clone(),
+            info,
+        })
+    }
+
+    /// `[frames, 3, size, size]` → `[temporal · spatial, width]`
+    fn forward(&self, frames: &[f32]) -> Result<Tensor> {
+        let (d, n) = (self.config.hidden_size, self.config.tokens());
+        let tubelets = self.patch_embed.forward(frames, self.config.image_size)?;
+        let x = with_slice(&tubelets, |tubelets| {
+            let tokens = self.class.iter().chain(tubelets);
+            from_vec(tokens.zip(&self.positions).map(|(token, position)| token + position).collect(), (n, d))
+        })?;
+        let mut x = x;
+        for layer in &self.layers {
+            x = layer.forward(&x, 1, n)?;
+        }
+        self.norm.forward(&x.narrow(0, 1, n - 1)?)
+    }
+}
+
+fn layer(config: &Config, scope: &Scope<'_>) -> Result<Block> {
+    let (d, h) = (config.hidden_size, config.intermediate_size);
+    let attention = scope.pp("attention");
+    let project =
+        |name| Linear::new(d, d, config.qkv_bias, &attention.pp("attention").pp(name));
+    let norm = |name| LayerNorm::new(d, config.layer_norm_eps, &scope.pp(name));
+    Ok(Block {
+        norm1: norm("layernorm_before"),
+        attention: SelfAttention::separate(
+            [project("query"), project("key"), project("value")],
+            Linear::new(d, d, true, &attention.pp("output").pp("dense")),
+            config.num_attention_heads,
+            d,
+        )?,
+        scale1: None,
+        norm2: norm("layernorm_after"),
+        mlp: Mlp::from_parts(
+            Linear::new(d, h, true, &scope.pp("intermediate").pp("dense")),
+            Linear::new(h, d, true, &scope.pp("output").pp("dense")),
+            config.hidden_act,
+        ),
+        scale2: None,
+    })
+}
+
+impl Encoder for Vivit {
+    fn info(&self) -> EncoderInfo {
+        self.info.clone()
+    }
+
+    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
+        encode_in_groups(clips, &self.info, self.config.num_frames, |frames| self.forward(frames))
+    }
+}

@@ -1,0 +1,36 @@
+"""tests/fixtures/dinov2: timm's `vit_large_patch14_reg4_dinov2` at toy sizes."""
+
+from reference import timm_vit
+from reference.fixture_files import randn, setup, write_case
+from reference.lively_weights import fill
+
+
+def case(name, seed, frames, run_size=None, stream_scale=1.0, **model_args):
+    model_args = {"patch_size": 4, "reg_tokens": 4, "no_embed_class": True, "init_values": 1e-5, **model_args}
+    cfg = timm_vit.config(timm_vit.DINOV2, **model_args)
+    model = fill(timm_vit.build(cfg), seed, timm_vit.STREAM, stream_scale)
+    size = run_size or model_args["img_size"]
+    runner = timm_vit.at_size(cfg, model, size) if run_size else model
+    clips = randn(seed + 1, 2, frames, 3, size, size)
+    write_case(
+        f"dinov2/{name}",
+        cfg,
+        model.state_dict(),
+        {"clips": clips, "features": timm_vit.features(runner, clips)},
+    )
+
+
+def main():
+    setup()
+    case("tiny", 200, 4, img_size=16, embed_dim=48, depth=3, num_heads=4, mlp_ratio=2)
+    # Heads of 12, and a residual stream with a variance near the norms' epsilon.
+    case("frames3", 210, 3, stream_scale=1e-3, img_size=20, embed_dim=36, depth=3, num_heads=3, mlp_ratio=2)
+    # 11x11 to 5x5 tokens: close to the 37 to 16 of the published weights, so
+    # that the antialiasing of the downsampling shows.
+    case("resampled", 220, 2, run_size=20, img_size=44, embed_dim=40, depth=3, num_heads=2, mlp_ratio=2)
+    # 4x4 to 7x7 tokens.
+    case("resampled-up", 230, 2, run_size=28, img_size=16, embed_dim=32, depth=3, num_heads=2, mlp_ratio=2)
+
+
+if __name__ == "__main__":
+    main()

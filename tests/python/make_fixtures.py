@@ -1,0 +1,23 @@
+"""Regenerates everything below tests/fixtures. Needs assets/ (see make_merv_tiny.py)."""
+
+import make_dinov2
+import make_e2e
+import make_frame_indices
+import make_languagebind
+import make_llama
+import make_mixer
+import make_siglip
+import make_transforms
+import make_vivit
+
+
+def main():
+    for script in (
+        make_siglip, make_dinov2, make_languagebind, make_vivit, make_llama,
+        make_transforms, make_frame_indices, make_mixer, make_e2e,
+    ):
+        script.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The original PyTorch implementations, made ready to be asked for numbers."""

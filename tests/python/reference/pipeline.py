@@ -1,0 +1,112 @@
+"""The whole of MERV in PyTorch, on the files of assets/merv-tiny."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+
+from reference import clip_transforms, languagebind_video, llama, mixer, timm_vit, vivit
+
+# Encoder id -> folder below merv-tiny, which is also the transform's name. In merv-full's order.
+ENCODERS = {
+    "languagebind-video-noclass": "languagebind",
+    "dinov2-video-all-tokens": "dinov2",
+    "vivit-google-b-all-no-cls-16frames": "vivit",
+    "siglip-vit-b16-224px-all-no-cls": "siglip",
+}
+# How many frames each takes, out of the largest of them.
+NUM_FRAMES = {
+    "languagebind-video-noclass": 16,
+    "dinov2-video-all-tokens": 16,
+    "vivit-google-b-all-no-cls-16frames": 32,
+    "siglip-vit-b16-224px-all-no-cls": 16,
+}
+BUILDERS = {"languagebind": languagebind_video, "dinov2": timm_vit, "vivit": vivit, "siglip": timm_vit}
+IMAGE_SIZE = 64
+TEMPORAL, TOKEN_LENGTH = 16, 16
+
+
+def pure_prompt(message):
+    """The `pure` format, with the trailing blank stripped."""
+    return f"In: {message.strip()}\nOut: ".rstrip()
+
+
+class Pipeline:
+    def __init__(self, root):
+        root = Path(root)
+        self.encoders = {}
+        for name, folder in ENCODERS.items():
+            cfg = json.loads((root / folder / "config.json").read_text())
+            model = BUILDERS[folder].build(cfg)
+            weights = load_file(root / folder / "model.safetensors")
+            # A buffer of the published file that today's transformers computes itself.
+            weights.pop("text_model.embeddings.position_ids", None)
+            if folder == "vivit":
+                weights = {key.removeprefix("vivit."): value for key, value in weights.items() if "classifier" not in key}
+            model.load_state_dict(weights)
+            self.encoders[name] = model
+
+        llm_cfg = json.loads((root / "llm" / "config.json").read_text())
+        self.llm = llama.build(llm_cfg)
+        self.llm.load_state_dict(load_file(root / "llm" / "model.safetensors"))
+        self.tokenizer = Tokenizer.from_file(str(root / "llm" / "tokenizer.json"))
+
+        weights = load_file(root / "mixer.safetensors")
+        widths = [weights[f"projectors.{index}.projector.projector.weight"].shape[1] for index in range(len(ENCODERS))]
+        self.mixer = mixer.Mixer(
+            widths,
+            spatial=[64] * len(ENCODERS),
+            temporal=TEMPORAL,
+            token_length=TOKEN_LENGTH,
+            llm_width=llm_cfg["hidden_size"],
+            query_width=weights["feature_fusion.Q"].shape[1],
+        ).eval()
+        self.mixer.load_state_dict(weights)
+
+    def clips(self, frames):
+        """uint8 [32, H, W, 3] to encoder id -> [1, F, 3, S, S]."""
+        return {
+            name: clip_transforms.clip(frames[:: len(frames) // NUM_FRAMES[name]], folder, IMAGE_SIZE)[None]
+            for name, folder in ENCODERS.items()
+        }
+
+    def features(self, clips):
+        return {name: BUILDERS[ENCODERS[name]].features(self.encoders[name], clip) for name, clip in clips.items()}
+
+    def prompt_ids(self, message):
+        """With the BOS that the tokenizer adds."""
+        return torch.tensor(self.tokenizer.encode(pure_prompt(message)).ids)
+
+    def generate(self, fused, prompt_ids, steps):
+        """Greedy. Returns the tokens [steps] and the logits they were picked from [steps, V]."""
+        embedded = self.llm.model.embed_tokens(prompt_ids)
+        embeds = torch.cat([embedded[:1], fused, embedded[1:]])
+        logits, cache = llama.prefill(self.llm, embeds)
+        logits, rows, tokens = logits[-1], [], []
+        while True:
+            rows.append(logits)
+            tokens.append(int(logits.argmax()))
+            if len(tokens) == steps:
+                return torch.tensor(tokens), torch.stack(rows)
+            logits, cache = llama.decode(self.llm, tokens[-1], cache)
+
+    def run(self, frames, message, steps):
+        """Everything on the way from frames to text, by the names of `merv-host generate --dump`."""
+        clips = self.clips(frames)
+        features = self.features(clips)
+        projected, fused, weights = self.mixer(list(features.values()))
+        prompt_ids = self.prompt_ids(message)
+        tokens, logits = self.generate(fused[0], prompt_ids, steps)
+        return {
+            "clips": clips,
+            "features": features,
+            "projected": dict(zip(ENCODERS, projected)),
+            "fused": fused,
+            "mixer_weights": weights,
+            "prompt_ids": prompt_ids,
+            "logits": logits,
+            "tokens": tokens,
+            "text": self.tokenizer.decode(tokens.tolist()),
+        }

@@ -1,0 +1,64 @@
+"""SigLIP and DINOv2 as timm computes them, from a timm hub style config."""
+
+import timm
+import torch
+from timm.models.vision_transformer import checkpoint_filter_fn
+
+SIGLIP = "vit_base_patch16_siglip_224"
+DINOV2 = "vit_large_patch14_reg4_dinov2"
+
+# Parameters that write to the residual stream of a timm VisionTransformer.
+STREAM = r"(pos_embed|cls_token|reg_token|patch_embed\.proj\.(weight|bias)|blocks\.\d+\.(attn\.proj|mlp\.fc2)\.(weight|bias))$"
+
+MEAN_STD = {
+    SIGLIP: ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    DINOV2: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+}
+
+
+def config(architecture, **model_args):
+    """What the timm hub has as config.json; `model_args` override the architecture's."""
+    mean, std = MEAN_STD[architecture]
+    size = model_args["img_size"]
+    return {
+        "architecture": architecture,
+        "num_classes": 0,
+        "num_features": model_args["embed_dim"],
+        "global_pool": "map" if architecture == SIGLIP else "token",
+        "model_args": model_args,
+        "pretrained_cfg": {
+            "input_size": [3, size, size],
+            "fixed_input_size": True,
+            "interpolation": "bicubic",
+            "crop_pct": 0.9 if architecture == SIGLIP else 1.0,
+            "crop_mode": "center",
+            "mean": mean,
+            "std": std,
+            "num_classes": 0,
+            "pool_size": None,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+
+
+def build(cfg, img_size=None):
+    """The model at its own image size, or at `img_size`."""
+    args = dict(cfg["model_args"])
+    if img_size is not None:
+        args["img_size"] = img_size
+    return timm.create_model(cfg["architecture"], pretrained=False, num_classes=0, **args).eval()
+
+
+def at_size(cfg, model, img_size):
+    """A checkpoint made at one size, loaded at another through timm's own filter."""
+    resized = build(cfg, img_size)
+    resized.load_state_dict(checkpoint_filter_fn(dict(model.state_dict()), resized))
+    return resized
+
+
+def features(model, clips):
+    """[B, F, 3, H, W] to [B, F*S, D]: block depth-2, no norm, no prefix tokens."""
+    batch, frames = clips.shape[:2]
+    (tokens,) = model.get_intermediate_layers(clips.flatten(0, 1), n={len(model.blocks) - 2})
+    return tokens.reshape(batch, frames * tokens.shape[1], -1)
