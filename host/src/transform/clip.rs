@@ -55,9 +55,8 @@ pub fn clips(
     let plan_of: Vec<usize> = requests
         .iter()
         .map(|request| {
-            let same = |plan: &Plan| {
-                plan.spec == *request.spec && plan.num_frames == request.num_frames
-            };
+            let same =
+                |plan: &Plan| plan.spec == *request.spec && plan.num_frames == request.num_frames;
             plans.iter().position(same).unwrap_or_else(|| {
                 plans.push(Plan::new(request, strategy, frames.len(), &distinct));
                 plans.len() - 1
@@ -73,9 +72,13 @@ pub fn clips(
             squares.entry((shape, source)).or_default();
         }
     }
-    in_parallel(squares.iter().collect(), threads, |((shape, source), square)| {
-        square.get_or_init(|| shape.resize(&frames[distinct.first[*source]], strategy));
-    });
+    in_parallel(
+        squares.iter().collect(),
+        threads,
+        |((shape, source), square)| {
+            square.get_or_init(|| shape.resize(&frames[distinct.first[*source]], strategy));
+        },
+    );
 
     let mut tasks = Vec::new();
     for plan in &mut plans {
@@ -86,13 +89,20 @@ pub fn clips(
             if sources[..place].contains(&source) {
                 continue;
             }
-            tasks.push(Task { spec, shape, source, table, values });
+            tasks.push(Task {
+                spec,
+                shape,
+                source,
+                table,
+                values,
+            });
         }
     }
     in_parallel(tasks, threads, |task| match task.shape {
         Some(shape) => {
             let square = squares.get(&(shape, task.source)).and_then(OnceLock::get);
-            task.table.normalize(square.map_or(&[], Vec::as_slice), task.values);
+            task.table
+                .normalize(square.map_or(&[], Vec::as_slice), task.values);
         }
         None => torch_resize::resize(
             &frames[distinct.first[task.source]],
@@ -103,7 +113,10 @@ pub fn clips(
         ),
     });
 
-    let made: Vec<Arc<Clip>> = plans.into_iter().map(|plan| Arc::new(plan.finish())).collect();
+    let made: Vec<Arc<Clip>> = plans
+        .into_iter()
+        .map(|plan| Arc::new(plan.finish()))
+        .collect();
     Ok(plan_of.into_iter().map(|plan| made[plan].clone()).collect())
 }
 
@@ -113,15 +126,25 @@ fn check(frames: &[Arc<RgbFrame>], requests: &[ClipRequest<'_>]) -> Result<(), T
     }
     for (frame, picture) in frames.iter().enumerate() {
         let (width, height, bytes) = (picture.width, picture.height, picture.data.len());
-        let expected = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3));
+        let expected = width
+            .checked_mul(height)
+            .and_then(|pixels| pixels.checked_mul(3));
         if bytes == 0 || expected != Some(bytes) {
-            return Err(TransformError::BadFrame { frame, width, height, bytes });
+            return Err(TransformError::BadFrame {
+                frame,
+                width,
+                height,
+                bytes,
+            });
         }
     }
     for request in requests {
         let (num_frames, spec) = (request.num_frames, *request.spec);
-        if num_frames == 0 || frames.len() % num_frames != 0 {
-            return Err(TransformError::FramesDoNotDivide { num_frames, frames: frames.len() });
+        if num_frames == 0 || !frames.len().is_multiple_of(num_frames) {
+            return Err(TransformError::FramesDoNotDivide {
+                num_frames,
+                frames: frames.len(),
+            });
         }
         let bad = |reason| Err(TransformError::BadSpec { reason, spec });
         if spec.image_size == 0 || spec.image_size > MAX_IMAGE_SIZE {
@@ -187,7 +210,11 @@ impl Shape {
         let fill = |mean: f32| (f64::from(mean) * 255.0) as u8;
         Self {
             image_size,
-            short_side: if naive { image_size } else { spec.short_side as usize },
+            short_side: if naive {
+                image_size
+            } else {
+                spec.short_side as usize
+            },
             interpolation: spec.interpolation,
             fill: match strategy {
                 ResizeStrategy::Letterbox => spec.mean.map(fill),
@@ -244,14 +271,23 @@ impl Plan {
     /// Copies repeated frames to their other places.
     fn finish(mut self) -> Clip {
         for (place, source) in self.sources.iter().enumerate() {
-            let first = self.sources.iter().position(|other| other == source).unwrap_or(place);
+            let first = self
+                .sources
+                .iter()
+                .position(|other| other == source)
+                .unwrap_or(place);
             if first != place {
                 let from = first * self.frame_len;
-                self.data.copy_within(from..from + self.frame_len, place * self.frame_len);
+                self.data
+                    .copy_within(from..from + self.frame_len, place * self.frame_len);
             }
         }
         let image_size = self.spec.image_size as usize;
-        Clip { data: self.data, num_frames: self.num_frames, image_size }
+        Clip {
+            data: self.data,
+            num_frames: self.num_frames,
+            image_size,
+        }
     }
 }
 

@@ -35,7 +35,12 @@ pub(super) fn axes(
     short_side: usize,
 ) -> (Axis, Axis) {
     if strategy == ResizeStrategy::ResizeNaive {
-        let whole = |source| Axis { source, bar: 0, scaled: image_size, kept: 0..image_size };
+        let whole = |source| Axis {
+            source,
+            bar: 0,
+            scaled: image_size,
+            kept: 0..image_size,
+        };
         return (whole(width), whole(height));
     }
     let long = width.max(height);
@@ -48,7 +53,12 @@ pub(super) fn axes(
     let scaled = |side: usize| short_side * side / w.min(h);
     let axis = |source, side| {
         let scaled = scaled(side);
-        Axis { source, bar: bar(source), scaled, kept: centre(scaled, image_size) }
+        Axis {
+            source,
+            bar: bar(source),
+            scaled,
+            kept: centre(scaled, image_size),
+        }
     };
     (axis(width, w), axis(height, h))
 }
@@ -57,6 +67,10 @@ pub(super) fn axes(
 pub(super) fn centre(length: usize, kept: usize) -> Range<usize> {
     let spare = length.saturating_sub(kept);
     let half = spare / 2;
-    let first = if spare % 2 == 1 { half + half % 2 } else { half };
+    let first = if spare % 2 == 1 {
+        half + half % 2
+    } else {
+        half
+    };
     first..first + kept
 }

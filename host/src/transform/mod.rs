@@ -61,7 +61,9 @@ impl FromStr for ResizeStrategy {
         Self::ALL
             .into_iter()
             .find(|strategy| strategy.name() == name)
-            .ok_or_else(|| TransformError::UnknownStrategy { name: name.to_owned() })
+            .ok_or_else(|| TransformError::UnknownStrategy {
+                name: name.to_owned(),
+            })
     }
 }
 

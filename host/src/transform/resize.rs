@@ -1,13 +1,13 @@
 //! Pillow's resize of 8-bit pictures, byte for byte.
 //!
-//! `src/libImaging/Resample.c`: each pass convolves with weights of 22 fractional bits and rounds to
-//! 8 bits, columns first, rows on their rounded result; a pass that would change nothing is left
-//! out. (fast_image_resize weighs with 16 bits and comes out one off here and there.)
+//! `src/libImaging/Resample.c` of Pillow 13: each pass convolves with weights of 22 fractional bits
+//! and rounds to 8 bits, the second on the rounded result of the first, so that their order shows.
+//! (fast_image_resize weighs with 16 bits and always takes columns first: now and then it is one off,
+//! and more for portraits.)
 //!
 //! Only the pixels that the crop keeps are computed, and bars are never stored, so neither an
 //! extreme aspect ratio nor a wide letterbox costs memory.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use merv_plugin_api::Interpolation;
@@ -17,6 +17,12 @@ use crate::video::RgbFrame;
 
 /// Fractional bits of a weight: 32, less 8 of the pixel and 2 for sums beyond 0 to 255.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
+
+/// The weight of a pixel that is taken as it is.
+const ONE: i32 = 1 << PRECISION_BITS;
+
+/// Added to the sum of weighted pixels, so that [`clip8`] rounds.
+const HALF: i32 = ONE / 2;
 
 /// Resizes a frame along `columns` and `rows`, bars filled with `fill`.
 ///
@@ -29,102 +35,140 @@ pub(super) fn resize(
     interpolation: Interpolation,
     fill: [u8; 3],
 ) -> Vec<u8> {
-    let across = (columns.scaled != columns.padded())
-        .then(|| Weights::new(columns.padded(), columns.scaled, &columns.kept, interpolation));
-    let down = (rows.scaled != rows.padded())
-        .then(|| Weights::new(rows.padded(), rows.scaled, &rows.kept, interpolation));
-
-    let width = columns.kept.len();
-    let needed = down.as_ref().map_or(rows.kept.clone(), Weights::reach);
-    let squeeze = |line: &[[u8; 3]], into: &mut Vec<[u8; 3]>| match &across {
-        Some(weights) => weights.along(line, into),
-        None => into.extend_from_slice(&line[columns.kept.clone()]),
-    };
-
+    let across = Weights::new(columns, interpolation);
+    let down = Weights::new(rows, interpolation);
     let pixels = frame.data.as_chunks::<3>().0;
-    let mut bar = Vec::new();
-    let mut lines: Vec<[u8; 3]> = Vec::with_capacity(needed.len() * width);
-    for y in needed.clone() {
-        let inside = y.checked_sub(rows.bar).filter(|&y| y < rows.source);
-        match inside {
-            Some(y) => squeeze(&with_bars(&pixels[y * frame.width..][..frame.width], columns, fill), &mut lines),
-            None => {
-                if bar.is_empty() {
-                    squeeze(&vec![fill; columns.padded()], &mut bar);
-                }
-                lines.extend_from_slice(&bar);
-            }
+    let width = columns.kept.len();
+    if rows_first(columns, rows) {
+        let bar = vec![fill; frame.width];
+        let lines = down.columns(&frame.data, 0, bar.as_flattened());
+        let lines = lines.as_chunks::<3>().0.chunks_exact(frame.width);
+        let mut resized = Vec::with_capacity(rows.kept.len() * width);
+        for (line, bar) in lines.zip(down.flat(fill)) {
+            across.row(line, bar, &mut resized);
         }
-    }
-    match down {
-        Some(weights) => weights.across(lines.as_flattened(), needed.start, width * 3),
-        None => lines.into_flattened(),
+        resized.into_flattened()
+    } else {
+        let needed = down.reach();
+        let mut lines = Vec::with_capacity(needed.len() * width);
+        for y in needed.clone() {
+            across.row(&pixels[y * frame.width..][..frame.width], fill, &mut lines);
+        }
+        let bar: Vec<_> = across.flat(fill).collect();
+        down.columns(lines.as_flattened(), needed.start, bar.as_flattened())
     }
 }
 
-/// A row of the frame with `fill` on both sides.
-fn with_bars<'a>(line: &'a [[u8; 3]], columns: &Axis, fill: [u8; 3]) -> Cow<'a, [[u8; 3]]> {
-    if columns.bar == 0 {
-        return Cow::Borrowed(line);
-    }
-    let mut padded = vec![fill; columns.padded()];
-    padded[columns.bar..][..line.len()].copy_from_slice(line);
-    Cow::Owned(padded)
+/// Whether Pillow would resize each column before each row: since release 13, when the height
+/// shrinks by more than twice the pixels of the width. Before, it never did.
+fn rows_first(columns: &Axis, rows: &Axis) -> bool {
+    let shrinks_by = |axis: &Axis| axis.padded() as i64 - axis.scaled as i64;
+    shrinks_by(rows) > 0 && shrinks_by(rows) > 2 * shrinks_by(columns)
 }
 
-/// The source pixels that make each target pixel, and what each counts.
+/// How the kept pixels of an axis are made from those of the frame.
 struct Weights {
-    /// First source pixel, and where its weights lie in `all`, a target pixel each.
-    spans: Vec<(usize, Range<usize>)>,
-    all: Vec<i32>,
+    spans: Vec<Span>,
+    /// Of all spans, one after the other.
+    weights: Vec<i32>,
+}
+
+/// What makes one target pixel.
+struct Span {
+    /// The first pixel of the frame that counts.
+    first: usize,
+    /// Where its weight and those of the pixels after it lie.
+    at: Range<usize>,
+    /// The weight of all pixels of the bars together.
+    bar: i32,
 }
 
 impl Weights {
-    /// `precompute_coeffs` and `normalize_coeffs_8bpc`, for the `kept` target pixels alone.
-    fn new(source: usize, target: usize, kept: &Range<usize>, filter: Interpolation) -> Self {
-        let scale = source as f64 / target as f64;
+    /// `precompute_coeffs` and `normalize_coeffs_8bpc`, for the kept target pixels alone.
+    fn new(axis: &Axis, filter: Interpolation) -> Self {
+        let mut made = Self {
+            spans: Vec::with_capacity(axis.kept.len()),
+            weights: Vec::new(),
+        };
+        if axis.padded() == axis.scaled {
+            // Pillow leaves the pass out.
+            for at in axis.kept.clone() {
+                made.push(axis, at, [ONE].into_iter());
+            }
+            return made;
+        }
+        let scale = axis.padded() as f64 / axis.scaled as f64;
         // When enlarging, the filter keeps its own width: only shrinking needs antialiasing.
         let stretch = scale.max(1.0);
         let support = reach_of(filter) * stretch;
         let per_pixel = 1.0 / stretch;
 
-        let mut spans = Vec::with_capacity(kept.len());
-        let mut all = Vec::new();
         let mut exact = Vec::new();
-        for x in kept.clone() {
-            let centre = (x as f64 + 0.5) * scale;
+        for target in axis.kept.clone() {
+            let centre = (target as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(source);
+            let end = ((centre + support + 0.5) as usize).min(axis.padded());
             exact.clear();
-            exact.extend((first..end).map(|at| {
-                let from_first = (at - first) as f64;
-                weight(filter, (from_first + first as f64 - centre + 0.5) * per_pixel)
-            }));
+            exact.extend(
+                (first..end).map(|at| weight(filter, (at as f64 - centre + 0.5) * per_pixel)),
+            );
             let sum: f64 = exact.iter().sum();
-            let begin = all.len();
-            all.extend(exact.iter().map(|&weight| {
+            let fixed = exact.iter().map(|&weight| {
                 let weight = if sum == 0.0 { weight } else { weight / sum };
-                let fixed = weight * f64::from(1u32 << PRECISION_BITS);
-                (fixed + if weight < 0.0 { -0.5 } else { 0.5 }) as i32
-            }));
-            spans.push((first, begin..all.len()));
+                (weight * f64::from(ONE) + if weight < 0.0 { -0.5 } else { 0.5 }) as i32
+            });
+            made.push(axis, first, fixed);
         }
-        Self { spans, all }
+        made
     }
 
-    /// The source pixels that are used at all.
+    /// Adds a target pixel made from `weights`, the first of which is for pixel `first` of the frame
+    /// with its bars.
+    fn push(&mut self, axis: &Axis, first: usize, weights: impl Iterator<Item = i32>) {
+        let frame = axis.bar..axis.bar + axis.source;
+        let begin = self.weights.len();
+        let mut bar = 0;
+        for (at, weight) in (first..).zip(weights) {
+            if frame.contains(&at) {
+                self.weights.push(weight);
+            } else {
+                bar += weight;
+            }
+        }
+        let first = first.max(axis.bar) - axis.bar;
+        self.spans.push(Span {
+            first,
+            at: begin..self.weights.len(),
+            bar,
+        });
+    }
+
+    /// The pixels of the frame that are used at all.
     fn reach(&self) -> Range<usize> {
-        let first = self.spans.iter().map(|(first, _)| *first).min().unwrap_or(0);
-        let end = self.spans.iter().map(|(first, at)| first + at.len()).max().unwrap_or(0);
+        let used = || self.spans.iter().filter(|span| !span.at.is_empty());
+        let first = used().map(|span| span.first).min().unwrap_or(0);
+        let end = used()
+            .map(|span| span.first + span.at.len())
+            .max()
+            .unwrap_or(0);
         first..end
     }
 
-    /// Resizes one row.
-    fn along(&self, line: &[[u8; 3]], into: &mut Vec<[u8; 3]>) {
-        into.extend(self.spans.iter().map(|(first, at)| {
-            let weights = &self.all[at.clone()];
-            let [mut red, mut green, mut blue] = [HALF; 3];
-            for (&[r, g, b], &weight) in line[*first..].iter().zip(weights) {
+    /// What becomes of a line that is `fill` all over: the same, but for rounding.
+    fn flat(&self, fill: [u8; 3]) -> impl Iterator<Item = [u8; 3]> {
+        self.spans.iter().map(move |span| {
+            let whole = span.bar + self.weights[span.at.clone()].iter().sum::<i32>();
+            fill.map(|value| clip8(HALF + i32::from(value) * whole))
+        })
+    }
+
+    /// Resizes one row of pixels, with `bar` before and after it.
+    fn row(&self, line: &[[u8; 3]], bar: [u8; 3], into: &mut Vec<[u8; 3]>) {
+        into.extend(self.spans.iter().map(|span| {
+            let [mut red, mut green, mut blue] =
+                bar.map(|value| HALF + i32::from(value) * span.bar);
+            let weights = &self.weights[span.at.clone()];
+            for (&[r, g, b], &weight) in line.iter().skip(span.first).zip(weights) {
                 red += i32::from(r) * weight;
                 green += i32::from(g) * weight;
                 blue += i32::from(b) * weight;
@@ -133,15 +177,21 @@ impl Weights {
         }));
     }
 
-    /// Resizes all columns of `lines`, which are `stride` bytes long and begin with source row
-    /// `start`.
-    fn across(&self, lines: &[u8], start: usize, stride: usize) -> Vec<u8> {
+    /// Resizes every column of `lines`, which begin with row `start` of the frame and are as long as
+    /// `bar`, the line above and below them.
+    fn columns(&self, lines: &[u8], start: usize, bar: &[u8]) -> Vec<u8> {
+        let stride = bar.len();
         let mut resized = Vec::with_capacity(self.spans.len() * stride);
         let mut sums = vec![HALF; stride];
-        for (first, at) in &self.spans {
-            sums.fill(HALF);
-            let below = lines[(first - start) * stride..].chunks_exact(stride);
-            for (line, &weight) in below.zip(&self.all[at.clone()]) {
+        for span in &self.spans {
+            for (sum, &value) in sums.iter_mut().zip(bar) {
+                *sum = HALF + i32::from(value) * span.bar;
+            }
+            let weights = &self.weights[span.at.clone()];
+            let used = lines
+                .chunks_exact(stride)
+                .skip(span.first.saturating_sub(start));
+            for (line, &weight) in used.zip(weights) {
                 for (sum, &value) in sums.iter_mut().zip(line) {
                     *sum += i32::from(value) * weight;
                 }
@@ -151,9 +201,6 @@ impl Weights {
         resized
     }
 }
-
-/// Rounds the sum of weighted pixels when [`clip8`] shifts it.
-const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
 fn clip8(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8

@@ -18,13 +18,23 @@ fn read(name: &str) -> Vec<u8> {
 fn frame(tensors: &SafeTensors<'_>, name: &str) -> Arc<RgbFrame> {
     let tensor = tensors.tensor(name).unwrap();
     let (height, width) = (tensor.shape()[0], tensor.shape()[1]);
-    Arc::new(RgbFrame { width, height, data: tensor.data().to_vec() })
+    Arc::new(RgbFrame {
+        width,
+        height,
+        data: tensor.data().to_vec(),
+    })
 }
 
 fn spec(name: &str) -> PreprocessSpec {
     let half = [0.5; 3];
     let (short_side, interpolation, domain, mean, std) = match name {
-        "siglip" => (56, Interpolation::Bicubic, ResizeDomain::PillowU8, half, half),
+        "siglip" => (
+            56,
+            Interpolation::Bicubic,
+            ResizeDomain::PillowU8,
+            half,
+            half,
+        ),
         "dinov2" => (
             56,
             Interpolation::Bicubic,
@@ -32,7 +42,13 @@ fn spec(name: &str) -> PreprocessSpec {
             [0.485, 0.456, 0.406],
             [0.229, 0.224, 0.225],
         ),
-        "vivit" => (64, Interpolation::Bilinear, ResizeDomain::PillowU8, half, half),
+        "vivit" => (
+            64,
+            Interpolation::Bilinear,
+            ResizeDomain::PillowU8,
+            half,
+            half,
+        ),
         "languagebind" => (
             56,
             Interpolation::Bilinear,
@@ -42,12 +58,24 @@ fn spec(name: &str) -> PreprocessSpec {
         ),
         other => panic!("{other}"),
     };
-    PreprocessSpec { image_size: 56, short_side, interpolation, domain, mean, std }
+    PreprocessSpec {
+        image_size: 56,
+        short_side,
+        interpolation,
+        domain,
+        mean,
+        std,
+    }
 }
 
 fn one(frame: &Arc<RgbFrame>, spec: &PreprocessSpec, strategy: ResizeStrategy) -> Arc<Clip> {
-    let request = ClipRequest { spec, num_frames: 1 };
-    clips(std::slice::from_ref(frame), &[request], strategy, 1).unwrap().remove(0)
+    let request = ClipRequest {
+        spec,
+        num_frames: 1,
+    };
+    clips(std::slice::from_ref(frame), &[request], strategy, 1)
+        .unwrap()
+        .remove(0)
 }
 
 #[test]
@@ -57,12 +85,21 @@ fn resizes_byte_for_byte_as_pillow() {
     let outputs = SafeTensors::deserialize(&outputs).unwrap();
     let mut compared = 0;
     for (key, tensor) in outputs.tensors() {
-        let Some(key) = key.strip_prefix("u8|") else { continue };
-        let [name, filter, size] = key.split('|').collect::<Vec<_>>()[..] else { panic!("{key}") };
+        let Some(key) = key.strip_prefix("u8|") else {
+            continue;
+        };
+        let [name, filter, size] = key.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{key}")
+        };
         let (height, width) = size.split_once('x').unwrap();
         let axis = |source: usize, scaled: &str| {
             let scaled: usize = scaled.parse().unwrap();
-            Axis { source, bar: 0, scaled, kept: 0..scaled }
+            Axis {
+                source,
+                bar: 0,
+                scaled,
+                kept: 0..scaled,
+            }
         };
         let frame = frame(&frames, name);
         let (columns, rows) = (axis(frame.width, width), axis(frame.height, height));
@@ -71,7 +108,10 @@ fn resizes_byte_for_byte_as_pillow() {
             "bilinear" => Interpolation::Bilinear,
             other => panic!("{other}"),
         };
-        assert!(resize::resize(&frame, &columns, &rows, filter, [0; 3]) == tensor.data(), "{key}");
+        assert!(
+            resize::resize(&frame, &columns, &rows, filter, [0; 3]) == tensor.data(),
+            "{key}"
+        );
         compared += 1;
     }
     assert!(compared >= 28, "{compared} resizes compared");
@@ -90,14 +130,31 @@ fn clips_equal_torchvision_and_torch() {
         let [name, spec_name, strategy] = key.split('|').collect::<Vec<_>>()[..] else {
             panic!("{key}")
         };
-        let clip = one(&frame(&frames, name), &spec(spec_name), strategy.parse().unwrap());
+        let clip = one(
+            &frame(&frames, name),
+            &spec(spec_name),
+            strategy.parse().unwrap(),
+        );
         let (expected, _) = tensor.data().as_chunks::<4>();
-        let expected: Vec<f32> = expected.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let expected: Vec<f32> = expected
+            .iter()
+            .map(|&bytes| f32::from_le_bytes(bytes))
+            .collect();
         assert_eq!(clip.data.len(), expected.len(), "{key}");
-        let scale = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
-        let off = clip.data.iter().zip(&expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+        let scale = expected
+            .iter()
+            .fold(0f32, |most, value| most.max(value.abs()));
+        let off = clip
+            .data
+            .iter()
+            .zip(&expected)
+            .fold(0f32, |most, (a, b)| most.max((a - b).abs()));
         // What Pillow resized differs by nothing; torch's own order of operations is not ours.
-        let allowed = if spec_name == "languagebind" { 2e-6 * scale } else { 0.0 };
+        let allowed = if spec_name == "languagebind" {
+            2e-6 * scale
+        } else {
+            0.0
+        };
         assert!(off <= allowed, "{key}: off by {off} at a scale of {scale}");
         compared += 1;
     }
@@ -113,7 +170,11 @@ fn noise(width: usize, height: usize, seed: u32) -> Arc<RgbFrame> {
             (state >> 24) as u8
         })
         .collect();
-    Arc::new(RgbFrame { width, height, data })
+    Arc::new(RgbFrame {
+        width,
+        height,
+        data,
+    })
 }
 
 #[test]
@@ -121,23 +182,42 @@ fn requests_share_what_they_can_and_threads_change_nothing() {
     let mut frames: Vec<_> = (0..8).map(|seed| noise(40, 30, seed)).collect();
     frames[5] = frames[4].clone();
     let specs = ["siglip", "dinov2", "vivit", "languagebind"].map(spec);
-    let mut requests: Vec<_> =
-        specs.iter().map(|spec| ClipRequest { spec, num_frames: 4 }).collect();
-    requests.push(ClipRequest { spec: &specs[2], num_frames: 8 });
-    requests.push(ClipRequest { spec: &specs[0], num_frames: 4 });
+    let mut requests: Vec<_> = specs
+        .iter()
+        .map(|spec| ClipRequest {
+            spec,
+            num_frames: 4,
+        })
+        .collect();
+    requests.push(ClipRequest {
+        spec: &specs[2],
+        num_frames: 8,
+    });
+    requests.push(ClipRequest {
+        spec: &specs[0],
+        num_frames: 4,
+    });
 
     for strategy in ResizeStrategy::ALL {
         let alone = clips(&frames, &requests, strategy, 1).unwrap();
         assert_eq!(alone, clips(&frames, &requests, strategy, 3).unwrap());
-        assert!(Arc::ptr_eq(&alone[0], &alone[5]), "one clip for one and the same request");
+        assert!(
+            Arc::ptr_eq(&alone[0], &alone[5]),
+            "one clip for one and the same request"
+        );
         let frame_len = 3 * 56 * 56;
         for (request, clip) in requests.iter().zip(&alone) {
             assert_eq!(clip.data.len(), request.num_frames * frame_len);
             let every = frames.len() / request.num_frames;
-            for (values, frame) in
-                clip.data.chunks(frame_len).zip(frames.iter().step_by(every))
+            for (values, frame) in clip
+                .data
+                .chunks(frame_len)
+                .zip(frames.iter().step_by(every))
             {
-                assert!(values == one(frame, request.spec, strategy).data, "{strategy}");
+                assert!(
+                    values == one(frame, request.spec, strategy).data,
+                    "{strategy}"
+                );
             }
         }
     }
@@ -172,7 +252,10 @@ fn an_odd_letterbox_is_not_quite_square() {
     assert_eq!((columns.padded(), rows.padded()), (97, 96));
     assert_eq!((columns.scaled, rows.scaled), (56, 56));
     let (columns, rows) = axes(ResizeStrategy::Letterbox, (10, 5), 56, 56);
-    assert_eq!((columns.padded(), rows.padded(), columns.scaled), (10, 9, 62));
+    assert_eq!(
+        (columns.padded(), rows.padded(), columns.scaled),
+        (10, 9, 62)
+    );
     assert_eq!(columns.kept, 3..59);
 }
 
@@ -185,7 +268,10 @@ fn impossible_requests_are_errors() {
         clips(&frames, &[request], ResizeStrategy::ResizeNaive, 2).unwrap_err()
     };
     for num_frames in [0, 4, 12] {
-        let expected = TransformError::FramesDoNotDivide { num_frames, frames: 6 };
+        let expected = TransformError::FramesDoNotDivide {
+            num_frames,
+            frames: 6,
+        };
         assert_eq!(ask(&good, num_frames), expected);
     }
     let bad = |change: fn(&mut PreprocessSpec)| {
@@ -202,7 +288,11 @@ fn impossible_requests_are_errors() {
 
     let none = clips(&[], &[], ResizeStrategy::ResizeNaive, 1).unwrap_err();
     assert_eq!(none, TransformError::NoFrames);
-    let short = Arc::new(RgbFrame { width: 2, height: 2, data: vec![0; 11] });
+    let short = Arc::new(RgbFrame {
+        width: 2,
+        height: 2,
+        data: vec![0; 11],
+    });
     let short = clips(&[short], &[], ResizeStrategy::ResizeNaive, 1).unwrap_err();
     assert!(matches!(short, TransformError::BadFrame { bytes: 11, .. }));
     let unknown = "resize_crop".parse::<ResizeStrategy>().unwrap_err();

@@ -40,7 +40,12 @@ pub(super) fn resize(
         let above = &pixels[y.first * width..][..width];
         let below = &pixels[y.second * width..][..width];
         for (column, x) in columns.iter().enumerate() {
-            let corners = [above[x.first], above[x.second], below[x.first], below[x.second]];
+            let corners = [
+                above[x.first],
+                above[x.second],
+                below[x.first],
+                below[x.second],
+            ];
             for channel in 0..3 {
                 let [a, b, c, d] = corners.map(|pixel| table.get(channel, pixel[channel]));
                 let upper = (1.0 - x.share) * a + x.share * b;
@@ -67,7 +72,11 @@ fn taps(source: usize, target: usize, kept: Range<usize>) -> Vec<Tap> {
         let exact = (scale * (at as f32 + 0.5) - 0.5).max(0.0);
         let first = (exact as usize).min(source - 1);
         let share = (exact - first as f32).clamp(0.0, 1.0);
-        Tap { first, second: (first + 1).min(source - 1), share }
+        Tap {
+            first,
+            second: (first + 1).min(source - 1),
+            share,
+        }
     })
     .collect()
 }

@@ -1,6 +1,6 @@
 //! Opening a container with FFmpeg so that a hostile file can do no more than fail.
 //!
-//! All `unsafe` of the video module is here: what ffmpeg-next's safe interface has no name for.
+//! The `unsafe` here is what ffmpeg-next's safe interface has no name for.
 
 use std::ffi::{CStr, CString};
 use std::path::Path;
@@ -11,7 +11,7 @@ use ffmpeg_next::codec::packet::{Ref, side_data};
 use ffmpeg_next::codec::{self, threading};
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::stream::Disposition;
-use ffmpeg_next::{Dictionary, Error, Packet, decoder, ffi, log, media};
+use ffmpeg_next::{Dictionary, Error, Packet, Stream, decoder, ffi, log, media};
 
 use super::error::VideoError;
 use super::limits::Limits;
@@ -41,23 +41,24 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
     QUIET.call_once(|| log::set_level(log::Level::Quiet));
 
     let about = mp4::inspect(path, limits)?;
-    let input = open_input(path, limits).map_err(|source| about.explain(path, source))?;
+    let mut input = open_input(path).map_err(|source| about.explain(path, source))?;
+    // Once as the container has it, and below as the first frames have it.
+    for stream in input.streams() {
+        check_pixels(path, &stream, limits)?;
+    }
+    probe(&mut input, limits).map_err(|source| about.explain(path, source))?;
     let Some(stream) = input
         .streams()
         .best(media::Type::Video)
         .filter(|stream| !stream.disposition().contains(Disposition::ATTACHED_PIC))
     else {
-        return Err(VideoError::NoVideoStream { path: path.to_owned(), found: listed(&input) });
+        return Err(VideoError::NoVideoStream {
+            path: path.to_owned(),
+            found: listed(&input),
+        });
     };
 
-    let parameters = stream.parameters();
-    // SAFETY: `parameters` keeps its AVCodecParameters alive, and only plain integers are read.
-    let (width, height, delay) = unsafe {
-        let raw = parameters.as_ptr();
-        ((*raw).width, (*raw).height, (*raw).video_delay)
-    };
-    limits.check_pixels(path, u64::try_from(width).unwrap_or(0), u64::try_from(height).unwrap_or(0))?;
-
+    let delay = check_pixels(path, &stream, limits)?;
     let rate = |r: ffmpeg_next::Rational| {
         let (num, den) = (r.numerator(), r.denominator());
         (num > 0 && den > 0).then(|| f64::from(num) / f64::from(den))
@@ -65,17 +66,37 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
     let fps = rate(stream.avg_frame_rate()).or_else(|| rate(stream.rate()));
     let quarter_turns = quarter_turns(&stream);
     let stream = stream.index();
-    let mut container =
-        Container { input, stream, fps, reorders: delay > 0, quarter_turns };
+    let mut container = Container {
+        input,
+        stream,
+        fps,
+        reorders: delay > 0,
+        quarter_turns,
+    };
     container.ignore_other_streams();
     Ok(container)
 }
 
-/// `avformat_open_input` and `avformat_find_stream_info`, for local files and known formats only.
-fn open_input(path: &Path, limits: &Limits) -> Result<Input, Error> {
+/// Checks the size that a stream declares. Returns how many pictures its decoder holds back.
+fn check_pixels(path: &Path, stream: &Stream<'_>, limits: &Limits) -> Result<i32, VideoError> {
+    let parameters = stream.parameters();
+    // SAFETY: `parameters` keeps its AVCodecParameters alive, and only plain integers are read.
+    let (width, height, delay) = unsafe {
+        let raw = parameters.as_ptr();
+        ((*raw).width, (*raw).height, (*raw).video_delay)
+    };
+    let length = |side: i32| u64::try_from(side).unwrap_or(0);
+    limits.check_pixels(path, length(width), length(height))?;
+    Ok(delay)
+}
+
+/// `avformat_open_input`, for local files and known formats only.
+fn open_input(path: &Path) -> Result<Input, Error> {
     // The prefix makes FFmpeg read the rest as a file name, whatever it looks like ("http:…").
     let url = [b"file:", path.as_os_str().as_encoded_bytes()].concat();
-    let url = CString::new(url).map_err(|_| Error::Other { errno: ffmpeg_next::error::EINVAL })?;
+    let url = CString::new(url).map_err(|_| Error::Other {
+        errno: ffmpeg_next::error::EINVAL,
+    })?;
     let mut options = Dictionary::new();
     options.set("protocol_whitelist", "file");
     options.set("format_whitelist", FORMATS);
@@ -83,7 +104,7 @@ fn open_input(path: &Path, limits: &Limits) -> Result<Input, Error> {
     // SAFETY: `url` is NUL-terminated and outlives the call. `options` is handed over by `disown`
     // and taken back by `own`, whatever the call left in it. On failure avformat_open_input frees
     // what it allocated; on success `Input::wrap` takes ownership and closes it.
-    let mut input = unsafe {
+    unsafe {
         let mut context = ptr::null_mut();
         let mut raw = options.disown();
         let code = ffi::avformat_open_input(&mut context, url.as_ptr(), ptr::null(), &mut raw);
@@ -91,10 +112,13 @@ fn open_input(path: &Path, limits: &Limits) -> Result<Input, Error> {
         if code < 0 {
             return Err(Error::from(code));
         }
-        Input::wrap(context)
-    };
+        Ok(Input::wrap(context))
+    }
+}
 
-    // FFmpeg decodes a few frames to learn the pixel format: the limit on pixels holds there too.
+/// `avformat_find_stream_info`: FFmpeg reads, and where it must decodes, the first frames to learn
+/// what the header leaves out. The limit on pixels holds there too.
+fn probe(input: &mut Input, limits: &Limits) -> Result<(), Error> {
     let mut raw: Vec<*mut ffi::AVDictionary> = (0..input.nb_streams())
         .map(|_| {
             // SAFETY: each dictionary is taken back by `own` below.
@@ -108,13 +132,20 @@ fn open_input(path: &Path, limits: &Limits) -> Result<Input, Error> {
         // SAFETY: made by `disown` above; the call leaves in it only options it did not use.
         drop(unsafe { Dictionary::own(dictionary) });
     }
-    if code < 0 { Err(Error::from(code)) } else { Ok(input) }
+    if code < 0 {
+        Err(Error::from(code))
+    } else {
+        Ok(())
+    }
 }
 
 /// A decoder is given a little more room than the limit, because coded pictures are padded to whole
 /// blocks; the exact limit is checked on every picture that comes out.
 fn decoder_options(limits: &Limits) -> Dictionary<'static> {
-    let room = limits.max_pixels.saturating_add(limits.max_pixels / 8).saturating_add(1 << 16);
+    let room = limits
+        .max_pixels
+        .saturating_add(limits.max_pixels / 8)
+        .saturating_add(1 << 16);
     let mut options = Dictionary::new();
     options.set("max_pixels", &room.min(i32::MAX as u64).to_string());
     options
@@ -127,9 +158,16 @@ impl Container {
     }
 
     /// A decoder for the video stream.
-    pub(super) fn decoder(&self, path: &Path, limits: &Limits) -> Result<decoder::Video, VideoError> {
+    pub(super) fn decoder(
+        &self,
+        path: &Path,
+        limits: &Limits,
+    ) -> Result<decoder::Video, VideoError> {
         let Some(stream) = self.input.stream(self.stream) else {
-            return Err(VideoError::NoVideoStream { path: path.to_owned(), found: "none".into() });
+            return Err(VideoError::NoVideoStream {
+                path: path.to_owned(),
+                found: "none".into(),
+            });
         };
         let ffmpeg = |source| VideoError::Ffmpeg {
             path: path.to_owned(),
@@ -141,7 +179,10 @@ impl Container {
         let id = context.id();
         let Some(codec) = decoder::find(id) else {
             let codec = id.name().to_owned();
-            return Err(VideoError::UnsupportedCodec { path: path.to_owned(), codec });
+            return Err(VideoError::UnsupportedCodec {
+                path: path.to_owned(),
+                codec,
+            });
         };
         let kind = threading::Type::Frame;
         context.set_threading(threading::Config {
@@ -166,10 +207,14 @@ impl Container {
                 self.input.as_mut_ptr(),
                 self.stream as i32,
                 timestamp,
-                ffi::AVSEEK_FLAG_BACKWARD as i32,
+                ffi::AVSEEK_FLAG_BACKWARD,
             )
         };
-        if code < 0 { Err(Error::from(code)) } else { Ok(()) }
+        if code < 0 {
+            Err(Error::from(code))
+        } else {
+            Ok(())
+        }
     }
 
     /// Keeps the demuxer from reading sound and subtitles.
@@ -202,20 +247,30 @@ fn listed(input: &Input) -> String {
             // SAFETY: FFmpeg returns a static string, or null for a kind it does not know.
             let kind = unsafe {
                 let name = ffi::av_get_media_type_string(parameters.medium().into());
-                if name.is_null() { "unknown".into() } else { CStr::from_ptr(name).to_string_lossy() }
+                if name.is_null() {
+                    "unknown".into()
+                } else {
+                    CStr::from_ptr(name).to_string_lossy()
+                }
             };
             let cover = stream.disposition().contains(Disposition::ATTACHED_PIC);
             let kind = if cover { "cover picture".into() } else { kind };
             format!("{kind} ({})", parameters.id().name())
         })
         .collect();
-    if names.is_empty() { "no streams at all".into() } else { names.join(", ") }
+    if names.is_empty() {
+        "no streams at all".into()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// Phones record sideways and note the turn. decord and OpenCV apply it, and so do we; like OpenCV
 /// we take whole quarter turns and leave mirrorings and other angles alone.
-fn quarter_turns(stream: &ffmpeg_next::Stream<'_>) -> u8 {
-    let matrix = stream.side_data().find(|data| data.kind() == side_data::Type::DisplayMatrix);
+fn quarter_turns(stream: &Stream<'_>) -> u8 {
+    let matrix = stream
+        .side_data()
+        .find(|data| data.kind() == side_data::Type::DisplayMatrix);
     let entry = |index: usize| {
         let bytes = matrix.as_ref()?.data().get(index * 4..index * 4 + 4)?;
         Some(f64::from(i32::from_ne_bytes(bytes.try_into().ok()?)))
@@ -229,5 +284,9 @@ fn quarter_turns(stream: &ffmpeg_next::Stream<'_>) -> u8 {
     }
     // `av_display_rotation_get`, with the sign turned so that clockwise is positive.
     let degrees = (b / down).atan2(a / across).to_degrees().round() as i64;
-    if degrees % 90 == 0 { (degrees / 90).rem_euclid(4) as u8 } else { 0 }
+    if degrees % 90 == 0 {
+        (degrees / 90).rem_euclid(4) as u8
+    } else {
+        0
+    }
 }

@@ -22,7 +22,10 @@ pub(super) fn read(
     selection: &Selection,
     limits: &Limits,
 ) -> Result<Frames, VideoError> {
-    let failed = |source: ImageError| VideoError::Image { path: path.to_owned(), source };
+    let failed = |source: ImageError| VideoError::Image {
+        path: path.to_owned(),
+        source,
+    };
     let (mut n, mut seconds) = (0, 0.0);
     let mut size = (0, 0);
     for frame in open(path, limits)?.into_frames() {
@@ -35,7 +38,9 @@ pub(super) fn read(
         seconds += if delay > 0.0 { delay } else { UNSTATED_DELAY };
     }
     if n == 0 {
-        return Err(VideoError::NoFrames { path: path.to_owned() });
+        return Err(VideoError::NoFrames {
+            path: path.to_owned(),
+        });
     }
     let fps = n as f64 / seconds;
     let bounded = selection.has_window() || selection.end_frame.is_some_and(|frame| frame >= 0);
@@ -54,24 +59,44 @@ pub(super) fn read(
         if let Some(place) = chosen.get_mut(&index) {
             let picture = frame.into_buffer();
             let (width, height) = (picture.width() as usize, picture.height() as usize);
-            let data = picture.pixels().flat_map(|pixel| [pixel.0[0], pixel.0[1], pixel.0[2]]);
-            *place = Some(Arc::new(RgbFrame { width, height, data: data.collect() }));
+            let data = picture
+                .pixels()
+                .flat_map(|pixel| [pixel.0[0], pixel.0[1], pixel.0[2]]);
+            *place = Some(Arc::new(RgbFrame {
+                width,
+                height,
+                data: data.collect(),
+            }));
         }
     }
-    let frames: Vec<_> =
-        indices.iter().filter_map(|index| chosen.get(index).cloned().flatten()).collect();
+    let frames: Vec<_> = indices
+        .iter()
+        .filter_map(|index| chosen.get(index).cloned().flatten())
+        .collect();
     if frames.len() != indices.len() {
-        return Err(VideoError::NoFrames { path: path.to_owned() });
+        return Err(VideoError::NoFrames {
+            path: path.to_owned(),
+        });
     }
-    Ok(Frames { frames, indices, total_frames: n, fps })
+    Ok(Frames {
+        frames,
+        indices,
+        total_frames: n,
+        fps,
+    })
 }
 
 fn open(path: &Path, limits: &Limits) -> Result<GifDecoder<BufReader<File>>, VideoError> {
-    let failed = |source: ImageError| VideoError::Image { path: path.to_owned(), source };
+    let failed = |source: ImageError| VideoError::Image {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::open(path).map_err(|source| unreadable(path, source))?;
     let mut decoder = GifDecoder::new(BufReader::new(file)).map_err(failed)?;
     let (width, height) = decoder.dimensions();
     limits.check_pixels(path, width.into(), height.into())?;
-    decoder.set_limits(images::decoder_limits(limits)).map_err(failed)?;
+    decoder
+        .set_limits(images::decoder_limits(limits))
+        .map_err(failed)?;
     Ok(decoder)
 }

@@ -38,18 +38,26 @@ pub(super) fn read_folder(
     let images = images_in(path, limits)?;
     if images.is_empty() {
         let extensions = EXTENSIONS.map(|end| format!(".{end}")).join(", ");
-        return Err(VideoError::EmptyFolder { path: path.to_owned(), extensions });
+        return Err(VideoError::EmptyFolder {
+            path: path.to_owned(),
+            extensions,
+        });
     }
     let n = images.len();
     let over_all = selection.end_frame.is_some_and(|frame| frame >= 0);
     let indices = match selection.folder_fps {
         Some(fps) if !(fps.is_finite() && fps > 0.0) => {
-            return Err(VideoError::BadFolderRate { path: path.to_owned(), fps });
+            return Err(VideoError::BadFolderRate {
+                path: path.to_owned(),
+                fps,
+            });
         }
         Some(fps) => sample::frame_indices(path, n, fps, selection)?,
         None if over_all => sample::frame_indices(path, n, 1.0, selection)?,
         None if selection.has_window() => {
-            return Err(VideoError::NoFolderRate { path: path.to_owned() });
+            return Err(VideoError::NoFolderRate {
+                path: path.to_owned(),
+            });
         }
         None => sample::evenly(n, selection.num_frames),
     };
@@ -70,16 +78,23 @@ pub(super) fn read_folder(
         frames.push(frame);
     }
     let fps = selection.folder_fps.unwrap_or(0.0);
-    Ok(Frames { frames, indices, total_frames: n, fps })
+    Ok(Frames {
+        frames,
+        indices,
+        total_frames: n,
+        fps,
+    })
 }
 
 fn images_in(path: &Path, limits: &Limits) -> Result<Vec<PathBuf>, VideoError> {
     let mut images = Vec::new();
     for entry in fs::read_dir(path).map_err(|source| unreadable(path, source))? {
         let file = entry.map_err(|source| unreadable(path, source))?.path();
-        let is_image = file
-            .extension()
-            .is_some_and(|end| EXTENSIONS.iter().any(|known| end.eq_ignore_ascii_case(known)));
+        let is_image = file.extension().is_some_and(|end| {
+            EXTENSIONS
+                .iter()
+                .any(|known| end.eq_ignore_ascii_case(known))
+        });
         if is_image && file.is_file() {
             limits.check_frames(path, images.len() as u64 + 1)?;
             images.push(file);
@@ -93,11 +108,18 @@ fn images_in(path: &Path, limits: &Limits) -> Result<Vec<PathBuf>, VideoError> {
 /// repeated, and a note on how the camera was held (EXIF) is not followed. `bytes` are those of the
 /// frames already chosen.
 fn decode(path: &Path, bytes: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
-    let failed = |source| VideoError::Image { path: path.to_owned(), source };
-    let size = fs::metadata(path).map_err(|source| unreadable(path, source))?.len();
+    let failed = |source| VideoError::Image {
+        path: path.to_owned(),
+        source,
+    };
+    let size = fs::metadata(path)
+        .map_err(|source| unreadable(path, source))?
+        .len();
     limits.check_image_bytes(path, size)?;
     if size == 0 {
-        return Err(VideoError::EmptyFile { path: path.to_owned() });
+        return Err(VideoError::EmptyFile {
+            path: path.to_owned(),
+        });
     }
     let mut decoder = ImageReader::open(path)
         .and_then(ImageReader::with_guessed_format)
@@ -110,15 +132,26 @@ fn decode(path: &Path, bytes: u128, limits: &Limits) -> Result<RgbFrame, VideoEr
     limits.check_clip_bytes(path, bytes.saturating_add(chosen))?;
     decoder.set_limits(decoder_limits(limits)).map_err(failed)?;
 
-    let rgb = image::DynamicImage::from_decoder(decoder).map_err(failed)?.into_rgb8();
+    let rgb = image::DynamicImage::from_decoder(decoder)
+        .map_err(failed)?
+        .into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Ok(RgbFrame { width, height, data: rgb.into_raw() })
+    Ok(RgbFrame {
+        width,
+        height,
+        data: rgb.into_raw(),
+    })
 }
 
 /// What the image decoders may allocate: a picture of the largest size at 16 bits and four
 /// channels, once decoded and once converted.
 pub(super) fn decoder_limits(limits: &Limits) -> image::Limits {
     let mut bounds = image::Limits::default();
-    bounds.max_alloc = Some(limits.max_pixels.saturating_mul(16).saturating_add(64 << 20));
+    bounds.max_alloc = Some(
+        limits
+            .max_pixels
+            .saturating_mul(16)
+            .saturating_add(64 << 20),
+    );
     bounds
 }

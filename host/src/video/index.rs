@@ -75,18 +75,25 @@ impl Index {
         }
         let index = Self::new(entries, container.reorders);
         if index.shown == 0 {
-            return Err(VideoError::NoFrames { path: path.to_owned() });
+            return Err(VideoError::NoFrames {
+                path: path.to_owned(),
+            });
         }
         Ok(index)
     }
 
     fn new(entries: Vec<Entry>, reorders: bool) -> Self {
         let shown = entries.iter().filter(|entry| !entry.hidden).count();
-        let timed = entries.iter().all(|entry| entry.hidden || entry.pts.is_some());
+        let timed = entries
+            .iter()
+            .all(|entry| entry.hidden || entry.pts.is_some());
         let untimed = entries.iter().all(|entry| entry.pts.is_none());
         let order = if timed || (untimed && !reorders) {
-            let mut order: Vec<u32> =
-                (0..).zip(&entries).filter(|(_, entry)| !entry.hidden).map(|(at, _)| at).collect();
+            let mut order: Vec<u32> = (0..)
+                .zip(&entries)
+                .filter(|(_, entry)| !entry.hidden)
+                .map(|(at, _)| at)
+                .collect();
             if timed {
                 // Stable: packets with one and the same time stay in the order of decoding.
                 order.sort_by_key(|&at| entries[at as usize].pts);
@@ -95,7 +102,11 @@ impl Index {
         } else {
             None
         };
-        Self { entries, order, shown }
+        Self {
+            entries,
+            order,
+            shown,
+        }
     }
 
     /// The last key frame from which the packet `target` can be decoded: at or before it in the
@@ -114,12 +125,17 @@ impl Index {
 
     /// The last key frame before the packet `at`, or the first packet.
     pub(super) fn key_before(&self, at: usize) -> usize {
-        (1..at).rev().find(|&earlier| self.entries[earlier].key).unwrap_or(0)
+        (1..at)
+            .rev()
+            .find(|&earlier| self.entries[earlier].key)
+            .unwrap_or(0)
     }
 
     /// Which packet this is. `None` when it is unknown or could be several.
     pub(super) fn locate(&self, entry: &Entry) -> Option<usize> {
-        let mut found = (0..).zip(&self.entries).filter(|(_, known)| known.same(entry));
+        let mut found = (0..)
+            .zip(&self.entries)
+            .filter(|(_, known)| known.same(entry));
         let (at, _) = found.next()?;
         found.next().is_none().then_some(at)
     }

@@ -36,12 +36,24 @@ impl Limits {
     /// Refuses a frame of more than `max_pixels`.
     pub(super) fn check_pixels(&self, path: &Path, w: u64, h: u64) -> Result<(), VideoError> {
         let found = u128::from(w) * u128::from(h);
-        check(path, "the pixels of one frame", found, self.max_pixels, "--max-pixels")
+        check(
+            path,
+            "the pixels of one frame",
+            found,
+            self.max_pixels,
+            "--max-pixels",
+        )
     }
 
     /// Refuses a file of more than `max_frames`.
     pub(super) fn check_frames(&self, path: &Path, found: u64) -> Result<(), VideoError> {
-        check(path, "the frames in the file", found.into(), self.max_frames, "--max-frames")
+        check(
+            path,
+            "the frames in the file",
+            found.into(),
+            self.max_frames,
+            "--max-frames",
+        )
     }
 
     /// Refuses `frames` distinct frames of `w`×`h` RGB pixels that together pass `max_clip_bytes`.
@@ -65,13 +77,24 @@ impl Limits {
     /// Refuses an image file of more than `max_image_bytes`.
     pub(super) fn check_image_bytes(&self, path: &Path, found: u64) -> Result<(), VideoError> {
         let what = "the bytes of the image file";
-        check(path, what, found.into(), self.max_image_bytes, "--max-image-bytes")
+        check(
+            path,
+            what,
+            found.into(),
+            self.max_image_bytes,
+            "--max-image-bytes",
+        )
     }
 
     /// The decoder's thread count: never 0, and never so many that their buffers matter.
     pub(super) fn decoder_threads(&self) -> usize {
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
-        if self.threads == 0 { all() } else { self.threads }.clamp(1, 16)
+        if self.threads == 0 {
+            all()
+        } else {
+            self.threads
+        }
+        .clamp(1, 16)
     }
 }
 
@@ -85,5 +108,11 @@ fn check(
     if found <= u128::from(limit) {
         return Ok(());
     }
-    Err(VideoError::OverLimit { path: path.to_owned(), what, found, limit, flag })
+    Err(VideoError::OverLimit {
+        path: path.to_owned(),
+        what,
+        found,
+        limit,
+        flag,
+    })
 }

@@ -18,6 +18,7 @@ mod limits;
 mod mp4;
 mod rgb;
 mod sample;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -66,12 +67,18 @@ pub struct Selection {
 impl Selection {
     /// `num_frames` frames of the whole file.
     pub fn new(num_frames: usize) -> Self {
-        Self { num_frames, ..Self::default() }
+        Self {
+            num_frames,
+            ..Self::default()
+        }
     }
 
     /// Start and end in seconds, NaN read as absent (one question of TVQA has NaN for both).
     fn window(&self) -> (Option<f64>, Option<f64>) {
-        (self.start.filter(|x| !x.is_nan()), self.end.filter(|x| !x.is_nan()))
+        (
+            self.start.filter(|x| !x.is_nan()),
+            self.end.filter(|x| !x.is_nan()),
+        )
     }
 
     fn has_window(&self) -> bool {
@@ -98,17 +105,23 @@ pub struct Frames {
 /// [`VideoError`] names the file and what is wrong with it; see there.
 pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frames, VideoError> {
     if selection.num_frames == 0 {
-        return Err(VideoError::NoFramesAsked { path: path.to_owned() });
+        return Err(VideoError::NoFramesAsked {
+            path: path.to_owned(),
+        });
     }
     let about = fs::metadata(path).map_err(|source| unreadable(path, source))?;
     if about.is_dir() {
         return images::read_folder(path, selection, limits);
     }
     if !about.is_file() {
-        return Err(VideoError::NotAFile { path: path.to_owned() });
+        return Err(VideoError::NotAFile {
+            path: path.to_owned(),
+        });
     }
     if about.len() == 0 {
-        return Err(VideoError::EmptyFile { path: path.to_owned() });
+        return Err(VideoError::EmptyFile {
+            path: path.to_owned(),
+        });
     }
     match kind_of(path)? {
         Kind::Gif => gif::read(path, selection, limits),
@@ -145,11 +158,13 @@ fn kind_of(path: &Path) -> Result<Kind, VideoError> {
     let webp = head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP");
     let jpeg = head.starts_with(b"\xff\xd8\xff") && !motion_jpeg;
     let png = head.starts_with(b"\x89PNG\r\n\x1a\n");
-    Ok(if head.starts_with(b"GIF87a") || head.starts_with(b"GIF89a") {
-        Kind::Gif
-    } else if webp || jpeg || png || head.starts_with(b"BM") {
-        Kind::Image
-    } else {
-        Kind::Video
-    })
+    Ok(
+        if head.starts_with(b"GIF87a") || head.starts_with(b"GIF89a") {
+            Kind::Gif
+        } else if webp || jpeg || png || head.starts_with(b"BM") {
+            Kind::Image
+        } else {
+            Kind::Video
+        },
+    )
 }

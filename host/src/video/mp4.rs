@@ -35,7 +35,10 @@ impl About {
                 source: Some(source),
             };
         }
-        VideoError::NotAVideo { path: path.to_owned(), source }
+        VideoError::NotAVideo {
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -48,7 +51,10 @@ pub(super) fn inspect(path: &Path, limits: &Limits) -> Result<About, VideoError>
         path,
         limits,
         file: BufReader::with_capacity(64, file),
-        about: About { length, ..About::default() },
+        about: About {
+            length,
+            ..About::default()
+        },
         boxes: 0,
         samples: 0,
         track_samples: 0,
@@ -75,7 +81,9 @@ impl Walk<'_> {
     fn children(&mut self, mut at: u64, end: u64, depth: usize) -> Result<(), VideoError> {
         while let Some((kind, body, size)) = self.header(at, end) {
             if depth == 0 && at == 0 {
-                let first = [b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp"];
+                let first = [
+                    b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp",
+                ];
                 self.about.is_mp4 = first.contains(&&kind);
                 if !self.about.is_mp4 {
                     return Ok(());
@@ -155,8 +163,15 @@ impl Walk<'_> {
     /// The big-endian 32-bit number at `at`; 0 past the end, where FFmpeg reads none either.
     fn word(&mut self, at: u64) -> u64 {
         let mut bytes = [0; 4];
-        let read = self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.read_exact(&mut bytes));
-        if read.is_ok() { u64::from(u32::from_be_bytes(bytes)) } else { 0 }
+        let read = self
+            .file
+            .seek(SeekFrom::Start(at))
+            .and_then(|_| self.file.read_exact(&mut bytes));
+        if read.is_ok() {
+            u64::from(u32::from_be_bytes(bytes))
+        } else {
+            0
+        }
     }
 
     fn cut_short(&self, kind: &[u8; 4], end: u64) -> VideoError {

@@ -1,1 +1,387 @@
+//! Real files against what PyAV, decord, OpenCV and Pillow make of them
+//! (`tests/python/make_video_fixtures.py`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
 use super::*;
+
+fn fixture(name: &str) -> PathBuf {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    match name {
+        "bigbuckbunny.mp4" => PathBuf::from(format!("{root}/assets/{name}")),
+        _ => PathBuf::from(format!("{root}/tests/fixtures/video/{name}")),
+    }
+}
+
+fn json(name: &str) -> BTreeMap<String, Value> {
+    serde_json::from_str(&fs::read_to_string(fixture(name)).unwrap()).unwrap()
+}
+
+/// Width, height and digest, as the fixtures hold them.
+fn seen(frame: &RgbFrame) -> Value {
+    let digest = Sha256::digest(&frame.data);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    serde_json::json!([frame.width, frame.height, digest])
+}
+
+fn get(name: &str, selection: &Selection) -> Result<Frames, VideoError> {
+    read(&fixture(name), selection, &Limits::default())
+}
+
+fn fails(name: &str) -> VideoError {
+    get(name, &Selection::new(4)).expect_err(name)
+}
+
+/// Frames `0..n`.
+fn all(n: usize) -> Selection {
+    Selection {
+        end_frame: Some(n as i64 - 1),
+        ..Selection::new(n)
+    }
+}
+
+/// Frame `index` alone.
+fn only(index: usize, fps: f64) -> Selection {
+    Selection {
+        start: Some((index as f64 + 0.5) / fps),
+        ..Selection::new(1)
+    }
+}
+
+#[test]
+fn every_frame_of_every_container_is_exact() {
+    for (name, clip) in json("expected.json") {
+        let expected = clip["frames"].as_array().unwrap();
+        let found = get(&name, &all(expected.len())).unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!(found.total_frames, expected.len(), "{name}");
+        for (index, (frame, expected)) in found.frames.iter().zip(expected).enumerate() {
+            assert_eq!(&seen(frame), expected, "{name}, frame {index}");
+        }
+        if let Some(fps) = clip["fps"].as_f64() {
+            assert!(
+                (found.fps - fps).abs() < 1e-9,
+                "{name}: {} and {fps}",
+                found.fps
+            );
+        }
+    }
+}
+
+#[test]
+fn every_frame_is_exact_after_seeking() {
+    for (name, clip) in json("expected.json") {
+        let expected = clip["frames"].as_array().unwrap();
+        let step = if expected.len() > 100 { 13 } else { 1 };
+        let fps = get(&name, &Selection::new(1)).unwrap().fps;
+        for (index, expected) in expected.iter().enumerate().step_by(step) {
+            let found = get(&name, &only(index, fps)).unwrap();
+            assert_eq!(found.indices, [index], "{name}");
+            assert_eq!(&seen(&found.frames[0]), expected, "{name}, frame {index}");
+        }
+        for num_frames in [2, 3, 5, 7] {
+            let found = get(&name, &Selection::new(num_frames)).unwrap();
+            for (frame, &index) in found.frames.iter().zip(&found.indices) {
+                assert_eq!(
+                    seen(frame),
+                    expected[index],
+                    "{name}, frame {index} of {num_frames}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn one_thread_or_many_give_the_same() {
+    let expected = json("expected.json");
+    for name in [
+        "bframes.mp4",
+        "opengop.mkv",
+        "vp9.webm",
+        "nopts_bframes.avi",
+    ] {
+        for threads in [1, 5] {
+            let limits = Limits {
+                threads,
+                ..Limits::default()
+            };
+            let found = read(&fixture(name), &Selection::new(9), &limits).unwrap();
+            for (frame, &index) in found.frames.iter().zip(&found.indices) {
+                assert_eq!(
+                    seen(frame),
+                    expected[name]["frames"][index],
+                    "{name}, frame {index}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn repeated_frames_share_their_pixels() {
+    let found = get("full_range.mp4", &Selection::new(32)).unwrap();
+    assert_eq!(found.frames.len(), 32);
+    assert_eq!(found.indices[0], found.indices[1]);
+    assert!(Arc::ptr_eq(&found.frames[0], &found.frames[1]));
+}
+
+/// The largest difference of two pictures.
+fn difference(frame: &RgbFrame, image: &Value) -> u8 {
+    let size = (
+        image["size"][0].as_u64().unwrap(),
+        image["size"][1].as_u64().unwrap(),
+    );
+    assert_eq!((frame.width as u64, frame.height as u64), size);
+    let hex = image["rgb"].as_str().unwrap();
+    let byte = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
+    let differences = frame
+        .data
+        .iter()
+        .enumerate()
+        .map(|(at, value)| value.abs_diff(byte(at)));
+    differences.max().unwrap()
+}
+
+#[test]
+fn still_images_stand_still() {
+    let images = json("images.json");
+    let png = get("still.png", &Selection::new(16)).unwrap();
+    assert_eq!(difference(&png.frames[0], &images["still.png"]), 0);
+    assert_eq!((png.frames.len(), png.total_frames), (16, 1));
+    assert!(
+        png.frames
+            .iter()
+            .all(|frame| Arc::ptr_eq(frame, &png.frames[0]))
+    );
+    let jpg = get(
+        "still.jpg",
+        &Selection {
+            start: Some(9.0),
+            ..Selection::new(2)
+        },
+    )
+    .unwrap();
+    let off = difference(&jpg.frames[0], &images["still.jpg"]);
+    assert!(off <= JPEG_TOLERANCE, "off by {off}");
+}
+
+/// The `image` crate's JPEG decoder rounds otherwise than libjpeg, which Pillow and OpenCV use.
+const JPEG_TOLERANCE: u8 = 4;
+
+#[test]
+fn folders_are_videos() {
+    let images = json("images.json");
+    let found = get("frames", &Selection::new(7)).unwrap();
+    assert_eq!(found.indices, [0, 1, 2, 3, 4, 5, 6]);
+    assert!(difference(&found.frames[0], &images["frames/001.jpg"]) <= JPEG_TOLERANCE);
+    assert!(difference(&found.frames[6], &images["frames/007.jpg"]) <= JPEG_TOLERANCE);
+
+    let rate = Selection {
+        folder_fps: Some(3.0),
+        ..Selection::new(4)
+    };
+    let window = Selection {
+        start: Some(1.0),
+        end: Some(2.0),
+        ..rate
+    };
+    assert_eq!(get("frames", &window).unwrap().indices, [3, 3, 4, 5]);
+    let late = Selection {
+        start: Some(2.5),
+        ..rate
+    };
+    assert!(matches!(
+        get("frames", &late),
+        Err(VideoError::StartPastEnd { .. })
+    ));
+    let no_rate = Selection {
+        folder_fps: None,
+        ..window
+    };
+    assert!(matches!(
+        get("frames", &no_rate),
+        Err(VideoError::NoFolderRate { .. })
+    ));
+    let bad_rate = Selection {
+        folder_fps: Some(0.0),
+        ..window
+    };
+    assert!(matches!(
+        get("frames", &bad_rate),
+        Err(VideoError::BadFolderRate { .. })
+    ));
+}
+
+#[test]
+fn a_gif_honours_the_window() {
+    let window = Selection {
+        start: Some(0.5),
+        end: Some(1.0),
+        ..Selection::new(5)
+    };
+    assert_eq!(get("motion.gif", &window).unwrap().indices, [5, 6, 7, 8, 9]);
+    let late = Selection {
+        start: Some(1.2),
+        ..Selection::new(5)
+    };
+    assert!(matches!(
+        get("motion.gif", &late),
+        Err(VideoError::StartPastEnd { .. })
+    ));
+}
+
+#[test]
+fn what_is_no_video_is_said_so() {
+    assert!(matches!(fails("nowhere.mp4"), VideoError::Missing { .. }));
+    assert!(matches!(fails("empty.mp4"), VideoError::EmptyFile { .. }));
+    assert!(matches!(fails("text.mp4"), VideoError::NotAVideo { .. }));
+    let VideoError::NoVideoStream { found, .. } = fails("sound.m4a") else {
+        panic!()
+    };
+    assert_eq!(found, "audio (aac)");
+    let empty = tempfile::tempdir().unwrap();
+    let error = read(empty.path(), &Selection::new(1), &Limits::default()).unwrap_err();
+    assert!(matches!(error, VideoError::EmptyFolder { .. }));
+    let none = get("bframes.mp4", &Selection::new(0));
+    assert!(matches!(none, Err(VideoError::NoFramesAsked { .. })));
+    for name in [
+        "nowhere.mp4",
+        "empty.mp4",
+        "text.mp4",
+        "sound.m4a",
+        "cut_no_index.mp4",
+    ] {
+        assert!(fails(name).to_string().contains(name), "{}", fails(name));
+    }
+}
+
+/// A playlist would make FFmpeg open other files, or addresses on the network.
+#[test]
+fn a_file_cannot_name_other_files() {
+    assert!(matches!(
+        fails("playlist.mp4"),
+        VideoError::NotAVideo { .. }
+    ));
+    assert!(matches!(fails("concat.mp4"), VideoError::NotAVideo { .. }));
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["http:x.mp4", "concat:a|b.mp4", "%03d.mp4", "a b?c#d.mp4"] {
+        let path = folder.path().join(name);
+        fs::copy(fixture("odd_size.mp4"), &path).unwrap();
+        assert_eq!(
+            read(&path, &all(8), &Limits::default())
+                .unwrap()
+                .total_frames,
+            8,
+            "{name}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn file_names_need_not_be_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder
+        .path()
+        .join(std::ffi::OsStr::from_bytes(b"clip\xff.mp4"));
+    fs::copy(fixture("odd_size.mp4"), &path).unwrap();
+    assert_eq!(
+        read(&path, &all(8), &Limits::default())
+            .unwrap()
+            .total_frames,
+        8
+    );
+}
+
+#[test]
+fn files_that_were_cut_short_are_said_so() {
+    for name in ["cut_no_index.mp4", "cut_with_index.mp4"] {
+        let error = fails(name);
+        assert!(
+            matches!(error, VideoError::Truncated { .. }),
+            "{name}: {error}"
+        );
+    }
+    assert!(matches!(fails("cut.gif"), VideoError::Missing { .. }));
+}
+
+#[test]
+fn a_damaged_frame_is_named_and_the_others_are_exact() {
+    let expected = &json("expected.json")["bframes.mp4"]["frames"];
+    let error = get("damaged.mp4", &all(48)).unwrap_err();
+    let VideoError::Damaged {
+        frame, total: 48, ..
+    } = error
+    else {
+        panic!("{error}")
+    };
+    assert!((10..35).contains(&frame), "{error}");
+    for index in [0, 5, 11, 47] {
+        let found = get("damaged.mp4", &only(index, 25.0)).unwrap();
+        assert_eq!(seen(&found.frames[0]), expected[index], "frame {index}");
+    }
+}
+
+#[test]
+fn limits_hold_and_name_their_flag() {
+    let flag = |name: &str, limits: &Limits| match read(&fixture(name), &all(8), limits) {
+        Err(VideoError::OverLimit { flag, .. }) => flag,
+        other => panic!("{name}: {other:?}"),
+    };
+    let limits = Limits::default();
+    for name in ["huge.gif", "huge.png", "huge.webm"] {
+        assert_eq!(flag(name, &limits), "--max-pixels", "{name}");
+    }
+    assert_eq!(flag("many_frames.mp4", &limits), "--max-frames");
+
+    for name in ["bframes.mp4", "motion.gif", "still.jpg", "frames"] {
+        let small = Limits {
+            max_pixels: 100,
+            ..limits
+        };
+        assert_eq!(flag(name, &small), "--max-pixels", "{name}");
+        let small = Limits {
+            max_clip_bytes: 1000,
+            ..limits
+        };
+        assert_eq!(flag(name, &small), "--max-clip-bytes", "{name}");
+    }
+    for name in ["bframes.mp4", "vp9.webm", "motion.gif", "frames"] {
+        let few = Limits {
+            max_frames: 5,
+            ..limits
+        };
+        assert_eq!(flag(name, &few), "--max-frames", "{name}");
+    }
+    let small = Limits {
+        max_image_bytes: 100,
+        ..limits
+    };
+    assert_eq!(flag("still.jpg", &small), "--max-image-bytes");
+
+    let frame = 96 * 54 * 3;
+    let four = Limits {
+        max_pixels: 96 * 54,
+        max_clip_bytes: 4 * frame,
+        ..limits
+    };
+    assert!(read(&fixture("bframes.mp4"), &Selection::new(4), &four).is_ok());
+    assert!(read(&fixture("bframes.mp4"), &Selection::new(5), &four).is_err());
+    assert!(read(&fixture("full_range.mp4"), &Selection::new(4), &four).is_ok());
+}
+
+#[test]
+fn windows_outside_the_video_are_said_so() {
+    let late = Selection {
+        start: Some(2.0),
+        ..Selection::new(4)
+    };
+    let error = get("bframes.mp4", &late).unwrap_err();
+    assert!(matches!(error, VideoError::StartPastEnd { .. }), "{error}");
+    assert!(error.to_string().contains("1.920 s"), "{error}");
+}

@@ -107,6 +107,17 @@ impl Matrix {
         self.columns
     }
 
+    /// The rows of `range` as a matrix of their own, still mapped.
+    #[must_use]
+    pub fn narrow(&self, range: Range<usize>) -> Self {
+        let entry = self.entry.as_ref().map(|entry| {
+            let row = entry.bytes.len().checked_div(self.rows).unwrap_or(0);
+            let start = entry.bytes.start + range.start * row;
+            Entry { bytes: start..start + range.len() * row, ..entry.clone() }
+        });
+        Self { entry, rows: range.len(), columns: self.columns }
+    }
+
     /// The elements, row after row.
     pub fn elements(&self) -> Elements<'_> {
         self.entry.as_ref().map_or(Elements::F32(&[]), Entry::elements)

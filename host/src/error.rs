@@ -1,0 +1,141 @@
+//! Everything that can fail between a registry's name and an answer.
+
+use crate::{
+    generate::{SamplerError, TextError},
+    mixer::MixerError,
+    plugin::{CallError, LoadError, PluginNotFound},
+    registry::{RegistryError, SourceError},
+    transform::TransformError,
+    video::VideoError,
+};
+use std::{fmt, path::PathBuf};
+use thiserror::Error;
+
+/// An error of this library. Its message says what was expected, what was found and what to do; its
+/// sources say why.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The registry cannot be found, read or accepted.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// No folder has a plugin that the registry names.
+    #[error(transparent)]
+    PluginNotFound(#[from] PluginNotFound),
+    /// A plugin cannot be loaded.
+    #[error(transparent)]
+    PluginLoad(#[from] LoadError),
+    /// A plugin brings no model of the id that the registry names.
+    #[error(
+        "plugin `{plugin}` brings no {kind} `{id}`\n  expected: one of {known}\n  \
+         do: correct the id or the plugin in the registry"
+    )]
+    UnknownModel {
+        /// The plugin.
+        plugin: String,
+        /// Encoder or language model.
+        kind: &'static str,
+        /// The id.
+        id: String,
+        /// The ids of that kind that it brings.
+        known: String,
+    },
+    /// A plugin answered with an error.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A file that the registry names cannot be used.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The tokenizer cannot be read or used.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The mixer cannot be loaded or run.
+    #[error(transparent)]
+    Mixer(#[from] MixerError),
+    /// The video cannot be read.
+    #[error(transparent)]
+    Video(#[from] VideoError),
+    /// The frames cannot be turned into clips.
+    #[error(transparent)]
+    Transform(#[from] TransformError),
+    /// The sampler's settings or the logits are wrong.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
+    /// The prompt does not fit.
+    #[error(
+        "the prompt is too long: {tokens} tokens\n  expected: at most {limit}, {why}\n  \
+         do: shorten the prompt, or choose a model with a longer context"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt, with the chat format around it.
+        tokens: usize,
+        /// How many there may be.
+        limit: usize,
+        /// What sets the limit.
+        why: String,
+    },
+    /// Computing with tensors failed.
+    #[error("a tensor computation failed")]
+    Tensor(#[from] candle_core::Error),
+    /// A dump cannot be written.
+    #[error("{} cannot be written", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Several things are wrong with what a registry names.
+    #[error("{}", Listed(.0))]
+    Several(Vec<Error>),
+}
+
+/// Several errors, each with its causes, since only one chain can be followed from outside.
+struct Listed<'a>(&'a [Error]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} problems", self.0.len())?;
+        for error in self.0 {
+            write!(f, "\n- {error}")?;
+            let mut source = std::error::Error::source(error);
+            while let Some(cause) = source {
+                write!(f, "\n  because: {cause}")?;
+                source = cause.source();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    /// All of `results`, or all of their errors.
+    pub(crate) fn collect<T>(results: impl IntoIterator<Item = Result<T, Self>>) -> Result<Vec<T>, Self> {
+        let (mut values, mut errors) = (Vec::new(), Vec::new());
+        for result in results {
+            match result {
+                Ok(value) => values.push(value),
+                Err(Self::Several(more)) => errors.extend(more),
+                Err(error) => errors.push(error),
+            }
+        }
+        match errors.len() {
+            0 => Ok(values),
+            1 => Err(errors.remove(0)),
+            _ => Err(Self::Several(errors)),
+        }
+    }
+
+    /// Both, or the errors of both.
+    pub(crate) fn both<A, B>(a: Result<A, Self>, b: Result<B, Self>) -> Result<(A, B), Self> {
+        match (a, b) {
+            (Ok(a), Ok(b)) => Ok((a, b)),
+            (a, b) => {
+                let errors = [a.err(), b.err()].into_iter().flatten().map(Err::<(), _>);
+                match Self::collect(errors) {
+                    Err(error) => Err(error),
+                    Ok(_) => unreachable!("one of the two is an error"),
+                }
+            }
+        }
+    }
+}

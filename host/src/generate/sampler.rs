@@ -1,0 +1,183 @@
+//! Which token comes next. Agrees with the logits processors of `transformers/generation`.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
+
+/// How tokens are picked. The default is greedy: always the likeliest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// 0 is greedy; below 1 sharpens the distribution, above 1 flattens it.
+    pub temperature: f64,
+    /// Only the likeliest tokens that together have this probability are drawn from; 1 is off.
+    pub top_p: f64,
+    /// Only this many of the likeliest tokens are drawn from; 0 is off.
+    pub top_k: usize,
+    /// The same seed gives the same text.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 }
+    }
+}
+
+/// A setting that makes no distribution, or logits that do not.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum SamplerError {
+    /// The temperature is negative or no number.
+    #[error("expected a temperature of 0 (greedy) or more, found {0}")]
+    Temperature(f64),
+    /// The probability is outside (0, 1].
+    #[error("expected top-p above 0 and at most 1, found {0}")]
+    TopP(f64),
+    /// The model's logits are not numbers.
+    #[error(
+        "the language model's logits are not numbers at token {0}\n  \
+         do: check its weights; a damaged or half-precision overflowed file does this"
+    )]
+    NotNumbers(usize),
+}
+
+/// Picks tokens, one after the other.
+pub struct Sampler {
+    sampling: Sampling,
+    random: ChaCha8Rng,
+    drawn: usize,
+}
+
+impl Sampler {
+    /// A sampler at its seed.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is out of its range.
+    pub fn new(sampling: Sampling) -> Result<Self, SamplerError> {
+        if !(sampling.temperature >= 0.0 && sampling.temperature.is_finite()) {
+            return Err(SamplerError::Temperature(sampling.temperature));
+        }
+        if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
+            return Err(SamplerError::TopP(sampling.top_p));
+        }
+        Ok(Self { sampling, random: ChaCha8Rng::seed_from_u64(sampling.seed), drawn: 0 })
+    }
+
+    /// The next token, none of `forbidden`.
+    ///
+    /// # Errors
+    ///
+    /// When the logits are not numbers.
+    pub fn next(&mut self, logits: &[f32], forbidden: &[u32]) -> Result<u32, SamplerError> {
+        self.drawn += 1;
+        if logits.is_empty() || logits.iter().any(|logit| logit.is_nan()) {
+            return Err(SamplerError::NotNumbers(self.drawn));
+        }
+        let allowed = |id: usize| !forbidden.contains(&(id as u32));
+        let candidates = logits.iter().copied().enumerate().filter(|(id, _)| allowed(*id));
+        let greedy = self.sampling.temperature == 0.0 || self.sampling.top_k == 1;
+        if greedy {
+            // Of equal logits the first, as torch's argmax.
+            let best = candidates.reduce(|best, next| if next.1 > best.1 { next } else { best });
+            return best.map(|(id, _)| id as u32).ok_or(SamplerError::NotNumbers(self.drawn));
+        }
+        let mut ranked: Vec<(usize, f64)> = candidates
+            .map(|(id, logit)| (id, f64::from(logit) / self.sampling.temperature))
+            .collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        if self.sampling.top_k > 0 {
+            ranked.truncate(self.sampling.top_k);
+        }
+        let highest = ranked.first().map_or(0.0, |(_, logit)| *logit);
+        if !highest.is_finite() {
+            return Err(SamplerError::NotNumbers(self.drawn));
+        }
+        ranked.iter_mut().for_each(|(_, logit)| *logit = (*logit - highest).exp());
+        let total: f64 = ranked.iter().map(|(_, weight)| weight).sum();
+        // Top-p keeps the token that crosses the line.
+        let mut kept = 0.0;
+        let count = ranked
+            .iter()
+            .position(|(_, weight)| {
+                kept += weight;
+                kept >= self.sampling.top_p * total
+            })
+            .map_or(ranked.len(), |last| last + 1);
+        ranked.truncate(count);
+        let mut left = self.random.random::<f64>() * ranked.iter().map(|(_, w)| w).sum::<f64>();
+        for (id, weight) in &ranked {
+            left -= weight;
+            if left < 0.0 {
+                return Ok(*id as u32);
+            }
+        }
+        // Rounding can leave a hair beyond the last.
+        ranked.last().map(|(id, _)| *id as u32).ok_or(SamplerError::NotNumbers(self.drawn))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(sampling: Sampling, logits: &[f32], draws: usize) -> Vec<usize> {
+        let mut sampler = Sampler::new(sampling).unwrap();
+        let mut counts = vec![0; logits.len()];
+        for _ in 0..draws {
+            counts[sampler.next(logits, &[]).unwrap() as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_highest() {
+        let mut sampler = Sampler::new(Sampling::default()).unwrap();
+        assert_eq!(sampler.next(&[1.0, 3.0, 3.0, -1.0], &[]).unwrap(), 1);
+        assert_eq!(sampler.next(&[1.0, 3.0, 3.0, -1.0], &[1]).unwrap(), 2);
+        assert_eq!(sampler.next(&[1.0, f32::NAN], &[]), Err(SamplerError::NotNumbers(3)));
+    }
+
+    #[test]
+    fn frequencies_follow_the_distribution() {
+        let logits: Vec<f32> = [0.5f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
+        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+        let found = counts(sampling, &logits, 20_000);
+        for (count, expected) in found.iter().zip([0.5, 0.3, 0.15, 0.05]) {
+            assert!((*count as f64 / 20_000.0 - expected).abs() < 0.015, "{found:?}");
+        }
+        let hot = counts(Sampling { temperature: 2.0, ..sampling }, &logits, 20_000);
+        assert!(hot[3] > found[3] * 2, "a higher temperature flattens: {hot:?}");
+    }
+
+    #[test]
+    fn top_k_and_top_p_cut_the_tail() {
+        let logits: Vec<f32> = [0.5f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
+        let base = Sampling { temperature: 1.0, ..Sampling::default() };
+        let k = counts(Sampling { top_k: 2, ..base }, &logits, 2000);
+        assert!(k[0] > 0 && k[1] > 0 && k[2] == 0 && k[3] == 0, "{k:?}");
+        // 0.5 + 0.3 crosses 0.6, so two are kept; 0.5 alone crosses 0.4.
+        let p = counts(Sampling { top_p: 0.6, ..base }, &logits, 2000);
+        assert!(p[1] > 0 && p[2] == 0, "{p:?}");
+        assert_eq!(counts(Sampling { top_p: 0.4, ..base }, &logits, 100)[0], 100);
+    }
+
+    #[test]
+    fn a_seed_repeats_and_bad_settings_are_refused() {
+        let logits = [0.1f32; 50];
+        let draw = |seed| {
+            let sampling = Sampling { temperature: 1.0, seed, ..Sampling::default() };
+            let mut sampler = Sampler::new(sampling).unwrap();
+            (0..20).map(|_| sampler.next(&logits, &[]).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+        for bad in [
+            Sampling { temperature: -1.0, ..Sampling::default() },
+            Sampling { temperature: f64::NAN, ..Sampling::default() },
+            Sampling { top_p: 0.0, ..Sampling::default() },
+            Sampling { top_p: 1.5, ..Sampling::default() },
+        ] {
+            assert!(Sampler::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Answers questions about videos with several specialised encoders and a language model, each of them
+//! a plugin: MERV (arXiv 2501.01426) as a framework.
+//!
+//! ```text
+//! video file → frames → per-encoder clips → encoder plugins → projectors → fusion → LLM plugin → tokens
+//!   [video]             [transform]         [plugin]          [mixer]               [generate]
+//! ```
+//!
+//! The modules stand in that order, and each uses only earlier ones. What belongs together is written
+//! in a registry file ([`registry`]); [`plan`] finds its plugins and checks that they fit; [`VidLm`] is
+//! the public face.
+//!
+//! ```no_run
+//! use merv_host::{GenerateOptions, Sampling, VidLm};
+//!
+//! fn main() -> Result<(), merv_host::Error> {
+//!     let vidlm = VidLm::load("merv-tiny")?;
+//!     let options = GenerateOptions {
+//!         sampling: Sampling { temperature: 0.4, ..Sampling::default() },
+//!         ..GenerateOptions::default()
+//!     };
+//!     let prompt = "Describe what is happening in this video.";
+//!     let reply = vidlm.generate("assets/bigbuckbunny.mp4", prompt, &options)?;
+//!     println!("{}", reply.text);
+//!     Ok(())
+//! }
+//! ```
+
+mod dump;
+mod error;
+mod vidlm;
+
+pub mod generate;
+pub mod mixer;
+pub mod plan;
+pub mod plugin;
+pub mod prompt;
+pub mod registry;
+pub mod transform;
+pub mod video;
+
+pub use error::Error;
+pub use generate::{Sampling, Stop};
+pub use plan::{LoadOptions, Plan};
+pub use vidlm::{
+    GenerateOptions, Observer, Reply, Stage, VidLm, VideoOptions, Visual,
+};

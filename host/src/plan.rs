@@ -1,0 +1,212 @@
+//! What a registry would load: its plugins found and asked, its parts checked against each other, and
+//! no weight read.
+
+use crate::{
+    Error,
+    mixer::EncoderShape,
+    plugin::{Library, PluginPath},
+    registry::{
+        DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef, Registry,
+        WeightSource,
+    },
+};
+use merv_plugin_api::{
+    DType, Device, DeviceKind, EncoderInfo, EncoderRequest, LanguageModelInfo,
+    LanguageModelRequest, ModelKind, ModelSource,
+};
+use std::{path::PathBuf, sync::Arc};
+
+/// How models are loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Folders to look for plugins in, before all others.
+    pub plugin_folders: Vec<PathBuf>,
+    /// Threads to compute with; all that the machine has when absent.
+    pub threads: Option<usize>,
+    /// Where everything runs, whatever the registry says.
+    pub device: Option<DeviceChoice>,
+}
+
+impl LoadOptions {
+    /// Threads to compute with.
+    pub fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+}
+
+/// A registry whose plugins are loaded and have described their models.
+pub struct Plan {
+    /// The registry.
+    pub registry: Registry,
+    /// Its encoders, in order.
+    pub encoders: Vec<PlannedEncoder>,
+    /// Its language model.
+    pub llm: PlannedLlm,
+    /// Threads to compute with.
+    pub threads: usize,
+}
+
+/// An encoder that could be loaded.
+pub struct PlannedEncoder {
+    /// Its plugin.
+    pub library: Arc<Library>,
+    /// What will be asked of the plugin; the weights are filled in when they are loaded.
+    pub request: EncoderRequest,
+    /// What the plugin says it will be.
+    pub info: EncoderInfo,
+}
+
+/// A language model that could be loaded.
+pub struct PlannedLlm {
+    /// Its plugin.
+    pub library: Arc<Library>,
+    /// What will be asked of the plugin; the weights are filled in when they are loaded.
+    pub request: LanguageModelRequest,
+    /// What the plugin says it will be.
+    pub info: LanguageModelInfo,
+}
+
+impl Plan {
+    /// Loads the plugins of `registry` and asks each to describe its model.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, together: plugins that cannot be loaded, models they do not know,
+    /// parts that do not fit each other.
+    pub fn new(registry: Registry, options: &LoadOptions) -> Result<Self, Error> {
+        let maker = Maker {
+            path: PluginPath::from_env(&options.plugin_folders),
+            threads: options.threads(),
+            device: options.device,
+        };
+        let encoders =
+            Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
+        let (encoders, llm) = Error::both(encoders, maker.llm(&registry.llm))?;
+        let plan = Self { registry, encoders, llm, threads: maker.threads };
+        plan.registry.check_tokens(&plan.described(), plan.llm.info.width as usize)?;
+        Ok(plan)
+    }
+
+    fn described(&self) -> Vec<DescribedEncoder> {
+        let pairs = self.registry.encoders.iter().zip(&self.encoders);
+        pairs
+            .map(|(entry, planned)| DescribedEncoder {
+                id: entry.id.clone(),
+                temporal: planned.info.temporal as usize,
+                spatial: planned.info.spatial as usize,
+                width: planned.info.width as usize,
+            })
+            .collect()
+    }
+
+    /// What the mixer must know of the encoders.
+    pub fn shapes(&self) -> Vec<EncoderShape> {
+        self.encoders.iter().map(|planned| shape_of(&planned.info)).collect()
+    }
+}
+
+/// What the mixer must know of an encoder.
+pub(crate) fn shape_of(info: &EncoderInfo) -> EncoderShape {
+    EncoderShape {
+        width: info.width as usize,
+        temporal: info.temporal as usize,
+        spatial: info.spatial as usize,
+    }
+}
+
+/// What is the same for all models of a plan.
+struct Maker {
+    path: PluginPath,
+    threads: usize,
+    device: Option<DeviceChoice>,
+}
+
+impl Maker {
+    fn library(&self, plugin: &PluginRef) -> Result<Arc<Library>, Error> {
+        let path = match plugin {
+            PluginRef::Name(name) => self.path.find(name)?,
+            PluginRef::Library { path, sha256 } => {
+                if let Some(digest) = sha256 {
+                    digest.verify(path)?;
+                }
+                path.clone()
+            }
+        };
+        Ok(Library::open(&path, self.threads)?)
+    }
+
+    fn encoder(&self, entry: &EncoderEntry) -> Result<PlannedEncoder, Error> {
+        let library = self.library(&entry.plugin)?;
+        check_id(&library, &entry.id, ModelKind::Encoder)?;
+        let request = EncoderRequest {
+            model: self.source(&entry.id, entry.config.as_ref(), entry.device, entry.dtype)?,
+            num_frames: entry.num_frames as u32,
+            image_size: entry.image_size.map(|size| size as u32).into(),
+        };
+        let info = library.describe_encoder(&request)?;
+        Ok(PlannedEncoder { library, request, info })
+    }
+
+    fn llm(&self, entry: &LlmEntry) -> Result<PlannedLlm, Error> {
+        let library = self.library(&entry.plugin)?;
+        check_id(&library, &entry.id, ModelKind::Llm)?;
+        let request = LanguageModelRequest {
+            model: self.source(&entry.id, entry.config.as_ref(), entry.device, entry.dtype)?,
+        };
+        let info = library.describe_llm(&request)?;
+        Ok(PlannedLlm { library, request, info })
+    }
+
+    fn source(
+        &self,
+        id: &str,
+        config: Option<&WeightSource>,
+        device: DeviceChoice,
+        dtype: DtypeChoice,
+    ) -> Result<ModelSource, Error> {
+        let config = match config {
+            Some(source) => {
+                source.verify()?;
+                Some(source.local_path()?.display().to_string().into())
+            }
+            None => None,
+        };
+        Ok(ModelSource {
+            id: id.into(),
+            weights: Vec::new().into(),
+            config: config.into(),
+            device: match self.device.unwrap_or(device) {
+                // The plugins of this version compute on the CPU.
+                DeviceChoice::Auto | DeviceChoice::Cpu => Device::CPU,
+                DeviceChoice::Cuda(ordinal) => {
+                    Device { kind: DeviceKind::Cuda, ordinal: ordinal as u32 }
+                }
+            },
+            dtype: match dtype {
+                DtypeChoice::Auto => None,
+                DtypeChoice::F32 => Some(DType::F32),
+                DtypeChoice::F16 => Some(DType::F16),
+                DtypeChoice::Bf16 => Some(DType::BF16),
+            }
+            .into(),
+        })
+    }
+}
+
+fn check_id(library: &Library, id: &str, kind: ModelKind) -> Result<(), Error> {
+    let models = &library.manifest().models;
+    if models.iter().any(|model| model.kind == kind && model.id == id) {
+        return Ok(());
+    }
+    let known: Vec<_> =
+        models.iter().filter(|model| model.kind == kind).map(|model| model.id.as_str()).collect();
+    Err(Error::UnknownModel {
+        plugin: library.manifest().name.clone(),
+        kind: match kind {
+            ModelKind::Encoder => "encoder",
+            ModelKind::Llm => "language model",
+        },
+        id: id.to_owned(),
+        known: if known.is_empty() { "none: it brings no such models".into() } else { known.join(", ") },
+    })
+}

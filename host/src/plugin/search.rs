@@ -1,0 +1,113 @@
+//! Where plugins are looked for.
+
+use std::{
+    env::{
+        consts::{DLL_PREFIX, DLL_SUFFIX},
+        current_exe, split_paths, var_os,
+    },
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+
+/// The variable that lists further folders, separated as in `PATH`.
+pub const PATH_VARIABLE: &str = "MERV_PLUGIN_PATH";
+
+/// The folders that are searched, in order.
+#[derive(Debug, Clone, Default)]
+pub struct PluginPath {
+    folders: Vec<PathBuf>,
+}
+
+/// No folder holds a plugin of this name.
+#[derive(Debug, Error)]
+#[error(
+    "there is no plugin `{name}`: no {file} in {looked}{near}\n  do: build it \
+     (`cargo build --release -p merv-{name}`), or name its folder with --plugin-dir or ${PATH_VARIABLE}"
+)]
+pub struct PluginNotFound {
+    name: String,
+    file: String,
+    looked: String,
+    near: String,
+}
+
+impl PluginPath {
+    /// `first`, then `$MERV_PLUGIN_PATH`, then beside the executable, then `lib/merv` beside it.
+    pub fn from_env(first: &[PathBuf]) -> Self {
+        let mut folders = first.to_vec();
+        if let Some(list) = var_os(PATH_VARIABLE) {
+            folders.extend(split_paths(&list).filter(|folder| !folder.as_os_str().is_empty()));
+        }
+        if let Some(home) = current_exe().ok().as_deref().and_then(Path::parent) {
+            folders.push(home.to_owned());
+            folders.push(home.join("lib/merv"));
+        }
+        Self { folders }
+    }
+
+    /// The folders.
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
+    /// The file of the plugin `name`.
+    ///
+    /// # Errors
+    ///
+    /// When no folder has it; the message says where was looked and which name is near.
+    pub fn find(&self, name: &str) -> Result<PathBuf, PluginNotFound> {
+        let file = file_name(name);
+        if let Some(found) =
+            self.folders.iter().map(|folder| folder.join(&file)).find(|path| path.is_file())
+        {
+            return Ok(found);
+        }
+        let near = self
+            .list()
+            .iter()
+            .filter_map(|path| plugin_name(path))
+            .map(|known| (strsim::damerau_levenshtein(&known, name), known))
+            .filter(|(distance, known)| *distance <= known.len().max(3) / 3)
+            .min()
+            .map(|(_, known)| format!("; did you mean `{known}`?"))
+            .unwrap_or_default();
+        let looked: Vec<_> = self.folders.iter().map(|path| path.display().to_string()).collect();
+        Err(PluginNotFound { name: name.to_owned(), file, looked: looked.join(", "), near })
+    }
+
+    /// Every file in the folders that is named as a plugin is; the first of each name counts.
+    pub fn list(&self) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = Vec::new();
+        for folder in &self.folders {
+            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            let mut here: Vec<PathBuf> = entries
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| plugin_name(path).is_some())
+                .collect();
+            here.sort();
+            for path in here {
+                if !found.iter().any(|other| other.file_name() == path.file_name()) {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// `libmerv_<name>.so`, as this system writes it.
+fn file_name(name: &str) -> String {
+    format!("{DLL_PREFIX}merv_{}{DLL_SUFFIX}", name.replace('-', "_"))
+}
+
+fn plugin_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let name = name.strip_prefix(DLL_PREFIX)?.strip_prefix("merv_")?.strip_suffix(DLL_SUFFIX)?;
+    Some(name.replace('_', "-"))
+}
+
+/// The name that a library goes by when its manifest cannot be read.
+pub fn name_of(path: &Path) -> String {
+    plugin_name(path).unwrap_or_else(|| path.display().to_string())
+}

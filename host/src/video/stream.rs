@@ -1,0 +1,257 @@
+//! A video stream as pictures: packets in, from any key frame on, and decoded pictures out.
+//!
+//! Time stamps say where to seek, but not which picture came out: containers leave them away, repeat
+//! them or change them after a seek. So every packet is stamped with its place in the [`Index`]
+//! before it goes to the decoder, and each picture comes out with the place of its packet.
+
+use std::path::Path;
+
+use ffmpeg_next::frame::Video;
+use ffmpeg_next::{Error, Packet, decoder};
+
+use super::container::{self, Container};
+use super::error::VideoError;
+use super::index::{Entry, Index};
+use super::limits::Limits;
+
+/// Packets that are sooner decoded than jumped over.
+const SHORT_GAP: usize = 4;
+
+/// Errors in a row after which a decoder is given up.
+const MOST_COMPLAINTS: usize = 1000;
+
+/// A picture as it leaves the decoder, with the place of its packet in the index.
+pub(super) struct Picture {
+    pub(super) place: Option<usize>,
+    pub(super) frame: Video,
+}
+
+/// A decoder and where it stands.
+pub(super) struct Stream<'a> {
+    path: &'a Path,
+    limits: &'a Limits,
+    index: &'a Index,
+    container: Container,
+    decoder: decoder::Video,
+    /// The packet that is read next.
+    next: usize,
+    /// The packet at which decoding last began.
+    start: usize,
+    /// Read, but not yet given to the decoder: packet `next - 1`.
+    pending: Option<Packet>,
+    /// The decoder has given its last picture; nothing more comes before a seek.
+    drained: bool,
+    /// Packets are read from a place that a seek led to, and are compared with the index.
+    placed: bool,
+    /// Seeking in this file has led astray once.
+    no_seeking: bool,
+    /// What the decoder last complained of, since decoding began.
+    failure: Option<Error>,
+    /// How often it complained since its last picture.
+    complaints: usize,
+}
+
+impl<'a> Stream<'a> {
+    /// A stream whose packets were read to the end; [`Self::go_to`] comes first.
+    pub(super) fn new(
+        path: &'a Path,
+        limits: &'a Limits,
+        index: &'a Index,
+        container: Container,
+        decoder: decoder::Video,
+    ) -> Self {
+        let end = index.entries.len();
+        Self {
+            path,
+            limits,
+            index,
+            container,
+            decoder,
+            next: end,
+            start: end,
+            pending: None,
+            drained: true,
+            placed: false,
+            no_seeking: false,
+            failure: None,
+            complaints: 0,
+        }
+    }
+
+    /// The packet at which decoding last began; 0 when nothing can be missing.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// What the decoder last complained of, since decoding began.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.failure
+    }
+
+    /// By how many quarter turns clockwise the pictures are to be turned.
+    pub(super) fn quarter_turns(&self) -> u8 {
+        self.container.quarter_turns
+    }
+
+    /// Whether going on from here leads to what packet `key` leads to, and no later than a seek.
+    pub(super) fn leads_to(&self, key: usize) -> bool {
+        !self.drained && (self.start..=self.next + SHORT_GAP).contains(&key)
+    }
+
+    /// Whether packet `last` is with the decoder, and more may follow.
+    pub(super) fn is_past(&self, last: usize) -> bool {
+        self.next > last && !self.drained
+    }
+
+    /// The next picture from the decoder, in the order of presentation; `None` at the end.
+    pub(super) fn next_picture(&mut self) -> Result<Option<Picture>, VideoError> {
+        while !self.drained {
+            let mut frame = Video::empty();
+            match self.decoder.receive_frame(&mut frame) {
+                Ok(()) => {
+                    self.complaints = 0;
+                    let place = frame.pts().and_then(|pts| usize::try_from(pts).ok());
+                    return Ok(Some(Picture { place, frame }));
+                }
+                Err(Error::Other {
+                    errno: ffmpeg_next::error::EAGAIN,
+                }) => self.feed()?,
+                Err(Error::Eof) => self.drained = true,
+                Err(failure) => self.fail(failure),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives the decoder one more packet, or the news that there is none.
+    fn feed(&mut self) -> Result<(), VideoError> {
+        let packet = match self.pending.take() {
+            Some(packet) => Some(packet),
+            None => self.next_packet()?,
+        };
+        let sent = match packet {
+            Some(mut packet) => {
+                packet.set_pts(Some(self.next as i64 - 1));
+                packet.set_dts(None);
+                self.decoder.send_packet(&packet)
+            }
+            None => self.decoder.send_eof(),
+        };
+        match sent {
+            Ok(()) | Err(Error::Eof) => {}
+            Err(failure) => self.fail(failure),
+        }
+        Ok(())
+    }
+
+    /// Notes an error, and gives the decoder up after too many.
+    pub(super) fn fail(&mut self, failure: Error) {
+        self.failure = Some(failure);
+        self.complaints += 1;
+        if self.complaints > MOST_COMPLAINTS {
+            self.drained = true;
+        }
+    }
+
+    /// Reads the next packet of the video stream, and moves `next` past it.
+    fn next_packet(&mut self) -> Result<Option<Packet>, VideoError> {
+        if self.next >= self.index.entries.len() {
+            return Ok(None);
+        }
+        loop {
+            let mut packet = Packet::empty();
+            match packet.read(&mut self.container.input) {
+                Ok(()) => {}
+                Err(Error::Eof) => return Ok(None),
+                Err(source) => {
+                    let doing = "reading the video stream";
+                    return Err(VideoError::Ffmpeg {
+                        path: self.path.to_owned(),
+                        doing,
+                        source,
+                    });
+                }
+            }
+            if packet.stream() != self.container.stream {
+                continue;
+            }
+            if self.astray(&packet) {
+                return Ok(None);
+            }
+            self.next += 1;
+            return Ok(Some(packet));
+        }
+    }
+
+    /// Whether the packet is not the one that the index has in its place. After some seeks in some
+    /// containers the numbering is off by a packet or more; nothing later in this file is trusted
+    /// to seeking then.
+    fn astray(&mut self, packet: &Packet) -> bool {
+        let known = self.index.entries.get(self.next);
+        let astray = self.placed && !known.is_some_and(|known| known.same(&Entry::of(packet)));
+        self.no_seeking |= astray;
+        astray
+    }
+
+    /// Makes packet `key`, or a key frame before it, the next that the decoder sees.
+    pub(super) fn go_to(&mut self, key: usize) -> Result<(), VideoError> {
+        let mut from = key;
+        for _ in 0..if self.no_seeking { 0 } else { 2 } {
+            let entry = self.index.entries[from];
+            // A container keeps its key frames by the one time or by the other.
+            for time in [entry.pts, entry.dts].into_iter().flatten() {
+                if self.seek(time, from)? {
+                    return Ok(());
+                }
+            }
+            from = self.index.key_before(from);
+        }
+        self.rewind()
+    }
+
+    /// Whether seeking to `time` led to a packet at or before `key`, and on to `key` itself.
+    fn seek(&mut self, time: i64, key: usize) -> Result<bool, VideoError> {
+        if self.container.seek(time).is_err() {
+            return Ok(false);
+        }
+        self.restart(0);
+        self.placed = false;
+        let Some(mut packet) = self.next_packet()? else {
+            return Ok(false);
+        };
+        self.placed = true;
+        let Some(place) = self.index.locate(&Entry::of(&packet)) else {
+            return Ok(false);
+        };
+        if place > key {
+            return Ok(false);
+        }
+        self.next = place + 1;
+        while self.next <= key {
+            match self.next_packet()? {
+                Some(next) => packet = next,
+                None => return Ok(false),
+            }
+        }
+        self.start = key;
+        self.pending = Some(packet);
+        Ok(true)
+    }
+
+    /// Opens the file anew: the one way to its beginning that works for every container.
+    fn rewind(&mut self) -> Result<(), VideoError> {
+        self.container = container::open(self.path, self.limits)?;
+        self.restart(0);
+        self.placed = false;
+        Ok(())
+    }
+
+    fn restart(&mut self, next: usize) {
+        self.decoder.flush();
+        self.next = next;
+        self.start = next;
+        self.pending = None;
+        self.drained = false;
+        self.failure = None;
+    }
+}

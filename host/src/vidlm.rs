@@ -1,0 +1,389 @@
+//! The public face: a video-language model that answers about clips.
+
+use crate::{
+    Error, dump,
+    generate::{self, Outcome, Sampler, Sampling, Stop, Stream, TextTokenizer},
+    mixer::{Mixed, Mixer},
+    plan::{LoadOptions, Plan, PlannedEncoder, PlannedLlm},
+    plugin::{Encoder, LanguageModel},
+    registry::Registry,
+    transform::{self, Clip, ClipRequest},
+    video,
+};
+use candle_core::{Device, Tensor};
+use merv_plugin_api::TensorView;
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+/// A loaded video-language model: encoders, mixer and language model.
+pub struct VidLm {
+    registry: Registry,
+    encoders: Vec<Encoder>,
+    mixer: Mixer,
+    llm: LanguageModel,
+    tokenizer: TextTokenizer,
+    threads: usize,
+    load_seconds: f64,
+}
+
+/// What of a video is looked at.
+#[derive(Debug, Clone, Default)]
+pub struct VideoOptions {
+    /// Where to begin, in seconds.
+    pub start: Option<f64>,
+    /// Where to end, in seconds.
+    pub end: Option<f64>,
+    /// What reading the file may cost.
+    pub limits: video::Limits,
+}
+
+/// How an answer is made.
+#[derive(Debug, Clone)]
+pub struct GenerateOptions {
+    /// What of the video is looked at.
+    pub video: VideoOptions,
+    /// How tokens are picked.
+    pub sampling: Sampling,
+    /// How long the answer may and must be.
+    pub limits: generate::Limits,
+    /// Where to write everything between video and first token, as safetensors.
+    pub dump: Option<PathBuf>,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            video: VideoOptions::default(),
+            sampling: Sampling::default(),
+            limits: generate::Limits { max_new_tokens: 512, min_length: 1, min_new_tokens: 0 },
+            dump: None,
+        }
+    }
+}
+
+/// Watches the work. All methods may be left out.
+pub trait Observer {
+    /// Part `done` of `total` of `stage` begins, and is about `what`.
+    fn progress(&mut self, stage: Stage, what: &str, done: usize, total: usize) {
+        let _ = (stage, what, done, total);
+    }
+
+    /// The answer has grown by `text`.
+    fn text(&mut self, text: &str) {
+        let _ = text;
+    }
+}
+
+/// Watches nothing.
+impl Observer for () {}
+
+/// A stage of the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Opening weights.
+    Load,
+    /// Video to frames.
+    Decode,
+    /// Frames to clips.
+    Transform,
+    /// Clips to features.
+    Encode,
+    /// Features to visual tokens.
+    Mix,
+    /// Prompt into the language model.
+    Prefill,
+    /// Token after token.
+    Generate,
+}
+
+/// A clip as the language model will see it, and everything on the way there. Made once, it serves many
+/// prompts.
+pub struct Visual {
+    /// Ids of the encoders, in order.
+    pub encoder_ids: Vec<String>,
+    /// Numbers of the frames that were sampled.
+    pub frame_indices: Vec<usize>,
+    /// What each encoder saw.
+    pub clips: Vec<Arc<Clip>>,
+    /// What each encoder gave: `[1, T·S, D]`.
+    pub features: Vec<Tensor>,
+    /// What the mixer made of it.
+    pub mixed: Mixed,
+    /// Seconds by stage.
+    pub timings: BTreeMap<Stage, f64>,
+}
+
+impl Visual {
+    /// How much each encoder counts, by its id.
+    ///
+    /// # Errors
+    ///
+    /// When the weights are not numbers of `f32`, which the mixer rules out.
+    pub fn mixer_weights(&self) -> Result<Vec<(String, f32)>, Error> {
+        let weights = self.mixed.weights.flatten_all()?.to_vec1::<f32>()?;
+        Ok(self.encoder_ids.iter().cloned().zip(weights).collect())
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The text, stripped.
+    pub text: String,
+    /// The ids of its tokens.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub stop: Stop,
+    /// Tokens of the prompt, with the chat format around it.
+    pub prompt_tokens: usize,
+    /// Tokens that stand for the clip.
+    pub visual_tokens: usize,
+    /// How much each encoder counted, in the registry's order.
+    pub mixer_weights: Vec<(String, f32)>,
+    /// Seconds by stage.
+    pub timings: BTreeMap<Stage, f64>,
+}
+
+impl VidLm {
+    /// Loads the model that a registry describes: a FILE, or the NAME of one.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the registry, its plugins and their files.
+    pub fn load(registry: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::load_with(registry, &LoadOptions::default(), &mut ())
+    }
+
+    /// As [`Self::load`], with options, watched.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub fn load_with(
+        registry: impl AsRef<Path>,
+        options: &LoadOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        let started = Instant::now();
+        let plan = Plan::new(Registry::load(registry)?, options)?;
+        let (shapes, width) = (plan.shapes(), plan.llm.info.width as usize);
+        let Plan { registry, encoders, llm, threads } = plan;
+        let parts = encoders.len() + 2;
+        observer.progress(Stage::Load, "mixer", 0, parts);
+        let source = &registry.mixer.weights;
+        let mixer = source.verify().map_err(Error::from).and_then(|()| {
+            Ok(Mixer::load(&registry.mixer, &shapes, width, source.local_path()?)?)
+        });
+        let source = &registry.llm.tokenizer;
+        let tokenizer = source
+            .verify()
+            .map_err(Error::from)
+            .and_then(|()| Ok(TextTokenizer::load(source.local_path()?)?));
+        let entries = registry.encoders.iter().zip(encoders).enumerate();
+        let encoders = Error::collect(entries.map(|(index, (entry, planned))| {
+            observer.progress(Stage::Load, &entry.id, index + 1, parts);
+            let PlannedEncoder { library, mut request, .. } = planned;
+            request.model.weights = vec![local(&entry.weights)?.into()].into();
+            Ok(library.load_encoder(&request)?)
+        }));
+        observer.progress(Stage::Load, &registry.llm.id, parts - 1, parts);
+        let PlannedLlm { library, request: mut llm_request, .. } = llm;
+        let llm = local(&registry.llm.weights).and_then(|path| {
+            llm_request.model.weights = vec![path.into()].into();
+            Ok(library.load_llm(&llm_request)?)
+        });
+        let ((mixer, tokenizer), (encoders, llm)) =
+            Error::both(Error::both(mixer, tokenizer), Error::both(encoders, llm))?;
+        let load_seconds = started.elapsed().as_secs_f64();
+        Ok(Self { registry, encoders, mixer, llm, tokenizer, threads, load_seconds })
+    }
+
+    /// The registry it was loaded from.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Answers `prompt` about the video at `video`.
+    ///
+    /// # Errors
+    ///
+    /// When the video cannot be read, the prompt does not fit, or a plugin fails.
+    pub fn generate(
+        &self,
+        video: impl AsRef<Path>,
+        prompt: &str,
+        options: &GenerateOptions,
+    ) -> Result<Reply, Error> {
+        self.generate_with(video, prompt, options, &mut ())
+    }
+
+    /// As [`Self::generate`], watched: the text is handed on as it grows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::generate`].
+    pub fn generate_with(
+        &self,
+        video: impl AsRef<Path>,
+        prompt: &str,
+        options: &GenerateOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Reply, Error> {
+        // What is cheap to refuse is refused before a video is decoded.
+        Sampler::new(options.sampling)?;
+        self.prompt_ids(prompt, self.registry.mixer.visual_feature_length)?;
+        let visual = self.see(video.as_ref(), &options.video, observer)?;
+        self.answer(&visual, prompt, options, observer)
+    }
+
+    /// Turns a video into visual tokens.
+    ///
+    /// # Errors
+    ///
+    /// When the video cannot be read or a plugin fails.
+    pub fn see(
+        &self,
+        video: &Path,
+        options: &VideoOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Visual, Error> {
+        let mut timings = BTreeMap::new();
+        let mut watch = Instant::now();
+        let mut lap = |stage| {
+            timings.insert(stage, watch.elapsed().as_secs_f64());
+            watch = Instant::now();
+        };
+        observer.progress(Stage::Decode, &video.display().to_string(), 0, 1);
+        let selection = video::Selection {
+            start: options.start,
+            end: options.end,
+            ..video::Selection::new(self.registry.largest_num_frames())
+        };
+        let frames = video::read(video, &selection, &options.limits)?;
+        lap(Stage::Decode);
+        observer.progress(Stage::Transform, "frames", 0, 1);
+        let requests: Vec<_> = self
+            .encoders
+            .iter()
+            .map(|encoder| ClipRequest {
+                spec: &encoder.info().preprocess,
+                num_frames: encoder.info().num_frames as usize,
+            })
+            .collect();
+        let strategy = self.registry.transform.resize;
+        let clips = transform::clips(&frames.frames, &requests, strategy, self.threads)?;
+        lap(Stage::Transform);
+        let encoder_ids: Vec<String> =
+            self.registry.encoders.iter().map(|entry| entry.id.clone()).collect();
+        let mut features = Vec::with_capacity(clips.len());
+        for (index, (encoder, clip)) in self.encoders.iter().zip(&clips).enumerate() {
+            observer.progress(Stage::Encode, &encoder_ids[index], index, clips.len());
+            features.push(encode(encoder, clip)?);
+        }
+        lap(Stage::Encode);
+        observer.progress(Stage::Mix, "features", 0, 1);
+        let mixed = self.mixer.forward(&features)?;
+        lap(Stage::Mix);
+        Ok(Visual { encoder_ids, frame_indices: frames.indices, clips, features, mixed, timings })
+    }
+
+    /// Answers `prompt` about a clip that was seen.
+    ///
+    /// # Errors
+    ///
+    /// When the prompt does not fit or the language model fails.
+    pub fn answer(
+        &self,
+        visual: &Visual,
+        prompt: &str,
+        options: &GenerateOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Reply, Error> {
+        let sampler = Sampler::new(options.sampling)?;
+        let visual_tokens = visual.mixed.fused.dim(1)?;
+        let ids = self.prompt_ids(prompt, visual_tokens)?;
+        let embeds = self.embeds(&ids, &visual.mixed.fused)?;
+        let width = self.llm.info().width as usize;
+        let shape = [embeds.len() / width, width];
+        observer.progress(Stage::Prefill, &self.registry.llm.id, 0, 1);
+        let Outcome { tokens, text, stop, first_logits, prefill, decode } = generate::generate(
+            &self.llm,
+            TensorView::new(&embeds, &shape).map_err(crate::mixer::MixerError::from)?,
+            ids.len(),
+            options.limits,
+            sampler,
+            Stream::new(&self.tokenizer),
+            |text| observer.text(text),
+        )?;
+        if let Some(path) = &options.dump {
+            dump::write(path, visual, &ids, &first_logits)?;
+        }
+        let mut timings = visual.timings.clone();
+        timings.insert(Stage::Load, self.load_seconds);
+        timings.insert(Stage::Prefill, prefill.as_secs_f64());
+        timings.insert(Stage::Generate, decode.as_secs_f64());
+        Ok(Reply {
+            text,
+            tokens,
+            stop,
+            prompt_tokens: ids.len(),
+            visual_tokens,
+            mixer_weights: visual.mixer_weights()?,
+            timings,
+        })
+    }
+
+    /// The ids of the prompt in its chat format, checked against what there is room for.
+    fn prompt_ids(&self, prompt: &str, visual_tokens: usize) -> Result<Vec<u32>, Error> {
+        let entry = &self.registry.llm;
+        let text = entry.prompt.first_turn(entry.system_prompt.as_deref(), prompt);
+        let ids = self.tokenizer.encode(&text)?;
+        let context = self.llm.info().context_length as usize;
+        // One position is left for the answer to begin in.
+        let room = context.saturating_sub(visual_tokens + 1);
+        let (limit, why) = if room < entry.max_length {
+            (room, format!("for the context of {context} also holds {visual_tokens} visual tokens"))
+        } else {
+            (entry.max_length, "the registry's `max_length`".to_owned())
+        };
+        if ids.len() > limit {
+            return Err(Error::PromptTooLong { tokens: ids.len(), limit, why });
+        }
+        Ok(ids)
+    }
+
+    /// The embeddings `[prompt + visual, width]`: the visual tokens right after the BOS, or first for a
+    /// tokenizer that writes none.
+    fn embeds(&self, ids: &[u32], fused: &Tensor) -> Result<Vec<f32>, Error> {
+        let info = self.llm.info();
+        let bos = usize::from(info.bos.into_option().is_some_and(|bos| ids.first() == Some(&bos)));
+        let text = self.llm.embed(ids)?;
+        let text = text.view().f32s().map_err(crate::mixer::MixerError::from)?;
+        let (before, after) = text.split_at(bos * info.width as usize);
+        let visual = fused.flatten_all()?.to_vec1::<f32>()?;
+        Ok([before, &visual, after].concat())
+    }
+}
+
+/// The path of local weights whose digest, if the registry states one, is right.
+fn local(source: &crate::registry::WeightSource) -> Result<String, Error> {
+    source.verify()?;
+    Ok(source.local_path()?.display().to_string())
+}
+
+/// `[1, T·S, D]`; the clip is lent to the plugin where it lies.
+fn encode(encoder: &Encoder, clip: &Clip) -> Result<Tensor, Error> {
+    let size = clip.image_size;
+    let shape = [1, clip.num_frames, 3, size, size];
+    let clips = TensorView::new(&clip.data, &shape).map_err(crate::mixer::MixerError::from)?;
+    let features = encoder.encode(clips)?;
+    let view = features.view();
+    let values = view.f32s().map_err(crate::mixer::MixerError::from)?;
+    Ok(Tensor::from_slice(values, view.shape(), &Device::Cpu)?)
+}

@@ -1,0 +1,68 @@
+//! The plugin ABI one minor version on, as far as the evolution rule is concerned: the root module has
+//! one more function, and encoders have one more method. Everything else is today's.
+
+// `#[sabi_trait]` of abi_stable 0.11.3 expands to impls inside an anonymous constant.
+#![allow(non_local_definitions)]
+
+use abi_stable::{
+    StableAbi,
+    library::RootModule,
+    package_version_strings, sabi_trait,
+    sabi_types::VersionStrings,
+    std_types::{RBox, RResult},
+};
+use merv_plugin_api::{
+    EncoderInfo, EncoderRequest, HostServices, LanguageModelInfo, LanguageModelObject,
+    LanguageModelRequest, PluginError, TensorBuf, TensorView,
+};
+
+/// What [`EncoderAbi::forward_train`] answers for an encoder that is older than it.
+pub const NO_TRAINING: &str = "built against an API without training";
+
+/// Of today's name; `forward_train` is new.
+#[sabi_trait]
+#[doc(hidden)]
+pub trait EncoderAbi: Send + Sync {
+    fn info(&self) -> EncoderInfo;
+    #[sabi(last_prefix_field)]
+    fn encode(&self, clips: TensorView<'_>) -> RResult<TensorBuf, PluginError>;
+    fn forward_train(&self, _clips: TensorView<'_>) -> RResult<TensorBuf, PluginError> {
+        RResult::RErr(PluginError::unsupported(NO_TRAINING))
+    }
+}
+
+/// Of today's name, with the encoder of today's.
+#[repr(transparent)]
+#[derive(StableAbi)]
+pub struct EncoderObject(pub EncoderAbi_TO<'static, RBox<()>>);
+
+/// Of today's name; `backward` is new.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = PluginModuleRef, prefix_fields = PluginModulePrefix)))]
+#[sabi(missing_field(panic))]
+pub struct PluginModule {
+    /// As today.
+    pub init: extern "C" fn(HostServices) -> RResult<(), PluginError>,
+    /// As today.
+    pub describe_encoder: extern "C" fn(&EncoderRequest) -> RResult<EncoderInfo, PluginError>,
+    /// As today.
+    pub load_encoder: extern "C" fn(&EncoderRequest) -> RResult<EncoderObject, PluginError>,
+    /// As today.
+    pub describe_llm:
+        extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelInfo, PluginError>,
+    /// As today.
+    #[sabi(last_prefix_field)]
+    pub load_llm:
+        extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelObject, PluginError>,
+    /// New.
+    #[sabi(missing_field(option))]
+    pub backward: extern "C" fn(TensorView<'_>) -> RResult<(), PluginError>,
+}
+
+impl RootModule for PluginModuleRef {
+    abi_stable::declare_root_module_statics! {PluginModuleRef}
+    const BASE_NAME: &'static str = "merv_plugin";
+    const NAME: &'static str = "merv_plugin";
+    const VERSION_STRINGS: VersionStrings = package_version_strings!();
+}

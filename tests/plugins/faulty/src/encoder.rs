@@ -1,0 +1,100 @@
+//! Encoders: mean colours, and five ways not to get them.
+
+use merv_plugin_api::{
+    DType, Encoder, EncoderInfo, EncoderObject, EncoderRequest, Interpolation, PluginError,
+    PreprocessSpec, ResizeDomain, TensorBuf, TensorView,
+};
+use std::io;
+
+pub const IDS: &[&str] = &[
+    "fine",
+    "panics-in-describe",
+    "panics-in-load",
+    "panics-in-encode",
+    "fails-in-encode",
+    "wrong-shape",
+];
+
+const IMAGE: usize = 64;
+/// Patches a side, each a square of `IMAGE / GRID` pixels.
+const GRID: usize = 8;
+const WIDTH: usize = 64;
+
+pub fn describe(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
+    match request.model.id.as_str() {
+        "panics-in-describe" => panic!("describe blew up, as it was told to"),
+        id if !IDS.contains(&id) => Err(PluginError::unsupported(format!("no encoder `{id}`"))),
+        _ => Ok(EncoderInfo {
+            width: WIDTH as u32,
+            num_frames: request.num_frames,
+            image_size: IMAGE as u32,
+            temporal: request.num_frames,
+            spatial: (GRID * GRID) as u32,
+            preprocess: PreprocessSpec {
+                image_size: IMAGE as u32,
+                short_side: IMAGE as u32,
+                interpolation: Interpolation::Bilinear,
+                domain: ResizeDomain::PillowU8,
+                mean: [0.0; 3],
+                std: [1.0; 3],
+            },
+            dtype: DType::F32,
+            parameters: 0,
+            macs_per_clip: 0,
+        }),
+    }
+}
+
+pub fn load(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
+    if request.model.id.as_str() == "panics-in-load" {
+        panic!("load blew up, as it was told to");
+    }
+    let info = describe(request)?;
+    Ok(EncoderObject::new(MeanColours { id: request.model.id.to_string(), info }))
+}
+
+struct MeanColours {
+    id: String,
+    info: EncoderInfo,
+}
+
+impl Encoder for MeanColours {
+    fn info(&self) -> EncoderInfo {
+        self.info.clone()
+    }
+
+    /// `[B, F, 3, 64, 64] -> [B, F · 64, 64]`: of each patch the mean red, green and blue, over and
+    /// over.
+    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf, PluginError> {
+        match self.id.as_str() {
+            "panics-in-encode" => panic!("encode blew up, as it was told to"),
+            "fails-in-encode" => {
+                let cause = io::Error::other(io::Error::other("the lowest cause"));
+                return Err(PluginError::invalid("encode refused, as it was told to")
+                    .caused_by(&io::Error::other(cause)));
+            }
+            _ => {}
+        }
+        let [batch, frames, channels, height, width] = clips.dims::<5>()?;
+        if [channels, height, width] != [3, IMAGE, IMAGE] {
+            return Err(PluginError::invalid(format!("no clips of shape {:?}", clips.shape())));
+        }
+        let (planes, patch) = (clips.f32s()?, IMAGE / GRID);
+        let mut features = Vec::<f32>::with_capacity(batch * frames * GRID * GRID * WIDTH);
+        for frame in planes.chunks_exact(3 * IMAGE * IMAGE) {
+            for (top, left) in (0..GRID * GRID).map(|i| (i / GRID * patch, i % GRID * patch)) {
+                let means: [f32; 3] = std::array::from_fn(|channel| {
+                    let rows = (top..top + patch).map(|y| (channel * IMAGE + y) * IMAGE + left);
+                    let sum: f32 = rows.flat_map(|start| &frame[start..start + patch]).sum();
+                    sum / (patch * patch) as f32
+                });
+                features.extend(means.iter().cycle().take(WIDTH));
+            }
+        }
+        let tokens = frames * GRID * GRID;
+        match self.id.as_str() {
+            "wrong-shape" => TensorBuf::from_vec(features, &[batch, WIDTH, tokens]),
+            _ => TensorBuf::from_vec(features, &[batch, tokens, WIDTH]),
+        }
+    }
+}

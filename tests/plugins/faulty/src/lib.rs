@@ -1,0 +1,50 @@
+//! A plugin that can fail in every way a plugin can: the id of a model says how. None needs weights.
+//! The models have the sizes of merv-tiny's SigLIP and Llama, so that they can take their places.
+//!
+//! `$MERV_FAULTY_INIT`, set to `panic` or `error`, makes the whole library refuse to start.
+
+#![allow(clippy::panic)]
+
+mod encoder;
+mod llm;
+
+use merv_plugin_api::{
+    EncoderInfo, EncoderObject, EncoderRequest, HostServices, LanguageModelInfo,
+    LanguageModelObject, LanguageModelRequest, Manifest, Plugin, PluginError,
+};
+
+struct Faulty;
+
+impl Plugin for Faulty {
+    fn manifest() -> Manifest {
+        let manifest = Manifest::new("faulty", env!("CARGO_PKG_VERSION")).license("MIT");
+        let manifest = encoder::IDS.iter().fold(manifest, |m, id| m.encoder(id, "no weights"));
+        llm::IDS.iter().fold(manifest, |m, id| m.llm(id, "no weights"))
+    }
+
+    fn init(_: &HostServices) -> Result<(), PluginError> {
+        match std::env::var("MERV_FAULTY_INIT").as_deref() {
+            Ok("panic") => panic!("init blew up, as it was told to"),
+            Ok("error") => Err(PluginError::unsupported("init refused, as it was told to")),
+            _ => Ok(()),
+        }
+    }
+
+    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
+        encoder::describe(request)
+    }
+
+    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
+        encoder::load(request)
+    }
+
+    fn describe_llm(_: &LanguageModelRequest) -> Result<LanguageModelInfo, PluginError> {
+        Ok(llm::info())
+    }
+
+    fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {
+        Ok(LanguageModelObject::new(llm::Toy::new(&request.model.id)))
+    }
+}
+
+merv_plugin_api::export_plugin!(Faulty);

@@ -1,0 +1,162 @@
+//! Language models: a toy that adds up what it is shown, and three ways for it to fail.
+
+use merv_plugin_api::{
+    DType, LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
+};
+
+pub const IDS: &[&str] = &["fine-llm", "panics-in-prefill", "panics-in-decode", "panics-on-drop"];
+
+const WIDTH: usize = 96;
+const VOCAB: usize = 1024;
+const CONTEXT: usize = 1024;
+
+pub fn info() -> LanguageModelInfo {
+    LanguageModelInfo {
+        width: WIDTH as u32,
+        vocab_size: VOCAB as u32,
+        context_length: CONTEXT as u32,
+        bos: Some(1).into(),
+        eos: vec![2].into(),
+        dtype: DType::F32,
+        parameters: 0,
+        macs_per_token: 0,
+        cache_bytes_per_token: 4,
+    }
+}
+
+/// The first number of a token's embedding is its id, the others are 0. After each position the
+/// likeliest next token is the sum of all first numbers.
+pub struct Toy {
+    id: String,
+}
+
+/// The first number of every position, and what happens when the session is dropped.
+pub struct Seen {
+    numbers: Vec<f32>,
+    explosive: bool,
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        if self.explosive {
+            panic!("drop blew up, as it was told to");
+        }
+    }
+}
+
+impl Toy {
+    pub fn new(id: &str) -> Self {
+        Self { id: id.to_owned() }
+    }
+
+    fn explosive(&self) -> bool {
+        self.id == "panics-on-drop"
+    }
+
+    fn session(&self, numbers: Vec<f32>) -> Seen {
+        Seen { numbers, explosive: self.explosive() }
+    }
+}
+
+impl Drop for Toy {
+    fn drop(&mut self) {
+        if self.explosive() {
+            panic!("drop blew up, as it was told to");
+        }
+    }
+}
+
+fn check_id(id: u32) -> Result<f32, PluginError> {
+    if (id as usize) < VOCAB {
+        return Ok(id as f32);
+    }
+    Err(PluginError::invalid(format!("token {id} is not below {VOCAB}")))
+}
+
+fn check_length(length: usize) -> Result<(), PluginError> {
+    if length <= CONTEXT {
+        return Ok(());
+    }
+    Err(PluginError::invalid(format!("{length} positions do not fit into {CONTEXT}")))
+}
+
+fn logits(seen: &[f32]) -> impl Iterator<Item = f32> {
+    let likeliest = seen.iter().sum::<f32>().abs() as usize % VOCAB;
+    (0..VOCAB).map(move |token| if token == likeliest { 1.0 } else { 0.0 })
+}
+
+impl LanguageModel for Toy {
+    type Session = Seen;
+
+    fn info(&self) -> LanguageModelInfo {
+        info()
+    }
+
+    fn embed(&self, ids: &[u32]) -> Result<TensorBuf, PluginError> {
+        let mut table = vec![0.0; ids.len() * WIDTH];
+        for (row, &id) in table.chunks_exact_mut(WIDTH).zip(ids) {
+            row[0] = check_id(id)?;
+        }
+        TensorBuf::from_vec(table, &[ids.len(), WIDTH])
+    }
+
+    fn open(&self) -> Result<Seen, PluginError> {
+        Ok(self.session(Vec::new()))
+    }
+
+    fn prefill(
+        &self,
+        session: &mut Seen,
+        embeds: &TensorView<'_>,
+        at: LogitsAt,
+    ) -> Result<TensorBuf, PluginError> {
+        if self.id == "panics-in-prefill" {
+            panic!("prefill blew up, as it was told to");
+        }
+        let [length, width] = embeds.dims::<2>()?;
+        if width != WIDTH {
+            return Err(PluginError::invalid(format!("no embeddings of width {width}")));
+        }
+        let before = session.numbers.len();
+        check_length(before + length)?;
+        session.numbers.extend(embeds.f32s()?.chunks_exact(WIDTH).map(|row| row[0]));
+        let first = match at {
+            LogitsAt::None => length,
+            LogitsAt::Last => length.saturating_sub(1),
+            LogitsAt::All => 0,
+        };
+        let rows = before + first + 1..=before + length;
+        let values = rows.flat_map(|end| logits(&session.numbers[..end])).collect();
+        TensorBuf::from_vec::<f32>(values, &[length - first, VOCAB])
+    }
+
+    fn decode(
+        &self,
+        sessions: &mut [&mut Seen],
+        tokens: &[u32],
+    ) -> Result<TensorBuf, PluginError> {
+        if self.id == "panics-in-decode" {
+            panic!("decode blew up, as it was told to");
+        }
+        let numbers = tokens.iter().map(|&id| check_id(id)).collect::<Result<Vec<_>, _>>()?;
+        sessions.iter().try_for_each(|session| check_length(session.numbers.len() + 1))?;
+        let mut values = Vec::with_capacity(sessions.len() * VOCAB);
+        for (session, number) in sessions.iter_mut().zip(numbers) {
+            session.numbers.push(number);
+            values.extend(logits(&session.numbers));
+        }
+        TensorBuf::from_vec::<f32>(values, &[sessions.len(), VOCAB])
+    }
+
+    fn fork(&self, session: &Seen) -> Result<Seen, PluginError> {
+        Ok(self.session(session.numbers.clone()))
+    }
+
+    fn truncate(&self, session: &mut Seen, length: usize) -> Result<(), PluginError> {
+        if length > session.numbers.len() {
+            return Err(PluginError::invalid("the session is shorter than that"));
+        }
+        session.numbers.truncate(length);
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! The files that cargo built for the profile of the running test, named by cargo itself.
+
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    env::{consts, current_exe, var_os},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+/// The plugins and the binary.
+#[derive(Debug)]
+pub struct Artifacts {
+    /// `merv-host`.
+    pub host: PathBuf,
+    /// Every cdylib of the workspace by the name of its library target: `merv_siglip`.
+    libraries: HashMap<String, PathBuf>,
+}
+
+impl Artifacts {
+    /// The cdylib of a library target: `merv_siglip`, `test_plugin_faulty`.
+    pub fn library(&self, target: &str) -> &Path {
+        self.libraries
+            .get(target)
+            .unwrap_or_else(|| panic!("the workspace builds no cdylib `{target}`"))
+    }
+}
+
+/// What a library file named after `target` is called here: `libmerv_siglip.so`.
+pub fn library_file(target: &str) -> String {
+    format!("{}{target}{}", consts::DLL_PREFIX, consts::DLL_SUFFIX)
+}
+
+/// The artifacts, built if they are not: `cargo build --workspace`, as `make test` does before the
+/// tests, so that the features are the same and nothing is built again.
+pub fn artifacts() -> &'static Artifacts {
+    static ARTIFACTS: OnceLock<Artifacts> = OnceLock::new();
+    ARTIFACTS.get_or_init(build)
+}
+
+/// The profile and target folder of the running test: `<target>/<profile>/deps/<test>`.
+fn build_of_this_test() -> (String, PathBuf) {
+    let exe = current_exe().expect("a test knows its own file");
+    let folder = exe.parent().and_then(Path::parent).expect("tests lie in <target>/<profile>/deps");
+    let profile = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // `dev` is the one profile whose folder has another name.
+    let profile = if profile == "debug" { "dev" } else { profile };
+    (profile.to_owned(), folder.parent().expect("as above").to_owned())
+}
+
+fn build() -> Artifacts {
+    let (profile, target) = build_of_this_test();
+    let output = Command::new(var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(super::root())
+        .args(["build", "--workspace", "--message-format=json", "--profile", &profile])
+        .arg("--target-dir")
+        .arg(target)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo could not build the plugins");
+    let mut libraries = HashMap::new();
+    let mut host = None;
+    let messages = output.stdout.split(|&byte| byte == b'\n');
+    for message in messages.filter_map(|line| serde_json::from_slice::<Value>(line).ok()) {
+        if message["reason"] != "compiler-artifact" {
+            continue;
+        }
+        let name = message["target"]["name"].as_str().unwrap_or_default();
+        if let Some(file) = message["executable"].as_str().filter(|_| name == "merv-host") {
+            host = Some(PathBuf::from(file));
+        }
+        let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        if message["target"]["kind"].as_array().is_some_and(|k| k.contains(&"cdylib".into()))
+            && let Some(file) = files.into_iter().find(|file| file.ends_with(consts::DLL_SUFFIX))
+        {
+            libraries.insert(name.to_owned(), PathBuf::from(file));
+        }
+    }
+    Artifacts { host: host.expect("the workspace builds merv-host"), libraries }
+}

@@ -1,0 +1,33 @@
+//! What the tests share: the libraries and the binary of the build that is tested, runs of that
+//! binary, fixtures and their tolerance, and copies of merv-tiny to break.
+
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod artifacts;
+mod close;
+mod run;
+mod tensors;
+mod tiny;
+
+pub use artifacts::{artifacts, library_file};
+pub use close::{TOLERANCE, assert_close};
+pub use run::{Finished, Run};
+pub use tensors::{Dtype, Stored, Tensor, Tensors, edit, read};
+pub use tiny::{Tiny, plugin_folder};
+
+use std::path::{Path, PathBuf};
+
+/// The workspace.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
+}
+
+/// A file or folder below `tests/fixtures`.
+pub fn fixture(path: &str) -> PathBuf {
+    root().join("tests/fixtures").join(path)
+}
+
+/// The clip that ships with the repository.
+pub fn clip() -> PathBuf {
+    root().join("assets/bigbuckbunny.mp4")
+}
