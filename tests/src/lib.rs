@@ -31,3 +31,9 @@ pub fn fixture(path: &str) -> PathBuf {
 pub fn clip() -> PathBuf {
     root().join("assets/bigbuckbunny.mp4")
 }
+
+/// An error and its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -26,6 +26,28 @@ pub struct EncoderShape {
     pub spatial: usize,
 }
 
+/// What a mixer costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Parameters that take part in the computation.
+    pub parameters: u64,
+    /// Multiply-accumulates for one clip.
+    pub macs: u64,
+}
+
+/// The cost of the projectors for these encoders. The fusion is left out: its query's width is only
+/// known from its weights, and next to the projectors it costs nothing to run.
+pub fn cost(encoders: &[EncoderShape], llm_width: usize, entry: &MixerEntry) -> Cost {
+    let each = encoders.iter().map(|encoder| {
+        let tokens = encoder.temporal * entry.token_length;
+        let pooling = tokens * encoder.spatial * encoder.width;
+        let projection = encoder.width * llm_width;
+        (projection + llm_width, pooling + tokens * projection)
+    });
+    let (parameters, macs) = each.fold((0, 0), |sum, cost| (sum.0 + cost.0, sum.1 + cost.1));
+    Cost { parameters: parameters as u64, macs: macs as u64 }
+}
+
 /// A mixer with its weights.
 pub struct Mixer {
     projectors: Vec<AveragePool3d>,

@@ -19,6 +19,8 @@ pub struct Registry {
     pub description: String,
     /// Under which terms its weights may be used, if the file says.
     pub license: Option<String>,
+    /// What whoever uses the model should be told each time, if anything.
+    pub notice: Option<String>,
     /// The encoders, in the order of the mixer's projectors. At least one; ids differ.
     pub encoders: Vec<EncoderEntry>,
     /// The language model.

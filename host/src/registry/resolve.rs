@@ -83,6 +83,7 @@ fn registry(raw: RawRegistry, path: &Path, fields: &mut Fields<'_>) -> Option<Re
         id: raw.id?.value,
         description: raw.description.map(|at| at.value).unwrap_or_default(),
         license: raw.license.map(|at| at.value),
+        notice: raw.notice.map(|at| at.value),
         encoders: encoders.into_iter().collect::<Option<_>>()?,
         llm: llm?,
         transform: transform?,

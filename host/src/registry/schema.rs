@@ -21,7 +21,7 @@ const MAX_CONTEXT: usize = 1 << 24;
 const TOP: Shape = Shape {
     name: "the top level",
     required: &["schema", "id", "encoders", "llm", "mixer"],
-    optional: &["description", "license", "transform"],
+    optional: &["description", "license", "notice", "transform"],
 };
 
 const ENCODER: Shape = Shape {
@@ -82,6 +82,7 @@ pub(super) struct RawRegistry {
     pub(super) id: Option<At<String>>,
     pub(super) description: Option<At<String>>,
     pub(super) license: Option<At<String>>,
+    pub(super) notice: Option<At<String>>,
     pub(super) encoders: Vec<RawEncoder>,
     pub(super) llm: Option<RawLlm>,
     pub(super) transform: Option<RawTransform>,
@@ -185,6 +186,7 @@ pub(super) fn read(document: &DeTable<'_>, reader: &mut Reader<'_>) -> Option<Ra
         id: top.text("id", reader),
         description: top.any_text("description", reader),
         license: top.text("license", reader),
+        notice: top.text("notice", reader),
         encoders: top
             .tables("encoders", &ENCODER, reader)
             .iter()

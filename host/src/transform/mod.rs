@@ -4,8 +4,8 @@
 //! [`ResizeStrategy`] says what becomes of frames that are not square. What two encoders share is
 //! computed once ([`clips`]).
 //!
-//! The numbers are those of MERV's own transforms: Pillow's resize byte for byte ([`resize`]),
-//! torch's within rounding ([`torch_resize`]), torchvision's normalisation ([`normalize`]).
+//! The numbers are those of MERV's own transforms: Pillow's resize byte for byte (`resize`),
+//! torch's within rounding (`torch_resize`), torchvision's normalisation (`normalize`).
 
 mod clip;
 mod geometry;

@@ -82,11 +82,11 @@ struct Reader<'a> {
     bytes: u128,
 }
 
-/// Why one pass over the packets did not give the picture.
+/// What one pass over the packets came to.
 enum Outcome {
     Found,
-    /// The decoder went past it. Holds the nearest frame that did come: before it, else after it.
-    Skipped(Option<usize>),
+    /// The decoder went past it.
+    Skipped,
 }
 
 impl Reader<'_> {
@@ -103,6 +103,7 @@ impl Reader<'_> {
         let mut run = Run {
             order,
             rank_of,
+            seen: vec![false; order.len()],
             wanted: wanted.clone(),
             found: BTreeMap::new(),
         };
@@ -122,10 +123,10 @@ impl Reader<'_> {
             self.stream.go_to(from)?;
         }
         for attempt in 0.. {
-            let nearest = match self.run_until(run, rank)? {
+            match self.run_until(run, rank)? {
                 Outcome::Found => break,
-                Outcome::Skipped(nearest) => nearest,
-            };
+                Outcome::Skipped => {}
+            }
             if self.stream.start() > 0 {
                 let earlier = if attempt == 0 {
                     self.index.key_before(self.stream.start())
@@ -136,7 +137,10 @@ impl Reader<'_> {
                 continue;
             }
             // Decoded from the very start, and still not there.
-            let Some(nearest) = nearest.filter(|_| self.stream.failure().is_none()) else {
+            let Some(nearest) = run
+                .nearest(rank)
+                .filter(|_| self.stream.failure().is_none())
+            else {
                 return Err(self.damaged(rank));
             };
             // A packet without a picture of its own (the second field of a frame, a repeated
@@ -155,7 +159,6 @@ impl Reader<'_> {
     fn run_until(&mut self, run: &mut Run<'_>, rank: usize) -> Result<Outcome, VideoError> {
         let target = run.order[rank] as usize;
         let last = target + LONGEST_DELAY + self.limits.decoder_threads();
-        let (mut before, mut after) = (None, None);
         while !self.stream.is_past(last) {
             let Some(picture) = self.stream.next_picture()? else {
                 break;
@@ -164,17 +167,13 @@ impl Reader<'_> {
             let Some(&shown) = run.rank_of.get(place).filter(|&&rank| rank != usize::MAX) else {
                 continue;
             };
-            if shown < rank {
-                before = before.max(Some(shown));
-            } else if shown > rank {
-                after = Some(after.map_or(shown, |rank: usize| rank.min(shown)));
-            }
+            run.seen[shown] = true;
             if !run.wanted.contains(&shown) || run.found.contains_key(&shown) {
                 continue;
             }
             if self.is_incomplete(&picture.frame) {
                 if shown == rank {
-                    return Ok(Outcome::Skipped(before.or(after)));
+                    return Ok(Outcome::Skipped);
                 }
                 continue;
             }
@@ -184,7 +183,7 @@ impl Reader<'_> {
                 return Ok(Outcome::Found);
             }
         }
-        Ok(Outcome::Skipped(before.or(after)))
+        Ok(Outcome::Skipped)
     }
 
     /// The `wanted` frames by counting pictures from the start.
@@ -199,31 +198,28 @@ impl Reader<'_> {
         self.stream.go_to(0)?;
         let mut latest = None;
         for rank in 0..=last {
-            let Some(picture) = self.stream.next_picture()? else {
-                // Fewer pictures than packets, and the decoder did not mind: the last one stays.
-                if self.stream.failure().is_some() || latest.is_none() {
-                    return Err(self.damaged(rank));
-                }
-                break;
-            };
+            let picture = self.stream.next_picture()?;
             if self.stream.failure().is_some() {
                 return Err(self.damaged(rank));
             }
-            // The last pictures may be needed in place of those that never come.
-            if wanted.contains(&rank) || rank + LONGEST_DELAY > self.index.shown {
-                let frame = self.convert(rank, &picture.frame)?;
-                if wanted.contains(&rank) {
-                    found.insert(rank, frame.clone());
-                } else {
-                    self.bytes -= frame.data.len() as u128;
-                }
-                latest = Some(frame);
+            // Fewer pictures than packets, and the decoder did not mind: the last one stays.
+            let Some(picture) = picture else { break };
+            if wanted.contains(&rank) {
+                found.insert(rank, self.convert(rank, &picture.frame)?);
             }
+            latest = Some(picture.frame);
         }
-        if let Some(latest) = latest {
-            for &rank in wanted {
-                found.entry(rank).or_insert_with(|| latest.clone());
-            }
+        let missing: Vec<usize> = wanted
+            .iter()
+            .copied()
+            .filter(|rank| !found.contains_key(rank))
+            .collect();
+        if let Some(&first) = missing.first() {
+            let Some(latest) = latest else {
+                return Err(self.damaged(first));
+            };
+            let latest = self.convert(first, &latest)?;
+            found.extend(missing.into_iter().map(|rank| (rank, latest.clone())));
         }
         Ok(found)
     }
@@ -272,6 +268,16 @@ struct Run<'a> {
     order: &'a [u32],
     /// Frame of each packet; `usize::MAX` where it is never shown.
     rank_of: Vec<usize>,
+    /// Whether a picture came out for the frame, wanted or not.
+    seen: Vec<bool>,
     wanted: BTreeSet<usize>,
     found: BTreeMap<usize, Arc<RgbFrame>>,
+}
+
+impl Run<'_> {
+    /// The nearest other frame of which there is a picture: before `rank`, else after it.
+    fn nearest(&self, rank: usize) -> Option<usize> {
+        let before = (0..rank).rev().find(|&rank| self.seen[rank]);
+        before.or_else(|| (rank + 1..self.seen.len()).find(|&rank| self.seen[rank]))
+    }
 }

@@ -150,3 +150,60 @@ fn cut_short(path: &Path, container: &Container, frames: usize, source: Error) -
         source: Some(source),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(pts: i64, key: bool) -> Entry {
+        Entry {
+            pts: Some(pts),
+            dts: None,
+            position: pts,
+            key,
+            hidden: false,
+        }
+    }
+
+    #[test]
+    fn pictures_shown_before_their_key_frame_lean_on_the_group_before() {
+        // I P B B | I B B P, where the two B after the second I are shown before it.
+        let shown = [(0, true), (3, false), (1, false), (2, false)];
+        let shown = shown
+            .into_iter()
+            .chain([(6, true), (4, false), (5, false), (9, false)]);
+        let index = Index::new(shown.map(|(pts, key)| entry(pts, key)).collect(), true);
+        let order = index.order.as_deref().unwrap();
+        assert_eq!(order, [0, 2, 3, 1, 5, 6, 4, 7]);
+        let starts = order.iter().map(|&at| index.start_for(at as usize));
+        assert_eq!(starts.collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 4, 4]);
+        assert_eq!((index.key_before(7), index.key_before(4)), (4, 0));
+    }
+
+    #[test]
+    fn packets_are_known_again_only_when_there_is_no_doubt() {
+        let twice = vec![
+            entry(0, true),
+            entry(1, false),
+            entry(1, false),
+            entry(2, false),
+        ];
+        let index = Index::new(twice, false);
+        assert_eq!(index.locate(&entry(2, false)), Some(3));
+        assert_eq!(index.locate(&entry(1, false)), None);
+        assert_eq!(index.locate(&entry(7, false)), None);
+    }
+
+    #[test]
+    fn without_times_the_order_is_known_only_if_nothing_is_reordered() {
+        let untimed = |reorders| {
+            let entry = Entry {
+                pts: None,
+                ..entry(0, true)
+            };
+            Index::new(vec![entry; 3], reorders).order
+        };
+        assert_eq!(untimed(false), Some(vec![0, 1, 2]));
+        assert_eq!(untimed(true), None);
+    }
+}

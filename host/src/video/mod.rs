@@ -1,8 +1,8 @@
 //! From a file on disk to the RGB frames that the encoders will see.
 //!
-//! A file is a video in any container FFmpeg reads ([`decode`]), a GIF, a still image or a folder of
-//! images ([`images`], [`gif`]). What kind it is is told from its first bytes, never from its name.
-//! [`sample`] says which frames are taken; only those are turned to RGB and kept.
+//! A file is a video in any container FFmpeg reads (`decode`), a GIF, a still image or a folder of
+//! images (`images`, `gif`). What kind it is is told from its first bytes, never from its name.
+//! `sample` says which frames are taken; only those are turned to RGB and kept.
 //!
 //! Files are untrusted: they are opened as local files and nothing else, and [`Limits`] bounds what
 //! each may cost before it is paid. For H.264 the pixels are those of decord, PyAV and OpenCV, byte

@@ -255,3 +255,42 @@ impl<'a> Stream<'a> {
         self.failure = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seeking that fails falls back to decoding from the start, which is exact but slow: only here
+    /// does it show.
+    #[test]
+    fn seeking_leads_straight_to_key_frames() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/video/");
+        for name in [
+            "bframes.mp4",
+            "editlist.mp4",
+            "hevc.mp4",
+            "nopts.avi",
+            "opengop.mkv",
+            "vp9.webm",
+        ] {
+            let (path, limits) = (Path::new(folder).join(name), Limits::default());
+            let mut container = container::open(&path, &limits).unwrap();
+            let decoder = container.decoder(&path, &limits).unwrap();
+            let index = Index::scan(&path, &mut container, &limits).unwrap();
+            let key = index.key_before(index.entries.len());
+            assert!(key > 5, "{name}: the last key frame is {key}");
+            let mut stream = Stream::new(&path, &limits, &index, container, decoder);
+            for key in [key, 0, key] {
+                stream.go_to(key).unwrap();
+                assert_eq!((stream.start(), stream.no_seeking), (key, false), "{name}");
+                assert!(stream.placed, "{name}: opened anew to get to {key}");
+                let picture = stream.next_picture().unwrap().unwrap();
+                assert!(
+                    picture.place >= Some(key),
+                    "{name}: {:?} after {key}",
+                    picture.place
+                );
+            }
+        }
+    }
+}

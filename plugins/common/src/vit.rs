@@ -78,6 +78,7 @@ pub struct TimmArgs {
     num_heads: Option<usize>,
     mlp_ratio: Option<f64>,
     reg_tokens: Option<usize>,
+    no_embed_class: Option<bool>,
     /// Its value only initialises training; that there is one is part of the architecture.
     #[serde(rename = "init_values")]
     _init_values: Option<f64>,
@@ -268,6 +269,10 @@ pub fn resolve(
     let asked = request.image_size.into_option().map(|size| size as usize);
     let image_size = asked.or(timm.model_args.img_size).unwrap_or(MERV_IMAGE_SIZE);
     let sizes = known.clone().with(&timm.model_args);
+    require(timm.model_args.no_embed_class.unwrap_or(true) || !sizes.class_token, || {
+        "expected `no_embed_class`: a class token with a position of its own is another model"
+            .to_owned()
+    })?;
     sizes.check(image_size)?;
     require(request.num_frames > 0, || "expected at least one frame".to_owned())?;
     Ok((sizes, image_size))

@@ -56,7 +56,7 @@ impl Layer {
         let attended = self.temporal_attention.attend(&normed, Sequences::over_time(1, t, n))?;
         let attended = attended.reshape((n, t, d))?.transpose(0, 1)?.contiguous()?;
         let x = self.temporal_attention.project_added(&attended, &x, None)?;
-        self.spatial.forward(&x, t, n)
+        Ok(self.spatial.forward(&x, t, n)?.reshape((t, n, d))?)
     }
 }
 

@@ -1,0 +1,71 @@
+//! The command line: clap structs only, one file a subcommand. [`crate::commands`] does what they say.
+
+pub mod completions;
+pub mod generate;
+pub mod info;
+pub mod plugins;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Answers questions about videos with several specialised encoders and a language model.
+///
+/// Every encoder and language model is a plugin; a registry file says which ones make up a model. With
+/// no --registry it is merv-tiny, whose weights come with this program.
+#[derive(Debug, Parser)]
+#[command(name = "merv-host", version, arg_required_else_help = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// A registry: a FILE, or the NAME of one in registry/ or $MERV_REGISTRY_PATH
+    #[arg(long, global = true, value_name = "FILE|NAME", default_value = merv_host::registry::DEFAULT_REGISTRY)]
+    pub registry: PathBuf,
+    /// Look for plugins here first (may be repeated)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub plugin_dir: Vec<PathBuf>,
+    /// Threads to compute with [default: all]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub threads: Option<u16>,
+    /// Where to compute, whatever the registry says: auto, cpu or cuda:N
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Option<merv_host::registry::DeviceChoice>,
+    /// Never use the network
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Say more (-vv: much more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Generate(generate::Generate),
+    Plugins(plugins::Plugins),
+    Info(info::Info),
+    Completions(completions::Completions),
+}

@@ -1,0 +1,54 @@
+//! What the commands do, one file a subcommand.
+
+mod completions;
+mod generate;
+mod info;
+mod plugins;
+mod table;
+
+use crate::{
+    args::{Args, Command, Global},
+    ui::Ui,
+};
+use merv_host::LoadOptions;
+use serde::Serialize;
+use std::{error::Error, io::Write};
+
+/// What a command returns: its errors are only shown, never looked into.
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// Runs the command that `args` name.
+///
+/// # Errors
+///
+/// Whatever stops it; the caller shows it and exits with 1.
+pub fn run(args: Args, ui: Ui) -> Outcome {
+    let Args { global, command } = args;
+    match command {
+        Command::Generate(args) => generate::run(&global, args, ui),
+        Command::Plugins(args) => plugins::run(&global, &args),
+        Command::Info(args) => info::run(&global, &args),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// How the global options want models loaded.
+fn load_options(global: &Global) -> LoadOptions {
+    LoadOptions {
+        plugin_folders: global.plugin_dir.clone(),
+        threads: global.threads.map(usize::from),
+        device: global.device,
+    }
+}
+
+/// Writes one JSON object to standard output.
+fn print_json(value: &impl Serialize) -> Outcome {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// Writes text and a line break to standard output.
+fn print(text: &str) -> Outcome {
+    let mut stdout = anstream::stdout();
+    writeln!(stdout, "{text}")?;
+    Ok(stdout.flush()?)
+}

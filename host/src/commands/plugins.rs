@@ -1,0 +1,128 @@
+use super::{Outcome, print, print_json, table::table};
+use crate::args::{Global, plugins::Plugins};
+use merv_host::plugin::{Library, PATH_VARIABLE, PluginPath, name_of};
+use merv_plugin_api::{Manifest, ModelKind, ModelManifest};
+use serde::Serialize;
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
+
+#[derive(Serialize)]
+struct Listing {
+    plugins: Vec<Row>,
+    searched: Vec<PathBuf>,
+}
+
+/// A library, usable or not.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    path: PathBuf,
+    /// `ready`, or `broken` for the reason in `error`.
+    state: &'static str,
+    error: Option<String>,
+    version: Option<String>,
+    api_version: Option<String>,
+    /// `encoder`, `llm`, or both joined by `+`.
+    kind: Option<String>,
+    models: Vec<ModelManifest>,
+    backend: Option<String>,
+    devices: Vec<String>,
+    license: Option<String>,
+}
+
+pub fn run(global: &Global, args: &Plugins) -> Outcome {
+    let path = PluginPath::from_env(&global.plugin_dir);
+    let threads = super::load_options(global).threads();
+    let plugins: Vec<Row> = path.list().iter().map(|path| row(path, threads)).collect();
+    if args.json {
+        return print_json(&Listing { plugins, searched: path.folders().to_vec() });
+    }
+    if plugins.is_empty() {
+        let folders: Vec<_> = path.folders().iter().map(|p| p.display().to_string()).collect();
+        return print(&format!(
+            "No plugins in {}.\nBuild them with `cargo build --release`, or name their folder with \
+             --plugin-dir or ${PATH_VARIABLE}.",
+            folders.join(", ")
+        ));
+    }
+    print(&text(&plugins))
+}
+
+fn row(path: &Path, threads: usize) -> Row {
+    // The manifest is shown even where the library behind it cannot be used.
+    let manifest = Library::manifest_of(path).ok();
+    let error = Library::open(path, threads).err().map(|error| with_causes(&error));
+    let known = |get: fn(&Manifest) -> &String| manifest.as_ref().map(|m| get(m).clone());
+    Row {
+        name: known(|m| &m.name).unwrap_or_else(|| name_of(path)),
+        path: path.to_owned(),
+        state: if error.is_some() { "broken" } else { "ready" },
+        error,
+        version: known(|m| &m.version),
+        api_version: known(|m| &m.api_version),
+        kind: manifest.as_ref().map(kind),
+        backend: known(|m| &m.backend),
+        license: known(|m| &m.license),
+        devices: manifest.as_ref().map(|m| m.devices.clone()).unwrap_or_default(),
+        models: manifest.map(|m| m.models).unwrap_or_default(),
+    }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+fn kind(manifest: &Manifest) -> String {
+    let has = |kind| manifest.models.iter().any(|model| model.kind == kind);
+    match (has(ModelKind::Encoder), has(ModelKind::Llm)) {
+        (true, true) => "encoder+llm",
+        (true, false) => "encoder",
+        (false, true) => "llm",
+        (false, false) => "none",
+    }
+    .to_owned()
+}
+
+fn text(plugins: &[Row]) -> String {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let rows: Vec<Vec<String>> = plugins
+        .iter()
+        .map(|row| {
+            vec![
+                row.name.clone(),
+                row.state.to_owned(),
+                or_dash(&row.kind),
+                or_dash(&row.version),
+                or_dash(&row.api_version),
+                or_dash(&row.backend),
+                row.devices.join(","),
+                or_dash(&row.license),
+                row.path.display().to_string(),
+            ]
+        })
+        .collect();
+    let header = ["NAME", "STATE", "KIND", "VERSION", "API", "BACKEND", "DEVICES", "LICENCE", "PATH"];
+    let mut text = table(&header, &rows);
+    let models: Vec<Vec<String>> = plugins
+        .iter()
+        .flat_map(|row| row.models.iter().map(|m| vec![m.id.clone(), row.name.clone(), m.license.clone()]))
+        .collect();
+    if !models.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&table(&["MODEL", "PLUGIN", "LICENCE OF ITS WEIGHTS"], &models));
+    }
+    for row in plugins {
+        if let Some(error) = &row.error {
+            text.push_str(&format!("\n\n{} is broken: {error}", row.name));
+        }
+    }
+    text
+}

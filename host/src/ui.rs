@@ -1,0 +1,151 @@
+//! What people see on standard error: progress, notices, errors. Bars and colours only on terminals.
+
+use crate::args::{Color, Global};
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressStyle};
+use merv_host::{
+    Observer, Stage,
+    plugin::{Message, on_message},
+};
+use merv_plugin_api::LogLevel;
+use std::{
+    error::Error,
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+/// Bold red, yellow, dimmed.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default();
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ui {
+    quiet: bool,
+    verbose: u8,
+}
+
+impl Ui {
+    /// Follows the global options, and shows plugins' messages from now on.
+    pub fn new(global: &Global) -> Self {
+        let choice = match global.color {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+        let ui = Self { quiet: global.quiet, verbose: global.verbose };
+        on_message(move |message| ui.plugin_message(message));
+        ui
+    }
+
+    fn plugin_message(self, message: Message) {
+        let Message::Log { level, plugin, text } = message else { return };
+        match level {
+            LogLevel::Error => self.warn(&format!("plugin `{plugin}`: {text}")),
+            LogLevel::Warn if !self.quiet => self.warn(&format!("plugin `{plugin}`: {text}")),
+            LogLevel::Info if self.verbose > 0 => self.say(&format!("plugin `{plugin}`: {text}")),
+            LogLevel::Debug if self.verbose > 1 => self.say(&format!("plugin `{plugin}`: {text}")),
+            _ => {}
+        }
+    }
+
+    /// A line for whoever wants to know.
+    pub fn say(self, text: &str) {
+        if !self.quiet {
+            // A closed standard error is no reason to stop.
+            let _ = writeln!(anstream::stderr(), "{text}");
+        }
+    }
+
+    /// A line that should be read.
+    pub fn warn(self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(anstream::stderr(), "{WARNING}note:{WARNING:#} {text}");
+        }
+    }
+
+    /// An error with its causes, outermost first.
+    pub fn error(self, error: &dyn Error) {
+        let mut stderr = anstream::stderr();
+        let _ = writeln!(stderr, "{ERROR}error:{ERROR:#} {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let _ = writeln!(stderr, "  because: {cause}");
+            source = cause.source();
+        }
+    }
+
+    /// A progress bar that clears itself; silent when standard error is no terminal.
+    pub fn bar(self) -> Bar {
+        let bar = if self.quiet || !std::io::stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(1)
+        };
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:<10} {bar:20} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Bar { bar, streaming: false }
+    }
+}
+
+/// Shows the stages on standard error and, when asked, streams the answer to standard output.
+pub struct Bar {
+    bar: ProgressBar,
+    streaming: bool,
+}
+
+impl Bar {
+    /// Lets the answer's text through to standard output.
+    #[must_use]
+    pub fn streaming(mut self, streaming: bool) -> Self {
+        self.streaming = streaming;
+        self
+    }
+
+    /// Runs `body`, which writes to standard error, with the bar out of the way.
+    pub fn suspend(&self, body: impl FnOnce()) {
+        self.bar.suspend(body);
+    }
+
+    /// Clears the bar.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Observer for Bar {
+    fn progress(&mut self, stage: Stage, what: &str, done: usize, total: usize) {
+        let prefix = match stage {
+            Stage::Load => "loading",
+            Stage::Decode => "decoding",
+            Stage::Transform => "resizing",
+            Stage::Encode => "encoding",
+            Stage::Mix => "mixing",
+            Stage::Prefill => "reading",
+            Stage::Generate => "answering",
+        };
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+        self.bar.set_prefix(prefix);
+        self.bar.set_message(what.to_owned());
+    }
+
+    fn text(&mut self, text: &str) {
+        if self.streaming {
+            // The bar and the answer would write over each other on a terminal.
+            self.bar.finish_and_clear();
+            let mut stdout = anstream::stdout();
+            // A reader that went away is noticed when the last line is written.
+            let _ = write!(stdout, "{text}").and_then(|()| stdout.flush());
+        }
+    }
+}

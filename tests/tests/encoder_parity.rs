@@ -1,0 +1,166 @@
+//! The encoders, as the libraries that users load, against the original PyTorch implementations.
+
+use merv_host::plugin::{CallError, Encoder, Library};
+use merv_plugin_api::{Device, EncoderRequest, ErrorKind, ModelSource, TensorView};
+use merv_tests::{Tensor, artifacts, assert_close, chain, fixture, read};
+use std::{fs, sync::Arc};
+
+/// A plugin, its encoder, and its cases below `fixtures/<plugin>`.
+const ENCODERS: [(&str, &str, &[&str]); 4] = [
+    (
+        "siglip",
+        "siglip-vit-b16-224px-all-no-cls",
+        &["frames2-small-activations", "resampled", "tiny"],
+    ),
+    (
+        "dinov2",
+        "dinov2-video-all-tokens",
+        &["frames3", "resampled", "resampled-up", "tiny"],
+    ),
+    (
+        "languagebind",
+        "languagebind-video-noclass",
+        &["small-activations", "tiny", "two-groups"],
+    ),
+    (
+        "vivit",
+        "vivit-google-b-all-no-cls-16frames",
+        &["frames6-small-activations", "tiny"],
+    ),
+];
+
+struct Case {
+    encoder: Encoder,
+    clips: Tensor,
+    features: Tensor,
+}
+
+fn library(plugin: &str) -> Arc<Library> {
+    Library::open(artifacts().library(&format!("merv_{plugin}")), 2).unwrap()
+}
+
+fn load(plugin: &str, id: &str, case: &str) -> Case {
+    let folder = fixture(plugin).join(case);
+    let path = |file: &str| folder.join(file).display().to_string();
+    let io = read(&folder.join("io.safetensors"));
+    let (clips, features) = (io.get("clips").clone(), io.get("features").clone());
+    let request = EncoderRequest {
+        model: ModelSource {
+            id: id.into(),
+            weights: vec![path("model.safetensors").into()].into(),
+            config: Some(path("config.json").into()).into(),
+            device: Device::CPU,
+            dtype: None.into(),
+        },
+        num_frames: clips.shape[1] as u32,
+        image_size: Some(clips.shape[3] as u32).into(),
+    };
+    let library = library(plugin);
+    let encoder = library
+        .load_encoder(&request)
+        .unwrap_or_else(|error| panic!("{plugin}/{case}: {}", chain(&error)));
+    assert_eq!(&library.describe_encoder(&request).unwrap(), encoder.info(), "{plugin}/{case}");
+    Case { encoder, clips, features }
+}
+
+fn every_case(mut check: impl FnMut(&str, Case)) {
+    for (plugin, id, cases) in ENCODERS {
+        for case in cases {
+            check(&format!("{plugin}/{case}"), load(plugin, id, case));
+        }
+    }
+}
+
+fn encode(encoder: &Encoder, clips: &[f32], shape: &[usize]) -> Result<Tensor, CallError> {
+    let features = encoder.encode(TensorView::new(clips, shape).unwrap())?;
+    let view = features.view();
+    Ok(Tensor { shape: view.shape().to_vec(), values: view.f32s().unwrap().to_vec() })
+}
+
+#[test]
+fn no_case_is_left_out() {
+    for (plugin, _, expected) in ENCODERS {
+        let mut found: Vec<_> = fs::read_dir(fixture(plugin))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        found.sort();
+        assert_eq!(found, expected, "fixtures/{plugin}");
+    }
+}
+
+#[test]
+fn features_are_pytorchs() {
+    every_case(|name, Case { encoder, clips, features }| {
+        let found = encode(&encoder, &clips.values, &clips.shape).unwrap();
+        assert_eq!(found.shape, features.shape, "{name}");
+        assert_close(name, &found.values, &features.values);
+    });
+}
+
+#[test]
+fn info_is_the_shape_of_the_features() {
+    every_case(|name, Case { encoder, clips, features }| {
+        let info = encoder.info();
+        let found = [info.num_frames, info.image_size, info.temporal * info.spatial, info.width];
+        let expected = [clips.shape[1], clips.shape[3], features.shape[1], features.shape[2]];
+        assert_eq!(found.map(|x| x as usize), expected, "{name}");
+        assert_eq!(info.preprocess.image_size, info.image_size, "{name}");
+        assert!(info.parameters > 0 && info.macs_per_clip > info.parameters, "{name}: {info:?}");
+    });
+}
+
+#[test]
+fn a_batch_is_its_clips_one_by_one() {
+    every_case(|name, Case { encoder, clips, features }| {
+        let batch = clips.shape[0];
+        assert!(batch > 1, "{name}: the fixture is no batch");
+        let mut shape = clips.shape.clone();
+        shape[0] = 1;
+        for row in 0..batch {
+            let found = encode(&encoder, clips.row(row), &shape).unwrap();
+            assert_close(&format!("{name}, clip {row}"), &found.values, features.row(row));
+        }
+        shape[0] = 3;
+        let order = [1, 0, 1];
+        let three = order.map(|row| clips.row(row)).concat();
+        let found = encode(&encoder, &three, &shape).unwrap();
+        for (place, row) in order.into_iter().enumerate() {
+            let what = format!("{name}, clip {row} at {place}");
+            assert_close(&what, found.row(place), features.row(row));
+        }
+    });
+}
+
+#[test]
+fn other_clips_than_promised_are_errors_and_the_encoder_stays_usable() {
+    every_case(|name, Case { encoder, clips, features }| {
+        let &[batch, frames, channels, height, width] = clips.shape.as_slice() else {
+            panic!("{name}: clips of shape {:?}", clips.shape);
+        };
+        let wrong: [&[usize]; 7] = [
+            &[batch, frames + 1, channels, height, width],
+            &[batch, frames - 1, channels, height, width],
+            &[batch, frames, 4, height, width],
+            &[batch, frames, channels, height + 8, width],
+            &[batch, frames, channels, height, width / 2],
+            &[batch * frames, channels, height, width],
+            &[],
+        ];
+        for shape in wrong {
+            let zeros = vec![0.0; shape.iter().product()];
+            let error = encode(&encoder, &zeros, shape).expect_err(name);
+            assert_eq!(error.kind, ErrorKind::InvalidInput, "{name}, {shape:?}: {error}");
+            let message = error.to_string();
+            let plugin = name.split('/').next().unwrap();
+            assert!(message.contains(&format!("plugin `{plugin}`")), "{name}: {message}");
+            assert!(message.contains(&format!("{shape:?}")), "{name}, {shape:?}: {message}");
+        }
+        let bytes = vec![0u8; clips.values.len()];
+        let error = encoder.encode(TensorView::new(&bytes, &clips.shape).unwrap()).expect_err(name);
+        assert!(error.to_string().contains("u8"), "{name}: {error}");
+
+        let found = encode(&encoder, &clips.values, &clips.shape).unwrap();
+        assert_close(name, &found.values, &features.values);
+    });
+}

@@ -1,0 +1,281 @@
+//! The language model, as the library that users load, against transformers' Llama.
+
+use merv_host::plugin::{LanguageModel, Library, Session};
+use merv_plugin_api::{
+    Device, LanguageModelRequest, LogitsAt, ModelSource, TensorBuf, TensorView,
+};
+use merv_tests::{Tensors, artifacts, assert_close, chain, fixture, read};
+use std::fs;
+
+const CASES: [&str; 3] = ["gqa-tied-llama3-rope", "linear-rope", "mha"];
+
+struct Case {
+    name: &'static str,
+    model: LanguageModel,
+    io: Tensors,
+}
+
+impl Case {
+    fn load(name: &'static str) -> Self {
+        let folder = fixture("llama2").join(name);
+        let path = |file: &str| folder.join(file).display().to_string();
+        let request = LanguageModelRequest {
+            model: ModelSource {
+                id: "llama".into(),
+                weights: vec![path("model.safetensors").into()].into(),
+                config: Some(path("config.json").into()).into(),
+                device: Device::CPU,
+                dtype: None.into(),
+            },
+        };
+        let library = Library::open(artifacts().library("merv_llama2"), 2).unwrap();
+        let model =
+            library.load_llm(&request).unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+        assert_eq!(&library.describe_llm(&request).unwrap(), model.info(), "{name}");
+        Self { name, model, io: read(&folder.join("io.safetensors")) }
+    }
+
+    fn width(&self) -> usize {
+        self.model.info().width as usize
+    }
+
+    /// Positions of the fixture's text.
+    fn length(&self) -> usize {
+        self.io.get("embeds").shape[0]
+    }
+
+    /// A session that has seen the positions `range` of the fixture's text, and the logits.
+    fn prefill(&self, session: &mut Session<'_>, range: std::ops::Range<usize>) -> Vec<f32> {
+        let width = self.width();
+        let embeds = &self.io.get("embeds").values[range.start * width..range.end * width];
+        let shape = [range.len(), width];
+        let view = TensorView::new(embeds, &shape).unwrap();
+        numbers(&session.prefill(view, LogitsAt::All).unwrap())
+    }
+
+    fn session_of(&self, length: usize) -> Session<'_> {
+        let mut session = self.model.open().unwrap();
+        self.prefill(&mut session, 0..length);
+        session
+    }
+
+    /// Decodes the fixture's tokens, which must give the fixture's logits.
+    fn replay(&self, what: &str, session: &mut Session<'_>) {
+        let expected = self.io.get("decode_logits");
+        for (step, id) in self.io.get("ids").ids().into_iter().enumerate() {
+            let logits = numbers(&self.model.decode(&mut [&mut *session], &[id]).unwrap());
+            let what = format!("{}, {what}, step {step}", self.name);
+            assert_close(&what, &logits, expected.row(step));
+        }
+    }
+
+    /// The logits of decoding `ids` after `length` positions, alone.
+    fn alone(&self, length: usize, ids: &[u32]) -> Vec<Vec<f32>> {
+        let mut session = self.session_of(length);
+        ids.iter()
+            .map(|&id| numbers(&self.model.decode(&mut [&mut session], &[id]).unwrap()))
+            .collect()
+    }
+}
+
+fn numbers(tensor: &TensorBuf) -> Vec<f32> {
+    tensor.view().f32s().unwrap().to_vec()
+}
+
+fn every_case(check: impl Fn(&Case)) {
+    CASES.iter().for_each(|name| check(&Case::load(name)));
+}
+
+#[test]
+fn no_case_is_left_out() {
+    let mut found: Vec<_> = fs::read_dir(fixture("llama2"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    found.sort();
+    assert_eq!(found, CASES);
+}
+
+#[test]
+fn embeddings_and_logits_are_transformers() {
+    every_case(|case| {
+        let ids = case.io.get("embed_ids").ids();
+        let embedded = case.model.embed(&ids).unwrap();
+        assert_eq!(embedded.view().shape(), case.io.get("embedded").shape, "{}", case.name);
+        assert_close(case.name, &numbers(&embedded), &case.io.get("embedded").values);
+
+        let mut session = case.model.open().unwrap();
+        assert!(session.is_empty());
+        let logits = case.prefill(&mut session, 0..case.length());
+        let what = format!("{}, prefill", case.name);
+        assert_close(&what, &logits, &case.io.get("prefill_logits").values);
+        assert_eq!(session.len(), case.length());
+        case.replay("after prefill", &mut session);
+        assert_eq!(session.len(), case.length() + case.io.get("ids").values.len());
+    });
+}
+
+#[test]
+fn logits_are_of_the_positions_asked_for() {
+    every_case(|case| {
+        let embeds = case.io.get("embeds");
+        let view = TensorView::new(&embeds.values, &embeds.shape).unwrap();
+        let expected = case.io.get("prefill_logits");
+
+        let mut session = case.model.open().unwrap();
+        let last = session.prefill(view, LogitsAt::Last).unwrap();
+        assert_eq!(last.view().shape(), [1, expected.shape[1]], "{}", case.name);
+        assert_close(case.name, &numbers(&last), expected.row(case.length() - 1));
+
+        let mut session = case.model.open().unwrap();
+        let none = session.prefill(view, LogitsAt::None).unwrap();
+        assert_eq!(none.view().shape(), [0, expected.shape[1]], "{}", case.name);
+        case.replay("after a prefill without logits", &mut session);
+    });
+}
+
+#[test]
+fn a_prefill_may_come_in_parts() {
+    every_case(|case| {
+        let expected = case.io.get("prefill_logits");
+        for cut in [1, case.length() / 2, case.length() - 1] {
+            let mut session = case.model.open().unwrap();
+            let parts = [0..cut, cut..case.length()];
+            let logits = parts.map(|part| case.prefill(&mut session, part)).concat();
+            let what = format!("{}, cut at {cut}", case.name);
+            assert_close(&what, &logits, &expected.values);
+            case.replay(&what, &mut session);
+        }
+    });
+}
+
+#[test]
+fn sessions_of_different_length_decode_together_as_alone() {
+    every_case(|case| {
+        let ids = case.io.get("ids").ids();
+        let other: Vec<u32> = ids.iter().rev().copied().collect();
+        let texts = [(case.length(), &ids), (3, &other), (case.length() / 2, &ids)];
+        let alone = texts.map(|(length, ids)| case.alone(length, ids));
+        let mut sessions = texts.map(|(length, _)| case.session_of(length));
+        let vocab = case.model.info().vocab_size as usize;
+        for step in 0..ids.len() {
+            let tokens = texts.map(|(_, ids)| ids[step]);
+            let mut together: Vec<&mut Session<'_>> = sessions.iter_mut().collect();
+            // A batch in another order, and of other sessions, at every other step.
+            together.rotate_left(step % 2);
+            let mut tokens = tokens.to_vec();
+            tokens.rotate_left(step % 2);
+            let logits = numbers(&case.model.decode(&mut together, &tokens).unwrap());
+            let mut rows: Vec<&[f32]> = logits.chunks_exact(vocab).collect();
+            rows.rotate_right(step % 2);
+            for (text, row) in rows.into_iter().enumerate() {
+                let what = format!("{}, text {text}, step {step}", case.name);
+                assert_close(&what, row, &alone[text][step]);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_fork_and_its_origin_go_their_own_ways() {
+    every_case(|case| {
+        let ids = case.io.get("ids").ids();
+        let other: Vec<u32> = ids.iter().rev().copied().collect();
+        let expected = case.alone(case.length(), &other);
+        let mut origin = case.session_of(case.length());
+        let mut fork = origin.fork().unwrap();
+        assert_eq!(fork.len(), origin.len());
+        for (step, &id) in other.iter().enumerate() {
+            let logits = numbers(&case.model.decode(&mut [&mut fork], &[id]).unwrap());
+            assert_close(&format!("{}, fork, step {step}", case.name), &logits, &expected[step]);
+        }
+        case.replay("origin", &mut origin);
+        drop(origin);
+        fork.truncate(case.length()).unwrap();
+        case.replay("fork, truncated, its origin closed", &mut fork);
+    });
+}
+
+#[test]
+fn a_truncated_session_has_forgotten_the_rest() {
+    every_case(|case| {
+        let mut session = case.session_of(case.length());
+        case.replay("once", &mut session);
+        session.truncate(case.length()).unwrap();
+        assert_eq!(session.len(), case.length());
+        case.replay("again", &mut session);
+
+        session.truncate(2).unwrap();
+        let logits = case.prefill(&mut session, 2..case.length());
+        let expected = &case.io.get("prefill_logits").values;
+        let vocab = case.model.info().vocab_size as usize;
+        assert_close(case.name, &logits, &expected[2 * vocab..]);
+
+        session.truncate(0).unwrap();
+        assert!(session.is_empty());
+        assert_close(case.name, &case.prefill(&mut session, 0..case.length()), expected);
+
+        let error = session.truncate(case.length() + 1).unwrap_err().to_string();
+        assert!(error.contains(&(case.length() + 1).to_string()), "{error}");
+        assert_eq!(session.len(), case.length());
+        case.replay("after a failed truncate", &mut session);
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_and_changes_nothing() {
+    every_case(|case| {
+        let (info, width) = (case.model.info(), case.width());
+        let (context, vocab) = (info.context_length as usize, info.vocab_size);
+        let mut session = case.session_of(case.length());
+
+        let long = vec![0.1; (context - case.length() + 1) * width];
+        let shape = [long.len() / width, width];
+        let view = TensorView::new(&long, &shape).unwrap();
+        let error = session.prefill(view, LogitsAt::Last).unwrap_err().to_string();
+        assert!(error.contains(&context.to_string()), "{}: {error}", case.name);
+        assert_eq!(session.len(), case.length());
+
+        let shape = [2, width + 1];
+        let wide = vec![0.1; 2 * (width + 1)];
+        let view = TensorView::new(&wide, &shape).unwrap();
+        let error = session.prefill(view, LogitsAt::Last).unwrap_err().to_string();
+        assert!(error.contains(&width.to_string()), "{}: {error}", case.name);
+
+        for error in [
+            case.model.embed(&[0, vocab]).unwrap_err(),
+            case.model.decode(&mut [&mut session], &[vocab]).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(&vocab.to_string()), "{}: {error}", case.name);
+        }
+        let error = case.model.decode(&mut [&mut session], &[1, 2]).unwrap_err();
+        assert!(error.to_string().contains("one token for each session"), "{error}");
+        // One bad token of a batch leaves the other session alone too.
+        let mut other = case.session_of(3);
+        assert!(case.model.decode(&mut [&mut other, &mut session], &[1, vocab]).is_err());
+        assert_eq!((other.len(), session.len()), (3, case.length()));
+
+        case.replay("after errors", &mut session);
+        let rest = case.prefill(&mut other, 3..case.length());
+        let expected = &case.io.get("prefill_logits").values[3 * vocab as usize..];
+        assert_close(case.name, &rest, expected);
+    });
+}
+
+#[test]
+fn a_context_can_be_filled_to_the_last_position() {
+    every_case(|case| {
+        let context = case.model.info().context_length as usize;
+        let mut session = case.model.open().unwrap();
+        let embeds = vec![0.1; (context - 1) * case.width()];
+        let shape = [context - 1, case.width()];
+        let view = TensorView::new(&embeds, &shape).unwrap();
+        session.prefill(view, LogitsAt::None).unwrap();
+        case.model.decode(&mut [&mut session], &[1]).unwrap();
+        let error = case.model.decode(&mut [&mut session], &[1]).unwrap_err().to_string();
+        assert!(error.contains(&context.to_string()), "{}: {error}", case.name);
+        assert_eq!(session.len(), context);
+        session.truncate(case.length()).unwrap();
+        assert_eq!(session.len(), case.length());
+    });
+}
