@@ -32,17 +32,31 @@ impl View for &Item {
 }
 
 fn floats(values: &[f32], shape: Vec<usize>) -> Item {
-    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Item { dtype: Dtype::F32, shape, bytes }
+    let bytes = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    Item {
+        dtype: Dtype::F32,
+        shape,
+        bytes,
+    }
 }
 
 fn integers(values: impl ExactSizeIterator<Item = i64>) -> Item {
     let shape = vec![values.len()];
-    Item { dtype: Dtype::I64, shape, bytes: values.flat_map(i64::to_le_bytes).collect() }
+    Item {
+        dtype: Dtype::I64,
+        shape,
+        bytes: values.flat_map(i64::to_le_bytes).collect(),
+    }
 }
 
 fn tensor(tensor: &Tensor) -> Result<Item, Error> {
-    Ok(floats(&tensor.flatten_all()?.to_vec1::<f32>()?, tensor.dims().to_vec()))
+    Ok(floats(
+        &tensor.flatten_all()?.to_vec1::<f32>()?,
+        tensor.dims().to_vec(),
+    ))
 }
 
 /// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]`, `features.<id>` `[1, T·S, D]`, `projected.<id>`,
@@ -66,7 +80,10 @@ pub fn write(
         ),
         ("fused".into(), tensor(&visual.mixed.fused)?),
         ("mixer_weights".into(), tensor(&visual.mixed.weights)?),
-        ("prompt_ids".into(), integers(prompt_ids.iter().map(|&id| i64::from(id)))),
+        (
+            "prompt_ids".into(),
+            integers(prompt_ids.iter().map(|&id| i64::from(id))),
+        ),
         ("logits".into(), floats(logits, vec![logits.len()])),
     ];
     for (index, id) in visual.encoder_ids.iter().enumerate() {
@@ -74,17 +91,25 @@ pub fn write(
         let shape = vec![clip.num_frames, 3, clip.image_size, clip.image_size];
         items.push((format!("clip.{id}"), floats(&clip.data, shape)));
         items.push((format!("features.{id}"), tensor(&visual.features[index])?));
-        items.push((format!("projected.{id}"), tensor(&visual.mixed.projected[index])?));
+        items.push((
+            format!("projected.{id}"),
+            tensor(&visual.mixed.projected[index])?,
+        ));
     }
-    let failed = |source| Error::Write { path: path.to_owned(), source };
+    let failed = |source| Error::Write {
+        path: path.to_owned(),
+        source,
+    };
     let views = items.iter().map(|(name, item)| (name.as_str(), item));
     let bytes = safetensors::serialize(views, None)
         .map_err(|error| failed(std::io::Error::other(error)))?;
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
-    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).map_err(|error| {
-        // The error that matters is the first; a partial file that cannot be removed is a trifle.
-        let _ = std::fs::remove_file(&partial);
-        failed(error)
-    })
+    std::fs::write(&partial, bytes)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|error| {
+            // The error that matters is the first; a partial file that cannot be removed is a trifle.
+            let _ = std::fs::remove_file(&partial);
+            failed(error)
+        })
 }

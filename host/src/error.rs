@@ -109,7 +109,9 @@ impl fmt::Display for Listed<'_> {
 
 impl Error {
     /// All of `results`, or all of their errors.
-    pub(crate) fn collect<T>(results: impl IntoIterator<Item = Result<T, Self>>) -> Result<Vec<T>, Self> {
+    pub(crate) fn collect<T>(
+        results: impl IntoIterator<Item = Result<T, Self>>,
+    ) -> Result<Vec<T>, Self> {
         let (mut values, mut errors) = (Vec::new(), Vec::new());
         for result in results {
             match result {

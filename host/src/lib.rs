@@ -42,6 +42,4 @@ pub mod video;
 pub use error::Error;
 pub use generate::{Sampling, Stop};
 pub use plan::{LoadOptions, Plan};
-pub use vidlm::{
-    GenerateOptions, Observer, Reply, Stage, VidLm, VideoOptions, Visual,
-};
+pub use vidlm::{GenerateOptions, Observer, Reply, Stage, VidLm, VideoOptions, Visual};

@@ -30,7 +30,8 @@ pub struct LoadOptions {
 impl LoadOptions {
     /// Threads to compute with.
     pub fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        self.threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
 }
 
@@ -79,11 +80,16 @@ impl Plan {
             threads: options.threads(),
             device: options.device,
         };
-        let encoders =
-            Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
+        let encoders = Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
         let (encoders, llm) = Error::both(encoders, maker.llm(&registry.llm))?;
-        let plan = Self { registry, encoders, llm, threads: maker.threads };
-        plan.registry.check_tokens(&plan.described(), plan.llm.info.width as usize)?;
+        let plan = Self {
+            registry,
+            encoders,
+            llm,
+            threads: maker.threads,
+        };
+        plan.registry
+            .check_tokens(&plan.described(), plan.llm.info.width as usize)?;
         Ok(plan)
     }
 
@@ -101,7 +107,10 @@ impl Plan {
 
     /// What the mixer must know of the encoders.
     pub fn shapes(&self) -> Vec<EncoderShape> {
-        self.encoders.iter().map(|planned| shape_of(&planned.info)).collect()
+        self.encoders
+            .iter()
+            .map(|planned| shape_of(&planned.info))
+            .collect()
     }
 }
 
@@ -144,7 +153,11 @@ impl Maker {
             image_size: entry.image_size.map(|size| size as u32).into(),
         };
         let info = library.describe_encoder(&request)?;
-        Ok(PlannedEncoder { library, request, info })
+        Ok(PlannedEncoder {
+            library,
+            request,
+            info,
+        })
     }
 
     fn llm(&self, entry: &LlmEntry) -> Result<PlannedLlm, Error> {
@@ -154,7 +167,11 @@ impl Maker {
             model: self.source(&entry.id, entry.config.as_ref(), entry.device, entry.dtype)?,
         };
         let info = library.describe_llm(&request)?;
-        Ok(PlannedLlm { library, request, info })
+        Ok(PlannedLlm {
+            library,
+            request,
+            info,
+        })
     }
 
     fn source(
@@ -178,9 +195,10 @@ impl Maker {
             device: match self.device.unwrap_or(device) {
                 // The plugins of this version compute on the CPU.
                 DeviceChoice::Auto | DeviceChoice::Cpu => Device::CPU,
-                DeviceChoice::Cuda(ordinal) => {
-                    Device { kind: DeviceKind::Cuda, ordinal: ordinal as u32 }
-                }
+                DeviceChoice::Cuda(ordinal) => Device {
+                    kind: DeviceKind::Cuda,
+                    ordinal: ordinal as u32,
+                },
             },
             dtype: match dtype {
                 DtypeChoice::Auto => None,
@@ -195,11 +213,17 @@ impl Maker {
 
 fn check_id(library: &Library, id: &str, kind: ModelKind) -> Result<(), Error> {
     let models = &library.manifest().models;
-    if models.iter().any(|model| model.kind == kind && model.id == id) {
+    if models
+        .iter()
+        .any(|model| model.kind == kind && model.id == id)
+    {
         return Ok(());
     }
-    let known: Vec<_> =
-        models.iter().filter(|model| model.kind == kind).map(|model| model.id.as_str()).collect();
+    let known: Vec<_> = models
+        .iter()
+        .filter(|model| model.kind == kind)
+        .map(|model| model.id.as_str())
+        .collect();
     Err(Error::UnknownModel {
         plugin: library.manifest().name.clone(),
         kind: match kind {
@@ -207,6 +231,10 @@ fn check_id(library: &Library, id: &str, kind: ModelKind) -> Result<(), Error> {
             ModelKind::Llm => "language model",
         },
         id: id.to_owned(),
-        known: if known.is_empty() { "none: it brings no such models".into() } else { known.join(", ") },
+        known: if known.is_empty() {
+            "none: it brings no such models".into()
+        } else {
+            known.join(", ")
+        },
     })
 }

@@ -34,13 +34,23 @@ impl Ui {
             Color::Never => anstream::ColorChoice::Never,
         };
         choice.write_global();
-        let ui = Self { quiet: global.quiet, verbose: global.verbose };
+        let ui = Self {
+            quiet: global.quiet,
+            verbose: global.verbose,
+        };
         on_message(move |message| ui.plugin_message(message));
         ui
     }
 
     fn plugin_message(self, message: Message) {
-        let Message::Log { level, plugin, text } = message else { return };
+        let Message::Log {
+            level,
+            plugin,
+            text,
+        } = message
+        else {
+            return;
+        };
         match level {
             LogLevel::Error => self.warn(&format!("plugin `{plugin}`: {text}")),
             LogLevel::Warn if !self.quiet => self.warn(&format!("plugin `{plugin}`: {text}")),
@@ -87,7 +97,10 @@ impl Ui {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(120));
-        Bar { bar, streaming: false }
+        Bar {
+            bar,
+            streaming: false,
+        }
     }
 }
 

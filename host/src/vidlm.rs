@@ -60,7 +60,11 @@ impl Default for GenerateOptions {
         Self {
             video: VideoOptions::default(),
             sampling: Sampling::default(),
-            limits: generate::Limits { max_new_tokens: 512, min_length: 1, min_new_tokens: 0 },
+            limits: generate::Limits {
+                max_new_tokens: 512,
+                min_length: 1,
+                min_new_tokens: 0,
+            },
             dump: None,
         }
     }
@@ -173,12 +177,22 @@ impl VidLm {
         let started = Instant::now();
         let plan = Plan::new(Registry::load(registry)?, options)?;
         let (shapes, width) = (plan.shapes(), plan.llm.info.width as usize);
-        let Plan { registry, encoders, llm, threads } = plan;
+        let Plan {
+            registry,
+            encoders,
+            llm,
+            threads,
+        } = plan;
         let parts = encoders.len() + 2;
         observer.progress(Stage::Load, "mixer", 0, parts);
         let source = &registry.mixer.weights;
         let mixer = source.verify().map_err(Error::from).and_then(|()| {
-            Ok(Mixer::load(&registry.mixer, &shapes, width, source.local_path()?)?)
+            Ok(Mixer::load(
+                &registry.mixer,
+                &shapes,
+                width,
+                source.local_path()?,
+            )?)
         });
         let source = &registry.llm.tokenizer;
         let tokenizer = source
@@ -188,12 +202,20 @@ impl VidLm {
         let entries = registry.encoders.iter().zip(encoders).enumerate();
         let encoders = Error::collect(entries.map(|(index, (entry, planned))| {
             observer.progress(Stage::Load, &entry.id, index + 1, parts);
-            let PlannedEncoder { library, mut request, .. } = planned;
+            let PlannedEncoder {
+                library,
+                mut request,
+                ..
+            } = planned;
             request.model.weights = vec![local(&entry.weights)?.into()].into();
             Ok(library.load_encoder(&request)?)
         }));
         observer.progress(Stage::Load, &registry.llm.id, parts - 1, parts);
-        let PlannedLlm { library, request: mut llm_request, .. } = llm;
+        let PlannedLlm {
+            library,
+            request: mut llm_request,
+            ..
+        } = llm;
         let llm = local(&registry.llm.weights).and_then(|path| {
             llm_request.model.weights = vec![path.into()].into();
             Ok(library.load_llm(&llm_request)?)
@@ -201,7 +223,15 @@ impl VidLm {
         let ((mixer, tokenizer), (encoders, llm)) =
             Error::both(Error::both(mixer, tokenizer), Error::both(encoders, llm))?;
         let load_seconds = started.elapsed().as_secs_f64();
-        Ok(Self { registry, encoders, mixer, llm, tokenizer, threads, load_seconds })
+        Ok(Self {
+            registry,
+            encoders,
+            mixer,
+            llm,
+            tokenizer,
+            threads,
+            load_seconds,
+        })
     }
 
     /// The registry it was loaded from.
@@ -279,8 +309,12 @@ impl VidLm {
         let strategy = self.registry.transform.resize;
         let clips = transform::clips(&frames.frames, &requests, strategy, self.threads)?;
         lap(Stage::Transform);
-        let encoder_ids: Vec<String> =
-            self.registry.encoders.iter().map(|entry| entry.id.clone()).collect();
+        let encoder_ids: Vec<String> = self
+            .registry
+            .encoders
+            .iter()
+            .map(|entry| entry.id.clone())
+            .collect();
         let mut features = Vec::with_capacity(clips.len());
         for (index, (encoder, clip)) in self.encoders.iter().zip(&clips).enumerate() {
             observer.progress(Stage::Encode, &encoder_ids[index], index, clips.len());
@@ -290,7 +324,14 @@ impl VidLm {
         observer.progress(Stage::Mix, "features", 0, 1);
         let mixed = self.mixer.forward(&features)?;
         lap(Stage::Mix);
-        Ok(Visual { encoder_ids, frame_indices: frames.indices, clips, features, mixed, timings })
+        Ok(Visual {
+            encoder_ids,
+            frame_indices: frames.indices,
+            clips,
+            features,
+            mixed,
+            timings,
+        })
     }
 
     /// Answers `prompt` about a clip that was seen.
@@ -312,7 +353,14 @@ impl VidLm {
         let width = self.llm.info().width as usize;
         let shape = [embeds.len() / width, width];
         observer.progress(Stage::Prefill, &self.registry.llm.id, 0, 1);
-        let Outcome { tokens, text, stop, first_logits, prefill, decode } = generate::generate(
+        let Outcome {
+            tokens,
+            text,
+            stop,
+            first_logits,
+            prefill,
+            decode,
+        } = generate::generate(
             &self.llm,
             TensorView::new(&embeds, &shape).map_err(crate::mixer::MixerError::from)?,
             ids.len(),
@@ -342,18 +390,27 @@ impl VidLm {
     /// The ids of the prompt in its chat format, checked against what there is room for.
     fn prompt_ids(&self, prompt: &str, visual_tokens: usize) -> Result<Vec<u32>, Error> {
         let entry = &self.registry.llm;
-        let text = entry.prompt.first_turn(entry.system_prompt.as_deref(), prompt);
+        let text = entry
+            .prompt
+            .first_turn(entry.system_prompt.as_deref(), prompt);
         let ids = self.tokenizer.encode(&text)?;
         let context = self.llm.info().context_length as usize;
         // One position is left for the answer to begin in.
         let room = context.saturating_sub(visual_tokens + 1);
         let (limit, why) = if room < entry.max_length {
-            (room, format!("for the context of {context} also holds {visual_tokens} visual tokens"))
+            (
+                room,
+                format!("for the context of {context} also holds {visual_tokens} visual tokens"),
+            )
         } else {
             (entry.max_length, "the registry's `max_length`".to_owned())
         };
         if ids.len() > limit {
-            return Err(Error::PromptTooLong { tokens: ids.len(), limit, why });
+            return Err(Error::PromptTooLong {
+                tokens: ids.len(),
+                limit,
+                why,
+            });
         }
         Ok(ids)
     }
@@ -362,7 +419,11 @@ impl VidLm {
     /// tokenizer that writes none.
     fn embeds(&self, ids: &[u32], fused: &Tensor) -> Result<Vec<f32>, Error> {
         let info = self.llm.info();
-        let bos = usize::from(info.bos.into_option().is_some_and(|bos| ids.first() == Some(&bos)));
+        let bos = usize::from(
+            info.bos
+                .into_option()
+                .is_some_and(|bos| ids.first() == Some(&bos)),
+        );
         let text = self.llm.embed(ids)?;
         let text = text.view().f32s().map_err(crate::mixer::MixerError::from)?;
         let (before, after) = text.split_at(bos * info.width as usize);

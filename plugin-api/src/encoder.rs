@@ -1,11 +1,12 @@
 //! Video encoders: clips in, features out.
 
-use crate::{DType, PluginError, PreprocessSpec, TensorBuf, TensorView, guard::guard, guard::guarded_drop};
+use crate::{
+    DType, PluginError, PreprocessSpec, TensorBuf, TensorView, guard::guard, guard::guarded_drop,
+};
 use abi_stable::{
-    StableAbi,
-    type_level::downcasting::TD_Opaque,
-    sabi_trait,
+    StableAbi, sabi_trait,
     std_types::{RBox, RResult},
+    type_level::downcasting::TD_Opaque,
 };
 
 /// What an encoder is, known before any weight is read.
@@ -91,7 +92,10 @@ pub struct EncoderObject(EncoderAbi_TO<'static, RBox<()>>);
 impl EncoderObject {
     /// Wraps an encoder for the journey across the boundary.
     pub fn new<E: Encoder>(model: E) -> Self {
-        let adapter = EncoderAdapter { info: model.info(), model: Some(model) };
+        let adapter = EncoderAdapter {
+            info: model.info(),
+            model: Some(model),
+        };
         Self(EncoderAbi_TO::from_value(adapter, TD_Opaque))
     }
 

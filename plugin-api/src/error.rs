@@ -42,7 +42,11 @@ pub struct PluginError {
 impl PluginError {
     /// An error of `kind` without causes.
     pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string().into(), causes: RVec::new() }
+        Self {
+            kind,
+            message: message.to_string().into(),
+            causes: RVec::new(),
+        }
     }
 
     /// [`ErrorKind::InvalidInput`].

@@ -20,7 +20,10 @@ pub fn guard<T>(
         Ok(result) => result.into(),
         Err(payload) => RResult::RErr(PluginError::new(
             ErrorKind::Panic,
-            format!("panicked in `{method}`: {}", panic_message(payload.as_ref())),
+            format!(
+                "panicked in `{method}`: {}",
+                panic_message(payload.as_ref())
+            ),
         )),
     }
 }
@@ -54,7 +57,10 @@ mod tests {
         let result = guard::<()>("encode", || panic!("frame {} is odd", 3));
         let error = result.into_result().unwrap_err();
         assert_eq!(error.kind, ErrorKind::Panic);
-        assert_eq!(error.message.as_str(), "panicked in `encode`: frame 3 is odd");
+        assert_eq!(
+            error.message.as_str(),
+            "panicked in `encode`: frame 3 is odd"
+        );
     }
 
     #[test]

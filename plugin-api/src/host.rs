@@ -1,10 +1,9 @@
 //! What the host offers to a plugin: where to log, where to report progress, how many threads.
 
 use abi_stable::{
-    StableAbi,
-    type_level::downcasting::TD_Opaque,
-    sabi_trait,
+    StableAbi, sabi_trait,
     std_types::{RArc, RStr},
+    type_level::downcasting::TD_Opaque,
 };
 use std::sync::OnceLock;
 
@@ -70,7 +69,10 @@ impl HostServices {
     /// Services that forward to `sink`.
     pub fn new<S: HostSink>(threads: u32, sink: S) -> Self {
         let sink = HostSinkAbi_TO::from_ptr(RArc::new(SinkAdapter(sink)), TD_Opaque);
-        Self { threads: threads.max(1), sink }
+        Self {
+            threads: threads.max(1),
+            sink,
+        }
     }
 }
 

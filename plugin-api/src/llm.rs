@@ -2,10 +2,9 @@
 
 use crate::{DType, PluginError, TensorBuf, TensorView, guard::guard, guard::guarded_drop};
 use abi_stable::{
-    StableAbi,
-    type_level::downcasting::TD_Opaque,
-    sabi_trait,
+    StableAbi, sabi_trait,
     std_types::{RBox, ROption, RResult, RSlice, RVec},
+    type_level::downcasting::TD_Opaque,
 };
 use std::{
     collections::HashMap,
@@ -152,7 +151,9 @@ struct LanguageModelAdapter<M: LanguageModel> {
 
 impl<M: LanguageModel> LanguageModelAdapter<M> {
     fn model(&self) -> Result<&M, PluginError> {
-        self.model.as_ref().ok_or_else(|| PluginError::invalid("the language model was dropped"))
+        self.model
+            .as_ref()
+            .ok_or_else(|| PluginError::invalid("the language model was dropped"))
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Mutex<M::Session>>>> {
@@ -174,7 +175,9 @@ impl<M: LanguageModel> LanguageModelAdapter<M> {
 
 fn lock<S>(id: SessionId, session: &Mutex<S>) -> Result<MutexGuard<'_, S>, PluginError> {
     session.lock().map_err(|_| {
-        PluginError::invalid(format!("session {id} was left unusable by an earlier panic"))
+        PluginError::invalid(format!(
+            "session {id} was left unusable by an earlier panic"
+        ))
     })
 }
 
@@ -227,10 +230,14 @@ impl<M: LanguageModel> LanguageModelAbi for LanguageModelAdapter<M> {
             let mut order: Vec<usize> = (0..ids.len()).collect();
             order.sort_unstable_by_key(|&i| ids[i]);
             if order.windows(2).any(|pair| ids[pair[0]] == ids[pair[1]]) {
-                return Err(PluginError::invalid("a session was named twice in one decode"));
+                return Err(PluginError::invalid(
+                    "a session was named twice in one decode",
+                ));
             }
-            let found =
-                order.iter().map(|&i| self.find(ids[i])).collect::<Result<Vec<_>, PluginError>>()?;
+            let found = order
+                .iter()
+                .map(|&i| self.find(ids[i]))
+                .collect::<Result<Vec<_>, PluginError>>()?;
             let mut guards = order
                 .iter()
                 .zip(&found)

@@ -90,7 +90,11 @@ impl Manifest {
     }
 
     fn model(mut self, id: &str, kind: ModelKind, license: &str) -> Self {
-        self.models.push(ModelManifest { id: id.to_owned(), kind, license: license.to_owned() });
+        self.models.push(ModelManifest {
+            id: id.to_owned(),
+            kind,
+            license: license.to_owned(),
+        });
         self
     }
 }

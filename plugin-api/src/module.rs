@@ -5,12 +5,8 @@ use crate::{
     LanguageModelObject, LanguageModelRequest, Manifest, PluginError, guard, host,
 };
 use abi_stable::{
-    StableAbi,
-    library::RootModule,
-    package_version_strings,
-    prefix_type::PrefixTypeTrait,
-    sabi_types::VersionStrings,
-    std_types::RResult,
+    StableAbi, library::RootModule, package_version_strings, prefix_type::PrefixTypeTrait,
+    sabi_types::VersionStrings, std_types::RResult,
 };
 use std::{
     ffi::{CString, c_char},
@@ -73,7 +69,9 @@ pub trait Plugin: 'static {
 }
 
 fn not_here(kind: &str, id: &str) -> PluginError {
-    PluginError::unsupported(format!("this plugin brings no {kind}, so not `{id}` either"))
+    PluginError::unsupported(format!(
+        "this plugin brings no {kind}, so not `{id}` either"
+    ))
 }
 
 /// The functions of a loaded library. Each runs inside [`guard`].
@@ -93,8 +91,7 @@ pub struct PluginModule {
         extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelInfo, PluginError>,
     /// See [`Plugin::load_llm`].
     #[sabi(last_prefix_field)]
-    pub load_llm:
-        extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelObject, PluginError>,
+    pub load_llm: extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelObject, PluginError>,
 }
 
 impl RootModule for PluginModuleRef {
@@ -152,7 +149,9 @@ extern "C" fn load_llm<P: Plugin>(
 #[doc(hidden)]
 pub fn manifest_json<P: Plugin>(cell: &'static OnceLock<Option<CString>>) -> *const c_char {
     let json = cell.get_or_init(|| {
-        let text = catch_unwind(|| serde_json::to_string(&P::manifest())).ok()?.ok()?;
+        let text = catch_unwind(|| serde_json::to_string(&P::manifest()))
+            .ok()?
+            .ok()?;
         CString::new(text).ok()
     });
     json.as_ref().map_or(std::ptr::null(), |text| text.as_ptr())

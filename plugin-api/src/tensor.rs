@@ -74,7 +74,10 @@ pub struct Device {
 
 impl Device {
     /// The CPU.
-    pub const CPU: Self = Self { kind: DeviceKind::Cpu, ordinal: 0 };
+    pub const CPU: Self = Self {
+        kind: DeviceKind::Cpu,
+        ordinal: 0,
+    };
 }
 
 impl fmt::Display for Device {
@@ -123,9 +126,12 @@ unsafe impl TensorElement for f32 {
 ///
 /// When the product overflows.
 fn elements(shape: &[usize]) -> Result<usize, PluginError> {
-    shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim)).ok_or_else(|| {
-        PluginError::invalid(format!("a tensor of shape {shape:?} has too many elements"))
-    })
+    shape
+        .iter()
+        .try_fold(1usize, |product, &dim| product.checked_mul(dim))
+        .ok_or_else(|| {
+            PluginError::invalid(format!("a tensor of shape {shape:?} has too many elements"))
+        })
 }
 
 /// A tensor lent for the length of one call: C-contiguous, borrowed from the caller, who keeps it
@@ -237,7 +243,13 @@ impl<'a> TensorView<'a> {
 
 impl fmt::Debug for TensorView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TensorView({} {:?} on {})", self.dtype, self.shape(), self.device)
+        write!(
+            f,
+            "TensorView({} {:?} on {})",
+            self.dtype,
+            self.shape(),
+            self.device
+        )
     }
 }
 
@@ -307,7 +319,11 @@ impl Drop for TensorBuf {
 
 impl fmt::Debug for TensorBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TensorBuf({} {:?} on {})", self.dtype, self.shape, self.device)
+        write!(
+            f,
+            "TensorBuf({} {:?} on {})",
+            self.dtype, self.shape, self.device
+        )
     }
 }
 

@@ -42,18 +42,33 @@ pub fn artifacts() -> &'static Artifacts {
 /// The profile and target folder of the running test: `<target>/<profile>/deps/<test>`.
 fn build_of_this_test() -> (String, PathBuf) {
     let exe = current_exe().expect("a test knows its own file");
-    let folder = exe.parent().and_then(Path::parent).expect("tests lie in <target>/<profile>/deps");
-    let profile = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let folder = exe
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests lie in <target>/<profile>/deps");
+    let profile = folder
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     // `dev` is the one profile whose folder has another name.
     let profile = if profile == "debug" { "dev" } else { profile };
-    (profile.to_owned(), folder.parent().expect("as above").to_owned())
+    (
+        profile.to_owned(),
+        folder.parent().expect("as above").to_owned(),
+    )
 }
 
 fn build() -> Artifacts {
     let (profile, target) = build_of_this_test();
     let output = Command::new(var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(super::root())
-        .args(["build", "--workspace", "--message-format=json", "--profile", &profile])
+        .args([
+            "build",
+            "--workspace",
+            "--message-format=json",
+            "--profile",
+            &profile,
+        ])
         .arg("--target-dir")
         .arg(target)
         .stderr(Stdio::inherit())
@@ -68,15 +83,29 @@ fn build() -> Artifacts {
             continue;
         }
         let name = message["target"]["name"].as_str().unwrap_or_default();
-        if let Some(file) = message["executable"].as_str().filter(|_| name == "merv-host") {
+        if let Some(file) = message["executable"]
+            .as_str()
+            .filter(|_| name == "merv-host")
+        {
             host = Some(PathBuf::from(file));
         }
-        let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        if message["target"]["kind"].as_array().is_some_and(|k| k.contains(&"cdylib".into()))
-            && let Some(file) = files.into_iter().find(|file| file.ends_with(consts::DLL_SUFFIX))
+        let files = message["filenames"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        if message["target"]["kind"]
+            .as_array()
+            .is_some_and(|k| k.contains(&"cdylib".into()))
+            && let Some(file) = files
+                .into_iter()
+                .find(|file| file.ends_with(consts::DLL_SUFFIX))
         {
             libraries.insert(name.to_owned(), PathBuf::from(file));
         }
     }
-    Artifacts { host: host.expect("the workspace builds merv-host"), libraries }
+    Artifacts {
+        host: host.expect("the workspace builds merv-host"),
+        libraries,
+    }
 }

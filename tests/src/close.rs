@@ -12,13 +12,20 @@ pub const TOLERANCE: f32 = 2e-5;
 #[track_caller]
 pub fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}: the number of values");
-    let scale = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
-    assert!(scale.is_finite() && scale > 0.0, "{what}: nothing to compare with (scale {scale})");
+    let scale = expected
+        .iter()
+        .fold(0f32, |largest, x| largest.max(x.abs()));
+    assert!(
+        scale.is_finite() && scale > 0.0,
+        "{what}: nothing to compare with (scale {scale})"
+    );
     let error = |i: usize| {
         let error = (found[i] - expected[i]).abs();
         if error.is_nan() { f32::INFINITY } else { error }
     };
-    let worst = (0..found.len()).max_by(|&a, &b| error(a).total_cmp(&error(b))).unwrap_or(0);
+    let worst = (0..found.len())
+        .max_by(|&a, &b| error(a).total_cmp(&error(b)))
+        .unwrap_or(0);
     let relative = error(worst) / scale;
     assert!(
         relative <= TOLERANCE,

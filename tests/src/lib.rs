@@ -11,7 +11,7 @@ mod tiny;
 
 pub use artifacts::{artifacts, library_file};
 pub use close::{TOLERANCE, assert_close};
-pub use run::{Finished, Run};
+pub use run::{Finished, Run, none_of};
 pub use tensors::{Dtype, Stored, Tensor, Tensors, edit, read};
 pub use tiny::{Tiny, plugin_folder};
 
@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 
 /// The workspace.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the workspace")
 }
 
 /// A file or folder below `tests/fixtures`.
@@ -30,6 +32,11 @@ pub fn fixture(path: &str) -> PathBuf {
 /// The clip that ships with the repository.
 pub fn clip() -> PathBuf {
     root().join("assets/bigbuckbunny.mp4")
+}
+
+/// A clip that is read fast: 96 × 54 pixels.
+pub fn small_clip() -> PathBuf {
+    fixture("video/bframes.mp4")
 }
 
 /// An error and its causes, in one line.

@@ -4,21 +4,31 @@ use super::{artifacts, root};
 use std::{
     ffi::OsStr,
     io::Read,
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
+use tempfile::TempDir;
 
 /// Longer than any run takes: what is not finished by then hangs.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Starts its arguments with at most 4 GB of memory: an input that asks for more must not take the
+/// machine down with it.
+const WITH_LITTLE_MEMORY: &str = "ulimit -v 4000000 2>/dev/null; exec \"$@\"";
 
 /// A run of `merv-host`, from the workspace's root and without the caller's settings.
-pub struct Run(Command);
+pub struct Run {
+    command: Command,
+    /// Folders that have to be there until it ends.
+    folders: Vec<Arc<TempDir>>,
+}
 
 /// How a run ended.
 #[derive(Debug)]
 pub struct Finished {
-    /// The exit code; absent if a signal ended it.
+    /// The exit code; absent if a signal ended it, be it for taking too long.
     pub code: Option<i32>,
     /// All it said on stdout.
     pub stdout: String,
@@ -35,62 +45,74 @@ impl Default for Run {
 impl Run {
     /// `merv-host` without arguments.
     pub fn new() -> Self {
-        let mut command = Command::new(&artifacts().host);
+        let mut command = Command::new("sh");
         command
+            .args(["-c", WITH_LITTLE_MEMORY, "sh"])
+            .arg(&artifacts().host)
             .current_dir(root())
             .stdin(Stdio::null())
             .env("NO_COLOR", "1")
             .env_remove("RUST_BACKTRACE")
             .env_remove("MERV_PLUGIN_PATH")
             .env_remove("MERV_REGISTRY_PATH");
-        Self(command)
+        Self {
+            command,
+            folders: Vec::new(),
+        }
     }
 
     /// One more argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.0.arg(arg);
+        self.command.arg(arg);
         self
     }
 
     /// More arguments.
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.0.args(args);
+        self.command.args(args);
         self
     }
 
     /// Sets a variable of the environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.0.env(name, value);
+        self.command.env(name, value);
         self
     }
 
-    /// Runs it.
+    /// Keeps a folder until the run has ended.
+    #[must_use]
+    pub fn keeping(mut self, folder: &Arc<TempDir>) -> Self {
+        self.folders.push(Arc::clone(folder));
+        self
+    }
+
+    /// Runs it. What takes too long is ended, and says so on stderr.
     ///
     /// # Panics
     ///
-    /// When it cannot be started or does not end within the time limit.
+    /// When it cannot be started.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
         let mut child = self
-            .0
+            .command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{:?} does not start: {error}", self.0));
+            .unwrap_or_else(|error| panic!("{:?} does not start: {error}", self.command));
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
         let started = Instant::now();
-        let status: ExitStatus = loop {
+        let mut late = "";
+        let status = loop {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
                 break status;
             }
-            if started.elapsed() > TIME_LIMIT {
-                // The test fails either way.
-                let _ = child.kill();
-                panic!("{:?} was not finished after {TIME_LIMIT:?}", self.0);
+            if started.elapsed() > TIME_LIMIT && late.is_empty() {
+                late = "(ended by the test: it took too long)";
+                child.kill().expect("a child can be ended");
             }
             thread::sleep(Duration::from_millis(2));
         };
@@ -98,7 +120,12 @@ impl Run {
             let bytes = reader.join().expect("a reader does not panic");
             String::from_utf8(bytes).expect("merv-host writes UTF-8")
         };
-        Finished { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+        let (stdout, stderr) = (text(stdout), text(stderr) + late);
+        Finished {
+            code: status.code(),
+            stdout,
+            stderr,
+        }
     }
 }
 
@@ -133,17 +160,63 @@ impl Finished {
     /// When it did otherwise.
     #[track_caller]
     pub fn failed<S: AsRef<str>>(self, code: i32, words: &[S]) {
-        assert_eq!(self.code, Some(code), "{self}");
-        assert_eq!(self.stdout, "", "{self}");
-        assert!(!self.stderr.contains("thread '"), "a panic shows: {self}");
-        for word in words.iter().map(AsRef::as_ref) {
-            assert!(self.stderr.contains(word), "the message lacks `{word}`: {self}");
+        if let Err(complaint) = self.judge(code, words) {
+            panic!("{complaint}");
+        }
+    }
+
+    /// As [`Self::failed`], with the complaint as a value.
+    ///
+    /// # Errors
+    ///
+    /// What the run did otherwise, with all that it said.
+    pub fn judge<S: AsRef<str>>(&self, code: i32, words: &[S]) -> Result<(), String> {
+        // What the standard library says of a panic; `guard` words it otherwise.
+        if self.stderr.contains("panicked at") {
+            return Err(format!("a panic shows: {self}"));
+        }
+        if self.code != Some(code) {
+            return Err(format!("the exit code is not {code}: {self}"));
+        }
+        if !self.stdout.is_empty() {
+            return Err(format!("stdout is not empty: {self}"));
+        }
+        match words
+            .iter()
+            .map(AsRef::as_ref)
+            .find(|&word| !self.stderr.contains(word))
+        {
+            Some(word) => Err(format!("the message lacks `{word}`: {self}")),
+            None => Ok(()),
         }
     }
 }
 
+/// Panics with all complaints together, so that one run of a table shows everything that is wrong.
+///
+/// # Panics
+///
+/// When there is a complaint.
+#[track_caller]
+pub fn none_of(complaints: impl IntoIterator<Item = (String, Result<(), String>)>) {
+    let found: Vec<String> = complaints
+        .into_iter()
+        .filter_map(|(case, result)| result.err().map(|text| format!("## {case}\n{text}")))
+        .collect();
+    assert!(
+        found.is_empty(),
+        "{} cases are wrong\n{}",
+        found.len(),
+        found.join("\n")
+    );
+}
+
 impl std::fmt::Display for Finished {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "exit {:?}\n-- stdout\n{}\n-- stderr\n{}", self.code, self.stdout, self.stderr)
+        write!(
+            f,
+            "exit {:?}\n-- stdout\n{}\n-- stderr\n{}",
+            self.code, self.stdout, self.stderr
+        )
     }
 }

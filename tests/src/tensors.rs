@@ -27,7 +27,9 @@ impl Tensors {
     #[track_caller]
     pub fn get(&self, name: &str) -> &Tensor {
         let known = || self.names().collect::<Vec<_>>().join(", ");
-        self.0.get(name).unwrap_or_else(|| panic!("no tensor `{name}` among {}", known()))
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("no tensor `{name}` among {}", known()))
     }
 
     /// The names, sorted.
@@ -65,13 +67,24 @@ pub fn read(path: &Path) -> Tensors {
             Dtype::I64 => numbers(view.data(), |bytes| i64::from_le_bytes(bytes) as f32),
             other => panic!("{}: `{name}` is of {other:?}", path.display()),
         };
-        (name.to_owned(), Tensor { shape: view.shape().to_vec(), values })
+        (
+            name.to_owned(),
+            Tensor {
+                shape: view.shape().to_vec(),
+                values,
+            },
+        )
     });
     Tensors(tensors.collect())
 }
 
 fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes.as_chunks::<N>().0.iter().map(|&chunk| number(chunk)).collect()
+    bytes
+        .as_chunks::<N>()
+        .0
+        .iter()
+        .map(|&chunk| number(chunk))
+        .collect()
 }
 
 /// A tensor as a file holds it.
@@ -89,7 +102,11 @@ impl Stored {
     /// Zeros.
     pub fn zeros(dtype: Dtype, shape: &[usize]) -> Self {
         let bytes = vec![0; shape.iter().product::<usize>() * dtype.bitsize() / 8];
-        Self { dtype, shape: shape.to_vec(), bytes }
+        Self {
+            dtype,
+            shape: shape.to_vec(),
+            bytes,
+        }
     }
 }
 
@@ -105,7 +122,14 @@ pub fn edit(path: &Path, change: impl FnOnce(&mut BTreeMap<String, Stored>)) {
         .iter()
         .map(|(name, view)| {
             let (dtype, shape) = (view.dtype(), view.shape().to_vec());
-            (name.to_owned(), Stored { dtype, shape, bytes: view.data().to_vec() })
+            (
+                name.to_owned(),
+                Stored {
+                    dtype,
+                    shape,
+                    bytes: view.data().to_vec(),
+                },
+            )
         })
         .collect();
     change(&mut tensors);

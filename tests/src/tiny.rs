@@ -4,12 +4,13 @@ use super::{Run, artifacts, library_file, root};
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tempfile::TempDir;
 
 /// A copy of merv-tiny: its registry file beside its weights.
 pub struct Tiny {
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Default for Tiny {
@@ -29,7 +30,9 @@ impl Tiny {
         copy(&root().join("assets/merv-tiny"), folder.path());
         let registry = root().join("registry/merv-tiny.toml");
         let text = fs::read_to_string(registry).expect("the registry is there");
-        let tiny = Self { folder };
+        let tiny = Self {
+            folder: Arc::new(folder),
+        };
         fs::write(tiny.registry(), text.replace("../assets/merv-tiny/", "")).expect("as above");
         tiny
     }
@@ -59,18 +62,30 @@ impl Tiny {
 
     /// `merv-host` with this copy.
     pub fn run(&self) -> Run {
-        Run::new().arg("--registry").arg(self.registry())
+        Run::new()
+            .keeping(&self.folder)
+            .arg("--registry")
+            .arg(self.registry())
     }
 
-    /// `merv-host … generate` with this copy and a prompt, about the clip of the repository.
+    /// `merv-host … generate` with this copy: two tokens about a small clip.
     pub fn generate(&self) -> Run {
-        self.generate_about(&super::clip())
+        self.ask("What is this?", 2)
     }
 
-    /// The same about another clip.
-    pub fn generate_about(&self, clip: &Path) -> Run {
-        let run = self.run().args(["generate", "--prompt", "What is this?", "--max-new-tokens", "2"]);
-        run.arg("--video").arg(clip)
+    /// The same with another prompt and another length.
+    pub fn ask(&self, prompt: &str, max_new_tokens: usize) -> Run {
+        let run = self
+            .run()
+            .arg("generate")
+            .arg("--video")
+            .arg(super::small_clip());
+        run.args([
+            "--max-new-tokens",
+            &max_new_tokens.to_string(),
+            "--prompt",
+            prompt,
+        ])
     }
 }
 
@@ -96,7 +111,9 @@ pub fn plugin_folder(names: &[&str]) -> TempDir {
     let folder = TempDir::new().expect("a temporary folder can be made");
     for name in names {
         let built = artifacts().library(&format!("test_plugin_{}", name.replace('-', "_")));
-        let file = folder.path().join(library_file(&format!("merv_{}", name.replace('-', "_"))));
+        let file = folder
+            .path()
+            .join(library_file(&format!("merv_{}", name.replace('-', "_"))));
         fs::copy(built, file).expect("the folder can be written");
     }
     folder

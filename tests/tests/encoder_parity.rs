@@ -59,8 +59,16 @@ fn load(plugin: &str, id: &str, case: &str) -> Case {
     let encoder = library
         .load_encoder(&request)
         .unwrap_or_else(|error| panic!("{plugin}/{case}: {}", chain(&error)));
-    assert_eq!(&library.describe_encoder(&request).unwrap(), encoder.info(), "{plugin}/{case}");
-    Case { encoder, clips, features }
+    assert_eq!(
+        &library.describe_encoder(&request).unwrap(),
+        encoder.info(),
+        "{plugin}/{case}"
+    );
+    Case {
+        encoder,
+        clips,
+        features,
+    }
 }
 
 fn every_case(mut check: impl FnMut(&str, Case)) {
@@ -74,7 +82,10 @@ fn every_case(mut check: impl FnMut(&str, Case)) {
 fn encode(encoder: &Encoder, clips: &[f32], shape: &[usize]) -> Result<Tensor, CallError> {
     let features = encoder.encode(TensorView::new(clips, shape).unwrap())?;
     let view = features.view();
-    Ok(Tensor { shape: view.shape().to_vec(), values: view.f32s().unwrap().to_vec() })
+    Ok(Tensor {
+        shape: view.shape().to_vec(),
+        values: view.f32s().unwrap().to_vec(),
+    })
 }
 
 #[test]
@@ -91,76 +102,133 @@ fn no_case_is_left_out() {
 
 #[test]
 fn features_are_pytorchs() {
-    every_case(|name, Case { encoder, clips, features }| {
-        let found = encode(&encoder, &clips.values, &clips.shape).unwrap();
-        assert_eq!(found.shape, features.shape, "{name}");
-        assert_close(name, &found.values, &features.values);
-    });
+    every_case(
+        |name,
+         Case {
+             encoder,
+             clips,
+             features,
+         }| {
+            let found = encode(&encoder, &clips.values, &clips.shape).unwrap();
+            assert_eq!(found.shape, features.shape, "{name}");
+            assert_close(name, &found.values, &features.values);
+        },
+    );
 }
 
 #[test]
 fn info_is_the_shape_of_the_features() {
-    every_case(|name, Case { encoder, clips, features }| {
-        let info = encoder.info();
-        let found = [info.num_frames, info.image_size, info.temporal * info.spatial, info.width];
-        let expected = [clips.shape[1], clips.shape[3], features.shape[1], features.shape[2]];
-        assert_eq!(found.map(|x| x as usize), expected, "{name}");
-        assert_eq!(info.preprocess.image_size, info.image_size, "{name}");
-        assert!(info.parameters > 0 && info.macs_per_clip > info.parameters, "{name}: {info:?}");
-    });
+    every_case(
+        |name,
+         Case {
+             encoder,
+             clips,
+             features,
+         }| {
+            let info = encoder.info();
+            let found = [
+                info.num_frames,
+                info.image_size,
+                info.temporal * info.spatial,
+                info.width,
+            ];
+            let expected = [
+                clips.shape[1],
+                clips.shape[3],
+                features.shape[1],
+                features.shape[2],
+            ];
+            assert_eq!(found.map(|x| x as usize), expected, "{name}");
+            assert_eq!(info.preprocess.image_size, info.image_size, "{name}");
+            assert!(
+                info.parameters > 0 && info.macs_per_clip > info.parameters,
+                "{name}: {info:?}"
+            );
+        },
+    );
 }
 
 #[test]
 fn a_batch_is_its_clips_one_by_one() {
-    every_case(|name, Case { encoder, clips, features }| {
-        let batch = clips.shape[0];
-        assert!(batch > 1, "{name}: the fixture is no batch");
-        let mut shape = clips.shape.clone();
-        shape[0] = 1;
-        for row in 0..batch {
-            let found = encode(&encoder, clips.row(row), &shape).unwrap();
-            assert_close(&format!("{name}, clip {row}"), &found.values, features.row(row));
-        }
-        shape[0] = 3;
-        let order = [1, 0, 1];
-        let three = order.map(|row| clips.row(row)).concat();
-        let found = encode(&encoder, &three, &shape).unwrap();
-        for (place, row) in order.into_iter().enumerate() {
-            let what = format!("{name}, clip {row} at {place}");
-            assert_close(&what, found.row(place), features.row(row));
-        }
-    });
+    every_case(
+        |name,
+         Case {
+             encoder,
+             clips,
+             features,
+         }| {
+            let batch = clips.shape[0];
+            assert!(batch > 1, "{name}: the fixture is no batch");
+            let mut shape = clips.shape.clone();
+            shape[0] = 1;
+            for row in 0..batch {
+                let found = encode(&encoder, clips.row(row), &shape).unwrap();
+                assert_close(
+                    &format!("{name}, clip {row}"),
+                    &found.values,
+                    features.row(row),
+                );
+            }
+            shape[0] = 3;
+            let order = [1, 0, 1];
+            let three = order.map(|row| clips.row(row)).concat();
+            let found = encode(&encoder, &three, &shape).unwrap();
+            for (place, row) in order.into_iter().enumerate() {
+                let what = format!("{name}, clip {row} at {place}");
+                assert_close(&what, found.row(place), features.row(row));
+            }
+        },
+    );
 }
 
 #[test]
 fn other_clips_than_promised_are_errors_and_the_encoder_stays_usable() {
-    every_case(|name, Case { encoder, clips, features }| {
-        let &[batch, frames, channels, height, width] = clips.shape.as_slice() else {
-            panic!("{name}: clips of shape {:?}", clips.shape);
-        };
-        let wrong: [&[usize]; 7] = [
-            &[batch, frames + 1, channels, height, width],
-            &[batch, frames - 1, channels, height, width],
-            &[batch, frames, 4, height, width],
-            &[batch, frames, channels, height + 8, width],
-            &[batch, frames, channels, height, width / 2],
-            &[batch * frames, channels, height, width],
-            &[],
-        ];
-        for shape in wrong {
-            let zeros = vec![0.0; shape.iter().product()];
-            let error = encode(&encoder, &zeros, shape).expect_err(name);
-            assert_eq!(error.kind, ErrorKind::InvalidInput, "{name}, {shape:?}: {error}");
-            let message = error.to_string();
-            let plugin = name.split('/').next().unwrap();
-            assert!(message.contains(&format!("plugin `{plugin}`")), "{name}: {message}");
-            assert!(message.contains(&format!("{shape:?}")), "{name}, {shape:?}: {message}");
-        }
-        let bytes = vec![0u8; clips.values.len()];
-        let error = encoder.encode(TensorView::new(&bytes, &clips.shape).unwrap()).expect_err(name);
-        assert!(error.to_string().contains("u8"), "{name}: {error}");
+    every_case(
+        |name,
+         Case {
+             encoder,
+             clips,
+             features,
+         }| {
+            let &[batch, frames, channels, height, width] = clips.shape.as_slice() else {
+                panic!("{name}: clips of shape {:?}", clips.shape);
+            };
+            let wrong: [&[usize]; 7] = [
+                &[batch, frames + 1, channels, height, width],
+                &[batch, frames - 1, channels, height, width],
+                &[batch, frames, 4, height, width],
+                &[batch, frames, channels, height + 8, width],
+                &[batch, frames, channels, height, width / 2],
+                &[batch * frames, channels, height, width],
+                &[],
+            ];
+            for shape in wrong {
+                let zeros = vec![0.0; shape.iter().product()];
+                let error = encode(&encoder, &zeros, shape).expect_err(name);
+                assert_eq!(
+                    error.kind,
+                    ErrorKind::InvalidInput,
+                    "{name}, {shape:?}: {error}"
+                );
+                let message = error.to_string();
+                let plugin = name.split('/').next().unwrap();
+                assert!(
+                    message.contains(&format!("plugin `{plugin}`")),
+                    "{name}: {message}"
+                );
+                assert!(
+                    message.contains(&format!("{shape:?}")),
+                    "{name}, {shape:?}: {message}"
+                );
+            }
+            let bytes = vec![0u8; clips.values.len()];
+            let error = encoder
+                .encode(TensorView::new(&bytes, &clips.shape).unwrap())
+                .expect_err(name);
+            assert!(error.to_string().contains("u8"), "{name}: {error}");
 
-        let found = encode(&encoder, &clips.values, &clips.shape).unwrap();
-        assert_close(name, &found.values, &features.values);
-    });
+            let found = encode(&encoder, &clips.values, &clips.shape).unwrap();
+            assert_close(name, &found.values, &features.values);
+        },
+    );
 }

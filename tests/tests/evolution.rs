@@ -34,7 +34,10 @@ fn module(header: &LibHeader) -> Result<PluginModuleRef, String> {
 #[test]
 fn an_older_plugin_works_and_what_it_lacks_has_a_default() {
     let module = module(header("test_plugin_faulty")).unwrap();
-    assert!(module.backward().is_none(), "the older plugin has no such function");
+    assert!(
+        module.backward().is_none(),
+        "the older plugin has no such function"
+    );
 
     let request = EncoderRequest {
         model: ModelSource {
@@ -58,12 +61,21 @@ fn an_older_plugin_works_and_what_it_lacks_has_a_default() {
     assert!(features.view().f32s().unwrap().iter().all(|&x| x == 0.25));
 
     let error = encoder.forward_train(view).into_result().unwrap_err();
-    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Unsupported, NO_TRAINING));
+    assert_eq!(
+        (error.kind, error.message.as_str()),
+        (ErrorKind::Unsupported, NO_TRAINING)
+    );
 }
 
 #[test]
 fn the_real_plugins_would_load_too() {
-    for target in ["merv_siglip", "merv_dinov2", "merv_languagebind", "merv_vivit", "merv_llama2"] {
+    for target in [
+        "merv_siglip",
+        "merv_dinov2",
+        "merv_languagebind",
+        "merv_vivit",
+        "merv_llama2",
+    ] {
         if let Err(error) = module(header(target)) {
             panic!("{target}: {error}");
         }
@@ -80,6 +92,9 @@ fn other_fields_are_refused_in_this_direction_too() {
 /// library that has fewer fields than the host knows.
 #[test]
 fn abi_stables_own_direction_refuses_older_plugins() {
-    let error = header("test_plugin_faulty").check_layout::<PluginModuleRef>().err().unwrap();
+    let error = header("test_plugin_faulty")
+        .check_layout::<PluginModuleRef>()
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("too many fields"), "{error}");
 }

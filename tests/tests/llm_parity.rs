@@ -1,9 +1,7 @@
 //! The language model, as the library that users load, against transformers' Llama.
 
 use merv_host::plugin::{LanguageModel, Library, Session};
-use merv_plugin_api::{
-    Device, LanguageModelRequest, LogitsAt, ModelSource, TensorBuf, TensorView,
-};
+use merv_plugin_api::{Device, LanguageModelRequest, LogitsAt, ModelSource, TensorBuf, TensorView};
 use merv_tests::{Tensors, artifacts, assert_close, chain, fixture, read};
 use std::fs;
 
@@ -29,10 +27,19 @@ impl Case {
             },
         };
         let library = Library::open(artifacts().library("merv_llama2"), 2).unwrap();
-        let model =
-            library.load_llm(&request).unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
-        assert_eq!(&library.describe_llm(&request).unwrap(), model.info(), "{name}");
-        Self { name, model, io: read(&folder.join("io.safetensors")) }
+        let model = library
+            .load_llm(&request)
+            .unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+        assert_eq!(
+            &library.describe_llm(&request).unwrap(),
+            model.info(),
+            "{name}"
+        );
+        Self {
+            name,
+            model,
+            io: read(&folder.join("io.safetensors")),
+        }
     }
 
     fn width(&self) -> usize {
@@ -101,8 +108,17 @@ fn embeddings_and_logits_are_transformers() {
     every_case(|case| {
         let ids = case.io.get("embed_ids").ids();
         let embedded = case.model.embed(&ids).unwrap();
-        assert_eq!(embedded.view().shape(), case.io.get("embedded").shape, "{}", case.name);
-        assert_close(case.name, &numbers(&embedded), &case.io.get("embedded").values);
+        assert_eq!(
+            embedded.view().shape(),
+            case.io.get("embedded").shape,
+            "{}",
+            case.name
+        );
+        assert_close(
+            case.name,
+            &numbers(&embedded),
+            &case.io.get("embedded").values,
+        );
 
         let mut session = case.model.open().unwrap();
         assert!(session.is_empty());
@@ -111,7 +127,10 @@ fn embeddings_and_logits_are_transformers() {
         assert_close(&what, &logits, &case.io.get("prefill_logits").values);
         assert_eq!(session.len(), case.length());
         case.replay("after prefill", &mut session);
-        assert_eq!(session.len(), case.length() + case.io.get("ids").values.len());
+        assert_eq!(
+            session.len(),
+            case.length() + case.io.get("ids").values.len()
+        );
     });
 }
 
@@ -154,7 +173,11 @@ fn sessions_of_different_length_decode_together_as_alone() {
     every_case(|case| {
         let ids = case.io.get("ids").ids();
         let other: Vec<u32> = ids.iter().rev().copied().collect();
-        let texts = [(case.length(), &ids), (3, &other), (case.length() / 2, &ids)];
+        let texts = [
+            (case.length(), &ids),
+            (3, &other),
+            (case.length() / 2, &ids),
+        ];
         let alone = texts.map(|(length, ids)| case.alone(length, ids));
         let mut sessions = texts.map(|(length, _)| case.session_of(length));
         let vocab = case.model.info().vocab_size as usize;
@@ -187,7 +210,11 @@ fn a_fork_and_its_origin_go_their_own_ways() {
         assert_eq!(fork.len(), origin.len());
         for (step, &id) in other.iter().enumerate() {
             let logits = numbers(&case.model.decode(&mut [&mut fork], &[id]).unwrap());
-            assert_close(&format!("{}, fork, step {step}", case.name), &logits, &expected[step]);
+            assert_close(
+                &format!("{}, fork, step {step}", case.name),
+                &logits,
+                &expected[step],
+            );
         }
         case.replay("origin", &mut origin);
         drop(origin);
@@ -213,7 +240,11 @@ fn a_truncated_session_has_forgotten_the_rest() {
 
         session.truncate(0).unwrap();
         assert!(session.is_empty());
-        assert_close(case.name, &case.prefill(&mut session, 0..case.length()), expected);
+        assert_close(
+            case.name,
+            &case.prefill(&mut session, 0..case.length()),
+            expected,
+        );
 
         let error = session.truncate(case.length() + 1).unwrap_err().to_string();
         assert!(error.contains(&(case.length() + 1).to_string()), "{error}");
@@ -232,27 +263,50 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
         let long = vec![0.1; (context - case.length() + 1) * width];
         let shape = [long.len() / width, width];
         let view = TensorView::new(&long, &shape).unwrap();
-        let error = session.prefill(view, LogitsAt::Last).unwrap_err().to_string();
-        assert!(error.contains(&context.to_string()), "{}: {error}", case.name);
+        let error = session
+            .prefill(view, LogitsAt::Last)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&context.to_string()),
+            "{}: {error}",
+            case.name
+        );
         assert_eq!(session.len(), case.length());
 
         let shape = [2, width + 1];
         let wide = vec![0.1; 2 * (width + 1)];
         let view = TensorView::new(&wide, &shape).unwrap();
-        let error = session.prefill(view, LogitsAt::Last).unwrap_err().to_string();
+        let error = session
+            .prefill(view, LogitsAt::Last)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(&width.to_string()), "{}: {error}", case.name);
 
         for error in [
             case.model.embed(&[0, vocab]).unwrap_err(),
-            case.model.decode(&mut [&mut session], &[vocab]).unwrap_err(),
+            case.model
+                .decode(&mut [&mut session], &[vocab])
+                .unwrap_err(),
         ] {
-            assert!(error.to_string().contains(&vocab.to_string()), "{}: {error}", case.name);
+            assert!(
+                error.to_string().contains(&vocab.to_string()),
+                "{}: {error}",
+                case.name
+            );
         }
         let error = case.model.decode(&mut [&mut session], &[1, 2]).unwrap_err();
-        assert!(error.to_string().contains("one token for each session"), "{error}");
+        assert!(
+            error.to_string().contains("one token for each session"),
+            "{error}"
+        );
         // One bad token of a batch leaves the other session alone too.
         let mut other = case.session_of(3);
-        assert!(case.model.decode(&mut [&mut other, &mut session], &[1, vocab]).is_err());
+        assert!(
+            case.model
+                .decode(&mut [&mut other, &mut session], &[1, vocab])
+                .is_err()
+        );
         assert_eq!((other.len(), session.len()), (3, case.length()));
 
         case.replay("after errors", &mut session);
@@ -272,8 +326,16 @@ fn a_context_can_be_filled_to_the_last_position() {
         let view = TensorView::new(&embeds, &shape).unwrap();
         session.prefill(view, LogitsAt::None).unwrap();
         case.model.decode(&mut [&mut session], &[1]).unwrap();
-        let error = case.model.decode(&mut [&mut session], &[1]).unwrap_err().to_string();
-        assert!(error.contains(&context.to_string()), "{}: {error}", case.name);
+        let error = case
+            .model
+            .decode(&mut [&mut session], &[1])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&context.to_string()),
+            "{}: {error}",
+            case.name
+        );
         assert_eq!(session.len(), context);
         session.truncate(case.length()).unwrap();
         assert_eq!(session.len(), case.length());

@@ -79,9 +79,17 @@ fn no_case_is_left_out() {
 #[test]
 fn tokens_and_weights_are_the_originals() {
     for case in CASES.map(Case::read) {
-        let Mixed { projected, fused, weights } = case.load().forward(&case.features()).unwrap();
+        let Mixed {
+            projected,
+            fused,
+            weights,
+        } = case.load().forward(&case.features()).unwrap();
         for (index, projected) in projected.iter().enumerate() {
-            case.check(&format!("encoder {index}"), projected, &format!("projected.{index}"));
+            case.check(
+                &format!("encoder {index}"),
+                projected,
+                &format!("projected.{index}"),
+            );
         }
         case.check("fused", &fused, "fused");
         case.check("weights", &weights, "weights");
@@ -92,11 +100,33 @@ fn tokens_and_weights_are_the_originals() {
 fn other_features_than_it_was_loaded_for_are_errors() {
     for case in CASES.map(Case::read) {
         let (mixer, features) = (case.load(), case.features());
-        assert!(mixer.forward(&features[1..]).is_err(), "{}: one encoder less", case.name);
-        let narrow: Vec<_> = features.iter().map(|f| f.narrow(2, 1, 3).unwrap()).collect();
-        assert!(mixer.forward(&narrow).is_err(), "{}: other widths", case.name);
-        let short: Vec<_> = features.iter().map(|f| f.narrow(1, 1, 5).unwrap()).collect();
-        assert!(mixer.forward(&short).is_err(), "{}: other lengths", case.name);
-        assert!(mixer.forward(&features).is_ok(), "{}: still usable", case.name);
+        assert!(
+            mixer.forward(&features[1..]).is_err(),
+            "{}: one encoder less",
+            case.name
+        );
+        let narrow: Vec<_> = features
+            .iter()
+            .map(|f| f.narrow(2, 1, 3).unwrap())
+            .collect();
+        assert!(
+            mixer.forward(&narrow).is_err(),
+            "{}: other widths",
+            case.name
+        );
+        let short: Vec<_> = features
+            .iter()
+            .map(|f| f.narrow(1, 1, 5).unwrap())
+            .collect();
+        assert!(
+            mixer.forward(&short).is_err(),
+            "{}: other lengths",
+            case.name
+        );
+        assert!(
+            mixer.forward(&features).is_ok(),
+            "{}: still usable",
+            case.name
+        );
     }
 }

@@ -15,10 +15,20 @@ pub struct Generate {
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub max_new_tokens: usize,
     /// 0 always takes the likeliest token; higher values are freer
-    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     pub temperature: f64,
     /// Draw only from the likeliest tokens that together have this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
     pub top_p: f64,
     /// Draw only from this many of the likeliest tokens; 0 is off
     #[arg(long, value_name = "K", default_value_t = 0)]

@@ -9,7 +9,7 @@ use crate::{
 use merv_host::{
     GenerateOptions, Reply, Sampling, Stage, Stop, VidLm, VideoOptions, generate, video,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
 /// Columns of the longest bar of `--show-mixer`.
@@ -22,8 +22,11 @@ struct Report<'a> {
     stop: Stop,
     prompt_tokens: usize,
     visual_tokens: usize,
-    mixer_weights: BTreeMap<&'a str, f32>,
+    #[serde(serialize_with = "as_map")]
+    mixer_weights: &'a [(String, f32)],
     timings: &'a BTreeMap<Stage, f64>,
+    /// The most main memory that was in use at once; null where the system does not tell.
+    peak_resident_bytes: Option<u64>,
 }
 
 pub fn run(global: &Global, args: Generate, ui: Ui) -> Outcome {
@@ -43,8 +46,9 @@ pub fn run(global: &Global, args: Generate, ui: Ui) -> Outcome {
             stop: reply.stop,
             prompt_tokens: reply.prompt_tokens,
             visual_tokens: reply.visual_tokens,
-            mixer_weights: reply.mixer_weights.iter().map(|(id, w)| (id.as_str(), *w)).collect(),
+            mixer_weights: &reply.mixer_weights,
             timings: &reply.timings,
+            peak_resident_bytes: peak_resident_bytes(),
         })?;
     } else {
         // The text was streamed.
@@ -59,9 +63,28 @@ pub fn run(global: &Global, args: Generate, ui: Ui) -> Outcome {
     Ok(())
 }
 
+/// An object whose keys stay in order: the registry's.
+fn as_map<S: Serializer>(pairs: &[(String, f32)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(id, weight)| (id, weight)))
+}
+
+/// As Linux tells it.
+fn peak_resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 fn options(args: &Generate) -> GenerateOptions {
     GenerateOptions {
-        video: VideoOptions { start: args.start, end: args.end, limits: limits(&args.limits) },
+        video: VideoOptions {
+            start: args.start,
+            end: args.end,
+            limits: limits(&args.limits),
+        },
         sampling: Sampling {
             temperature: args.temperature,
             top_p: args.top_p,
@@ -90,10 +113,19 @@ fn limits(args: &Limits) -> video::Limits {
 
 /// How much each encoder counted, as bars.
 fn mixer_chart(reply: &Reply) -> String {
-    let names = reply.mixer_weights.iter().map(|(id, _)| id.chars().count()).max().unwrap_or(0);
+    let names = reply
+        .mixer_weights
+        .iter()
+        .map(|(id, _)| id.chars().count())
+        .max()
+        .unwrap_or(0);
     let lines = reply.mixer_weights.iter().map(|(id, weight)| {
         let filled = (*weight * BAR_COLUMNS as f32).round() as usize;
-        format!("{id:<names$}  {:>5.1} %  {}", weight * 100.0, "█".repeat(filled))
+        format!(
+            "{id:<names$}  {:>5.1} %  {}",
+            weight * 100.0,
+            "█".repeat(filled)
+        )
     });
     lines.collect::<Vec<_>>().join("\n")
 }

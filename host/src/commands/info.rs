@@ -68,13 +68,25 @@ struct LlmReport {
 }
 
 pub fn run(global: &Global, args: &Info) -> Outcome {
-    let plan = Plan::new(Registry::load(&global.registry)?, &super::load_options(global))?;
+    let plan = Plan::new(
+        Registry::load(&global.registry)?,
+        &super::load_options(global),
+    )?;
     let report = report(&plan);
-    if args.json { print_json(&report) } else { print(&text(&report)) }
+    if args.json {
+        print_json(&report)
+    } else {
+        print(&text(&report))
+    }
 }
 
 fn report(plan: &Plan) -> Report {
-    let Plan { registry, encoders, llm, .. } = plan;
+    let Plan {
+        registry,
+        encoders,
+        llm,
+        ..
+    } = plan;
     let visual_tokens = registry.mixer.visual_feature_length;
     let cost = mixer::cost(&plan.shapes(), llm.info.width as usize, &registry.mixer);
     let encoders: Vec<EncoderReport> = registry
@@ -98,7 +110,10 @@ fn report(plan: &Plan) -> Report {
         .collect();
     let positions = (visual_tokens + registry.llm.max_length) as u64;
     let positions = positions.min(u64::from(llm.info.context_length));
-    let parameters = encoders.iter().map(|encoder| encoder.parameters).sum::<u64>()
+    let parameters = encoders
+        .iter()
+        .map(|encoder| encoder.parameters)
+        .sum::<u64>()
         + cost.parameters
         + llm.info.parameters;
     Report {
@@ -159,7 +174,11 @@ fn text(report: &Report) -> String {
         format!("{}, {}", mixer.projector, mixer.fusion),
         "(mixer)".to_owned(),
         String::new(),
-        format!("{} × {}", report.visual_tokens / mixer.token_length, mixer.token_length),
+        format!(
+            "{} × {}",
+            report.visual_tokens / mixer.token_length,
+            mixer.token_length
+        ),
         report.llm.width.to_string(),
         human(mixer.parameters),
         human(mixer.macs),
@@ -176,7 +195,16 @@ fn text(report: &Report) -> String {
         format!("{}/token", human(llm.macs_per_token)),
         llm.weights.clone(),
     ]);
-    let header = ["PART", "PLUGIN", "CLIP", "TOKENS", "WIDTH", "PARAMETERS", "MACS", "WEIGHTS"];
+    let header = [
+        "PART",
+        "PLUGIN",
+        "CLIP",
+        "TOKENS",
+        "WIDTH",
+        "PARAMETERS",
+        "MACS",
+        "WEIGHTS",
+    ];
     let mut text = format!("{}: {}\n\n", report.id, report.description);
     text.push_str(&table(&header, &rows));
     text.push_str(&format!(

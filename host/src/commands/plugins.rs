@@ -37,10 +37,17 @@ pub fn run(global: &Global, args: &Plugins) -> Outcome {
     let threads = super::load_options(global).threads();
     let plugins: Vec<Row> = path.list().iter().map(|path| row(path, threads)).collect();
     if args.json {
-        return print_json(&Listing { plugins, searched: path.folders().to_vec() });
+        return print_json(&Listing {
+            plugins,
+            searched: path.folders().to_vec(),
+        });
     }
     if plugins.is_empty() {
-        let folders: Vec<_> = path.folders().iter().map(|p| p.display().to_string()).collect();
+        let folders: Vec<_> = path
+            .folders()
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect();
         return print(&format!(
             "No plugins in {}.\nBuild them with `cargo build --release`, or name their folder with \
              --plugin-dir or ${PATH_VARIABLE}.",
@@ -53,7 +60,9 @@ pub fn run(global: &Global, args: &Plugins) -> Outcome {
 fn row(path: &Path, threads: usize) -> Row {
     // The manifest is shown even where the library behind it cannot be used.
     let manifest = Library::manifest_of(path).ok();
-    let error = Library::open(path, threads).err().map(|error| with_causes(&error));
+    let error = Library::open(path, threads)
+        .err()
+        .map(|error| with_causes(&error));
     let known = |get: fn(&Manifest) -> &String| manifest.as_ref().map(|m| get(m).clone());
     Row {
         name: known(|m| &m.name).unwrap_or_else(|| name_of(path)),
@@ -65,7 +74,10 @@ fn row(path: &Path, threads: usize) -> Row {
         kind: manifest.as_ref().map(kind),
         backend: known(|m| &m.backend),
         license: known(|m| &m.license),
-        devices: manifest.as_ref().map(|m| m.devices.clone()).unwrap_or_default(),
+        devices: manifest
+            .as_ref()
+            .map(|m| m.devices.clone())
+            .unwrap_or_default(),
         models: manifest.map(|m| m.models).unwrap_or_default(),
     }
 }
@@ -109,15 +121,24 @@ fn text(plugins: &[Row]) -> String {
             ]
         })
         .collect();
-    let header = ["NAME", "STATE", "KIND", "VERSION", "API", "BACKEND", "DEVICES", "LICENCE", "PATH"];
+    let header = [
+        "NAME", "STATE", "KIND", "VERSION", "API", "BACKEND", "DEVICES", "LICENCE", "PATH",
+    ];
     let mut text = table(&header, &rows);
     let models: Vec<Vec<String>> = plugins
         .iter()
-        .flat_map(|row| row.models.iter().map(|m| vec![m.id.clone(), row.name.clone(), m.license.clone()]))
+        .flat_map(|row| {
+            row.models
+                .iter()
+                .map(|m| vec![m.id.clone(), row.name.clone(), m.license.clone()])
+        })
         .collect();
     if !models.is_empty() {
         text.push_str("\n\n");
-        text.push_str(&table(&["MODEL", "PLUGIN", "LICENCE OF ITS WEIGHTS"], &models));
+        text.push_str(&table(
+            &["MODEL", "PLUGIN", "LICENCE OF ITS WEIGHTS"],
+            &models,
+        ));
     }
     for row in plugins {
         if let Some(error) = &row.error {

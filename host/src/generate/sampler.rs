@@ -19,7 +19,12 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 }
+        Self {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            seed: 0,
+        }
     }
 }
 
@@ -60,7 +65,11 @@ impl Sampler {
         if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
             return Err(SamplerError::TopP(sampling.top_p));
         }
-        Ok(Self { sampling, random: ChaCha8Rng::seed_from_u64(sampling.seed), drawn: 0 })
+        Ok(Self {
+            sampling,
+            random: ChaCha8Rng::seed_from_u64(sampling.seed),
+            drawn: 0,
+        })
     }
 
     /// The next token, none of `forbidden`.
@@ -74,12 +83,18 @@ impl Sampler {
             return Err(SamplerError::NotNumbers(self.drawn));
         }
         let allowed = |id: usize| !forbidden.contains(&(id as u32));
-        let candidates = logits.iter().copied().enumerate().filter(|(id, _)| allowed(*id));
+        let candidates = logits
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(id, _)| allowed(*id));
         let greedy = self.sampling.temperature == 0.0 || self.sampling.top_k == 1;
         if greedy {
             // Of equal logits the first, as torch's argmax.
             let best = candidates.reduce(|best, next| if next.1 > best.1 { next } else { best });
-            return best.map(|(id, _)| id as u32).ok_or(SamplerError::NotNumbers(self.drawn));
+            return best
+                .map(|(id, _)| id as u32)
+                .ok_or(SamplerError::NotNumbers(self.drawn));
         }
         let mut ranked: Vec<(usize, f64)> = candidates
             .map(|(id, logit)| (id, f64::from(logit) / self.sampling.temperature))
@@ -92,7 +107,9 @@ impl Sampler {
         if !highest.is_finite() {
             return Err(SamplerError::NotNumbers(self.drawn));
         }
-        ranked.iter_mut().for_each(|(_, logit)| *logit = (*logit - highest).exp());
+        ranked
+            .iter_mut()
+            .for_each(|(_, logit)| *logit = (*logit - highest).exp());
         let total: f64 = ranked.iter().map(|(_, weight)| weight).sum();
         // Top-p keeps the token that crosses the line.
         let mut kept = 0.0;
@@ -112,7 +129,10 @@ impl Sampler {
             }
         }
         // Rounding can leave a hair beyond the last.
-        ranked.last().map(|(id, _)| *id as u32).ok_or(SamplerError::NotNumbers(self.drawn))
+        ranked
+            .last()
+            .map(|(id, _)| *id as u32)
+            .ok_or(SamplerError::NotNumbers(self.drawn))
     }
 }
 
@@ -134,48 +154,91 @@ mod tests {
         let mut sampler = Sampler::new(Sampling::default()).unwrap();
         assert_eq!(sampler.next(&[1.0, 3.0, 3.0, -1.0], &[]).unwrap(), 1);
         assert_eq!(sampler.next(&[1.0, 3.0, 3.0, -1.0], &[1]).unwrap(), 2);
-        assert_eq!(sampler.next(&[1.0, f32::NAN], &[]), Err(SamplerError::NotNumbers(3)));
+        assert_eq!(
+            sampler.next(&[1.0, f32::NAN], &[]),
+            Err(SamplerError::NotNumbers(3))
+        );
     }
 
     #[test]
     fn frequencies_follow_the_distribution() {
         let logits: Vec<f32> = [0.5f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
-        let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+        let sampling = Sampling {
+            temperature: 1.0,
+            ..Sampling::default()
+        };
         let found = counts(sampling, &logits, 20_000);
         for (count, expected) in found.iter().zip([0.5, 0.3, 0.15, 0.05]) {
-            assert!((*count as f64 / 20_000.0 - expected).abs() < 0.015, "{found:?}");
+            assert!(
+                (*count as f64 / 20_000.0 - expected).abs() < 0.015,
+                "{found:?}"
+            );
         }
-        let hot = counts(Sampling { temperature: 2.0, ..sampling }, &logits, 20_000);
-        assert!(hot[3] > found[3] * 2, "a higher temperature flattens: {hot:?}");
+        let hot = counts(
+            Sampling {
+                temperature: 2.0,
+                ..sampling
+            },
+            &logits,
+            20_000,
+        );
+        assert!(
+            hot[3] > found[3] * 2,
+            "a higher temperature flattens: {hot:?}"
+        );
     }
 
     #[test]
     fn top_k_and_top_p_cut_the_tail() {
         let logits: Vec<f32> = [0.5f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
-        let base = Sampling { temperature: 1.0, ..Sampling::default() };
+        let base = Sampling {
+            temperature: 1.0,
+            ..Sampling::default()
+        };
         let k = counts(Sampling { top_k: 2, ..base }, &logits, 2000);
         assert!(k[0] > 0 && k[1] > 0 && k[2] == 0 && k[3] == 0, "{k:?}");
         // 0.5 + 0.3 crosses 0.6, so two are kept; 0.5 alone crosses 0.4.
         let p = counts(Sampling { top_p: 0.6, ..base }, &logits, 2000);
         assert!(p[1] > 0 && p[2] == 0, "{p:?}");
-        assert_eq!(counts(Sampling { top_p: 0.4, ..base }, &logits, 100)[0], 100);
+        assert_eq!(
+            counts(Sampling { top_p: 0.4, ..base }, &logits, 100)[0],
+            100
+        );
     }
 
     #[test]
     fn a_seed_repeats_and_bad_settings_are_refused() {
         let logits = [0.1f32; 50];
         let draw = |seed| {
-            let sampling = Sampling { temperature: 1.0, seed, ..Sampling::default() };
+            let sampling = Sampling {
+                temperature: 1.0,
+                seed,
+                ..Sampling::default()
+            };
             let mut sampler = Sampler::new(sampling).unwrap();
-            (0..20).map(|_| sampler.next(&logits, &[]).unwrap()).collect::<Vec<_>>()
+            (0..20)
+                .map(|_| sampler.next(&logits, &[]).unwrap())
+                .collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
         for bad in [
-            Sampling { temperature: -1.0, ..Sampling::default() },
-            Sampling { temperature: f64::NAN, ..Sampling::default() },
-            Sampling { top_p: 0.0, ..Sampling::default() },
-            Sampling { top_p: 1.5, ..Sampling::default() },
+            Sampling {
+                temperature: -1.0,
+                ..Sampling::default()
+            },
+            Sampling {
+                temperature: f64::NAN,
+                ..Sampling::default()
+            },
+            Sampling {
+                top_p: 0.0,
+                ..Sampling::default()
+            },
+            Sampling {
+                top_p: 1.5,
+                ..Sampling::default()
+            },
         ] {
             assert!(Sampler::new(bad).is_err(), "{bad:?}");
         }

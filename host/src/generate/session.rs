@@ -61,11 +61,18 @@ pub fn generate(
     mut stream: Stream<'_>,
     mut show: impl FnMut(&str),
 ) -> Result<Outcome, Error> {
-    let (eos, context) = (model.info().eos.as_slice(), model.info().context_length as usize);
+    let (eos, context) = (
+        model.info().eos.as_slice(),
+        model.info().context_length as usize,
+    );
     let started = Instant::now();
     let mut session = model.open()?;
     let mut logits = session.prefill(embeds, LogitsAt::Last)?;
-    let first_logits = logits.view().f32s().map(<[f32]>::to_vec).unwrap_or_default();
+    let first_logits = logits
+        .view()
+        .f32s()
+        .map(<[f32]>::to_vec)
+        .unwrap_or_default();
     let prefill = started.elapsed();
     let started = Instant::now();
     let mut count = 0;
@@ -96,5 +103,12 @@ pub fn generate(
     if !rest.is_empty() {
         show(&rest);
     }
-    Ok(Outcome { tokens, text, stop, first_logits, prefill, decode })
+    Ok(Outcome {
+        tokens,
+        text,
+        stop,
+        first_logits,
+        prefill,
+        decode,
+    })
 }

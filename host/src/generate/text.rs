@@ -42,11 +42,20 @@ impl TextTokenizer {
     ///
     /// When the file cannot be read or is no tokenizer.
     pub fn load(path: &Path) -> Result<Self, TextError> {
-        let refuse = |reason: String| TextError::Load { path: path.to_owned(), reason };
-        let mut tokenizer = Tokenizer::from_file(path).map_err(|error| refuse(error.to_string()))?;
+        let refuse = |reason: String| TextError::Load {
+            path: path.to_owned(),
+            reason,
+        };
+        let mut tokenizer =
+            Tokenizer::from_file(path).map_err(|error| refuse(error.to_string()))?;
         tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { path: path.to_owned(), tokenizer })
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| refuse(error.to_string()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            tokenizer,
+        })
     }
 
     /// The ids of `text`, with what the tokenizer puts around a text: the BOS.
@@ -55,7 +64,10 @@ impl TextTokenizer {
     ///
     /// When the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let encoding = self.tokenizer.encode(text, true).map_err(|error| self.failed(&*error))?;
+        let encoding = self
+            .tokenizer
+            .encode(text, true)
+            .map_err(|error| self.failed(&*error))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -65,11 +77,16 @@ impl TextTokenizer {
     ///
     /// When the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
-        self.tokenizer.decode(ids, true).map_err(|error| self.failed(&*error))
+        self.tokenizer
+            .decode(ids, true)
+            .map_err(|error| self.failed(&*error))
     }
 
     fn failed(&self, error: &dyn std::error::Error) -> TextError {
-        TextError::Convert { path: self.path.clone(), reason: error.to_string() }
+        TextError::Convert {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -83,7 +100,11 @@ pub struct Stream<'t> {
 impl<'t> Stream<'t> {
     /// Nothing yet.
     pub fn new(tokenizer: &'t TextTokenizer) -> Self {
-        Self { tokenizer, ids: Vec::new(), shown: 0 }
+        Self {
+            tokenizer,
+            ids: Vec::new(),
+            shown: 0,
+        }
     }
 
     /// Adds a token; returns the text that is certain now and was not shown before. What may still
@@ -95,7 +116,11 @@ impl<'t> Stream<'t> {
     pub fn push(&mut self, id: u32) -> Result<String, TextError> {
         self.ids.push(id);
         let text = self.tokenizer.decode(&self.ids)?;
-        Ok(self.advance(text.trim().trim_end_matches(char::REPLACEMENT_CHARACTER).trim_end()))
+        Ok(self.advance(
+            text.trim()
+                .trim_end_matches(char::REPLACEMENT_CHARACTER)
+                .trim_end(),
+        ))
     }
 
     /// All ids so far, the whole text, and what of it was not shown yet.

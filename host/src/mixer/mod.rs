@@ -45,7 +45,10 @@ pub fn cost(encoders: &[EncoderShape], llm_width: usize, entry: &MixerEntry) -> 
         (projection + llm_width, pooling + tokens * projection)
     });
     let (parameters, macs) = each.fold((0, 0), |sum, cost| (sum.0 + cost.0, sum.1 + cost.1));
-    Cost { parameters: parameters as u64, macs: macs as u64 }
+    Cost {
+        parameters: parameters as u64,
+        macs: macs as u64,
+    }
 }
 
 /// A mixer with its weights.
@@ -74,7 +77,9 @@ pub struct MixerError {
 impl fmt::Display for MixerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the mixer: {}", self.message)?;
-        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+        self.causes
+            .iter()
+            .try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -130,7 +135,10 @@ impl Mixer {
                     AveragePool3d::new(*encoder, side, llm_width, &scope)
                 })
                 .collect::<Result<_>>()?;
-            Ok(Self { projectors, fusion: CrossAttention::new(llm_width, &scope.pp("feature_fusion")) })
+            Ok(Self {
+                projectors,
+                fusion: CrossAttention::new(llm_width, &scope.pp("feature_fusion")),
+            })
         })?;
         Ok(mixer)
     }
@@ -158,6 +166,10 @@ impl Mixer {
             .map(|(projector, features)| projector.forward(features))
             .collect::<Result<Vec<_>>>()?;
         let (fused, weights) = self.fusion.forward(&projected)?;
-        Ok(Mixed { projected, fused, weights })
+        Ok(Mixed {
+            projected,
+            fused,
+            weights,
+        })
     }
 }

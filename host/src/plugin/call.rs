@@ -27,7 +27,10 @@ struct Cause {
 impl CallError {
     pub(super) fn new(plugin: &str, doing: &str, error: PluginError) -> Self {
         let cause = error.causes.iter().rev().fold(None, |next, message| {
-            Some(Box::new(Cause { message: message.to_string(), next }))
+            Some(Box::new(Cause {
+                message: message.to_string(),
+                next,
+            }))
         });
         Self {
             plugin: plugin.to_owned(),
@@ -51,8 +54,13 @@ impl CallError {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "plugin `{}` could not {}: {}", self.plugin, self.doing, self.message)?;
-        self.hint().map_or(Ok(()), |hint| write!(f, "\n  do: {hint}"))
+        write!(
+            f,
+            "plugin `{}` could not {}: {}",
+            self.plugin, self.doing, self.message
+        )?;
+        self.hint()
+            .map_or(Ok(()), |hint| write!(f, "\n  do: {hint}"))
     }
 }
 

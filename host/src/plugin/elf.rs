@@ -22,18 +22,22 @@ pub(super) fn damage(path: &Path) -> std::io::Result<Option<String>> {
         let endian = header.endian()?;
         let segments = header.program_headers(endian, &*data)?;
         let end = segments.iter().map(|segment| {
-            segment.p_offset.get(endian).saturating_add(segment.p_filesz.get(endian))
+            segment
+                .p_offset
+                .get(endian)
+                .saturating_add(segment.p_filesz.get(endian))
         });
         // The section table comes last in a file: when it is there, so is everything.
-        let sections = u64::from(header.e_shnum.get(endian)) * u64::from(header.e_shentsize.get(endian));
+        let sections =
+            u64::from(header.e_shnum.get(endian)) * u64::from(header.e_shentsize.get(endian));
         let table = header.e_shoff.get(endian).saturating_add(sections);
         Ok::<_, object::read::Error>(end.max().unwrap_or(0).max(table))
     })();
     Ok(match parsed {
         Err(error) => Some(format!("it is no shared library ({error})")),
-        Ok(end) if end > length => {
-            Some(format!("the file is cut off: it has {length} bytes of at least {end}"))
-        }
+        Ok(end) if end > length => Some(format!(
+            "the file is cut off: it has {length} bytes of at least {end}"
+        )),
         Ok(_) => None,
     })
 }

@@ -13,7 +13,12 @@ pub struct Encoder {
 
 impl Encoder {
     pub(super) fn new(plugin: &str, id: &str, object: EncoderObject) -> Self {
-        Self { plugin: plugin.to_owned(), id: id.to_owned(), info: object.info(), object }
+        Self {
+            plugin: plugin.to_owned(),
+            id: id.to_owned(),
+            info: object.info(),
+            object,
+        }
     }
 
     /// What it is.
@@ -43,7 +48,8 @@ impl Encoder {
                 features.view()
             )))
         });
-        checked
-            .map_err(|error| CallError::new(&self.plugin, &format!("encode with `{}`", self.id), error))
+        checked.map_err(|error| {
+            CallError::new(&self.plugin, &format!("encode with `{}`", self.id), error)
+        })
     }
 }

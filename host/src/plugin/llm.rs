@@ -22,7 +22,12 @@ pub struct Session<'m> {
 
 impl LanguageModel {
     pub(super) fn new(plugin: &str, id: &str, object: LanguageModelObject) -> Self {
-        Self { plugin: plugin.to_owned(), id: id.to_owned(), info: object.info(), object }
+        Self {
+            plugin: plugin.to_owned(),
+            id: id.to_owned(),
+            info: object.info(),
+            object,
+        }
     }
 
     /// What it is.
@@ -46,8 +51,15 @@ impl LanguageModel {
     ///
     /// The plugin's answer.
     pub fn open(&self) -> Result<Session<'_>, CallError> {
-        let id = self.object.open().map_err(|error| self.failed("open a session", error))?;
-        Ok(Session { model: self, id, length: 0 })
+        let id = self
+            .object
+            .open()
+            .map_err(|error| self.failed("open a session", error))?;
+        Ok(Session {
+            model: self,
+            id,
+            length: 0,
+        })
     }
 
     /// Advances each session by one token: logits `[sessions, vocab_size]`.
@@ -132,7 +144,11 @@ impl Session<'_> {
     pub fn fork(&self) -> Result<Self, CallError> {
         let answer = self.model.object.fork(self.id);
         let id = answer.map_err(|error| self.model.failed("fork a session", error))?;
-        Ok(Self { model: self.model, id, length: self.length })
+        Ok(Self {
+            model: self.model,
+            id,
+            length: self.length,
+        })
     }
 
     /// Forgets everything after the first `length` positions.

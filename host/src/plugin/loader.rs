@@ -93,7 +93,12 @@ pub struct Library {
 
 impl fmt::Debug for Library {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Library({} at {})", self.manifest.name, self.path.display())
+        write!(
+            f,
+            "Library({} at {})",
+            self.manifest.name,
+            self.path.display()
+        )
     }
 }
 
@@ -112,7 +117,10 @@ impl Library {
     pub fn open(path: &Path, threads: usize) -> Result<Arc<Self>, LoadError> {
         let path = path
             .canonicalize()
-            .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
+            .map_err(|source| LoadError::Unreadable {
+                path: path.to_owned(),
+                source,
+            })?;
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = loaded.get_or_insert_default();
         if let Some(library) = loaded.get(&path) {
@@ -134,7 +142,11 @@ impl Library {
         module.init()(services)
             .into_result()
             .map_err(|error| LoadError::Init(CallError::new(&manifest.name, "start", error)))?;
-        Ok(Self { path: path.to_owned(), manifest, module })
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+            module,
+        })
     }
 
     /// The manifest of the library at `path`, read without trusting anything else in it.
@@ -202,7 +214,11 @@ impl Library {
         let object = self.call("load", &request.model.id, || {
             self.module.load_llm()(request).into_result()
         })?;
-        Ok(LanguageModel::new(&self.manifest.name, &request.model.id, object))
+        Ok(LanguageModel::new(
+            &self.manifest.name,
+            &request.model.id,
+            object,
+        ))
     }
 
     fn call<T>(
@@ -211,27 +227,41 @@ impl Library {
         id: &str,
         body: impl FnOnce() -> Result<T, PluginError>,
     ) -> Result<T, CallError> {
-        body().map_err(|error| {
-            CallError::new(&self.manifest.name, &format!("{verb} `{id}`"), error)
-        })
+        body()
+            .map_err(|error| CallError::new(&self.manifest.name, &format!("{verb} `{id}`"), error))
     }
 }
 
 fn read_manifest(path: &Path) -> Result<(Manifest, libloading::Library), LoadError> {
-    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
-    let bad = |reason: String| LoadError::BadManifest { path: path.to_owned(), reason };
+    let unreadable = |source| LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let bad = |reason: String| LoadError::BadManifest {
+        path: path.to_owned(),
+        reason,
+    };
     if let Some(reason) = elf::damage(path).map_err(unreadable)? {
-        return Err(LoadError::NotALibrary { path: path.to_owned(), reason });
+        return Err(LoadError::NotALibrary {
+            path: path.to_owned(),
+            reason,
+        });
     }
     // SAFETY: opening runs the library's initialisers, which is what a user who puts a library on
     // the plugin path asks for. Rust's cdylibs have none that touch the host.
-    let library = unsafe { libloading::Library::new(path) }.map_err(|error| {
-        LoadError::NotALibrary { path: path.to_owned(), reason: error.to_string() }
-    })?;
+    let library =
+        unsafe { libloading::Library::new(path) }.map_err(|error| LoadError::NotALibrary {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
     type ManifestFn = unsafe extern "C" fn() -> *const c_char;
     // SAFETY: the symbol's name is this project's own, and its type is part of the contract.
-    let symbol = unsafe { library.get::<ManifestFn>(MANIFEST_SYMBOL.as_bytes()) }
-        .map_err(|_| LoadError::NoManifest { path: path.to_owned() })?;
+    let symbol =
+        unsafe { library.get::<ManifestFn>(MANIFEST_SYMBOL.as_bytes()) }.map_err(|_| {
+            LoadError::NoManifest {
+                path: path.to_owned(),
+            }
+        })?;
     // SAFETY: the contract: it takes nothing and returns null or a string that is never freed.
     let text = unsafe { symbol() };
     if text.is_null() {
@@ -246,7 +276,11 @@ fn read_manifest(path: &Path) -> Result<(Manifest, libloading::Library), LoadErr
 /// A plugin of the same major version and of no newer minor version is compatible.
 fn check_version(path: &Path, found: &str) -> Result<(), LoadError> {
     let refuse = |advice| {
-        Err(LoadError::ApiVersion { path: path.to_owned(), found: found.to_owned(), advice })
+        Err(LoadError::ApiVersion {
+            path: path.to_owned(),
+            found: found.to_owned(),
+            advice,
+        })
     };
     let (Ok(plugin), Ok(host)) = (Version::parse(found), Version::parse(API_VERSION)) else {
         return refuse("report it to the plugin's author: that is no version");
@@ -279,6 +313,10 @@ fn root_module(path: &Path, library: libloading::Library) -> Result<PluginModule
         .map_err(|_| layout(format!("it does not export `{ROOT_SYMBOL}`")))?;
     // Never unloaded: objects and functions of the plugin live as long as the process.
     std::mem::forget(library);
-    let header = header.upgrade().map_err(|error| layout(error.to_string()))?;
-    header.check_layout::<PluginModuleRef>().map_err(|error| layout(error.to_string()))
+    let header = header
+        .upgrade()
+        .map_err(|error| layout(error.to_string()))?;
+    header
+        .check_layout::<PluginModuleRef>()
+        .map_err(|error| layout(error.to_string()))
 }

@@ -57,8 +57,11 @@ impl PluginPath {
     /// When no folder has it; the message says where was looked and which name is near.
     pub fn find(&self, name: &str) -> Result<PathBuf, PluginNotFound> {
         let file = file_name(name);
-        if let Some(found) =
-            self.folders.iter().map(|folder| folder.join(&file)).find(|path| path.is_file())
+        if let Some(found) = self
+            .folders
+            .iter()
+            .map(|folder| folder.join(&file))
+            .find(|path| path.is_file())
         {
             return Ok(found);
         }
@@ -71,15 +74,26 @@ impl PluginPath {
             .min()
             .map(|(_, known)| format!("; did you mean `{known}`?"))
             .unwrap_or_default();
-        let looked: Vec<_> = self.folders.iter().map(|path| path.display().to_string()).collect();
-        Err(PluginNotFound { name: name.to_owned(), file, looked: looked.join(", "), near })
+        let looked: Vec<_> = self
+            .folders
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        Err(PluginNotFound {
+            name: name.to_owned(),
+            file,
+            looked: looked.join(", "),
+            near,
+        })
     }
 
     /// Every file in the folders that is named as a plugin is; the first of each name counts.
     pub fn list(&self) -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = Vec::new();
         for folder in &self.folders {
-            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            let Ok(entries) = std::fs::read_dir(folder) else {
+                continue;
+            };
             let mut here: Vec<PathBuf> = entries
                 .flatten()
                 .map(|entry| entry.path())
@@ -87,7 +101,10 @@ impl PluginPath {
                 .collect();
             here.sort();
             for path in here {
-                if !found.iter().any(|other| other.file_name() == path.file_name()) {
+                if !found
+                    .iter()
+                    .any(|other| other.file_name() == path.file_name())
+                {
                     found.push(path);
                 }
             }
@@ -103,7 +120,10 @@ fn file_name(name: &str) -> String {
 
 fn plugin_name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
-    let name = name.strip_prefix(DLL_PREFIX)?.strip_prefix("merv_")?.strip_suffix(DLL_SUFFIX)?;
+    let name = name
+        .strip_prefix(DLL_PREFIX)?
+        .strip_prefix("merv_")?
+        .strip_suffix(DLL_SUFFIX)?;
     Some(name.replace('_', "-"))
 }
 

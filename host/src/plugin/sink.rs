@@ -52,11 +52,20 @@ impl Sink {
 
 impl HostSink for Sink {
     fn log(&self, level: LogLevel, message: &str) {
-        self.send(Message::Log { level, plugin: self.0.clone(), text: message.to_owned() });
+        self.send(Message::Log {
+            level,
+            plugin: self.0.clone(),
+            text: message.to_owned(),
+        });
     }
 
     fn progress(&self, task: &str, done: u64, total: u64) {
         let (plugin, task) = (self.0.clone(), task.to_owned());
-        self.send(Message::Progress { plugin, task, done, total });
+        self.send(Message::Progress {
+            plugin,
+            task,
+            done,
+            total,
+        });
     }
 }

@@ -37,8 +37,13 @@ pub(super) struct Container {
 
 /// Opens the file, finds its video stream, and checks what it declares.
 pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError> {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| log::set_level(log::Level::Quiet));
+    static READY: Once = Once::new();
+    READY.call_once(|| {
+        // FFmpeg's complaints come as errors; its own log would write between our lines.
+        log::set_level(log::Level::Quiet);
+        // Without this its errors have no texts.
+        ffmpeg_next::error::register_all();
+    });
 
     let about = mp4::inspect(path, limits)?;
     let mut input = open_input(path).map_err(|source| about.explain(path, source))?;

@@ -239,6 +239,11 @@ fn what_is_no_video_is_said_so() {
     assert!(matches!(fails("nowhere.mp4"), VideoError::Missing { .. }));
     assert!(matches!(fails("empty.mp4"), VideoError::EmptyFile { .. }));
     assert!(matches!(fails("text.mp4"), VideoError::NotAVideo { .. }));
+    let cause = std::error::Error::source(&fails("text.mp4")).map(ToString::to_string);
+    assert!(
+        cause.is_some_and(|cause| cause.len() > 5),
+        "FFmpeg's own message is kept"
+    );
     let VideoError::NoVideoStream { found, .. } = fails("sound.m4a") else {
         panic!()
     };

@@ -30,7 +30,14 @@ pub struct Sequences {
 impl Sequences {
     /// `batch` sequences of `length` rows, one after the other.
     pub fn consecutive(batch: usize, length: usize) -> Self {
-        Self { batch, length, position: 1, inner: 1, inner_stride: 0, outer_stride: length }
+        Self {
+            batch,
+            length,
+            position: 1,
+            inner: 1,
+            inner_stride: 0,
+            outer_stride: length,
+        }
     }
 
     /// Of rows ordered `[groups, time, space]`, the sequences over time: one for each group and place.
@@ -52,7 +59,12 @@ impl Sequences {
             inner_stride: self.inner_stride * row,
             outer_stride: self.outer_stride * row,
         };
-        Strided { data, position: self.position * row, head: head_dim, batch }
+        Strided {
+            data,
+            position: self.position * row,
+            head: head_dim,
+            batch,
+        }
     }
 }
 
@@ -104,7 +116,12 @@ impl SelfAttention {
                 "the config names {heads} attention heads, which do not divide the width {width}"
             )));
         }
-        Ok(Self { projections, output, heads, width })
+        Ok(Self {
+            projections,
+            output,
+            heads,
+            width,
+        })
     }
 
     /// Attention of each sequence to itself, before the output projection.
@@ -153,7 +170,12 @@ impl SelfAttention {
                 with_slice(&q, |q| {
                     with_slice(&k, |k| {
                         with_slice(&v, |v| {
-                            Ok(attention(sequences.view(head_dim, q, row), sequences.view(head_dim, k, row), sequences.view(head_dim, v, row), shape))
+                            Ok(attention(
+                                sequences.view(head_dim, q, row),
+                                sequences.view(head_dim, k, row),
+                                sequences.view(head_dim, v, row),
+                                shape,
+                            ))
                         })
                     })
                 })?

@@ -36,7 +36,10 @@ impl Block {
     pub fn forward(&self, x: &Tensor, batch: usize, length: usize) -> Result<Tensor> {
         let sequences = Sequences::consecutive(batch, length);
         let attended = self.attention.attend(&self.norm1.forward(x)?, sequences)?;
-        let x = self.attention.project_added(&attended, x, self.scale1.as_deref())?;
-        self.mlp.forward_added(&self.norm2.forward(&x)?, &x, self.scale2.as_deref())
+        let x = self
+            .attention
+            .project_added(&attended, x, self.scale1.as_deref())?;
+        self.mlp
+            .forward_added(&self.norm2.forward(&x)?, &x, self.scale2.as_deref())
     }
 }

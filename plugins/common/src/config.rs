@@ -28,5 +28,9 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 ///
 /// When `ok` is false, with what `message` says.
 pub fn require(ok: bool, message: impl FnOnce() -> String) -> Result<()> {
-    if ok { Ok(()) } else { Err(PluginError::weights(message())) }
+    if ok {
+        Ok(())
+    } else {
+        Err(PluginError::weights(message()))
+    }
 }

@@ -48,7 +48,13 @@ impl Linear {
     ///
     /// When the last dimension is not `inputs`.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        self.run(x, Epilogue { activation: Some(activation), ..Epilogue::default() })
+        self.run(
+            x,
+            Epilogue {
+                activation: Some(activation),
+                ..Epilogue::default()
+            },
+        )
     }
 
     /// `residual + scale·(x·Wᵀ + b)`, in one pass: how every branch of a transformer ends.
@@ -63,7 +69,14 @@ impl Linear {
         scale: Option<&[f32]>,
     ) -> Result<Tensor> {
         with_slice(residual, |residual| {
-            self.run(x, Epilogue { scale, residual: Some(residual), ..Epilogue::default() })
+            self.run(
+                x,
+                Epilogue {
+                    scale,
+                    residual: Some(residual),
+                    ..Epilogue::default()
+                },
+            )
         })
     }
 
@@ -77,7 +90,10 @@ impl Linear {
                 x.dims()
             )));
         }
-        let epilogue = Epilogue { bias: self.bias.as_deref(), ..epilogue };
+        let epilogue = Epilogue {
+            bias: self.bias.as_deref(),
+            ..epilogue
+        };
         let y = with_slice(x, |x| {
             Ok(linear(x, self.weight.elements(), inputs, outputs, epilogue))
         })?;

@@ -13,7 +13,11 @@ pub struct Mlp {
 impl Mlp {
     /// Puts together two layers that were taken under whatever names the checkpoint uses.
     pub fn from_parts(up: Linear, down: Linear, activation: Activation) -> Self {
-        Self { up, down, activation }
+        Self {
+            up,
+            down,
+            activation,
+        }
     }
 
     /// Takes `fc1` and `fc2` from `scope`.
@@ -40,6 +44,10 @@ impl Mlp {
         residual: &Tensor,
         scale: Option<&[f32]>,
     ) -> Result<Tensor> {
-        self.down.forward_added(&self.up.forward_activated(x, self.activation)?, residual, scale)
+        self.down.forward_added(
+            &self.up.forward_activated(x, self.activation)?,
+            residual,
+            scale,
+        )
     }
 }

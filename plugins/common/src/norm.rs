@@ -35,8 +35,9 @@ impl LayerNorm {
     /// When the last dimension is not `width`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check(x, self.weight.len())?;
-        let y =
-            with_slice(x, |x| Ok(norm::layer_norm(x, &self.weight, &self.bias, self.epsilon)))?;
+        let y = with_slice(x, |x| {
+            Ok(norm::layer_norm(x, &self.weight, &self.bias, self.epsilon))
+        })?;
         from_vec(y, x.dims())
     }
 }
@@ -50,7 +51,10 @@ pub struct RmsNorm {
 impl RmsNorm {
     /// Takes `weight` from `scope`.
     pub fn new(width: usize, epsilon: f64, scope: &Scope<'_>) -> Self {
-        Self { weight: scope.vector("weight", &[width]), epsilon: epsilon as f32 }
+        Self {
+            weight: scope.vector("weight", &[width]),
+            epsilon: epsilon as f32,
+        }
     }
 
     /// # Shapes
@@ -71,5 +75,8 @@ fn check(x: &Tensor, width: usize) -> Result<()> {
     if rows(x)?.1 == width {
         return Ok(());
     }
-    Err(PluginError::invalid(format!("a norm of width {width} was given {:?}", x.dims())))
+    Err(PluginError::invalid(format!(
+        "a norm of width {width} was given {:?}",
+        x.dims()
+    )))
 }

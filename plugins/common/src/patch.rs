@@ -26,13 +26,23 @@ impl PatchEmbed {
 
     /// A three-dimensional embedding: takes `weight [width, 3, tubelet, patch, patch]` and `bias`.
     pub fn new_3d(tubelet: usize, patch: usize, width: usize, scope: &Scope<'_>) -> Self {
-        Self::new(&[width, CHANNELS, tubelet, patch, patch], tubelet, patch, true, scope)
+        Self::new(
+            &[width, CHANNELS, tubelet, patch, patch],
+            tubelet,
+            patch,
+            true,
+            scope,
+        )
     }
 
     fn new(shape: &[usize], tubelet: usize, patch: usize, bias: bool, scope: &Scope<'_>) -> Self {
         let weight = scope.matrix("weight", shape);
         let bias = bias.then(|| scope.vector("bias", &shape[..1]));
-        Self { projection: Linear::from_parts(weight, bias), tubelet, patch }
+        Self {
+            projection: Linear::from_parts(weight, bias),
+            tubelet,
+            patch,
+        }
     }
 
     /// # Shapes
@@ -58,22 +68,26 @@ impl PatchEmbed {
         let times = frames.len() / (frame * self.tubelet);
         let mut patches = vec![0.0f32; times * grid * grid * columns];
         // One task a row of patches.
-        patches.par_chunks_mut((grid * columns).max(1)).enumerate().for_each(|(index, out)| {
-            let (time, y) = (index / grid, index % grid);
-            for (x, patch) in out.chunks_exact_mut(columns).enumerate() {
-                let lines = patch.chunks_exact_mut(self.patch).enumerate();
-                for (line, out) in lines {
-                    // Columns are ordered as the kernel is: channel, frame, line, pixel.
-                    let (rest, row) = (line / self.patch, line % self.patch);
-                    let (channel, offset) = (rest / self.tubelet, rest % self.tubelet);
-                    let start = (time * self.tubelet + offset) * frame
-                        + channel * plane
-                        + (y * self.patch + row) * size
-                        + x * self.patch;
-                    out.copy_from_slice(&frames[start..start + self.patch]);
+        patches
+            .par_chunks_mut((grid * columns).max(1))
+            .enumerate()
+            .for_each(|(index, out)| {
+                let (time, y) = (index / grid, index % grid);
+                for (x, patch) in out.chunks_exact_mut(columns).enumerate() {
+                    let lines = patch.chunks_exact_mut(self.patch).enumerate();
+                    for (line, out) in lines {
+                        // Columns are ordered as the kernel is: channel, frame, line, pixel.
+                        let (rest, row) = (line / self.patch, line % self.patch);
+                        let (channel, offset) = (rest / self.tubelet, rest % self.tubelet);
+                        let start = (time * self.tubelet + offset) * frame
+                            + channel * plane
+                            + (y * self.patch + row) * size
+                            + x * self.patch;
+                        out.copy_from_slice(&frames[start..start + self.patch]);
+                    }
                 }
-            }
-        });
-        self.projection.forward(&from_vec(patches, (times * grid * grid, columns))?)
+            });
+        self.projection
+            .forward(&from_vec(patches, (times * grid * grid, columns))?)
     }
 }

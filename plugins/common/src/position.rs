@@ -16,7 +16,11 @@ pub fn resample(grid: Vec<f32>, from: usize, to: usize, width: usize) -> Vec<f32
         for (x, (first, weights)) in taps.iter().enumerate() {
             let out = &mut narrow[(y * to + x) * width..][..width];
             for (tap, weight) in weights.iter().enumerate() {
-                accumulate(out, &grid[(y * from + first + tap) * width..][..width], *weight);
+                accumulate(
+                    out,
+                    &grid[(y * from + first + tap) * width..][..width],
+                    *weight,
+                );
             }
         }
     }
@@ -25,7 +29,11 @@ pub fn resample(grid: Vec<f32>, from: usize, to: usize, width: usize) -> Vec<f32
         for x in 0..to {
             let out = &mut resampled[(y * to + x) * width..][..width];
             for (tap, weight) in weights.iter().enumerate() {
-                accumulate(out, &narrow[((first + tap) * to + x) * width..][..width], *weight);
+                accumulate(
+                    out,
+                    &narrow[((first + tap) * to + x) * width..][..width],
+                    *weight,
+                );
             }
         }
     }
@@ -46,8 +54,9 @@ fn weights(index: usize, from: usize, to: usize) -> (usize, Vec<f32>) {
     let centre = scale * (index as f32 + 0.5);
     let first = (centre - support + 0.5).max(0.0) as usize;
     let last = ((centre + support + 0.5) as usize).min(from);
-    let mut weights: Vec<f32> =
-        (first..last).map(|j| cubic((j as f32 - centre + 0.5) / stretch)).collect();
+    let mut weights: Vec<f32> = (first..last)
+        .map(|j| cubic((j as f32 - centre + 0.5) / stretch))
+        .collect();
     let sum: f32 = weights.iter().sum();
     weights.iter_mut().for_each(|weight| *weight /= sum);
     (first, weights)

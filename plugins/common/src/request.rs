@@ -29,10 +29,18 @@ pub fn check_cpu_f32(source: &ModelSource) -> Result<()> {
 
 /// The weights as paths.
 pub fn weights(source: &ModelSource) -> Vec<PathBuf> {
-    source.weights.iter().map(|path| PathBuf::from(path.as_str())).collect()
+    source
+        .weights
+        .iter()
+        .map(|path| PathBuf::from(path.as_str()))
+        .collect()
 }
 
 /// The config file, if the request names one.
 pub fn config(source: &ModelSource) -> Option<PathBuf> {
-    source.config.as_ref().map(|path| PathBuf::from(path.as_str())).into_option()
+    source
+        .config
+        .as_ref()
+        .map(|path| PathBuf::from(path.as_str()))
+        .into_option()
 }

@@ -104,16 +104,31 @@ impl VitConfig {
     ///
     /// When a size is zero, heads do not divide the width, or `image_size` is smaller than a patch.
     pub fn check(&self, image_size: usize) -> Result<()> {
-        let positive = [self.patch_size, self.embed_dim, self.num_heads, self.img_size];
-        require(positive.iter().all(|&size| size > 0) && self.depth >= 2, || {
-            format!("expected positive sizes and a depth of at least 2, found {self:?}")
-        })?;
+        let positive = [
+            self.patch_size,
+            self.embed_dim,
+            self.num_heads,
+            self.img_size,
+        ];
+        require(
+            positive.iter().all(|&size| size > 0) && self.depth >= 2,
+            || format!("expected positive sizes and a depth of at least 2, found {self:?}"),
+        )?;
         require(self.embed_dim.is_multiple_of(self.num_heads), || {
-            format!("{} heads do not divide the width {}", self.num_heads, self.embed_dim)
+            format!(
+                "{} heads do not divide the width {}",
+                self.num_heads, self.embed_dim
+            )
         })?;
-        require(image_size >= self.patch_size && self.img_size >= self.patch_size, || {
-            format!("images of {image_size} pixels are smaller than a patch of {}", self.patch_size)
-        })
+        require(
+            image_size >= self.patch_size && self.img_size >= self.patch_size,
+            || {
+                format!(
+                    "images of {image_size} pixels are smaller than a patch of {}",
+                    self.patch_size
+                )
+            },
+        )
     }
 
     /// Patches along one side of an image.
@@ -187,7 +202,12 @@ impl Vit {
             prefix.extend(scope.vector("reg_token", &[1, config.reg_tokens, d]));
         }
         Ok(Self {
-            patch_embed: PatchEmbed::new_2d(config.patch_size, d, true, &scope.pp("patch_embed.proj")),
+            patch_embed: PatchEmbed::new_2d(
+                config.patch_size,
+                d,
+                true,
+                &scope.pp("patch_embed.proj"),
+            ),
             positions: resample(positions, trained, config.grid(image_size), d),
             prefix,
             blocks: (0..blocks)
@@ -214,7 +234,12 @@ impl Vit {
         crate::tensor::with_slice(&patches, |patches| {
             for frame in patches.chunks_exact(self.positions.len()) {
                 x.extend_from_slice(&self.prefix);
-                x.extend(frame.iter().zip(&self.positions).map(|(patch, position)| patch + position));
+                x.extend(
+                    frame
+                        .iter()
+                        .zip(&self.positions)
+                        .map(|(patch, position)| patch + position),
+                );
             }
             Ok(())
         })?;
@@ -228,7 +253,11 @@ impl Vit {
 
 fn block(config: &VitConfig, scope: &Scope<'_>) -> Result<Block> {
     let d = config.embed_dim;
-    let scale = |name| config.layer_scale.then(|| scope.pp(name).vector("gamma", &[d]));
+    let scale = |name| {
+        config
+            .layer_scale
+            .then(|| scope.pp(name).vector("gamma", &[d]))
+    };
     Ok(Block {
         norm1: LayerNorm::new(d, EPSILON, &scope.pp("norm1")),
         attention: SelfAttention::fused(d, config.num_heads, &scope.pp("attn"))?,
@@ -256,9 +285,15 @@ pub fn resolve(
     request::check_cpu_f32(&request.model)?;
     let timm = match request::config(&request.model) {
         Some(path) => config::read::<TimmConfig>(&path)?,
-        None => TimmConfig { architecture: published.to_owned(), model_args: TimmArgs::default() },
+        None => TimmConfig {
+            architecture: published.to_owned(),
+            model_args: TimmArgs::default(),
+        },
     };
-    let Some((_, known)) = architectures.iter().find(|(name, _)| *name == timm.architecture) else {
+    let Some((_, known)) = architectures
+        .iter()
+        .find(|(name, _)| *name == timm.architecture)
+    else {
         let names: Vec<_> = architectures.iter().map(|(name, _)| *name).collect();
         return Err(PluginError::weights(format!(
             "the config names the architecture `{}`; this plugin knows {}",
@@ -267,14 +302,21 @@ pub fn resolve(
         )));
     };
     let asked = request.image_size.into_option().map(|size| size as usize);
-    let image_size = asked.or(timm.model_args.img_size).unwrap_or(MERV_IMAGE_SIZE);
+    let image_size = asked
+        .or(timm.model_args.img_size)
+        .unwrap_or(MERV_IMAGE_SIZE);
     let sizes = known.clone().with(&timm.model_args);
-    require(timm.model_args.no_embed_class.unwrap_or(true) || !sizes.class_token, || {
-        "expected `no_embed_class`: a class token with a position of its own is another model"
-            .to_owned()
-    })?;
+    require(
+        timm.model_args.no_embed_class.unwrap_or(true) || !sizes.class_token,
+        || {
+            "expected `no_embed_class`: a class token with a position of its own is another model"
+                .to_owned()
+        },
+    )?;
     sizes.check(image_size)?;
-    require(request.num_frames > 0, || "expected at least one frame".to_owned())?;
+    require(request.num_frames > 0, || {
+        "expected at least one frame".to_owned()
+    })?;
     Ok((sizes, image_size))
 }
 

@@ -113,14 +113,23 @@ impl Matrix {
         let entry = self.entry.as_ref().map(|entry| {
             let row = entry.bytes.len().checked_div(self.rows).unwrap_or(0);
             let start = entry.bytes.start + range.start * row;
-            Entry { bytes: start..start + range.len() * row, ..entry.clone() }
+            Entry {
+                bytes: start..start + range.len() * row,
+                ..entry.clone()
+            }
         });
-        Self { entry, rows: range.len(), columns: self.columns }
+        Self {
+            entry,
+            rows: range.len(),
+            columns: self.columns,
+        }
     }
 
     /// The elements, row after row.
     pub fn elements(&self) -> Elements<'_> {
-        self.entry.as_ref().map_or(Elements::F32(&[]), Entry::elements)
+        self.entry
+            .as_ref()
+            .map_or(Elements::F32(&[]), Entry::elements)
     }
 }
 
@@ -159,27 +168,43 @@ impl Files {
         for path in paths {
             open_file(path, &mut tensors)?;
         }
-        Ok(Self { paths: paths.to_vec(), tensors })
+        Ok(Self {
+            paths: paths.to_vec(),
+            tensors,
+        })
     }
 
     fn names(&self) -> String {
-        self.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        self.paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
 fn open_file(path: &Path, tensors: &mut BTreeMap<String, Entry>) -> Result<()> {
     let refuse = |what: String| PluginError::weights(format!("{}: {what}", path.display()));
     let file = File::open(path).map_err(|error| {
-        PluginError::weights(format!("the weights file {} cannot be opened", path.display()))
-            .caused_by(&error)
+        PluginError::weights(format!(
+            "the weights file {} cannot be opened",
+            path.display()
+        ))
+        .caused_by(&error)
     })?;
     // SAFETY: the map is only read. Another process that shortens the file meanwhile would end this
     // one, as with every mapped model file; weights are replaced by renaming, never in place.
     let map = unsafe { Mmap::map(&file) }.map_err(|error| {
-        PluginError::weights(format!("the weights file {} cannot be mapped", path.display()))
-            .caused_by(&error)
+        PluginError::weights(format!(
+            "the weights file {} cannot be mapped",
+            path.display()
+        ))
+        .caused_by(&error)
     })?;
-    let mapped = Arc::new(MappedFile { path: path.to_path_buf(), map });
+    let mapped = Arc::new(MappedFile {
+        path: path.to_path_buf(),
+        map,
+    });
     let parsed = SafeTensors::deserialize(&mapped.map).map_err(|error| {
         PluginError::weights(format!(
             "{} is no whole safetensors file ({} bytes): damaged, cut off, or another format; \
@@ -258,22 +283,32 @@ pub fn load<T>(
         used: RefCell::default(),
         problems: RefCell::default(),
     };
-    let model = build(Scope { ledger: &ledger, prefix: String::new() })?;
+    let model = build(Scope {
+        ledger: &ledger,
+        prefix: String::new(),
+    })?;
     let mut problems = ledger.problems.take();
     let used = ledger.used.take();
     for (name, entry) in &ledger.files.tensors {
-        let known = unused.iter().any(|known| {
-            name == known || (known.ends_with('.') && name.starts_with(known))
-        });
+        let known = unused
+            .iter()
+            .any(|known| name == known || (known.ends_with('.') && name.starts_with(known)));
         if !used.contains(name) && !known {
-            problems.push(format!("tensor `{name}` {:?} is not part of the model", entry.shape));
+            problems.push(format!(
+                "tensor `{name}` {:?} is not part of the model",
+                entry.shape
+            ));
         }
     }
     if problems.is_empty() {
         return Ok(model);
     }
     let count = problems.len();
-    let mut list = problems.iter().take(LISTED_PROBLEMS).cloned().collect::<Vec<_>>();
+    let mut list = problems
+        .iter()
+        .take(LISTED_PROBLEMS)
+        .cloned()
+        .collect::<Vec<_>>();
     if count > LISTED_PROBLEMS {
         list.push(format!("and {} more", count - LISTED_PROBLEMS));
     }
@@ -289,7 +324,10 @@ impl Scope<'_> {
     /// The scope below `name`.
     #[must_use]
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
-        Self { ledger: self.ledger, prefix: self.full(&name.to_string()) }
+        Self {
+            ledger: self.ledger,
+            prefix: self.full(&name.to_string()),
+        }
     }
 
     /// Whether the files hold `name` below this scope.
@@ -299,11 +337,19 @@ impl Scope<'_> {
 
     /// The shape of `name` in the files.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.ledger.files.tensors.get(&self.full(name)).map(|entry| entry.shape.as_slice())
+        self.ledger
+            .files
+            .tensors
+            .get(&self.full(name))
+            .map(|entry| entry.shape.as_slice())
     }
 
     fn full(&self, name: &str) -> String {
-        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+        if self.prefix.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.prefix)
+        }
     }
 
     /// Looks `name` up; a problem is noted, and `None` returned.
@@ -335,7 +381,11 @@ impl Scope<'_> {
             Some((rows, rest)) => (*rows, rest.iter().product()),
             None => (1, 1),
         };
-        Matrix { entry: self.take(name, shape).cloned(), rows, columns }
+        Matrix {
+            entry: self.take(name, shape).cloned(),
+            rows,
+            columns,
+        }
     }
 
     /// A small tensor copied out as `f32`: a bias, a norm's scale, a position embedding.

@@ -31,7 +31,10 @@ impl Plugin for DinoV2 {
         Manifest::new("dinov2", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
             .backend("candle")
-            .encoder("dinov2-video-all-tokens", "Apache-2.0 (timm/vit_large_patch14_reg4_dinov2.lvd142m)")
+            .encoder(
+                "dinov2-video-all-tokens",
+                "Apache-2.0 (timm/vit_large_patch14_reg4_dinov2.lvd142m)",
+            )
     }
 
     fn init(host: &HostServices) -> Result<(), PluginError> {
@@ -45,7 +48,9 @@ impl Plugin for DinoV2 {
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
         let (sizes, info) = resolve(request)?;
         let paths = request::weights(&request.model);
-        Ok(EncoderObject::new(PatchTokens::load(&paths, UNUSED, &sizes, info)?))
+        Ok(EncoderObject::new(PatchTokens::load(
+            &paths, UNUSED, &sizes, info,
+        )?))
     }
 }
 

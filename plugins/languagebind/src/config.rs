@@ -59,35 +59,53 @@ impl Config {
     /// When a size is zero, heads do not divide the width, there is no temporal attention, the frames
     /// are no whole groups, or another image size is asked for: the positions are learned for one.
     pub fn check(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
-        let sizes = [self.hidden_size, self.num_attention_heads, self.patch_size, self.num_frames];
-        require(sizes.iter().all(|&size| size > 0) && self.num_hidden_layers >= 2, || {
-            format!("expected positive sizes and at least 2 layers, found {self:?}")
-        })?;
+        let sizes = [
+            self.hidden_size,
+            self.num_attention_heads,
+            self.patch_size,
+            self.num_frames,
+        ];
+        require(
+            sizes.iter().all(|&size| size > 0) && self.num_hidden_layers >= 2,
+            || format!("expected positive sizes and at least 2 layers, found {self:?}"),
+        )?;
         require(self.add_time_attn, || {
             "expected `add_time_attn`: the video tower, not the image tower".to_owned()
         })?;
-        require(self.hidden_size.is_multiple_of(self.num_attention_heads), || {
-            format!(
-                "{} heads do not divide the width {}",
-                self.num_attention_heads, self.hidden_size
-            )
-        })?;
+        require(
+            self.hidden_size.is_multiple_of(self.num_attention_heads),
+            || {
+                format!(
+                    "{} heads do not divide the width {}",
+                    self.num_attention_heads, self.hidden_size
+                )
+            },
+        )?;
         require(self.image_size >= self.patch_size, || {
-            format!("frames of {} pixels are smaller than a patch", self.image_size)
-        })?;
-        require(num_frames > 0 && num_frames.is_multiple_of(self.num_frames), || {
             format!(
-                "expected a multiple of {} frames, which attend to each other, found {num_frames}",
-                self.num_frames
+                "frames of {} pixels are smaller than a patch",
+                self.image_size
             )
         })?;
-        require(image_size.is_none_or(|size| size == self.image_size), || {
-            format!(
-                "expected frames of {} pixels, found image_size = {}",
-                self.image_size,
-                image_size.unwrap_or_default()
-            )
-        })
+        require(
+            num_frames > 0 && num_frames.is_multiple_of(self.num_frames),
+            || {
+                format!(
+                    "expected a multiple of {} frames, which attend to each other, found {num_frames}",
+                    self.num_frames
+                )
+            },
+        )?;
+        require(
+            image_size.is_none_or(|size| size == self.image_size),
+            || {
+                format!(
+                    "expected frames of {} pixels, found image_size = {}",
+                    self.image_size,
+                    image_size.unwrap_or_default()
+                )
+            },
+        )
     }
 
     /// Patches along one side of a frame.

@@ -23,7 +23,10 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginErro
         None => Config::published(),
     };
     let num_frames = request.num_frames as usize;
-    config.check(num_frames, request.image_size.into_option().map(|size| size as usize))?;
+    config.check(
+        num_frames,
+        request.image_size.into_option().map(|size| size as usize),
+    )?;
     let image_size = config.image_size as u32;
     let info = EncoderInfo {
         width: config.hidden_size as u32,
@@ -51,7 +54,10 @@ impl Plugin for Plug {
         Manifest::new("languagebind", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
             .backend("candle")
-            .encoder("languagebind-video-noclass", "MIT (LanguageBind/LanguageBind_Video_merge)")
+            .encoder(
+                "languagebind-video-noclass",
+                "MIT (LanguageBind/LanguageBind_Video_merge)",
+            )
     }
 
     fn init(host: &HostServices) -> Result<(), PluginError> {

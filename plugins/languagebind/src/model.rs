@@ -42,7 +42,12 @@ impl Layer {
                 attention: attention(config, &scope.pp("self_attn"))?,
                 scale1: None,
                 norm2: norm("layer_norm2"),
-                mlp: Mlp::new(d, config.intermediate_size, config.hidden_act, &scope.pp("mlp")),
+                mlp: Mlp::new(
+                    d,
+                    config.intermediate_size,
+                    config.hidden_act,
+                    &scope.pp("mlp"),
+                ),
                 scale2: None,
             },
         })
@@ -53,7 +58,9 @@ impl Layer {
         let (t, n, d) = x.dims3()?;
         let x = x.broadcast_add(&self.temporal_embedding)?;
         let normed = self.temporal_norm.forward(&x)?;
-        let attended = self.temporal_attention.attend(&normed, Sequences::over_time(1, t, n))?;
+        let attended = self
+            .temporal_attention
+            .attend(&normed, Sequences::over_time(1, t, n))?;
         let attended = attended.reshape((n, t, d))?.transpose(0, 1)?.contiguous()?;
         let x = self.temporal_attention.project_added(&attended, &x, None)?;
         Ok(self.spatial.forward(&x, t, n)?.reshape((t, n, d))?)
@@ -114,14 +121,22 @@ impl LanguageBind {
 
     /// `[t, 3, size, size]` → `[t, patches, width]`: one group of frames that attend to each other.
     fn forward(&self, frames: &[f32]) -> Result<Tensor> {
-        let (d, n, size) = (self.config.hidden_size, self.config.tokens(), self.config.image_size);
+        let (d, n, size) = (
+            self.config.hidden_size,
+            self.config.tokens(),
+            self.config.image_size,
+        );
         let t = frames.len() / (CHANNELS * size * size);
         let patches = self.patch_embed.forward(frames, size)?;
         let mut x = Vec::with_capacity(t * n * d);
         with_slice(&patches, |patches| {
             for frame in patches.chunks_exact((n - 1) * d) {
                 let tokens = self.class.iter().chain(frame);
-                x.extend(tokens.zip(&self.positions).map(|(token, position)| token + position));
+                x.extend(
+                    tokens
+                        .zip(&self.positions)
+                        .map(|(token, position)| token + position),
+                );
             }
             Ok(())
         })?;
@@ -139,6 +154,8 @@ impl Encoder for LanguageBind {
     }
 
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
-        encode_in_groups(clips, &self.info, self.config.num_frames, |frames| self.forward(frames))
+        encode_in_groups(clips, &self.info, self.config.num_frames, |frames| {
+            self.forward(frames)
+        })
     }
 }

@@ -21,7 +21,10 @@ pub struct LayerCache {
 impl Session {
     /// A session that has seen nothing.
     pub fn new(layers: usize) -> Self {
-        Self { layers: vec![LayerCache::default(); layers], length: 0 }
+        Self {
+            layers: vec![LayerCache::default(); layers],
+            length: 0,
+        }
     }
 
     /// Forgets everything after `length` positions of `row` elements.

@@ -145,7 +145,10 @@ impl Config {
     /// When a size is zero, heads do not fit each other, or it is another architecture.
     pub fn check(&self) -> Result<()> {
         require(self.model_type == "llama", || {
-            format!("expected the model type `llama`, found `{}`", self.model_type)
+            format!(
+                "expected the model type `llama`, found `{}`",
+                self.model_type
+            )
         })?;
         let sizes = [
             self.hidden_size,
@@ -159,18 +162,27 @@ impl Config {
         require(sizes.iter().all(|&size| size > 0), || {
             format!("expected positive sizes, found {self:?}")
         })?;
-        require(self.num_attention_heads.is_multiple_of(self.kv_heads()), || {
-            format!(
-                "{} key heads do not divide {} query heads",
-                self.kv_heads(),
-                self.num_attention_heads
-            )
-        })?;
-        let fits = self.head_dim.is_some()
-            || self.hidden_size.is_multiple_of(self.num_attention_heads);
-        require(fits && self.head_dim() > 0 && self.head_dim().is_multiple_of(2), || {
-            format!("expected an even width of a head, found {}", self.head_dim())
-        })
+        require(
+            self.num_attention_heads.is_multiple_of(self.kv_heads()),
+            || {
+                format!(
+                    "{} key heads do not divide {} query heads",
+                    self.kv_heads(),
+                    self.num_attention_heads
+                )
+            },
+        )?;
+        let fits =
+            self.head_dim.is_some() || self.hidden_size.is_multiple_of(self.num_attention_heads);
+        require(
+            fits && self.head_dim() > 0 && self.head_dim().is_multiple_of(2),
+            || {
+                format!(
+                    "expected an even width of a head, found {}",
+                    self.head_dim()
+                )
+            },
+        )
     }
 
     /// Key and value heads.
@@ -180,7 +192,8 @@ impl Config {
 
     /// Width of a head.
     pub fn head_dim(&self) -> usize {
-        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads)
+        self.head_dim
+            .unwrap_or(self.hidden_size / self.num_attention_heads)
     }
 
     /// Multiply-accumulates of one layer's products for one token.
@@ -193,9 +206,16 @@ impl Config {
     /// Parameters.
     pub fn parameters(&self) -> u64 {
         let (d, h) = (self.hidden_size, self.head_dim());
-        let attention_bias =
-            if self.attention_bias { h * (self.num_attention_heads + 2 * self.kv_heads()) + d } else { 0 };
-        let mlp_bias = if self.mlp_bias { 2 * self.intermediate_size + d } else { 0 };
+        let attention_bias = if self.attention_bias {
+            h * (self.num_attention_heads + 2 * self.kv_heads()) + d
+        } else {
+            0
+        };
+        let mlp_bias = if self.mlp_bias {
+            2 * self.intermediate_size + d
+        } else {
+            0
+        };
         let tables = if self.tie_word_embeddings { 1 } else { 2 };
         let layer = self.layer_macs() + attention_bias + mlp_bias + 2 * d;
         (tables * self.vocab_size * d + self.num_hidden_layers * layer + d) as u64

@@ -14,9 +14,7 @@ use merv_plugin_sdk::{config::read, request, threads, weights};
 
 struct Plug;
 
-fn resolve(
-    request: &LanguageModelRequest,
-) -> Result<(Config, LanguageModelInfo), PluginError> {
+fn resolve(request: &LanguageModelRequest) -> Result<(Config, LanguageModelInfo), PluginError> {
     request::check_cpu_f32(&request.model)?;
     let id = request.model.id.as_str();
     let config = match request::config(&request.model) {
@@ -33,7 +31,12 @@ fn resolve(
         vocab_size: config.vocab_size as u32,
         context_length: config.max_position_embeddings as u32,
         bos: config.bos_token_id.into(),
-        eos: config.eos_token_id.as_ref().map(OneOrMany::to_vec).unwrap_or_default().into(),
+        eos: config
+            .eos_token_id
+            .as_ref()
+            .map(OneOrMany::to_vec)
+            .unwrap_or_default()
+            .into(),
         dtype: DType::F32,
         parameters: config.parameters(),
         macs_per_token: config.macs_per_token(),

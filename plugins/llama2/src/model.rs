@@ -115,9 +115,13 @@ impl Llama {
                 )));
             }
         }
-        let result = self.layers.iter().enumerate().try_fold(x, |x, (index, layer)| {
-            self.layer_forward(layer, index, &x, sessions, new)
-        });
+        let result = self
+            .layers
+            .iter()
+            .enumerate()
+            .try_fold(x, |x, (index, layer)| {
+                self.layer_forward(layer, index, &x, sessions, new)
+            });
         for session in sessions.iter_mut() {
             let length = session.length + if result.is_ok() { new } else { 0 };
             session.truncate(length, self.cache_row());
@@ -134,11 +138,21 @@ impl Llama {
         new: usize,
     ) -> Result<Tensor> {
         let normed = layer.attention_norm.forward(x)?;
-        let mut queries = layer.query.forward(&normed)?.flatten_all()?.to_vec1::<f32>()?;
-        let mut keys = layer.key.forward(&normed)?.flatten_all()?.to_vec1::<f32>()?;
+        let mut queries = layer
+            .query
+            .forward(&normed)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        let mut keys = layer
+            .key
+            .forward(&normed)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         let values = layer.value.forward(&normed)?;
-        let (query_row, row) =
-            (self.config.num_attention_heads * self.config.head_dim(), self.cache_row());
+        let (query_row, row) = (
+            self.config.num_attention_heads * self.config.head_dim(),
+            self.cache_row(),
+        );
         let mut attended = Vec::with_capacity(queries.len());
         with_slice(&values, |values| {
             for (part, session) in sessions.iter_mut().enumerate() {
@@ -148,7 +162,8 @@ impl Llama {
                 let keys = &mut keys[range.clone()];
                 for position in 0..new {
                     let at = start + position;
-                    self.rope.turn(&mut queries[position * query_row..][..query_row], at);
+                    self.rope
+                        .turn(&mut queries[position * query_row..][..query_row], at);
                     self.rope.turn(&mut keys[position * row..][..row], at);
                 }
                 let cache = &mut session.layers[index];
@@ -161,7 +176,9 @@ impl Llama {
         let attended = from_vec(attended, (sessions.len() * new, query_row))?;
         let x = layer.output.forward_added(&attended, x, None)?;
         let normed = layer.mlp_norm.forward(&x)?;
-        let gate = layer.gate.forward_activated(&normed, self.config.hidden_act)?;
+        let gate = layer
+            .gate
+            .forward_activated(&normed, self.config.hidden_act)?;
         let hidden = (gate * layer.up.forward(&normed)?)?;
         layer.down.forward_added(&hidden, &x, None)
     }
@@ -255,7 +272,10 @@ impl LanguageModel for Llama {
     }
 
     fn decode(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Result<TensorBuf> {
-        let x = from_vec(self.lookup(tokens)?, (tokens.len(), self.config.hidden_size))?;
+        let x = from_vec(
+            self.lookup(tokens)?,
+            (tokens.len(), self.config.hidden_size),
+        )?;
         self.logits(&self.forward(x, sessions, 1)?)
     }
 

@@ -28,18 +28,23 @@ impl Rope {
             return Ok(Self { frequencies });
         };
         let need = |name: &str, value: Option<f64>| {
-            value.filter(|value| *value > 0.0).map(|value| value as f32).ok_or_else(|| {
-                PluginError::weights(format!(
-                    "rope_scaling of type `{}` expects a positive `{name}` in the config",
-                    scaling.rope_type
-                ))
-            })
+            value
+                .filter(|value| *value > 0.0)
+                .map(|value| value as f32)
+                .ok_or_else(|| {
+                    PluginError::weights(format!(
+                        "rope_scaling of type `{}` expects a positive `{name}` in the config",
+                        scaling.rope_type
+                    ))
+                })
         };
         match scaling.rope_type.as_str() {
             "default" => {}
             "linear" => {
                 let factor = need("factor", scaling.factor)?;
-                frequencies.iter_mut().for_each(|frequency| *frequency /= factor);
+                frequencies
+                    .iter_mut()
+                    .for_each(|frequency| *frequency /= factor);
             }
             "llama3" => {
                 let factor = need("factor", scaling.factor)?;
@@ -69,8 +74,11 @@ impl Rope {
     /// Turns every head of `row`, which stands at `position`.
     pub fn turn(&self, row: &mut [f32], position: usize) {
         let half = self.frequencies.len();
-        let angles: Vec<(f32, f32)> =
-            self.frequencies.iter().map(|frequency| (position as f32 * frequency).sin_cos()).collect();
+        let angles: Vec<(f32, f32)> = self
+            .frequencies
+            .iter()
+            .map(|frequency| (position as f32 * frequency).sin_cos())
+            .collect();
         for head in row.chunks_exact_mut(2 * half) {
             let (first, second) = head.split_at_mut(half);
             for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(&angles) {

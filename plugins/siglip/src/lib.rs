@@ -19,8 +19,7 @@ struct Siglip;
 
 fn resolve(request: &EncoderRequest) -> Result<(VitConfig, EncoderInfo), PluginError> {
     let (sizes, image_size) = vit::resolve(request, &config::architectures(), config::PUBLISHED)?;
-    let info =
-        PatchTokens::describe(&sizes, request.num_frames, image_size, [0.5; 3], [0.5; 3]);
+    let info = PatchTokens::describe(&sizes, request.num_frames, image_size, [0.5; 3], [0.5; 3]);
     Ok((sizes, info))
 }
 
@@ -29,7 +28,10 @@ impl Plugin for Siglip {
         Manifest::new("siglip", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
             .backend("candle")
-            .encoder("siglip-vit-b16-224px-all-no-cls", "Apache-2.0 (timm/ViT-B-16-SigLIP)")
+            .encoder(
+                "siglip-vit-b16-224px-all-no-cls",
+                "Apache-2.0 (timm/ViT-B-16-SigLIP)",
+            )
     }
 
     fn init(host: &HostServices) -> Result<(), PluginError> {
@@ -43,7 +45,9 @@ impl Plugin for Siglip {
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
         let (sizes, info) = resolve(request)?;
         let paths = request::weights(&request.model);
-        Ok(EncoderObject::new(PatchTokens::load(&paths, UNUSED, &sizes, info)?))
+        Ok(EncoderObject::new(PatchTokens::load(
+            &paths, UNUSED, &sizes, info,
+        )?))
     }
 }
 

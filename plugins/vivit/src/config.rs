@@ -65,28 +65,40 @@ impl Config {
         require(patch == width, || {
             format!("expected square tubelets, found {:?}", self.tubelet_size)
         })?;
-        require(self.hidden_size.is_multiple_of(self.num_attention_heads), || {
-            format!(
-                "{} heads do not divide the width {}",
-                self.num_attention_heads, self.hidden_size
-            )
-        })?;
-        require(num_frames == self.num_frames && num_frames.is_multiple_of(tubelet), || {
-            format!(
-                "expected {} frames in whole tubelets of {tubelet}, found num_frames = {num_frames}",
-                self.num_frames
-            )
-        })?;
+        require(
+            self.hidden_size.is_multiple_of(self.num_attention_heads),
+            || {
+                format!(
+                    "{} heads do not divide the width {}",
+                    self.num_attention_heads, self.hidden_size
+                )
+            },
+        )?;
+        require(
+            num_frames == self.num_frames && num_frames.is_multiple_of(tubelet),
+            || {
+                format!(
+                    "expected {} frames in whole tubelets of {tubelet}, found num_frames = {num_frames}",
+                    self.num_frames
+                )
+            },
+        )?;
         require(num_frames > 0 && self.image_size >= patch, || {
-            format!("clips of {num_frames} frames of {} pixels hold no tubelet", self.image_size)
-        })?;
-        require(image_size.is_none_or(|size| size == self.image_size), || {
             format!(
-                "expected frames of {} pixels, found image_size = {}",
-                self.image_size,
-                image_size.unwrap_or_default()
+                "clips of {num_frames} frames of {} pixels hold no tubelet",
+                self.image_size
             )
-        })
+        })?;
+        require(
+            image_size.is_none_or(|size| size == self.image_size),
+            || {
+                format!(
+                    "expected frames of {} pixels, found image_size = {}",
+                    self.image_size,
+                    image_size.unwrap_or_default()
+                )
+            },
+        )
     }
 
     /// T: positions over time.

@@ -48,7 +48,10 @@ impl Plugin for Plug {
         Manifest::new("vivit", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
             .backend("candle")
-            .encoder("vivit-google-b-all-no-cls-16frames", "MIT (google/vivit-b-16x2-kinetics400)")
+            .encoder(
+                "vivit-google-b-all-no-cls-16frames",
+                "MIT (google/vivit-b-16x2-kinetics400)",
+            )
     }
 
     fn init(host: &HostServices) -> Result<(), PluginError> {

@@ -39,7 +39,11 @@ impl Vivit {
     pub fn new(config: &Config, info: EncoderInfo, scope: &Scope<'_>) -> Result<Self> {
         let d = config.hidden_size;
         let bare = scope.contains("embeddings.cls_token");
-        let scope = if bare { scope.clone() } else { scope.pp("vivit") };
+        let scope = if bare {
+            scope.clone()
+        } else {
+            scope.pp("vivit")
+        };
         let embeddings = scope.pp("embeddings");
         let projection = embeddings.pp("patch_embeddings").pp("projection");
         let [tubelet, patch, _] = config.tubelet_size;
@@ -62,7 +66,13 @@ impl Vivit {
         let tubelets = self.patch_embed.forward(frames, self.config.image_size)?;
         let x = with_slice(&tubelets, |tubelets| {
             let tokens = self.class.iter().chain(tubelets);
-            from_vec(tokens.zip(&self.positions).map(|(token, position)| token + position).collect(), (n, d))
+            from_vec(
+                tokens
+                    .zip(&self.positions)
+                    .map(|(token, position)| token + position)
+                    .collect(),
+                (n, d),
+            )
         })?;
         let mut x = x;
         for layer in &self.layers {
@@ -75,8 +85,7 @@ impl Vivit {
 fn layer(config: &Config, scope: &Scope<'_>) -> Result<Block> {
     let (d, h) = (config.hidden_size, config.intermediate_size);
     let attention = scope.pp("attention");
-    let project =
-        |name| Linear::new(d, d, config.qkv_bias, &attention.pp("attention").pp(name));
+    let project = |name| Linear::new(d, d, config.qkv_bias, &attention.pp("attention").pp(name));
     let norm = |name| LayerNorm::new(d, config.layer_norm_eps, &scope.pp(name));
     Ok(Block {
         norm1: norm("layernorm_before"),
@@ -103,6 +112,8 @@ impl Encoder for Vivit {
     }
 
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
-        encode_in_groups(clips, &self.info, self.config.num_frames, |frames| self.forward(frames))
+        encode_in_groups(clips, &self.info, self.config.num_frames, |frames| {
+            self.forward(frames)
+        })
     }
 }

@@ -53,8 +53,7 @@ pub struct PluginModule {
         extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelInfo, PluginError>,
     /// As today.
     #[sabi(last_prefix_field)]
-    pub load_llm:
-        extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelObject, PluginError>,
+    pub load_llm: extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelObject, PluginError>,
     /// New.
     #[sabi(missing_field(option))]
     pub backward: extern "C" fn(TensorView<'_>) -> RResult<(), PluginError>,

@@ -16,7 +16,11 @@ impl CrossAttention {
     /// Takes `Q` and the query's and key's projections from `scope`. The query's width is read off
     /// `Q`: 3072 in the published models.
     pub fn new(llm_width: usize, scope: &Scope<'_>) -> Self {
-        let width = scope.shape("Q").and_then(|shape| shape.last()).copied().unwrap_or(3072);
+        let width = scope
+            .shape("Q")
+            .and_then(|shape| shape.last())
+            .copied()
+            .unwrap_or(3072);
         let attention = scope.pp("attention");
         // PyTorch keeps one matrix where all three have the same width, else three.
         let (query, key) = if width == llm_width && attention.contains("in_proj_weight") {
@@ -45,12 +49,20 @@ impl CrossAttention {
     ///
     /// When the encoders' shapes do not fit each other.
     pub fn forward(&self, projected: &[Tensor]) -> Result<(Tensor, Tensor)> {
-        let shapes = projected.iter().map(Tensor::dims3).collect::<candle_core::Result<Vec<_>>>()?;
+        let shapes = projected
+            .iter()
+            .map(Tensor::dims3)
+            .collect::<candle_core::Result<Vec<_>>>()?;
         let Some(&(batch, _, width)) = shapes.first() else {
-            return Err(PluginError::invalid("expected the features of at least one encoder"));
+            return Err(PluginError::invalid(
+                "expected the features of at least one encoder",
+            ));
         };
         let tokens = shapes.iter().map(|shape| shape.1).max().unwrap_or(1);
-        if shapes.iter().any(|&(b, t, w)| b != batch || w != width || (t != tokens && t != 1)) {
+        if shapes
+            .iter()
+            .any(|&(b, t, w)| b != batch || w != width || (t != tokens && t != 1))
+        {
             return Err(PluginError::invalid(format!(
                 "expected all encoders at [{batch}, {tokens}, {width}], found {shapes:?}"
             )));

@@ -49,7 +49,11 @@ impl AveragePool3d {
     ///
     /// When the features have another shape.
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
-        let EncoderShape { width, temporal, spatial } = self.shape;
+        let EncoderShape {
+            width,
+            temporal,
+            spatial,
+        } = self.shape;
         let (batch, tokens, found) = features.dims3()?;
         if tokens != temporal * spatial || found != width {
             return Err(PluginError::invalid(format!(

@@ -21,7 +21,11 @@ pub fn square_pooling(from: usize, to: usize) -> Result<Tensor> {
             }
         }
     }
-    Ok(Tensor::from_vec(matrix, (to * to, from * from), &Device::Cpu)?)
+    Ok(Tensor::from_vec(
+        matrix,
+        (to * to, from * from),
+        &Device::Cpu,
+    )?)
 }
 
 #[cfg(test)]
@@ -31,8 +35,16 @@ mod tests {
     #[test]
     fn every_window_is_an_average() {
         for (from, to) in [(14, 8), (16, 8), (5, 3), (2, 3), (1, 1), (8, 8)] {
-            let sums = square_pooling(from, to).unwrap().sum(1).unwrap().to_vec1::<f32>().unwrap();
-            assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-6), "{from} to {to}: {sums:?}");
+            let sums = square_pooling(from, to)
+                .unwrap()
+                .sum(1)
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap();
+            assert!(
+                sums.iter().all(|sum| (sum - 1.0).abs() < 1e-6),
+                "{from} to {to}: {sums:?}"
+            );
         }
     }
 }

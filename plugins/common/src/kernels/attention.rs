@@ -3,9 +3,8 @@
 //! heads and frames need no rearranging.
 
 use super::linear::{Operand, matmul};
-use super::softmax::softmax;
+use super::softmax::softmax_rows;
 use gemm::Parallelism;
-use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -41,7 +40,11 @@ pub struct BatchStride {
 impl BatchStride {
     /// Sequences that follow each other at `stride`.
     pub fn plain(stride: usize) -> Self {
-        Self { inner: 1, inner_stride: 0, outer_stride: stride }
+        Self {
+            inner: 1,
+            inner_stride: 0,
+            outer_stride: stride,
+        }
     }
 
     fn offset(&self, sequence: usize) -> usize {
@@ -70,8 +73,21 @@ pub struct AttentionShape {
 
 /// `softmax(q·kᵀ / √head_dim)·v`, written as `[batch, queries, heads · head_dim]`, the sequences in the
 /// order of `batch`.
-pub fn attention(q: Strided<'_>, k: Strided<'_>, v: Strided<'_>, shape: AttentionShape) -> Vec<f32> {
-    let AttentionShape { batch, heads, kv_heads, queries, keys, head_dim, causal } = shape;
+pub fn attention(
+    q: Strided<'_>,
+    k: Strided<'_>,
+    v: Strided<'_>,
+    shape: AttentionShape,
+) -> Vec<f32> {
+    let AttentionShape {
+        batch,
+        heads,
+        kv_heads,
+        queries,
+        keys,
+        head_dim,
+        causal,
+    } = shape;
     let width = heads * head_dim;
     let mut output = vec![0.0f32; batch * queries * width];
     if output.is_empty() || keys == 0 {
@@ -80,10 +96,19 @@ pub fn attention(q: Strided<'_>, k: Strided<'_>, v: Strided<'_>, shape: Attentio
     let scale = 1.0 / (head_dim as f32).sqrt();
     let blocks = queries.div_ceil(QUERY_BLOCK);
     let group = heads / kv_heads;
-    let arch = Arch::new();
     let task = |scores: &mut Vec<f32>, part: Part<'_>| {
-        let Part { sequence, first, count, ref heads, out } = part;
-        let visible = if causal { (keys + first + count).saturating_sub(queries) } else { keys };
+        let Part {
+            sequence,
+            first,
+            count,
+            ref heads,
+            out,
+        } = part;
+        let visible = if causal {
+            (keys + first + count).saturating_sub(queries)
+        } else {
+            keys
+        };
         scores.resize(count * visible, 0.0);
         for head in heads.clone() {
             let kv_head = head / group;
@@ -91,29 +116,34 @@ pub fn attention(q: Strided<'_>, k: Strided<'_>, v: Strided<'_>, shape: Attentio
                 m.batch.offset(sequence) + head * m.head + position * m.position
             };
             matmul(
-                Operand { data: &q.data[at(q, head, first)..], row: q.position, column: 1 },
-                Operand { data: &k.data[at(k, kv_head, 0)..], row: 1, column: k.position },
+                Operand {
+                    data: &q.data[at(q, head, first)..],
+                    row: q.position,
+                    column: 1,
+                },
+                Operand {
+                    data: &k.data[at(k, kv_head, 0)..],
+                    row: 1,
+                    column: k.position,
+                },
                 [count, head_dim, visible],
                 scores,
                 visible,
                 scale,
                 Parallelism::None,
             );
-            arch.dispatch(
-                #[inline(always)]
-                || {
-                    for (offset, row) in scores.chunks_exact_mut(visible).enumerate() {
-                        // The last query of the block sees all `visible` keys, each earlier one less.
-                        let seen = if causal { visible - (count - 1 - offset) } else { visible };
-                        let (seen, hidden) = row.split_at_mut(seen);
-                        softmax(seen);
-                        hidden.fill(0.0);
-                    }
-                },
-            );
+            softmax_rows(scores, visible, causal);
             matmul(
-                Operand { data: scores, row: visible, column: 1 },
-                Operand { data: &v.data[at(v, kv_head, 0)..], row: v.position, column: 1 },
+                Operand {
+                    data: scores,
+                    row: visible,
+                    column: 1,
+                },
+                Operand {
+                    data: &v.data[at(v, kv_head, 0)..],
+                    row: v.position,
+                    column: 1,
+                },
                 [count, visible, head_dim],
                 &mut out[(head - heads.start) * head_dim..],
                 width,
@@ -127,16 +157,30 @@ pub fn attention(q: Strided<'_>, k: Strided<'_>, v: Strided<'_>, shape: Attentio
         if queries == 1 {
             // Decoding: there is but one row, so the heads are what can be shared out.
             for (head, out) in rows.chunks_exact_mut(head_dim).enumerate() {
-                parts.push(Part { sequence, first: 0, count: 1, heads: head..head + 1, out });
+                parts.push(Part {
+                    sequence,
+                    first: 0,
+                    count: 1,
+                    heads: head..head + 1,
+                    out,
+                });
             }
         } else {
             for (block, out) in rows.chunks_mut(QUERY_BLOCK * width).enumerate() {
                 let (first, count) = (block * QUERY_BLOCK, out.len() / width);
-                parts.push(Part { sequence, first, count, heads: 0..heads, out });
+                parts.push(Part {
+                    sequence,
+                    first,
+                    count,
+                    heads: 0..heads,
+                    out,
+                });
             }
         }
     }
-    parts.into_par_iter().for_each_init(Vec::new, |scores, part| task(scores, part));
+    parts
+        .into_par_iter()
+        .for_each_init(Vec::new, |scores, part| task(scores, part));
     output
 }
 
@@ -176,13 +220,20 @@ mod tests {
             for h in 0..s.heads {
                 let g = h / (s.heads / s.kv_heads);
                 for i in 0..s.queries {
-                    let limit = if s.causal { s.keys - s.queries + i + 1 } else { s.keys };
+                    let limit = if s.causal {
+                        s.keys - s.queries + i + 1
+                    } else {
+                        s.keys
+                    };
                     let dots: Vec<f64> = (0..limit)
                         .map(|j| {
                             let a = &q[at(s.heads, s.queries, b, i, h)..][..s.head_dim];
                             let c = &k[at(s.kv_heads, s.keys, b, j, g)..][..s.head_dim];
-                            let dot: f64 =
-                                a.iter().zip(c).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+                            let dot: f64 = a
+                                .iter()
+                                .zip(c)
+                                .map(|(x, y)| f64::from(*x) * f64::from(*y))
+                                .sum();
                             dot / (s.head_dim as f64).sqrt()
                         })
                         .collect();
@@ -214,8 +265,15 @@ mod tests {
             (2, 2, 130, 257, 24, false),
             (2, 1, 7, 20, 8, true),
         ] {
-            let shape =
-                AttentionShape { batch: 2, heads, kv_heads, queries, keys, head_dim, causal };
+            let shape = AttentionShape {
+                batch: 2,
+                heads,
+                kv_heads,
+                queries,
+                keys,
+                head_dim,
+                causal,
+            };
             let q = numbers(2 * queries * heads * head_dim, 1);
             let k = numbers(2 * keys * kv_heads * head_dim, 2);
             let v = numbers(2 * keys * kv_heads * head_dim, 3);

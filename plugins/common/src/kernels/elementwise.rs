@@ -23,7 +23,13 @@ pub fn exp(x: f32) -> f32 {
     p = r.mul_add(p, 0.5);
     p = r.mul_add(p, 1.0);
     p = r.mul_add(p, 1.0);
-    let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
+    let power = f32::from_bits(
+        shifted
+            .to_bits()
+            .wrapping_sub(ROUND.to_bits())
+            .wrapping_add(127)
+            << 23,
+    );
     if x < -87.3 { 0.0 } else { p * power }
 }
 
@@ -95,7 +101,10 @@ mod tests {
         for x in sweep().map(|x| x * 4.0) {
             let expected = libm::exp(f64::from(x));
             let error = (f64::from(exp(x)) - expected).abs() / expected;
-            assert!(error < 2.5e-7 || expected < 1.3e-38, "exp({x}): relative error {error:e}");
+            assert!(
+                error < 2.5e-7 || expected < 1.3e-38,
+                "exp({x}): relative error {error:e}"
+            );
         }
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(0.0), 1.0);
@@ -108,7 +117,10 @@ mod tests {
             let exact = libm::erf(v);
             assert!((f64::from(erf(x)) - exact).abs() < 4e-7, "erf({x})");
             let gelu_exact = 0.5 * v * (1.0 + libm::erf(v / std::f64::consts::SQRT_2));
-            assert!((f64::from(gelu(x)) - gelu_exact).abs() < 1e-6 * v.abs().max(1.0), "gelu({x})");
+            assert!(
+                (f64::from(gelu(x)) - gelu_exact).abs() < 1e-6 * v.abs().max(1.0),
+                "gelu({x})"
+            );
             let tanh = libm::tanh((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v));
             let tanh_exact = 0.5 * v * (1.0 + tanh);
             assert!(
@@ -116,7 +128,10 @@ mod tests {
                 "gelu_tanh({x})"
             );
             let silu_exact = v / (1.0 + libm::exp(-v));
-            assert!((f64::from(silu(x)) - silu_exact).abs() < 1e-6 * v.abs().max(1.0), "silu({x})");
+            assert!(
+                (f64::from(silu(x)) - silu_exact).abs() < 1e-6 * v.abs().max(1.0),
+                "silu({x})"
+            );
         }
     }
 }

@@ -3,7 +3,6 @@
 use super::{elementwise, reduce};
 use crate::{activation::Activation, weights::Elements};
 use gemm::Parallelism;
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Up to this many rows each weight row is read once and multiplied with all of them: the product is
@@ -18,7 +17,7 @@ const CONVERTED_ROWS: usize = 512;
 
 /// Bytes of output after which the product pauses for the epilogue, so that it still finds the output
 /// in the cache.
-const BLOCK_BYTES: usize = 2 << 20;
+const BLOCK_BYTES: usize = 16 << 20;
 
 /// What happens to each output row `y` of a product: `residual + scale · activation(y + bias)`.
 #[derive(Clone, Copy, Default)]
@@ -44,7 +43,11 @@ pub fn linear(
     epilogue: Epilogue<'_>,
 ) -> Vec<f32> {
     let rows = x.len().checked_div(inputs).unwrap_or(0);
-    assert_eq!(weight.len(), inputs * outputs, "a weight matrix has another size than its layer");
+    assert_eq!(
+        weight.len(),
+        inputs * outputs,
+        "a weight matrix has another size than its layer"
+    );
     let mut y = vec![0.0; rows * outputs];
     if y.is_empty() {
         return y;
@@ -59,7 +62,14 @@ pub fn linear(
     for (index, out) in y.chunks_mut(block * outputs).enumerate() {
         let first = index * block;
         let rows = out.len() / outputs;
-        product(&x[first * inputs..(first + rows) * inputs], weight, inputs, outputs, out, &mut scratch);
+        product(
+            &x[first * inputs..(first + rows) * inputs],
+            weight,
+            inputs,
+            outputs,
+            out,
+            &mut scratch,
+        );
         finish(out, first, outputs, epilogue);
     }
     y
@@ -75,15 +85,27 @@ fn product(
     scratch: &mut Vec<f32>,
 ) {
     let rows = y.len() / outputs;
-    let step = if matches!(weight, Elements::F32(_)) { outputs } else { CONVERTED_ROWS };
+    let step = if matches!(weight, Elements::F32(_)) {
+        outputs
+    } else {
+        CONVERTED_ROWS
+    };
     let mut start = 0;
     while start < outputs {
         let end = (start + step).min(outputs);
         let part = weight.slice(start * inputs..end * inputs);
         let part = part.to_f32(scratch);
         matmul(
-            Operand { data: x, row: inputs, column: 1 },
-            Operand { data: part, row: 1, column: inputs },
+            Operand {
+                data: x,
+                row: inputs,
+                column: 1,
+            },
+            Operand {
+                data: part,
+                row: 1,
+                column: inputs,
+            },
             [rows, inputs, end - start],
             &mut y[start..],
             outputs,
@@ -125,7 +147,10 @@ pub(crate) fn matmul(
     parallelism: Parallelism,
 ) {
     let fits = out_row >= n && (m == 0 || (m - 1) * out_row + n <= out.len());
-    assert!(a.holds(m, k) && b.holds(k, n) && fits, "a matrix product reaches beyond its operands");
+    assert!(
+        a.holds(m, k) && b.holds(k, n) && fits,
+        "a matrix product reaches beyond its operands"
+    );
     // SAFETY: the assertion above keeps every element that `gemm` touches inside the three slices,
     // rows of `out` do not overlap, and `out` is borrowed mutably, so it overlaps neither operand.
     unsafe {
@@ -155,27 +180,20 @@ pub(crate) fn matmul(
 
 /// Each weight row once, against all rows of `x`.
 fn few_rows(x: &[f32], weight: Elements<'_>, inputs: usize, outputs: usize, y: &mut [f32]) {
-    let arch = Arch::new();
     let rows = x.len() / inputs;
     // `[outputs, rows]`: the tasks own disjoint parts.
     let mut transposed = vec![0.0f32; y.len()];
-    transposed.par_chunks_mut(WEIGHT_ROWS_PER_TASK * rows).enumerate().for_each(|(task, out)| {
-        let first = task * WEIGHT_ROWS_PER_TASK;
-        let count = out.len() / rows;
-        let part = weight.slice(first * inputs..(first + count) * inputs);
-        let mut scratch = Vec::new();
-        let part = part.to_f32(&mut scratch);
-        arch.dispatch(
-            #[inline(always)]
-            || {
-                for (w, out) in part.chunks_exact(inputs).zip(out.chunks_exact_mut(rows)) {
-                    for (row, out) in x.chunks_exact(inputs).zip(out) {
-                        *out = reduce(row, w, |sum, a, b| a.mul_add(b, sum));
-                    }
-                }
-            },
-        );
-    });
+    transposed
+        .par_chunks_mut(WEIGHT_ROWS_PER_TASK * rows)
+        .enumerate()
+        .for_each(|(task, out)| {
+            let first = task * WEIGHT_ROWS_PER_TASK;
+            let count = out.len() / rows;
+            let part = weight.slice(first * inputs..(first + count) * inputs);
+            let mut scratch = Vec::new();
+            let part = part.to_f32(&mut scratch);
+            dots(x, part, inputs, out);
+        });
     for (output, column) in transposed.chunks_exact(rows).enumerate() {
         for (row, &value) in column.iter().enumerate() {
             y[row * outputs + output] = value;
@@ -183,37 +201,60 @@ fn few_rows(x: &[f32], weight: Elements<'_>, inputs: usize, outputs: usize, y: &
     }
 }
 
+multiversion! {
+    /// The products of every row of `weights` with every row of `x`: `[weight rows, x rows]`.
+    fn dots(x: &[f32], weights: &[f32], inputs: usize, out: &mut [f32]) {
+        let rows = x.len() / inputs;
+        for (w, out) in weights.chunks_exact(inputs).zip(out.chunks_exact_mut(rows)) {
+            for (row, out) in x.chunks_exact(inputs).zip(out) {
+                *out = reduce(row, w, #[inline(always)] |sum, a, b| a.mul_add(b, sum));
+            }
+        }
+    }
+}
+
 /// Applies `epilogue` to rows that begin at row `first` of the whole product.
 fn finish(y: &mut [f32], first: usize, outputs: usize, epilogue: Epilogue<'_>) {
-    let arch = Arch::new();
     let rows_per_task = (32 * 1024 / outputs).max(1);
-    y.par_chunks_mut(rows_per_task * outputs).enumerate().for_each(|(task, chunk)| {
-        arch.dispatch(
-            #[inline(always)]
-            || {
-                for (offset, row) in chunk.chunks_exact_mut(outputs).enumerate() {
-                    let index = first + task * rows_per_task + offset;
-                    if let Some(bias) = epilogue.bias {
-                        row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-                    }
-                    match epilogue.activation {
-                        None => {}
-                        Some(Activation::Gelu) => map(row, elementwise::gelu),
-                        Some(Activation::GeluTanh) => map(row, elementwise::gelu_tanh),
-                        Some(Activation::QuickGelu) => map(row, elementwise::quick_gelu),
-                        Some(Activation::Silu) => map(row, elementwise::silu),
-                    }
-                    if let Some(scale) = epilogue.scale {
-                        row.iter_mut().zip(scale).for_each(|(y, s)| *y *= s);
-                    }
-                    if let Some(residual) = epilogue.residual {
-                        let residual = &residual[index * outputs..(index + 1) * outputs];
-                        row.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
-                    }
+    y.par_chunks_mut(rows_per_task * outputs)
+        .enumerate()
+        .for_each(|(task, chunk)| {
+            finish_rows(chunk, first + task * rows_per_task, outputs, epilogue);
+        });
+}
+
+multiversion! {
+    fn finish_rows(rows: &mut [f32], first: usize, outputs: usize, epilogue: Epilogue<'_>) {
+        for (offset, row) in rows.chunks_exact_mut(outputs).enumerate() {
+            if let Some(bias) = epilogue.bias {
+                for (y, b) in row.iter_mut().zip(bias) {
+                    *y += b;
                 }
-            },
-        );
-    });
+            }
+            match epilogue.activation {
+                None => {}
+                Some(Activation::Gelu) => map(row, #[inline(always)] |v| elementwise::gelu(v)),
+                Some(Activation::GeluTanh) => {
+                    map(row, #[inline(always)] |v| elementwise::gelu_tanh(v));
+                }
+                Some(Activation::QuickGelu) => {
+                    map(row, #[inline(always)] |v| elementwise::quick_gelu(v));
+                }
+                Some(Activation::Silu) => map(row, #[inline(always)] |v| elementwise::silu(v)),
+            }
+            if let Some(scale) = epilogue.scale {
+                for (y, s) in row.iter_mut().zip(scale) {
+                    *y *= s;
+                }
+            }
+            if let Some(residual) = epilogue.residual {
+                let start = (first + offset) * outputs;
+                for (y, r) in row.iter_mut().zip(&residual[start..start + outputs]) {
+                    *y += r;
+                }
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -243,7 +284,11 @@ mod tests {
         let mut y = Vec::new();
         for (r, row) in x.chunks(k).enumerate() {
             for (c, column) in w.chunks(k).enumerate() {
-                let dot: f64 = row.iter().zip(column).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                let dot: f64 = row
+                    .iter()
+                    .zip(column)
+                    .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                    .sum();
                 let mut v = dot + e.bias.map_or(0.0, |b| f64::from(b[c]));
                 if e.activation == Some(Activation::Gelu) {
                     v = 0.5 * v * (1.0 + libm::erf(v / std::f64::consts::SQRT_2));
@@ -257,7 +302,13 @@ mod tests {
 
     #[test]
     fn every_path_agrees_with_the_definition() {
-        for (rows, k, n) in [(1, 7, 5), (3, 64, 33), (5, 48, 17), (300, 96, 700), (900, 33, 600)] {
+        for (rows, k, n) in [
+            (1, 7, 5),
+            (3, 64, 33),
+            (5, 48, 17),
+            (300, 96, 700),
+            (900, 33, 600),
+        ] {
             let x = numbers(rows * k, 1);
             let w = numbers(n * k, 2);
             let half: Vec<f16> = w.iter().map(|&v| f16::from_f32(v)).collect();

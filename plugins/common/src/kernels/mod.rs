@@ -1,7 +1,47 @@
 //! Loops over plain slices, where the time goes.
 //!
-//! Each is written so that the compiler turns it into vector code, once for every instruction set
-//! that [`pulp`] tells apart at run time; matrix products are [`gemm`]'s.
+//! Each is written so that the compiler turns it into vector code, once for every instruction set that
+//! `multiversion!` tells apart at run time; matrix products are [`gemm`]'s.
+
+/// Compiles a function several times, for the plain instruction set and for wider ones, and picks the
+/// widest that this machine has at each call. The body must inline all that it calls: a function that
+/// stays outside would be compiled for the plain instruction set, where `mul_add` is a slow call.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+                fn avx512($($arg: $ty),*) {
+                    body($($arg),*);
+                }
+
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) {
+                    body($($arg),*);
+                }
+
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512bw")
+                {
+                    // SAFETY: the machine has the features that the function is compiled for.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    // SAFETY: as above.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
 
 pub mod attention;
 pub mod elementwise;
@@ -30,5 +70,8 @@ pub(crate) fn reduce(a: &[f32], b: &[f32], map: impl Fn(f32, f32, f32) -> f32) -
         }
         width /= 2;
     }
-    a_rest.iter().zip(b_rest).fold(sums[0], |sum, (&x, &y)| map(sum, x, y))
+    a_rest
+        .iter()
+        .zip(b_rest)
+        .fold(sums[0], |sum, (&x, &y)| map(sum, x, y))
 }

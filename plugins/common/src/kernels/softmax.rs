@@ -1,21 +1,40 @@
-//! Softmax of one row.
+//! Softmax of rows.
 
-use super::elementwise::exp;
 use super::LANES;
+use super::elementwise::exp;
 
-/// Replaces `row` by its softmax.
-///
-/// Inlined into the caller, so that it is compiled for the caller's instruction set.
+multiversion! {
+    /// Replaces each row of `width` elements by its softmax. If `causal`, the last row sees all of its
+    /// elements and each earlier one sees one less; the others become 0.
+    pub fn softmax_rows(rows: &mut [f32], width: usize, causal: bool) {
+        let count = rows.len() / width;
+        for (index, row) in rows.chunks_exact_mut(width).enumerate() {
+            let seen = if causal { width - (count - 1 - index) } else { width };
+            let (seen, hidden) = row.split_at_mut(seen);
+            softmax(seen);
+            hidden.fill(0.0);
+        }
+    }
+}
+
 #[inline(always)]
-pub fn softmax(row: &mut [f32]) {
+fn softmax(row: &mut [f32]) {
     let mut highest = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
-            highest[lane] = if chunk[lane] > highest[lane] { chunk[lane] } else { highest[lane] };
+            highest[lane] = if chunk[lane] > highest[lane] {
+                chunk[lane]
+            } else {
+                highest[lane]
+            };
         }
     }
-    let max = highest.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = highest
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max);
     let mut sums = [0.0f32; LANES];
     let (chunks, rest) = row.as_chunks_mut::<LANES>();
     for chunk in chunks {

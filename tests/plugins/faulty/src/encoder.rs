@@ -50,7 +50,10 @@ pub fn load(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
         panic!("load blew up, as it was told to");
     }
     let info = describe(request)?;
-    Ok(EncoderObject::new(MeanColours { id: request.model.id.to_string(), info }))
+    Ok(EncoderObject::new(MeanColours {
+        id: request.model.id.to_string(),
+        info,
+    }))
 }
 
 struct MeanColours {
@@ -77,7 +80,10 @@ impl Encoder for MeanColours {
         }
         let [batch, frames, channels, height, width] = clips.dims::<5>()?;
         if [channels, height, width] != [3, IMAGE, IMAGE] {
-            return Err(PluginError::invalid(format!("no clips of shape {:?}", clips.shape())));
+            return Err(PluginError::invalid(format!(
+                "no clips of shape {:?}",
+                clips.shape()
+            )));
         }
         let (planes, patch) = (clips.f32s()?, IMAGE / GRID);
         let mut features = Vec::<f32>::with_capacity(batch * frames * GRID * GRID * WIDTH);

@@ -4,7 +4,12 @@ use merv_plugin_api::{
     DType, LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
 };
 
-pub const IDS: &[&str] = &["fine-llm", "panics-in-prefill", "panics-in-decode", "panics-on-drop"];
+pub const IDS: &[&str] = &[
+    "fine-llm",
+    "panics-in-prefill",
+    "panics-in-decode",
+    "panics-on-drop",
+];
 
 const WIDTH: usize = 96;
 const VOCAB: usize = 1024;
@@ -54,7 +59,10 @@ impl Toy {
     }
 
     fn session(&self, numbers: Vec<f32>) -> Seen {
-        Seen { numbers, explosive: self.explosive() }
+        Seen {
+            numbers,
+            explosive: self.explosive(),
+        }
     }
 }
 
@@ -70,14 +78,18 @@ fn check_id(id: u32) -> Result<f32, PluginError> {
     if (id as usize) < VOCAB {
         return Ok(id as f32);
     }
-    Err(PluginError::invalid(format!("token {id} is not below {VOCAB}")))
+    Err(PluginError::invalid(format!(
+        "token {id} is not below {VOCAB}"
+    )))
 }
 
 fn check_length(length: usize) -> Result<(), PluginError> {
     if length <= CONTEXT {
         return Ok(());
     }
-    Err(PluginError::invalid(format!("{length} positions do not fit into {CONTEXT}")))
+    Err(PluginError::invalid(format!(
+        "{length} positions do not fit into {CONTEXT}"
+    )))
 }
 
 fn logits(seen: &[f32]) -> impl Iterator<Item = f32> {
@@ -115,31 +127,38 @@ impl LanguageModel for Toy {
         }
         let [length, width] = embeds.dims::<2>()?;
         if width != WIDTH {
-            return Err(PluginError::invalid(format!("no embeddings of width {width}")));
+            return Err(PluginError::invalid(format!(
+                "no embeddings of width {width}"
+            )));
         }
         let before = session.numbers.len();
         check_length(before + length)?;
-        session.numbers.extend(embeds.f32s()?.chunks_exact(WIDTH).map(|row| row[0]));
+        session
+            .numbers
+            .extend(embeds.f32s()?.chunks_exact(WIDTH).map(|row| row[0]));
         let first = match at {
             LogitsAt::None => length,
             LogitsAt::Last => length.saturating_sub(1),
             LogitsAt::All => 0,
         };
         let rows = before + first + 1..=before + length;
-        let values = rows.flat_map(|end| logits(&session.numbers[..end])).collect();
+        let values = rows
+            .flat_map(|end| logits(&session.numbers[..end]))
+            .collect();
         TensorBuf::from_vec::<f32>(values, &[length - first, VOCAB])
     }
 
-    fn decode(
-        &self,
-        sessions: &mut [&mut Seen],
-        tokens: &[u32],
-    ) -> Result<TensorBuf, PluginError> {
+    fn decode(&self, sessions: &mut [&mut Seen], tokens: &[u32]) -> Result<TensorBuf, PluginError> {
         if self.id == "panics-in-decode" {
             panic!("decode blew up, as it was told to");
         }
-        let numbers = tokens.iter().map(|&id| check_id(id)).collect::<Result<Vec<_>, _>>()?;
-        sessions.iter().try_for_each(|session| check_length(session.numbers.len() + 1))?;
+        let numbers = tokens
+            .iter()
+            .map(|&id| check_id(id))
+            .collect::<Result<Vec<_>, _>>()?;
+        sessions
+            .iter()
+            .try_for_each(|session| check_length(session.numbers.len() + 1))?;
         let mut values = Vec::with_capacity(sessions.len() * VOCAB);
         for (session, number) in sessions.iter_mut().zip(numbers) {
             session.numbers.push(number);

@@ -20,7 +20,9 @@ struct WrongLayout;
 
 impl Plugin for WrongLayout {
     fn manifest() -> Manifest {
-        Manifest::new("wrong-layout", "0.1.0").license("MIT").encoder("misplaced", "no weights")
+        Manifest::new("wrong-layout", "0.1.0")
+            .license("MIT")
+            .encoder("misplaced", "no weights")
     }
 }
 

@@ -1,0 +1,42 @@
+# Each target installs what the machine lacks, then does one thing.
+
+SHELL := bash
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+export VIDEO ?= assets/bigbuckbunny.mp4
+export PROMPT ?= Describe what is happening in this video.
+
+# Python with the original implementations, for `fixtures` alone.
+VENV := target/python
+
+.PHONY: help demo test bench lint fixtures build system
+
+help:
+	@echo "make demo      describe the sample clip with merv-tiny (VIDEO=… PROMPT=… for your own)"
+	@echo "make test      build, every test, and the lints"
+	@echo "make bench     speed and memory, beside PyTorch where it is installed"
+	@echo "make lint      format, clippy and documentation"
+	@echo "make fixtures  make tests/fixtures and assets/merv-tiny anew with PyTorch"
+
+demo: build
+	@cargo run --locked --release --quiet --bin merv-host -- \
+	    generate --show-mixer --max-new-tokens 64 --video "$$VIDEO" --prompt "$$PROMPT"
+
+test: build
+	cargo test --locked --release --workspace
+	scripts/lint
+
+bench: build
+	cargo run --locked --release --quiet --bin bench
+
+lint: system
+	scripts/lint
+
+fixtures:
+	scripts/make-fixtures $(VENV)
+
+build: system
+	cargo build --locked --release --workspace
+
+system:
+	@scripts/install-system-packages
