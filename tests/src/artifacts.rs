@@ -65,7 +65,7 @@ fn build() -> Artifacts {
         .args([
             "build",
             "--workspace",
-            "--message-format=json",
+            "--message-format=json-render-diagnostics",
             "--profile",
             &profile,
         ])

@@ -1,8 +1,6 @@
 //! What the tests share: the libraries and the binary of the build that is tested, runs of that
 //! binary, fixtures and their tolerance, and copies of merv-tiny to break.
 
-#![allow(clippy::expect_used, clippy::panic)]
-
 mod artifacts;
 mod close;
 mod run;

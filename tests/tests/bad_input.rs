@@ -693,10 +693,9 @@ fn mixers_of_another_model() {
                 shape(tensors, &bias(4), &[96]);
             }
         });
-        tiny.generate().finish().failed(
-            1,
-            &["mixer.safetensors", &weight(count.min(4).max(3)), word],
-        );
+        tiny.generate()
+            .finish()
+            .failed(1, &["mixer.safetensors", &weight(count.clamp(3, 4)), word]);
     }
 
     // A language model of another width than the mixer's.

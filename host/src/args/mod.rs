@@ -64,7 +64,7 @@ pub enum Color {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Generate(generate::Generate),
+    Generate(Box<generate::Generate>),
     Plugins(plugins::Plugins),
     Info(info::Info),
     Completions(completions::Completions),

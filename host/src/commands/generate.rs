@@ -29,14 +29,14 @@ struct Report<'a> {
     peak_resident_bytes: Option<u64>,
 }
 
-pub fn run(global: &Global, args: Generate, ui: Ui) -> Outcome {
+pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
     let bar = ui.bar();
     let mut bar = bar.streaming(!args.json);
     let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
     if let Some(notice) = &model.registry().notice {
         bar.suspend(|| ui.warn(notice));
     }
-    let options = options(&args);
+    let options = options(args);
     let reply = model.generate_with(&args.video, &args.prompt, &options, &mut bar)?;
     bar.finish();
     if args.json {

@@ -25,7 +25,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 pub fn run(args: Args, ui: Ui) -> Outcome {
     let Args { global, command } = args;
     match command {
-        Command::Generate(args) => generate::run(&global, args, ui),
+        Command::Generate(args) => generate::run(&global, &args, ui),
         Command::Plugins(args) => plugins::run(&global, &args),
         Command::Info(args) => info::run(&global, &args),
         Command::Completions(args) => completions::run(&args),

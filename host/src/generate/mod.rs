@@ -1,5 +1,5 @@
-//! From visual tokens and a prompt to text: [`text`] tokenises, [`session`] drives the language model,
-//! [`sampler`] picks each token.
+//! From visual tokens and a prompt to text: `text` tokenises, `session` drives the language model,
+//! `sampler` picks each token.
 
 mod sampler;
 mod session;

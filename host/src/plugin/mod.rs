@@ -1,4 +1,4 @@
-//! Plugins: found ([`search`]), checked and loaded ([`Library`]), and called through safe wrappers
+//! Plugins: found (`search`), checked and loaded ([`Library`]), and called through safe wrappers
 //! ([`Encoder`], [`LanguageModel`], [`Session`]).
 
 mod call;

@@ -12,7 +12,7 @@ use merv_plugin_sdk::{config::read, request, threads, weights};
 
 /// OpenAI CLIP's mean and standard deviation.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 struct Plug;
 

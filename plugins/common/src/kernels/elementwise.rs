@@ -39,7 +39,7 @@ pub fn exp(x: f32) -> f32 {
 pub fn erf(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
     let s = x * x;
-    let mut p = -2.726_142_2e-10;
+    let mut p = -2.726_142e-10;
     p = s.mul_add(p, 2.770_681_5e-8);
     p = s.mul_add(p, -2.101_024e-6);
     p = s.mul_add(p, -5.692_506_4e-5);

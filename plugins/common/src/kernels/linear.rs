@@ -231,16 +231,29 @@ multiversion! {
                     *y += b;
                 }
             }
+            // A loop each: passed as a function, the activation would not be inlined.
             match epilogue.activation {
                 None => {}
-                Some(Activation::Gelu) => map(row, #[inline(always)] |v| elementwise::gelu(v)),
+                Some(Activation::Gelu) => {
+                    for y in row.iter_mut() {
+                        *y = elementwise::gelu(*y);
+                    }
+                },
                 Some(Activation::GeluTanh) => {
-                    map(row, #[inline(always)] |v| elementwise::gelu_tanh(v));
+                    for y in row.iter_mut() {
+                        *y = elementwise::gelu_tanh(*y);
+                    }
                 }
                 Some(Activation::QuickGelu) => {
-                    map(row, #[inline(always)] |v| elementwise::quick_gelu(v));
+                    for y in row.iter_mut() {
+                        *y = elementwise::quick_gelu(*y);
+                    }
                 }
-                Some(Activation::Silu) => map(row, #[inline(always)] |v| elementwise::silu(v)),
+                Some(Activation::Silu) => {
+                    for y in row.iter_mut() {
+                        *y = elementwise::silu(*y);
+                    }
+                },
             }
             if let Some(scale) = epilogue.scale {
                 for (y, s) in row.iter_mut().zip(scale) {
@@ -254,13 +267,6 @@ multiversion! {
                 }
             }
         }
-    }
-}
-
-#[inline(always)]
-fn map(row: &mut [f32], f: impl Fn(f32) -> f32) {
-    for value in row {
-        *value = f(*value);
     }
 }
 

@@ -1,0 +1,352 @@
+//! The README says what is so: its commands work, its command reference is the program's help, its
+//! examples are those of the documentation.
+
+use merv_host::{registry::Registry, video::Limits};
+use merv_tests::{Run, artifacts, root};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// The project of its own that the README shows.
+const TEMPLATE: &str = "examples/plugin-template";
+
+/// Commands that are not run here: how they begin, and why.
+const NOT_RUN: [(&str, &str); 2] = [
+    (
+        "make ",
+        "`make test` runs this test; that the target exists is checked instead",
+    ),
+    (
+        "export PATH=",
+        "here the built program of the profile under test is put first",
+    ),
+];
+
+fn file(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The texts of the fenced blocks of a language, in order.
+fn blocks(language: &str) -> Vec<String> {
+    let (mut found, mut open): (Vec<String>, Option<bool>) = (Vec::new(), None);
+    for line in file("README.md").lines() {
+        match (line.strip_prefix("```"), open) {
+            (Some(fence), None) => {
+                open = Some(fence == language);
+                if fence == language {
+                    found.push(String::new());
+                }
+            }
+            (Some(_), Some(_)) => open = None,
+            (None, Some(true)) => {
+                let block = found.last_mut().expect("the fence opened one");
+                *block += line;
+                *block += "\n";
+            }
+            (None, _) => {}
+        }
+    }
+    found
+}
+
+/// The text below a heading, up to the next of its level or above.
+fn section(heading: &str) -> String {
+    let level = |line: &str| line.chars().take_while(|&c| c == '#').count();
+    let readme = file("README.md");
+    let mut lines = readme.lines().skip_while(|&line| line != heading);
+    assert_eq!(lines.next(), Some(heading), "README.md has no `{heading}`");
+    lines
+        .take_while(|line| !(1..=level(heading)).contains(&level(line)))
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+/// The first example with this fence in a crate's documentation, without its hidden lines.
+fn documented(path: &str, fence: &str) -> String {
+    let source = file(path);
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+    let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+    lines
+        .skip_while(|&line| line != fence)
+        .skip(1)
+        .take_while(|&line| line != "```")
+        .filter(|line| !line.starts_with("# "))
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+#[test]
+fn its_commands_work() {
+    let makefile = file("Makefile");
+    let folder = artifacts()
+        .host
+        .parent()
+        .expect("the program lies in a folder");
+    let others = env::var_os("PATH").unwrap_or_default();
+    let path = [folder.to_owned()]
+        .into_iter()
+        .chain(env::split_paths(&others));
+    let path = env::join_paths(path).expect("the target folder's name has no colon");
+    fs::create_dir_all(root().join("target")).expect("the workspace can be written");
+
+    let blocks = blocks("sh");
+    let mut ran = 0;
+    for command in blocks.iter().flat_map(|block| block.lines()) {
+        if command.is_empty() || command.starts_with('#') {
+            continue;
+        }
+        if NOT_RUN
+            .iter()
+            .any(|(beginning, _)| command.starts_with(beginning))
+        {
+            let target = command
+                .strip_prefix("make ")
+                .and_then(|rest| rest.split(' ').next());
+            let rule = target.map_or(String::new(), |target| format!("\n{target}:"));
+            assert!(
+                makefile.contains(&rule),
+                "the Makefile lacks what `{command}` makes"
+            );
+            continue;
+        }
+        let output = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", command])
+            .current_dir(root())
+            .stdin(Stdio::null())
+            .env("PATH", &path)
+            // The README's paths are those of a project that has its target folder in itself.
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("MERV_PLUGIN_PATH")
+            .env_remove("MERV_REGISTRY_PATH")
+            .output()
+            .expect("bash starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "`{command}` ended with {}:\n{said}",
+            output.status
+        );
+        ran += 1;
+    }
+    assert!(ran > 5, "only {ran} commands were found in the README");
+
+    let registry = Registry::load(root().join(TEMPLATE).join("registry.toml"));
+    assert_eq!(
+        registry.expect("the README's registry is whole").id,
+        "mean-colour"
+    );
+}
+
+#[test]
+fn its_examples_are_those_of_the_documentation() {
+    let template = |path: &str| file(&format!("{TEMPLATE}/{path}"));
+    let library = documented("host/src/lib.rs", "```no_run");
+    let plugin = documented("plugin-api/src/lib.rs", "```");
+    assert!(
+        plugin.lines().count() < 60,
+        "an encoder plugin has become longer than promised"
+    );
+    assert_eq!(
+        template("src/lib.rs"),
+        plugin,
+        "the template is not plugin-api's example"
+    );
+    assert_eq!(blocks("rust"), [library, plugin]);
+    assert_eq!(
+        blocks("toml"),
+        [template("registry.toml"), template("Cargo.toml")]
+    );
+}
+
+#[test]
+fn its_links_lead_somewhere() {
+    let readme = file("README.md");
+    for target in readme
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+    {
+        if let Some(anchor) = target.strip_prefix('#') {
+            let heading = |line: &str| {
+                let title = line.trim_start_matches('#').trim().replace('`', "");
+                line.starts_with('#') && title.to_lowercase().replace(' ', "-") == anchor
+            };
+            assert!(readme.lines().any(heading), "no heading for #{anchor}");
+        } else if !target.starts_with("https://") {
+            assert!(root().join(target).exists(), "{target} does not exist");
+        }
+    }
+    for path in section("## Layout")
+        .split('`')
+        .filter(|text| text.ends_with('/'))
+    {
+        assert!(root().join(path).is_dir(), "{path} is no folder");
+    }
+}
+
+/// Options by how they are written (`-v, --verbose`, `--top-k K`), with their defaults.
+type Options = BTreeMap<String, String>;
+
+/// The options that `merv-host <command> --help` shows.
+fn offered(command: &[&str]) -> Options {
+    let help = Run::new()
+        .args(command)
+        .arg("--help")
+        .finish()
+        .succeeded()
+        .stdout;
+    let mut options = Options::new();
+    let mut last = None;
+    for line in help.lines().map(str::trim) {
+        if line.starts_with('-') && !line.starts_with("- ") {
+            let written = line.trim_end_matches("...").replace(['<', '>'], "");
+            options.insert(written.clone(), String::new());
+            last = Some(written);
+        }
+        let default = line
+            .split("[default: ")
+            .nth(1)
+            .and_then(|rest| rest.strip_suffix(']'));
+        if let (Some(default), Some(last)) = (default, &last) {
+            options.insert(last.clone(), default.to_owned());
+        }
+    }
+    options
+}
+
+/// The options in a section's table: `| option | default | meaning |`.
+fn described(heading: &str) -> Options {
+    let section = section(heading);
+    let rows = section.lines().filter(|line| line.starts_with("| `-"));
+    let cells = rows.map(|row| row.replace("\\|", "\u{0}").replace('`', ""));
+    cells
+        .map(|row| {
+            let cell = |index| {
+                let cell = row.split('|').nth(index).expect("rows have three cells");
+                cell.trim().replace('\u{0}', "|")
+            };
+            (cell(1), cell(2))
+        })
+        .collect()
+}
+
+fn names(options: &Options) -> BTreeSet<&str> {
+    options.keys().map(String::as_str).collect()
+}
+
+/// Checks that both have the same options, and the README every default that the help has.
+#[track_caller]
+fn assert_same(heading: &str, described: &Options, offered: &Options) {
+    assert_eq!(
+        names(described),
+        names(offered),
+        "{heading}: README.md, then --help"
+    );
+    for (option, default) in offered.iter().filter(|(_, default)| !default.is_empty()) {
+        assert_eq!(
+            &described[option], default,
+            "{heading}: the default of {option}"
+        );
+    }
+}
+
+#[test]
+fn its_reference_is_what_help_says() {
+    let global = offered(&[]);
+    assert_same("global", &described("### Global options"), &global);
+
+    let help = Run::new().arg("--help").finish().succeeded().stdout;
+    let list = help
+        .split("Commands:\n")
+        .nth(1)
+        .and_then(|rest| rest.split("\n\n").next());
+    let commands: BTreeSet<_> = list
+        .expect("the help lists the commands")
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let reference = section("## Command reference");
+    let headings = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix("### `"));
+    assert_eq!(
+        commands,
+        headings.map(|rest| rest.trim_end_matches('`')).collect()
+    );
+
+    for command in commands.into_iter().filter(|&command| command != "help") {
+        let mut own = offered(&[command]);
+        own.retain(|option, _| !global.contains_key(option));
+        assert_same(command, &described(&format!("### `{command}`")), &own);
+    }
+}
+
+#[test]
+fn it_names_every_shell() {
+    let help = Run::new()
+        .args(["completions", "-h"])
+        .finish()
+        .succeeded()
+        .stdout;
+    let shells = help
+        .split("possible values: ")
+        .nth(1)
+        .and_then(|rest| rest.split(']').next());
+    let shells = shells.expect("the help lists the shells").split(", ");
+    let section = section("### `completions`");
+    for shell in shells.map(str::trim) {
+        assert!(
+            section.contains(&format!("`{shell}`")),
+            "{shell} is not in the README"
+        );
+    }
+}
+
+#[test]
+fn its_limits_are_the_defaults() {
+    let stated = described("### `generate`");
+    let number = |option: &str| {
+        let text = stated[&format!("{option} N")].replace(',', "");
+        let (digits, unit) = text.split_once(' ').unwrap_or((&text, ""));
+        let unit = ["", "KiB", "MiB", "GiB"]
+            .iter()
+            .position(|&known| known == unit);
+        let shift = 10 * unit.expect("a unit of bytes");
+        digits.parse::<u64>().expect("a number") << shift
+    };
+    let limits = Limits::default();
+    assert_eq!(number("--max-pixels"), limits.max_pixels);
+    assert_eq!(number("--max-frames"), limits.max_frames);
+    assert_eq!(number("--max-clip-bytes"), limits.max_clip_bytes);
+    assert_eq!(number("--max-image-bytes"), limits.max_image_bytes);
+}
+
+#[test]
+fn scripts_can_be_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let scripts = fs::read_dir(root().join("scripts")).expect("there are scripts");
+    let scripts = scripts.map(|entry| entry.expect("they can be listed").path());
+    for script in scripts.chain([root().join(".ci/run")]) {
+        let mode = |path: &Path| {
+            fs::metadata(path)
+                .expect("it is there")
+                .permissions()
+                .mode()
+        };
+        assert_eq!(
+            mode(&script) & 0o111,
+            0o111,
+            "{} is not executable",
+            script.display()
+        );
+        let check = Command::new("bash").arg("-n").arg(&script).status();
+        assert!(
+            check.expect("bash starts").success(),
+            "{} is no bash",
+            script.display()
+        );
+    }
+}
