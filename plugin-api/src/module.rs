@@ -98,7 +98,7 @@ impl RootModule for PluginModuleRef {
     abi_stable::declare_root_module_statics! {PluginModuleRef}
     const BASE_NAME: &'static str = "merv_plugin";
     const NAME: &'static str = "merv_plugin";
-    // The host compares the manifest's API version by semver; abi_stable's own rule would refuse
+    // Nothing reads it: the host compares the manifest's API version, for abi_stable's own rule refuses
     // plugins that are older than the host.
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
 }

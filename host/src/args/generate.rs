@@ -12,7 +12,12 @@ pub struct Generate {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: String,
     /// Tokens of the answer at most
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 512,
+        allow_negative_numbers = true
+    )]
     pub max_new_tokens: usize,
     /// 0 always takes the likeliest token; higher values are freer
     #[arg(
@@ -31,16 +36,36 @@ pub struct Generate {
     )]
     pub top_p: f64,
     /// Draw only from this many of the likeliest tokens; 0 is off
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "K",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub top_k: usize,
     /// The same seed gives the same answer
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub seed: u64,
     /// No end before prompt and answer together have this many tokens
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
     pub min_length: usize,
     /// No end before the answer has this many tokens
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub min_new_tokens: usize,
     /// Look only at the video from here on, in seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
@@ -66,15 +91,15 @@ pub struct Generate {
 #[command(next_help_heading = "Limits on the video file")]
 pub struct Limits {
     /// Pixels of one frame at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_pixels: Option<u64>,
     /// Frames of the file at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_frames: Option<u64>,
     /// Bytes of all sampled frames together at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_clip_bytes: Option<u64>,
     /// Bytes of a still image's file at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_image_bytes: Option<u64>,
 }

@@ -1,7 +1,9 @@
 //! The only place that opens shared libraries.
 
 use super::{CallError, Encoder, LanguageModel, elf, sink::Sink};
-use abi_stable::library::AbiHeaderRef;
+use abi_stable::{
+    StableAbi, abi_stability::abi_checking::check_layout_compatibility, library::AbiHeaderRef,
+};
 use merv_plugin_api::{
     API_VERSION, EncoderInfo, EncoderRequest, HostServices, LanguageModelInfo,
     LanguageModelRequest, MANIFEST_SYMBOL, Manifest, PluginError, PluginModuleRef, ROOT_SYMBOL,
@@ -316,7 +318,15 @@ fn root_module(path: &Path, library: libloading::Library) -> Result<PluginModule
     let header = header
         .upgrade()
         .map_err(|error| layout(error.to_string()))?;
-    header
-        .check_layout::<PluginModuleRef>()
+    let plugin = header
+        .layout()
+        .ok_or_else(|| layout("it states no layout".to_owned()))?;
+    // The plugin, never newer than the host, is the interface, and the host the implementation: what
+    // the plugin knows must be part of what the host knows. `check_layout` asks the reverse, and would
+    // refuse every plugin that is older by a minor version.
+    check_layout_compatibility(plugin, PluginModuleRef::LAYOUT)
+        .map_err(|error| layout(error.to_string()))?;
+    // SAFETY: the layouts were compared just now.
+    unsafe { header.unchecked_layout::<PluginModuleRef>() }
         .map_err(|error| layout(error.to_string()))
 }

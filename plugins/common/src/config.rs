@@ -22,6 +22,52 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     })
 }
 
+/// Layers of a model at most: no published one has as many.
+pub const MAX_LAYERS: usize = 1024;
+
+/// Widths, counts of heads and the like at most.
+pub const MAX_SIZE: usize = 1 << 20;
+
+/// Height and width of an image at most, in pixels.
+pub const MAX_IMAGE: usize = 8192;
+
+/// Refuses sizes outside `1..=most`: config files are untrusted, and sizes are multiplied.
+///
+/// # Errors
+///
+/// When one is outside; the message names it.
+pub fn within(most: usize, sizes: &[(&str, usize)]) -> Result<()> {
+    sizes.iter().try_for_each(|(name, size)| {
+        require((1..=most).contains(size), || {
+            format!("expected `{name}` from 1 to {most}, found {size}")
+        })
+    })
+}
+
+/// Names the config file, if there is one, in an error about what is in it.
+///
+/// # Errors
+///
+/// That of `result`.
+pub fn in_file<T>(path: Option<&Path>, result: Result<T>) -> Result<T> {
+    result.map_err(|mut error| {
+        if let Some(path) = path {
+            error.message = format!(
+                "the config file {} does not fit: {}",
+                path.display(),
+                error.message
+            )
+            .into();
+        }
+        error
+    })
+}
+
+/// As much of a count of operations or parameters as a `u64` holds.
+pub fn clamped(count: u128) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
 /// An error unless `ok`: a config value that makes no model.
 ///
 /// # Errors

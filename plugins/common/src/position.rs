@@ -7,7 +7,8 @@
 ///
 /// `[from · from, width]` → `[to · to, width]`
 pub fn resample(grid: Vec<f32>, from: usize, to: usize, width: usize) -> Vec<f32> {
-    if from == to {
+    if from == to || grid.len() != from * from * width {
+        // The second is a tensor that did not fit, which `weights::load` reports.
         return grid;
     }
     let taps: Vec<(usize, Vec<f32>)> = (0..to).map(|i| weights(i, from, to)).collect();

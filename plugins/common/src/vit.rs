@@ -6,7 +6,7 @@ use crate::{
     activation::Activation,
     attention::SelfAttention,
     block::Block,
-    config::{self, require},
+    config::{self, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, require, within},
     features::encode_in_groups,
     mlp::Mlp,
     norm::LayerNorm,
@@ -104,16 +104,35 @@ impl VitConfig {
     ///
     /// When a size is zero, heads do not divide the width, or `image_size` is smaller than a patch.
     pub fn check(&self, image_size: usize) -> Result<()> {
-        let positive = [
-            self.patch_size,
-            self.embed_dim,
-            self.num_heads,
-            self.img_size,
-        ];
-        require(
-            positive.iter().all(|&size| size > 0) && self.depth >= 2,
-            || format!("expected positive sizes and a depth of at least 2, found {self:?}"),
+        within(
+            MAX_SIZE,
+            &[("embed_dim", self.embed_dim), ("num_heads", self.num_heads)],
         )?;
+        within(
+            MAX_IMAGE,
+            &[
+                ("patch_size", self.patch_size),
+                ("img_size", self.img_size),
+                ("image_size", image_size),
+            ],
+        )?;
+        within(MAX_LAYERS, &[("depth", self.depth)])?;
+        require(self.depth >= 2, || {
+            "expected `depth` of at least 2: the features are those of the last block but one"
+                .into()
+        })?;
+        require(self.reg_tokens <= MAX_SIZE, || {
+            format!(
+                "expected `reg_tokens` up to {MAX_SIZE}, found {}",
+                self.reg_tokens
+            )
+        })?;
+        require((1..=MAX_SIZE).contains(&self.hidden()), || {
+            format!(
+                "expected a perceptron of positive width, found `mlp_ratio` {}",
+                self.mlp_ratio
+            )
+        })?;
         require(self.embed_dim.is_multiple_of(self.num_heads), || {
             format!(
                 "{} heads do not divide the width {}",
@@ -147,22 +166,31 @@ impl VitConfig {
 
     /// Parameters of the embedding and the first `blocks` blocks.
     pub fn parameters(&self, blocks: usize) -> u64 {
-        let (d, h) = (self.embed_dim, self.hidden());
-        let patch = CHANNELS * self.patch_size * self.patch_size * d + d;
-        let positions = self.grid(self.img_size).pow(2) * d;
+        let kernel = CHANNELS * self.patch_size.pow(2);
+        let fixed = self.grid(self.img_size).pow(2) + self.prefix();
+        let sizes = [self.embed_dim, self.hidden(), kernel, fixed, blocks];
+        let [d, h, kernel, fixed, blocks] = sizes.map(|size| size as u128);
         let scales = if self.layer_scale { 2 * d } else { 0 };
         let block = 4 * d * d + 4 * d + 2 * d * h + h + d + 4 * d + scales;
-        (patch + positions + self.prefix() * d + blocks * block) as u64
+        clamped(kernel * d + d + fixed * d + blocks * block)
     }
 
     /// Multiply-accumulates for one frame through the first `blocks` blocks.
     pub fn macs(&self, image_size: usize, blocks: usize) -> u64 {
-        let (d, h) = (self.embed_dim, self.hidden());
+        let kernel = CHANNELS * self.patch_size.pow(2);
         let patches = self.grid(image_size).pow(2);
         let tokens = patches + self.prefix();
-        let patch = patches * CHANNELS * self.patch_size * self.patch_size * d;
+        let sizes = [
+            self.embed_dim,
+            self.hidden(),
+            kernel,
+            patches,
+            tokens,
+            blocks,
+        ];
+        let [d, h, kernel, patches, tokens, blocks] = sizes.map(|size| size as u128);
         let block = tokens * (4 * d * d + 2 * d * h) + 2 * tokens * tokens * d;
-        (patch + blocks * block) as u64
+        clamped(patches * kernel * d + blocks * block)
     }
 }
 
@@ -283,20 +311,27 @@ pub fn resolve(
     published: &str,
 ) -> Result<(VitConfig, usize)> {
     request::check_cpu_f32(&request.model)?;
-    let timm = match request::config(&request.model) {
-        Some(path) => config::read::<TimmConfig>(&path)?,
+    let path = request::config(&request.model);
+    let timm = match &path {
+        Some(path) => config::read::<TimmConfig>(path)?,
         None => TimmConfig {
             architecture: published.to_owned(),
             model_args: TimmArgs::default(),
         },
     };
-    let Some((_, known)) = architectures
-        .iter()
-        .find(|(name, _)| *name == timm.architecture)
-    else {
+    config::in_file(path.as_deref(), sizes_of(request, &timm, architectures))
+}
+
+fn sizes_of(
+    request: &EncoderRequest,
+    timm: &TimmConfig,
+    architectures: &[(&str, VitConfig)],
+) -> Result<(VitConfig, usize)> {
+    let named = |(name, _): &&(&str, VitConfig)| *name == timm.architecture;
+    let Some((_, known)) = architectures.iter().find(named) else {
         let names: Vec<_> = architectures.iter().map(|(name, _)| *name).collect();
         return Err(PluginError::weights(format!(
-            "the config names the architecture `{}`; this plugin knows {}",
+            "it names the architecture `{}`; this plugin knows {}",
             timm.architecture,
             names.join(", ")
         )));
@@ -310,12 +345,12 @@ pub fn resolve(
         timm.model_args.no_embed_class.unwrap_or(true) || !sizes.class_token,
         || {
             "expected `no_embed_class`: a class token with a position of its own is another model"
-                .to_owned()
+                .into()
         },
     )?;
     sizes.check(image_size)?;
     require(request.num_frames > 0, || {
-        "expected at least one frame".to_owned()
+        "expected at least one frame".into()
     })?;
     Ok((sizes, image_size))
 }
@@ -373,6 +408,10 @@ impl PatchTokens {
         let last = format!("blocks.{}.", config.depth - 1);
         let unused: Vec<&str> = unused.iter().copied().chain([last.as_str()]).collect();
         let vit = weights::load(paths, &unused, |scope| {
+            scope
+                .pp("blocks")
+                .pp(config.depth - 1)
+                .require("norm1.weight");
             Vit::new(config, info.image_size as usize, config.depth - 1, &scope)
         })?;
         Ok(Self { vit, info })

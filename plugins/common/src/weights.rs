@@ -134,12 +134,16 @@ impl Matrix {
 }
 
 impl Entry {
+    fn is_integer(&self) -> bool {
+        !matches!(self.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+    }
+
     fn elements(&self) -> Elements<'_> {
         let bytes = &self.file.map[self.bytes.clone()];
         match self.dtype {
             Dtype::F16 => Elements::F16(cast(bytes)),
             Dtype::BF16 => Elements::BF16(cast(bytes)),
-            // `Files::open` lets no other dtype in.
+            // `Scope::take` gives out no other.
             _ => Elements::F32(cast(bytes)),
         }
     }
@@ -219,8 +223,7 @@ fn open_file(path: &Path, tensors: &mut BTreeMap<String, Entry>) -> Result<()> {
         let size = match view.dtype() {
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::BF16 => 2,
-            // Buffers such as `position_ids` are stored as integers; no model asks for them.
-            Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => continue,
+            Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => 1,
             other => {
                 return Err(refuse(format!(
                     "tensor `{name}` is of {other:?}; expected F32, F16 or BF16"
@@ -286,13 +289,19 @@ pub fn load<T>(
     let model = build(Scope {
         ledger: &ledger,
         prefix: String::new(),
-    })?;
+    });
     let mut problems = ledger.problems.take();
     let used = ledger.used.take();
     for (name, entry) in &ledger.files.tensors {
+        if model.is_err() {
+            // What it would have taken is not known.
+            break;
+        }
         let known = unused
             .iter()
             .any(|known| name == known || (known.ends_with('.') && name.starts_with(known)));
+        // Position numbers are a buffer that older checkpoints store; no model needs it.
+        let known = known || (entry.is_integer() && name.ends_with(".position_ids"));
         if !used.contains(name) && !known {
             problems.push(format!(
                 "tensor `{name}` {:?} is not part of the model",
@@ -301,7 +310,7 @@ pub fn load<T>(
         }
     }
     if problems.is_empty() {
-        return Ok(model);
+        return model;
     }
     let count = problems.len();
     let mut list = problems
@@ -356,14 +365,14 @@ impl Scope<'_> {
     fn take(&self, name: &str, shape: &[usize]) -> Option<&Entry> {
         let full = self.full(name);
         let problem = match self.ledger.files.tensors.get(&full) {
-            Some(entry) if entry.shape == shape => {
+            Some(entry) if entry.shape == shape && !entry.is_integer() => {
                 self.ledger.used.borrow_mut().insert(full);
                 return Some(entry);
             }
             Some(entry) => {
                 let found = format!(
-                    "tensor `{full}` has shape {:?}, expected {shape:?}",
-                    entry.shape
+                    "tensor `{full}` is {:?} {:?}, expected {shape:?} of F32, F16 or BF16",
+                    entry.dtype, entry.shape
                 );
                 self.ledger.used.borrow_mut().insert(full);
                 found
@@ -388,14 +397,24 @@ impl Scope<'_> {
         }
     }
 
-    /// A small tensor copied out as `f32`: a bias, a norm's scale, a position embedding.
+    /// Notes a problem if `name` is not there, without taking it: for parts that belong to the model but
+    /// not to the computation.
+    pub fn require(&self, name: &str) {
+        if !self.contains(name) {
+            let problem = format!("tensor `{}` is missing", self.full(name));
+            self.ledger.problems.borrow_mut().push(problem);
+        }
+    }
+
+    /// A small tensor copied out as `f32`: a bias, a norm's scale, a position embedding. Empty, and noted
+    /// as a problem, when it does not fit.
     pub fn vector(&self, name: &str, shape: &[usize]) -> Vec<f32> {
         match self.take(name, shape) {
             Some(entry) => {
                 let mut scratch = Vec::new();
                 entry.elements().to_f32(&mut scratch).to_vec()
             }
-            None => vec![0.0; shape.iter().product()],
+            None => Vec::new(),
         }
     }
 }

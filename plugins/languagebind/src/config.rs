@@ -1,6 +1,10 @@
 //! The sizes of LanguageBind's video tower: Hugging Face's `config.json`, its `vision_config`.
 
-use merv_plugin_sdk::{Result, activation::Activation, config::require};
+use merv_plugin_sdk::{
+    Result,
+    activation::Activation,
+    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, require, within},
+};
 use serde::Deserialize;
 
 /// The file: the text tower's half is of no use here.
@@ -59,16 +63,26 @@ impl Config {
     /// When a size is zero, heads do not divide the width, there is no temporal attention, the frames
     /// are no whole groups, or another image size is asked for: the positions are learned for one.
     pub fn check(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
-        let sizes = [
-            self.hidden_size,
-            self.num_attention_heads,
-            self.patch_size,
-            self.num_frames,
-        ];
-        require(
-            sizes.iter().all(|&size| size > 0) && self.num_hidden_layers >= 2,
-            || format!("expected positive sizes and at least 2 layers, found {self:?}"),
+        within(
+            MAX_SIZE,
+            &[
+                ("hidden_size", self.hidden_size),
+                ("num_attention_heads", self.num_attention_heads),
+                ("intermediate_size", self.intermediate_size),
+                ("num_frames", self.num_frames),
+            ],
         )?;
+        within(
+            MAX_IMAGE,
+            &[
+                ("patch_size", self.patch_size),
+                ("image_size", self.image_size),
+            ],
+        )?;
+        within(MAX_LAYERS, &[("num_hidden_layers", self.num_hidden_layers)])?;
+        require(self.num_hidden_layers >= 2, || {
+            "expected at least 2 layers: the features are those of the last but one".into()
+        })?;
         require(self.add_time_attn, || {
             "expected `add_time_attn`: the video tower, not the image tower".to_owned()
         })?;
@@ -125,18 +139,30 @@ impl Config {
 
     /// Parameters of the embedding and the used layers.
     pub fn parameters(&self) -> u64 {
-        let (d, h) = (self.hidden_size, self.intermediate_size);
-        let embedding = 3 * self.patch_size.pow(2) * d + d + self.tokens() * d + 2 * d;
-        let attention = 4 * d * d + 4 * d;
-        let layer = 2 * attention + 2 * d * h + h + d + 6 * d + self.num_frames * d;
-        (embedding + self.used_layers() * layer) as u64
+        let fixed = 3 * self.patch_size.pow(2) + self.tokens() + 3;
+        let sizes = [
+            self.hidden_size,
+            self.intermediate_size,
+            self.num_frames,
+            fixed,
+        ];
+        let [d, h, t, fixed] = sizes.map(|size| size as u128);
+        let layer = 8 * d * d + 8 * d + 2 * d * h + h + d + 6 * d + t * d;
+        clamped(fixed * d + self.used_layers() as u128 * layer)
     }
 
     /// Multiply-accumulates for one frame.
     pub fn macs_per_frame(&self) -> u64 {
-        let (d, h, n) = (self.hidden_size, self.intermediate_size, self.tokens());
-        let embedding = (n - 1) * 3 * self.patch_size.pow(2) * d;
-        let layer = n * (8 * d * d + 2 * d * h) + 2 * n * n * d + 2 * n * self.num_frames * d;
-        (embedding + self.used_layers() * layer) as u64
+        let kernel = 3 * self.patch_size.pow(2);
+        let sizes = [
+            self.hidden_size,
+            self.intermediate_size,
+            self.num_frames,
+            self.tokens(),
+            kernel,
+        ];
+        let [d, h, t, n, kernel] = sizes.map(|size| size as u128);
+        let layer = n * (8 * d * d + 2 * d * h) + 2 * n * n * d + 2 * n * t * d;
+        clamped((n - 1) * kernel * d + self.used_layers() as u128 * layer)
     }
 }

@@ -8,7 +8,10 @@ use merv_plugin_api::{
     DType, EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest,
     Plugin, PluginError, PreprocessSpec, ResizeDomain,
 };
-use merv_plugin_sdk::{config::read, request, threads, weights};
+use merv_plugin_sdk::{
+    config::{in_file, read},
+    request, threads, weights,
+};
 
 /// OpenAI CLIP's mean and standard deviation.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
@@ -18,14 +21,15 @@ struct Plug;
 
 fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginError> {
     request::check_cpu_f32(&request.model)?;
-    let config = match request::config(&request.model) {
-        Some(path) => read::<ConfigFile>(&path)?.vision_config,
+    let path = request::config(&request.model);
+    let config = match &path {
+        Some(path) => read::<ConfigFile>(path)?.vision_config,
         None => Config::published(),
     };
-    let num_frames = request.num_frames as usize;
-    config.check(
-        num_frames,
-        request.image_size.into_option().map(|size| size as usize),
+    let asked = request.image_size.into_option().map(|size| size as usize);
+    in_file(
+        path.as_deref(),
+        config.check(request.num_frames as usize, asked),
     )?;
     let image_size = config.image_size as u32;
     let info = EncoderInfo {
@@ -82,6 +86,7 @@ impl Plugin for Plug {
         ];
         let paths = request::weights(&request.model);
         let model = weights::load(&paths, &unused, |scope| {
+            scope.require(&format!("{last}layer_norm1.weight"));
             model::LanguageBind::new(&config, info, &scope)
         })?;
         Ok(EncoderObject::new(model))

@@ -1,7 +1,14 @@
 //! The sizes of a Llama: Hugging Face's `config.json` (`LlamaConfig`).
 
-use merv_plugin_sdk::{Result, activation::Activation, config::require};
+use merv_plugin_sdk::{
+    Result,
+    activation::Activation,
+    config::{MAX_LAYERS, MAX_SIZE, clamped, require, within},
+};
 use serde::Deserialize;
+
+/// Positions at most.
+const MAX_POSITIONS: usize = 1 << 24;
 
 /// The sizes, by Hugging Face's names.
 #[derive(Debug, Clone, Deserialize)]
@@ -150,18 +157,22 @@ impl Config {
                 self.model_type
             )
         })?;
-        let sizes = [
-            self.hidden_size,
-            self.intermediate_size,
-            self.num_hidden_layers,
-            self.num_attention_heads,
-            self.kv_heads(),
-            self.vocab_size,
-            self.max_position_embeddings,
-        ];
-        require(sizes.iter().all(|&size| size > 0), || {
-            format!("expected positive sizes, found {self:?}")
-        })?;
+        within(
+            MAX_SIZE,
+            &[
+                ("hidden_size", self.hidden_size),
+                ("intermediate_size", self.intermediate_size),
+                ("num_attention_heads", self.num_attention_heads),
+                ("num_key_value_heads", self.kv_heads()),
+                ("head_dim", self.head_dim()),
+                ("vocab_size", self.vocab_size),
+            ],
+        )?;
+        within(
+            MAX_POSITIONS,
+            &[("max_position_embeddings", self.max_position_embeddings)],
+        )?;
+        within(MAX_LAYERS, &[("num_hidden_layers", self.num_hidden_layers)])?;
         require(
             self.num_attention_heads.is_multiple_of(self.kv_heads()),
             || {
@@ -192,44 +203,51 @@ impl Config {
 
     /// Width of a head.
     pub fn head_dim(&self) -> usize {
-        self.head_dim
-            .unwrap_or(self.hidden_size / self.num_attention_heads)
+        self.head_dim.unwrap_or_else(|| {
+            self.hidden_size
+                .checked_div(self.num_attention_heads)
+                .unwrap_or(0)
+        })
     }
 
     /// Multiply-accumulates of one layer's products for one token.
-    fn layer_macs(&self) -> usize {
-        let (d, h) = (self.hidden_size, self.head_dim());
-        let attention = 2 * d * h * (self.num_attention_heads + self.kv_heads());
-        attention + 3 * d * self.intermediate_size
+    fn layer_macs(&self) -> u128 {
+        let sizes = [self.hidden_size, self.head_dim(), self.intermediate_size];
+        let [d, head_dim, h] = sizes.map(|size| size as u128);
+        let heads = (self.num_attention_heads + self.kv_heads()) as u128;
+        2 * d * head_dim * heads + 3 * d * h
     }
 
     /// Parameters.
     pub fn parameters(&self) -> u64 {
-        let (d, h) = (self.hidden_size, self.head_dim());
+        let sizes = [
+            self.hidden_size,
+            self.head_dim(),
+            self.intermediate_size,
+            self.vocab_size,
+        ];
+        let [d, head_dim, h, vocab] = sizes.map(|size| size as u128);
+        let heads = (self.num_attention_heads + 2 * self.kv_heads()) as u128;
         let attention_bias = if self.attention_bias {
-            h * (self.num_attention_heads + 2 * self.kv_heads()) + d
+            head_dim * heads + d
         } else {
             0
         };
-        let mlp_bias = if self.mlp_bias {
-            2 * self.intermediate_size + d
-        } else {
-            0
-        };
+        let mlp_bias = if self.mlp_bias { 2 * h + d } else { 0 };
         let tables = if self.tie_word_embeddings { 1 } else { 2 };
         let layer = self.layer_macs() + attention_bias + mlp_bias + 2 * d;
-        (tables * self.vocab_size * d + self.num_hidden_layers * layer + d) as u64
+        clamped(tables * vocab * d + self.num_hidden_layers as u128 * layer + d)
     }
 
     /// Multiply-accumulates for one token, attention over the context left out.
     pub fn macs_per_token(&self) -> u64 {
-        let head = self.vocab_size * self.hidden_size;
-        (self.num_hidden_layers * self.layer_macs() + head) as u64
+        let head = (self.vocab_size * self.hidden_size) as u128;
+        clamped(self.num_hidden_layers as u128 * self.layer_macs() + head)
     }
 
     /// Bytes of keys and values that a session keeps for each position.
     pub fn cache_bytes_per_token(&self) -> u64 {
-        let values = 2 * self.num_hidden_layers * self.kv_heads() * self.head_dim();
-        (values * size_of::<f32>()) as u64
+        let values = 2 * self.num_hidden_layers * self.kv_heads();
+        clamped(values as u128 * self.head_dim() as u128 * size_of::<f32>() as u128)
     }
 }

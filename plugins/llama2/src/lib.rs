@@ -10,22 +10,26 @@ use merv_plugin_api::{
     DType, HostServices, LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest,
     Plugin, PluginError,
 };
-use merv_plugin_sdk::{config::read, request, threads, weights};
+use merv_plugin_sdk::{
+    config::{in_file, read},
+    request, threads, weights,
+};
 
 struct Plug;
 
 fn resolve(request: &LanguageModelRequest) -> Result<(Config, LanguageModelInfo), PluginError> {
     request::check_cpu_f32(&request.model)?;
     let id = request.model.id.as_str();
-    let config = match request::config(&request.model) {
-        Some(path) => read::<Config>(&path)?,
+    let path = request::config(&request.model);
+    let config = match &path {
+        Some(path) => read::<Config>(path)?,
         None => Config::published(id).ok_or_else(|| {
             PluginError::weights(format!(
                 "`{id}` has no published sizes; expected a config.json beside its weights"
             ))
         })?,
     };
-    config.check()?;
+    in_file(path.as_deref(), config.check())?;
     let info = LanguageModelInfo {
         width: config.hidden_size as u32,
         vocab_size: config.vocab_size as u32,

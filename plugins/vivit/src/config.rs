@@ -1,6 +1,10 @@
 //! The sizes of a ViViT: Hugging Face's `config.json` (`VivitConfig`).
 
-use merv_plugin_sdk::{Result, activation::Activation, config::require};
+use merv_plugin_sdk::{
+    Result,
+    activation::Activation,
+    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, require, within},
+};
 use serde::Deserialize;
 
 /// The sizes, by Hugging Face's names.
@@ -58,10 +62,21 @@ impl Config {
     /// of frames or image size is asked for: the positions are learned for one.
     pub fn check(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
         let [tubelet, patch, width] = self.tubelet_size;
-        let sizes = [self.hidden_size, self.num_attention_heads, tubelet, patch];
-        require(sizes.iter().all(|&size| size > 0), || {
-            format!("expected positive sizes, found {self:?}")
-        })?;
+        within(
+            MAX_SIZE,
+            &[
+                ("hidden_size", self.hidden_size),
+                ("num_attention_heads", self.num_attention_heads),
+                ("intermediate_size", self.intermediate_size),
+                ("num_frames", self.num_frames),
+                ("tubelet_size", tubelet),
+            ],
+        )?;
+        within(
+            MAX_IMAGE,
+            &[("tubelet_size", patch), ("image_size", self.image_size)],
+        )?;
+        within(MAX_LAYERS, &[("num_hidden_layers", self.num_hidden_layers)])?;
         require(patch == width, || {
             format!("expected square tubelets, found {:?}", self.tubelet_size)
         })?;
@@ -120,19 +135,30 @@ impl Config {
         3 * self.tubelet_size.iter().product::<usize>()
     }
 
+    /// Width, width of the perceptron, tokens, weights of a tubelet, layers.
+    fn sizes(&self) -> [u128; 5] {
+        [
+            self.hidden_size,
+            self.intermediate_size,
+            self.tokens(),
+            self.kernel(),
+            self.num_hidden_layers,
+        ]
+        .map(|size| size as u128)
+    }
+
     /// Parameters without the classification head.
     pub fn parameters(&self) -> u64 {
-        let (d, h) = (self.hidden_size, self.intermediate_size);
+        let [d, h, n, kernel, layers] = self.sizes();
         let qkv_bias = if self.qkv_bias { 3 * d } else { 0 };
         let layer = 4 * d * d + d + qkv_bias + 2 * d * h + h + d + 4 * d;
-        let embedding = self.kernel() * d + 2 * d + self.tokens() * d;
-        (embedding + self.num_hidden_layers * layer + 2 * d) as u64
+        clamped(kernel * d + 2 * d + n * d + layers * layer + 2 * d)
     }
 
     /// Multiply-accumulates for one clip.
     pub fn macs(&self) -> u64 {
-        let (d, h, n) = (self.hidden_size, self.intermediate_size, self.tokens());
+        let [d, h, n, kernel, layers] = self.sizes();
         let layer = n * (4 * d * d + 2 * d * h) + 2 * n * n * d;
-        ((n - 1) * self.kernel() * d + self.num_hidden_layers * layer) as u64
+        clamped((n - 1) * kernel * d + layers * layer)
     }
 }

@@ -8,18 +8,25 @@ use merv_plugin_api::{
     DType, EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest,
     Plugin, PluginError, PreprocessSpec, ResizeDomain,
 };
-use merv_plugin_sdk::{config::read, request, threads, weights};
+use merv_plugin_sdk::{
+    config::{in_file, read},
+    request, threads, weights,
+};
 
 struct Plug;
 
 fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginError> {
     request::check_cpu_f32(&request.model)?;
-    let config = match request::config(&request.model) {
-        Some(path) => read::<Config>(&path)?,
+    let path = request::config(&request.model);
+    let config = match &path {
+        Some(path) => read::<Config>(path)?,
         None => Config::published(),
     };
     let asked = request.image_size.into_option().map(|size| size as usize);
-    config.check(request.num_frames as usize, asked)?;
+    in_file(
+        path.as_deref(),
+        config.check(request.num_frames as usize, asked),
+    )?;
     let image_size = config.image_size as u32;
     let info = EncoderInfo {
         width: config.hidden_size as u32,

@@ -34,8 +34,8 @@ impl CrossAttention {
         };
         let bias = attention.vector("in_proj_bias", &[3 * width]);
         Self {
-            query: Linear::from_parts(query, Some(bias[..width].to_vec())),
-            key: Linear::from_parts(key, Some(bias[width..2 * width].to_vec())),
+            query: Linear::from_parts(query, bias.get(..width).map(<[f32]>::to_vec)),
+            key: Linear::from_parts(key, bias.get(width..2 * width).map(<[f32]>::to_vec)),
             learned: scope.vector("Q", &[1, width]),
         }
     }
