@@ -299,7 +299,7 @@ fn weights_files_of_another_model() {
             let shape = tensors[name].shape.clone();
             tensors.insert(name.to_owned(), Stored::zeros(Dtype::F64, &shape));
         }),
-        ("integers", &["expected"], |tensors, name| {
+        ("integers", &["is of I64, expected F32"], |tensors, name| {
             let shape = tensors[name].shape.clone();
             tensors.insert(name.to_owned(), Stored::zeros(Dtype::I64, &shape));
         }),
@@ -458,7 +458,7 @@ fn configs_that_do_not_fit_the_weights() {
             "dinov2",
             "\"depth\": 4",
             "\"depth\": 5",
-            "is not part of the model",
+            "`blocks.4.norm1.weight` is missing",
         ),
         (
             "languagebind",

@@ -322,9 +322,14 @@ pub fn load<T>(
         list.push(format!("and {} more", count - LISTED_PROBLEMS));
     }
     Err(PluginError::weights(format!(
-        "{} does not hold this model ({count} tensors do not fit): {}. \
+        "{} does not hold this model ({}): {}. \
          Check that the weights and the config file belong together",
         ledger.files.names(),
+        if count == 1 {
+            "1 tensor does not fit".to_owned()
+        } else {
+            format!("{count} tensors do not fit")
+        },
         list.join("; ")
     )))
 }
@@ -370,12 +375,17 @@ impl Scope<'_> {
                 return Some(entry);
             }
             Some(entry) => {
-                let found = format!(
-                    "tensor `{full}` is {:?} {:?}, expected {shape:?} of F32, F16 or BF16",
-                    entry.dtype, entry.shape
-                );
+                let problem = if entry.is_integer() {
+                    format!(
+                        "tensor `{full}` is of {:?}, expected F32, F16 or BF16",
+                        entry.dtype
+                    )
+                } else {
+                    let found = &entry.shape;
+                    format!("tensor `{full}` has shape {found:?}, expected {shape:?}")
+                };
                 self.ledger.used.borrow_mut().insert(full);
-                found
+                problem
             }
             None => format!("tensor `{full}` {shape:?} is missing"),
         };
