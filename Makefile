@@ -23,7 +23,7 @@ demo: build
 	    generate --show-mixer --max-new-tokens 64 --video "$$VIDEO" --prompt "$$PROMPT"
 
 test: build
-	cargo test --locked --release --workspace
+	cargo test --locked --release --workspace --no-fail-fast
 	scripts/lint
 
 bench: build

@@ -4,7 +4,12 @@
 use crate::{Error, vidlm::Visual};
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
-use std::{borrow::Cow, path::Path};
+use std::{
+    borrow::Cow,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 /// A tensor of a dump.
 struct Item {
@@ -59,25 +64,89 @@ fn tensor(tensor: &Tensor) -> Result<Item, Error> {
     ))
 }
 
-/// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]`, `features.<id>` `[1, T·S, D]`, `projected.<id>`,
-/// `fused`, `mixer_weights` `[1, E]`, `prompt_ids` and `logits` `[vocab_size]` of the first step.
-///
-/// The file is written beside `path` and renamed, so that it is whole or not there.
-///
-/// # Errors
-///
-/// When the file cannot be written.
-pub fn write(
-    path: &Path,
+/// A dump that is being made: a file of its own beside the one asked for, renamed when it is whole, and
+/// removed when it never is.
+pub struct Dump {
+    path: PathBuf,
+    partial: PathBuf,
+    file: File,
+    whole: bool,
+}
+
+impl Dump {
+    /// Begins a dump, so that a folder that cannot be written to is noticed before the work.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be made, or something stands at `path` that is no plain file.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Write {
+            path: path.to_owned(),
+            source,
+        };
+        // A link is followed: what it points to is replaced, not the link.
+        let path = match path.canonicalize() {
+            Ok(existing) if existing.is_file() => existing,
+            Ok(_) => return Err(failed(io::Error::other("it is there and is no plain file"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut partial = path.clone().into_os_string();
+        partial.push(format!(".{}.partial", std::process::id()));
+        let partial = PathBuf::from(partial);
+        let file = File::create_new(&partial).map_err(failed)?;
+        Ok(Self {
+            path,
+            partial,
+            file,
+            whole: false,
+        })
+    }
+
+    /// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]`, `features.<id>` `[1, T·S, D]`,
+    /// `projected.<id>`, `fused`, `mixer_weights` `[1, E]`, `prompt_ids` and `logits` `[vocab_size]` of
+    /// the first step.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn write(
+        mut self,
+        visual: &Visual,
+        prompt_ids: &[u32],
+        logits: &[f32],
+    ) -> Result<(), Error> {
+        let items = items(visual, prompt_ids, logits)?;
+        let views = items.iter().map(|(name, item)| (name.as_str(), item));
+        let written = safetensors::serialize(views, None)
+            .map_err(io::Error::other)
+            .and_then(|bytes| self.file.write_all(&bytes))
+            .and_then(|()| fs::rename(&self.partial, &self.path));
+        self.whole = written.is_ok();
+        written.map_err(|source| Error::Write {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+impl Drop for Dump {
+    fn drop(&mut self) {
+        if !self.whole {
+            // The error that mattered was told; a partial file that stays is a trifle.
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+fn items(
     visual: &Visual,
     prompt_ids: &[u32],
     logits: &[f32],
-) -> Result<(), Error> {
+) -> Result<Vec<(String, Item)>, Error> {
+    let frame_indices = visual.frame_indices.iter().map(|&index| index as i64);
     let mut items: Vec<(String, Item)> = vec![
-        (
-            "frame_indices".into(),
-            integers(visual.frame_indices.iter().map(|&index| index as i64)),
-        ),
+        ("frame_indices".into(), integers(frame_indices)),
         ("fused".into(), tensor(&visual.mixed.fused)?),
         ("mixer_weights".into(), tensor(&visual.mixed.weights)?),
         (
@@ -96,20 +165,5 @@ pub fn write(
             tensor(&visual.mixed.projected[index])?,
         ));
     }
-    let failed = |source| Error::Write {
-        path: path.to_owned(),
-        source,
-    };
-    let views = items.iter().map(|(name, item)| (name.as_str(), item));
-    let bytes = safetensors::serialize(views, None)
-        .map_err(|error| failed(std::io::Error::other(error)))?;
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    std::fs::write(&partial, bytes)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .map_err(|error| {
-            // The error that matters is the first; a partial file that cannot be removed is a trifle.
-            let _ = std::fs::remove_file(&partial);
-            failed(error)
-        })
+    Ok(items)
 }

@@ -8,6 +8,7 @@ use crate::{
     transform::TransformError,
     video::VideoError,
 };
+use merv_plugin_api::PluginError;
 use std::{fmt, path::PathBuf};
 use thiserror::Error;
 
@@ -76,6 +77,29 @@ pub enum Error {
     /// Computing with tensors failed.
     #[error("a tensor computation failed")]
     Tensor(#[from] candle_core::Error),
+    /// Threads cannot be started.
+    #[error("threads to compute with cannot be started")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// A plugin's tensor is not what it must be, or ours cannot be lent.
+    #[error("a tensor cannot cross the plugin boundary: {0}")]
+    Boundary(String),
+    /// An encoder or the mixer computed something that is no number.
+    #[error(
+        "{what} gave values that are not finite numbers\n  \
+         do: check the weights {weights}; a damaged file does this"
+    )]
+    NotFinite {
+        /// The part.
+        what: String,
+        /// Where its weights came from.
+        weights: String,
+    },
+    /// A path cannot be handed to a plugin.
+    #[error(
+        "{} is not UTF-8, and plugins take only paths that are\n  do: rename the folder or file",
+        .0.display()
+    )]
+    PathNotUtf8(PathBuf),
     /// A dump cannot be written.
     #[error("{} cannot be written", .path.display())]
     Write {
@@ -107,6 +131,12 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
+impl From<PluginError> for Error {
+    fn from(error: PluginError) -> Self {
+        Self::Boundary(error.message.into_string())
+    }
+}
+
 impl Error {
     /// All of `results`, or all of their errors.
     pub(crate) fn collect<T>(
@@ -131,12 +161,13 @@ impl Error {
     pub(crate) fn both<A, B>(a: Result<A, Self>, b: Result<B, Self>) -> Result<(A, B), Self> {
         match (a, b) {
             (Ok(a), Ok(b)) => Ok((a, b)),
-            (a, b) => {
-                let errors = [a.err(), b.err()].into_iter().flatten().map(Err::<(), _>);
-                match Self::collect(errors) {
-                    Err(error) => Err(error),
-                    Ok(_) => unreachable!("one of the two is an error"),
-                }
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+            (Err(a), Err(b)) => {
+                let flat = |error| match error {
+                    Self::Several(errors) => errors,
+                    error => vec![error],
+                };
+                Err(Self::Several(flat(a).into_iter().chain(flat(b)).collect()))
             }
         }
     }

@@ -184,7 +184,7 @@ impl Maker {
         let config = match config {
             Some(source) => {
                 source.verify()?;
-                Some(source.local_path()?.display().to_string().into())
+                Some(crate::vidlm::utf8(source.local_path()?)?.into())
             }
             None => None,
         };

@@ -14,8 +14,9 @@ use std::{
     time::Duration,
 };
 
-/// Bold red, yellow, dimmed.
+/// Errors are bold red.
 const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// Notices are yellow.
 const WARNING: Style = AnsiColor::Yellow.on_default();
 
 /// How much is said.
@@ -52,7 +53,7 @@ impl Ui {
             return;
         };
         match level {
-            LogLevel::Error => self.warn(&format!("plugin `{plugin}`: {text}")),
+            LogLevel::Error => error_line(&format!("plugin `{plugin}`: {text}")),
             LogLevel::Warn if !self.quiet => self.warn(&format!("plugin `{plugin}`: {text}")),
             LogLevel::Info if self.verbose > 0 => self.say(&format!("plugin `{plugin}`: {text}")),
             LogLevel::Debug if self.verbose > 1 => self.say(&format!("plugin `{plugin}`: {text}")),
@@ -77,8 +78,8 @@ impl Ui {
 
     /// An error with its causes, outermost first.
     pub fn error(self, error: &dyn Error) {
+        error_line(&error.to_string());
         let mut stderr = anstream::stderr();
-        let _ = writeln!(stderr, "{ERROR}error:{ERROR:#} {error}");
         let mut source = error.source();
         while let Some(cause) = source {
             let _ = writeln!(stderr, "  because: {cause}");
@@ -102,6 +103,11 @@ impl Ui {
             streaming: false,
         }
     }
+}
+
+/// What went wrong is said even when quiet.
+fn error_line(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{ERROR}error:{ERROR:#} {text}");
 }
 
 /// Shows the stages on standard error and, when asked, streams the answer to standard output.

@@ -1,17 +1,19 @@
 //! The public face: a video-language model that answers about clips.
 
 use crate::{
-    Error, dump,
+    Error,
+    dump::Dump,
     generate::{self, Outcome, Sampler, Sampling, Stop, Stream, TextTokenizer},
     mixer::{Mixed, Mixer},
     plan::{LoadOptions, Plan, PlannedEncoder, PlannedLlm},
     plugin::{Encoder, LanguageModel},
-    registry::Registry,
+    registry::{Registry, WeightSource},
     transform::{self, Clip, ClipRequest},
     video,
 };
 use candle_core::{Device, Tensor};
 use merv_plugin_api::TensorView;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -28,6 +30,8 @@ pub struct VidLm {
     llm: LanguageModel,
     tokenizer: TextTokenizer,
     threads: usize,
+    /// Computes the host's own part, the mixer.
+    pool: ThreadPool,
     load_seconds: f64,
 }
 
@@ -222,6 +226,7 @@ impl VidLm {
         });
         let ((mixer, tokenizer), (encoders, llm)) =
             Error::both(Error::both(mixer, tokenizer), Error::both(encoders, llm))?;
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
         let load_seconds = started.elapsed().as_secs_f64();
         Ok(Self {
             registry,
@@ -230,6 +235,7 @@ impl VidLm {
             llm,
             tokenizer,
             threads,
+            pool,
             load_seconds,
         })
     }
@@ -268,8 +274,9 @@ impl VidLm {
         // What is cheap to refuse is refused before a video is decoded.
         Sampler::new(options.sampling)?;
         self.prompt_ids(prompt, self.registry.mixer.visual_feature_length)?;
+        let dump = options.dump.as_deref().map(Dump::create).transpose()?;
         let visual = self.see(video.as_ref(), &options.video, observer)?;
-        self.answer(&visual, prompt, options, observer)
+        self.reply(&visual, prompt, options, dump, observer)
     }
 
     /// Turns a video into visual tokens.
@@ -295,7 +302,11 @@ impl VidLm {
             end: options.end,
             ..video::Selection::new(self.registry.largest_num_frames())
         };
-        let frames = video::read(video, &selection, &options.limits)?;
+        let limits = video::Limits {
+            threads: self.threads,
+            ..options.limits
+        };
+        let frames = video::read(video, &selection, &limits)?;
         lap(Stage::Decode);
         observer.progress(Stage::Transform, "frames", 0, 1);
         let requests: Vec<_> = self
@@ -318,11 +329,18 @@ impl VidLm {
         let mut features = Vec::with_capacity(clips.len());
         for (index, (encoder, clip)) in self.encoders.iter().zip(&clips).enumerate() {
             observer.progress(Stage::Encode, &encoder_ids[index], index, clips.len());
-            features.push(encode(encoder, clip)?);
+            let found = encode(encoder, clip)?;
+            finite(
+                &found,
+                &encoder_ids[index],
+                &self.registry.encoders[index].weights,
+            )?;
+            features.push(found);
         }
         lap(Stage::Encode);
         observer.progress(Stage::Mix, "features", 0, 1);
-        let mixed = self.mixer.forward(&features)?;
+        let mixed = self.pool.install(|| self.mixer.forward(&features))?;
+        finite(&mixed.fused, "the mixer", &self.registry.mixer.weights)?;
         lap(Stage::Mix);
         Ok(Visual {
             encoder_ids,
@@ -346,6 +364,18 @@ impl VidLm {
         options: &GenerateOptions,
         observer: &mut dyn Observer,
     ) -> Result<Reply, Error> {
+        let dump = options.dump.as_deref().map(Dump::create).transpose()?;
+        self.reply(visual, prompt, options, dump, observer)
+    }
+
+    fn reply(
+        &self,
+        visual: &Visual,
+        prompt: &str,
+        options: &GenerateOptions,
+        dump: Option<Dump>,
+        observer: &mut dyn Observer,
+    ) -> Result<Reply, Error> {
         let sampler = Sampler::new(options.sampling)?;
         let visual_tokens = visual.mixed.fused.dim(1)?;
         let ids = self.prompt_ids(prompt, visual_tokens)?;
@@ -362,15 +392,15 @@ impl VidLm {
             decode,
         } = generate::generate(
             &self.llm,
-            TensorView::new(&embeds, &shape).map_err(crate::mixer::MixerError::from)?,
+            TensorView::new(&embeds, &shape)?,
             ids.len(),
             options.limits,
             sampler,
             Stream::new(&self.tokenizer),
             |text| observer.text(text),
         )?;
-        if let Some(path) = &options.dump {
-            dump::write(path, visual, &ids, &first_logits)?;
+        if let Some(dump) = dump {
+            dump.write(visual, &ids, &first_logits)?;
         }
         let mut timings = visual.timings.clone();
         timings.insert(Stage::Load, self.load_seconds);
@@ -425,7 +455,7 @@ impl VidLm {
                 .is_some_and(|bos| ids.first() == Some(&bos)),
         );
         let text = self.llm.embed(ids)?;
-        let text = text.view().f32s().map_err(crate::mixer::MixerError::from)?;
+        let text = text.view().f32s()?;
         let (before, after) = text.split_at(bos * info.width as usize);
         let visual = fused.flatten_all()?.to_vec1::<f32>()?;
         Ok([before, &visual, after].concat())
@@ -433,18 +463,38 @@ impl VidLm {
 }
 
 /// The path of local weights whose digest, if the registry states one, is right.
-fn local(source: &crate::registry::WeightSource) -> Result<String, Error> {
+fn local(source: &WeightSource) -> Result<String, Error> {
     source.verify()?;
-    Ok(source.local_path()?.display().to_string())
+    utf8(source.local_path()?)
+}
+
+/// The path as text, which is what the plugin boundary takes.
+pub(crate) fn utf8(path: &Path) -> Result<String, Error> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Error::PathNotUtf8(path.to_owned()))
+}
+
+/// Refuses values that are not finite, where they first appear.
+fn finite(values: &Tensor, what: &str, weights: &WeightSource) -> Result<(), Error> {
+    // A sum is finite only if every value is; it may overflow only far beyond what a model computes.
+    let sum = values.abs()?.sum_all()?.to_scalar::<f32>()?;
+    if sum.is_finite() {
+        return Ok(());
+    }
+    Err(Error::NotFinite {
+        what: what.to_owned(),
+        weights: weights.to_string(),
+    })
 }
 
 /// `[1, T·S, D]`; the clip is lent to the plugin where it lies.
 fn encode(encoder: &Encoder, clip: &Clip) -> Result<Tensor, Error> {
     let size = clip.image_size;
     let shape = [1, clip.num_frames, 3, size, size];
-    let clips = TensorView::new(&clip.data, &shape).map_err(crate::mixer::MixerError::from)?;
+    let clips = TensorView::new(&clip.data, &shape)?;
     let features = encoder.encode(clips)?;
     let view = features.view();
-    let values = view.f32s().map_err(crate::mixer::MixerError::from)?;
+    let values = view.f32s()?;
     Ok(Tensor::from_slice(values, view.shape(), &Device::Cpu)?)
 }

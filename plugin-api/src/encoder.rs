@@ -33,7 +33,7 @@ pub struct EncoderInfo {
     pub macs_per_clip: u64,
 }
 
-/// A loaded video encoder. The host calls it from one thread at a time or from several.
+/// A loaded video encoder. It may be called from several threads at once.
 pub trait Encoder: Send + Sync + 'static {
     /// What this encoder is. Asked once, when it is loaded.
     fn info(&self) -> EncoderInfo;

@@ -18,13 +18,15 @@ pub fn guard<T>(
     // mutexes, whose poison makes a later use an error.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(result) => result.into(),
-        Err(payload) => RResult::RErr(PluginError::new(
-            ErrorKind::Panic,
-            format!(
+        Err(payload) => {
+            let message = format!(
                 "panicked in `{method}`: {}",
                 panic_message(payload.as_ref())
-            ),
-        )),
+            );
+            // The payload is any value, and its destructor could panic again, outside of the catch.
+            std::mem::forget(payload);
+            RResult::RErr(PluginError::new(ErrorKind::Panic, message))
+        }
     }
 }
 
@@ -61,6 +63,18 @@ mod tests {
             error.message.as_str(),
             "panicked in `encode`: frame 3 is odd"
         );
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_does_not_escape() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("boom");
+            }
+        }
+        let result = guard::<()>("load", || std::panic::panic_any(Bomb));
+        assert_eq!(result.into_result().unwrap_err().kind, ErrorKind::Panic);
     }
 
     #[test]

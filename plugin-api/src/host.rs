@@ -39,20 +39,28 @@ pub trait HostSink: Send + Sync + 'static {
     fn progress(&self, task: &str, done: u64, total: u64);
 }
 
+/// Runs the host's own code, called by a plugin: its panics must not cross either, and there is nobody
+/// to tell.
+fn quietly(body: impl FnOnce()) {
+    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
+        // Its destructor could panic again.
+        std::mem::forget(payload);
+    }
+}
+
 struct SinkAdapter<S>(S);
 
 impl<S: HostSink> HostSinkAbi for SinkAdapter<S> {
-    // The host's own code runs here, called by a plugin: its panics must not cross either.
     fn log(&self, level: LogLevel, message: RStr<'_>) {
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        quietly(|| {
             self.0.log(level, message.as_str());
-        }));
+        });
     }
 
     fn progress(&self, task: RStr<'_>, done: u64, total: u64) {
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        quietly(|| {
             self.0.progress(task.as_str(), done, total);
-        }));
+        });
     }
 }
 
@@ -78,7 +86,7 @@ impl HostServices {
 
 static SERVICES: OnceLock<HostServices> = OnceLock::new();
 
-/// Keeps the services for [`log`], [`progress`] and [`threads`]; a second call is ignored.
+/// Keeps the services for [`log`] and [`progress`]; a second call is ignored.
 pub(crate) fn keep(services: HostServices) -> &'static HostServices {
     SERVICES.get_or_init(|| services)
 }

@@ -17,10 +17,11 @@
 //!
 //! # Rules of the boundary
 //!
-//! * Every exported function runs its body in [`guard`]: a panic becomes a [`PluginError`].
+//! * Every exported function runs the author's code in [`guard`]: a panic becomes a [`PluginError`].
 //! * Memory is freed by the side that allocated it ([`TensorBuf`] carries its own release function).
 //! * Libraries are never unloaded, so `'static` data of a plugin stays valid.
-//! * Every exported method may be called from any thread, one call at a time per language model.
+//! * Every method may be called from any thread, and from several at once; calls that concern the same
+//!   session wait for each other.
 //!
 //! # Evolution
 //!

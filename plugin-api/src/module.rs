@@ -78,7 +78,7 @@ fn not_here(kind: &str, id: &str) -> PluginError {
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginModuleRef, prefix_fields = PluginModulePrefix)))]
-#[sabi(missing_field(panic))]
+#[sabi(missing_field(option))]
 pub struct PluginModule {
     /// See [`Plugin::init`].
     pub init: extern "C" fn(HostServices) -> RResult<(), PluginError>,

@@ -24,6 +24,10 @@ type Outcome = Result<(), Box<dyn Error>>;
 /// Whatever stops it; the caller shows it and exits with 1.
 pub fn run(args: Args, ui: Ui) -> Outcome {
     let Args { global, command } = args;
+    if let Some(folder) = global.plugin_dir.iter().find(|folder| !folder.is_dir()) {
+        let folder = folder.display();
+        return Err(format!("--plugin-dir {folder}: there is no such folder").into());
+    }
     match command {
         Command::Generate(args) => generate::run(&global, &args, ui),
         Command::Plugins(args) => plugins::run(&global, &args),

@@ -68,11 +68,7 @@ pub fn generate(
     let started = Instant::now();
     let mut session = model.open()?;
     let mut logits = session.prefill(embeds, LogitsAt::Last)?;
-    let first_logits = logits
-        .view()
-        .f32s()
-        .map(<[f32]>::to_vec)
-        .unwrap_or_default();
+    let first_logits = logits.view().f32s()?.to_vec();
     let prefill = started.elapsed();
     let started = Instant::now();
     let mut count = 0;
@@ -81,8 +77,7 @@ pub fn generate(
             break Stop::MaxNewTokens;
         }
         let early = prompt_tokens + count < limits.min_length || count < limits.min_new_tokens;
-        let row = logits.view().f32s().unwrap_or_default();
-        let token = sampler.next(row, if early { eos } else { &[] })?;
+        let token = sampler.next(logits.view().f32s()?, if early { eos } else { &[] })?;
         if eos.contains(&token) {
             break Stop::Eos;
         }

@@ -4,7 +4,7 @@ use merv_plugin_api::{ErrorKind, PluginError};
 use std::{error::Error, fmt};
 
 /// A plugin answered with an error, or panicked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CallError {
     /// The plugin's name.
     pub plugin: String,
@@ -18,7 +18,7 @@ pub struct CallError {
 }
 
 /// One of the causes that a plugin gave, and the ones below it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Cause {
     message: String,
     next: Option<Box<Cause>>,

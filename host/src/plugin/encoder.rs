@@ -1,7 +1,7 @@
 //! A loaded encoder.
 
 use super::CallError;
-use merv_plugin_api::{EncoderInfo, EncoderObject, PluginError, TensorBuf, TensorView};
+use merv_plugin_api::{EncoderInfo, EncoderObject, ErrorKind, PluginError, TensorBuf, TensorView};
 
 /// An encoder of a plugin, and what it is called in messages.
 pub struct Encoder {
@@ -43,8 +43,8 @@ impl Encoder {
             if features.view().shape() == expected && features.view().f32s().is_ok() {
                 return Ok(features);
             }
-            Err(PluginError::invalid(format!(
-                "it promised features of f32 {expected:?} and returned {:?}",
+            Err(PluginError::new(ErrorKind::Internal, format!(
+                "a fault of the plugin: it promised features of f32 {expected:?} and returned {:?}",
                 features.view()
             )))
         });

@@ -2,7 +2,8 @@
 
 use super::CallError;
 use merv_plugin_api::{
-    LanguageModelInfo, LanguageModelObject, LogitsAt, PluginError, SessionId, TensorBuf, TensorView,
+    ErrorKind, LanguageModelInfo, LanguageModelObject, LogitsAt, PluginError, SessionId, TensorBuf,
+    TensorView,
 };
 
 /// A language model of a plugin, and what it is called in messages.
@@ -72,6 +73,13 @@ impl LanguageModel {
         sessions: &mut [&mut Session<'_>],
         tokens: &[u32],
     ) -> Result<TensorBuf, CallError> {
+        if sessions
+            .iter()
+            .any(|session| !std::ptr::eq(session.model, self))
+        {
+            let error = PluginError::invalid("a session belongs to another language model");
+            return Err(self.failed("decode", error));
+        }
         let ids: Vec<SessionId> = sessions.iter().map(|session| session.id).collect();
         let shape = [ids.len(), self.info.vocab_size as usize];
         let logits = self.checked("decode", &shape, self.object.decode(&ids, tokens))?;
@@ -93,10 +101,13 @@ impl LanguageModel {
             if tensor.view().shape() == shape && tensor.view().f32s().is_ok() {
                 return Ok(tensor);
             }
-            Err(PluginError::invalid(format!(
-                "it promised f32 {shape:?} and returned {:?}",
-                tensor.view()
-            )))
+            Err(PluginError::new(
+                ErrorKind::Internal,
+                format!(
+                    "a fault of the plugin: it promised f32 {shape:?} and returned {:?}",
+                    tensor.view()
+                ),
+            ))
         });
         checked.map_err(|error| self.failed(doing, error))
     }

@@ -5,7 +5,7 @@ use abi_stable::{
     StableAbi, abi_stability::abi_checking::check_layout_compatibility, library::AbiHeaderRef,
 };
 use merv_plugin_api::{
-    API_VERSION, EncoderInfo, EncoderRequest, HostServices, LanguageModelInfo,
+    API_VERSION, EncoderInfo, EncoderRequest, ErrorKind, HostServices, LanguageModelInfo,
     LanguageModelRequest, MANIFEST_SYMBOL, Manifest, PluginError, PluginModuleRef, ROOT_SYMBOL,
 };
 use semver::Version;
@@ -22,7 +22,7 @@ use thiserror::Error;
 const SHOWN_LAYOUT_CHARS: usize = 600;
 
 /// A library that cannot be used as a plugin. Each message names the file.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum LoadError {
     /// There is no such file, or it cannot be read.
     #[error("the plugin {} cannot be read", .path.display())]
@@ -30,7 +30,7 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     /// The file is no library that this machine can load.
     #[error("{} cannot be loaded: {reason}\n  do: build or fetch the plugin again, for this machine", .path.display())]
@@ -82,8 +82,13 @@ pub enum LoadError {
         detail: String,
     },
     /// The plugin refused to start.
-    #[error(transparent)]
-    Init(CallError),
+    #[error("{} was loaded, but does not start", .path.display())]
+    Init {
+        /// The file.
+        path: PathBuf,
+        /// The plugin's answer.
+        source: CallError,
+    },
 }
 
 /// A loaded plugin. Libraries stay loaded until the process ends.
@@ -104,8 +109,11 @@ impl fmt::Debug for Library {
     }
 }
 
-/// What the loader knows of a path: opening a library twice would initialise it twice.
-type Loaded = HashMap<PathBuf, Arc<Library>>;
+/// What became of a library that was initialised.
+type Slot = Arc<Mutex<Option<Result<Arc<Library>, LoadError>>>>;
+
+/// What the loader knows of each path: opening a library twice would initialise it twice.
+type Loaded = HashMap<PathBuf, Slot>;
 
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
@@ -121,16 +129,28 @@ impl Library {
             .canonicalize()
             .map_err(|source| LoadError::Unreadable {
                 path: path.to_owned(),
-                source,
+                source: Arc::new(source),
             })?;
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = loaded.get_or_insert_default();
-        if let Some(library) = loaded.get(&path) {
-            return Ok(Arc::clone(library));
+        let slot = {
+            let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(
+                loaded
+                    .get_or_insert_default()
+                    .entry(path.clone())
+                    .or_default(),
+            )
+        };
+        // Only this library's slot is held while its own code runs.
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*slot {
+            return known.clone();
         }
-        let library = Arc::new(Self::load(&path, threads)?);
-        loaded.insert(path, Arc::clone(&library));
-        Ok(library)
+        let result = Self::load(&path, threads).map(Arc::new);
+        // Another error may be mended by replacing the file; `init` has run, and runs only once.
+        if matches!(result, Ok(_) | Err(LoadError::Init { .. })) {
+            *slot = Some(result.clone());
+        }
+        result
     }
 
     fn load(path: &Path, threads: usize) -> Result<Self, LoadError> {
@@ -143,7 +163,10 @@ impl Library {
         );
         module.init()(services)
             .into_result()
-            .map_err(|error| LoadError::Init(CallError::new(&manifest.name, "start", error)))?;
+            .map_err(|error| LoadError::Init {
+                path: path.to_owned(),
+                source: CallError::new(&manifest.name, "start", error),
+            })?;
         Ok(Self {
             path: path.to_owned(),
             manifest,
@@ -177,7 +200,8 @@ impl Library {
     /// The plugin's answer.
     pub fn describe_encoder(&self, request: &EncoderRequest) -> Result<EncoderInfo, CallError> {
         self.call("describe", &request.model.id, || {
-            self.module.describe_encoder()(request).into_result()
+            let info = self.module.describe_encoder()(request).into_result()?;
+            plausible_encoder(&info, request).map(|()| info)
         })
     }
 
@@ -188,7 +212,8 @@ impl Library {
     /// The plugin's answer.
     pub fn load_encoder(&self, request: &EncoderRequest) -> Result<Encoder, CallError> {
         let object = self.call("load", &request.model.id, || {
-            self.module.load_encoder()(request).into_result()
+            let object = self.module.load_encoder()(request).into_result()?;
+            plausible_encoder(&object.info(), request).map(|()| object)
         })?;
         Ok(Encoder::new(&self.manifest.name, &request.model.id, object))
     }
@@ -203,7 +228,8 @@ impl Library {
         request: &LanguageModelRequest,
     ) -> Result<LanguageModelInfo, CallError> {
         self.call("describe", &request.model.id, || {
-            self.module.describe_llm()(request).into_result()
+            let info = self.module.describe_llm()(request).into_result()?;
+            plausible_llm(&info).map(|()| info)
         })
     }
 
@@ -214,7 +240,8 @@ impl Library {
     /// The plugin's answer.
     pub fn load_llm(&self, request: &LanguageModelRequest) -> Result<LanguageModel, CallError> {
         let object = self.call("load", &request.model.id, || {
-            self.module.load_llm()(request).into_result()
+            let object = self.module.load_llm()(request).into_result()?;
+            plausible_llm(&object.info()).map(|()| object)
         })?;
         Ok(LanguageModel::new(
             &self.manifest.name,
@@ -234,10 +261,61 @@ impl Library {
     }
 }
 
-fn read_manifest(path: &Path) -> Result<(Manifest, libloading::Library), LoadError> {
+/// Sizes that a plugin may claim at most: the host multiplies and allocates by them.
+const MAX_CLAIM: u32 = 1 << 24;
+
+/// Refuses an encoder whose claims make no encoder, or not the one asked for.
+fn plausible_encoder(info: &EncoderInfo, request: &EncoderRequest) -> Result<(), PluginError> {
+    let sizes = [info.width, info.image_size, info.temporal, info.spatial];
+    if info.num_frames == request.num_frames
+        && sizes.iter().all(|size| (1..=MAX_CLAIM).contains(size))
+        && info
+            .temporal
+            .checked_mul(info.spatial)
+            .is_some_and(|tokens| tokens <= MAX_CLAIM)
+    {
+        return Ok(());
+    }
+    Err(PluginError::new(
+        ErrorKind::Internal,
+        format!(
+            "it describes an impossible encoder for {} frames: {info:?}",
+            request.num_frames
+        ),
+    ))
+}
+
+/// Refuses a language model whose claims make none.
+fn plausible_llm(info: &LanguageModelInfo) -> Result<(), PluginError> {
+    let sizes = [info.width, info.vocab_size, info.context_length];
+    if sizes.iter().all(|size| (1..=MAX_CLAIM).contains(size)) {
+        return Ok(());
+    }
+    let message = format!("it describes an impossible language model: {info:?}");
+    Err(PluginError::new(ErrorKind::Internal, message))
+}
+
+/// Opens a library with all of its symbols resolved: one that is missing is then an error here, where the
+/// system's lazy way would end the process at the first call.
+#[cfg(unix)]
+fn open_library(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+    // SAFETY: opening runs the library's initialisers, which is what a user who puts a library on the
+    // plugin path asks for. Rust's cdylibs have none that touch the host.
+    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
+}
+
+/// Opens a library; this system resolves all of its symbols at once.
+#[cfg(not(unix))]
+fn open_library(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    // SAFETY: as on unix.
+    unsafe { libloading::Library::new(path) }
+}
+
+fn read_manifest(path: &Path) -> Result<(Manifest, &'static libloading::Library), LoadError> {
     let unreadable = |source| LoadError::Unreadable {
         path: path.to_owned(),
-        source,
+        source: Arc::new(source),
     };
     let bad = |reason: String| LoadError::BadManifest {
         path: path.to_owned(),
@@ -249,13 +327,13 @@ fn read_manifest(path: &Path) -> Result<(Manifest, libloading::Library), LoadErr
             reason,
         });
     }
-    // SAFETY: opening runs the library's initialisers, which is what a user who puts a library on
-    // the plugin path asks for. Rust's cdylibs have none that touch the host.
-    let library =
-        unsafe { libloading::Library::new(path) }.map_err(|error| LoadError::NotALibrary {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
+    let library = open_library(path).map_err(|error| LoadError::NotALibrary {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    // Never unloaded, not even one that turns out to be no plugin: its initialisers may have started
+    // threads, and objects and functions of a plugin live as long as the process.
+    let library: &'static libloading::Library = Box::leak(Box::new(library));
     type ManifestFn = unsafe extern "C" fn() -> *const c_char;
     // SAFETY: the symbol's name is this project's own, and its type is part of the contract.
     let symbol =
@@ -300,7 +378,10 @@ fn check_version(path: &Path, found: &str) -> Result<(), LoadError> {
 ///
 /// `RootModule::load_from*` would do this too, but it remembers one module per root-module type: every
 /// later plugin would silently be the first.
-fn root_module(path: &Path, library: libloading::Library) -> Result<PluginModuleRef, LoadError> {
+fn root_module(
+    path: &Path,
+    library: &'static libloading::Library,
+) -> Result<PluginModuleRef, LoadError> {
     let layout = |detail: String| LoadError::Layout {
         path: path.to_owned(),
         detail: match detail.char_indices().nth(SHOWN_LAYOUT_CHARS) {
@@ -313,8 +394,6 @@ fn root_module(path: &Path, library: libloading::Library) -> Result<PluginModule
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()) }
         .map(|symbol| *symbol)
         .map_err(|_| layout(format!("it does not export `{ROOT_SYMBOL}`")))?;
-    // Never unloaded: objects and functions of the plugin live as long as the process.
-    std::mem::forget(library);
     let header = header
         .upgrade()
         .map_err(|error| layout(error.to_string()))?;

@@ -97,7 +97,7 @@ impl PluginPath {
             let mut here: Vec<PathBuf> = entries
                 .flatten()
                 .map(|entry| entry.path())
-                .filter(|path| plugin_name(path).is_some())
+                .filter(|path| plugin_name(path).is_some() && !path.is_dir())
                 .collect();
             here.sort();
             for path in here {

@@ -2,7 +2,7 @@
 //! loaded once for the process too.
 
 use merv_plugin_api::{HostSink, LogLevel};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// What a plugin tells its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +29,14 @@ pub enum Message {
     },
 }
 
-type Listener = Box<dyn Fn(Message) + Send + Sync>;
+type Listener = Arc<dyn Fn(Message) + Send + Sync>;
 
 static LISTENER: RwLock<Option<Listener>> = RwLock::new(None);
 
 /// Sends the messages of all plugins to `listener`, in place of an earlier one. Without a listener
 /// they are dropped.
 pub fn on_message(listener: impl Fn(Message) + Send + Sync + 'static) {
-    *LISTENER.write().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
+    *LISTENER.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(listener));
 }
 
 /// The sink handed to the plugin `0`.
@@ -44,7 +44,12 @@ pub(super) struct Sink(pub String);
 
 impl Sink {
     fn send(&self, message: Message) {
-        if let Some(listener) = &*LISTENER.read().unwrap_or_else(PoisonError::into_inner) {
+        // Not held during the call: a listener may set another one.
+        let listener = LISTENER
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(listener) = listener {
             listener(message);
         }
     }

@@ -5,7 +5,7 @@ use merv_plugin_sdk::{
     activation::Activation,
     config::{MAX_LAYERS, MAX_SIZE, clamped, require, within},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 /// Positions at most.
 const MAX_POSITIONS: usize = 1 << 24;
@@ -44,6 +44,12 @@ pub struct Config {
     pub rope_theta: f64,
     /// How the rotary embedding is stretched for longer texts.
     pub rope_scaling: Option<RopeScaling>,
+    /// Where transformers 5 writes both.
+    rope_parameters: Option<RopeParameters>,
+    /// Weights in a format of their own; not for these kernels.
+    quantization_config: Option<IgnoredAny>,
+    /// The share of a head that turns; all of it in every Llama.
+    partial_rotary_factor: Option<f64>,
     /// Whether the embedding table is also the output projection.
     #[serde(default)]
     pub tie_word_embeddings: bool,
@@ -99,6 +105,14 @@ impl OneOrMany {
     }
 }
 
+/// The rotary embedding as transformers 5 writes it.
+#[derive(Debug, Clone, Deserialize)]
+struct RopeParameters {
+    rope_theta: Option<f64>,
+    #[serde(flatten)]
+    scaling: RopeScaling,
+}
+
 /// How the frequencies of the rotary embedding are scaled.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct RopeScaling {
@@ -132,6 +146,9 @@ impl Config {
             hidden_act: silu(),
             rope_theta: default_theta(),
             rope_scaling: None,
+            rope_parameters: None,
+            quantization_config: None,
+            partial_rotary_factor: None,
             tie_word_embeddings: false,
             attention_bias: false,
             mlp_bias: false,
@@ -143,6 +160,20 @@ impl Config {
             "llama2-13b-pure" => Some(sized(5120, 13_824, 40, 40)),
             _ => None,
         }
+    }
+
+    /// The same with the rotary embedding's settings where older configs have them.
+    #[must_use]
+    pub fn normalised(mut self) -> Self {
+        if let Some(RopeParameters {
+            rope_theta,
+            scaling,
+        }) = self.rope_parameters.take()
+        {
+            self.rope_theta = rope_theta.unwrap_or(self.rope_theta);
+            self.rope_scaling = Some(scaling);
+        }
+        self
     }
 
     /// Refuses sizes that make no model.
@@ -157,6 +188,13 @@ impl Config {
                 self.model_type
             )
         })?;
+        require(self.quantization_config.is_none(), || {
+            "expected plain weights, found `quantization_config`".to_owned()
+        })?;
+        require(
+            self.partial_rotary_factor.is_none_or(|share| share == 1.0),
+            || "expected heads that turn as a whole, found `partial_rotary_factor`".to_owned(),
+        )?;
         within(
             MAX_SIZE,
             &[

@@ -14,6 +14,7 @@ use merv_plugin_sdk::{
     config::{in_file, read},
     request, threads, weights,
 };
+use rope::Rope;
 
 struct Plug;
 
@@ -22,7 +23,7 @@ fn resolve(request: &LanguageModelRequest) -> Result<(Config, LanguageModelInfo)
     let id = request.model.id.as_str();
     let path = request::config(&request.model);
     let config = match &path {
-        Some(path) => read::<Config>(path)?,
+        Some(path) => read::<Config>(path)?.normalised(),
         None => Config::published(id).ok_or_else(|| {
             PluginError::weights(format!(
                 "`{id}` has no published sizes; expected a config.json beside its weights"
@@ -30,6 +31,7 @@ fn resolve(request: &LanguageModelRequest) -> Result<(Config, LanguageModelInfo)
         })?,
     };
     in_file(path.as_deref(), config.check())?;
+    in_file(path.as_deref(), Rope::new(&config))?;
     let info = LanguageModelInfo {
         width: config.hidden_size as u32,
         vocab_size: config.vocab_size as u32,

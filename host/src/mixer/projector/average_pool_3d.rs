@@ -5,6 +5,9 @@ use crate::mixer::EncoderShape;
 use candle_core::Tensor;
 use merv_plugin_sdk::{PluginError, Result, linear::Linear, weights::Scope};
 
+/// Elements of a pooling matrix at most: 256 MiB, for features of 1024 by 1024 to 8 by 8.
+const MAX_POOLING: usize = 1 << 26;
+
 /// Averages each temporal position's square of features to a smaller square, then projects. As many
 /// temporal positions come out as go in, so that the third dimension of the pooling rests.
 pub struct AveragePool3d {
@@ -30,6 +33,12 @@ impl AveragePool3d {
         if from * from != shape.spatial || from == 0 || side == 0 {
             return Err(PluginError::invalid(format!(
                 "{} features a temporal position form no square to pool to {side} by {side}",
+                shape.spatial
+            )));
+        }
+        if shape.spatial.saturating_mul(side * side) > MAX_POOLING {
+            return Err(PluginError::invalid(format!(
+                "pooling {} features to {side} by {side} is out of all proportion",
                 shape.spatial
             )));
         }
