@@ -113,6 +113,13 @@ pub enum Error {
     Several(Vec<Error>),
 }
 
+/// The causes of an error, outermost first.
+pub fn causes<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| cause.source())
+}
+
 /// Several errors, each with its causes, since only one chain can be followed from outside.
 struct Listed<'a>(&'a [Error]);
 
@@ -121,10 +128,8 @@ impl fmt::Display for Listed<'_> {
         write!(f, "{} problems", self.0.len())?;
         for error in self.0 {
             write!(f, "\n- {error}")?;
-            let mut source = std::error::Error::source(error);
-            while let Some(cause) = source {
+            for cause in causes(error) {
                 write!(f, "\n  because: {cause}")?;
-                source = cause.source();
             }
         }
         Ok(())

@@ -28,6 +28,7 @@
 
 mod dump;
 mod error;
+mod nearest;
 mod vidlm;
 
 pub mod generate;
@@ -39,7 +40,7 @@ pub mod registry;
 pub mod transform;
 pub mod video;
 
-pub use error::Error;
+pub use error::{Error, causes};
 pub use generate::{Sampling, Stop};
 pub use plan::{LoadOptions, Plan};
 pub use vidlm::{GenerateOptions, Observer, Reply, Stage, VidLm, VideoOptions, Visual};

@@ -4,7 +4,7 @@ use crate::args::{Color, Global};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use merv_host::{
-    Observer, Stage,
+    Observer, Stage, causes,
     plugin::{Message, on_message},
 };
 use merv_plugin_api::LogLevel;
@@ -77,13 +77,11 @@ impl Ui {
     }
 
     /// An error with its causes, outermost first.
-    pub fn error(self, error: &dyn Error) {
+    pub fn error(self, error: &(dyn Error + 'static)) {
         error_line(&error.to_string());
         let mut stderr = anstream::stderr();
-        let mut source = error.source();
-        while let Some(cause) = source {
+        for cause in causes(error) {
             let _ = writeln!(stderr, "  because: {cause}");
-            source = cause.source();
         }
     }
 

@@ -1,6 +1,9 @@
 use super::{Outcome, print, print_json, table::table};
 use crate::args::{Global, plugins::Plugins};
-use merv_host::plugin::{Library, PATH_VARIABLE, PluginPath, name_of};
+use merv_host::{
+    causes,
+    plugin::{Library, PATH_VARIABLE, PluginPath, name_of},
+};
 use merv_plugin_api::{Manifest, ModelKind, ModelManifest};
 use serde::Serialize;
 use std::{
@@ -82,14 +85,8 @@ fn row(path: &Path, threads: usize) -> Row {
     }
 }
 
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn kind(manifest: &Manifest) -> String {

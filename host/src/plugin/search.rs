@@ -1,5 +1,6 @@
 //! Where plugins are looked for.
 
+use crate::nearest::nearest;
 use std::{
     env::{
         consts::{DLL_PREFIX, DLL_SUFFIX},
@@ -65,14 +66,14 @@ impl PluginPath {
         {
             return Ok(found);
         }
-        let near = self
+        let known: Vec<_> = self
             .list()
             .iter()
             .filter_map(|path| plugin_name(path))
-            .map(|known| (strsim::damerau_levenshtein(&known, name), known))
-            .filter(|(distance, known)| *distance <= known.len().max(3) / 3)
-            .min()
-            .map(|(_, known)| format!("; did you mean `{known}`?"))
+            .collect();
+        let known: Vec<_> = known.iter().map(String::as_str).collect();
+        let near = nearest(name, &known)
+            .map(|known| format!("; did you mean `{known}`?"))
             .unwrap_or_default();
         let looked: Vec<_> = self
             .folders

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::error::RegistryError;
-use super::nearest::near;
+use crate::nearest::near;
 
 /// The registry used when none is named; its weights are in the repository.
 pub const DEFAULT_REGISTRY: &str = "merv-tiny";

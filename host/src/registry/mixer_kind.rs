@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use super::error::{listed, shown};
-use super::nearest::nearest;
+use crate::nearest::nearest;
 
 /// How a projector reduces the tokens of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

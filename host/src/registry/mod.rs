@@ -15,7 +15,6 @@ mod error;
 mod fields;
 mod find;
 mod mixer_kind;
-mod nearest;
 mod placement;
 mod resolve;
 mod schema;

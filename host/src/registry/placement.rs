@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::nearest::nearest;
+use crate::nearest::nearest;
 
 /// The device a part should run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

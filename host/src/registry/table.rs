@@ -5,7 +5,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::Lines;
 use super::error::{Problem, listed, shown};
-use super::nearest::nearest;
+use crate::nearest::nearest;
 
 /// The keys a table may have.
 pub(super) struct Shape {

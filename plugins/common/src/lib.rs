@@ -1,8 +1,9 @@
 //! Parts for `merv-host` plugins that compute with candle on a CPU.
 //!
-//! The order of the modules is the order of the data: files ([`config`], [`weights`]), the clip that
-//! the host lends ([`patch`]), the layers of a transformer ([`linear`], [`norm`], [`activation`],
-//! [`attention`], [`mlp`], [`block`], [`position`]), and the kernels under them ([`kernels`]).
+//! The order of the modules is the order of the data: files ([`config`], [`timm`], [`weights`]), the clip
+//! that the host lends ([`features`], [`patch`]), the layers of a transformer ([`linear`], [`norm`],
+//! [`activation`], [`attention`], [`mlp`], [`block`], [`position`]), whole models ([`vit`],
+//! [`patch_tokens`]), and the kernels under them ([`kernels`]).
 //!
 //! Activations are candle tensors of `f32`, C-contiguous, in main memory. Weights stay where the file
 //! is mapped; the kernels read them there, in `f32`, `f16` or `bf16`.
@@ -17,10 +18,12 @@ pub mod linear;
 pub mod mlp;
 pub mod norm;
 pub mod patch;
+pub mod patch_tokens;
 pub mod position;
 pub mod request;
 pub mod tensor;
 pub mod threads;
+pub mod timm;
 pub mod vit;
 pub mod weights;
 

@@ -1,6 +1,6 @@
 //! The sizes of timm's DINOv2 models with registers.
 
-use merv_plugin_sdk::vit::VitConfig;
+use merv_plugin_sdk::timm::VitConfig;
 
 /// The architecture behind `dinov2-video-all-tokens`.
 pub const PUBLISHED: &str = "vit_large_patch14_reg4_dinov2";

@@ -7,8 +7,9 @@ use merv_plugin_api::{
     EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin, PluginError,
 };
 use merv_plugin_sdk::{
+    patch_tokens::PatchTokens,
     request, threads,
-    vit::{self, PatchTokens, VitConfig},
+    timm::{self, VitConfig},
 };
 
 /// What the files hold besides the blocks: the final norm, and a token that only training used.
@@ -18,15 +19,15 @@ const UNUSED: &[&str] = &["norm.", "mask_token", "head."];
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-struct DinoV2;
+struct DinoV2Plugin;
 
 fn resolve(request: &EncoderRequest) -> Result<(VitConfig, EncoderInfo), PluginError> {
-    let (sizes, image_size) = vit::resolve(request, &config::architectures(), config::PUBLISHED)?;
+    let (sizes, image_size) = timm::resolve(request, &config::architectures(), config::PUBLISHED)?;
     let info = PatchTokens::describe(&sizes, request.num_frames, image_size, MEAN, STD);
     Ok((sizes, info))
 }
 
-impl Plugin for DinoV2 {
+impl Plugin for DinoV2Plugin {
     fn manifest() -> Manifest {
         Manifest::new("dinov2", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
@@ -54,4 +55,4 @@ impl Plugin for DinoV2 {
     }
 }
 
-merv_plugin_api::export_plugin!(DinoV2);
+merv_plugin_api::export_plugin!(DinoV2Plugin);

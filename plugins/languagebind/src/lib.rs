@@ -17,7 +17,7 @@ use merv_plugin_sdk::{
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
-struct Plug;
+struct LanguageBindPlugin;
 
 fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginError> {
     request::check_cpu_f32(&request.model)?;
@@ -53,7 +53,7 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginErro
     Ok((config, info))
 }
 
-impl Plugin for Plug {
+impl Plugin for LanguageBindPlugin {
     fn manifest() -> Manifest {
         Manifest::new("languagebind", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
@@ -93,4 +93,4 @@ impl Plugin for Plug {
     }
 }
 
-merv_plugin_api::export_plugin!(Plug);
+merv_plugin_api::export_plugin!(LanguageBindPlugin);

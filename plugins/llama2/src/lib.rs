@@ -16,7 +16,7 @@ use merv_plugin_sdk::{
 };
 use rope::Rope;
 
-struct Plug;
+struct LlamaPlugin;
 
 fn resolve(request: &LanguageModelRequest) -> Result<(Config, LanguageModelInfo), PluginError> {
     request::check_cpu_f32(&request.model)?;
@@ -51,7 +51,7 @@ fn resolve(request: &LanguageModelRequest) -> Result<(Config, LanguageModelInfo)
     Ok((config, info))
 }
 
-impl Plugin for Plug {
+impl Plugin for LlamaPlugin {
     fn manifest() -> Manifest {
         let llama2 = "Llama 2 Community License (meta-llama, accepted before download)";
         Manifest::new("llama2", env!("CARGO_PKG_VERSION"))
@@ -87,4 +87,4 @@ impl Plugin for Plug {
     }
 }
 
-merv_plugin_api::export_plugin!(Plug);
+merv_plugin_api::export_plugin!(LlamaPlugin);

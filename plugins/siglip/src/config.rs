@@ -1,6 +1,6 @@
 //! The sizes of timm's SigLIP vision towers.
 
-use merv_plugin_sdk::vit::VitConfig;
+use merv_plugin_sdk::timm::VitConfig;
 
 /// The architecture behind `siglip-vit-b16-224px-all-no-cls`.
 pub const PUBLISHED: &str = "vit_base_patch16_siglip_224";

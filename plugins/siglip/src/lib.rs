@@ -7,23 +7,24 @@ use merv_plugin_api::{
     EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin, PluginError,
 };
 use merv_plugin_sdk::{
+    patch_tokens::PatchTokens,
     request, threads,
-    vit::{self, PatchTokens, VitConfig},
+    timm::{self, VitConfig},
 };
 
 /// What the files hold besides the blocks: the final norm and the pooling head, which plain image
 /// embeddings would need.
 const UNUSED: &[&str] = &["norm.", "attn_pool.", "fc_norm.", "head."];
 
-struct Siglip;
+struct SiglipPlugin;
 
 fn resolve(request: &EncoderRequest) -> Result<(VitConfig, EncoderInfo), PluginError> {
-    let (sizes, image_size) = vit::resolve(request, &config::architectures(), config::PUBLISHED)?;
+    let (sizes, image_size) = timm::resolve(request, &config::architectures(), config::PUBLISHED)?;
     let info = PatchTokens::describe(&sizes, request.num_frames, image_size, [0.5; 3], [0.5; 3]);
     Ok((sizes, info))
 }
 
-impl Plugin for Siglip {
+impl Plugin for SiglipPlugin {
     fn manifest() -> Manifest {
         Manifest::new("siglip", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
@@ -51,4 +52,4 @@ impl Plugin for Siglip {
     }
 }
 
-merv_plugin_api::export_plugin!(Siglip);
+merv_plugin_api::export_plugin!(SiglipPlugin);

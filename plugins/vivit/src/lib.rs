@@ -13,7 +13,7 @@ use merv_plugin_sdk::{
     request, threads, weights,
 };
 
-struct Plug;
+struct VivitPlugin;
 
 fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginError> {
     request::check_cpu_f32(&request.model)?;
@@ -50,7 +50,7 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginErro
     Ok((config, info))
 }
 
-impl Plugin for Plug {
+impl Plugin for VivitPlugin {
     fn manifest() -> Manifest {
         Manifest::new("vivit", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
@@ -79,4 +79,4 @@ impl Plugin for Plug {
     }
 }
 
-merv_plugin_api::export_plugin!(Plug);
+merv_plugin_api::export_plugin!(VivitPlugin);

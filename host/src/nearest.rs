@@ -7,7 +7,7 @@ const COMPARED_CHARS: usize = 64;
 ///
 /// Close is: at most a third of the letters differ (a swap counts once), or one of the two
 /// begins with the other. Case and the choice between `-` and `_` never count.
-pub(super) fn near<'a>(name: &str, candidates: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn near<'a>(name: &str, candidates: &[&'a str]) -> Vec<&'a str> {
     let name = plain(name);
     if name.is_empty() || name.len() > COMPARED_CHARS {
         return Vec::new();
@@ -28,7 +28,7 @@ pub(super) fn near<'a>(name: &str, candidates: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The closest candidate, if any is close.
-pub(super) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
     near(name, candidates).into_iter().next()
 }
 

@@ -1,0 +1,234 @@
+//! timm's way of saying which vision transformer it is: `config.json` with an architecture and arguments
+//! that override its sizes.
+
+use crate::{
+    Result,
+    config::{self, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, require, within},
+    patch::CHANNELS,
+    request,
+};
+use merv_plugin_api::{EncoderRequest, PluginError};
+use serde::Deserialize;
+
+/// The image size at which MERV runs every encoder, in pixels.
+const MERV_IMAGE_SIZE: usize = 224;
+
+/// The sizes of a vision transformer, by timm's names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VitConfig {
+    /// Height and width the weights were trained at, in pixels.
+    pub img_size: usize,
+    /// Height and width of a patch, in pixels.
+    pub patch_size: usize,
+    /// D: the width.
+    pub embed_dim: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub num_heads: usize,
+    /// Width of the perceptron over the width of the model.
+    pub mlp_ratio: f64,
+    /// Whether there is a class token (`cls_token`), without a position.
+    pub class_token: bool,
+    /// Register tokens (arXiv 2309.16588).
+    pub reg_tokens: usize,
+    /// Whether branches are scaled (`ls1.gamma`, `ls2.gamma`).
+    pub layer_scale: bool,
+}
+
+/// timm's `config.json`: an architecture, and arguments that override its sizes.
+#[derive(Debug, Deserialize)]
+pub struct TimmConfig {
+    /// The name of the architecture.
+    pub architecture: String,
+    /// Overrides.
+    #[serde(default)]
+    pub model_args: TimmArgs,
+}
+
+/// The arguments of timm's model that change sizes. Another one is an error: it would change the model.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimmArgs {
+    img_size: Option<usize>,
+    patch_size: Option<usize>,
+    embed_dim: Option<usize>,
+    depth: Option<usize>,
+    num_heads: Option<usize>,
+    mlp_ratio: Option<f64>,
+    reg_tokens: Option<usize>,
+    no_embed_class: Option<bool>,
+    /// Its value only initialises training; that there is one is part of the architecture.
+    #[serde(rename = "init_values")]
+    _init_values: Option<f64>,
+}
+
+impl VitConfig {
+    /// This architecture with `args` applied.
+    #[must_use]
+    pub fn with(mut self, args: &TimmArgs) -> Self {
+        self.img_size = args.img_size.unwrap_or(self.img_size);
+        self.patch_size = args.patch_size.unwrap_or(self.patch_size);
+        self.embed_dim = args.embed_dim.unwrap_or(self.embed_dim);
+        self.depth = args.depth.unwrap_or(self.depth);
+        self.num_heads = args.num_heads.unwrap_or(self.num_heads);
+        self.mlp_ratio = args.mlp_ratio.unwrap_or(self.mlp_ratio);
+        self.reg_tokens = args.reg_tokens.unwrap_or(self.reg_tokens);
+        self
+    }
+
+    /// Refuses sizes that make no model.
+    ///
+    /// # Errors
+    ///
+    /// When a size is zero, heads do not divide the width, or `image_size` is smaller than a patch.
+    pub fn check(&self, image_size: usize) -> Result<()> {
+        within(
+            MAX_SIZE,
+            &[("embed_dim", self.embed_dim), ("num_heads", self.num_heads)],
+        )?;
+        within(
+            MAX_IMAGE,
+            &[
+                ("patch_size", self.patch_size),
+                ("img_size", self.img_size),
+                ("image_size", image_size),
+            ],
+        )?;
+        within(MAX_LAYERS, &[("depth", self.depth)])?;
+        require(self.depth >= 2, || {
+            "expected `depth` of at least 2: the features are those of the last block but one"
+                .into()
+        })?;
+        require(self.reg_tokens <= MAX_SIZE, || {
+            format!(
+                "expected `reg_tokens` up to {MAX_SIZE}, found {}",
+                self.reg_tokens
+            )
+        })?;
+        require((1..=MAX_SIZE).contains(&self.hidden()), || {
+            format!(
+                "expected a perceptron of positive width, found `mlp_ratio` {}",
+                self.mlp_ratio
+            )
+        })?;
+        require(self.embed_dim.is_multiple_of(self.num_heads), || {
+            format!(
+                "{} heads do not divide the width {}",
+                self.num_heads, self.embed_dim
+            )
+        })?;
+        require(
+            image_size >= self.patch_size && self.img_size >= self.patch_size,
+            || {
+                format!(
+                    "images of {image_size} pixels are smaller than a patch of {}",
+                    self.patch_size
+                )
+            },
+        )
+    }
+
+    /// Patches along one side of an image.
+    pub fn grid(&self, image_size: usize) -> usize {
+        image_size / self.patch_size
+    }
+
+    /// Tokens before the patches: class and registers.
+    pub fn prefix(&self) -> usize {
+        usize::from(self.class_token) + self.reg_tokens
+    }
+
+    /// Width of the perceptron.
+    pub fn hidden(&self) -> usize {
+        (self.embed_dim as f64 * self.mlp_ratio) as usize
+    }
+
+    /// Parameters of the embedding and the first `blocks` blocks.
+    pub fn parameters(&self, blocks: usize) -> u64 {
+        let kernel = CHANNELS * self.patch_size.pow(2);
+        let fixed = self.grid(self.img_size).pow(2) + self.prefix();
+        let sizes = [self.embed_dim, self.hidden(), kernel, fixed, blocks];
+        let [d, h, kernel, fixed, blocks] = sizes.map(|size| size as u128);
+        let scales = if self.layer_scale { 2 * d } else { 0 };
+        let block = 4 * d * d + 4 * d + 2 * d * h + h + d + 4 * d + scales;
+        clamped(kernel * d + d + fixed * d + blocks * block)
+    }
+
+    /// Multiply-accumulates for one frame through the first `blocks` blocks.
+    pub fn macs(&self, image_size: usize, blocks: usize) -> u64 {
+        let kernel = CHANNELS * self.patch_size.pow(2);
+        let patches = self.grid(image_size).pow(2);
+        let tokens = patches + self.prefix();
+        let sizes = [
+            self.embed_dim,
+            self.hidden(),
+            kernel,
+            patches,
+            tokens,
+            blocks,
+        ];
+        let [d, h, kernel, patches, tokens, blocks] = sizes.map(|size| size as u128);
+        let block = tokens * (4 * d * d + 2 * d * h) + 2 * tokens * tokens * d;
+        clamped(patches * kernel * d + blocks * block)
+    }
+}
+
+/// Finds the sizes of a timm model and the image size to run it at.
+///
+/// Sizes come from the config file, if there is one, else they are those of `published`. The image
+/// size is the one asked for, else the config file's `img_size`, else MERV's 224.
+///
+/// # Errors
+///
+/// When the config file cannot be read, names an architecture that is not in `architectures`, or sizes
+/// that make no model.
+pub fn resolve(
+    request: &EncoderRequest,
+    architectures: &[(&str, VitConfig)],
+    published: &str,
+) -> Result<(VitConfig, usize)> {
+    request::check_cpu_f32(&request.model)?;
+    let path = request::config(&request.model);
+    let timm = match &path {
+        Some(path) => config::read::<TimmConfig>(path)?,
+        None => TimmConfig {
+            architecture: published.to_owned(),
+            model_args: TimmArgs::default(),
+        },
+    };
+    config::in_file(path.as_deref(), sizes_of(request, &timm, architectures))
+}
+
+fn sizes_of(
+    request: &EncoderRequest,
+    timm: &TimmConfig,
+    architectures: &[(&str, VitConfig)],
+) -> Result<(VitConfig, usize)> {
+    let named = |(name, _): &&(&str, VitConfig)| *name == timm.architecture;
+    let Some((_, known)) = architectures.iter().find(named) else {
+        let names: Vec<_> = architectures.iter().map(|(name, _)| *name).collect();
+        return Err(PluginError::weights(format!(
+            "it names the architecture `{}`; this plugin knows {}",
+            timm.architecture,
+            names.join(", ")
+        )));
+    };
+    let asked = request.image_size.into_option().map(|size| size as usize);
+    let image_size = asked
+        .or(timm.model_args.img_size)
+        .unwrap_or(MERV_IMAGE_SIZE);
+    let sizes = known.clone().with(&timm.model_args);
+    require(
+        timm.model_args.no_embed_class.unwrap_or(true) || !sizes.class_token,
+        || {
+            "expected `no_embed_class`: a class token with a position of its own is another model"
+                .into()
+        },
+    )?;
+    sizes.check(image_size)?;
+    require(request.num_frames > 0, || {
+        "expected at least one frame".into()
+    })?;
+    Ok((sizes, image_size))
+}
