@@ -319,6 +319,59 @@ fn weights_files_of_another_model() {
 }
 
 #[test]
+fn values_that_are_no_numbers_are_found_where_they_begin() {
+    const MIX: (&str, &str, &str) = (
+        "the mixer",
+        "mixer.safetensors",
+        "projectors.2.projector.projector.bias",
+    );
+    let cases = [
+        (
+            "languagebind-video-noclass",
+            "languagebind/model.safetensors",
+            "vision_model.encoder.layers.0.self_attn.q_proj.bias",
+        ),
+        (
+            "dinov2-video-all-tokens",
+            "dinov2/model.safetensors",
+            "blocks.1.norm1.bias",
+        ),
+        (
+            "vivit-google-b-all-no-cls-16frames",
+            "vivit/model.safetensors",
+            "vivit.encoder.layer.2.output.dense.bias",
+        ),
+        (
+            "siglip-vit-b16-224px-all-no-cls",
+            "siglip/model.safetensors",
+            "blocks.0.norm1.bias",
+        ),
+        MIX,
+    ];
+    let spoilt = |number: f32| {
+        cases.map(|(who, file, tensor)| {
+            let tiny = Tiny::new();
+            let path = tiny.path(file);
+            edit(&path, |tensors| {
+                let stored = tensors.get_mut(tensor).unwrap();
+                stored.bytes[4..8].copy_from_slice(&number.to_le_bytes());
+            });
+            let words = [
+                format!("{who} gave values that are not finite numbers"),
+                path.display().to_string(),
+            ];
+            (
+                format!("{number} in {tensor}"),
+                tiny.generate().finish(),
+                words.to_vec(),
+            )
+        })
+    };
+    all_fail(1, spoilt(f32::NAN));
+    all_fail(1, spoilt(f32::INFINITY));
+}
+
+#[test]
 fn half_precision_weights_are_read() {
     let tiny = Tiny::new();
     for (file, _) in weights() {
@@ -511,6 +564,49 @@ fn configs_that_do_not_fit_the_weights() {
             tiny.replace(&format!("{model}/config.json"), from, to);
             let words = vec![tiny.path(model).display().to_string(), word.to_owned()];
             (format!("{model}: {to}"), tiny.generate().finish(), words)
+        }),
+    );
+}
+
+/// What would change the logits and is not computed is refused before the weights are fetched.
+#[test]
+fn configs_that_ask_for_more_than_a_llama() {
+    const NO_ROPE: &str = "\"rope_scaling\": null";
+    let cases = [
+        ("\"quantization_config\": {}", "found `quantization_config`"),
+        (
+            "\"partial_rotary_factor\": 0.5",
+            "found `partial_rotary_factor`",
+        ),
+        (
+            "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2}",
+            "yarn",
+        ),
+        (
+            "\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 2, \"rope_theta\": 1e4}",
+            "yarn",
+        ),
+        (
+            "\"rope_parameters\": {\"rope_theta\": 1e4, \"partial_rotary_factor\": 0.5}",
+            "found `partial_rotary_factor`",
+        ),
+        ("\"rope_scaling\": {\"factor\": 2}", "`(none)`"),
+    ];
+    let commands = [|tiny: &Tiny| tiny.run().arg("info"), Tiny::generate];
+    let cases = cases
+        .iter()
+        .flat_map(|case| commands.iter().map(move |command| (case, command)));
+    all_fail(
+        1,
+        cases.map(|(&(keys, word), command)| {
+            let tiny = Tiny::new();
+            tiny.replace("llm/config.json", NO_ROPE, keys);
+            let file = tiny.path("llm/config.json").display().to_string();
+            (
+                keys.to_owned(),
+                command(&tiny).finish(),
+                vec![file, word.to_owned(), "plugin `llama2`".to_owned()],
+            )
         }),
     );
 }

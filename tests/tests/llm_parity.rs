@@ -3,7 +3,9 @@
 use merv_host::plugin::{LanguageModel, Library, Session};
 use merv_plugin_api::{Device, LanguageModelRequest, LogitsAt, ModelSource, TensorBuf, TensorView};
 use merv_tests::{Tensors, artifacts, assert_close, chain, fixture, read};
-use std::fs;
+use serde_json::Value;
+use std::{fs, path::Path};
+use tempfile::TempDir;
 
 const CASES: [&str; 3] = ["gqa-tied-llama3-rope", "linear-rope", "mha"];
 
@@ -15,13 +17,18 @@ struct Case {
 
 impl Case {
     fn load(name: &'static str) -> Self {
+        let config = fixture("llama2").join(name).join("config.json");
+        Self::with_config(name, &config)
+    }
+
+    fn with_config(name: &'static str, config: &Path) -> Self {
         let folder = fixture("llama2").join(name);
         let path = |file: &str| folder.join(file).display().to_string();
         let request = LanguageModelRequest {
             model: ModelSource {
                 id: "llama".into(),
                 weights: vec![path("model.safetensors").into()].into(),
-                config: Some(path("config.json").into()).into(),
+                config: Some(config.display().to_string().into()).into(),
                 device: Device::CPU,
                 dtype: None.into(),
             },
@@ -132,6 +139,47 @@ fn embeddings_and_logits_are_transformers() {
             case.length() + case.io.get("ids").values.len()
         );
     });
+}
+
+/// transformers 5 writes `rope_theta` and `rope_scaling` together.
+#[test]
+fn rope_parameters_are_read_as_the_older_keys() {
+    for name in CASES {
+        let path = fixture("llama2").join(name).join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let keys = config.as_object_mut().unwrap();
+        let theta = keys.remove("rope_theta").unwrap();
+        let mut rope = keys.remove("rope_scaling").unwrap();
+        if rope.is_null() {
+            rope = serde_json::json!({ "rope_type": "default" });
+        }
+        rope["rope_theta"] = theta;
+        keys.insert("rope_parameters".to_owned(), rope);
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("config.json");
+        fs::write(&path, config.to_string()).unwrap();
+
+        let [new, old] = [Case::with_config(name, &path), Case::load(name)].map(|case| {
+            let mut session = case.model.open().unwrap();
+            case.prefill(&mut session, 0..case.length())
+        });
+        assert!(new == old, "{name}: the logits differ");
+    }
+}
+
+#[test]
+fn a_session_of_another_model_is_refused() {
+    let [mine, other] = [(); 2].map(|()| Case::load("mha"));
+    let mut session = mine.session_of(mine.length());
+    let mut theirs = other.session_of(3);
+    let error = mine
+        .model
+        .decode(&mut [&mut session, &mut theirs], &[1, 1])
+        .unwrap_err();
+    let message = chain(&error);
+    assert!(message.contains("another language model"), "{message}");
+    assert_eq!((session.len(), theirs.len()), (mine.length(), 3));
+    mine.replay("after the error", &mut session);
 }
 
 #[test]

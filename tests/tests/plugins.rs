@@ -11,7 +11,10 @@ use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -427,6 +430,107 @@ fn a_plugin_that_fails_to_start_is_a_row_and_exit_code_1() {
     }
 }
 
+#[test]
+fn a_plugin_that_refused_to_start_is_not_started_again() {
+    let folder = plugin_folder(&["faulty"]);
+    let run = swapped(folder.path(), Some("fine"), Some("fine-llm")).arg("-v");
+    let run = run.env("MERV_FAULTY_INIT", "error").finish();
+    run.judge(1, &["plugin `faulty`: init was called"]).unwrap();
+    // The encoder's entry and the language model's have the same reason.
+    for (words, count) in [
+        ("init was called", 1),
+        ("init refused, as it was told to", 2),
+        ("plugin `faulty` could not start", 2),
+    ] {
+        assert_eq!(run.stderr.matches(words).count(), count, "{words}: {run}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_pipe_is_no_plugin_and_is_not_waited_for() {
+    let folder = TempDir::new().unwrap();
+    let pipe = folder.path().join(library_file("merv_pipe"));
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let run = Run::new().arg("--plugin-dir").arg(folder.path());
+    let run = run.args(["plugins", "--json"]).finish().succeeded();
+    let row = row(&run.stdout, folder.path(), "pipe");
+    assert_eq!(
+        (&row["state"], &row["name"]),
+        (&"broken".into(), &"pipe".into()),
+        "{row}"
+    );
+    let error = row["error"].as_str().unwrap();
+    assert!(error.contains("it is no file"), "{row}");
+
+    let tiny = Tiny::new();
+    let plugin = format!("plugin = {{ path = \"{}\" }}", pipe.display());
+    let entry = SIGLIP.replace("plugin = \"siglip\"", &plugin);
+    tiny.replace("tiny.toml", SIGLIP, &entry);
+    let run = tiny.generate().finish();
+    run.failed(1, &[&pipe.display().to_string()]);
+}
+
+/// Whether a thread of this process bears the name that `no-plugin` gives to its own.
+#[cfg(target_os = "linux")]
+fn initialisers_thread_runs() -> bool {
+    let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok())
+        .any(|name| name.trim_end() == "initialiser")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_library_that_started_a_thread_stays_loaded() {
+    let folder = plugin_folder(&["no-plugin"]);
+    let path = folder.path().join(library_file("merv_no_plugin"));
+    let error = chain(&Library::open(&path, 1).unwrap_err());
+    assert!(error.contains("no merv plugin"), "{error}");
+    let started = Instant::now();
+    while !initialisers_thread_runs() {
+        assert!(started.elapsed() < Duration::from_secs(10), "no thread");
+    }
+    // Long enough for the thread to run code that is gone.
+    sleep(Duration::from_millis(20));
+    assert!(initialisers_thread_runs());
+
+    let run = Run::new().arg("--plugin-dir").arg(folder.path());
+    let run = run.args(["plugins", "--json"]).finish().succeeded();
+    let row = row(&run.stdout, folder.path(), "no_plugin");
+    assert_eq!(row["state"], "broken", "{row}");
+}
+
+#[test]
+fn a_folder_of_plugins_that_is_not_there_is_an_error() {
+    let file = artifacts().host.display().to_string();
+    none_of(["/nonexistent", &file].into_iter().flat_map(|folder| {
+        ["plugins", "info"].map(|command| {
+            let run = Run::new().args(["--plugin-dir", folder, command]).finish();
+            (
+                format!("{command} {folder}"),
+                run.judge(1, &[folder, "--plugin-dir", "there is no such folder"]),
+            )
+        })
+    }));
+}
+
+#[test]
+fn what_a_plugin_says_is_shown_as_loudly_as_asked_for() {
+    let folder = plugin_folder(&["faulty"]);
+    let words = ["error", "warning", "information", "detail"];
+    for (flag, shown) in [("-q", 1), ("--threads=1", 2), ("-v", 3), ("-vv", 4)] {
+        let run = swapped(folder.path(), Some("talks"), None).arg(flag);
+        let run = run.finish().succeeded();
+        for (index, word) in words.iter().enumerate() {
+            let line = format!("plugin `faulty`: a word of {word}");
+            let found = run.stderr.matches(&line).count();
+            assert_eq!(found, usize::from(index < shown), "{flag}, {word}: {run}");
+        }
+    }
+}
+
 /// `generate` with merv-tiny, its SigLIP and Llama replaced by models of the faulty plugin.
 fn swapped(plugins: &Path, encoder: Option<&str>, llm: Option<&str>) -> Run {
     let tiny = Tiny::new();
@@ -443,7 +547,7 @@ fn swapped(plugins: &Path, encoder: Option<&str>, llm: Option<&str>) -> Run {
 }
 
 /// A model of the faulty plugin, what was asked of it, and what the message must have.
-const FAULTS: [(&str, &str, &[&str]); 7] = [
+const FAULTS: [(&str, &str, &[&str]); 11] = [
     (
         "panics-in-describe",
         "describe",
@@ -466,6 +570,26 @@ const FAULTS: [(&str, &str, &[&str]); 7] = [
     ),
     ("wrong-shape", "encode", &["promised", "64"]),
     (
+        "panics-with-a-bomb",
+        "encode",
+        &["panicked in `encode`: (the panic carried no message)"],
+    ),
+    (
+        "of-other-frames",
+        "describe",
+        &["impossible encoder for", "num_frames: "],
+    ),
+    (
+        "of-no-width",
+        "describe",
+        &["impossible encoder", "width: 0"],
+    ),
+    (
+        "llm-of-no-width",
+        "describe",
+        &["impossible language model", "width: 0"],
+    ),
+    (
         "panics-in-prefill",
         "prefill",
         &["panicked in `prefill`: prefill blew up"],
@@ -478,12 +602,16 @@ const FAULTS: [(&str, &str, &[&str]); 7] = [
 ];
 
 fn is_llm(id: &str) -> bool {
-    matches!(id, "panics-in-prefill" | "panics-in-decode")
+    matches!(
+        id,
+        "panics-in-prefill" | "panics-in-decode" | "llm-of-no-width"
+    )
 }
 
 /// Loads and runs a model of the faulty plugin, all the way.
 fn exercise(id: &str) -> Result<(), CallError> {
     if is_llm(id) {
+        faulty().describe_llm(&llm_request(id))?;
         answer(&faulty().load_llm(&llm_request(id))?).map(|_| ())
     } else {
         faulty().describe_encoder(&encoder_request(id))?;
@@ -508,6 +636,25 @@ fn a_fault_of_a_plugin_is_an_error_and_the_host_stays_usable() {
             }
             assert_usable(id);
         }
+    }
+}
+
+#[test]
+fn what_is_impossible_is_not_loaded_either() {
+    let encoder = |id| faulty().load_encoder(&encoder_request(id)).map(drop);
+    for (id, loaded) in [
+        ("of-other-frames", encoder("of-other-frames")),
+        ("of-no-width", encoder("of-no-width")),
+        (
+            "llm-of-no-width",
+            faulty().load_llm(&llm_request("llm-of-no-width")).map(drop),
+        ),
+    ] {
+        let message = chain(&loaded.unwrap_err());
+        for word in ["plugin `faulty` could not load", id, "impossible"] {
+            assert!(message.contains(word), "{id} lacks `{word}`: {message}");
+        }
+        assert_usable(id);
     }
 }
 

@@ -117,8 +117,12 @@ struct RopeParameters {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct RopeScaling {
     /// `default`, `linear` or `llama3`.
-    #[serde(alias = "type")]
-    pub rope_type: String,
+    rope_type: Option<String>,
+    /// The same by its older name; some files have both.
+    #[serde(rename = "type")]
+    older_type: Option<String>,
+    /// The share of a head that turns, where transformers 5 writes it.
+    partial_rotary_factor: Option<f64>,
     /// By how much.
     pub factor: Option<f64>,
     /// `llama3`: wavelengths longer than the original context over this are divided by `factor`.
@@ -127,6 +131,21 @@ pub struct RopeScaling {
     pub high_freq_factor: Option<f64>,
     /// `llama3`: the original context.
     pub original_max_position_embeddings: Option<usize>,
+}
+
+impl RopeScaling {
+    /// The kind of scaling; `default` where nothing says so and nothing is scaled.
+    pub fn kind(&self) -> &str {
+        let unsaid = if self.factor.is_some() {
+            "(none)"
+        } else {
+            "default"
+        };
+        self.rope_type
+            .as_deref()
+            .or(self.older_type.as_deref())
+            .unwrap_or(unsaid)
+    }
 }
 
 impl Config {
@@ -171,6 +190,8 @@ impl Config {
         }) = self.rope_parameters.take()
         {
             self.rope_theta = rope_theta.unwrap_or(self.rope_theta);
+            self.partial_rotary_factor =
+                self.partial_rotary_factor.or(scaling.partial_rotary_factor);
             self.rope_scaling = Some(scaling);
         }
         self

@@ -34,11 +34,11 @@ impl Rope {
                 .ok_or_else(|| {
                     PluginError::weights(format!(
                         "rope_scaling of type `{}` expects a positive `{name}` in the config",
-                        scaling.rope_type
+                        scaling.kind()
                     ))
                 })
         };
-        match scaling.rope_type.as_str() {
+        match scaling.kind() {
             "default" => {}
             "linear" => {
                 let factor = need("factor", scaling.factor)?;

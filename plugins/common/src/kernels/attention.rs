@@ -8,7 +8,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Queries whose scores are held at once.
+/// Queries whose scores are held at once, at most.
 const QUERY_BLOCK: usize = 96;
 
 /// Queries, keys or values: a slice, and how far apart things are in it, in elements.
@@ -94,7 +94,8 @@ pub fn attention(
         return output;
     }
     let scale = 1.0 / (head_dim as f32).sqrt();
-    let blocks = queries.div_ceil(QUERY_BLOCK);
+    // Blocks of equal size: a short last one would be a product of a few rows.
+    let block = queries.div_ceil(queries.div_ceil(QUERY_BLOCK));
     let group = heads / kv_heads;
     let task = |scores: &mut Vec<f32>, part: Part<'_>| {
         let Part {
@@ -152,7 +153,7 @@ pub fn attention(
             );
         }
     };
-    let mut parts = Vec::with_capacity(batch * blocks);
+    let mut parts = Vec::with_capacity(batch * queries.div_ceil(block));
     for (sequence, rows) in output.chunks_exact_mut(queries * width).enumerate() {
         if queries == 1 {
             // Decoding: there is but one row, so the heads are what can be shared out.
@@ -166,8 +167,8 @@ pub fn attention(
                 });
             }
         } else {
-            for (block, out) in rows.chunks_mut(QUERY_BLOCK * width).enumerate() {
-                let (first, count) = (block * QUERY_BLOCK, out.len() / width);
+            for (index, out) in rows.chunks_mut(block * width).enumerate() {
+                let (first, count) = (index * block, out.len() / width);
                 parts.push(Part {
                     sequence,
                     first,

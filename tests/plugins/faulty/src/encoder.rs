@@ -1,10 +1,10 @@
-//! Encoders: mean colours, and five ways not to get them.
+//! Encoders: mean colours, ways not to get them, and one that talks.
 
 use merv_plugin_api::{
-    DType, Encoder, EncoderInfo, EncoderObject, EncoderRequest, Interpolation, PluginError,
-    PreprocessSpec, ResizeDomain, TensorBuf, TensorView,
+    DType, Encoder, EncoderInfo, EncoderObject, EncoderRequest, Interpolation, LogLevel,
+    PluginError, PreprocessSpec, ResizeDomain, TensorBuf, TensorView, log,
 };
-use std::io;
+use std::{io, panic::panic_any};
 
 pub const IDS: &[&str] = &[
     "fine",
@@ -13,6 +13,10 @@ pub const IDS: &[&str] = &[
     "panics-in-encode",
     "fails-in-encode",
     "wrong-shape",
+    "panics-with-a-bomb",
+    "of-other-frames",
+    "of-no-width",
+    "talks",
 ];
 
 const IMAGE: usize = 64;
@@ -24,9 +28,9 @@ pub fn describe(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
     match request.model.id.as_str() {
         "panics-in-describe" => panic!("describe blew up, as it was told to"),
         id if !IDS.contains(&id) => Err(PluginError::unsupported(format!("no encoder `{id}`"))),
-        _ => Ok(EncoderInfo {
-            width: WIDTH as u32,
-            num_frames: request.num_frames,
+        id => Ok(EncoderInfo {
+            width: if id == "of-no-width" { 0 } else { WIDTH as u32 },
+            num_frames: request.num_frames + u32::from(id == "of-other-frames"),
             image_size: IMAGE as u32,
             temporal: request.num_frames,
             spatial: (GRID * GRID) as u32,
@@ -56,6 +60,15 @@ pub fn load(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
     }))
 }
 
+/// What a panic may carry: its destructor panics again.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the bomb blew up, as it was told to");
+    }
+}
+
 struct MeanColours {
     id: String,
     info: EncoderInfo,
@@ -71,6 +84,13 @@ impl Encoder for MeanColours {
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf, PluginError> {
         match self.id.as_str() {
             "panics-in-encode" => panic!("encode blew up, as it was told to"),
+            "panics-with-a-bomb" => panic_any(Bomb),
+            "talks" => {
+                log(LogLevel::Error, "a word of error");
+                log(LogLevel::Warn, "a word of warning");
+                log(LogLevel::Info, "a word of information");
+                log(LogLevel::Debug, "a word of detail");
+            }
             "fails-in-encode" => {
                 let cause = io::Error::other(io::Error::other("the lowest cause"));
                 return Err(PluginError::invalid("encode refused, as it was told to")

@@ -10,7 +10,7 @@ mod llm;
 
 use merv_plugin_api::{
     EncoderInfo, EncoderObject, EncoderRequest, HostServices, LanguageModelInfo,
-    LanguageModelObject, LanguageModelRequest, Manifest, Plugin, PluginError,
+    LanguageModelObject, LanguageModelRequest, LogLevel, Manifest, Plugin, PluginError, log,
 };
 
 struct Faulty;
@@ -32,7 +32,10 @@ impl Plugin for Faulty {
         std::panic::set_hook(Box::new(|_| {}));
         match std::env::var("MERV_FAULTY_INIT").as_deref() {
             Ok("panic") => panic!("init blew up, as it was told to"),
-            Ok("error") => Err(PluginError::unsupported("init refused, as it was told to")),
+            Ok("error") => {
+                log(LogLevel::Info, "init was called");
+                Err(PluginError::unsupported("init refused, as it was told to"))
+            }
             _ => Ok(()),
         }
     }
@@ -45,8 +48,8 @@ impl Plugin for Faulty {
         encoder::load(request)
     }
 
-    fn describe_llm(_: &LanguageModelRequest) -> Result<LanguageModelInfo, PluginError> {
-        Ok(llm::info())
+    fn describe_llm(request: &LanguageModelRequest) -> Result<LanguageModelInfo, PluginError> {
+        Ok(llm::info(&request.model.id))
     }
 
     fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {

@@ -1,4 +1,4 @@
-//! Language models: a toy that adds up what it is shown, and three ways for it to fail.
+//! Language models: a toy that adds up what it is shown, and ways for it to fail.
 
 use merv_plugin_api::{
     DType, LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
@@ -9,15 +9,17 @@ pub const IDS: &[&str] = &[
     "panics-in-prefill",
     "panics-in-decode",
     "panics-on-drop",
+    "llm-of-no-width",
 ];
 
 const WIDTH: usize = 96;
 const VOCAB: usize = 1024;
 const CONTEXT: usize = 1024;
 
-pub fn info() -> LanguageModelInfo {
+pub fn info(id: &str) -> LanguageModelInfo {
+    let width = if id == "llm-of-no-width" { 0 } else { WIDTH };
     LanguageModelInfo {
-        width: WIDTH as u32,
+        width: width as u32,
         vocab_size: VOCAB as u32,
         context_length: CONTEXT as u32,
         bos: Some(1).into(),
@@ -101,7 +103,7 @@ impl LanguageModel for Toy {
     type Session = Seen;
 
     fn info(&self) -> LanguageModelInfo {
-        info()
+        info(&self.id)
     }
 
     fn embed(&self, ids: &[u32]) -> Result<TensorBuf, PluginError> {
