@@ -2,6 +2,7 @@
 
 use crate::{
     Result,
+    config::{MAX_SIZE, heads_divide, within},
     kernels::attention::{AttentionShape, BatchStride, Strided, attention},
     linear::Linear,
     tensor::{from_vec, rows, with_slice},
@@ -111,11 +112,8 @@ impl SelfAttention {
         heads: usize,
         width: usize,
     ) -> Result<Self> {
-        if heads == 0 || !width.is_multiple_of(heads) {
-            return Err(PluginError::weights(format!(
-                "the config names {heads} attention heads, which do not divide the width {width}"
-            )));
-        }
+        within(MAX_SIZE, &[("heads", heads)])?;
+        heads_divide(heads, width)?;
         Ok(Self {
             projections,
             output,

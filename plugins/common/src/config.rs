@@ -44,6 +44,31 @@ pub fn within(most: usize, sizes: &[(&str, usize)]) -> Result<()> {
     })
 }
 
+/// Refuses a width that the attention's heads do not share evenly.
+///
+/// # Errors
+///
+/// When `heads`, which must not be 0, does not divide `width`.
+pub fn heads_divide(heads: usize, width: usize) -> Result<()> {
+    require(width.is_multiple_of(heads), || {
+        format!("{heads} heads do not divide the width {width}")
+    })
+}
+
+/// Refuses another image size than the one that a model's positions were learned for.
+///
+/// # Errors
+///
+/// When a size is asked for and it is not `learned`.
+pub fn only_size(learned: usize, asked: Option<usize>) -> Result<()> {
+    match asked {
+        Some(asked) if asked != learned => Err(PluginError::weights(format!(
+            "expected frames of {learned} pixels, found image_size = {asked}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Names the config file, if there is one, in an error about what is in it.
 ///
 /// # Errors

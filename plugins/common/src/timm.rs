@@ -3,7 +3,7 @@
 
 use crate::{
     Result,
-    config::{self, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, require, within},
+    config::{self, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, require, within},
     patch::CHANNELS,
     request,
 };
@@ -112,12 +112,7 @@ impl VitConfig {
                 self.mlp_ratio
             )
         })?;
-        require(self.embed_dim.is_multiple_of(self.num_heads), || {
-            format!(
-                "{} heads do not divide the width {}",
-                self.num_heads, self.embed_dim
-            )
-        })?;
+        heads_divide(self.num_heads, self.embed_dim)?;
         require(
             image_size >= self.patch_size && self.img_size >= self.patch_size,
             || {

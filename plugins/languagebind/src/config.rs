@@ -3,7 +3,7 @@
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
-    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, require, within},
+    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, only_size, require, within},
 };
 use serde::Deserialize;
 
@@ -86,15 +86,7 @@ impl Config {
         require(self.add_time_attn, || {
             "expected `add_time_attn`: the video tower, not the image tower".to_owned()
         })?;
-        require(
-            self.hidden_size.is_multiple_of(self.num_attention_heads),
-            || {
-                format!(
-                    "{} heads do not divide the width {}",
-                    self.num_attention_heads, self.hidden_size
-                )
-            },
-        )?;
+        heads_divide(self.num_attention_heads, self.hidden_size)?;
         require(self.image_size >= self.patch_size, || {
             format!(
                 "frames of {} pixels are smaller than a patch",
@@ -110,16 +102,7 @@ impl Config {
                 )
             },
         )?;
-        require(
-            image_size.is_none_or(|size| size == self.image_size),
-            || {
-                format!(
-                    "expected frames of {} pixels, found image_size = {}",
-                    self.image_size,
-                    image_size.unwrap_or_default()
-                )
-            },
-        )
+        only_size(self.image_size, image_size)
     }
 
     /// Patches along one side of a frame.

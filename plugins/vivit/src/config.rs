@@ -3,7 +3,7 @@
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
-    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, require, within},
+    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, only_size, require, within},
 };
 use serde::Deserialize;
 
@@ -80,15 +80,7 @@ impl Config {
         require(patch == width, || {
             format!("expected square tubelets, found {:?}", self.tubelet_size)
         })?;
-        require(
-            self.hidden_size.is_multiple_of(self.num_attention_heads),
-            || {
-                format!(
-                    "{} heads do not divide the width {}",
-                    self.num_attention_heads, self.hidden_size
-                )
-            },
-        )?;
+        heads_divide(self.num_attention_heads, self.hidden_size)?;
         require(
             num_frames == self.num_frames && num_frames.is_multiple_of(tubelet),
             || {
@@ -104,16 +96,7 @@ impl Config {
                 self.image_size
             )
         })?;
-        require(
-            image_size.is_none_or(|size| size == self.image_size),
-            || {
-                format!(
-                    "expected frames of {} pixels, found image_size = {}",
-                    self.image_size,
-                    image_size.unwrap_or_default()
-                )
-            },
-        )
+        only_size(self.image_size, image_size)
     }
 
     /// T: positions over time.
