@@ -1,0 +1,148 @@
+//! One checkpoint over one or more files.
+
+use crate::{
+    CheckpointError, GgufMetadata, StoredTensor, gguf, mapped::MappedFile, safetensors_file,
+};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The tensors of one or more files, mapped into memory.
+pub struct Checkpoint {
+    paths: Vec<PathBuf>,
+    tensors: BTreeMap<String, StoredTensor>,
+    gguf: Option<GgufMetadata>,
+}
+
+/// What a reader found in one file.
+pub(crate) struct Contents {
+    /// The tensors, by name; each name once.
+    pub tensors: BTreeMap<String, StoredTensor>,
+    /// The metadata of a GGUF file.
+    pub gguf: Option<GgufMetadata>,
+}
+
+impl Checkpoint {
+    /// Maps `paths` and reads what they hold. The format of each is told by its first bytes.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be opened, is of no format that is read here, is damaged, or holds a tensor
+    /// that another one holds too.
+    pub fn open(paths: &[impl AsRef<Path>]) -> Result<Self, CheckpointError> {
+        if paths.is_empty() {
+            return Err(CheckpointError::NoFile);
+        }
+        let mut checkpoint = Self {
+            paths: paths
+                .iter()
+                .map(|path| path.as_ref().to_path_buf())
+                .collect(),
+            tensors: BTreeMap::new(),
+            gguf: None,
+        };
+        for path in paths {
+            let contents = read(&MappedFile::open(path.as_ref())?)?;
+            checkpoint.gguf = checkpoint.gguf.take().or(contents.gguf);
+            for (name, tensor) in contents.tensors {
+                checkpoint.insert(name, tensor)?;
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    fn insert(&mut self, name: String, tensor: StoredTensor) -> Result<(), CheckpointError> {
+        match self.tensors.entry(name) {
+            Entry::Vacant(entry) => {
+                entry.insert(tensor);
+                Ok(())
+            }
+            Entry::Occupied(entry) => Err(CheckpointError::Twice {
+                name: entry.key().clone(),
+                path: tensor.path().to_path_buf(),
+                other: entry.get().path().to_path_buf(),
+            }),
+        }
+    }
+
+    /// The same tensors under other names; those for which `rename` gives none are left out.
+    ///
+    /// # Errors
+    ///
+    /// When two tensors get the same name.
+    pub fn rename(self, rename: impl Fn(&str) -> Option<String>) -> Result<Self, CheckpointError> {
+        let mut renamed = Self {
+            paths: self.paths,
+            tensors: BTreeMap::new(),
+            gguf: self.gguf,
+        };
+        for (name, tensor) in self.tensors {
+            if let Some(name) = rename(&name) {
+                renamed.insert(name, tensor)?;
+            }
+        }
+        Ok(renamed)
+    }
+
+    /// The files, as they were given.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// The names of the tensors, sorted. Nested dictionaries of PyTorch are joined with dots.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The tensors with their names, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
+        let tensors = self.tensors.iter();
+        tensors.map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The tensor `name`.
+    pub fn get(&self, name: &str) -> Option<&StoredTensor> {
+        self.tensors.get(name)
+    }
+
+    /// How many tensors there are.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// The metadata, if it is a GGUF file; of several, that of the first.
+    pub fn gguf(&self) -> Option<&GgufMetadata> {
+        self.gguf.as_ref()
+    }
+}
+
+fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> {
+    let bytes = file.bytes();
+    if bytes.starts_with(gguf::MAGIC) {
+        return gguf::read(file);
+    }
+    if safetensors_file::looks_like(bytes) {
+        return safetensors_file::read(file);
+    }
+    let start = &bytes[..bytes.len().min(8)];
+    let found = if bytes.is_empty() {
+        "it is empty".to_owned()
+    } else if bytes.starts_with(b"version https://git-lfs") {
+        "it is a pointer of Git LFS, not the file itself".to_owned()
+    } else if bytes.trim_ascii_start().starts_with(b"<") {
+        "it is a web page".to_owned()
+    } else {
+        format!("it begins with \"{}\"", start.escape_ascii())
+    };
+    Err(file.unsupported(format!(
+        "expected weights as safetensors, PyTorch or GGUF file, but {found} ({} bytes); fetch it again",
+        bytes.len()
+    )))
+}

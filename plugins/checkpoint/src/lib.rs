@@ -1,0 +1,30 @@
+//! Checkpoints, read where they lie.
+//!
+//! [`Checkpoint::open`] maps one or several files into memory and says which tensors they hold. The
+//! format is told by the content, never by the file's name:
+//!
+//! | format | read |
+//! |---|---|
+//! | safetensors | single files and shards |
+//! | GGUF, versions 2 and 3 | metadata and tensors, quantised ones too |
+//!
+//! Files are not trusted. Counts, sizes and offsets are checked against the file before anything is allocated for them; nothing recurses with the
+//! depth of the input.
+//!
+//! [`ShardIndex`] reads the index of a checkpoint in several files.
+
+mod checkpoint;
+mod dtype;
+mod error;
+mod gguf;
+mod mapped;
+mod safetensors_file;
+mod shards;
+mod tensor;
+
+pub use checkpoint::Checkpoint;
+pub use dtype::{GgmlType, StoredDtype};
+pub use error::CheckpointError;
+pub use gguf::{FromGguf, GgufArray, GgufMetadata, GgufValue};
+pub use shards::ShardIndex;
+pub use tensor::StoredTensor;

@@ -1,0 +1,159 @@
+//! The index of a checkpoint in several files: `model.safetensors.index.json`,
+//! `pytorch_model.bin.index.json`.
+
+use crate::CheckpointError;
+use serde::Deserialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// Bytes of an index at most; one of 100,000 tensors has about 8 MB.
+const MAX_INDEX: u64 = 1 << 26;
+
+/// Files of a checkpoint at most; the largest published ones have some hundred.
+const MAX_SHARDS: usize = 4096;
+
+/// Which files make up a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardIndex {
+    files: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Json {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl ShardIndex {
+    /// The index in `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong when it is no index, names no file, or names one that is not in the index's
+    /// own folder: only plain file names are taken, without `/`, `\` or `..`.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let index: Json = serde_json::from_slice(bytes)
+            .map_err(|error| format!("it is no index of shards: {error}"))?;
+        let files: BTreeSet<String> = index.weight_map.into_values().collect();
+        if files.is_empty() {
+            return Err("it names no file".to_owned());
+        }
+        if files.len() > MAX_SHARDS {
+            return Err(format!(
+                "it names {} files; expected {MAX_SHARDS} at most",
+                files.len()
+            ));
+        }
+        if let Some(file) = files.iter().find(|file| !is_plain(file)) {
+            let shown: String = file.chars().take(100).collect();
+            return Err(format!(
+                "it names the file {shown:?}; expected the name of a file in the same folder"
+            ));
+        }
+        Ok(Self {
+            files: files.into_iter().collect(),
+        })
+    }
+
+    /// The index in the file `path`, and where its shards lie.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is no index (see [`Self::from_bytes`]), and when a shard is
+    /// missing or is a link to a file outside of the folder. The link that a download cache makes of
+    /// every file, into a `blobs` folder of the same repository, is followed.
+    pub fn read(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+        let open = |source| CheckpointError::Open {
+            path: path.to_path_buf(),
+            source,
+        };
+        let refuse = |what: String| CheckpointError::Unsupported {
+            path: path.to_path_buf(),
+            what,
+        };
+        let bytes = bounded(path).map_err(open)?;
+        let index = Self::from_bytes(&bytes).map_err(refuse)?;
+        let folder = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let allowed = Allowed::around(folder).map_err(open)?;
+        let mut shards = Vec::with_capacity(index.files.len());
+        for file in index.files {
+            let shard = folder.join(&file);
+            let target = shard
+                .canonicalize()
+                .map_err(|source| CheckpointError::Open {
+                    path: shard.clone(),
+                    source,
+                })?;
+            if !allowed.holds(&target) {
+                return Err(refuse(format!(
+                    "its file `{file}` is a link out of the folder, to {}; put the file itself there",
+                    target.display()
+                )));
+            }
+            shards.push(shard);
+        }
+        Ok(shards)
+    }
+
+    /// The names of the files, sorted, each once.
+    pub fn files(&self) -> &[String] {
+        &self.files
+    }
+}
+
+/// Where the shards of an index may lie.
+struct Allowed {
+    folder: PathBuf,
+    /// `blobs` of the repository, if the index lies in `snapshots/<revision>` of a download cache.
+    blobs: Option<PathBuf>,
+}
+
+impl Allowed {
+    fn around(folder: &Path) -> io::Result<Self> {
+        let folder = folder.canonicalize()?;
+        let repository = folder
+            .ancestors()
+            .find(|ancestor| ancestor.file_name().is_some_and(|name| name == "snapshots"))
+            .and_then(Path::parent);
+        let blobs = repository
+            .map(|repository| repository.join("blobs"))
+            .and_then(|blobs| blobs.canonicalize().ok());
+        Ok(Self { folder, blobs })
+    }
+
+    fn holds(&self, target: &Path) -> bool {
+        let parent = target.parent();
+        parent == Some(&self.folder) || (self.blobs.is_some() && parent == self.blobs.as_deref())
+    }
+}
+
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let refuse = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    if !path.metadata()?.is_file() {
+        return refuse("expected a file, found a folder or a device");
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_INDEX + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_INDEX {
+        return refuse("it is too large for an index of shards");
+    }
+    Ok(bytes)
+}
+
+/// Whether `file` is the name of a file and no way to another folder, on any system.
+fn is_plain(file: &str) -> bool {
+    !file.is_empty()
+        && file != "."
+        && file != ".."
+        && file.len() <= 255
+        && !file.contains(['/', '\\', ':', '\0'])
+        && !file.chars().any(char::is_control)
+}
