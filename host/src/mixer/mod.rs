@@ -2,8 +2,8 @@
 //! a projector per encoder ([`projector`]), then a fusion ([`fusion`]).
 //!
 //! The mixer is MERV's own part (arXiv 2501.01426, §3; `merv/models/vidlms/merv.py`,
-//! `merv/util/nn_utils.py`). Its weights are safetensors under the names of MERV's checkpoint:
-//! `projectors.<i>.…` and `feature_fusion.…`.
+//! `merv/util/nn_utils.py`). Its weights are in MERV's checkpoint, or in a file of their
+//! own under the names that they have there: `projectors.<i>.…` and `feature_fusion.…`.
 
 pub mod fusion;
 pub mod projector;
@@ -11,7 +11,7 @@ pub mod projector;
 use crate::registry::MixerEntry;
 use candle_core::Tensor;
 use fusion::CrossAttention;
-use merv_plugin_sdk::{PluginError, Result, weights};
+use merv_plugin_sdk::{PluginError, Result, checkpoint::published, weights};
 use projector::AveragePool3d;
 use std::{error::Error, fmt, path::Path};
 
@@ -126,7 +126,8 @@ impl Mixer {
             "feature_fusion.attention.out_proj.weight",
             "feature_fusion.attention.out_proj.bias",
         ];
-        let mixer = weights::load(&[path.to_path_buf()], &unused, |scope| {
+        let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
+        let mixer = weights::load_checkpoint(checkpoint, &unused, |scope| {
             let projectors = encoders
                 .iter()
                 .enumerate()

@@ -11,13 +11,15 @@
 //! Files are not trusted. Counts, sizes and offsets are checked against the file before anything is allocated for them; nothing recurses with the
 //! depth of the input.
 //!
-//! [`ShardIndex`] reads the index of a checkpoint in several files.
+//! [`ShardIndex`] reads the index of a checkpoint in several files, and [`published`] knows the names in
+//! MERV's own checkpoints.
 
 mod checkpoint;
 mod dtype;
 mod error;
 mod gguf;
 mod mapped;
+pub mod published;
 mod safetensors_file;
 mod shards;
 mod tensor;

@@ -27,6 +27,7 @@ pub mod timm;
 pub mod vit;
 pub mod weights;
 
+pub use merv_checkpoint as checkpoint;
 pub use merv_plugin_api::PluginError;
 
 /// What a plugin's fallible functions return.

@@ -1,20 +1,14 @@
-//! Weights in safetensors files, mapped into memory and read where they lie.
+//! Weights, read where their files are mapped into memory.
 //!
 //! A model is built inside [`load`], which collects every missing, extra or wrongly shaped tensor and
 //! reports them together. Nothing is ever filled in.
 
 use crate::Result;
 use half::{bf16, f16};
-use memmap2::Mmap;
-use merv_plugin_api::PluginError;
-use safetensors::{Dtype, SafeTensors};
+use merv_checkpoint::{Checkpoint, CheckpointError, StoredDtype, StoredTensor};
+use merv_plugin_api::{PluginError, TensorElement};
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-    fs::File,
-    ops::Range,
-    path::{Path, PathBuf},
-    sync::Arc,
+    cell::RefCell, collections::BTreeSet, error::Error, ops::Range, path::PathBuf, sync::Arc,
 };
 
 /// How many problems an error lists before it only counts them.
@@ -74,24 +68,27 @@ impl Elements<'_> {
     }
 }
 
-struct MappedFile {
-    path: PathBuf,
-    map: Mmap,
+/// A tensor that a model has taken, or some rows of it.
+#[derive(Clone)]
+struct Taken {
+    tensor: StoredTensor,
+    /// The bytes at an address where their type may lie, if they do not lie so in the file.
+    aligned: Option<Arc<Aligned>>,
+    /// Which elements, where several rows are meant.
+    elements: Range<usize>,
 }
 
-#[derive(Clone)]
-struct Entry {
-    file: Arc<MappedFile>,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Range<usize>,
+enum Aligned {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
 }
 
 /// A weight matrix `[rows, columns]` that stays in the mapped file.
 #[derive(Clone)]
 pub struct Matrix {
     /// Absent when `load` has noted the tensor as a problem; such a matrix never leaves `load`.
-    entry: Option<Entry>,
+    taken: Option<Taken>,
     rows: usize,
     columns: usize,
 }
@@ -110,16 +107,15 @@ impl Matrix {
     /// The rows of `range` as a matrix of their own, still mapped.
     #[must_use]
     pub fn narrow(&self, range: Range<usize>) -> Self {
-        let entry = self.entry.as_ref().map(|entry| {
-            let row = entry.bytes.len().checked_div(self.rows).unwrap_or(0);
-            let start = entry.bytes.start + range.start * row;
-            Entry {
-                bytes: start..start + range.len() * row,
-                ..entry.clone()
+        let taken = self.taken.as_ref().map(|taken| {
+            let start = taken.elements.start + range.start * self.columns;
+            Taken {
+                elements: start..start + range.len() * self.columns,
+                ..taken.clone()
             }
         });
         Self {
-            entry,
+            taken,
             rows: range.len(),
             columns: self.columns,
         }
@@ -127,135 +123,110 @@ impl Matrix {
 
     /// The elements, row after row.
     pub fn elements(&self) -> Elements<'_> {
-        self.entry
+        self.taken
             .as_ref()
-            .map_or(Elements::F32(&[]), Entry::elements)
+            .map_or(Elements::F32(&[]), Taken::elements)
+    }
+
+    /// The tensor in the file that the matrix is taken from, of which it may be some rows.
+    pub fn stored(&self) -> Option<&StoredTensor> {
+        self.taken.as_ref().map(|taken| &taken.tensor)
     }
 }
 
-impl Entry {
-    fn is_integer(&self) -> bool {
-        !matches!(self.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+impl Taken {
+    /// All of `tensor`, which is of a type that [`Elements`] has.
+    fn new(tensor: &StoredTensor) -> Self {
+        let bytes = tensor.bytes();
+        let aligned = match tensor.dtype {
+            StoredDtype::F16 => unaligned(bytes, f16::from_le_bytes).map(Aligned::F16),
+            StoredDtype::BF16 => unaligned(bytes, bf16::from_le_bytes).map(Aligned::BF16),
+            _ => unaligned(bytes, f32::from_le_bytes).map(Aligned::F32),
+        };
+        Self {
+            tensor: tensor.clone(),
+            aligned: aligned.map(Arc::new),
+            elements: 0..tensor.elements(),
+        }
     }
 
     fn elements(&self) -> Elements<'_> {
-        let bytes = &self.file.map[self.bytes.clone()];
-        match self.dtype {
-            Dtype::F16 => Elements::F16(cast(bytes)),
-            Dtype::BF16 => Elements::BF16(cast(bytes)),
+        let all = match (self.aligned.as_deref(), self.tensor.dtype) {
+            (Some(Aligned::F32(data)), _) => Elements::F32(data),
+            (Some(Aligned::F16(data)), _) => Elements::F16(data),
+            (Some(Aligned::BF16(data)), _) => Elements::BF16(data),
+            (None, StoredDtype::F16) => Elements::F16(cast(self.tensor.bytes())),
+            (None, StoredDtype::BF16) => Elements::BF16(cast(self.tensor.bytes())),
             // `Scope::take` gives out no other.
-            _ => Elements::F32(cast(bytes)),
-        }
+            (None, _) => Elements::F32(cast(self.tensor.bytes())),
+        };
+        all.slice(self.elements.clone())
     }
 }
 
 /// The bytes of a tensor as its elements.
-fn cast<T: merv_plugin_api::TensorElement>(bytes: &[u8]) -> &[T] {
-    // SAFETY: every bit pattern is a valid `TensorElement`. `Files::open` refuses misaligned tensors,
-    // so the prefix and suffix are empty.
+fn cast<T: TensorElement>(bytes: &[u8]) -> &[T] {
+    // SAFETY: every bit pattern is a valid `TensorElement`. `Taken::new` copies what is misaligned, so
+    // the prefix and suffix are empty.
     let (prefix, elements, suffix) = unsafe { bytes.align_to::<T>() };
     debug_assert!(prefix.is_empty() && suffix.is_empty());
     elements
 }
 
-struct Files {
-    paths: Vec<PathBuf>,
-    tensors: BTreeMap<String, Entry>,
+/// A copy of the elements if they lie where their type may not. Older writers pad neither safetensors
+/// headers nor the entries of PyTorch's zip files.
+fn unaligned<T, const N: usize>(bytes: &[u8], element: fn([u8; N]) -> T) -> Option<Vec<T>> {
+    if bytes.as_ptr().cast::<T>().is_aligned() {
+        return None;
+    }
+    let (elements, _) = bytes.as_chunks::<N>();
+    Some(elements.iter().map(|&bytes| element(bytes)).collect())
 }
 
-impl Files {
-    fn open(paths: &[PathBuf]) -> Result<Self> {
-        if paths.is_empty() {
-            return Err(PluginError::weights("no weights file was given"));
-        }
-        let mut tensors = BTreeMap::new();
-        for path in paths {
-            open_file(path, &mut tensors)?;
-        }
-        Ok(Self {
-            paths: paths.to_vec(),
-            tensors,
-        })
-    }
-
-    fn names(&self) -> String {
-        self.paths
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
+/// Whether [`Elements`] has the type of these elements.
+fn computable(tensor: &StoredTensor) -> bool {
+    matches!(
+        tensor.dtype,
+        StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16
+    )
 }
 
-fn open_file(path: &Path, tensors: &mut BTreeMap<String, Entry>) -> Result<()> {
-    let refuse = |what: String| PluginError::weights(format!("{}: {what}", path.display()));
-    let file = File::open(path).map_err(|error| {
-        PluginError::weights(format!(
-            "the weights file {} cannot be opened",
-            path.display()
-        ))
-        .caused_by(&error)
-    })?;
-    // SAFETY: the map is only read. Another process that shortens the file meanwhile would end this
-    // one, as with every mapped model file; weights are replaced by renaming, never in place.
-    let map = unsafe { Mmap::map(&file) }.map_err(|error| {
-        PluginError::weights(format!(
-            "the weights file {} cannot be mapped",
-            path.display()
-        ))
-        .caused_by(&error)
-    })?;
-    let mapped = Arc::new(MappedFile {
-        path: path.to_path_buf(),
-        map,
-    });
-    let parsed = SafeTensors::deserialize(&mapped.map).map_err(|error| {
-        PluginError::weights(format!(
-            "{} is no whole safetensors file ({} bytes): damaged, cut off, or another format; \
-             fetch it again",
-            path.display(),
-            mapped.map.len()
-        ))
-        .caused_by(&error)
-    })?;
-    let start = mapped.map.as_ptr() as usize;
-    for (name, view) in parsed.iter() {
-        let size = match view.dtype() {
-            Dtype::F32 => 4,
-            Dtype::F16 | Dtype::BF16 => 2,
-            Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => 1,
-            other => {
-                return Err(refuse(format!(
-                    "tensor `{name}` is of {other:?}; expected F32, F16 or BF16"
-                )));
-            }
-        };
-        let offset = view.data().as_ptr() as usize - start;
-        if !(start + offset).is_multiple_of(size) {
-            return Err(refuse(format!(
-                "tensor `{name}` lies at byte {offset}, not a multiple of {size}; \
-                 write the file again with a padded header"
-            )));
+/// Maps `paths`, in any format that [`Checkpoint`] reads, and renames the tensors; those for which
+/// `rename` gives no name belong to another model and are left out.
+///
+/// # Errors
+///
+/// When a file cannot be read or is damaged, when two tensors have the same name, and when every tensor
+/// belongs to another model.
+pub fn open(paths: &[PathBuf], rename: impl Fn(&str) -> Option<String>) -> Result<Checkpoint> {
+    let weights = |error: CheckpointError| {
+        let outer = PluginError::weights(&error);
+        match error.source() {
+            Some(source) => outer.caused_by(source),
+            None => outer,
         }
-        let entry = Entry {
-            file: Arc::clone(&mapped),
-            dtype: view.dtype(),
-            shape: view.shape().to_vec(),
-            bytes: offset..offset + view.data().len(),
-        };
-        if let Some(other) = tensors.insert(name.to_owned(), entry) {
-            return Err(refuse(format!(
-                "tensor `{name}` is also in {}; expected each tensor once",
-                other.file.path.display()
-            )));
-        }
+    };
+    let all = Checkpoint::open(paths).map_err(weights)?;
+    let count = all.len();
+    let renamed = all.rename(rename).map_err(weights)?;
+    if renamed.is_empty() && count > 0 {
+        return Err(PluginError::weights(format!(
+            "{} holds {count} tensors, but none of this model: they belong to other parts (a checkpoint \
+             of the align stage holds no language model)",
+            listed(renamed.paths())
+        )));
     }
-    Ok(())
+    Ok(renamed)
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    let paths = paths.iter().map(|path| path.display().to_string());
+    paths.collect::<Vec<_>>().join(", ")
 }
 
 /// What `load` learns while a model takes its tensors.
 struct Ledger {
-    files: Files,
+    checkpoint: Checkpoint,
     used: RefCell<BTreeSet<String>>,
     problems: RefCell<Vec<String>>,
 }
@@ -281,8 +252,22 @@ pub fn load<T>(
     unused: &[&str],
     build: impl FnOnce(Scope<'_>) -> Result<T>,
 ) -> Result<T> {
+    let checkpoint = open(paths, |name| Some(name.to_owned()))?;
+    load_checkpoint(checkpoint, unused, build)
+}
+
+/// As [`load`], from a checkpoint that is open: renamed by [`open`], or looked at before.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_checkpoint<T>(
+    checkpoint: Checkpoint,
+    unused: &[&str],
+    build: impl FnOnce(Scope<'_>) -> Result<T>,
+) -> Result<T> {
     let ledger = Ledger {
-        files: Files::open(paths)?,
+        checkpoint,
         used: RefCell::default(),
         problems: RefCell::default(),
     };
@@ -292,20 +277,20 @@ pub fn load<T>(
     });
     let mut problems = ledger.problems.take();
     let used = ledger.used.take();
-    for (name, entry) in &ledger.files.tensors {
+    for (name, tensor) in ledger.checkpoint.iter() {
         if model.is_err() {
             // What it would have taken is not known.
             break;
         }
         let known = unused
             .iter()
-            .any(|known| name == known || (known.ends_with('.') && name.starts_with(known)));
+            .any(|&known| name == known || (known.ends_with('.') && name.starts_with(known)));
         // Position numbers are a buffer that older checkpoints store; no model needs it.
-        let known = known || (entry.is_integer() && name.ends_with(".position_ids"));
+        let known = known || (!tensor.dtype.is_float() && name.ends_with(".position_ids"));
         if !used.contains(name) && !known {
             problems.push(format!(
                 "tensor `{name}` {:?} is not part of the model",
-                entry.shape
+                tensor.shape
             ));
         }
     }
@@ -324,7 +309,7 @@ pub fn load<T>(
     Err(PluginError::weights(format!(
         "{} does not hold this model ({}): {}. \
          Check that the weights and the config file belong together",
-        ledger.files.names(),
+        listed(ledger.checkpoint.paths()),
         if count == 1 {
             "1 tensor does not fit".to_owned()
         } else {
@@ -346,16 +331,15 @@ impl Scope<'_> {
 
     /// Whether the files hold `name` below this scope.
     pub fn contains(&self, name: &str) -> bool {
-        self.ledger.files.tensors.contains_key(&self.full(name))
+        self.ledger.checkpoint.get(&self.full(name)).is_some()
     }
 
     /// The shape of `name` in the files.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.ledger
-            .files
-            .tensors
+            .checkpoint
             .get(&self.full(name))
-            .map(|entry| entry.shape.as_slice())
+            .map(|tensor| tensor.shape.as_slice())
     }
 
     fn full(&self, name: &str) -> String {
@@ -367,21 +351,21 @@ impl Scope<'_> {
     }
 
     /// Looks `name` up; a problem is noted, and `None` returned.
-    fn take(&self, name: &str, shape: &[usize]) -> Option<&Entry> {
+    fn take(&self, name: &str, shape: &[usize]) -> Option<Taken> {
         let full = self.full(name);
-        let problem = match self.ledger.files.tensors.get(&full) {
-            Some(entry) if entry.shape == shape && !entry.is_integer() => {
+        let problem = match self.ledger.checkpoint.get(&full) {
+            Some(tensor) if tensor.shape == shape && computable(tensor) => {
                 self.ledger.used.borrow_mut().insert(full);
-                return Some(entry);
+                return Some(Taken::new(tensor));
             }
-            Some(entry) => {
-                let problem = if entry.is_integer() {
+            Some(tensor) => {
+                let problem = if !computable(tensor) {
                     format!(
-                        "tensor `{full}` is of {:?}, expected F32, F16 or BF16",
-                        entry.dtype
+                        "tensor `{full}` is of {}, expected F32, F16 or BF16",
+                        tensor.dtype
                     )
                 } else {
-                    let found = &entry.shape;
+                    let found = &tensor.shape;
                     format!("tensor `{full}` has shape {found:?}, expected {shape:?}")
                 };
                 self.ledger.used.borrow_mut().insert(full);
@@ -401,7 +385,7 @@ impl Scope<'_> {
             None => (1, 1),
         };
         Matrix {
-            entry: self.take(name, shape).cloned(),
+            taken: self.take(name, shape),
             rows,
             columns,
         }
@@ -420,11 +404,34 @@ impl Scope<'_> {
     /// as a problem, when it does not fit.
     pub fn vector(&self, name: &str, shape: &[usize]) -> Vec<f32> {
         match self.take(name, shape) {
-            Some(entry) => {
+            Some(taken) => {
                 let mut scratch = Vec::new();
-                entry.elements().to_f32(&mut scratch).to_vec()
+                taken.elements().to_f32(&mut scratch).to_vec()
             }
             None => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_askew_is_copied() {
+        let mut bytes = vec![0u8; 64];
+        let start = bytes.as_ptr().align_offset(4);
+        for (index, value) in [1.5f32, -2.0, 3.25].iter().enumerate() {
+            bytes[start + 1 + index * 4..][..4].copy_from_slice(&value.to_le_bytes());
+        }
+        let askew = &bytes[start + 1..start + 13];
+        assert_eq!(
+            unaligned(askew, f32::from_le_bytes),
+            Some(vec![1.5, -2.0, 3.25])
+        );
+        assert_eq!(
+            unaligned(&bytes[start..start + 12], f32::from_le_bytes),
+            None
+        );
     }
 }

@@ -11,6 +11,7 @@ use merv_plugin_api::{
     Plugin, PluginError,
 };
 use merv_plugin_sdk::{
+    checkpoint::published,
     config::{in_file, read},
     request, threads, weights,
 };
@@ -80,7 +81,9 @@ impl Plugin for LlamaPlugin {
             unused.push("lm_head.".to_owned());
         }
         let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
-        let model = weights::load(&request::weights(&request.model), &unused, |scope| {
+        let paths = request::weights(&request.model);
+        let checkpoint = weights::open(&paths, published::language_model_name)?;
+        let model = weights::load_checkpoint(checkpoint, &unused, |scope| {
             model::Llama::new(&config, info, &scope)
         })?;
         Ok(LanguageModelObject::new(model))
