@@ -1,7 +1,8 @@
 //! One checkpoint over one or more files.
 
 use crate::{
-    CheckpointError, GgufMetadata, StoredTensor, gguf, mapped::MappedFile, safetensors_file,
+    CheckpointError, GgufMetadata, StoredTensor, gguf, mapped::MappedFile, pytorch,
+    safetensors_file,
 };
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -14,6 +15,7 @@ pub struct Checkpoint {
     paths: Vec<PathBuf>,
     tensors: BTreeMap<String, StoredTensor>,
     gguf: Option<GgufMetadata>,
+    ignored: Vec<(String, &'static str)>,
 }
 
 /// What a reader found in one file.
@@ -22,6 +24,8 @@ pub(crate) struct Contents {
     pub tensors: BTreeMap<String, StoredTensor>,
     /// The metadata of a GGUF file.
     pub gguf: Option<GgufMetadata>,
+    /// Names and kinds of values beside the tensors.
+    pub ignored: Vec<(String, &'static str)>,
 }
 
 impl Checkpoint {
@@ -42,10 +46,12 @@ impl Checkpoint {
                 .collect(),
             tensors: BTreeMap::new(),
             gguf: None,
+            ignored: Vec::new(),
         };
         for path in paths {
             let contents = read(&MappedFile::open(path.as_ref())?)?;
             checkpoint.gguf = checkpoint.gguf.take().or(contents.gguf);
+            checkpoint.ignored.extend(contents.ignored);
             for (name, tensor) in contents.tensors {
                 checkpoint.insert(name, tensor)?;
             }
@@ -77,6 +83,7 @@ impl Checkpoint {
             paths: self.paths,
             tensors: BTreeMap::new(),
             gguf: self.gguf,
+            ignored: self.ignored,
         };
         for (name, tensor) in self.tensors {
             if let Some(name) = rename(&name) {
@@ -117,6 +124,14 @@ impl Checkpoint {
         self.tensors.is_empty()
     }
 
+    /// What PyTorch's files hold beside tensors, such as the number of an epoch: names, as tensors have
+    /// them, and kinds. [`Self::rename`] leaves them as they are.
+    pub fn ignored(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.ignored
+            .iter()
+            .map(|(name, kind)| (name.as_str(), *kind))
+    }
+
     /// The metadata, if it is a GGUF file; of several, that of the first.
     pub fn gguf(&self) -> Option<&GgufMetadata> {
         self.gguf.as_ref()
@@ -130,6 +145,12 @@ fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> {
     }
     if safetensors_file::looks_like(bytes) {
         return safetensors_file::read(file);
+    }
+    if pytorch::looks_zipped(bytes) {
+        return pytorch::read_zip(file);
+    }
+    if pytorch::looks_legacy(bytes) {
+        return pytorch::read_legacy(file);
     }
     let start = &bytes[..bytes.len().min(8)];
     let found = if bytes.is_empty() {

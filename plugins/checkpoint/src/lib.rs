@@ -6,9 +6,12 @@
 //! | format | read |
 //! |---|---|
 //! | safetensors | single files and shards |
+//! | PyTorch's zip archives (`.bin`, `.pt`, `.pth`) | nested dictionaries, views, shared storages |
+//! | PyTorch's files from before those | the same |
 //! | GGUF, versions 2 and 3 | metadata and tensors, quantised ones too |
 //!
-//! Files are not trusted. Counts, sizes and offsets are checked against the file before anything is allocated for them; nothing recurses with the
+//! Files are not trusted. Nothing in them is executed: a pickle is interpreted by a machine that knows the
+//! opcodes and the names that `torch.save` writes, and refuses all others by name. Counts, sizes and offsets are checked against the file before anything is allocated for them; nothing recurses with the
 //! depth of the input.
 //!
 //! [`ShardIndex`] reads the index of a checkpoint in several files, and [`published`] knows the names in
@@ -20,6 +23,7 @@ mod error;
 mod gguf;
 mod mapped;
 pub mod published;
+mod pytorch;
 mod safetensors_file;
 mod shards;
 mod tensor;

@@ -62,6 +62,7 @@ pub(crate) fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> 
     Ok(Contents {
         tensors,
         gguf: None,
+        ignored: Vec::new(),
     })
 }
 
@@ -105,4 +106,132 @@ fn refuse_repeated_names(header: &[u8]) -> Result<(), serde_json::Error> {
 
     let mut json = serde_json::Deserializer::from_slice(header);
     json.deserialize_map(Names)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Checkpoint;
+    use std::io::Write;
+
+    fn file(header: &str, data: usize) -> Vec<u8> {
+        let length = (header.len() as u64).to_le_bytes();
+        [&length[..], header.as_bytes(), &vec![0; data]].concat()
+    }
+
+    fn tensor(name: &str, dtype: &str, shape: &str, from: u64, to: u64) -> String {
+        format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+    }
+
+    fn open(bytes: &[u8]) -> Result<Checkpoint, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        Checkpoint::open(&[file.path()]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tensors_are_read_at_any_alignment() {
+        let header = format!("{{{}}}", tensor("a", "F16", "[2,1]", 0, 4));
+        for pad in 0..4 {
+            let header = header.clone() + &" ".repeat(pad);
+            let checkpoint = open(&file(&header, 4)).unwrap();
+            assert_eq!(checkpoint.get("a").unwrap().bytes(), [0; 4]);
+        }
+    }
+
+    #[test]
+    fn what_the_header_claims_is_checked() {
+        let max = u64::MAX;
+        for (header, data, word) in [
+            ("{".to_owned(), 0, "cannot be read"),
+            ("{}".to_owned(), 1, "bytes"),
+            (format!("{{{}}}", tensor("a", "F32", "[2]", 0, 4)), 4, "a"),
+            (
+                format!("{{{}}}", tensor("a", "F32", "[2]", 0, 8)),
+                4,
+                "bytes",
+            ),
+            (
+                format!("{{{}}}", tensor("a", "F32", "[1]", 4, 8)),
+                8,
+                "bytes",
+            ),
+            (
+                format!("{{{}}}", tensor("a", "F32", "[1]", 8, 4)),
+                8,
+                "bytes",
+            ),
+            (
+                format!("{{{}}}", tensor("a", "F32", "[1]", max - 3, max)),
+                8,
+                "bytes",
+            ),
+            (
+                format!(
+                    "{{{}}}",
+                    tensor("a", "F32", "[4294967296,4294967296]", 0, 0)
+                ),
+                0,
+                "bytes",
+            ),
+            (
+                format!("{{{}}}", tensor("a", "F32", &format!("[{max},2]"), 0, 8)),
+                8,
+                "bytes",
+            ),
+            (
+                format!("{{{}}}", tensor("a", "F32", "[-1]", 0, 4)),
+                4,
+                "bytes",
+            ),
+            (
+                format!("{{{}}}", tensor("a", "X9", "[1]", 0, 4)),
+                4,
+                "bytes",
+            ),
+            (format!("{{{}}}", tensor("a", "U64", "[1]", 0, 8)), 8, "U64"),
+            (
+                format!(
+                    "{{{},{}}}",
+                    tensor("a", "F32", "[1]", 0, 4),
+                    tensor("b", "F32", "[1]", 0, 4)
+                ),
+                4,
+                "bytes",
+            ),
+            (
+                format!(
+                    "{{{},{}}}",
+                    tensor("a", "F32", "[1]", 0, 4),
+                    tensor("a", "I32", "[1]", 0, 4)
+                ),
+                4,
+                "`a` occurs twice",
+            ),
+            ("{\"a\":".to_owned() + &"[".repeat(1_000_000), 0, "EOF"),
+        ] {
+            let error = open(&file(&header, data)).map(|_| ()).unwrap_err();
+            let shown: String = header.chars().take(80).collect();
+            assert!(error.contains(word), "{shown}: `{error}` lacks `{word}`");
+        }
+        let long = [&(1u64 << 25).to_le_bytes()[..], b"{", &vec![b' '; 1 << 25]].concat();
+        assert!(open(&long).map(|_| ()).unwrap_err().contains("at most"));
+    }
+
+    #[test]
+    fn other_files_say_what_they_are() {
+        for (bytes, word) in [
+            (&b""[..], "it is empty"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+            (b"\n<!DOCTYPE html>", "web page"),
+            (b"\x89HDF\r\n\x1a\n", "begins with"),
+        ] {
+            let error = open(bytes).map(|_| ()).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let error = Checkpoint::open(&[folder.path()]).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("cannot be opened"), "{error}");
+        let none: [&str; 0] = [];
+        assert!(Checkpoint::open(&none).is_err());
+    }
 }

@@ -157,3 +157,113 @@ fn is_plain(file: &str) -> bool {
         && !file.contains(['/', '\\', ':', '\0'])
         && !file.chars().any(char::is_control)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn index(files: &[&str]) -> Vec<u8> {
+        let names = (0..).map(|number: u32| number.to_string());
+        let map: BTreeMap<_, _> = names.zip(files).collect();
+        serde_json::to_vec(&serde_json::json!({ "metadata": {}, "weight_map": map })).unwrap()
+    }
+
+    #[test]
+    fn each_file_is_named_once() {
+        let index = ShardIndex::from_bytes(&index(&["b.bin", "a.bin", "b.bin"])).unwrap();
+        assert_eq!(index.files(), ["a.bin", "b.bin"]);
+    }
+
+    // CVE-2022-25882, CVE-2024-27318: files that are named by a path out of the folder.
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for file in [
+            "..",
+            ".",
+            "",
+            "../a",
+            "a/../../b",
+            "/etc/passwd",
+            "sub/a",
+            "./a",
+            "..\\a",
+            "C:\\a",
+            "C:a",
+            "a\0b",
+            "a\nb",
+            "file:///etc/passwd",
+            &"a".repeat(256),
+        ] {
+            let error = ShardIndex::from_bytes(&index(&["a.bin", file])).unwrap_err();
+            assert!(error.contains("in the same folder"), "{file:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_index_is_refused() {
+        let many: Vec<String> = (0..=MAX_SHARDS).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for (bytes, word) in [
+            (b"".to_vec(), "no index"),
+            (b"{}".to_vec(), "weight_map"),
+            (b"[1]".to_vec(), "no index"),
+            (
+                b"{\"weight_map\": {\"a\": 1}}".to_vec(),
+                "expected a string",
+            ),
+            (b"{\"weight_map\": {}}".to_vec(), "names no file"),
+            (
+                [b"{\"weight_map\": ", &b"[".repeat(100_000)[..]].concat(),
+                "no index",
+            ),
+            (
+                [b"{\"other\": ", &b"[".repeat(1_000_000)[..]].concat(),
+                "EOF",
+            ),
+            (index(&many), "4097 files"),
+        ] {
+            let error = ShardIndex::from_bytes(&bytes).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_out_of_the_folder_are_refused() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("repo/snapshots/1");
+        fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(root.path().join("repo/blobs")).unwrap();
+        fs::write(root.path().join("secret"), "x").unwrap();
+        fs::write(root.path().join("repo/blobs/b"), "x").unwrap();
+        fs::write(folder.join("plain"), "x").unwrap();
+        symlink("plain", folder.join("beside")).unwrap();
+        symlink("../../blobs/b", folder.join("cached")).unwrap();
+        symlink("../../../secret", folder.join("out")).unwrap();
+        let path = folder.join("index.json");
+        let read = |files: &[&str]| {
+            fs::write(&path, index(files)).unwrap();
+            ShardIndex::read(&path)
+        };
+        let shards = read(&["plain", "beside", "cached"]).unwrap();
+        assert_eq!(
+            shards,
+            ["beside", "cached", "plain"].map(|file| folder.join(file))
+        );
+        let error = read(&["plain", "out"]).unwrap_err().to_string();
+        assert!(
+            error.contains("`out` is a link out of the folder"),
+            "{error}"
+        );
+        let error = read(&["plain", "gone"]).unwrap_err().to_string();
+        assert!(error.contains("gone cannot be opened"), "{error}");
+        // Outside of a cache, `blobs` means nothing.
+        let other = root.path().join("repo/other");
+        fs::create_dir(&other).unwrap();
+        symlink("../blobs/b", other.join("cached")).unwrap();
+        fs::write(other.join("index.json"), index(&["cached"])).unwrap();
+        assert!(ShardIndex::read(&other.join("index.json")).is_err());
+    }
+}

@@ -64,7 +64,6 @@ impl StoredTensor {
         })
     }
 
-    #[allow(dead_code, reason = "the readers of PyTorch's files, to come, use it")]
     /// A view of a storage: `storage` is its bytes in the file, `offset` and `strides` count elements.
     /// Says what is wrong if the view leaves the storage, or repeats its elements.
     pub(crate) fn view(

@@ -84,6 +84,7 @@ pub(crate) fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> 
         .map(|tensors| Contents {
             tensors,
             gguf: Some(metadata),
+            ignored: Vec::new(),
         })
         .map_err(damaged)
 }

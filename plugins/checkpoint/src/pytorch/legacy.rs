@@ -1,0 +1,121 @@
+//! The files that `torch.save` wrote before version 1.6, and still does when asked
+//! (`_legacy_save` in `torch/serialization.py`): five pickles, and then each storage as its number of
+//! elements and its bytes. A tensor's storage is found by counting through those before it.
+
+use super::{
+    Refusal, big_endian, contents,
+    pickle::{Pickle, Value},
+};
+use crate::{CheckpointError, checkpoint::Contents, mapped::MappedFile};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+/// `MAGIC_NUMBER` of `torch/serialization.py`, as pickle's protocol 2 writes it.
+const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+
+/// `PROTOCOL_VERSION` of `torch/serialization.py`.
+const PROTOCOL: i128 = 1001;
+
+/// Whether the file begins with PyTorch's magic number.
+pub(crate) fn looks_like(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
+/// The tensors of a file from before the zip archives.
+pub(crate) fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> {
+    all(file).map_err(|refusal| refusal.about(file))
+}
+
+fn all(file: &Arc<MappedFile>) -> Result<Contents, Refusal> {
+    let bytes = file.bytes();
+    let mut at = MAGIC.len();
+    let mut next = || {
+        let (pickle, length) = Pickle::read(bytes.get(at..).unwrap_or_default())?;
+        at += length;
+        Ok::<_, Refusal>(pickle)
+    };
+    let protocol = next()?;
+    if !matches!(protocol.root(), Value::Int(PROTOCOL)) {
+        return Err(Refusal::Unsupported(format!(
+            "it is not of protocol {PROTOCOL} of PyTorch's older files"
+        )));
+    }
+    let system = next()?;
+    if matches!(system.entry("little_endian"), Some(Value::Bool(false))) {
+        return Err(big_endian());
+    }
+    let saved = next()?;
+    let keys = next()?;
+    let storages = locate(bytes, at, &saved, &keys)?;
+    contents(file, &saved, |storage| {
+        storages
+            .get(storage.key)
+            .cloned()
+            .ok_or_else(|| Refusal::Damaged(format!("it has no storage `{}`", storage.key)))
+    })
+}
+
+/// The bytes of each storage, by key.
+fn locate<'a>(
+    bytes: &[u8],
+    mut at: usize,
+    saved: &Pickle<'a>,
+    keys: &Pickle<'a>,
+) -> Result<BTreeMap<&'a str, Range<usize>>, Refusal> {
+    let mut kinds = BTreeMap::new();
+    for storage in saved.storages() {
+        let kind = (storage.dtype, storage.elements);
+        if kinds
+            .insert(storage.key, kind)
+            .is_some_and(|other| other != kind)
+        {
+            return Err(Refusal::Damaged(format!(
+                "the storage `{}` is declared twice, differently",
+                storage.key
+            )));
+        }
+    }
+    let Value::List(list) = keys.root() else {
+        return Err(Refusal::Damaged(
+            "its list of storages is no list".to_owned(),
+        ));
+    };
+    let mut storages = BTreeMap::new();
+    for &id in list {
+        let Value::Str(key) = *keys.value(id) else {
+            return Err(Refusal::Damaged("a storage's key is no string".to_owned()));
+        };
+        let &(dtype, elements) = kinds.get(key).ok_or_else(|| {
+            Refusal::Damaged(format!("nothing says of what type the storage `{key}` is"))
+        })?;
+        let cut = || {
+            Refusal::Damaged(format!(
+                "the storage `{key}` of {elements} {dtype} from byte {at} on does not lie in the file of \
+                 {} bytes",
+                bytes.len()
+            ))
+        };
+        let stated = bytes
+            .get(at..)
+            .and_then(<[u8]>::first_chunk)
+            .ok_or_else(cut)?;
+        if u64::from_le_bytes(*stated) != elements as u64 {
+            return Err(Refusal::Damaged(format!(
+                "the storage `{key}` has {} elements in one place and {elements} in another",
+                u64::from_le_bytes(*stated)
+            )));
+        }
+        let start = at + stated.len();
+        let end = elements
+            .checked_mul(dtype.block_bytes())
+            .and_then(|length| start.checked_add(length))
+            .filter(|&end| end <= bytes.len())
+            .ok_or_else(cut)?;
+        if storages.insert(key, start..end).is_some() {
+            return Err(Refusal::Damaged(format!(
+                "the storage `{key}` occurs twice"
+            )));
+        }
+        at = end;
+    }
+    Ok(storages)
+}

@@ -1,0 +1,143 @@
+//! PyTorch's checkpoints (`torch/serialization.py`), read without executing anything: the zip archives
+//! that `torch.save` writes since version 1.6, and the files from before.
+
+mod legacy;
+mod pickle;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod zip;
+
+use crate::{CheckpointError, StoredTensor, checkpoint::Contents, mapped::MappedFile};
+use pickle::{Pickle, Storage};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use walk::Found;
+
+pub(crate) use legacy::{looks_like as looks_legacy, read as read_legacy};
+
+const FORMAT: &str = "PyTorch";
+
+/// Bytes of a pickle at most. It holds names and shapes; those of the largest models take some megabytes.
+const MAX_PICKLE: usize = 1 << 26;
+
+/// Why a file of PyTorch is not taken.
+#[derive(Debug)]
+enum Refusal {
+    /// It is damaged, or made to deceive.
+    Damaged(String),
+    /// It may be whole, but holds what is not read here.
+    Unsupported(String),
+}
+
+impl Refusal {
+    fn about(self, file: &MappedFile) -> CheckpointError {
+        match self {
+            Self::Damaged(what) => file.damaged(FORMAT, what),
+            Self::Unsupported(what) => file.unsupported(what),
+        }
+    }
+}
+
+/// Whether the file begins as a zip archive does.
+pub(crate) fn looks_zipped(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04")
+}
+
+/// The tensors of a zip archive that `torch.save` wrote.
+pub(crate) fn read_zip(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> {
+    zipped(file).map_err(|refusal| refusal.about(file))
+}
+
+fn zipped(file: &Arc<MappedFile>) -> Result<Contents, Refusal> {
+    let bytes = file.bytes();
+    let entries = zip::entries(bytes)?;
+    let mut pickles = entries
+        .keys()
+        .filter_map(|name| name.strip_suffix("/data.pkl"))
+        .filter(|prefix| !prefix.contains('/'));
+    let (prefix, another) = (pickles.next(), pickles.next());
+    let Some(prefix) = prefix else {
+        return Err(Refusal::Unsupported(
+            "it is a zip archive without a `data.pkl`; expected one that `torch.save` wrote"
+                .to_owned(),
+        ));
+    };
+    if let Some(another) = another {
+        return Err(Refusal::Damaged(format!(
+            "it holds two checkpoints, `{prefix}` and `{another}`"
+        )));
+    }
+    let entry = |name: &str| entries.get(format!("{prefix}/{name}").as_str());
+    if entry("constants.pkl").is_some() {
+        return Err(Refusal::Unsupported(
+            "it is a TorchScript program; expected weights alone, as \
+             `torch.save(model.state_dict(), …)` writes them"
+                .to_owned(),
+        ));
+    }
+    if let Some(range) = entry("byteorder")
+        && bytes[range.clone()] != *b"little"
+    {
+        return Err(big_endian());
+    }
+    let pickle = entry("data.pkl").map_or(&[][..], |range| &bytes[range.clone()]);
+    let (pickle, _) = Pickle::read(pickle)?;
+    contents(file, &pickle, |storage| {
+        let range = entry(&format!("data/{}", storage.key))
+            .ok_or_else(|| Refusal::Damaged(format!("it has no storage `{}`", storage.key)))?;
+        let needed = storage.elements.checked_mul(storage.dtype.block_bytes());
+        match needed {
+            Some(needed) if needed <= range.len() => Ok(range.start..range.start + needed),
+            _ => Err(Refusal::Damaged(format!(
+                "the storage `{}` of {} {} has only {} bytes",
+                storage.key,
+                storage.elements,
+                storage.dtype,
+                range.len()
+            ))),
+        }
+    })
+}
+
+fn big_endian() -> Refusal {
+    Refusal::Unsupported(
+        "its numbers are big-endian; expected little-endian, as all common machines write them"
+            .to_owned(),
+    )
+}
+
+/// The tensors that `pickle` names, each in the storage that `locate` finds in the file.
+fn contents(
+    file: &Arc<MappedFile>,
+    pickle: &Pickle<'_>,
+    locate: impl Fn(&Storage<'_>) -> Result<Range<usize>, Refusal>,
+) -> Result<Contents, Refusal> {
+    let Found {
+        tensors: found,
+        ignored,
+    } = walk::walk(pickle)?;
+    let mut tensors = BTreeMap::new();
+    for (name, index) in found {
+        let view = pickle.tensor(index);
+        let storage = pickle.storage(view.storage);
+        let damaged = |what| Refusal::Damaged(format!("tensor `{name}`: {what}"));
+        let tensor = StoredTensor::view(
+            file,
+            storage.dtype,
+            view.shape.clone(),
+            view.strides.clone(),
+            view.offset,
+            locate(storage)?,
+        )
+        .map_err(damaged)?;
+        if tensors.contains_key(&name) {
+            return Err(Refusal::Damaged(format!("tensor `{name}` occurs twice")));
+        }
+        tensors.insert(name, tensor);
+    }
+    Ok(Contents {
+        tensors,
+        gguf: None,
+        ignored,
+    })
+}

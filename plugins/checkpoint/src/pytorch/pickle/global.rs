@@ -1,0 +1,86 @@
+//! The names that pickles of `torch.save` may refer to.
+
+use super::Refusal;
+use crate::StoredDtype;
+
+/// A type or function of Python that the machine knows the meaning of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Global {
+    OrderedDict,
+    /// `torch._utils._rebuild_tensor_v2`, and the first version.
+    RebuildTensor,
+    /// `torch._utils._rebuild_parameter`, with state or without.
+    RebuildParameter,
+    /// `torch._tensor._rebuild_from_type_v2`: a tensor with attributes.
+    RebuildFromType,
+    Storage(StoredDtype),
+    Size,
+    Device,
+    /// `torch.float32` and so on: a value, which cannot be called.
+    Dtype,
+    /// `torch.Tensor` and `torch.nn.Parameter`.
+    TensorType,
+    NumpyScalar,
+    NumpyDtype,
+    /// `_codecs.encode`: how protocol 2 writes bytes.
+    Encode,
+}
+
+impl Global {
+    /// What `module.name` is, or that it is refused.
+    pub fn find(module: &str, name: &str) -> Result<Self, Refusal> {
+        let known = match module {
+            "collections" => (name == "OrderedDict").then_some(Self::OrderedDict),
+            "torch._utils" => match name {
+                "_rebuild_tensor_v2" | "_rebuild_tensor" => Some(Self::RebuildTensor),
+                "_rebuild_parameter" | "_rebuild_parameter_with_state" => {
+                    Some(Self::RebuildParameter)
+                }
+                _ => None,
+            },
+            "torch._tensor" => (name == "_rebuild_from_type_v2").then_some(Self::RebuildFromType),
+            "torch.nn.parameter" => (name == "Parameter").then_some(Self::TensorType),
+            "torch" => torch(name),
+            "numpy.core.multiarray" | "numpy._core.multiarray" => {
+                (name == "scalar").then_some(Self::NumpyScalar)
+            }
+            "numpy" => (name == "dtype").then_some(Self::NumpyDtype),
+            "_codecs" => (name == "encode").then_some(Self::Encode),
+            _ => None,
+        };
+        known.ok_or_else(|| {
+            let shown: String = format!("{module}.{name}").chars().take(200).collect();
+            Refusal::Unsupported(format!(
+                "it refers to `{shown}`, which is not among what tensors and plain values need; nothing \
+                 was executed. Save the weights alone, as `torch.save(model.state_dict(), …)` does"
+            ))
+        })
+    }
+}
+
+fn torch(name: &str) -> Option<Global> {
+    if let Some(kind) = name.strip_suffix("Storage") {
+        let dtype = match kind {
+            "Double" => StoredDtype::F64,
+            "Float" => StoredDtype::F32,
+            "Half" => StoredDtype::F16,
+            "BFloat16" => StoredDtype::BF16,
+            "Long" => StoredDtype::I64,
+            "Int" => StoredDtype::I32,
+            "Short" => StoredDtype::I16,
+            "Char" => StoredDtype::I8,
+            "Byte" => StoredDtype::U8,
+            "Bool" => StoredDtype::Bool,
+            _ => return None,
+        };
+        return Some(Global::Storage(dtype));
+    }
+    Some(match name {
+        "Size" => Global::Size,
+        "device" => Global::Device,
+        "Tensor" => Global::TensorType,
+        "float64" | "float32" | "float16" | "bfloat16" | "int64" | "int32" | "int16" | "int8"
+        | "uint8" | "bool" => Global::Dtype,
+        _ => return None,
+    })
+}

@@ -1,0 +1,248 @@
+//! Archives and older files that are damaged or made to do harm.
+
+use super::builder::*;
+
+#[test]
+fn tricks_with_the_archive_are_refused() {
+    let pickle = [
+        b"\x80\x02",
+        &dict(&tensor(&floats(), 0, &[4], &[1]))[..],
+        b".",
+    ]
+    .concat();
+    let parts = [entry("a/data.pkl", &pickle), entry("a/data/0", &[0; 16])];
+    assert!(open(&archive(&parts)).is_ok());
+    let changed = |change: &dyn Fn(&mut Entry)| {
+        let mut parts = parts.clone();
+        change(&mut parts[1]);
+        archive(&parts)
+    };
+    let with = |more: Entry| archive(&[parts[0].clone(), parts[1].clone(), more]);
+    refused(
+        "compressed",
+        &changed(&|entry| entry.method = 8),
+        &["compressed"],
+    );
+    refused(
+        "encrypted",
+        &changed(&|entry| entry.flags = 1),
+        &["encrypted"],
+    );
+    refused(
+        "another name",
+        &changed(&|entry| entry.own_name = Some("a/data/1")),
+        &["contradicts"],
+    );
+    refused(
+        "a smaller size",
+        &changed(&|entry| entry.own_size = Some(8)),
+        &["contradicts"],
+    );
+    refused(
+        "a larger size",
+        &changed(&|entry| entry.size = Some(17)),
+        &["contradicts"],
+    );
+    refused(
+        "both sizes larger",
+        &changed(&|entry| {
+            entry.size = Some(1 << 20);
+            entry.own_size = Some(1 << 20);
+        }),
+        &["not in the file"],
+    );
+    refused(
+        "a size in an extension that is not there",
+        &changed(&|entry| {
+            entry.size = Some(u32::MAX);
+            entry.own_size = Some(u32::MAX);
+        }),
+        &["zip64"],
+    );
+    refused(
+        "the place of another",
+        &changed(&|entry| entry.offset = Some(0)),
+        &["contradicts"],
+    );
+    refused(
+        "a place beyond",
+        &changed(&|entry| entry.offset = Some(1 << 30)),
+        &["not where it should be"],
+    );
+    refused(
+        "the same name",
+        &with(entry("a/data/0", &[1; 16])),
+        &["`a/data/0` twice"],
+    );
+    refused(
+        "two pickles",
+        &with(entry("b/data.pkl", &pickle)),
+        &["two checkpoints"],
+    );
+    refused(
+        "TorchScript",
+        &with(entry("a/constants.pkl", &pickle)),
+        &["TorchScript"],
+    );
+    refused(
+        "big-endian",
+        &with(entry("a/byteorder", b"big")),
+        &["big-endian"],
+    );
+    refused("no pickle", &archive(&parts[1..]), &["data.pkl"]);
+    // An archive in an archive: the inner directory lies inside an entry of the outer.
+    let whole = archive(&parts);
+    let (end, count) = (whole.len() - 22, whole.len() - 10);
+    let mut many = whole.clone();
+    many[end + 10..count].copy_from_slice(&[0xff, 0x7f]);
+    refused("more entries", &many, &["claims 32767 entries"]);
+    let mut few = whole.clone();
+    few[end + 10..count].copy_from_slice(&[1, 0]);
+    refused("fewer entries", &few, &["longer than its entries"]);
+    let mut split = whole.clone();
+    split[end + 4] = 1;
+    refused("one of several", &split, &["one of several"]);
+    let large = fixture("views.zip.pt");
+    let record = large.len() - 22 - 20 - 56;
+    for (at, what) in [
+        (record + 32, "entries"),
+        (record + 40, "size"),
+        (record + 48, "start"),
+    ] {
+        let mut lying = large.clone();
+        lying[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        refused(what, &lying, &["contradict"]);
+    }
+    let mut lost = large.clone();
+    lost[record + 56 + 8..record + 56 + 16].copy_from_slice(&u64::MAX.to_le_bytes());
+    refused("a record beyond", &lost, &["64-bit end"]);
+}
+
+#[test]
+fn legacy_files_must_agree_with_themselves() {
+    let head = fixture("merv.legacy.pt")[..15].to_vec();
+    let file = |object: &[u8], keys: &[u8], data: &[u8]| {
+        let rest = [
+            b"\x80\x02M\xe9\x03.\x80\x02}.\x80\x02",
+            object,
+            b".\x80\x02",
+            keys,
+            b".",
+            data,
+        ];
+        [head.clone(), rest.concat()].concat()
+    };
+    let object = dict(&tensor(&floats(), 0, &[4], &[1]));
+    let key = [b"]", &text("0")[..], b"a"].concat();
+    let data = [&4u64.to_le_bytes()[..], &[0; 16]].concat();
+    assert_eq!(open(&file(&object, &key, &data)).unwrap().len(), 1);
+    refused(
+        "cut",
+        &file(&object, &key, &data[..23]),
+        &["does not lie in the file"],
+    );
+    refused("no storage", &file(&object, b"]", b""), &["no storage `0`"]);
+    refused("no list", &file(&object, b"}", b""), &["no list"]);
+    refused(
+        "a key that is none",
+        &file(&object, b"]K\0a", &data),
+        &["no string"],
+    );
+    refused(
+        "an unknown storage",
+        &file(&object, &[b"]", &text("1")[..], b"a"].concat(), &data),
+        &["of what type"],
+    );
+    refused(
+        "other sizes",
+        &file(&object, &key, &[&5u64.to_le_bytes()[..], &[0; 20]].concat()),
+        &["5 elements in one place and 4"],
+    );
+    refused(
+        "twice",
+        &file(
+            &object,
+            &[b"](", &text("0")[..], &text("0"), b"e"].concat(),
+            &[&data[..], &data].concat(),
+        ),
+        &["twice"],
+    );
+    let both = [
+        &b"}"[..],
+        &text("x"),
+        &tensor(&floats(), 0, &[4], &[1]),
+        b"s",
+        &text("y"),
+        &tensor(&storage("HalfStorage", "0", 4), 0, &[4], &[1]),
+        b"s",
+    ]
+    .concat();
+    refused(
+        "two types",
+        &file(&both, &key, &data),
+        &["declared twice, differently"],
+    );
+    let foreign = [
+        &head[..],
+        b"\x80\x02M\xe9\x03.\x80\x02",
+        &[b"}", &text("little_endian")[..], b"\x89s."].concat(),
+    ];
+    refused("big-endian", &foreign.concat(), &["big-endian"]);
+    refused(
+        "another protocol",
+        &[&head[..], b"\x80\x02K\x01."].concat(),
+        &["protocol"],
+    );
+}
+
+/// Reads all that can be read.
+fn use_up(bytes: &[u8]) -> bool {
+    open(bytes).is_ok_and(|checkpoint| {
+        let lengths = checkpoint
+            .iter()
+            .map(|(_, tensor)| (tensor.bytes().len(), tensor.byte_len()));
+        lengths
+            .into_iter()
+            .all(|(found, expected)| found == expected)
+    })
+}
+
+#[test]
+fn every_beginning_of_a_file_is_refused() {
+    for name in [
+        "merv.zip.pt",
+        "views.zip.pt",
+        "merv.legacy.pt",
+        "views.legacy.pt",
+    ] {
+        let whole = fixture(name);
+        assert!(use_up(&whole), "{name}");
+        for length in 0..whole.len() {
+            assert!(
+                open(&whole[..length]).is_err(),
+                "{name}: {length} of {} bytes",
+                whole.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn no_changed_byte_does_harm() {
+    for name in [
+        "views.zip.pt",
+        "views.legacy.pt",
+        "beside-tensors.protocol4.pt",
+    ] {
+        let whole = fixture(name);
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            for change in [0x01, 0x80, 0xff] {
+                let mut changed = whole.clone();
+                changed[at] ^= change;
+                refused += u32::from(!use_up(&changed));
+            }
+        }
+        assert!(refused > 100, "{name}: only {refused} changes were noticed");
+    }
+}

@@ -1,0 +1,6 @@
+//! Files of PyTorch, whole and hostile.
+
+mod builder;
+mod files;
+mod pickles;
+mod whole;

@@ -1,0 +1,365 @@
+//! Pickles that are made to do harm.
+
+use super::builder::*;
+
+#[test]
+fn the_builder_builds_what_is_read() {
+    let checkpoint = open(&pickled(&dict(&tensor(&floats(), 1, &[3], &[1])))).unwrap();
+    assert_eq!(checkpoint.get("x").unwrap().shape, [3]);
+    assert_eq!(checkpoint.get("x").unwrap().bytes(), [0; 12]);
+}
+
+// CVE-2025-32434 and the whole class: a pickle names a function and calls it.
+#[test]
+fn nothing_is_executed() {
+    for (module, name) in [
+        ("os", "system"),
+        ("posix", "system"),
+        ("nt", "system"),
+        ("subprocess", "Popen"),
+        ("builtins", "eval"),
+        ("builtins", "exec"),
+        ("builtins", "getattr"),
+        ("__builtin__", "eval"),
+        ("runpy", "_run_code"),
+        ("webbrowser", "open"),
+        ("torch", "load"),
+        ("torch.serialization", "load"),
+        ("torch.hub", "load"),
+        ("torch.jit", "load"),
+        ("torch.utils.data", "DataLoader"),
+        ("torch._utils", "_rebuild_tensor_v3"),
+        ("torch", "QInt8Storage"),
+        ("torch", "ComplexFloatStorage"),
+        ("collections", "OrderedDict.__init_subclass__"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy", "load"),
+        ("_codecs", "decode"),
+        ("operator", "attrgetter"),
+        ("functools", "partial"),
+        ("importlib", "import_module"),
+        ("argparse", "Namespace"),
+    ] {
+        let full = format!("`{module}.{name}`");
+        let words = [full.as_str(), "nothing was executed"];
+        let call = [
+            format!("c{module}\n{name}\n").as_bytes(),
+            &tuple(&[text("id")]),
+            b"R",
+        ]
+        .concat();
+        refused(&full, &pickled(&call), &words);
+        refused(&full, &pickled(&dict(&call)), &words);
+        let stacked = [
+            &text(module)[..],
+            &text(name),
+            b"\x93",
+            &tuple(&[text("id")]),
+            b"R",
+        ]
+        .concat();
+        refused(&full, &pickled(&stacked), &words);
+        let saved = [
+            &fixture("merv.legacy.pt")[..15],
+            b"\x80\x02M\xe9\x03.\x80\x02}.\x80\x02",
+            &call,
+            b".",
+        ];
+        refused(&full, &saved.concat(), &words);
+    }
+    for (opcode, name) in [
+        (&b"(ios\nsystem\n"[..], "INST"),
+        (b"(N(o", "OBJ"),
+        (b"ccollections\nOrderedDict\n)\x81", "NEWOBJ"),
+        (b"ccollections\nOrderedDict\n)}\x92", "NEWOBJ_EX"),
+        (b"\x82\x01", "EXT"),
+        (b"Pid\n", "PERSID"),
+        (b"I1\n", "INT"),
+        (b"N0", "POP"),
+    ] {
+        refused(
+            name,
+            &pickled(opcode),
+            &["opcode", name, "nothing was executed"],
+        );
+    }
+    // State that would set attributes, and calls of what is no function.
+    let state = dict(b"N");
+    let build = |object: &[u8]| pickled(&[object, &state, b"b"].concat());
+    refused("state of a dictionary", &build(b"}"), &["a state"]);
+    refused(
+        "state of a tensor",
+        &build(&tensor(&floats(), 0, &[1], &[1])),
+        &["a state"],
+    );
+    refused("state of a type", &build(b"ctorch\nSize\n"), &["a state"]);
+    refused(
+        "a called string",
+        &pickled(&[&text("f")[..], b")R"].concat()),
+        &["calls a string"],
+    );
+    refused(
+        "a called dtype",
+        &pickled(b"ctorch\nfloat32\n)R"),
+        &["Dtype"],
+    );
+    refused(
+        "a persistent module",
+        &pickled(&[&tuple(&[text("module"), text("x")])[..], b"Q"].concat()),
+        &["no storage"],
+    );
+    refused(
+        "numpy objects",
+        &pickled(
+            &[
+                b"cnumpy\ndtype\n",
+                &tuple(&[text("O8"), b"\x89".to_vec(), b"\x88".to_vec()])[..],
+                b"R",
+            ]
+            .concat(),
+        ),
+        &["NumpyDtype"],
+    );
+}
+
+// CVE-2026-24747: items set on what is no dictionary, and storages that are larger than their bytes.
+#[test]
+fn types_and_sizes_are_not_believed() {
+    for target in [
+        &b"]"[..],
+        b")",
+        b"N",
+        b"ctorch\nSize\n",
+        b"K\x01",
+        &tensor(&floats(), 0, &[1], &[1]),
+    ] {
+        refused(
+            "SETITEM",
+            &pickled(&[target, b"NNs"].concat()),
+            &["sets keys of"],
+        );
+        refused(
+            "SETITEMS",
+            &pickled(&[target, b"(NNNNu"].concat()),
+            &["sets keys of"],
+        );
+    }
+    refused("APPENDS", &pickled(b"}(NNe"), &["appends to a dictionary"]);
+    refused("half a pair", &pickled(b"}(Nu"), &["has no value"]);
+
+    let one = |storage: Vec<u8>, offset, shape: &[i32], strides: &[i32]| {
+        pickled(&dict(&tensor(&storage, offset, shape, strides)))
+    };
+    let large = |elements| storage("FloatStorage", "0", elements);
+    refused(
+        "a storage beyond its bytes",
+        &one(large(5), 0, &[5], &[1]),
+        &["only 16 bytes"],
+    );
+    refused(
+        "a storage beyond the file",
+        &one(large(i32::MAX), 0, &[1], &[1]),
+        &["only 16 bytes"],
+    );
+    refused(
+        "a storage below zero",
+        &one(large(-1), 0, &[1], &[1]),
+        &["no storage"],
+    );
+    refused(
+        "a storage of wider numbers",
+        &one(storage("DoubleStorage", "0", 4), 0, &[4], &[1]),
+        &["only 16 bytes"],
+    );
+    refused(
+        "a storage that is not there",
+        &one(storage("FloatStorage", "1", 4), 0, &[4], &[1]),
+        &["no storage `1`"],
+    );
+    refused(
+        "a storage elsewhere",
+        &one(storage("FloatStorage", "../data.pkl", 4), 0, &[4], &[1]),
+        &["no storage"],
+    );
+    for (offset, shape, strides) in [
+        (0, &[5][..], &[1][..]),
+        (4, &[1], &[1]),
+        (3, &[2], &[1]),
+        (0, &[2, 2], &[1, 3]),
+        (0, &[2, 2], &[i32::MAX, 1]),
+        (i32::MAX, &[1], &[1]),
+        // An expanded view would make much of little.
+        (0, &[1 << 30], &[0]),
+        (0, &[1 << 30, 1 << 30, 1 << 30], &[0, 0, 0]),
+        (0, &[i32::MAX, i32::MAX, i32::MAX, 0], &[1, 1, 1, 1]),
+        (0, &[2, 2], &[1]),
+    ] {
+        let what = format!("{shape:?} {strides:?} from {offset}");
+        refused(
+            &what,
+            &one(floats(), offset, shape, strides),
+            &["tensor `x`"],
+        );
+    }
+    refused(
+        "a shape below zero",
+        &one(floats(), 0, &[-1], &[1]),
+        &["RebuildTensor"],
+    );
+    refused(
+        "65 dimensions",
+        &one(floats(), 0, &[1; 65], &[1; 65]),
+        &["RebuildTensor"],
+    );
+    refused(
+        "tensors of one name",
+        &pickled(
+            &[
+                &b"}"[..],
+                &text("x"),
+                &tensor(&floats(), 0, &[1], &[1]),
+                b"s",
+                &text("x"),
+                &tensor(&floats(), 0, &[1], &[1]),
+                b"s",
+            ]
+            .concat(),
+        ),
+        &["`x` occurs twice"],
+    );
+    refused(
+        "a bare tensor",
+        &pickled(&tensor(&floats(), 0, &[1], &[1])),
+        &["holds a tensor; expected a dictionary"],
+    );
+    refused(
+        "a bare storage",
+        &pickled(&dict(&floats())),
+        &["`x` is a storage"],
+    );
+    refused(
+        "a key of floats",
+        &pickled(b"}G\0\0\0\0\0\0\0\0Ns"),
+        &["a key below"],
+    );
+}
+
+#[test]
+fn declared_lengths_are_not_believed() {
+    for body in [
+        &b"X\xff\xff\xff\xff"[..],
+        b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f",
+        b"B\xff\xff\xff\x7f",
+        b"\x8e\0\0\0\0\0\x01\0\0",
+        b"\x8c\xff",
+        b"C\xff",
+        b"T\xff\xff\xff\xff",
+        b"\x8a\xff",
+    ] {
+        refused(
+            &body.escape_ascii().to_string(),
+            &pickled(body),
+            &["are declared"],
+        );
+    }
+    let long = [&b"\x8a\x20"[..], &[1; 32]].concat();
+    refused(
+        "a long of 32 bytes",
+        &pickled(&long),
+        &["number of 32 bytes"],
+    );
+    refused("LONG4", &pickled(b"\x8b\xff\xff\xff\x7f"), &["LONG4"]);
+    refused(
+        "a name without end",
+        &pickled(&[&b"c"[..], &[b'a'; 5000]].concat()),
+        &["does not end"],
+    );
+    refused("no memo", &pickled(b"h\0"), &["nothing was noted"]);
+    for empty in [
+        &b"R"[..],
+        b"b",
+        b"Q",
+        b"t",
+        b"e",
+        b"u",
+        b"s",
+        b"a",
+        b"q\0",
+        b"\x94",
+        b"\x85",
+        b"\x87",
+        b"\x93",
+        b"(R",
+        b"N(s",
+        b"N(b",
+        b"N(a",
+        b"N(q\0",
+    ] {
+        let body = empty.escape_ascii().to_string();
+        refused(&body, &pickled(empty), &["its pickle, at byte"]);
+    }
+    refused("nothing", &pickled(b""), &["one object"]);
+    refused("an open mark", &pickled(b"}("), &["one object"]);
+    refused("protocol 6", &pickled(b"\x80\x06}"), &["protocol 6"]);
+}
+
+#[test]
+fn knots_and_towers_end() {
+    refused(
+        "a dictionary in itself",
+        &pickled(&[&b"}q\0"[..], &text("me"), b"h\0s"].concat()),
+        &["`me` contains itself"],
+    );
+    refused(
+        "a list in itself",
+        &pickled(b"]q\0h\0a"),
+        &["`0` contains itself"],
+    );
+    refused(
+        "two in each other",
+        &pickled(b"]q\0]q\x01h\0aa"),
+        &["contains itself"],
+    );
+    let tower = [vec![b']'; 1_000_000], vec![b'a'; 999_999]].concat();
+    refused("a tower", &pickled(&tower), &["deeper than"]);
+    let tuples = [&b"N"[..], &[0x85].repeat(1_000_000)].concat();
+    refused("a tower of tuples", &pickled(&tuples), &["deeper than"]);
+    // Each container holds the one before it twice: 2³⁰ values in some hundred bytes. All of them are in
+    // one tuple.
+    let levels = |level: fn(u8) -> Vec<u8>| {
+        let levels: Vec<_> = (1..=30).map(level).collect();
+        [b"(]q\0K\0a", &levels.concat()[..], b"t"].concat()
+    };
+    let lists = levels(|n| vec![b']', b'q', n, b'h', n - 1, b'a', b'h', n - 1, b'a']);
+    refused("shared lists", &pickled(&lists), &["beyond all measure"]);
+    let tuples = levels(|n| vec![b'h', n - 1, b'h', n - 1, 0x86, b'q', n]);
+    refused("shared tuples", &pickled(&tuples), &["beyond all measure"]);
+    // One list of pairs, made a dictionary again and again.
+    let pairs = [
+        &b"](K\x01K\x02\x86q\x01"[..],
+        &b"h\x01".repeat(50_000),
+        b"e\x85q\0",
+    ]
+    .concat();
+    let again = b"ccollections\nOrderedDict\nq\x02h\0R".repeat(200);
+    refused(
+        "copied pairs",
+        &pickled(&[&b"("[..], &pairs, &again, b"t"].concat()),
+        &["more than 4194304 values"],
+    );
+    refused(
+        "marks",
+        &pickled(&b"(".repeat(5_000_000)),
+        &["beyond all measure"],
+    );
+    refused(
+        "values",
+        &pickled(&[&b"N"[..], &[0x85].repeat(5_000_000)].concat()),
+        &["more than 4194304 values"],
+    );
+    // Many values under one long name.
+    let name = text(&"n".repeat(1 << 20));
+    let many = [&b"}"[..], &name, b"](", &b"N".repeat(100), b"es"].concat();
+    refused("long names", &pickled(&many), &["names of its values"]);
+}

@@ -1,0 +1,152 @@
+//! From the object that was saved to named tensors.
+
+use super::{
+    Refusal,
+    pickle::{Id, Pickle, Value},
+};
+use std::fmt::Write;
+
+/// Containers inside each other at most; MERV's have three, optimisers' one more.
+const MAX_DEPTH: usize = 32;
+
+/// Bytes of all names together at most.
+const MAX_NAMES: usize = 1 << 26;
+
+/// What a saved object holds.
+pub(super) struct Found {
+    /// Names of tensors, and which ones.
+    pub tensors: Vec<(String, usize)>,
+    /// Names and kinds of the other values.
+    pub ignored: Vec<(String, &'static str)>,
+}
+
+struct Frame {
+    container: Id,
+    next: usize,
+    /// Of the path of the container.
+    path: usize,
+}
+
+/// Names every value in the saved object by the keys on the way to it, joined with dots. Positions in
+/// lists are keys too.
+pub(super) fn walk(pickle: &Pickle<'_>) -> Result<Found, Refusal> {
+    if !pickle.root().is_container() {
+        return Err(Refusal::Unsupported(format!(
+            "it holds {}; expected a dictionary of tensors",
+            pickle.root().kind()
+        )));
+    }
+    let mut found = Found {
+        tensors: Vec::new(),
+        ignored: Vec::new(),
+    };
+    let mut path = String::new();
+    let (mut met, mut names) = (0, 0);
+    let mut frames = vec![Frame {
+        container: pickle.root_id(),
+        next: 0,
+        path: 0,
+    }];
+    while let Some(frame) = frames.last_mut() {
+        path.truncate(frame.path);
+        let (key, id) = match pickle.value(frame.container) {
+            Value::Dict(pairs) => match pairs.get(frame.next) {
+                Some(&(key, id)) => (Some(key), id),
+                None => {
+                    frames.pop();
+                    continue;
+                }
+            },
+            Value::List(items) | Value::Tuple(items) => match items.get(frame.next) {
+                Some(&id) => (None, id),
+                None => {
+                    frames.pop();
+                    continue;
+                }
+            },
+            _ => {
+                frames.pop();
+                continue;
+            }
+        };
+        let index = frame.next;
+        frame.next += 1;
+        met += 1;
+        if met > pickle.length() {
+            // Without sharing, every value takes a byte at least.
+            return Err(Refusal::Damaged(
+                "its containers share each other's contents beyond all measure".to_owned(),
+            ));
+        }
+        append(&mut path, pickle, key, index)?;
+        let value = pickle.value(id);
+        if value.is_container() {
+            if frames.iter().any(|frame| frame.container == id) {
+                return Err(Refusal::Damaged(format!(
+                    "`{}` contains itself",
+                    shown(&path)
+                )));
+            }
+            if frames.len() == MAX_DEPTH {
+                return Err(Refusal::Unsupported(format!(
+                    "`{}` lies deeper than {MAX_DEPTH} containers",
+                    shown(&path)
+                )));
+            }
+            let path = path.len();
+            frames.push(Frame {
+                container: id,
+                next: 0,
+                path,
+            });
+            continue;
+        }
+        names += path.len();
+        if names > MAX_NAMES {
+            return Err(Refusal::Damaged(format!(
+                "the names of its values take more than {MAX_NAMES} bytes"
+            )));
+        }
+        match value {
+            Value::Tensor(tensor) => found.tensors.push((path.clone(), *tensor)),
+            Value::Storage(_) => {
+                return Err(Refusal::Unsupported(format!(
+                    "`{}` is a storage; expected a tensor",
+                    shown(&path)
+                )));
+            }
+            other => found.ignored.push((path.clone(), other.kind())),
+        }
+    }
+    Ok(found)
+}
+
+/// Appends the key of a value to the path of its container.
+fn append(
+    path: &mut String,
+    pickle: &Pickle<'_>,
+    key: Option<Id>,
+    index: usize,
+) -> Result<(), Refusal> {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    // Writing to a string does not fail.
+    let _ = match key.map(|key| pickle.value(key)) {
+        None => write!(path, "{index}"),
+        Some(Value::Str(text)) => write!(path, "{text}"),
+        Some(Value::Int(number)) => write!(path, "{number}"),
+        Some(other) => {
+            return Err(Refusal::Unsupported(format!(
+                "a key below `{}` is {}; expected a string or an integer",
+                shown(path),
+                other.kind()
+            )));
+        }
+    };
+    Ok(())
+}
+
+fn shown(path: &str) -> String {
+    path.chars().take(200).collect()
+}
