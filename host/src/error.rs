@@ -2,6 +2,7 @@
 
 use crate::{
     generate::{SamplerError, TextError},
+    hub::HubError,
     mixer::MixerError,
     plugin::{CallError, LoadError, PluginNotFound},
     registry::{RegistryError, SourceError},
@@ -46,6 +47,9 @@ pub enum Error {
     /// A file that the registry names cannot be used.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A file of the hub cannot be had.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The tokenizer cannot be read or used.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -155,8 +159,14 @@ impl Error {
                 Err(error) => errors.push(error),
             }
         }
+        Self::all(errors)?;
+        Ok(values)
+    }
+
+    /// All errors as one, if there are any.
+    pub(crate) fn all(mut errors: Vec<Self>) -> Result<(), Self> {
         match errors.len() {
-            0 => Ok(values),
+            0 => Ok(()),
             1 => Err(errors.remove(0)),
             _ => Err(Self::Several(errors)),
         }

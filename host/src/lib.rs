@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The modules stand in that order, and each uses only earlier ones. What belongs together is written
-//! in a registry file ([`registry`]); [`plan`] finds its plugins and checks that they fit; [`VidLm`] is
+//! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its plugins and checks that they fit; [`VidLm`] is
 //! the public face.
 //!
 //! ```no_run
@@ -28,10 +28,12 @@
 
 mod dump;
 mod error;
+mod files;
 mod nearest;
 mod vidlm;
 
 pub mod generate;
+pub mod hub;
 pub mod mixer;
 pub mod plan;
 pub mod plugin;

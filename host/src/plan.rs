@@ -3,6 +3,8 @@
 
 use crate::{
     Error,
+    files::Files,
+    hub,
     mixer::EncoderShape,
     plugin::{Library, PluginPath},
     registry::{
@@ -25,6 +27,8 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Where everything runs, whatever the registry says.
     pub device: Option<DeviceChoice>,
+    /// Where files of the hub are, and whether they may be downloaded.
+    pub hub: hub::Settings,
 }
 
 impl LoadOptions {
@@ -51,7 +55,7 @@ pub struct Plan {
 pub struct PlannedEncoder {
     /// Its plugin.
     pub library: Arc<Library>,
-    /// What will be asked of the plugin; the weights are filled in when they are loaded.
+    /// What will be asked of the plugin; of the weights, those that are on this machine already.
     pub request: EncoderRequest,
     /// What the plugin says it will be.
     pub info: EncoderInfo,
@@ -61,21 +65,33 @@ pub struct PlannedEncoder {
 pub struct PlannedLlm {
     /// Its plugin.
     pub library: Arc<Library>,
-    /// What will be asked of the plugin; the weights are filled in when they are loaded.
+    /// What will be asked of the plugin; of the weights, those that are on this machine already.
     pub request: LanguageModelRequest,
     /// What the plugin says it will be.
     pub info: LanguageModelInfo,
 }
 
 impl Plan {
-    /// Loads the plugins of `registry` and asks each to describe its model.
+    /// Loads the plugins of `registry` and asks each to describe its model. Nothing is downloaded.
     ///
     /// # Errors
     ///
     /// Everything that is wrong, together: plugins that cannot be loaded, models they do not know,
-    /// parts that do not fit each other.
+    /// parts that do not fit each other, files that hold the sizes of a model and are not on this
+    /// machine.
     pub fn new(registry: Registry, options: &LoadOptions) -> Result<Self, Error> {
+        let files = Files::new(&registry, &options.hub)?;
+        Self::with(registry, options, &files)
+    }
+
+    /// As [`Self::new`], with the files that were fetched.
+    pub(crate) fn with(
+        registry: Registry,
+        options: &LoadOptions,
+        files: &Files,
+    ) -> Result<Self, Error> {
         let maker = Maker {
+            files,
             path: PluginPath::from_env(&options.plugin_folders),
             threads: options.threads(),
             device: options.device,
@@ -124,13 +140,14 @@ pub(crate) fn shape_of(info: &EncoderInfo) -> EncoderShape {
 }
 
 /// What is the same for all models of a plan.
-struct Maker {
+struct Maker<'f> {
+    files: &'f Files,
     path: PluginPath,
     threads: usize,
     device: Option<DeviceChoice>,
 }
 
-impl Maker {
+impl Maker<'_> {
     fn library(&self, plugin: &PluginRef) -> Result<Arc<Library>, Error> {
         let path = match plugin {
             PluginRef::Name(name) => self.path.find(name)?,
@@ -148,7 +165,13 @@ impl Maker {
         let library = self.library(&entry.plugin)?;
         check_id(&library, &entry.id, ModelKind::Encoder)?;
         let request = EncoderRequest {
-            model: self.source(&entry.id, entry.config.as_ref(), entry.device, entry.dtype)?,
+            model: self.source(&Part {
+                id: &entry.id,
+                weights: &entry.weights,
+                config: entry.config.as_ref(),
+                device: entry.device,
+                dtype: entry.dtype,
+            })?,
             num_frames: entry.num_frames as u32,
             image_size: entry.image_size.map(|size| size as u32).into(),
         };
@@ -163,8 +186,20 @@ impl Maker {
     fn llm(&self, entry: &LlmEntry) -> Result<PlannedLlm, Error> {
         let library = self.library(&entry.plugin)?;
         check_id(&library, &entry.id, ModelKind::Llm)?;
+        if let Some(source) = entry.sizes_in_weights()
+            && self.files.present(source)?.is_none()
+        {
+            let why = "the sizes of a GGUF model are in its file";
+            return Err(self.files.missing(source, why));
+        }
         let request = LanguageModelRequest {
-            model: self.source(&entry.id, entry.config.as_ref(), entry.device, entry.dtype)?,
+            model: self.source(&Part {
+                id: &entry.id,
+                weights: &entry.weights,
+                config: entry.config.as_ref(),
+                device: entry.device,
+                dtype: entry.dtype,
+            })?,
         };
         let info = library.describe_llm(&request)?;
         Ok(PlannedLlm {
@@ -174,25 +209,17 @@ impl Maker {
         })
     }
 
-    fn source(
-        &self,
-        id: &str,
-        config: Option<&WeightSource>,
-        device: DeviceChoice,
-        dtype: DtypeChoice,
-    ) -> Result<ModelSource, Error> {
-        let config = match config {
-            Some(source) => {
-                source.verify()?;
-                Some(crate::vidlm::utf8(source.local_path()?)?.into())
-            }
-            None => None,
-        };
-        Ok(ModelSource {
-            id: id.into(),
+    /// What is said of the model before it is loaded: of its weights, those that are on this machine.
+    fn source(&self, part: &Part<'_>) -> Result<ModelSource, Error> {
+        let config = part.config.map(|source| {
+            let path = self.files.path(source)?;
+            crate::vidlm::utf8(&path).map(Into::into)
+        });
+        let mut model = ModelSource {
+            id: part.id.into(),
             weights: Vec::new().into(),
-            config: config.into(),
-            device: match self.device.unwrap_or(device) {
+            config: config.transpose()?.into(),
+            device: match self.device.unwrap_or(part.device) {
                 // The plugins of this version compute on the CPU.
                 DeviceChoice::Auto | DeviceChoice::Cpu => Device::CPU,
                 DeviceChoice::Cuda(ordinal) => Device {
@@ -200,15 +227,27 @@ impl Maker {
                     ordinal: ordinal as u32,
                 },
             },
-            dtype: match dtype {
+            dtype: match part.dtype {
                 DtypeChoice::Auto => None,
                 DtypeChoice::F32 => Some(DType::F32),
                 DtypeChoice::F16 => Some(DType::F16),
                 DtypeChoice::Bf16 => Some(DType::BF16),
             }
             .into(),
-        })
+        };
+        let present = self.files.present(part.weights)?.unwrap_or_default();
+        crate::vidlm::name_weights(&mut model, &present)?;
+        Ok(model)
     }
+}
+
+/// What encoders and language models have in common.
+struct Part<'e> {
+    id: &'e str,
+    weights: &'e WeightSource,
+    config: Option<&'e WeightSource>,
+    device: DeviceChoice,
+    dtype: DtypeChoice,
 }
 
 fn check_id(library: &Library, id: &str, kind: ModelKind) -> Result<(), Error> {

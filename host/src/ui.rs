@@ -2,7 +2,7 @@
 
 use crate::args::{Color, Global};
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use merv_host::{
     Observer, Stage, causes,
     plugin::{Message, on_message},
@@ -18,6 +18,11 @@ use std::{
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// Notices are yellow.
 const WARNING: Style = AnsiColor::Yellow.on_default();
+
+/// A bar of a stage whose parts are counted.
+const PARTS: &str = "{spinner} {prefix:<10} {bar:20} {msg}";
+/// A bar of a download.
+const BYTES: &str = "{spinner} {prefix:<10} {bar:20} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left: {msg}";
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +97,15 @@ impl Ui {
         } else {
             ProgressBar::new(1)
         };
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:<10} {bar:20} {msg}") {
-            bar.set_style(style);
-        }
         bar.enable_steady_tick(Duration::from_millis(120));
-        Bar {
+        let bar = Bar {
+            ui: self,
             bar,
             streaming: false,
-        }
+            fetching: None,
+        };
+        bar.style(PARTS);
+        bar
     }
 }
 
@@ -110,8 +116,11 @@ fn error_line(text: &str) {
 
 /// Shows the stages on standard error and, when asked, streams the answer to standard output.
 pub struct Bar {
+    ui: Ui,
     bar: ProgressBar,
     streaming: bool,
+    /// The file that is being downloaded.
+    fetching: Option<String>,
 }
 
 impl Bar {
@@ -125,6 +134,31 @@ impl Bar {
     /// Runs `body`, which writes to standard error, with the bar out of the way.
     pub fn suspend(&self, body: impl FnOnce()) {
         self.bar.suspend(body);
+    }
+
+    fn style(&self, template: &str) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+    }
+
+    /// Begins a bar for another download, or goes back to the other stages. Where there are no bars, a
+    /// line says what takes so long.
+    fn set_fetching(&mut self, file: Option<&str>, total: usize) {
+        if self.fetching.as_deref() == file {
+            return;
+        }
+        match file {
+            Some(file) if self.bar.is_hidden() => {
+                self.ui.say(&format!("fetching {file} ({})", HumanBytes(total as u64)));
+            }
+            Some(_) => {
+                self.style(BYTES);
+                self.bar.reset();
+            }
+            None => self.style(PARTS),
+        }
+        self.fetching = file.map(str::to_owned);
     }
 
     /// Clears the bar.
@@ -142,6 +176,7 @@ impl Drop for Bar {
 impl Observer for Bar {
     fn progress(&mut self, stage: Stage, what: &str, done: usize, total: usize) {
         let prefix = match stage {
+            Stage::Fetch => "fetching",
             Stage::Load => "loading",
             Stage::Decode => "decoding",
             Stage::Transform => "resizing",
@@ -150,6 +185,7 @@ impl Observer for Bar {
             Stage::Prefill => "reading",
             Stage::Generate => "answering",
         };
+        self.set_fetching((stage == Stage::Fetch).then_some(what), total);
         self.bar.set_length(total as u64);
         self.bar.set_position(done as u64);
         self.bar.set_prefix(prefix);

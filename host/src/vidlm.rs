@@ -3,6 +3,7 @@
 use crate::{
     Error,
     dump::Dump,
+    files::Files,
     generate::{self, Outcome, Sampler, Sampling, Stop, Stream, TextTokenizer},
     mixer::{Mixed, Mixer},
     plan::{LoadOptions, Plan, PlannedEncoder, PlannedLlm},
@@ -12,7 +13,7 @@ use crate::{
     video,
 };
 use candle_core::{Device, Tensor};
-use merv_plugin_api::TensorView;
+use merv_plugin_api::{ModelSource, TensorView};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
 use std::{
@@ -94,6 +95,8 @@ impl Observer for () {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
+    /// Downloading files; its parts are bytes.
+    Fetch,
     /// Opening weights.
     Load,
     /// Video to frames.
@@ -178,8 +181,12 @@ impl VidLm {
         options: &LoadOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
+        let registry = Registry::load(registry)?;
+        let files = Files::new(&registry, &options.hub)?;
+        files.fetch(registry.sources_of_sizes(), observer)?;
+        let plan = Plan::with(registry, options, &files)?;
+        files.fetch(plan.registry.sources(), observer)?;
         let started = Instant::now();
-        let plan = Plan::new(Registry::load(registry)?, options)?;
         let (shapes, width) = (plan.shapes(), plan.llm.info.width as usize);
         let Plan {
             registry,
@@ -189,20 +196,11 @@ impl VidLm {
         } = plan;
         let parts = encoders.len() + 2;
         observer.progress(Stage::Load, "mixer", 0, parts);
-        let source = &registry.mixer.weights;
-        let mixer = source.verify().map_err(Error::from).and_then(|()| {
-            Ok(Mixer::load(
-                &registry.mixer,
-                &shapes,
-                width,
-                source.local_path()?,
-            )?)
-        });
-        let source = &registry.llm.tokenizer;
-        let tokenizer = source
-            .verify()
-            .map_err(Error::from)
-            .and_then(|()| Ok(TextTokenizer::load(source.local_path()?)?));
+        let mixer = files.path(&registry.mixer.weights);
+        let mixer =
+            mixer.and_then(|path| Ok(Mixer::load(&registry.mixer, &shapes, width, &path)?));
+        let tokenizer = files.path(&registry.llm.tokenizer);
+        let tokenizer = tokenizer.and_then(|path| Ok(TextTokenizer::load(&path)?));
         let entries = registry.encoders.iter().zip(encoders).enumerate();
         let encoders = Error::collect(entries.map(|(index, (entry, planned))| {
             observer.progress(Stage::Load, &entry.id, index + 1, parts);
@@ -211,7 +209,7 @@ impl VidLm {
                 mut request,
                 ..
             } = planned;
-            request.model.weights = vec![local(&entry.weights)?.into()].into();
+            name_weights(&mut request.model, &files.paths(&entry.weights)?)?;
             Ok(library.load_encoder(&request)?)
         }));
         observer.progress(Stage::Load, &registry.llm.id, parts - 1, parts);
@@ -220,8 +218,8 @@ impl VidLm {
             request: mut llm_request,
             ..
         } = llm;
-        let llm = local(&registry.llm.weights).and_then(|path| {
-            llm_request.model.weights = vec![path.into()].into();
+        let llm = files.paths(&registry.llm.weights).and_then(|paths| {
+            name_weights(&mut llm_request.model, &paths)?;
             Ok(library.load_llm(&llm_request)?)
         });
         let ((mixer, tokenizer), (encoders, llm)) =
@@ -462,17 +460,18 @@ impl VidLm {
     }
 }
 
-/// The path of local weights whose digest, if the registry states one, is right.
-fn local(source: &WeightSource) -> Result<String, Error> {
-    source.verify()?;
-    utf8(source.local_path()?)
-}
-
 /// The path as text, which is what the plugin boundary takes.
 pub(crate) fn utf8(path: &Path) -> Result<String, Error> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| Error::PathNotUtf8(path.to_owned()))
+}
+
+/// Names the files of a model's weights to its plugin.
+pub(crate) fn name_weights(model: &mut ModelSource, paths: &[PathBuf]) -> Result<(), Error> {
+    let texts = paths.iter().map(|path| Ok(utf8(path)?.into()));
+    model.weights = texts.collect::<Result<Vec<_>, Error>>()?.into();
+    Ok(())
 }
 
 /// Refuses values that are not finite, where they first appear.

@@ -12,7 +12,8 @@ use abi_stable::{
 pub struct ModelSource {
     /// A model id from the plugin's manifest.
     pub id: RString,
-    /// Paths of the weights, shards in order. Empty when the model is only to be described.
+    /// Paths of the weights, shards in order. When the model is only to be described: those that are on
+    /// this machine already, or none.
     pub weights: RVec<RString>,
     /// Path of the config file. Without one the plugin takes the published sizes of `id`.
     pub config: ROption<RString>,

@@ -3,16 +3,19 @@
 
 mod artifacts;
 mod close;
+mod hub;
 mod run;
 mod tensors;
 mod tiny;
 
 pub use artifacts::{artifacts, library_file};
 pub use close::{TOLERANCE, assert_close};
+pub use hub::{COMMIT, Fault, HubServer, Kept, Seen, TOKEN};
 pub use run::{Finished, Run, none_of};
 pub use tensors::{Dtype, Stored, Tensor, Tensors, edit, read};
 pub use tiny::{Tiny, plugin_folder};
 
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// The workspace.
@@ -41,4 +44,10 @@ pub fn small_clip() -> PathBuf {
 pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// The SHA-256 of some bytes in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

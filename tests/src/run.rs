@@ -18,6 +18,24 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// machine down with it.
 const WITH_LITTLE_MEMORY: &str = "ulimit -v 4000000 2>/dev/null; exec \"$@\"";
 
+/// What tells programs where the hub is, who asks, and through which proxy.
+const HUB_VARIABLES: [&str; 14] = [
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_ENDPOINT",
+    "XDG_CACHE_HOME",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
+
 /// A run of `merv-host`, from the workspace's root and without the caller's settings.
 pub struct Run {
     command: Command,
@@ -55,6 +73,11 @@ impl Run {
             .env_remove("RUST_BACKTRACE")
             .env_remove("MERV_PLUGIN_PATH")
             .env_remove("MERV_REGISTRY_PATH");
+        // Nothing of the user's is used, and no test leaves this machine.
+        for variable in HUB_VARIABLES {
+            command.env_remove(variable);
+        }
+        command.env("HF_HUB_OFFLINE", "1");
         Self {
             command,
             folders: Vec::new(),

@@ -37,6 +37,9 @@ pub struct Global {
     /// Where to compute, whatever the registry says: auto, cpu or cuda:N
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Option<merv_host::registry::DeviceChoice>,
+    /// Download nothing: use only files that are on this machine
+    #[arg(long, global = true)]
+    pub offline: bool,
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,

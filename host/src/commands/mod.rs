@@ -10,7 +10,7 @@ use crate::{
     args::{Args, Command, Global},
     ui::Ui,
 };
-use merv_host::LoadOptions;
+use merv_host::{LoadOptions, hub};
 use serde::Serialize;
 use std::{error::Error, io::Write};
 
@@ -38,10 +38,15 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
 
 /// How the global options want models loaded.
 fn load_options(global: &Global) -> LoadOptions {
+    let hub = hub::Settings::from_env();
     LoadOptions {
         plugin_folders: global.plugin_dir.clone(),
         threads: global.threads.map(usize::from),
         device: global.device,
+        hub: hub::Settings {
+            offline: hub.offline || global.offline,
+            ..hub
+        },
     }
 }
 

@@ -64,7 +64,8 @@ pub struct LlmEntry {
     pub plugin: PluginRef,
     /// The weights.
     pub weights: WeightSource,
-    /// The tokenizer; `tokenizer.json` beside the weights unless the file says otherwise.
+    /// The tokenizer; unless the file says otherwise, the weights themselves when they are a GGUF file,
+    /// else `tokenizer.json` beside them.
     pub tokenizer: WeightSource,
     /// The model's sizes, found as [`EncoderEntry::config`] is.
     pub config: Option<WeightSource>,
@@ -121,6 +122,20 @@ pub enum PluginRef {
 }
 
 impl Registry {
+    /// Files without which the plugins cannot describe their models.
+    pub fn sources_of_sizes(&self) -> impl Iterator<Item = &WeightSource> {
+        let configs = self.encoders.iter().map(|encoder| &encoder.config);
+        let configs = configs.chain([&self.llm.config]).flatten();
+        configs.chain(self.llm.sizes_in_weights())
+    }
+
+    /// Every file that the model is loaded from.
+    pub fn sources(&self) -> impl Iterator<Item = &WeightSource> {
+        let encoders = self.encoders.iter().map(|encoder| &encoder.weights);
+        let rest = [&self.llm.tokenizer, &self.llm.weights, &self.mixer.weights];
+        self.sources_of_sizes().chain(encoders).chain(rest)
+    }
+
     /// Frames to sample from a video; an encoder with fewer takes every (this / its own)-th.
     pub fn largest_num_frames(&self) -> usize {
         self.encoders
@@ -128,6 +143,13 @@ impl Registry {
             .map(|encoder| encoder.num_frames)
             .max()
             .unwrap_or(1)
+    }
+}
+
+impl LlmEntry {
+    /// The weights, where the model's sizes are known from nothing else: a GGUF file holds its own.
+    pub fn sizes_in_weights(&self) -> Option<&WeightSource> {
+        (self.config.is_none() && self.weights.is_gguf()).then_some(&self.weights)
     }
 }
 

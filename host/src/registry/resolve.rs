@@ -170,6 +170,7 @@ fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
     let dtype = fields.parse_or_default(table, "dtype", raw.dtype);
     let tokenizer = match raw.tokenizer {
         Some(raw) => fields.source(table, "tokenizer", raw),
+        None if weights.as_ref().is_some_and(WeightSource::is_gguf) => weights.clone(),
         None => weights.as_ref().and_then(|weights| {
             fields.beside(
                 RelatedFile {

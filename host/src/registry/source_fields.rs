@@ -16,7 +16,8 @@ pub(super) struct RelatedFile<'f> {
 }
 
 impl Fields<'_> {
-    /// The model's sizes: the file named, else `config.json` beside local weights, if any.
+    /// The model's sizes: the file named, else `config.json` beside local weights, if any and if they do
+    /// not hold their sizes themselves.
     /// The outer `None` comes with a problem.
     pub(super) fn config(
         &mut self,
@@ -27,7 +28,8 @@ impl Fields<'_> {
         if let Some(raw) = raw {
             return self.source(table, "config", raw).map(Some);
         }
-        let Some(WeightSource::Local { path, .. }) = weights else {
+        let Some(WeightSource::Local { path, .. }) = weights.filter(|weights| !weights.is_gguf())
+        else {
             return Some(None);
         };
         let path = path.with_file_name("config.json");
@@ -53,7 +55,7 @@ impl Fields<'_> {
             WeightSource::Local { path, .. } => {
                 let path = path.with_file_name(name);
                 if path.is_file() {
-                    return Some(WeightSource::Local { path, sha256: None });
+                    return Some(weights.beside(name));
                 }
                 self.problems.push(
                     Problem::new(
@@ -69,24 +71,7 @@ impl Fields<'_> {
                 );
                 None
             }
-            WeightSource::Hub {
-                repo,
-                file,
-                revision,
-                ..
-            } => {
-                let file = match file.rsplit_once('/') {
-                    Some((folder, _)) => format!("{folder}/{name}"),
-                    None => name.to_owned(),
-                };
-                let (repo, revision) = (repo.clone(), revision.clone());
-                Some(WeightSource::Hub {
-                    repo,
-                    file,
-                    revision,
-                    sha256: None,
-                })
-            }
+            WeightSource::Hub { .. } => Some(weights.beside(name)),
             WeightSource::Checkpoint => {
                 self.problems.push(
                     Problem::new(line, format!("`{key}` is missing in {table}"))

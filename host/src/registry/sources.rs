@@ -6,8 +6,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use merv_checkpoint::CheckpointError;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+use crate::hub::HubFile;
 
 /// Where weights, a configuration or a tokenizer are to be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,26 +40,30 @@ pub enum WeightSource {
 /// A source cannot be used.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// The file is on the hub.
+    /// The file is gone.
     #[error(
-        "`{file}` of the hub repository `{repo}` cannot be fetched: downloads from the hub are \
-         not built yet\n  do: download the file yourself and give its path in the registry, \
-         `{{ path = \"…\" }}`"
+        "{} does not exist\n  expected: the file that the registry names, or a shard that its index \
+         names\n  do: fetch the file again, or correct the path", .0.display()
     )]
-    HubNotBuilt {
-        /// The repository.
-        repo: String,
-        /// The file in it.
-        file: String,
+    Missing(PathBuf),
+    /// A shard index of the hub cannot be used.
+    #[error("{}: {why}\n  expected: an index such as `model.safetensors.index.json`", .path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
-    /// The file is a part of the mixer's checkpoint.
+    /// A shard index on this machine cannot be used.
+    #[error(transparent)]
+    Shards(#[from] CheckpointError),
+    /// One file was to be named.
     #[error(
-        "reading these weights out of the mixer's checkpoint (`checkpoint = true`) is not built \
-         yet\n  do: give a file of their own in the registry, `{{ path = \"…\" }}`"
+        "{0} names several files, and here one is expected\n  do: name the file itself in the registry"
     )]
-    CheckpointNotBuilt,
+    Sharded(String),
     /// The file could not be read.
-    #[error("{}: cannot read the file to check its sha256", .path.display())]
+    #[error("{}: cannot read the file", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -80,20 +87,67 @@ pub enum SourceError {
 }
 
 impl WeightSource {
-    /// The file on this machine. Its digest is not checked; see [`WeightSource::verify`].
-    ///
-    /// # Errors
-    /// [`SourceError::HubNotBuilt`] and [`SourceError::CheckpointNotBuilt`] for the sources that
-    /// this version cannot fetch.
-    pub fn local_path(&self) -> Result<&Path, SourceError> {
+    /// The file on the hub, if it is there.
+    pub fn hub_file(&self) -> Option<HubFile> {
         match self {
-            Self::Local { path, .. } => Ok(path),
-            Self::Hub { repo, file, .. } => Err(SourceError::HubNotBuilt {
+            Self::Hub {
+                repo,
+                file,
+                revision,
+                ..
+            } => Some(HubFile {
                 repo: repo.clone(),
                 file: file.clone(),
+                revision: revision.clone(),
             }),
-            Self::Checkpoint => Err(SourceError::CheckpointNotBuilt),
+            Self::Local { .. } | Self::Checkpoint => None,
         }
+    }
+
+    /// Another file of the same folder.
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        match self {
+            Self::Local { path, .. } => Self::Local {
+                path: path.with_file_name(name),
+                sha256: None,
+            },
+            Self::Hub {
+                repo,
+                file,
+                revision,
+                ..
+            } => Self::Hub {
+                repo: repo.clone(),
+                file: match file.rsplit_once('/') {
+                    Some((folder, _)) => format!("{folder}/{name}"),
+                    None => name.to_owned(),
+                },
+                revision: revision.clone(),
+                sha256: None,
+            },
+            Self::Checkpoint => Self::Checkpoint,
+        }
+    }
+
+    /// Whether the file is a GGUF file, by its name.
+    pub fn is_gguf(&self) -> bool {
+        let name = match self {
+            Self::Local { path, .. } => path.as_path(),
+            Self::Hub { file, .. } => Path::new(file),
+            Self::Checkpoint => return false,
+        };
+        name.extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    }
+
+    /// Whether the file names the shards of the weights instead of holding them, by its name.
+    pub fn is_shard_index(&self) -> bool {
+        let name = match self {
+            Self::Local { path, .. } => path.to_string_lossy(),
+            Self::Hub { file, .. } => file.into(),
+            Self::Checkpoint => return false,
+        };
+        name.ends_with(".index.json")
     }
 
     /// The digest that the registry states, if it states one.
@@ -103,37 +157,14 @@ impl WeightSource {
             Self::Checkpoint => None,
         }
     }
-
-    /// Reads the file once to compare its digest with the stated one. Without a stated digest
-    /// nothing is read.
-    ///
-    /// # Errors
-    /// As [`WeightSource::local_path`] and [`Sha256Digest::verify`].
-    pub fn verify(&self) -> Result<(), SourceError> {
-        let path = self.local_path()?;
-        self.sha256().map_or(Ok(()), |digest| digest.verify(path))
-    }
 }
 
 impl fmt::Display for WeightSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local { path, .. } => write!(f, "{}", path.display()),
-            Self::Hub {
-                repo,
-                file,
-                revision: None,
-                ..
-            } => write!(f, "hf://{repo}/{file}"),
-            Self::Hub {
-                repo,
-                file,
-                revision: Some(revision),
-                ..
-            } => {
-                write!(f, "hf://{repo}@{revision}/{file}")
-            }
-            Self::Checkpoint => f.write_str("the mixer's checkpoint"),
+        match (self, self.hub_file()) {
+            (Self::Local { path, .. }, _) => write!(f, "{}", path.display()),
+            (_, Some(file)) => file.fmt(f),
+            (_, None) => f.write_str("the mixer's checkpoint"),
         }
     }
 }
@@ -143,6 +174,11 @@ impl fmt::Display for WeightSource {
 pub struct Sha256Digest([u8; 32]);
 
 impl Sha256Digest {
+    /// A digest that was computed.
+    pub(crate) fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The digest of a file, read piece by piece.
     ///
     /// # Errors

@@ -14,16 +14,18 @@ fn digests() {
     let registry = Registry::from_file(&write(&folder, text)).unwrap();
     let source = &registry.encoders[0].weights;
     assert_eq!(source.sha256().unwrap().to_string(), abc);
-    source.verify().unwrap();
-    fs::write(folder.path().join("one.safetensors"), "abd").unwrap();
-    let error = source.verify().unwrap_err();
+    let digest = source.sha256().unwrap();
+    let path = folder.path().join("one.safetensors");
+    digest.verify(&path).unwrap();
+    fs::write(&path, "abd").unwrap();
+    let error = digest.verify(&path).unwrap_err();
     assert!(matches!(error, SourceError::WrongDigest { .. }));
     assert_has(
         &error.to_string(),
         &["one.safetensors", abc, "found: ", "do: fetch"],
     );
-    fs::remove_file(folder.path().join("one.safetensors")).unwrap();
-    assert!(matches!(source.verify(), Err(SourceError::Read { .. })));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(digest.verify(&path), Err(SourceError::Read { .. })));
     assert_eq!(abc.to_uppercase().parse::<Sha256Digest>(), abc.parse());
     for wrong in [
         "",
@@ -36,27 +38,41 @@ fn digests() {
 }
 
 #[test]
-fn remote_sources_resolve_and_say_that_they_cannot_be_fetched() {
+fn what_is_on_the_hub_is_found_by_its_name() {
     let text = GOOD
         .replace("{ path = \"one.safetensors\" }", "{ checkpoint = true }")
         .replace(
             "{ path = \"llm/model.safetensors\" }",
-            "{ repo = \"a/b\", file = \"sub/m.gguf\", revision = \"refs/pr/2\" }",
+            "{ repo = \"a/b\", file = \"sub/model.safetensors.index.json\", revision = \"refs/pr/2\" }",
         );
     let registry = Registry::from_file(&write(&folder_with(&FILES), text)).unwrap();
-    let error = registry.encoders[0]
-        .weights
-        .local_path()
-        .unwrap_err()
-        .to_string();
-    assert_has(&error, &["checkpoint", "not built yet", "{ path = \"…\" }"]);
-    let error = registry.llm.weights.local_path().unwrap_err().to_string();
-    assert_has(
-        &error,
-        &["`sub/m.gguf`", "`a/b`", "not built yet", "{ path = \"…\" }"],
-    );
+    assert_eq!(registry.encoders[0].weights, WeightSource::Checkpoint);
+    assert!(registry.llm.weights.is_shard_index());
+    assert_eq!(registry.llm.config, None);
     assert_eq!(
         registry.llm.tokenizer.to_string(),
         "hf://a/b@refs/pr/2/sub/tokenizer.json"
     );
+    let file = registry.llm.tokenizer.hub_file().unwrap();
+    assert_eq!((file.revision(), file.repo.as_str()), ("refs/pr/2", "a/b"));
+}
+
+#[test]
+fn a_gguf_file_holds_its_tokenizer_and_its_sizes() {
+    let folder = folder_with(&FILES);
+    fs::write(folder.path().join("llm/m.GGUF"), "abc").unwrap();
+    fs::write(folder.path().join("llm/config.json"), "{}").unwrap();
+    let text = changed("llm/model.safetensors", "llm/m.GGUF");
+    let registry = Registry::from_file(&write(&folder, &text)).unwrap();
+    assert_eq!(registry.llm.tokenizer, registry.llm.weights);
+    assert_eq!(registry.llm.config, None);
+    assert_eq!(registry.llm.sizes_in_weights(), Some(&registry.llm.weights));
+
+    let stated = text.replace(
+        "prompt = \"pure\"",
+        "prompt = \"pure\"\nconfig = \"llm/config.json\"\ntokenizer = \"llm/tokenizer.json\"",
+    );
+    let registry = Registry::from_file(&write(&folder, stated)).unwrap();
+    assert_eq!(registry.llm.sizes_in_weights(), None);
+    assert_ne!(registry.llm.tokenizer, registry.llm.weights);
 }

@@ -1,0 +1,251 @@
+//! From the sources that a registry names to files on this machine.
+//!
+//! What is to be fetched is asked for all together before anything is: a repository that is gated must
+//! not be noticed after an hour of downloading.
+
+use crate::{
+    Error, Observer, Stage,
+    hub::{Hub, HubError, HubFile, Remote, Settings},
+    registry::{Registry, SourceError, WeightSource},
+};
+use merv_checkpoint::ShardIndex;
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+/// Bytes of a shard index that are read: a longer one ends in its middle, which no index does.
+const MAX_INDEX: u64 = 1 << 26;
+
+/// Finds and fetches the files of one registry.
+pub(crate) struct Files {
+    hub: Hub,
+    /// What `checkpoint = true` means.
+    checkpoint: WeightSource,
+    /// Files whose digests were right: one may serve several parts, and some take a minute to read.
+    verified: Mutex<HashSet<PathBuf>>,
+}
+
+impl Files {
+    /// Looks at nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// When the settings name no hub.
+    pub(crate) fn new(registry: &Registry, settings: &Settings) -> Result<Self, Error> {
+        Ok(Self {
+            hub: Hub::new(settings.clone())?,
+            checkpoint: registry.mixer.weights.clone(),
+            verified: Mutex::default(),
+        })
+    }
+
+    /// The paths of a source, if all of it is on this machine: one, or the shards of an index, in order.
+    /// Digests are not checked.
+    ///
+    /// # Errors
+    ///
+    /// When a shard index cannot be used.
+    pub(crate) fn present(&self, source: &WeightSource) -> Result<Option<Vec<PathBuf>>, Error> {
+        let Some(parts) = self.parts(source)? else {
+            return Ok(None);
+        };
+        Ok(parts.iter().map(|part| self.find(part)).collect())
+    }
+
+    /// The paths of a source, all of which has to be on this machine by now. A digest that the registry
+    /// states is checked.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing, is not the one that the registry names, or is an index that cannot be
+    /// used.
+    pub(crate) fn paths(&self, source: &WeightSource) -> Result<Vec<PathBuf>, Error> {
+        let source = self.meant(source);
+        let here = |source: &WeightSource| {
+            self.find(source)
+                .ok_or_else(|| self.missing(source, "this command downloads nothing"))
+        };
+        let path = here(source)?;
+        if let Some(digest) = source.sha256() {
+            let known = |set: &Mutex<HashSet<PathBuf>>| {
+                set.lock().is_ok_and(|verified| verified.contains(&path))
+            };
+            if !known(&self.verified) {
+                digest.verify(&path)?;
+                if let Ok(mut verified) = self.verified.lock() {
+                    verified.insert(path);
+                }
+            }
+        }
+        let parts = self.parts(source)?.unwrap_or_default();
+        Error::collect(parts.iter().map(here))
+    }
+
+    /// The path of a source that is one file; as [`Self::paths`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::paths`], and when it is several files.
+    pub(crate) fn path(&self, source: &WeightSource) -> Result<PathBuf, Error> {
+        let mut paths = self.paths(source)?;
+        match (paths.pop(), paths.len()) {
+            (Some(path), 0) => Ok(path),
+            _ => Err(SourceError::Sharded(self.meant(source).to_string()).into()),
+        }
+    }
+
+    /// Downloads what of `sources` is not on this machine.
+    ///
+    /// # Errors
+    ///
+    /// Everything that cannot be had, together; then nothing but shard indexes was downloaded. Or what
+    /// went wrong while downloading.
+    pub(crate) fn fetch<'s>(
+        &self,
+        sources: impl IntoIterator<Item = &'s WeightSource>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let mut wanted: Vec<(HubFile, Remote)> = Vec::new();
+        let mut errors = Vec::new();
+        let mut stopped = false;
+        for source in sources {
+            let parts = self.fetch_index(source, observer);
+            let parts = parts.and_then(|()| Ok(self.parts(source)?.unwrap_or_default()));
+            let parts = parts.unwrap_or_else(|error| {
+                stopped |= stops_all(&error);
+                errors.push(error);
+                Vec::new()
+            });
+            for file in parts.iter().filter(|part| self.find(part).is_none()) {
+                let known = |file: &HubFile| wanted.iter().any(|(other, _)| other == file);
+                match file.hub_file() {
+                    Some(file) if !known(&file) && !stopped => match self.hub.locate(&file) {
+                        Ok(remote) => wanted.push((file, remote)),
+                        Err(error) => {
+                            stopped = error.stops_all();
+                            errors.push(error.into());
+                        }
+                    },
+                    Some(_) => {}
+                    None => errors.push(self.missing(file, "it is not on the hub")),
+                }
+            }
+            if stopped {
+                break;
+            }
+        }
+        Error::all(errors)?;
+        let mut errors = Vec::new();
+        for (file, remote) in &wanted {
+            if let Err(error) = self.download(file, remote, observer) {
+                let last = stops_all(&error);
+                errors.push(error);
+                if last {
+                    break;
+                }
+            }
+        }
+        Error::all(errors)
+    }
+
+    /// Downloads a shard index, without which nobody knows what else is to be fetched.
+    fn fetch_index(
+        &self,
+        source: &WeightSource,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let source = self.meant(source);
+        match source.hub_file() {
+            Some(file) if source.is_shard_index() && self.hub.cached(&file).is_none() => {
+                let remote = self.hub.locate(&file)?;
+                self.download(&file, &remote, observer)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn download(
+        &self,
+        file: &HubFile,
+        remote: &Remote,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let name = file.to_string();
+        self.hub.download(file, remote, &mut |done, total| {
+            observer.progress(Stage::Fetch, &name, done as usize, total as usize);
+        })?;
+        Ok(())
+    }
+
+    /// The mixer's checkpoint for `checkpoint = true`.
+    fn meant<'s>(&'s self, source: &'s WeightSource) -> &'s WeightSource {
+        match source {
+            WeightSource::Checkpoint => &self.checkpoint,
+            other => other,
+        }
+    }
+
+    /// The files that a source means: itself, or the shards of an index. None while the index is not here.
+    fn parts(&self, source: &WeightSource) -> Result<Option<Vec<WeightSource>>, Error> {
+        let source = self.meant(source);
+        if !source.is_shard_index() {
+            return Ok(Some(vec![source.clone()]));
+        }
+        if let WeightSource::Local { path, .. } = source {
+            let shards = ShardIndex::read(path).map_err(SourceError::from)?;
+            let local = |path| WeightSource::Local { path, sha256: None };
+            return Ok(Some(shards.into_iter().map(local).collect()));
+        }
+        let Some(path) = self.find(source) else {
+            return Ok(None);
+        };
+        let index = read_index(&path)?;
+        let shards = index.files().iter().map(|shard| source.beside(shard));
+        Ok(Some(shards.collect()))
+    }
+
+    /// A single file, if it is on this machine.
+    fn find(&self, source: &WeightSource) -> Option<PathBuf> {
+        match source {
+            WeightSource::Local { path, .. } => path.is_file().then(|| path.clone()),
+            WeightSource::Hub { .. } => self.hub.cached(&source.hub_file()?),
+            WeightSource::Checkpoint => self.find(&self.checkpoint),
+        }
+    }
+
+    /// That a file is not here, and `why` it is not fetched.
+    pub(crate) fn missing(&self, source: &WeightSource, why: &'static str) -> Error {
+        let source = self.meant(source);
+        match (source.hub_file(), source) {
+            (Some(file), _) => self.hub.missing(&file, why).into(),
+            (None, WeightSource::Local { path, .. }) => {
+                SourceError::Missing(path.clone()).into()
+            }
+            (None, _) => SourceError::Missing(Path::new("").to_owned()).into(),
+        }
+    }
+}
+
+/// The index at `path`, which the cache has; its shards may be missing yet.
+fn read_index(path: &Path) -> Result<ShardIndex, SourceError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_INDEX).read_to_end(&mut bytes))
+        .map_err(|source| SourceError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    ShardIndex::from_bytes(&bytes).map_err(|why| SourceError::Index {
+        path: path.to_owned(),
+        why,
+    })
+}
+
+/// Whether there is no use in trying to fetch other files.
+fn stops_all(error: &Error) -> bool {
+    matches!(error, Error::Hub(error) if HubError::stops_all(error))
+}

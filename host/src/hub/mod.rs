@@ -1,0 +1,152 @@
+//! Files of the Hugging Face hub: found in its cache, or downloaded into it.
+//!
+//! The cache is the one of the hub's own tools ([`Settings`] says where it is), so that a file that
+//! another program has fetched is not fetched again. `hf-hub` knows its layout; the transfer is ours,
+//! because a download has to be resumed, checked against the hub's digest, and shared between
+//! processes, and because the token must not reach the hosts that the hub redirects to.
+//!
+//! A file in the cache is taken as it is: the hub is only asked about files that are missing.
+
+mod address;
+mod cache;
+mod client;
+mod download;
+mod error;
+mod settings;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::HubError;
+pub use settings::{DEFAULT_ENDPOINT, Settings, Token};
+
+use cache::{Cache, Entry};
+use client::Client;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// A file of a model repository on the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubFile {
+    /// `owner/name`.
+    pub repo: String,
+    /// The file's path in the repository.
+    pub file: String,
+    /// A branch, tag or commit; the main branch when absent.
+    pub revision: Option<String>,
+}
+
+impl HubFile {
+    /// The revision, the main branch by default.
+    pub fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or("main")
+    }
+}
+
+impl fmt::Display for HubFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            repo,
+            file,
+            revision,
+        } = self;
+        match revision {
+            None => write!(f, "hf://{repo}/{file}"),
+            Some(revision) => write!(f, "hf://{repo}@{revision}/{file}"),
+        }
+    }
+}
+
+/// A file as the hub has it now: what is to be downloaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    pub(in crate::hub) entry: Entry,
+    pub(in crate::hub) size: u64,
+}
+
+impl Remote {
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+/// The hub and its cache on this machine.
+pub struct Hub {
+    settings: Settings,
+    client: Client,
+}
+
+impl Hub {
+    /// Reaches nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::Endpoint`] and [`HubError::Token`] when these settings are none.
+    pub fn new(settings: Settings) -> Result<Self, HubError> {
+        Ok(Self {
+            client: Client::new(&settings)?,
+            settings,
+        })
+    }
+
+    /// The file, if the cache has it.
+    pub fn cached(&self, file: &HubFile) -> Option<PathBuf> {
+        let folder = self.settings.cache.as_deref()?;
+        Cache::new(folder, file).find()
+    }
+
+    /// What there is to download. Only the hub's answer about the file is read.
+    ///
+    /// # Errors
+    ///
+    /// [`HubError::Missing`] when nothing may be downloaded; else why the hub does not give the file.
+    pub fn locate(&self, file: &HubFile) -> Result<Remote, HubError> {
+        if self.settings.offline {
+            return Err(self.missing(file, "--offline or HF_HUB_OFFLINE forbids downloads"));
+        }
+        self.client.locate(file)
+    }
+
+    /// Downloads into the cache what [`Self::locate`] found, or waits for another process that does.
+    /// An interrupted download is continued. `progress` is told the bytes that are there, of how many.
+    ///
+    /// # Errors
+    ///
+    /// When the hub does not give the file, the connection breaks too often, what arrives is not what
+    /// was announced, or the cache cannot be written.
+    pub fn download(
+        &self,
+        file: &HubFile,
+        remote: &Remote,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<PathBuf, HubError> {
+        let folder = self.settings.cache.as_deref().ok_or(HubError::NoCache)?;
+        let cache = Cache::new(folder, file);
+        download::download(&self.client, &cache, file, remote, progress)
+    }
+
+    /// That a file is not in the cache and may not be downloaded, and `why` not.
+    pub(crate) fn missing(&self, file: &HubFile, why: &'static str) -> HubError {
+        HubError::Missing {
+            file: file.to_string(),
+            cache: self.settings.cache.clone(),
+            command: hf_command(file),
+            why,
+        }
+    }
+}
+
+/// The command of the hub's own tool that puts the file into the cache.
+fn hf_command(file: &HubFile) -> String {
+    let revision = file.revision.as_deref();
+    let revision = revision.map_or(String::new(), |name| format!(" --revision {name}"));
+    format!("hf download {} {}{revision}", file.repo, file.file)
+}
+
+/// A path in a message.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
