@@ -153,11 +153,7 @@ impl Files {
     }
 
     /// Downloads a shard index, without which nobody knows what else is to be fetched.
-    fn fetch_index(
-        &self,
-        source: &WeightSource,
-        observer: &mut dyn Observer,
-    ) -> Result<(), Error> {
+    fn fetch_index(&self, source: &WeightSource, observer: &mut dyn Observer) -> Result<(), Error> {
         let source = self.meant(source);
         match source.hub_file() {
             Some(file) if source.is_shard_index() && self.hub.cached(&file).is_none() => {
@@ -222,9 +218,7 @@ impl Files {
         let source = self.meant(source);
         match (source.hub_file(), source) {
             (Some(file), _) => self.hub.missing(&file, why).into(),
-            (None, WeightSource::Local { path, .. }) => {
-                SourceError::Missing(path.clone()).into()
-            }
+            (None, WeightSource::Local { path, .. }) => SourceError::Missing(path.clone()).into(),
             (None, _) => SourceError::Missing(Path::new("").to_owned()).into(),
         }
     }

@@ -22,7 +22,8 @@ const WARNING: Style = AnsiColor::Yellow.on_default();
 /// A bar of a stage whose parts are counted.
 const PARTS: &str = "{spinner} {prefix:<10} {bar:20} {msg}";
 /// A bar of a download.
-const BYTES: &str = "{spinner} {prefix:<10} {bar:20} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left: {msg}";
+const BYTES: &str =
+    "{spinner} {prefix:<10} {bar:20} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left: {msg}";
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +151,8 @@ impl Bar {
         }
         match file {
             Some(file) if self.bar.is_hidden() => {
-                self.ui.say(&format!("fetching {file} ({})", HumanBytes(total as u64)));
+                self.ui
+                    .say(&format!("fetching {file} ({})", HumanBytes(total as u64)));
             }
             Some(_) => {
                 self.style(BYTES);

@@ -197,8 +197,7 @@ impl VidLm {
         let parts = encoders.len() + 2;
         observer.progress(Stage::Load, "mixer", 0, parts);
         let mixer = files.path(&registry.mixer.weights);
-        let mixer =
-            mixer.and_then(|path| Ok(Mixer::load(&registry.mixer, &shapes, width, &path)?));
+        let mixer = mixer.and_then(|path| Ok(Mixer::load(&registry.mixer, &shapes, width, &path)?));
         let tokenizer = files.path(&registry.llm.tokenizer);
         let tokenizer = tokenizer.and_then(|path| Ok(TextTokenizer::load(&path)?));
         let entries = registry.encoders.iter().zip(encoders).enumerate();

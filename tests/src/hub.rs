@@ -26,6 +26,8 @@ pub enum Fault {
     Status(u16, &'static str, &'static str),
     /// The hub's answer has this header in place of its own.
     Header(&'static str, String),
+    /// The hub redirects a request about a file there, and says nothing else.
+    Redirect(String),
     /// Content is sent up to so many bytes, then the connection is closed.
     Cut(usize),
     /// The first byte of what is sent is another.
@@ -256,6 +258,10 @@ fn about_file(request: &Seen, state: &mut State, storage: u16) -> Result<File, H
     if let Some(Fault::Status(status, code, message)) = next_fault(state, is_status) {
         return Err(Head::refused(status, code, message));
     }
+    if let Some(Fault::Redirect(to)) = next_fault(state, is_redirect) {
+        let headers = [("Content-Length", "0".to_owned()), ("Location", to)];
+        return Err(Head::new(307, headers));
+    }
     let known: Vec<&String> = state.files.keys().map(|(repo, _)| repo).collect();
     let authorised = request.authorization.as_deref() == Some(&format!("Bearer {TOKEN}"));
     if !known.contains(&&repo) {
@@ -265,8 +271,16 @@ fn about_file(request: &Seen, state: &mut State, storage: u16) -> Result<File, H
         });
     }
     if state.gated.contains(&repo) && !authorised {
-        let status = if request.authorization.is_some() { 403 } else { 401 };
-        return Err(Head::refused(status, "GatedRepo", "Access to this model is restricted."));
+        let status = if request.authorization.is_some() {
+            403
+        } else {
+            401
+        };
+        return Err(Head::refused(
+            status,
+            "GatedRepo",
+            "Access to this model is restricted.",
+        ));
     }
     if !["main", "refs/pr/1", COMMIT].contains(&revision.as_str()) {
         return Err(Head::refused(404, "RevisionNotFound", "Invalid rev id"));
@@ -307,6 +321,14 @@ fn is_status(fault: &Fault) -> bool {
     matches!(fault, Fault::Status(..))
 }
 
+fn is_redirect(fault: &Fault) -> bool {
+    matches!(fault, Fault::Redirect(_))
+}
+
+fn is_content(fault: &Fault) -> bool {
+    !is_status(fault) && !is_header(fault) && !is_redirect(fault)
+}
+
 fn is_header(fault: &Fault) -> bool {
     matches!(fault, Fault::Header(..))
 }
@@ -326,7 +348,7 @@ fn send(
     with_body: bool,
 ) -> std::io::Result<()> {
     let fault = with_body
-        .then(|| next_fault(&mut lock(state), |fault| !is_status(fault) && !is_header(fault)))
+        .then(|| next_fault(&mut lock(state), is_content))
         .flatten();
     let total = file.content.len();
     let start = request.range.as_deref().and_then(|range| {

@@ -178,9 +178,7 @@ fn link(_target: &Path, blob: &Path, pointer: &Path) -> io::Result<()> {
 /// What is wrong with a name that the hub gave for a part of a path, if anything.
 pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let fine = (1..=128).contains(&name.len())
-        && name.chars().all(plain)
-        && !name.starts_with('.');
+    let fine = (1..=128).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.');
     if fine {
         return Ok(());
     }
@@ -193,7 +191,10 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
 /// The folder of a cache as messages show it.
 pub(super) fn shown_folder(folder: Option<&Path>) -> String {
     folder.map_or_else(
-        || "(none: no home folder is known, and neither HF_HOME nor HF_HUB_CACHE is set)".to_owned(),
+        || {
+            "(none: no home folder is known, and neither HF_HOME nor HF_HUB_CACHE is set)"
+                .to_owned()
+        },
         shown,
     )
 }

@@ -76,7 +76,10 @@ impl Client {
             endpoint: settings.endpoint.clone(),
             origin,
             authorization,
-            token_origin: settings.token.as_ref().map(|token| token.origin().to_owned()),
+            token_origin: settings
+                .token
+                .as_ref()
+                .map(|token| token.origin().to_owned()),
             retry_delay: settings.retry_delay,
             reached: Cell::new(false),
         })
@@ -184,11 +187,7 @@ impl Client {
     }
 
     /// The answer, unless it refuses.
-    fn accepted(
-        &self,
-        file: &HubFile,
-        answer: Response<Body>,
-    ) -> Result<Response<Body>, Failure> {
+    fn accepted(&self, file: &HubFile, answer: Response<Body>) -> Result<Response<Body>, Failure> {
         let status = answer.status();
         if status.is_success() || status.is_redirection() {
             return Ok(answer);
@@ -199,7 +198,10 @@ impl Client {
         if status.is_server_error()
             || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status)
         {
-            return Err(Failure::Passing(format!("it answered {status} {said}"), None));
+            return Err(Failure::Passing(
+                format!("it answered {status} {said}"),
+                None,
+            ));
         }
         let page = page(&self.endpoint, &file.repo);
         let file = file.to_string();

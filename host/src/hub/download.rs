@@ -123,7 +123,9 @@ impl Transfer<'_> {
             part.whole = true;
             return Ok(());
         }
-        let answer = self.client.get(self.file, &self.remote.entry.commit, part.length)?;
+        let answer = self
+            .client
+            .get(self.file, &self.remote.entry.commit, part.length)?;
         self.place(part, &answer)?;
         let mut body = answer.into_body().into_reader();
         let mut piece = vec![0; PIECE];
@@ -164,7 +166,10 @@ impl Transfer<'_> {
                     self.not_the_hub("it does not say which part of the file it sends")
                 })?;
                 if start != part.length {
-                    let what = format!("asked from byte {} on, it sends from {start} on", part.length);
+                    let what = format!(
+                        "asked from byte {} on, it sends from {start} on",
+                        part.length
+                    );
                     return Err(self.not_the_hub(&what));
                 }
                 match total {
@@ -174,7 +179,10 @@ impl Transfer<'_> {
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 part.clear().map_err(Failure::Final)?;
-                Err(Failure::Passing("it has no such part of the file".to_owned(), None))
+                Err(Failure::Passing(
+                    "it has no such part of the file".to_owned(),
+                    None,
+                ))
             }
             // The whole file, even if a part of it was asked for.
             _ => {

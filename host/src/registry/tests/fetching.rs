@@ -25,7 +25,10 @@ fn digests() {
         &["one.safetensors", abc, "found: ", "do: fetch"],
     );
     fs::remove_file(&path).unwrap();
-    assert!(matches!(digest.verify(&path), Err(SourceError::Read { .. })));
+    assert!(matches!(
+        digest.verify(&path),
+        Err(SourceError::Read { .. })
+    ));
     assert_eq!(abc.to_uppercase().parse::<Sha256Digest>(), abc.parse());
     for wrong in [
         "",
