@@ -1,7 +1,7 @@
 //! From the sources that a registry names to files on this machine.
 //!
-//! What is to be fetched is asked for all together before anything is: a repository that is gated must
-//! not be noticed after an hour of downloading.
+//! The hub is asked for everything that is missing before anything is downloaded: that a repository is
+//! gated must not be noticed an hour later.
 
 use crate::{
     Error, Observer, Stage,
@@ -25,6 +25,8 @@ pub(crate) struct Files {
     hub: Hub,
     /// What `checkpoint = true` means.
     checkpoint: WeightSource,
+    /// What the hub has and this machine has not.
+    wanted: Vec<(HubFile, Remote)>,
     /// Files whose digests were right: one may serve several parts, and some take a minute to read.
     verified: Mutex<HashSet<PathBuf>>,
 }
@@ -39,6 +41,7 @@ impl Files {
         Ok(Self {
             hub: Hub::new(settings.clone())?,
             checkpoint: registry.mixer.weights.clone(),
+            wanted: Vec::new(),
             verified: Mutex::default(),
         })
     }
@@ -98,54 +101,90 @@ impl Files {
         }
     }
 
-    /// Downloads what of `sources` is not on this machine.
+    /// Asks the hub for everything of `sources` that is not on this machine. Nothing but shard indexes is
+    /// downloaded.
     ///
     /// # Errors
     ///
-    /// Everything that cannot be had, together; then nothing but shard indexes was downloaded. Or what
-    /// went wrong while downloading.
-    pub(crate) fn fetch<'s>(
-        &self,
+    /// Everything that cannot be had, together.
+    pub(crate) fn locate<'s>(
+        &mut self,
         sources: impl IntoIterator<Item = &'s WeightSource>,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
-        let mut wanted: Vec<(HubFile, Remote)> = Vec::new();
         let mut errors = Vec::new();
-        let mut stopped = false;
-        for source in sources {
-            let parts = self.fetch_index(source, observer);
-            let parts = parts.and_then(|()| Ok(self.parts(source)?.unwrap_or_default()));
-            let parts = parts.unwrap_or_else(|error| {
-                stopped |= stops_all(&error);
-                errors.push(error);
-                Vec::new()
-            });
-            for file in parts.iter().filter(|part| self.find(part).is_none()) {
-                let known = |file: &HubFile| wanted.iter().any(|(other, _)| other == file);
-                match file.hub_file() {
-                    Some(file) if !known(&file) && !stopped => match self.hub.locate(&file) {
-                        Ok(remote) => wanted.push((file, remote)),
-                        Err(error) => {
-                            stopped = error.stops_all();
-                            errors.push(error.into());
-                        }
-                    },
-                    Some(_) => {}
-                    None => errors.push(self.missing(file, "it is not on the hub")),
-                }
-            }
-            if stopped {
-                break;
+        let mut different: Vec<WeightSource> = Vec::new();
+        for source in sources.into_iter().map(|source| self.meant(source)) {
+            if !different.contains(source) {
+                different.push(source.clone());
             }
         }
-        Error::all(errors)?;
-        let mut errors = Vec::new();
-        for (file, remote) in &wanted {
-            if let Err(error) = self.download(file, remote, observer) {
+        for source in &different {
+            let located = self
+                .fetch_index(source, observer)
+                .and_then(|()| self.locate_parts(source));
+            if let Err(error) = located {
                 let last = stops_all(&error);
                 errors.push(error);
                 if last {
                     break;
+                }
+            }
+        }
+        Error::all(errors)
+    }
+
+    fn locate_parts(&mut self, source: &WeightSource) -> Result<(), Error> {
+        let mut errors = Vec::new();
+        for part in self.parts(source)?.unwrap_or_default() {
+            if self.find(&part).is_some() {
+                continue;
+            }
+            let Some(file) = part.hub_file() else {
+                errors.push(self.missing(&part, "it is not on the hub"));
+                continue;
+            };
+            match self.hub.locate(&file) {
+                Ok(remote) => self.wanted.push((file, remote)),
+                Err(error) => {
+                    let last = error.stops_all();
+                    errors.push(error.into());
+                    if last {
+                        break;
+                    }
+                }
+            }
+        }
+        Error::all(errors)
+    }
+
+    /// Downloads what of `sources` was located.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong on the way.
+    pub(crate) fn download<'s>(
+        &self,
+        sources: impl IntoIterator<Item = &'s WeightSource>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let mut errors = Vec::new();
+        for source in sources {
+            for part in self.parts(source)?.unwrap_or_default() {
+                let file = part.hub_file();
+                let wanted = self
+                    .wanted
+                    .iter()
+                    .find(|(other, _)| Some(other) == file.as_ref());
+                let Some((file, remote)) = wanted.filter(|_| self.find(&part).is_none()) else {
+                    continue;
+                };
+                if let Err(error) = self.download_one(file, remote, observer) {
+                    let last = stops_all(&error);
+                    errors.push(error);
+                    if last {
+                        return Error::all(errors);
+                    }
                 }
             }
         }
@@ -158,13 +197,13 @@ impl Files {
         match source.hub_file() {
             Some(file) if source.is_shard_index() && self.hub.cached(&file).is_none() => {
                 let remote = self.hub.locate(&file)?;
-                self.download(&file, &remote, observer)
+                self.download_one(&file, &remote, observer)
             }
             _ => Ok(()),
         }
     }
 
-    fn download(
+    fn download_one(
         &self,
         file: &HubFile,
         remote: &Remote,
@@ -241,5 +280,9 @@ fn read_index(path: &Path) -> Result<ShardIndex, SourceError> {
 
 /// Whether there is no use in trying to fetch other files.
 fn stops_all(error: &Error) -> bool {
-    matches!(error, Error::Hub(error) if HubError::stops_all(error))
+    match error {
+        Error::Hub(error) => HubError::stops_all(error),
+        Error::Several(errors) => errors.iter().any(stops_all),
+        _ => false,
+    }
 }

@@ -182,10 +182,12 @@ impl VidLm {
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let registry = Registry::load(registry)?;
-        let files = Files::new(&registry, &options.hub)?;
-        files.fetch(registry.sources_of_sizes(), observer)?;
+        let mut files = Files::new(&registry, &options.hub)?;
+        files.locate(registry.sources(), observer)?;
+        files.download(registry.sources_of_sizes(), observer)?;
+        // That the parts fit is known before the weights are downloaded.
         let plan = Plan::with(registry, options, &files)?;
-        files.fetch(plan.registry.sources(), observer)?;
+        files.download(plan.registry.sources(), observer)?;
         let started = Instant::now();
         let (shapes, width) = (plan.shapes(), plan.llm.info.width as usize);
         let Plan {
