@@ -1,6 +1,6 @@
 //! `x · Wᵀ`, and what follows it, in one go.
 
-use super::{elementwise, reduce};
+use super::{elementwise, product::product, reduce};
 use crate::{activation::Activation, weights::Elements};
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -11,13 +11,6 @@ const FEW_ROWS: usize = 4;
 
 /// Weight rows that one task of the few-rows product takes.
 const WEIGHT_ROWS_PER_TASK: usize = 32;
-
-/// Weight rows of `f16` or `bf16` that are converted at a time.
-const CONVERTED_ROWS: usize = 512;
-
-/// Bytes of output after which the product pauses for the epilogue, so that it still finds the output
-/// in the cache.
-const BLOCK_BYTES: usize = 16 << 20;
 
 /// What happens to each output row `y` of a product: `residual + scale · activation(y + bias)`.
 #[derive(Clone, Copy, Default)]
@@ -30,6 +23,53 @@ pub struct Epilogue<'a> {
     pub scale: Option<&'a [f32]>,
     /// Added last: `[rows, outputs]`.
     pub residual: Option<&'a [f32]>,
+}
+
+impl Epilogue<'_> {
+    /// Applies it to a part of a row that begins at `output`; `start` is where that is in the whole
+    /// output.
+    #[inline(always)]
+    pub(super) fn apply(&self, y: &mut [f32], output: usize, start: usize) {
+        if let Some(bias) = self.bias {
+            for (y, b) in y.iter_mut().zip(&bias[output..]) {
+                *y += b;
+            }
+        }
+        // A loop each: passed as a function, the activation would not be inlined.
+        match self.activation {
+            None => {}
+            Some(Activation::Gelu) => {
+                for y in y.iter_mut() {
+                    *y = elementwise::gelu(*y);
+                }
+            }
+            Some(Activation::GeluTanh) => {
+                for y in y.iter_mut() {
+                    *y = elementwise::gelu_tanh(*y);
+                }
+            }
+            Some(Activation::QuickGelu) => {
+                for y in y.iter_mut() {
+                    *y = elementwise::quick_gelu(*y);
+                }
+            }
+            Some(Activation::Silu) => {
+                for y in y.iter_mut() {
+                    *y = elementwise::silu(*y);
+                }
+            }
+        }
+        if let Some(scale) = self.scale {
+            for (y, s) in y.iter_mut().zip(&scale[output..]) {
+                *y *= s;
+            }
+        }
+        if let Some(residual) = self.residual {
+            for (y, r) in y.iter_mut().zip(&residual[start..]) {
+                *y += r;
+            }
+        }
+    }
 }
 
 /// `x [rows, inputs] · weight [outputs, inputs]ᵀ` → `[rows, outputs]`, then `epilogue`.
@@ -48,72 +88,17 @@ pub fn linear(
         inputs * outputs,
         "a weight matrix has another size than its layer"
     );
+    if rows > FEW_ROWS {
+        return product(x, weight, inputs, outputs, epilogue);
+    }
     let mut y = vec![0.0; rows * outputs];
-    if y.is_empty() {
-        return y;
-    }
-    if rows <= FEW_ROWS {
+    if !y.is_empty() {
         few_rows(x, weight, inputs, outputs, &mut y);
-        finish(&mut y, 0, outputs, epilogue);
-        return y;
-    }
-    let block = (BLOCK_BYTES / (4 * outputs)).max(64);
-    let mut scratch = Vec::new();
-    for (index, out) in y.chunks_mut(block * outputs).enumerate() {
-        let first = index * block;
-        let rows = out.len() / outputs;
-        product(
-            &x[first * inputs..(first + rows) * inputs],
-            weight,
-            inputs,
-            outputs,
-            out,
-            &mut scratch,
-        );
-        finish(out, first, outputs, epilogue);
+        for (row, y) in y.chunks_exact_mut(outputs).enumerate() {
+            apply(y, 0, row * outputs, epilogue);
+        }
     }
     y
-}
-
-/// A blocked product over all threads.
-fn product(
-    x: &[f32],
-    weight: Elements<'_>,
-    inputs: usize,
-    outputs: usize,
-    y: &mut [f32],
-    scratch: &mut Vec<f32>,
-) {
-    let rows = y.len() / outputs;
-    let step = if matches!(weight, Elements::F32(_)) {
-        outputs
-    } else {
-        CONVERTED_ROWS
-    };
-    let mut start = 0;
-    while start < outputs {
-        let end = (start + step).min(outputs);
-        let part = weight.slice(start * inputs..end * inputs);
-        let part = part.to_f32(scratch);
-        matmul(
-            Operand {
-                data: x,
-                row: inputs,
-                column: 1,
-            },
-            Operand {
-                data: part,
-                row: 1,
-                column: inputs,
-            },
-            [rows, inputs, end - start],
-            &mut y[start..],
-            outputs,
-            1.0,
-            Parallelism::Rayon(0),
-        );
-        start = end;
-    }
 }
 
 /// A strided matrix for [`matmul`].
@@ -213,60 +198,11 @@ multiversion! {
     }
 }
 
-/// Applies `epilogue` to rows that begin at row `first` of the whole product.
-fn finish(y: &mut [f32], first: usize, outputs: usize, epilogue: Epilogue<'_>) {
-    let rows_per_task = (32 * 1024 / outputs).max(1);
-    y.par_chunks_mut(rows_per_task * outputs)
-        .enumerate()
-        .for_each(|(task, chunk)| {
-            finish_rows(chunk, first + task * rows_per_task, outputs, epilogue);
-        });
-}
-
 multiversion! {
-    fn finish_rows(rows: &mut [f32], first: usize, outputs: usize, epilogue: Epilogue<'_>) {
-        for (offset, row) in rows.chunks_exact_mut(outputs).enumerate() {
-            if let Some(bias) = epilogue.bias {
-                for (y, b) in row.iter_mut().zip(bias) {
-                    *y += b;
-                }
-            }
-            // A loop each: passed as a function, the activation would not be inlined.
-            match epilogue.activation {
-                None => {}
-                Some(Activation::Gelu) => {
-                    for y in row.iter_mut() {
-                        *y = elementwise::gelu(*y);
-                    }
-                },
-                Some(Activation::GeluTanh) => {
-                    for y in row.iter_mut() {
-                        *y = elementwise::gelu_tanh(*y);
-                    }
-                }
-                Some(Activation::QuickGelu) => {
-                    for y in row.iter_mut() {
-                        *y = elementwise::quick_gelu(*y);
-                    }
-                }
-                Some(Activation::Silu) => {
-                    for y in row.iter_mut() {
-                        *y = elementwise::silu(*y);
-                    }
-                },
-            }
-            if let Some(scale) = epilogue.scale {
-                for (y, s) in row.iter_mut().zip(scale) {
-                    *y *= s;
-                }
-            }
-            if let Some(residual) = epilogue.residual {
-                let start = (first + offset) * outputs;
-                for (y, r) in row.iter_mut().zip(&residual[start..start + outputs]) {
-                    *y += r;
-                }
-            }
-        }
+    /// Applies `epilogue` to a part of a row that begins at `output`; `start` is where that is in the
+    /// whole output.
+    pub(super) fn apply(y: &mut [f32], output: usize, start: usize, epilogue: Epilogue<'_>) {
+        epilogue.apply(y, output, start);
     }
 }
 

@@ -47,7 +47,9 @@ pub mod attention;
 pub mod elementwise;
 pub mod linear;
 pub mod norm;
+mod product;
 pub mod softmax;
+mod tile;
 
 /// How many partial sums a reduction keeps, so that it fills vector registers.
 pub(crate) const LANES: usize = 16;

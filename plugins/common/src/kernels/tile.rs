@@ -1,0 +1,160 @@
+//! The innermost loop of the blocked product: a tile of output, held in registers.
+
+/// `WIDTH` neighbouring elements of a row, where a cache line begins.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Column<const WIDTH: usize>(pub [f32; WIDTH]);
+
+impl<const WIDTH: usize> Column<WIDTH> {
+    pub(super) const ZERO: Self = Self([0.0; WIDTH]);
+
+    /// The elements of several.
+    pub(super) fn flatten(columns: &mut [Self]) -> &mut [f32] {
+        const { assert!(size_of::<Self>() == size_of::<[f32; WIDTH]>()) };
+        // SAFETY: a column is its elements and, as asserted, nothing else.
+        unsafe {
+            std::slice::from_raw_parts_mut(columns.as_mut_ptr().cast(), columns.len() * WIDTH)
+        }
+    }
+}
+
+/// Where a tile reads and writes.
+pub(super) struct Part<'a, const WIDTH: usize> {
+    /// From its first row and input on.
+    pub x: &'a [f32],
+    /// Elements from one row of `x` to the next.
+    pub stride: usize,
+    /// From its first row on.
+    pub sums: &'a mut [Column<WIDTH>],
+    /// Columns from one row of `sums` to the next.
+    pub columns: usize,
+    /// Whether the sums begin at 0.
+    pub fresh: bool,
+}
+
+impl<const WIDTH: usize> Part<'_, WIDTH> {
+    /// Makes sure that a tile of `height` rows over `depth` inputs stays inside.
+    fn check(&self, height: usize, depth: usize) {
+        assert!(
+            (height - 1) * self.stride + depth <= self.x.len()
+                && (height - 1) * self.columns < self.sums.len(),
+            "a tile reaches beyond its operands"
+        );
+    }
+}
+
+/// Instructions that tiles of `WIDTH` outputs are computed with.
+pub(super) trait Kernel<const WIDTH: usize> {
+    /// `sums += x · panel` for `HEIGHT` rows; returns `HEIGHT`.
+    ///
+    /// # Safety
+    ///
+    /// The machine has the instructions.
+    unsafe fn tile<const HEIGHT: usize>(part: Part<'_, WIDTH>, panel: &[Column<WIDTH>]) -> usize;
+}
+
+/// Whatever the compiler makes of it.
+pub(super) struct Portable;
+
+impl Kernel<16> for Portable {
+    unsafe fn tile<const HEIGHT: usize>(part: Part<'_, 16>, panel: &[Column<16>]) -> usize {
+        for r in 0..HEIGHT {
+            let x = &part.x[r * part.stride..][..panel.len()];
+            let out = &mut part.sums[r * part.columns];
+            let mut sums = if part.fresh { Column::ZERO } else { *out };
+            for (&x, weights) in x.iter().zip(panel) {
+                for (sum, weight) in sums.0.iter_mut().zip(weights.0) {
+                    *sum += x * weight;
+                }
+            }
+            *out = sums;
+        }
+        HEIGHT
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Column, Kernel, Part};
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
+        _mm256_storeu_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        _mm512_storeu_ps,
+    };
+
+    /// Two registers of 8 a row: 6 rows fill 12 of 16 registers.
+    pub(crate) struct Avx2;
+
+    /// Two registers of 16 a row: 12 rows fill 24 of 32 registers.
+    pub(crate) struct Avx512;
+
+    macro_rules! kernel {
+        ($name:ident, $width:literal, $half:literal, $features:literal, $register:ty,
+         $zero:ident, $load:ident, $store:ident, $set:ident, $fma:ident) => {
+            impl Kernel<$width> for $name {
+                #[target_feature(enable = $features)]
+                unsafe fn tile<const HEIGHT: usize>(
+                    part: Part<'_, $width>,
+                    panel: &[Column<$width>],
+                ) -> usize {
+                    part.check(HEIGHT, panel.len());
+                    let mut sums: [[$register; 2]; HEIGHT] = [[$zero(); 2]; HEIGHT];
+                    let (x, out) = (part.x.as_ptr(), part.sums.as_mut_ptr());
+                    // SAFETY: `check` keeps all rows inside `x` and `sums`, and a column of the panel
+                    // holds two registers.
+                    unsafe {
+                        if !part.fresh {
+                            for r in 0..HEIGHT {
+                                let out = (&raw const (*out.add(r * part.columns)).0).cast::<f32>();
+                                sums[r] = [$load(out), $load(out.add($half))];
+                            }
+                        }
+                        for (p, weights) in panel.iter().enumerate() {
+                            let low = $load(weights.0.as_ptr());
+                            let high = $load(weights.0.as_ptr().add($half));
+                            for r in 0..HEIGHT {
+                                let value = $set(*x.add(r * part.stride + p));
+                                sums[r][0] = $fma(value, low, sums[r][0]);
+                                sums[r][1] = $fma(value, high, sums[r][1]);
+                            }
+                        }
+                        for r in 0..HEIGHT {
+                            let out = (&raw mut (*out.add(r * part.columns)).0).cast::<f32>();
+                            $store(out, sums[r][0]);
+                            $store(out.add($half), sums[r][1]);
+                        }
+                    }
+                    HEIGHT
+                }
+            }
+        };
+    }
+
+    kernel!(
+        Avx2,
+        16,
+        8,
+        "avx2,fma",
+        __m256,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps
+    );
+    kernel!(
+        Avx512,
+        32,
+        16,
+        "avx512f",
+        __m512,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps
+    );
+}
