@@ -128,13 +128,16 @@ pub struct Visual {
 }
 
 impl Visual {
-    /// How much each encoder counts, by its id.
+    /// How much each encoder counts, by its id; nothing where the fusion does not weigh them.
     ///
     /// # Errors
     ///
     /// When the weights are not numbers of `f32`, which the mixer rules out.
     pub fn mixer_weights(&self) -> Result<Vec<(String, f32)>, Error> {
-        let weights = self.mixed.weights.flatten_all()?.to_vec1::<f32>()?;
+        let Some(weights) = &self.mixed.weights else {
+            return Ok(Vec::new());
+        };
+        let weights = weights.flatten_all()?.to_vec1::<f32>()?;
         Ok(self.encoder_ids.iter().cloned().zip(weights).collect())
     }
 }
@@ -152,7 +155,8 @@ pub struct Reply {
     pub prompt_tokens: usize,
     /// Tokens that stand for the clip.
     pub visual_tokens: usize,
-    /// How much each encoder counted, in the registry's order.
+    /// How much each encoder counted, in the registry's order; nothing where the fusion does not weigh
+    /// them.
     pub mixer_weights: Vec<(String, f32)>,
     /// Seconds by stage.
     pub timings: BTreeMap<Stage, f64>,
@@ -245,6 +249,16 @@ impl VidLm {
         &self.registry
     }
 
+    /// Tokens that stand for a clip.
+    pub fn visual_tokens(&self) -> usize {
+        let kind = self.registry.mixer.kind;
+        let projected = self.encoders.iter().map(|encoder| {
+            let info = encoder.info();
+            kind.projected_tokens(info.temporal as usize, info.spatial as usize)
+        });
+        kind.visual_tokens(&projected.collect::<Vec<_>>())
+    }
+
     /// Answers `prompt` about the video at `video`.
     ///
     /// # Errors
@@ -273,7 +287,7 @@ impl VidLm {
     ) -> Result<Reply, Error> {
         // What is cheap to refuse is refused before a video is decoded.
         Sampler::new(options.sampling)?;
-        self.prompt_ids(prompt, self.registry.mixer.visual_feature_length)?;
+        self.prompt_ids(prompt, self.visual_tokens())?;
         let dump = options.dump.as_deref().map(Dump::create).transpose()?;
         let visual = self.see(video.as_ref(), &options.video, observer)?;
         self.reply(&visual, prompt, options, dump, observer)

@@ -87,8 +87,13 @@ fn report(plan: &Plan) -> Report {
         llm,
         ..
     } = plan;
-    let visual_tokens = registry.mixer.visual_feature_length;
-    let cost = mixer::cost(&plan.shapes(), llm.info.width as usize, &registry.mixer);
+    let visual_tokens = registry.mixer.kind.visual_feature_length;
+    let cost = mixer::cost(
+        registry.mixer.kind,
+        &plan.shapes(),
+        llm.info.width as usize,
+        3072,
+    );
     let encoders: Vec<EncoderReport> = registry
         .encoders
         .iter()
@@ -128,10 +133,10 @@ fn report(plan: &Plan) -> Report {
         memory_bytes: parameters * BYTES + positions * llm.info.cache_bytes_per_token,
         encoders,
         mixer: MixerReport {
-            projector: registry.mixer.projector.to_string(),
-            fusion: registry.mixer.fusion.to_string(),
+            projector: registry.mixer.kind.projector.to_string(),
+            fusion: registry.mixer.kind.fusion.to_string(),
             weights: registry.mixer.weights.to_string(),
-            token_length: registry.mixer.token_length,
+            token_length: registry.mixer.kind.token_length,
             parameters: cost.parameters,
             macs: cost.macs,
         },

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::mixer_kind::{FusionKind, ProjectorKind};
+use super::mixer_kind::MixerKind;
 use super::placement::{DeviceChoice, DtypeChoice};
 use super::sources::{Sha256Digest, WeightSource};
 use crate::prompt::PromptFormat;
@@ -89,17 +89,11 @@ pub struct TransformEntry {
     pub resize: ResizeStrategy,
 }
 
-/// How features become visual tokens. Its kinds are ones that this version runs.
+/// How features become visual tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MixerEntry {
-    /// The projector of every encoder.
-    pub projector: ProjectorKind,
-    /// What makes one of the encoders' features.
-    pub fusion: FusionKind,
-    /// Tokens a time step after pooling; a square number.
-    pub token_length: usize,
-    /// Visual tokens of a clip; a multiple of `token_length`.
-    pub visual_feature_length: usize,
+    /// What it is; it can run for as many encoders as the registry has.
+    pub kind: MixerKind,
     /// The weights of the projectors and the fusion. Never [`WeightSource::Checkpoint`].
     pub weights: WeightSource,
     /// The line of `visual_feature_length`, for messages.
@@ -128,12 +122,5 @@ impl Registry {
             .map(|encoder| encoder.num_frames)
             .max()
             .unwrap_or(1)
-    }
-}
-
-impl MixerEntry {
-    /// Side of the square to which the tokens of a time step are pooled.
-    pub fn token_side(&self) -> usize {
-        self.token_length.isqrt()
     }
 }
