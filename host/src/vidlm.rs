@@ -190,6 +190,7 @@ impl VidLm {
             encoders,
             llm,
             threads,
+            ..
         } = plan;
         let parts = encoders.len() + 2;
         observer.progress(Stage::Load, "mixer", 0, parts);
@@ -439,15 +440,11 @@ impl VidLm {
             .first_turn(entry.system_prompt.as_deref(), prompt);
         let ids = self.tokenizer.encode(&text)?;
         let context = self.llm.info().context_length as usize;
-        // One position is left for the answer to begin in.
-        let room = context.saturating_sub(visual_tokens + 1);
-        let (limit, why) = if room < entry.max_length {
-            (
-                room,
-                format!("for the context of {context} also holds {visual_tokens} visual tokens"),
-            )
+        let limit = entry.prompt_tokens(context, visual_tokens);
+        let why = if limit < entry.max_length {
+            format!("for the context of {context} also holds {visual_tokens} visual tokens")
         } else {
-            (entry.max_length, "the registry's `max_length`".to_owned())
+            "the registry's `max_length`".to_owned()
         };
         if ids.len() > limit {
             return Err(Error::PromptTooLong {

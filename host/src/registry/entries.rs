@@ -124,3 +124,12 @@ impl Registry {
             .unwrap_or(1)
     }
 }
+
+impl LlmEntry {
+    /// Text tokens that a prompt may have beside `visual_tokens`, in a context of `context_length`. One
+    /// position is left for the answer to begin in.
+    pub fn prompt_tokens(&self, context_length: usize, visual_tokens: usize) -> usize {
+        let room = context_length.saturating_sub(visual_tokens.saturating_add(1));
+        room.min(self.max_length)
+    }
+}
