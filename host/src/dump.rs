@@ -104,7 +104,7 @@ impl Dump {
     }
 
     /// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]`, `features.<id>` `[1, T·S, D]`,
-    /// `projected.<id>`, `fused`, `mixer_weights` `[1, E]`, `prompt_ids` and `logits` `[vocab_size]` of
+    /// `projected.<id>`, `fused`, `mixer_weights` `[1, E]` if the fusion weighs, `prompt_ids` and `logits` `[vocab_size]` of
     /// the first step.
     ///
     /// # Errors
@@ -148,13 +148,15 @@ fn items(
     let mut items: Vec<(String, Item)> = vec![
         ("frame_indices".into(), integers(frame_indices)),
         ("fused".into(), tensor(&visual.mixed.fused)?),
-        ("mixer_weights".into(), tensor(&visual.mixed.weights)?),
         (
             "prompt_ids".into(),
             integers(prompt_ids.iter().map(|&id| i64::from(id))),
         ),
         ("logits".into(), floats(logits, vec![logits.len()])),
     ];
+    if let Some(weights) = &visual.mixed.weights {
+        items.push(("mixer_weights".into(), tensor(weights)?));
+    }
     for (index, id) in visual.encoder_ids.iter().enumerate() {
         let clip = &visual.clips[index];
         let shape = vec![clip.num_frames, 3, clip.image_size, clip.image_size];

@@ -16,7 +16,10 @@ use merv_plugin_api::{
     DType, Device, DeviceKind, EncoderInfo, EncoderRequest, LanguageModelInfo,
     LanguageModelRequest, ModelKind, ModelSource,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// How models are loaded.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +50,8 @@ pub struct Plan {
     pub encoders: Vec<PlannedEncoder>,
     /// Its language model.
     pub llm: PlannedLlm,
+    /// The mixer's weights, if they are on this machine already.
+    pub mixer_weights: Option<PathBuf>,
     /// Threads to compute with.
     pub threads: usize,
 }
@@ -98,7 +103,9 @@ impl Plan {
         };
         let encoders = Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
         let (encoders, llm) = Error::both(encoders, maker.llm(&registry.llm))?;
+        let mixer_weights = registry.mixer.weights.local_path().ok();
         let plan = Self {
+            mixer_weights: mixer_weights.map(Path::to_owned),
             registry,
             encoders,
             llm,

@@ -131,13 +131,16 @@ pub struct Visual {
 }
 
 impl Visual {
-    /// How much each encoder counts, by its id.
+    /// How much each encoder counts, by its id; nothing where the fusion does not weigh them.
     ///
     /// # Errors
     ///
     /// When the weights are not numbers of `f32`, which the mixer rules out.
     pub fn mixer_weights(&self) -> Result<Vec<(String, f32)>, Error> {
-        let weights = self.mixed.weights.flatten_all()?.to_vec1::<f32>()?;
+        let Some(weights) = &self.mixed.weights else {
+            return Ok(Vec::new());
+        };
+        let weights = weights.flatten_all()?.to_vec1::<f32>()?;
         Ok(self.encoder_ids.iter().cloned().zip(weights).collect())
     }
 }
@@ -155,7 +158,8 @@ pub struct Reply {
     pub prompt_tokens: usize,
     /// Tokens that stand for the clip.
     pub visual_tokens: usize,
-    /// How much each encoder counted, in the registry's order.
+    /// How much each encoder counted, in the registry's order; nothing where the fusion does not weigh
+    /// them.
     pub mixer_weights: Vec<(String, f32)>,
     /// Seconds by stage.
     pub timings: BTreeMap<Stage, f64>,
@@ -195,6 +199,7 @@ impl VidLm {
             encoders,
             llm,
             threads,
+            ..
         } = plan;
         let parts = encoders.len() + 2;
         observer.progress(Stage::Load, "mixer", 0, parts);
@@ -244,6 +249,16 @@ impl VidLm {
         &self.registry
     }
 
+    /// Tokens that stand for a clip.
+    pub fn visual_tokens(&self) -> usize {
+        let kind = self.registry.mixer.kind;
+        let projected = self.encoders.iter().map(|encoder| {
+            let info = encoder.info();
+            kind.projected_tokens(info.temporal as usize, info.spatial as usize)
+        });
+        kind.visual_tokens(&projected.collect::<Vec<_>>())
+    }
+
     /// Answers `prompt` about the video at `video`.
     ///
     /// # Errors
@@ -272,7 +287,7 @@ impl VidLm {
     ) -> Result<Reply, Error> {
         // What is cheap to refuse is refused before a video is decoded.
         Sampler::new(options.sampling)?;
-        self.prompt_ids(prompt, self.registry.mixer.visual_feature_length)?;
+        self.prompt_ids(prompt, self.visual_tokens())?;
         let dump = options.dump.as_deref().map(Dump::create).transpose()?;
         let visual = self.see(video.as_ref(), &options.video, observer)?;
         self.reply(&visual, prompt, options, dump, observer)
@@ -424,15 +439,11 @@ impl VidLm {
             .first_turn(entry.system_prompt.as_deref(), prompt);
         let ids = self.tokenizer.encode(&text)?;
         let context = self.llm.info().context_length as usize;
-        // One position is left for the answer to begin in.
-        let room = context.saturating_sub(visual_tokens + 1);
-        let (limit, why) = if room < entry.max_length {
-            (
-                room,
-                format!("for the context of {context} also holds {visual_tokens} visual tokens"),
-            )
+        let limit = entry.prompt_tokens(context, visual_tokens);
+        let why = if limit < entry.max_length {
+            format!("for the context of {context} also holds {visual_tokens} visual tokens")
         } else {
-            (entry.max_length, "the registry's `max_length`".to_owned())
+            "the registry's `max_length`".to_owned()
         };
         if ids.len() > limit {
             return Err(Error::PromptTooLong {

@@ -1,6 +1,7 @@
 """Regenerates everything below tests/fixtures. Needs assets/ (see make_merv_tiny.py)."""
 
 import make_checkpoints
+import make_costs
 import make_dinov2
 import make_e2e
 import make_frame_indices
@@ -15,7 +16,7 @@ import make_vivit
 def main():
     for script in (
         make_siglip, make_dinov2, make_languagebind, make_vivit, make_llama,
-        make_transforms, make_frame_indices, make_mixer, make_checkpoints, make_e2e,
+        make_transforms, make_frame_indices, make_mixer, make_costs, make_checkpoints, make_e2e,
     ):
         script.main()
 

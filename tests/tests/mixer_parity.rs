@@ -1,60 +1,83 @@
-//! The mixer against the original's projectors and fusion.
+//! The mixer against the original's projectors and fusions.
 
-use candle_core::{Device, Tensor};
-use merv_host::mixer::{EncoderShape, Mixed, Mixer};
+use candle_core::{Device, Tensor, Var};
+use merv_host::{
+    mixer::{self, Cost, EncoderShape, Mixed, Mixer},
+    registry::{MixerKind, ProjectorKind},
+};
 use merv_tests::{Tensors, assert_close, fixture, read};
 use serde_json::Value;
-use std::{fs, path::PathBuf};
-
-const CASES: [&str; 3] = ["four", "single", "uneven"];
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 struct Case {
-    name: &'static str,
+    name: String,
     path: PathBuf,
+    kind: MixerKind,
     shapes: Vec<EncoderShape>,
-    side: usize,
     width: usize,
+    query_width: usize,
+    /// What PyTorch counts; absent where it counts tensors that are used in part.
+    cost: Option<Cost>,
     io: Tensors,
 }
 
 impl Case {
-    fn read(name: &'static str) -> Self {
-        let folder = fixture("mixer").join(name);
+    fn read(name: String) -> Self {
+        let folder = fixture("mixer").join(&name);
         let meta: Value =
             serde_json::from_slice(&fs::read(folder.join("meta.json")).unwrap()).unwrap();
-        let number = |value: &Value| value.as_u64().unwrap() as usize;
-        let widths = meta["widths"].as_array().unwrap().iter().map(number);
-        let spatial = meta["spatial"].as_array().unwrap().iter().map(number);
+        let number = |key: &str| meta[key].as_u64().unwrap() as usize;
+        let numbers = |key: &str| -> Vec<usize> {
+            let list = meta[key].as_array().unwrap().iter();
+            list.map(|value| value.as_u64().unwrap() as usize).collect()
+        };
+        let text = |key: &str| meta[key].as_str().unwrap();
+        let (widths, temporal, spatial) =
+            (numbers("widths"), numbers("temporal"), numbers("spatial"));
         Self {
-            name,
-            shapes: widths
-                .zip(spatial)
-                .map(|(width, spatial)| EncoderShape {
-                    width,
-                    temporal: number(&meta["temporal"]),
-                    spatial,
+            kind: MixerKind {
+                projector: text("projector").parse().unwrap(),
+                fusion: text("fusion").parse().unwrap(),
+                token_length: number("token_length"),
+                visual_feature_length: number("visual_feature_length"),
+            },
+            shapes: (0..widths.len())
+                .map(|i| EncoderShape {
+                    width: widths[i],
+                    temporal: temporal[i],
+                    spatial: spatial[i],
                 })
                 .collect(),
-            side: number(&meta["token_length"]).isqrt(),
-            width: number(&meta["llm_width"]),
+            width: number("llm_width"),
+            query_width: meta["query_width"].as_u64().unwrap_or_default() as usize,
+            cost: meta["macs"].as_u64().map(|macs| Cost {
+                parameters: number("parameters") as u64,
+                macs,
+            }),
             io: read(&folder.join("io.safetensors")),
             path: folder.join("mixer.safetensors"),
+            name,
         }
     }
 
     fn load(&self) -> Mixer {
-        Mixer::new(self.side, &self.shapes, self.width, &self.path).unwrap()
+        Mixer::new(self.kind, &self.shapes, self.width, &self.path)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
     fn features(&self) -> Vec<Tensor> {
         let names = (0..self.shapes.len()).map(|i| format!("features.{i}"));
-        names
-            .map(|name| {
-                let stored = self.io.get(&name);
-                let shape = stored.shape.as_slice();
-                Tensor::from_vec(stored.values.clone(), shape, &Device::Cpu).unwrap()
-            })
-            .collect()
+        names.map(|name| self.tensor(&name)).collect()
+    }
+
+    fn tensor(&self, name: &str) -> Tensor {
+        let stored = self.io.get(name);
+        let shape = stored.shape.as_slice();
+        Tensor::from_vec(stored.values.clone(), shape, &Device::Cpu).unwrap()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.io.names().any(|known| known == name)
     }
 
     #[track_caller]
@@ -66,19 +89,49 @@ impl Case {
     }
 }
 
-#[test]
-fn no_case_is_left_out() {
-    let mut found: Vec<_> = fs::read_dir(fixture("mixer"))
-        .unwrap()
+fn cases() -> impl Iterator<Item = Case> {
+    let folders = fs::read_dir(fixture("mixer")).unwrap();
+    let names: BTreeSet<String> = folders
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    found.sort();
-    assert_eq!(found, CASES);
+    names.into_iter().map(Case::read)
+}
+
+#[test]
+fn every_kind_has_a_case() {
+    let cases: Vec<_> = cases().collect();
+    let mut projectors: BTreeSet<String> = ["linear", "gelu-mlp", "fused-gelu-mlp"]
+        .map(String::from)
+        .into();
+    for pooling in ["avg", "attntv", "conv", "3davg", "3dconv"] {
+        for mlp in ["linear", "gelu-mlp", "fused-gelu-mlp", "none"] {
+            projectors.insert(format!("{pooling}+{mlp}"));
+        }
+    }
+    for pooling in ["3davg", "3dconv"] {
+        projectors.insert(format!("{pooling}+frame2+linear"));
+    }
+    let found = cases.iter().map(|case| case.kind.projector.to_string());
+    assert_eq!(found.collect::<BTreeSet<_>>(), projectors);
+    let found = cases.iter().map(|case| case.kind.fusion.to_string());
+    let fusions = [
+        "none",
+        "first",
+        "concat",
+        "concat_channel",
+        "concat_channel_ln",
+        "scalar",
+        "cross_attention_avg_lq",
+    ];
+    let fusions = fusions.map(String::from).into();
+    assert_eq!(found.collect::<BTreeSet<_>>(), fusions);
+    let steps = cases.iter().map(|case| case.shapes[0].temporal);
+    assert!(steps.collect::<BTreeSet<_>>().len() > 2, "time steps vary");
 }
 
 #[test]
 fn tokens_and_weights_are_the_originals() {
-    for case in CASES.map(Case::read) {
+    for case in cases() {
         let Mixed {
             projected,
             fused,
@@ -92,41 +145,136 @@ fn tokens_and_weights_are_the_originals() {
             );
         }
         case.check("fused", &fused, "fused");
-        case.check("weights", &weights, "weights");
+        assert_eq!(weights.is_some(), case.has("weights"), "{}", case.name);
+        if let Some(weights) = weights {
+            case.check("weights", &weights, "weights");
+        }
+    }
+}
+
+/// The mixer is what every training stage trains: gradients have to pass through it.
+#[test]
+fn gradients_are_the_originals() {
+    for case in cases() {
+        let features: Vec<Var> = case
+            .features()
+            .iter()
+            .map(|features| Var::from_tensor(features).unwrap())
+            .collect();
+        let tensors: Vec<_> = features.iter().map(|var| var.as_tensor().clone()).collect();
+        let fused = case.load().forward(&tensors).unwrap().fused;
+        let loss = (fused * case.tensor("fused_grad")).unwrap();
+        let gradients = loss.sum_all().unwrap().backward().unwrap();
+        for (index, features) in features.iter().enumerate() {
+            let name = format!("features_grad.{index}");
+            let found = gradients.get(features);
+            assert_eq!(found.is_some(), case.has(&name), "{}, {name}", case.name);
+            if let Some(found) = found {
+                case.check(&name, found, &name);
+            }
+        }
+    }
+}
+
+#[test]
+fn tokens_and_costs_are_known_beforehand() {
+    for case in cases() {
+        let projected: Vec<_> = case
+            .shapes
+            .iter()
+            .map(|shape| case.kind.projected_tokens(shape.temporal, shape.spatial))
+            .collect();
+        for (index, tokens) in projected.iter().enumerate() {
+            let shape = &case.io.get(&format!("projected.{index}")).shape;
+            assert_eq!(*tokens, shape[1], "{}, encoder {index}", case.name);
+        }
+        let tokens = case.kind.visual_tokens(&projected);
+        assert_eq!(tokens, case.io.get("fused").shape[1], "{}", case.name);
+        if let Some(expected) = case.cost {
+            let width = mixer::query_width(case.kind, Some(&case.path)).unwrap();
+            if case.query_width != 0 {
+                assert_eq!(width, case.query_width, "{}", case.name);
+            }
+            let found = mixer::cost(case.kind, &case.shapes, case.width, width);
+            assert_eq!(found, expected, "{}", case.name);
+        }
     }
 }
 
 #[test]
 fn other_features_than_it_was_loaded_for_are_errors() {
-    for case in CASES.map(Case::read) {
+    for case in cases() {
         let (mixer, features) = (case.load(), case.features());
-        assert!(
-            mixer.forward(&features[1..]).is_err(),
-            "{}: one encoder less",
-            case.name
-        );
-        let narrow: Vec<_> = features
-            .iter()
-            .map(|f| f.narrow(2, 1, 3).unwrap())
-            .collect();
-        assert!(
-            mixer.forward(&narrow).is_err(),
-            "{}: other widths",
-            case.name
-        );
-        let short: Vec<_> = features
-            .iter()
-            .map(|f| f.narrow(1, 1, 5).unwrap())
-            .collect();
-        assert!(
-            mixer.forward(&short).is_err(),
-            "{}: other lengths",
-            case.name
-        );
-        assert!(
-            mixer.forward(&features).is_ok(),
-            "{}: still usable",
-            case.name
-        );
+        let refused = |features: &[Tensor], what: &str| {
+            assert!(mixer.forward(features).is_err(), "{}: {what}", case.name);
+        };
+        refused(&features[1..], "one encoder less");
+        let changed = |change: fn(&Tensor) -> Tensor| features.iter().map(change).collect();
+        let narrow: Vec<_> = changed(|f| f.narrow(2, 1, 3).unwrap());
+        refused(&narrow, "other widths");
+        let long: Vec<_> = changed(|f| Tensor::cat(&[f, f], 1).unwrap());
+        refused(&long, "other lengths");
+        let flat: Vec<_> = changed(|f| f.flatten(0, 1).unwrap());
+        refused(&flat, "no batch");
+        assert!(mixer.forward(&features).is_ok(), "{}: usable", case.name);
     }
+}
+
+/// What a registry's check would refuse is an error, too, for whoever builds a mixer without one.
+#[test]
+fn kinds_that_cannot_mix_these_encoders_are_errors() {
+    let case = Case::read("oblong".into());
+    let refused = |kind: MixerKind, shapes: &[EncoderShape], parts: &[&str]| {
+        let error = Mixer::new(kind, shapes, case.width, &case.path).err();
+        let error = error.expect("it was refused").to_string();
+        for part in parts {
+            assert!(error.contains(part), "no {part:?} in: {error}");
+        }
+    };
+    let projector = |name: &str| MixerKind {
+        projector: name.parse::<ProjectorKind>().unwrap(),
+        ..case.kind
+    };
+    let all = |change: fn(&mut EncoderShape)| {
+        let mut shapes = case.shapes.clone();
+        shapes.iter_mut().for_each(change);
+        shapes
+    };
+    refused(case.kind, &all(|s| s.spatial = 7), &["7", "no grid"]);
+    refused(case.kind, &all(|s| s.spatial = 1 << 40), &["proportion"]);
+    refused(
+        projector("attntv+linear"),
+        &all(|s| s.width = 12),
+        &["8 heads", "12"],
+    );
+    refused(
+        projector("3davg+frame4+linear"),
+        &case.shapes,
+        &["no time step of 3"],
+    );
+    refused(projector("none"), &case.shapes, &["without pooling"]);
+    refused(
+        projector("linear"),
+        &case.shapes,
+        &["2 encoders", "3davg+linear"],
+    );
+    for (fusion, part) in [("query_mlp", "never ran"), ("none", "2 encoders apart")] {
+        let kind = MixerKind {
+            fusion: fusion.parse().unwrap(),
+            ..case.kind
+        };
+        refused(kind, &case.shapes, &[part]);
+    }
+    // Sizes that no memory holds, and weights that are none.
+    refused(case.kind, &all(|s| s.width = 1 << 45), &["projectors.0"]);
+    refused(
+        projector("conv+linear"),
+        &all(|s| s.width = 1 << 40),
+        &["projectors.0"],
+    );
+    refused(
+        projector("3dconv+linear"),
+        &all(|s| s.width = 1 << 40),
+        &["projectors.0"],
+    );
 }

@@ -55,7 +55,14 @@ pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
         print("")?;
     }
     if args.show_mixer {
-        ui.say(&mixer_chart(&reply));
+        let fusion = model.registry().mixer.kind.fusion;
+        if fusion.weighs() {
+            ui.say(&mixer_chart(&reply));
+        } else {
+            ui.say(&format!(
+                "the fusion `{fusion}` does not weigh the encoders"
+            ));
+        }
     }
     if reply.stop == Stop::Context {
         ui.warn("the answer ends here because the model's context is full");

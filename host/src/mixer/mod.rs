@@ -1,19 +1,23 @@
 //! From the features of every encoder to one sequence of visual tokens in the language model's width:
-//! a projector per encoder ([`projector`]), then a fusion ([`fusion`]).
+//! a projector per encoder, then a fusion.
 //!
 //! The mixer is MERV's own part (arXiv 2501.01426, §3; `merv/models/vidlms/merv.py`,
 //! `merv/util/nn_utils.py`). Its weights are in MERV's checkpoint, or in a file of their
 //! own under the names that they have there: `projectors.<i>.…` and `feature_fusion.…`.
 
-pub mod fusion;
-pub mod projector;
+mod cost;
+mod fusion;
+mod layers;
+mod projector;
 
-use crate::registry::MixerEntry;
+use crate::registry::{FusionKind, MixerEntry, MixerKind};
 use candle_core::Tensor;
-use fusion::CrossAttention;
+use fusion::{Fused, Fusion, PUBLISHED_QUERY_WIDTH};
 use merv_plugin_sdk::{PluginError, Result, checkpoint::published, weights};
-use projector::AveragePool3d;
+use projector::Projector;
 use std::{error::Error, fmt, path::Path};
+
+pub use cost::Cost;
 
 /// What the mixer must know of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,39 +26,46 @@ pub struct EncoderShape {
     pub width: usize,
     /// T: temporal positions.
     pub temporal: usize,
-    /// S: features per temporal position; a square.
+    /// S: features per temporal position.
     pub spatial: usize,
 }
 
-/// What a mixer costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cost {
-    /// Parameters that take part in the computation.
-    pub parameters: u64,
-    /// Multiply-accumulates for one clip.
-    pub macs: u64,
+/// The cost of a mixer for these encoders. `query_width` is the width of the learned query of
+/// `cross_attention_avg_lq`, which only its weights tell (see [`query_width`]).
+pub fn cost(
+    kind: MixerKind,
+    encoders: &[EncoderShape],
+    llm_width: usize,
+    query_width: usize,
+) -> Cost {
+    let projectors: Cost = encoders
+        .iter()
+        .map(|&encoder| projector::cost(kind, encoder, llm_width))
+        .sum();
+    projectors + fusion::cost(kind, encoders.len(), llm_width, query_width)
 }
 
-/// The cost of the projectors for these encoders. The fusion is left out: its query's width is only
-/// known from its weights, and next to the projectors it costs nothing to run.
-pub fn cost(encoders: &[EncoderShape], llm_width: usize, entry: &MixerEntry) -> Cost {
-    let each = encoders.iter().map(|encoder| {
-        let tokens = encoder.temporal * entry.token_length;
-        let pooling = tokens * encoder.spatial * encoder.width;
-        let projection = encoder.width * llm_width;
-        (projection + llm_width, pooling + tokens * projection)
-    });
-    let (parameters, macs) = each.fold((0, 0), |sum, cost| (sum.0 + cost.0, sum.1 + cost.1));
-    Cost {
-        parameters: parameters as u64,
-        macs: macs as u64,
-    }
+/// The width of the learned query in the weights at `path`; that of the published models for a mixer
+/// that has none, and where there is no `path` yet. Reads the file's header alone.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub fn query_width(kind: MixerKind, path: Option<&Path>) -> std::result::Result<usize, MixerError> {
+    let (FusionKind::CrossAttentionAvgLq, Some(path)) = (kind.fusion, path) else {
+        return Ok(PUBLISHED_QUERY_WIDTH);
+    };
+    let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
+    let query = checkpoint.get("feature_fusion.Q");
+    // Whether it is the right tensor is found when it is loaded.
+    let width = query.and_then(|query| query.shape.last().copied());
+    Ok(width.unwrap_or(PUBLISHED_QUERY_WIDTH))
 }
 
 /// A mixer with its weights.
 pub struct Mixer {
-    projectors: Vec<AveragePool3d>,
-    fusion: CrossAttention,
+    projectors: Vec<Projector>,
+    fusion: Fusion,
 }
 
 /// What came out of the mixer.
@@ -63,8 +74,9 @@ pub struct Mixed {
     pub projected: Vec<Tensor>,
     /// `[batch, tokens, llm_width]`
     pub fused: Tensor,
-    /// How much each encoder counts: `[batch, encoders]`, each row a softmax.
-    pub weights: Tensor,
+    /// How much each encoder counts, where the fusion weighs them: `[batch, encoders]`, each row a
+    /// softmax.
+    pub weights: Option<Tensor>,
 }
 
 /// The mixer could not be loaded or run.
@@ -106,39 +118,46 @@ impl Mixer {
         llm_width: usize,
         path: &Path,
     ) -> std::result::Result<Self, MixerError> {
-        Self::new(entry.token_side(), encoders, llm_width, path)
+        Self::new(entry.kind, encoders, llm_width, path)
     }
 
-    /// As [`Self::load`], with the pooled grid's side given: `side · side` tokens a temporal position.
+    /// As [`Self::load`], for a mixer that no registry describes.
     ///
     /// # Errors
     ///
-    /// As [`Self::load`].
+    /// As [`Self::load`]; and when `kind` cannot mix these encoders.
     pub fn new(
-        side: usize,
+        kind: MixerKind,
         encoders: &[EncoderShape],
         llm_width: usize,
         path: &Path,
     ) -> std::result::Result<Self, MixerError> {
         // The attention's values and output are in the file, but only its weights are used.
-        let unused = [
-            "feature_fusion.attention.v_proj_weight",
-            "feature_fusion.attention.out_proj.weight",
-            "feature_fusion.attention.out_proj.bias",
-        ];
+        let unused: &[&str] = match kind.fusion {
+            FusionKind::CrossAttentionAvgLq => &[
+                "feature_fusion.attention.v_proj_weight",
+                "feature_fusion.attention.out_proj.weight",
+                "feature_fusion.attention.out_proj.bias",
+            ],
+            _ => &[],
+        };
+        kind.projector
+            .runnable(encoders.len())
+            .map_err(PluginError::invalid)?;
         let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
-        let mixer = weights::load_checkpoint(checkpoint, &unused, |scope| {
+        let mixer = weights::load_checkpoint(checkpoint, unused, |scope| {
             let projectors = encoders
                 .iter()
                 .enumerate()
                 .map(|(index, encoder)| {
                     let scope = scope.pp("projectors").pp(index);
-                    AveragePool3d::new(*encoder, side, llm_width, &scope)
+                    Projector::new(kind, *encoder, llm_width, &scope)
                 })
                 .collect::<Result<_>>()?;
+            let scope = scope.pp("feature_fusion");
             Ok(Self {
                 projectors,
-                fusion: CrossAttention::new(llm_width, &scope.pp("feature_fusion")),
+                fusion: Fusion::new(kind, encoders.len(), llm_width, &scope)?,
             })
         })?;
         Ok(mixer)
@@ -166,10 +185,10 @@ impl Mixer {
             .zip(features)
             .map(|(projector, features)| projector.forward(features))
             .collect::<Result<Vec<_>>>()?;
-        let (fused, weights) = self.fusion.forward(&projected)?;
+        let Fused { tokens, weights } = self.fusion.forward(&projected)?;
         Ok(Mixed {
             projected,
-            fused,
+            fused: tokens,
             weights,
         })
     }

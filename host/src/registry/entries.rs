@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::mixer_kind::{FusionKind, ProjectorKind};
+use super::mixer_kind::MixerKind;
 use super::placement::{DeviceChoice, DtypeChoice};
 use super::sources::{Sha256Digest, WeightSource};
 use crate::prompt::PromptFormat;
@@ -90,17 +90,11 @@ pub struct TransformEntry {
     pub resize: ResizeStrategy,
 }
 
-/// How features become visual tokens. Its kinds are ones that this version runs.
+/// How features become visual tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MixerEntry {
-    /// The projector of every encoder.
-    pub projector: ProjectorKind,
-    /// What makes one of the encoders' features.
-    pub fusion: FusionKind,
-    /// Tokens a time step after pooling; a square number.
-    pub token_length: usize,
-    /// Visual tokens of a clip; a multiple of `token_length`.
-    pub visual_feature_length: usize,
+    /// What it is; it can run for as many encoders as the registry has.
+    pub kind: MixerKind,
     /// The weights of the projectors and the fusion. Never [`WeightSource::Checkpoint`].
     pub weights: WeightSource,
     /// The line of `visual_feature_length`, for messages.
@@ -151,11 +145,11 @@ impl LlmEntry {
     pub fn sizes_in_weights(&self) -> Option<&WeightSource> {
         (self.config.is_none() && self.weights.is_gguf()).then_some(&self.weights)
     }
-}
 
-impl MixerEntry {
-    /// Side of the square to which the tokens of a time step are pooled.
-    pub fn token_side(&self) -> usize {
-        self.token_length.isqrt()
+    /// Text tokens that a prompt may have beside `visual_tokens`, in a context of `context_length`. One
+    /// position is left for the answer to begin in.
+    pub fn prompt_tokens(&self, context_length: usize, visual_tokens: usize) -> usize {
+        let room = context_length.saturating_sub(visual_tokens.saturating_add(1));
+        room.min(self.max_length)
     }
 }

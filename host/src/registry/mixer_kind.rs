@@ -1,7 +1,8 @@
-//! The names of projectors and fusions: what MERV calls them, and which of them run.
+//! The names of projectors and fusions: what MERV calls them, which of them run, and how many tokens
+//! come out of them.
 //!
-//! Every name of the original is understood, so that a registry written for it gets the reason
-//! why a kind cannot run here yet instead of "unknown".
+//! Every name of the original is understood, so that a registry with a kind that the original knows
+//! but cannot run gets the reason instead of "unknown".
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -100,51 +101,108 @@ const FUSIONS: [(&str, FusionKind); 8] = [
     ("cross_attention_avg_lq", FusionKind::CrossAttentionAvgLq),
 ];
 
+/// What a mixer is, without its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MixerKind {
+    /// The projector of every encoder.
+    pub projector: ProjectorKind,
+    /// What makes one of the encoders' features.
+    pub fusion: FusionKind,
+    /// Tokens a time step after pooling; a square number.
+    pub token_length: usize,
+    /// Tokens at which every encoder ends, unless it ends at a single one.
+    pub visual_feature_length: usize,
+}
+
+impl MixerKind {
+    /// Side of the square to which the tokens of a time step are pooled.
+    pub fn token_side(&self) -> usize {
+        self.token_length.isqrt()
+    }
+
+    /// Tokens that the projector makes of an encoder's `temporal · spatial`.
+    pub fn projected_tokens(&self, temporal: usize, spatial: usize) -> usize {
+        match self.projector.pooling {
+            Pooling::None => temporal.saturating_mul(spatial),
+            _ => {
+                let steps = self.projector.time_steps(temporal);
+                steps.saturating_mul(self.token_length)
+            }
+        }
+    }
+
+    /// Visual tokens that the fusion makes of what the projectors gave: tokens by encoder.
+    pub fn visual_tokens(&self, projected: &[usize]) -> usize {
+        match self.fusion {
+            FusionKind::Concat => projected
+                .iter()
+                .fold(0, |sum: usize, &tokens| sum.saturating_add(tokens)),
+            FusionKind::First => projected.first().copied().unwrap_or(0),
+            _ => self.visual_feature_length,
+        }
+    }
+}
+
 impl ProjectorKind {
-    /// Whether this version can run the projector.
+    /// Time steps that are left of `temporal`.
+    pub fn time_steps(&self, temporal: usize) -> usize {
+        temporal / self.frame_divisor.map_or(1, NonZeroUsize::get)
+    }
+
+    /// Whether the pooling lays the tokens of a time step out as rows and columns.
+    pub fn needs_grid(&self) -> bool {
+        !matches!(self.pooling, Pooling::None | Pooling::Attntv)
+    }
+
+    /// Whether the projector can run for this number of encoders.
     ///
     /// # Errors
-    /// A sentence that says what is not supported and what to use instead.
-    pub fn runnable(&self) -> Result<(), String> {
-        let refused = if self.pooling != Pooling::Avg3d {
-            match name_of(&POOLINGS, self.pooling) {
-                Some(name) => format!("pooling `{name}`"),
-                None => "a projector without pooling".to_owned(),
-            }
-        } else if self.frame_divisor.is_some() {
-            "dividing the frames (`frameK`)".to_owned()
-        } else if self.mlp != Mlp::Linear {
-            format!(
-                "`{}` after the pooling",
-                name_of(&MLPS, self.mlp).unwrap_or_default()
-            )
-        } else {
-            return Ok(());
-        };
-        Err(format!(
-            "{refused} is not supported yet; use `3davg+linear`"
-        ))
+    /// A sentence that says what cannot run and what to use instead.
+    pub fn runnable(&self, encoders: usize) -> Result<(), String> {
+        match (self.pooling, self.mlp) {
+            (Pooling::None, Mlp::None) => Err(
+                "a projector without pooling and without MLP would leave the features as they are, \
+                 and the original cannot build it; use `3davg+linear`, or `3davg+none` for an \
+                 encoder that is as wide as the language model"
+                    .to_owned(),
+            ),
+            (Pooling::None, Mlp::Linear | Mlp::FusedGelu) if encoders > 1 => Err(format!(
+                "`{self}` has no pooling, and without one the tokens of {encoders} encoders do not \
+                 meet; use `3davg+{self}`, or a single encoder"
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
 impl FusionKind {
-    /// Whether this version can run the fusion.
+    /// Whether the fusion can run for this number of encoders.
     ///
     /// # Errors
-    /// A sentence that says that it is not supported and what to use instead.
-    pub fn runnable(&self) -> Result<(), String> {
+    /// A sentence that says that it cannot and what to use instead.
+    pub fn runnable(&self, encoders: usize) -> Result<(), String> {
         match self {
-            Self::CrossAttentionAvgLq => Ok(()),
             Self::QueryMlp => Err(
-                "fusion `query_mlp` is not supported, as the original never ran \
-                                   it either; use `cross_attention_avg_lq`"
+                "fusion `query_mlp` cannot run, and the original never ran it either: it has no \
+                 forward pass; use `cross_attention_avg_lq`"
                     .to_owned(),
             ),
-            other => Err(format!(
-                "fusion `{other}` is not supported yet; use `cross_attention_avg_lq`, which runs \
-                 for a single encoder too"
+            Self::None if encoders > 1 => Err(format!(
+                "fusion `none` leaves the features of {encoders} encoders apart; use \
+                 `cross_attention_avg_lq`, `concat` or another fusion, or a single encoder"
             )),
+            _ => Ok(()),
         }
+    }
+
+    /// Whether an encoder may end at a single token among others of more.
+    pub fn takes_single_tokens(&self) -> bool {
+        matches!(self, Self::First | Self::Concat | Self::CrossAttentionAvgLq)
+    }
+
+    /// Whether each encoder gets a weight, by which its features count.
+    pub fn weighs(&self) -> bool {
+        matches!(self, Self::Scalar | Self::CrossAttentionAvgLq)
     }
 }
 

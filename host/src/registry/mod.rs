@@ -29,7 +29,7 @@ mod tests;
 pub use entries::{EncoderEntry, LlmEntry, MixerEntry, PluginRef, Registry, TransformEntry};
 pub use error::{Problem, Problems, RegistryError};
 pub use find::{DEFAULT_REGISTRY, SearchPath, find};
-pub use mixer_kind::{FusionKind, Mlp, Pooling, ProjectorKind};
+pub use mixer_kind::{FusionKind, MixerKind, Mlp, Pooling, ProjectorKind};
 pub use placement::{DeviceChoice, DtypeChoice};
 pub use sources::{Sha256Digest, SourceError, WeightSource};
 pub use tokens::DescribedEncoder;

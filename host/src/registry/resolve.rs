@@ -9,7 +9,7 @@ use super::entries::{EncoderEntry, LlmEntry, MixerEntry, Registry, TransformEntr
 use super::error::{Problems, RegistryError, shown};
 use super::fields::Fields;
 use super::find::{SearchPath, find};
-use super::mixer_kind::{FusionKind, ProjectorKind};
+use super::mixer_kind::{FusionKind, MixerKind, Pooling, ProjectorKind};
 use super::schema::{self, RawEncoder, RawLlm, RawMixer, RawRegistry, RawTransform, refuse};
 use super::source_fields::RelatedFile;
 use super::sources::WeightSource;
@@ -77,7 +77,7 @@ fn registry(raw: RawRegistry, path: &Path, fields: &mut Fields<'_>) -> Option<Re
             resize: ResizeStrategy::ResizeNaive,
         }),
     };
-    let mixer = raw.mixer.and_then(|raw| mixer(raw, fields));
+    let mixer = raw.mixer.and_then(|raw| mixer(raw, encoders.len(), fields));
     Some(Registry {
         path: path.to_owned(),
         id: raw.id?.value,
@@ -216,20 +216,22 @@ fn transform(raw: RawTransform, fields: &mut Fields<'_>) -> Option<TransformEntr
     Some(TransformEntry { resize })
 }
 
-fn mixer(raw: RawMixer, fields: &mut Fields<'_>) -> Option<MixerEntry> {
+fn mixer(raw: RawMixer, encoders: usize, fields: &mut Fields<'_>) -> Option<MixerEntry> {
     let table = "[mixer]";
     let projector = raw.projector.and_then(|at| {
         let kind = fields.parse::<ProjectorKind>(table, "projector", &at)?;
         fields
-            .runnable(table, "projector", &at, kind.runnable())
+            .runnable(table, "projector", &at, kind.runnable(encoders))
             .then_some(kind)
     });
     let fusion = raw.fusion.and_then(|at| {
         let kind = fields.parse::<FusionKind>(table, "fusion", &at)?;
         fields
-            .runnable(table, "fusion", &at, kind.runnable())
+            .runnable(table, "fusion", &at, kind.runnable(encoders))
             .then_some(kind)
     });
+    // Without pooling `token_length` counts nothing.
+    let pooled = projector.is_none_or(|kind| kind.pooling != Pooling::None);
     if let Some(At { value, line }) = raw.token_length
         && !is_square(value)
     {
@@ -245,8 +247,8 @@ fn mixer(raw: RawMixer, fields: &mut Fields<'_>) -> Option<MixerEntry> {
                 )),
         );
     } else if let (Some(tokens), Some(length)) = (&raw.token_length, &raw.visual_feature_length)
+        && pooled
         && length.value % tokens.value != 0
-        && length.value != 1
     {
         let why = "is not a multiple of `token_length`";
         fields.problems.push(
@@ -278,10 +280,12 @@ fn mixer(raw: RawMixer, fields: &mut Fields<'_>) -> Option<MixerEntry> {
     });
     let length = raw.visual_feature_length?;
     Some(MixerEntry {
-        projector: projector?,
-        fusion: fusion?,
-        token_length: raw.token_length?.value,
-        visual_feature_length: length.value,
+        kind: MixerKind {
+            projector: projector?,
+            fusion: fusion?,
+            token_length: raw.token_length?.value,
+            visual_feature_length: length.value,
+        },
         weights: weights?,
         visual_feature_length_line: length.line,
     })

@@ -3,6 +3,10 @@
 
 use super::entries::{EncoderEntry, Registry};
 use super::error::{Problem, Problems, RegistryError, listed};
+use super::mixer_kind::{Mlp, Pooling};
+
+/// Heads of the `attntv` pooling, which have to share out an encoder's width.
+const ATTENTIVE_HEADS: usize = 8;
 
 /// What an encoder plugin says that it gives, `[batch, temporal · spatial, width]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +25,8 @@ impl Registry {
     /// Checks that the tokens of all encoders meet in the mixer, and that it can feed the
     /// language model, whose embeddings are `llm_width` wide.
     ///
-    /// Every encoder must give a square number of tokens a time step (its projector pools a
-    /// square), and end, after pooling, at `visual_feature_length` tokens, or at a single one.
+    /// Every encoder must be one that its projector can take, and end, after it, at
+    /// `visual_feature_length` tokens, or at a single one where the fusion has a use for that.
     ///
     /// # Errors
     /// [`RegistryError::Invalid`] with everything that does not fit.
@@ -32,7 +36,7 @@ impl Registry {
         llm_width: usize,
     ) -> Result<(), RegistryError> {
         let mut problems = Vec::new();
-        let mut reference: Option<(&EncoderEntry, usize)> = None;
+        let mut ends = Vec::new();
         for entry in &self.encoders {
             let Some(found) = described.iter().find(|found| found.id == entry.id) else {
                 problems.push(
@@ -58,40 +62,12 @@ impl Registry {
                 );
                 continue;
             }
-            if !is_square(found.spatial) {
-                problems.push(
-                    Problem::new(
-                        entry.line,
-                        format!("encoder `{}` gives tokens that form no square", entry.id),
-                    )
-                    .expected("a square number of tokens a time step, as the projector pools them")
-                    .found(shape_of(found))
-                    .hint("choose the variant of the encoder without class token"),
-                );
-            }
-            let pooled = self.mixer.token_length.saturating_mul(found.temporal);
-            if pooled == 1 {
-                continue;
-            }
-            match reference {
-                Some((first, temporal)) if temporal != found.temporal => problems.push(
-                    Problem::new(
-                        entry.line,
-                        format!("encoder `{}` gives another number of time steps", entry.id),
-                    )
-                    .expected(format!("{temporal} time steps, as `{}` gives", first.id))
-                    .found(shape_of(found))
-                    .hint("choose `num_frames` so that all encoders give as many time steps"),
-                ),
-                Some(_) => {}
-                None => {
-                    reference = Some((entry, found.temporal));
-                    if pooled != self.mixer.visual_feature_length {
-                        problems.push(self.wrong_length(found, pooled));
-                    }
-                }
+            match self.unprojectable(entry, found, llm_width) {
+                Some(problem) => problems.push(problem),
+                None => ends.push((entry, found)),
             }
         }
+        problems.extend(self.lengths(&ends));
         if llm_width == 0 {
             problems.push(
                 Problem::new(
@@ -109,22 +85,137 @@ impl Registry {
         Err(Problems::new(&self.path, problems).into())
     }
 
-    fn wrong_length(&self, found: &DescribedEncoder, pooled: usize) -> Problem {
-        let mixer = &self.mixer;
+    /// Why the projector cannot take features of this shape, if so.
+    fn unprojectable(
+        &self,
+        entry: &EncoderEntry,
+        found: &DescribedEncoder,
+        llm_width: usize,
+    ) -> Option<Problem> {
+        let projector = self.mixer.kind.projector;
+        let problem =
+            |what: &str| Problem::new(entry.line, format!("encoder `{}` {what}", entry.id));
+        if projector.needs_grid() && !is_grid(found.spatial) {
+            return Some(
+                problem("gives tokens that form no grid")
+                    .expected(format!(
+                        "a number of tokens a time step that as many rows as fit into its square \
+                         divide, as `{projector}` pools rows and columns"
+                    ))
+                    .found(shape_of(found))
+                    .hint(
+                        "choose the variant of the encoder without class token, or `attntv`, which \
+                         pools any number of tokens",
+                    ),
+            );
+        }
+        if projector.pooling == Pooling::Attntv && !found.width.is_multiple_of(ATTENTIVE_HEADS) {
+            return Some(
+                problem("has a width that `attntv` cannot pool")
+                    .expected(format!(
+                        "a multiple of {ATTENTIVE_HEADS}, the heads of its attention"
+                    ))
+                    .found(shape_of(found))
+                    .hint("choose `3davg` in `projector`, or another encoder"),
+            );
+        }
+        let keeps_width = matches!(
+            projector.pooling,
+            Pooling::Avg | Pooling::Avg3d | Pooling::Attntv
+        );
+        if projector.mlp == Mlp::None && keeps_width && found.width != llm_width {
+            return Some(
+                problem("is not as wide as the language model, and the projector ends in `none`")
+                    .expected(format!("features {llm_width} wide"))
+                    .found(shape_of(found))
+                    .hint("end `projector` in `linear`, `gelu-mlp` or `fused-gelu-mlp`"),
+            );
+        }
+        if projector.pooling == Pooling::None && self.encoders.len() > 1 && found.spatial != 1 {
+            return Some(
+                problem("gives several tokens a time step, and the projector has no pooling")
+                    .expected("one token a time step of each of several encoders")
+                    .found(shape_of(found))
+                    .hint(format!(
+                        "write `projector = \"3davg+{projector}\"`, or choose the variant of the \
+                         encoder with one token a frame"
+                    )),
+            );
+        }
+        if projector.time_steps(found.temporal) == 0 {
+            return Some(
+                problem("has fewer time steps than the projector divides them by")
+                    .expected(format!("as many as `{projector}` divides by, or more"))
+                    .found(shape_of(found))
+                    .hint("choose a smaller K in `frameK`, or more frames"),
+            );
+        }
+        None
+    }
+
+    /// What is wrong with the numbers of tokens at which the encoders end.
+    fn lengths(&self, ends: &[(&EncoderEntry, &DescribedEncoder)]) -> Vec<Problem> {
+        let kind = self.mixer.kind;
+        let single = ends.len() > 1 && kind.fusion.takes_single_tokens();
+        let mut reference: Option<&DescribedEncoder> = None;
+        let mut problems = Vec::new();
+        for (entry, found) in ends {
+            let tokens = kind.projected_tokens(found.temporal, found.spatial);
+            if tokens == 1 && single {
+                continue;
+            }
+            match reference {
+                None => {
+                    reference = Some(found);
+                    if tokens != kind.visual_feature_length {
+                        problems.push(self.wrong_length(found, tokens));
+                    }
+                }
+                Some(first) if tokens != kind.projected_tokens(first.temporal, first.spatial) => {
+                    problems.push(
+                        Problem::new(
+                            entry.line,
+                            format!("encoder `{}` gives another number of time steps", entry.id),
+                        )
+                        .expected(format!(
+                            "{} time steps, as `{}` gives",
+                            first.temporal, first.id
+                        ))
+                        .found(shape_of(found))
+                        .hint("choose `num_frames` so that all encoders give as many time steps"),
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        problems
+    }
+
+    fn wrong_length(&self, found: &DescribedEncoder, tokens: usize) -> Problem {
+        let kind = &self.mixer.kind;
+        let factors = match kind.projector.pooling {
+            Pooling::None => format!(
+                "the {} tokens of each of the {} time steps of encoder `{}`",
+                found.spatial, found.temporal, found.id
+            ),
+            _ => format!(
+                "`token_length` {} × the {} time steps of encoder `{}`",
+                kind.token_length,
+                kind.projector.time_steps(found.temporal),
+                found.id
+            ),
+        };
         Problem::new(
-            mixer.visual_feature_length_line,
+            self.mixer.visual_feature_length_line,
             "`visual_feature_length` in [mixer] is not what the encoders end at",
         )
-        .expected(format!(
-            "{pooled}: `token_length` {} × the {} time steps of encoder `{}`",
-            mixer.token_length, found.temporal, found.id
-        ))
+        .expected(format!("{tokens}: {factors}"))
         .found(format!(
             "`visual_feature_length = {}`",
-            mixer.visual_feature_length
+            kind.visual_feature_length
         ))
         .hint(format!(
-            "write `visual_feature_length = {pooled}`, or choose other values for \
+            "write `visual_feature_length = {tokens}`, or choose other values for \
              `token_length` and `num_frames`"
         ))
     }
@@ -133,6 +224,11 @@ impl Registry {
 /// Whether a number of tokens can be laid out as a square.
 pub(super) fn is_square(n: usize) -> bool {
     n.isqrt().pow(2) == n
+}
+
+/// Whether a number of tokens can be laid out as upstream does: as many rows as fit into its square.
+fn is_grid(n: usize) -> bool {
+    n.is_multiple_of(n.isqrt().max(1))
 }
 
 fn shape_of(found: &DescribedEncoder) -> String {

@@ -8,7 +8,7 @@ import re
 
 import torch
 
-NORM = re.compile(r"(norm|layrnorm)[^.]*\.weight$")
+NORM = re.compile(r"(norm|layrnorm|\bbn)[^.]*\.weight$")
 GAMMA = re.compile(r"(gamma|ls\d)$")
 EMBEDDING = re.compile(r"(pos_embed|position_embeddings?(\.weight)?|cls_token|class_embedding|reg_token|temporal_embedding|latent)$")
 

@@ -1,88 +1,97 @@
 //! `cross_attention_avg_lq`: upstream's `CrossAttentionAdapterLearnableQuery` with `averagetoken`.
 
-use candle_core::{D, Device, Tensor};
-use merv_plugin_sdk::{PluginError, Result, linear::Linear, weights::Scope};
+use super::{Fused, same_shapes, weighted_sum};
+use crate::mixer::{
+    cost::Cost,
+    layers::{Linear, parameter, softmax},
+};
+use candle_core::{D, Tensor};
+use merv_plugin_sdk::{Result, weights::Scope};
+
+/// The width of the learned query in the published models.
+pub const PUBLISHED_QUERY_WIDTH: usize = 3072;
 
 /// A learned query attends to the mean feature of each encoder; the attention's weights mix the
 /// encoders. PyTorch's `MultiheadAttention` with one head, of which only the weights are used.
 pub struct CrossAttention {
-    /// The projected query: `[query_width]`.
     query: Linear,
     key: Linear,
-    learned: Vec<f32>,
+    /// `[1, query_width]`
+    learned: Tensor,
+    /// Tokens of an encoder, unless it has a single one.
+    tokens: usize,
 }
 
 impl CrossAttention {
     /// Takes `Q` and the query's and key's projections from `scope`. The query's width is read off
-    /// `Q`: 3072 in the published models.
-    pub fn new(llm_width: usize, scope: &Scope<'_>) -> Self {
+    /// `Q`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor cannot be made.
+    pub fn new(tokens: usize, llm_width: usize, scope: &Scope<'_>) -> Result<Self> {
         let width = scope
             .shape("Q")
             .and_then(|shape| shape.last())
             .copied()
-            .unwrap_or(3072);
+            .unwrap_or(PUBLISHED_QUERY_WIDTH);
         let attention = scope.pp("attention");
         // PyTorch keeps one matrix where all three have the same width, else three.
         let (query, key) = if width == llm_width && attention.contains("in_proj_weight") {
-            let all = attention.matrix("in_proj_weight", &[3 * width, width]);
-            (all.narrow(0..width), all.narrow(width..2 * width))
+            let all = parameter(&attention, "in_proj_weight", &[3 * width, width])?;
+            (all.narrow(0, 0, width)?, all.narrow(0, width, width)?)
         } else {
             (
-                attention.matrix("q_proj_weight", &[width, width]),
-                attention.matrix("k_proj_weight", &[width, llm_width]),
+                parameter(&attention, "q_proj_weight", &[width, width])?,
+                parameter(&attention, "k_proj_weight", &[width, llm_width])?,
             )
         };
-        let bias = attention.vector("in_proj_bias", &[3 * width]);
-        Self {
-            query: Linear::from_parts(query, bias.get(..width).map(<[f32]>::to_vec)),
-            key: Linear::from_parts(key, bias.get(width..2 * width).map(<[f32]>::to_vec)),
-            learned: scope.vector("Q", &[1, width]),
-        }
+        let bias = parameter(&attention, "in_proj_bias", &[3 * width])?;
+        Ok(Self {
+            query: Linear::from_parts(query, Some(bias.narrow(0, 0, width)?)),
+            key: Linear::from_parts(key, Some(bias.narrow(0, width, width)?)),
+            learned: parameter(scope, "Q", &[1, width])?,
+            tokens,
+        })
     }
 
     /// # Shapes
     ///
     /// Of each encoder `[batch, tokens, llm_width]`, or `[batch, 1, llm_width]`, which is repeated →
-    /// `[batch, tokens, llm_width]` and the weights `[batch, encoders]`
+    /// `[batch, tokens, llm_width]`, and weights `[batch, encoders]`
     ///
     /// # Errors
     ///
     /// When the encoders' shapes do not fit each other.
-    pub fn forward(&self, projected: &[Tensor]) -> Result<(Tensor, Tensor)> {
-        let shapes = projected
-            .iter()
-            .map(Tensor::dims3)
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        let Some(&(batch, _, width)) = shapes.first() else {
-            return Err(PluginError::invalid(
-                "expected the features of at least one encoder",
-            ));
-        };
-        let tokens = shapes.iter().map(|shape| shape.1).max().unwrap_or(1);
-        if shapes
-            .iter()
-            .any(|&(b, t, w)| b != batch || w != width || (t != tokens && t != 1))
-        {
-            return Err(PluginError::invalid(format!(
-                "expected all encoders at [{batch}, {tokens}, {width}], found {shapes:?}"
-            )));
-        }
+    pub fn forward(&self, projected: &[Tensor]) -> Result<Fused> {
+        same_shapes(projected, self.tokens)?;
         let means = projected
             .iter()
             .map(|features| features.mean_keepdim(1))
             .collect::<candle_core::Result<Vec<_>>>()?;
-        let keys = self.key.forward(&Tensor::cat(&means, 1)?.contiguous()?)?;
-        let learned = Tensor::from_slice(&self.learned, (1, self.learned.len()), &Device::Cpu)?;
-        let query = self.query.forward(&learned)?;
-        let scale = 1.0 / (self.learned.len() as f64).sqrt();
+        let keys = self.key.forward(&Tensor::cat(&means, 1)?)?;
+        let query = self.query.forward(&self.learned)?;
+        let scale = 1.0 / (self.learned.dim(1)? as f64).sqrt();
         let scores = (keys.broadcast_matmul(&query.t()?)?.squeeze(D::Minus1)? * scale)?;
-        let exponents = scores.broadcast_sub(&scores.max_keepdim(1)?)?.exp()?;
-        let weights = exponents.broadcast_div(&exponents.sum_keepdim(1)?)?;
-        let mut fused = Tensor::zeros((batch, tokens, width), projected[0].dtype(), &Device::Cpu)?;
-        for (index, features) in projected.iter().enumerate() {
-            let weight = weights.narrow(1, index, 1)?.unsqueeze(2)?;
-            fused = fused.broadcast_add(&features.broadcast_mul(&weight)?)?;
-        }
-        Ok((fused, weights))
+        let weights = softmax(&scores)?;
+        Ok(Fused {
+            tokens: weighted_sum(projected, &weights, self.tokens)?,
+            weights: Some(weights),
+        })
     }
+}
+
+/// The cost with a query of `query_width`, without the values and the output, which nothing is made of.
+pub fn cost(encoders: usize, llm_width: usize, tokens: usize, query_width: usize) -> Cost {
+    [
+        Cost::parameters(query_width),
+        // One bias serves queries, keys and values.
+        Cost::parameters(query_width.saturating_mul(3)),
+        Cost::matrix(query_width, query_width, 1),
+        Cost::matrix(llm_width, query_width, encoders),
+        Cost::macs(&[encoders, query_width]),
+        Cost::macs(&[encoders, tokens, llm_width]),
+    ]
+    .into_iter()
+    .sum()
 }

@@ -1,5 +1,160 @@
 //! Fusions: the projected features of all encoders made one sequence.
 
+mod concat_channel;
 mod cross_attention;
+mod scalar;
 
-pub use cross_attention::CrossAttention;
+use super::cost::Cost;
+use crate::registry::{FusionKind, MixerKind};
+use candle_core::Tensor;
+use concat_channel::ConcatChannel;
+use cross_attention::CrossAttention;
+use merv_plugin_sdk::{PluginError, Result, weights::Scope};
+use scalar::Scalar;
+
+pub use cross_attention::PUBLISHED_QUERY_WIDTH;
+
+/// One sequence of visual tokens.
+pub struct Fused {
+    /// `[batch, tokens, llm_width]`
+    pub tokens: Tensor,
+    /// How much each encoder counts, where the fusion weighs them: `[batch, encoders]`.
+    pub weights: Option<Tensor>,
+}
+
+/// A fusion with its weights.
+pub enum Fusion {
+    /// `none` for its one encoder, and `first`.
+    First,
+    /// `concat`: one encoder's tokens after the other's.
+    Concat,
+    /// `concat_channel` and `concat_channel_ln`.
+    ConcatChannel(ConcatChannel),
+    /// `scalar`.
+    Scalar(Scalar),
+    /// `cross_attention_avg_lq`.
+    CrossAttention(CrossAttention),
+}
+
+impl Fusion {
+    /// Takes its tensors from `scope`.
+    ///
+    /// # Errors
+    ///
+    /// When the kind cannot run for this number of encoders.
+    pub fn new(
+        kind: MixerKind,
+        encoders: usize,
+        llm_width: usize,
+        scope: &Scope<'_>,
+    ) -> Result<Self> {
+        kind.fusion
+            .runnable(encoders)
+            .map_err(PluginError::invalid)?;
+        Ok(match kind.fusion {
+            FusionKind::None | FusionKind::First => Self::First,
+            FusionKind::Concat => Self::Concat,
+            FusionKind::ConcatChannel | FusionKind::ConcatChannelLn => {
+                let norm = kind.fusion == FusionKind::ConcatChannelLn;
+                Self::ConcatChannel(ConcatChannel::new(encoders, llm_width, norm, scope)?)
+            }
+            FusionKind::Scalar => Self::Scalar(Scalar::new(encoders, scope)?),
+            FusionKind::CrossAttentionAvgLq => {
+                let tokens = kind.visual_feature_length;
+                Self::CrossAttention(CrossAttention::new(tokens, llm_width, scope)?)
+            }
+            // Refused above.
+            FusionKind::QueryMlp => return Err(PluginError::invalid("`query_mlp` cannot run")),
+        })
+    }
+
+    /// # Shapes
+    ///
+    /// Of each encoder `[batch, tokens, llm_width]` → [`Fused`]
+    ///
+    /// # Errors
+    ///
+    /// When the encoders' shapes do not fit each other.
+    pub fn forward(&self, projected: &[Tensor]) -> Result<Fused> {
+        let unweighted = |tokens| Fused {
+            tokens,
+            weights: None,
+        };
+        match self {
+            Self::First => match projected.first() {
+                Some(first) => Ok(unweighted(first.clone())),
+                None => Err(PluginError::invalid(
+                    "expected the features of at least one encoder",
+                )),
+            },
+            Self::Concat => Ok(unweighted(Tensor::cat(projected, 1)?)),
+            Self::ConcatChannel(fusion) => Ok(unweighted(fusion.forward(projected)?)),
+            Self::Scalar(fusion) => fusion.forward(projected),
+            Self::CrossAttention(fusion) => fusion.forward(projected),
+        }
+    }
+}
+
+/// The cost of a fusion of `encoders`, the learned query of which is `query_width` wide if it has one.
+pub(super) fn cost(kind: MixerKind, encoders: usize, llm_width: usize, query_width: usize) -> Cost {
+    let tokens = kind.visual_feature_length;
+    match kind.fusion {
+        FusionKind::None | FusionKind::First | FusionKind::Concat | FusionKind::QueryMlp => {
+            Cost::default()
+        }
+        FusionKind::ConcatChannel => concat_channel::cost(encoders, llm_width, tokens, false),
+        FusionKind::ConcatChannelLn => concat_channel::cost(encoders, llm_width, tokens, true),
+        FusionKind::Scalar => {
+            Cost::parameters(encoders) + Cost::macs(&[encoders, tokens, llm_width])
+        }
+        FusionKind::CrossAttentionAvgLq => {
+            cross_attention::cost(encoders, llm_width, tokens, query_width)
+        }
+    }
+}
+
+/// The sum of the encoders' features, each times its weight.
+///
+/// # Shapes
+///
+/// Of each encoder `[batch, tokens, width]`, or `[batch, 1, width]`, which is repeated, and weights
+/// `[batch, encoders]` → `[batch, tokens, width]`
+fn weighted_sum(projected: &[Tensor], weights: &Tensor, tokens: usize) -> Result<Tensor> {
+    let mut sum: Option<Tensor> = None;
+    for (index, features) in projected.iter().enumerate() {
+        let (batch, found, width) = features.dims3()?;
+        let features = match found {
+            1 => features.broadcast_as((batch, tokens, width))?,
+            _ => features.clone(),
+        };
+        let weight = weights.narrow(1, index, 1)?.unsqueeze(2)?;
+        let weighed = features.broadcast_mul(&weight)?;
+        sum = Some(match sum {
+            Some(sum) => (sum + weighed)?,
+            None => weighed,
+        });
+    }
+    sum.ok_or_else(|| PluginError::invalid("expected the features of at least one encoder"))
+}
+
+/// Refuses features that are not all `[batch, tokens, width]` or `[batch, 1, width]`.
+fn same_shapes(projected: &[Tensor], tokens: usize) -> Result<()> {
+    let shapes = projected
+        .iter()
+        .map(Tensor::dims3)
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    let Some(&(batch, _, width)) = shapes.first() else {
+        return Err(PluginError::invalid(
+            "expected the features of at least one encoder",
+        ));
+    };
+    if shapes
+        .iter()
+        .any(|&(b, t, w)| b != batch || w != width || (t != tokens && t != 1))
+    {
+        return Err(PluginError::invalid(format!(
+            "expected all encoders at [{batch}, {tokens}, {width}], found {shapes:?}"
+        )));
+    }
+    Ok(())
+}

@@ -1,7 +1,159 @@
 //! Projectors: the features of one encoder, pooled to the common number of tokens and brought to the
 //! language model's width.
 
-mod average_pool_3d;
-mod pooling;
+mod attentive_pool;
+mod average_pool;
+mod conv;
+mod conv_3d;
+mod mlp;
+mod windows;
 
-pub use average_pool_3d::AveragePool3d;
+use super::{EncoderShape, cost::Cost};
+use crate::registry::{MixerKind, Pooling};
+use attentive_pool::AttentivePool;
+use average_pool::AveragePool;
+use candle_core::Tensor;
+use conv::ConvPool;
+use conv_3d::Conv3dPool;
+use merv_plugin_sdk::{PluginError, Result, weights::Scope};
+use mlp::Mlp;
+use windows::{Axis, Grid};
+
+/// Fewer tokens of as many features.
+trait Pool: Send + Sync {
+    /// # Shapes
+    ///
+    /// `[batch, temporal, spatial, width]` → `[batch, tokens, pooled width]`
+    ///
+    /// # Errors
+    ///
+    /// When the features have another shape.
+    fn forward(&self, features: &Tensor) -> Result<Tensor>;
+}
+
+/// The projector of one encoder: a pooling, unless the kind has none, then a perceptron.
+pub struct Projector {
+    shape: EncoderShape,
+    pool: Option<Box<dyn Pool>>,
+    mlp: Mlp,
+}
+
+impl Projector {
+    /// Takes its tensors from `scope`, under upstream's names; those of the perceptron stand one
+    /// `projector` deeper behind a pooling.
+    ///
+    /// # Errors
+    ///
+    /// When the features cannot be pooled so: they form no grid, or have a width that the kind cannot
+    /// take.
+    pub fn new(
+        kind: MixerKind,
+        shape: EncoderShape,
+        llm_width: usize,
+        scope: &Scope<'_>,
+    ) -> Result<Self> {
+        let EncoderShape {
+            width,
+            temporal,
+            spatial,
+        } = shape;
+        let time = Axis {
+            from: temporal,
+            to: kind.projector.time_steps(temporal),
+        };
+        if time.to == 0 {
+            return Err(PluginError::invalid(format!(
+                "`{}` leaves no time step of {temporal}",
+                kind.projector
+            )));
+        }
+        let grid = || Grid::new(spatial, kind.token_side());
+        let pool: Option<Box<dyn Pool>> = match kind.projector.pooling {
+            Pooling::None => None,
+            Pooling::Avg | Pooling::Avg3d => Some(Box::new(AveragePool::new(time, grid()?)?)),
+            Pooling::Attntv => Some(Box::new(AttentivePool::new(
+                kind.token_length,
+                width,
+                scope,
+            )?)),
+            Pooling::Conv => Some(Box::new(ConvPool::new(grid()?, width, llm_width, scope)?)),
+            Pooling::Conv3d => Some(Box::new(Conv3dPool::new(
+                time,
+                grid()?,
+                width,
+                llm_width,
+                scope,
+            )?)),
+        };
+        let mlp_scope = match pool {
+            Some(_) => scope.pp("projector"),
+            None => scope.clone(),
+        };
+        let mlp_width = mlp_width(kind.projector.pooling, width, llm_width);
+        Ok(Self {
+            shape,
+            pool,
+            mlp: Mlp::new(kind.projector.mlp, mlp_width, llm_width, &mlp_scope)?,
+        })
+    }
+
+    /// # Shapes
+    ///
+    /// `[batch, temporal · spatial, width]` → `[batch, tokens, llm_width]`
+    ///
+    /// # Errors
+    ///
+    /// When the features have another shape.
+    pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
+        let EncoderShape {
+            width,
+            temporal,
+            spatial,
+        } = self.shape;
+        let (batch, tokens, found) = features.dims3()?;
+        if tokens != temporal * spatial || found != width {
+            return Err(PluginError::invalid(format!(
+                "expected features [batch, {temporal}·{spatial}, {width}], found {:?}",
+                features.dims()
+            )));
+        }
+        match &self.pool {
+            Some(pool) => {
+                let steps = features.reshape((batch, temporal, spatial, width))?;
+                self.mlp.forward(&pool.forward(&steps)?)
+            }
+            None => self.mlp.forward(features),
+        }
+    }
+}
+
+/// The width that the perceptron takes in: the convolutions already give the language model's.
+fn mlp_width(pooling: Pooling, width: usize, llm_width: usize) -> usize {
+    match pooling {
+        Pooling::Conv | Pooling::Conv3d => llm_width,
+        Pooling::None | Pooling::Avg | Pooling::Avg3d | Pooling::Attntv => width,
+    }
+}
+
+/// The cost of the projector of one encoder.
+pub(super) fn cost(kind: MixerKind, shape: EncoderShape, llm_width: usize) -> Cost {
+    let EncoderShape {
+        width,
+        temporal,
+        spatial,
+    } = shape;
+    let pooling = kind.projector.pooling;
+    let pool = match pooling {
+        Pooling::None | Pooling::Avg | Pooling::Avg3d => Cost::default(),
+        Pooling::Attntv => attentive_pool::cost(kind.token_length, width, temporal, spatial),
+        Pooling::Conv => conv::cost(width, llm_width, temporal, spatial, kind.token_length),
+        Pooling::Conv3d => conv_3d::cost(width, llm_width, temporal.saturating_mul(spatial)),
+    };
+    let tokens = kind.projected_tokens(temporal, spatial);
+    pool + mlp::cost(
+        kind.projector.mlp,
+        mlp_width(pooling, width, llm_width),
+        llm_width,
+        tokens,
+    )
+}

@@ -2,7 +2,10 @@
 
 use super::*;
 
-fn described(registry: &Registry, shapes: &[(usize, usize, usize)]) -> Vec<DescribedEncoder> {
+pub(super) fn described(
+    registry: &Registry,
+    shapes: &[(usize, usize, usize)],
+) -> Vec<DescribedEncoder> {
     let entries = registry.encoders.iter().zip(shapes);
     entries
         .map(|(entry, (temporal, spatial, width))| DescribedEncoder {
@@ -46,7 +49,7 @@ fn tokens_must_meet() {
         (
             &[(16, 197, 768), (16, 256, 9)],
             64,
-            &["x.toml:5: encoder `one`", "no square", "197"],
+            &["x.toml:5: encoder `one`", "no grid", "197"],
         ),
         (
             &[(16, 196, 0), (16, 256, 9)],

@@ -263,25 +263,8 @@ fn values() {
         ),
         (
             "\"no-align+3davg+linear\"",
-            "\"3davg+gelu-mlp\"",
-            &[
-                "x.toml:30: `projector`",
-                "`gelu-mlp`",
-                "not supported yet; use `3davg+linear`",
-            ],
-        ),
-        (
-            "\"no-align+3davg+linear\"",
             "\"3davgg+linear\"",
             &["`3davgg`", "did you mean `3davg`?"],
-        ),
-        (
-            "\"cross_attention_avg_lq\"",
-            "\"concat\"",
-            &[
-                "x.toml:31: `fusion`",
-                "not supported yet; use `cross_attention_avg_lq`",
-            ],
         ),
         (
             "\"cross_attention_avg_lq\"",

@@ -5,6 +5,7 @@ mod fetching;
 mod finding;
 mod fit;
 mod mistakes;
+mod mixers;
 mod names;
 
 use std::ffi::OsStr;
@@ -144,8 +145,8 @@ fn a_good_file_has_every_default() {
     assert_eq!(registry.llm.max_length, 2048);
     assert_eq!(registry.llm.prompt, PromptFormat::Pure);
     assert_eq!(registry.transform.resize, ResizeStrategy::ResizeNaive);
-    assert_eq!(registry.mixer.token_side(), 4);
-    assert!(registry.mixer.projector.no_align);
+    assert_eq!(registry.mixer.kind.token_side(), 4);
+    assert!(registry.mixer.kind.projector.no_align);
 }
 
 #[test]

@@ -1,0 +1,22 @@
+//! `info`: what a registry would load, from what its plugins say and the headers of the files that are
+//! on this machine.
+
+mod memory;
+mod report;
+mod text;
+
+use super::{Outcome, load_options, print, print_json};
+use crate::args::{Global, info::Info};
+use merv_host::{Plan, registry::Registry};
+use report::Report;
+
+pub fn run(global: &Global, args: &Info) -> Outcome {
+    let registry = Registry::load(&global.registry)?;
+    let plan = Plan::new(registry, &load_options(global))?;
+    let report = Report::new(&plan)?;
+    if args.json {
+        print_json(&report)
+    } else {
+        print(&text::text(&report))
+    }
+}

@@ -1,0 +1,214 @@
+//! What `info --json` prints.
+
+use super::memory::Memory;
+use merv_host::{
+    Error, Plan,
+    mixer::{self, EncoderShape},
+    plan::{PlannedEncoder, PlannedLlm},
+    registry::{EncoderEntry, LlmEntry},
+};
+use serde::Serialize;
+
+type Made<T> = Result<T, Box<dyn std::error::Error>>;
+
+#[derive(Serialize)]
+pub struct Report {
+    pub id: String,
+    pub description: String,
+    pub license: Option<String>,
+    /// Frames that are sampled from a video.
+    pub num_frames: usize,
+    pub encoders: Vec<EncoderReport>,
+    pub mixer: MixerReport,
+    pub llm: LlmReport,
+    pub visual_tokens: usize,
+    pub parameters: u64,
+    /// For one clip, up to and with the visual tokens in the language model.
+    pub macs: u64,
+    pub memory: Memory,
+    pub memory_bytes: u64,
+}
+
+#[derive(Serialize)]
+pub struct EncoderReport {
+    pub id: String,
+    pub plugin: String,
+    pub weights: String,
+    pub num_frames: u32,
+    pub image_size: u32,
+    pub width: u32,
+    pub temporal: u32,
+    pub spatial: u32,
+    pub tokens: u64,
+    /// Tokens after the projector.
+    pub projected_tokens: usize,
+    pub dtype: &'static str,
+    pub parameters: u64,
+    pub macs: u64,
+    pub memory: Memory,
+}
+
+#[derive(Serialize)]
+pub struct MixerReport {
+    pub projector: String,
+    pub fusion: String,
+    pub weights: String,
+    pub token_length: usize,
+    /// Tokens after the fusion: the visual tokens.
+    pub tokens: usize,
+    pub parameters: u64,
+    pub macs: u64,
+    pub memory: Memory,
+}
+
+#[derive(Serialize)]
+pub struct LlmReport {
+    pub id: String,
+    pub plugin: String,
+    pub weights: String,
+    pub width: u32,
+    pub vocab_size: u32,
+    pub context_length: u32,
+    pub max_length: usize,
+    /// Text tokens that a prompt may have beside the visual ones.
+    pub prompt_tokens: usize,
+    pub prompt: String,
+    pub dtype: &'static str,
+    pub parameters: u64,
+    pub macs_per_token: u64,
+    /// For the visual tokens.
+    pub macs: u64,
+    pub cache_bytes_per_token: u64,
+    pub memory: Memory,
+}
+
+impl Report {
+    /// # Errors
+    ///
+    /// When a file of weights that is on this machine is damaged.
+    pub fn new(plan: &Plan) -> Made<Self> {
+        let registry = &plan.registry;
+        let shapes = plan.shapes();
+        let kind = registry.mixer.kind;
+        let projected: Vec<usize> = shapes
+            .iter()
+            .map(|shape| kind.projected_tokens(shape.temporal, shape.spatial))
+            .collect();
+        let visual_tokens = kind.visual_tokens(&projected);
+        let entries = registry.encoders.iter().zip(&plan.encoders);
+        let encoders = entries
+            .zip(&projected)
+            .map(|((entry, planned), tokens)| encoder(entry, planned, *tokens));
+        let encoders = encoders.collect::<Made<Vec<_>>>()?;
+        let mixer = mixer_report(plan, &shapes, &projected, visual_tokens)?;
+        let llm = llm_report(&registry.llm, &plan.llm, visual_tokens)?;
+        let sum = |of_encoder: fn(&EncoderReport) -> u64, rest: [u64; 2]| {
+            encoders
+                .iter()
+                .map(of_encoder)
+                .chain(rest)
+                .fold(0, u64::saturating_add)
+        };
+        let memories = encoders.iter().map(|encoder| encoder.memory);
+        let memory = Memory::one_after_another(memories.chain([mixer.memory, llm.memory]));
+        Ok(Self {
+            id: registry.id.clone(),
+            description: registry.description.clone(),
+            license: registry.license.clone(),
+            num_frames: registry.largest_num_frames(),
+            visual_tokens,
+            parameters: sum(|e| e.parameters, [mixer.parameters, llm.parameters]),
+            macs: sum(|e| e.macs, [mixer.macs, llm.macs]),
+            memory,
+            memory_bytes: memory.total(),
+            encoders,
+            mixer,
+            llm,
+        })
+    }
+}
+
+fn encoder(
+    entry: &EncoderEntry,
+    planned: &PlannedEncoder,
+    projected_tokens: usize,
+) -> Made<EncoderReport> {
+    let info = &planned.info;
+    let files: Vec<&str> = planned
+        .request
+        .model
+        .weights
+        .iter()
+        .map(|p| p.as_str())
+        .collect();
+    Ok(EncoderReport {
+        id: entry.id.clone(),
+        plugin: planned.library.manifest().name.clone(),
+        weights: entry.weights.to_string(),
+        num_frames: info.num_frames,
+        image_size: info.image_size,
+        width: info.width,
+        temporal: info.temporal,
+        spatial: info.spatial,
+        tokens: u64::from(info.temporal) * u64::from(info.spatial),
+        projected_tokens,
+        dtype: info.dtype.name(),
+        parameters: info.parameters,
+        macs: info.macs_per_clip,
+        memory: Memory::of_encoder(info, &files)?,
+    })
+}
+
+fn mixer_report(
+    plan: &Plan,
+    shapes: &[EncoderShape],
+    projected: &[usize],
+    visual_tokens: usize,
+) -> Result<MixerReport, Error> {
+    let entry = &plan.registry.mixer;
+    let width = plan.llm.info.width;
+    let query_width = mixer::query_width(entry.kind, plan.mixer_weights.as_deref())?;
+    let cost = mixer::cost(entry.kind, shapes, width as usize, query_width);
+    Ok(MixerReport {
+        projector: entry.kind.projector.to_string(),
+        fusion: entry.kind.fusion.to_string(),
+        weights: entry.weights.to_string(),
+        token_length: entry.kind.token_length,
+        tokens: visual_tokens,
+        parameters: cost.parameters,
+        macs: cost.macs,
+        memory: Memory::of_mixer(cost.parameters, projected, visual_tokens, width),
+    })
+}
+
+fn llm_report(entry: &LlmEntry, planned: &PlannedLlm, visual_tokens: usize) -> Made<LlmReport> {
+    let info = &planned.info;
+    let context = info.context_length as usize;
+    let prompt_tokens = entry.prompt_tokens(context, visual_tokens);
+    // The answer fills what the prompt leaves of `max_length`.
+    let positions = visual_tokens.saturating_add(entry.max_length).min(context) as u64;
+    let files: Vec<&str> = planned
+        .request
+        .model
+        .weights
+        .iter()
+        .map(|p| p.as_str())
+        .collect();
+    Ok(LlmReport {
+        id: entry.id.clone(),
+        plugin: planned.library.manifest().name.clone(),
+        weights: entry.weights.to_string(),
+        width: info.width,
+        vocab_size: info.vocab_size,
+        context_length: info.context_length,
+        max_length: entry.max_length,
+        prompt_tokens,
+        prompt: entry.prompt.to_string(),
+        dtype: info.dtype.name(),
+        parameters: info.parameters,
+        macs_per_token: info.macs_per_token,
+        macs: info.macs_per_token.saturating_mul(visual_tokens as u64),
+        cache_bytes_per_token: info.cache_bytes_per_token,
+        memory: Memory::of_llm(info, positions, &files)?,
+    })
+}

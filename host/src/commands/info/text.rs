@@ -1,0 +1,117 @@
+//! What `info` prints for people.
+
+use super::report::{EncoderReport, Report};
+use crate::commands::table::{human, table};
+
+const HEADER: [&str; 9] = [
+    "PART",
+    "PLUGIN",
+    "CLIP",
+    "TOKENS",
+    "WIDTH",
+    "PARAMETERS",
+    "MACS",
+    "MEMORY",
+    "WEIGHTS",
+];
+
+/// A table of the parts, and below it the way of the tokens and the totals.
+pub fn text(report: &Report) -> String {
+    let mut lines = vec![
+        format!("{}: {}", report.id, report.description),
+        String::new(),
+        table(&HEADER, &rows(report)),
+        String::new(),
+        format!("tokens      {}", tokens(report)),
+        format!("parameters  {}", human(report.parameters)),
+        format!(
+            "MACs        {} for a clip, up to the visual tokens in the language model",
+            human(report.macs)
+        ),
+        format!("memory      {}", memory(report)),
+    ];
+    if let Some(license) = &report.license {
+        lines.push(format!("licence     {license}"));
+    }
+    lines.join("\n")
+}
+
+fn rows(report: &Report) -> Vec<Vec<String>> {
+    let mut rows: Vec<Vec<String>> = report
+        .encoders
+        .iter()
+        .map(|encoder| {
+            vec![
+                encoder.id.clone(),
+                encoder.plugin.clone(),
+                format!("{} × {}²", encoder.num_frames, encoder.image_size),
+                format!("{} → {}", shape(encoder), encoder.projected_tokens),
+                encoder.width.to_string(),
+                human(encoder.parameters),
+                human(encoder.macs),
+                bytes(encoder.memory.total()),
+                encoder.weights.clone(),
+            ]
+        })
+        .collect();
+    let (mixer, llm) = (&report.mixer, &report.llm);
+    rows.push(vec![
+        format!("{}, {}", mixer.projector, mixer.fusion),
+        "(mixer)".to_owned(),
+        String::new(),
+        format!("→ {}", mixer.tokens),
+        llm.width.to_string(),
+        human(mixer.parameters),
+        human(mixer.macs),
+        bytes(mixer.memory.total()),
+        mixer.weights.clone(),
+    ]);
+    rows.push(vec![
+        llm.id.clone(),
+        llm.plugin.clone(),
+        String::new(),
+        format!("≤ {}", llm.context_length),
+        llm.width.to_string(),
+        human(llm.parameters),
+        format!("{}/token", human(llm.macs_per_token)),
+        bytes(llm.memory.total()),
+        llm.weights.clone(),
+    ]);
+    rows
+}
+
+fn shape(encoder: &EncoderReport) -> String {
+    format!("{} × {}", encoder.temporal, encoder.spatial)
+}
+
+/// The way from frames to the prompt.
+fn tokens(report: &Report) -> String {
+    let all = |each: fn(&EncoderReport) -> String| {
+        let each: Vec<_> = report.encoders.iter().map(each).collect();
+        each.join(" + ")
+    };
+    let projected = all(|encoder| encoder.projected_tokens.to_string());
+    format!(
+        "{} frames → {} of the encoders → {projected} projected → {} visual, beside {} of text at most",
+        report.num_frames,
+        all(shape),
+        report.visual_tokens,
+        report.llm.prompt_tokens,
+    )
+}
+
+fn memory(report: &Report) -> String {
+    let memory = &report.memory;
+    format!(
+        "about {}: {} of weights, {} of clips and features, {} to compute in, {} of cache",
+        bytes(report.memory_bytes),
+        bytes(memory.weights),
+        bytes(memory.features),
+        bytes(memory.activations),
+        bytes(memory.cache),
+    )
+}
+
+fn bytes(count: u64) -> String {
+    format!("{}B", human(count))
+}

@@ -1,0 +1,61 @@
+//! `concat_channel` and `concat_channel_ln`: upstream's `LinearProjector` on joined widths.
+
+use crate::mixer::{
+    cost::Cost,
+    layers::{LayerNorm, Linear},
+};
+use candle_core::{D, Tensor};
+use merv_plugin_sdk::{Result, weights::Scope};
+
+/// The encoders' features side by side, behind a layer norm if there is one, brought back to the
+/// language model's width by a linear layer.
+pub struct ConcatChannel {
+    norm: Option<LayerNorm>,
+    linear: Linear,
+}
+
+impl ConcatChannel {
+    /// Takes `projector` from `scope`, or the norm as `0` and the layer as `1.projector`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor cannot be made.
+    pub fn new(encoders: usize, llm_width: usize, norm: bool, scope: &Scope<'_>) -> Result<Self> {
+        let width = encoders * llm_width;
+        let (norm, scope) = if norm {
+            (Some(LayerNorm::new(width, &scope.pp(0))?), scope.pp(1))
+        } else {
+            (None, scope.clone())
+        };
+        Ok(Self {
+            norm,
+            linear: Linear::new(width, llm_width, &scope.pp("projector"))?,
+        })
+    }
+
+    /// # Shapes
+    ///
+    /// Of each encoder `[batch, tokens, llm_width]` → the same
+    ///
+    /// # Errors
+    ///
+    /// When the encoders' shapes do not fit each other.
+    pub fn forward(&self, projected: &[Tensor]) -> Result<Tensor> {
+        let joined = Tensor::cat(projected, D::Minus1)?;
+        match &self.norm {
+            Some(norm) => self.linear.forward(&norm.forward(&joined)?),
+            None => self.linear.forward(&joined),
+        }
+    }
+}
+
+/// The cost for `tokens` visual tokens.
+pub fn cost(encoders: usize, llm_width: usize, tokens: usize, norm: bool) -> Cost {
+    let width = encoders.saturating_mul(llm_width);
+    let linear = Cost::linear(width, llm_width, tokens);
+    if norm {
+        linear + Cost::norm(width)
+    } else {
+        linear
+    }
+}

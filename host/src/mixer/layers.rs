@@ -1,0 +1,161 @@
+//! Layers made of plain tensor operations, each of which candle can differentiate: the mixer is what
+//! every training stage trains, and next to the encoders its arithmetic is small.
+
+use candle_core::{D, DType, Device, Tensor};
+use merv_plugin_sdk::{Result, weights::Scope};
+
+/// The epsilon of every norm of the mixer: PyTorch's default.
+const EPSILON: f64 = 1e-5;
+
+/// The tensor `name` of `scope`, of `shape`. One that is missing or of another shape is noted there.
+///
+/// # Errors
+///
+/// When the tensor cannot be made.
+pub fn parameter(scope: &Scope<'_>, name: &str, shape: &[usize]) -> Result<Tensor> {
+    reshaped(scope, name, shape, shape)
+}
+
+/// As [`parameter`], for a tensor that is `stored` in another shape of as many elements.
+///
+/// # Errors
+///
+/// When the tensor cannot be made.
+pub fn reshaped(
+    scope: &Scope<'_>,
+    name: &str,
+    stored: &[usize],
+    shape: &[usize],
+) -> Result<Tensor> {
+    let values = scope.vector(name, stored);
+    if values.is_empty() {
+        // What stands for it takes no memory, whatever sizes the file made up, and never leaves the
+        // loader.
+        return Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?);
+    }
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// `x·Wᵀ + b` (`torch.nn.Linear`).
+pub struct Linear {
+    /// `[outputs, inputs]`
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Takes `weight` and `bias` from `scope`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor cannot be made.
+    pub fn new(inputs: usize, outputs: usize, scope: &Scope<'_>) -> Result<Self> {
+        Ok(Self {
+            weight: parameter(scope, "weight", &[outputs, inputs])?,
+            bias: Some(parameter(scope, "bias", &[outputs])?),
+        })
+    }
+
+    /// A layer of parts that were taken under other names: `weight` `[outputs, inputs]`.
+    pub fn from_parts(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias }
+    }
+
+    /// A convolution with a kernel of one pixel, which is a linear layer on tokens: takes `weight`
+    /// `[outputs, inputs, 1, 1]` from `scope`, and `bias` if there is to be one.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor cannot be made.
+    pub fn pointwise(inputs: usize, outputs: usize, bias: bool, scope: &Scope<'_>) -> Result<Self> {
+        let stored = [outputs, inputs, 1, 1];
+        let bias = bias.then(|| parameter(scope, "bias", &[outputs]));
+        Ok(Self {
+            weight: reshaped(scope, "weight", &stored, &[outputs, inputs])?,
+            bias: bias.transpose()?,
+        })
+    }
+
+    /// # Shapes
+    ///
+    /// `[.., inputs]` → `[.., outputs]`
+    ///
+    /// # Errors
+    ///
+    /// When the last dimension is not `inputs`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (outputs, inputs) = self.weight.dims2()?;
+        let mut shape = x.dims().to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = outputs;
+        }
+        // One product over all rows: batches of small ones would be slower.
+        let rows = x.elem_count() / x.dim(D::Minus1)?.max(1);
+        let y = x
+            .reshape((rows, x.dim(D::Minus1)?))?
+            .matmul(&self.weight.t()?)
+            .map_err(|error| error.context(format!("a linear layer of {inputs} inputs")))?;
+        let y = match &self.bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        };
+        Ok(y.reshape(shape)?)
+    }
+}
+
+/// Layer normalisation over the last dimension (arXiv 1607.06450; `torch.nn.LayerNorm`).
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LayerNorm {
+    /// Takes `weight` and `bias` from `scope`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor cannot be made.
+    pub fn new(width: usize, scope: &Scope<'_>) -> Result<Self> {
+        Ok(Self {
+            weight: parameter(scope, "weight", &[width])?,
+            bias: parameter(scope, "bias", &[width])?,
+        })
+    }
+
+    /// # Shapes
+    ///
+    /// `[.., width]` → the same
+    ///
+    /// # Errors
+    ///
+    /// When the last dimension is not `width`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + EPSILON)?.sqrt()?;
+        Ok(centred
+            .broadcast_div(&deviation)?
+            .broadcast_mul(&self.weight)?
+            .broadcast_add(&self.bias)?)
+    }
+}
+
+/// Softmax over the last dimension.
+///
+/// # Errors
+///
+/// When `x` has no dimension.
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    // The shift changes no result, so no gradient need flow through it.
+    let shift = x.max_keepdim(D::Minus1)?.detach();
+    let exponents = x.broadcast_sub(&shift)?.exp()?;
+    Ok(exponents.broadcast_div(&exponents.sum_keepdim(D::Minus1)?)?)
+}
+
+/// The logistic function, by a form that neither overflows nor has a gradient that does.
+///
+/// # Errors
+///
+/// When the tensor's type has no hyperbolic tangent.
+pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    Ok(((x * 0.5)?.tanh()? + 1.0)?.affine(0.5, 0.0)?)
+}

@@ -1,0 +1,82 @@
+//! `3dconv`: upstream's `Convolutional3DProjector`.
+
+use super::{
+    Pool,
+    windows::{Axis, Grid},
+};
+use crate::mixer::{
+    cost::Cost,
+    layers::{Linear, parameter, reshaped},
+};
+use candle_core::Tensor;
+use merv_plugin_sdk::{Result, weights::Scope};
+
+/// Taps of the kernel along one axis.
+const TAPS: usize = 3;
+
+/// A convolution of 3×3×3 with padding over time, rows and columns, then an adaptive average.
+///
+/// Both are linear, so that the average may be taken first, of what each of the kernel's 27 taps sees:
+/// one linear layer on 27 averages a token remains, of fewer tokens than the convolution has.
+pub struct Conv3dPool {
+    /// `[9 · side², spatial]`: for every spatial tap, the average of what it sees.
+    spatial: Tensor,
+    /// `[3 · time steps out, time steps in]`, likewise.
+    temporal: Tensor,
+    /// `[llm_width, width · 27]`
+    kernel: Linear,
+}
+
+impl Conv3dPool {
+    /// Takes `convolution_pooling.0.{weight,bias}` from `scope`.
+    ///
+    /// # Errors
+    ///
+    /// When a pooling matrix would be out of all proportion.
+    pub fn new(
+        time: Axis,
+        grid: Grid,
+        width: usize,
+        llm_width: usize,
+        scope: &Scope<'_>,
+    ) -> Result<Self> {
+        let scope = scope.pp("convolution_pooling").pp(0);
+        let stored = [llm_width, width, TAPS, TAPS, TAPS];
+        let flat = [llm_width, width * TAPS.pow(3)];
+        let kernel = reshaped(&scope, "weight", &stored, &flat)?;
+        let bias = parameter(&scope, "bias", &[llm_width])?;
+        let taps = [-1, 0, 1];
+        let planes: Vec<_> = taps
+            .iter()
+            .flat_map(|&down| taps.map(|right| [down, right]))
+            .collect();
+        Ok(Self {
+            spatial: grid.pooling(&planes)?,
+            temporal: time.pooling(&taps)?,
+            kernel: Linear::from_parts(kernel, Some(bias)),
+        })
+    }
+}
+
+impl Pool for Conv3dPool {
+    fn forward(&self, features: &Tensor) -> Result<Tensor> {
+        let (batch, temporal, spatial, width) = features.dims4()?;
+        let planes = TAPS * TAPS;
+        let (steps, windows) = (self.temporal.dim(0)? / TAPS, self.spatial.dim(0)? / planes);
+        let grids = features.reshape((batch * temporal, spatial, width))?;
+        let seen = self.spatial.broadcast_matmul(&grids)?;
+        let seen = seen.reshape((batch, temporal, planes * windows * width))?;
+        let seen = self.temporal.broadcast_matmul(&seen)?;
+        // In the order of the stored kernel: channel, then the taps of time, row and column.
+        let seen = seen
+            .reshape(vec![batch, TAPS, steps, planes, windows, width])?
+            .permute(vec![0, 2, 4, 5, 1, 3])?
+            .reshape((batch, steps * windows, width * TAPS * planes))?;
+        self.kernel.forward(&seen)
+    }
+}
+
+/// The cost of the convolution over `positions` of time and space.
+pub fn cost(width: usize, llm_width: usize, positions: usize) -> Cost {
+    Cost::linear(width.saturating_mul(TAPS.pow(3)), llm_width, positions)
+}

@@ -1,0 +1,79 @@
+//! What brings a pooled feature to the language model's width: upstream's `LinearProjector`,
+//! `MLPProjector` and `FusedMLPProjector`.
+
+use crate::{
+    mixer::{cost::Cost, layers::Linear},
+    registry,
+};
+use candle_core::Tensor;
+use merv_plugin_sdk::{Result, weights::Scope};
+
+/// Linear layers with the exact GELU between them; none of them for `none`.
+pub struct Mlp {
+    layers: Vec<Linear>,
+}
+
+impl Mlp {
+    /// Takes `projector.{weight,bias}` of a single layer, or `projector.{0,2,4}.{weight,bias}` of
+    /// several, from `scope`.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor cannot be made.
+    pub fn new(
+        kind: registry::Mlp,
+        width: usize,
+        llm_width: usize,
+        scope: &Scope<'_>,
+    ) -> Result<Self> {
+        let widths = widths(kind, width, llm_width);
+        let scope = scope.pp("projector");
+        let layers = widths.windows(2).enumerate().map(|(index, pair)| {
+            let scope = match kind {
+                registry::Mlp::Linear => scope.clone(),
+                // Upstream's `Sequential` counts the activations too.
+                _ => scope.pp(2 * index),
+            };
+            Linear::new(pair[0], pair[1], &scope)
+        });
+        Ok(Self {
+            layers: layers.collect::<Result<_>>()?,
+        })
+    }
+
+    /// # Shapes
+    ///
+    /// `[.., width]` → `[.., llm_width]`
+    ///
+    /// # Errors
+    ///
+    /// When the last dimension is not `width`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut x = x.clone();
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                x = x.gelu_erf()?;
+            }
+            x = layer.forward(&x)?;
+        }
+        Ok(x)
+    }
+}
+
+/// The cost of a head for `rows` features.
+pub fn cost(kind: registry::Mlp, width: usize, llm_width: usize, rows: usize) -> Cost {
+    widths(kind, width, llm_width)
+        .windows(2)
+        .map(|pair| Cost::linear(pair[0], pair[1], rows))
+        .sum()
+}
+
+/// The widths before, between and after the layers.
+fn widths(kind: registry::Mlp, width: usize, llm_width: usize) -> Vec<usize> {
+    match kind {
+        registry::Mlp::Linear => vec![width, llm_width],
+        registry::Mlp::Gelu => vec![width, llm_width, llm_width],
+        registry::Mlp::FusedGelu => vec![width, width.saturating_mul(4), llm_width, llm_width],
+        registry::Mlp::None => vec![width],
+    }
+}

@@ -1,0 +1,310 @@
+//! Which projectors and fusions go together, with which encoders.
+
+use super::fit::described;
+use super::*;
+
+/// Temporal, spatial, width.
+type Shape = (usize, usize, usize);
+
+/// [`GOOD`] with another mixer for this number of encoders.
+fn text(mixer: [&str; 2], lengths: [usize; 2], encoders: usize) -> String {
+    let mut text = changed("no-align+3davg+linear", mixer[0])
+        .replace("cross_attention_avg_lq", mixer[1])
+        .replace(
+            "token_length = 16",
+            &format!("token_length = {}", lengths[0]),
+        )
+        .replace("_length = 256", &format!("_length = {}", lengths[1]));
+    if encoders == 1 {
+        let (second, llm) = (
+            text.rfind("[[encoders]]").unwrap(),
+            text.find("[llm]").unwrap(),
+        );
+        text.replace_range(second..llm, "");
+    }
+    text
+}
+
+/// Reads and checks, with a language model 64 wide.
+fn verdict(
+    mixer: [&str; 2],
+    lengths: [usize; 2],
+    shapes: &[Shape],
+) -> Result<Registry, RegistryError> {
+    let folder = folder_with(&FILES);
+    let path = write(&folder, text(mixer, lengths, shapes.len()));
+    let registry = Registry::from_file(&path)?;
+    registry.check_tokens(&described(&registry, shapes), 64)?;
+    Ok(registry)
+}
+
+const FUSION: &str = "cross_attention_avg_lq";
+
+#[test]
+fn legal_ones_pass_and_their_visual_tokens_are_counted() {
+    let mut cases: Vec<([&str; 2], [usize; 2], &[Shape], usize)> = vec![
+        // Widths and grids may differ.
+        (
+            ["3davg+linear", FUSION],
+            [64, 1024],
+            &[(16, 256, 1024), (16, 196, 768)],
+            1024,
+        ),
+        // Hiera, whose maps are of seven by seven, at eight time steps.
+        (["3davg+linear", FUSION], [16, 128], &[(8, 49, 768)], 128),
+        (
+            ["avg+gelu-mlp", "first"],
+            [16, 256],
+            &[(16, 196, 8), (16, 256, 9)],
+            256,
+        ),
+        (
+            ["conv+none", "concat"],
+            [4, 64],
+            &[(16, 196, 8), (16, 256, 9)],
+            128,
+        ),
+        (
+            ["3dconv+frame2+fused-gelu-mlp", FUSION],
+            [4, 32],
+            &[(16, 196, 8), (17, 6, 9)],
+            32,
+        ),
+        // Class tokens are no obstacle to attention, nor a missing grid without pooling.
+        (
+            ["attntv+linear", FUSION],
+            [4, 64],
+            &[(16, 257, 1024), (16, 1, 768)],
+            64,
+        ),
+        (["linear", "none"], [64, 4112], &[(16, 257, 1024)], 4112),
+        (["fused-gelu-mlp", FUSION], [1, 1], &[(1, 1, 768)], 1),
+        // Without MLP an encoder has to be as wide as the language model.
+        (
+            ["3davg+none", FUSION],
+            [4, 64],
+            &[(16, 196, 64), (16, 256, 64)],
+            64,
+        ),
+        // One token a frame needs no pooling, and a single token goes with any number.
+        (["gelu-mlp", FUSION], [1, 16], &[(16, 1, 8), (16, 1, 9)], 16),
+        (
+            ["3davg+linear", FUSION],
+            [1, 16],
+            &[(16, 196, 8), (1, 1, 9)],
+            16,
+        ),
+        (
+            ["3davg+linear", "concat"],
+            [1, 16],
+            &[(16, 196, 8), (1, 1, 9)],
+            17,
+        ),
+        (
+            ["3davg+linear", "first"],
+            [1, 16],
+            &[(1, 1, 9), (16, 196, 8)],
+            1,
+        ),
+    ];
+    for fusion in ["first", "concat_channel", "concat_channel_ln", "scalar"] {
+        cases.push((
+            ["3davg+linear", fusion],
+            [4, 64],
+            &[(16, 196, 8), (16, 256, 9)],
+            64,
+        ));
+    }
+    for (mixer, lengths, shapes, tokens) in cases {
+        let registry = verdict(mixer, lengths, shapes).unwrap_or_else(|e| panic!("{mixer:?}: {e}"));
+        let kind = registry.mixer.kind;
+        assert_eq!(
+            [&*kind.projector.to_string(), &*kind.fusion.to_string()],
+            mixer
+        );
+        let projected: Vec<_> = shapes
+            .iter()
+            .map(|&(temporal, spatial, _)| kind.projected_tokens(temporal, spatial))
+            .collect();
+        assert_eq!(kind.visual_tokens(&projected), tokens, "{mixer:?}");
+    }
+}
+
+#[test]
+fn illegal_ones_are_refused_with_the_reason() {
+    let two: &[Shape] = &[(16, 196, 8), (16, 256, 9)];
+    let cases: [([&str; 2], [usize; 2], &[Shape], &[&str]); 24] = [
+        (
+            ["none", FUSION],
+            [64, 3136],
+            &[(16, 196, 64)],
+            &[
+                "`projector`",
+                "without pooling and without MLP",
+                "`3davg+linear`",
+            ],
+        ),
+        (
+            ["none", FUSION],
+            [4, 64],
+            two,
+            &["`projector`", "without pooling and without MLP"],
+        ),
+        (
+            ["linear", FUSION],
+            [4, 64],
+            two,
+            &[
+                "`projector`",
+                "tokens of 2 encoders do not meet",
+                "`3davg+linear`",
+            ],
+        ),
+        (
+            ["no-align+fused-gelu-mlp", "concat"],
+            [1, 16],
+            &[(16, 1, 8), (16, 1, 9)],
+            &["no pooling", "single encoder"],
+        ),
+        (
+            ["gelu-mlp", FUSION],
+            [4, 64],
+            two,
+            &[
+                "encoder `one`",
+                "several tokens a time step",
+                "3davg+gelu-mlp",
+            ],
+        ),
+        (
+            ["avg+frame2+linear", FUSION],
+            [4, 32],
+            two,
+            &["`projector`", "`frameK` acts on `3davg` and `3dconv` alone"],
+        ),
+        (
+            ["frame2+linear", FUSION],
+            [4, 32],
+            two,
+            &["`frameK` acts on"],
+        ),
+        (
+            ["3davg+frame0+linear", FUSION],
+            [4, 64],
+            two,
+            &["`frame0` needs a whole number from 1"],
+        ),
+        (
+            ["3davg+frame32+linear", FUSION],
+            [4, 64],
+            two,
+            &["fewer time steps than the projector divides", "smaller K"],
+        ),
+        (
+            ["3davg", FUSION],
+            [4, 64],
+            two,
+            &["does not say what follows the pooling", "gelu-mlp"],
+        ),
+        (
+            ["3davg+avg+linear", FUSION],
+            [4, 64],
+            two,
+            &["`avg` is a second part"],
+        ),
+        (
+            ["linear+3davg", FUSION],
+            [4, 64],
+            two,
+            &["`3davg` comes after the MLP"],
+        ),
+        (
+            ["3davg+linear", "query_mlp"],
+            [4, 64],
+            two,
+            &["`fusion`", "never ran", "`cross_attention_avg_lq`"],
+        ),
+        (
+            ["3davg+linear", "none"],
+            [4, 64],
+            two,
+            &["`fusion`", "2 encoders apart", "`cross_attention_avg_lq`"],
+        ),
+        (
+            ["3davg+none", FUSION],
+            [4, 64],
+            two,
+            &[
+                "encoder `one`",
+                "not as wide as the language model",
+                "64 wide",
+                "`linear`",
+            ],
+        ),
+        (
+            ["avg+none", "concat"],
+            [4, 64],
+            &[(16, 196, 64), (16, 256, 9)],
+            &["encoder `two`", "9 wide"],
+        ),
+        (
+            ["attntv+none", FUSION],
+            [4, 64],
+            &[(16, 196, 72)],
+            &["not as wide"],
+        ),
+        (
+            ["attntv+linear", FUSION],
+            [4, 64],
+            &[(16, 196, 12)],
+            &["`attntv` cannot pool", "multiple of 8", "12 wide"],
+        ),
+        (
+            ["avg+linear", FUSION],
+            [4, 64],
+            &[(16, 197, 12)],
+            &["no grid", "197", "without class token", "`attntv`"],
+        ),
+        (
+            ["conv+linear", FUSION],
+            [4, 64],
+            &[(16, 257, 12)],
+            &["no grid"],
+        ),
+        (
+            ["3dconv+linear", FUSION],
+            [4, 64],
+            &[(1, 4097, 12)],
+            &["no grid"],
+        ),
+        // Channels and weights meet at the same number of tokens alone.
+        (
+            ["3davg+linear", "scalar"],
+            [1, 16],
+            &[(16, 196, 8), (1, 1, 9)],
+            &["encoder `two`", "16 time steps, as `one` gives"],
+        ),
+        (
+            ["3davg+linear", "concat_channel"],
+            [1, 1],
+            &[(1, 1, 9), (16, 196, 8)],
+            &["encoder `two`", "1 time steps, as `one`"],
+        ),
+        (
+            ["linear", "none"],
+            [64, 3136],
+            &[(16, 257, 12)],
+            &[
+                "`visual_feature_length`",
+                "4112",
+                "257 tokens of each of the 16 time steps",
+            ],
+        ),
+    ];
+    for (mixer, lengths, shapes, parts) in cases {
+        match verdict(mixer, lengths, shapes) {
+            Ok(_) => panic!("{mixer:?} was not refused"),
+            Err(error) => assert_has(&error.to_string(), parts),
+        }
+    }
+}
