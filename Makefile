@@ -6,15 +6,16 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export VIDEO ?= assets/bigbuckbunny.mp4
 export PROMPT ?= Describe what is happening in this video.
 
-# Python with the original implementations, for `fixtures` alone.
+# Python with the original implementations, for `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test bench lint fixtures build system
+.PHONY: help demo test bench parity lint fixtures build system
 
 help:
 	@echo "make demo      describe the sample clip with merv-tiny (VIDEO=… PROMPT=… for your own)"
 	@echo "make test      build, every test, and the lints"
 	@echo "make bench     speed and memory, beside PyTorch where it is installed"
+	@echo "make parity    the encoders at full size against PyTorch, which it installs"
 	@echo "make lint      format, clippy and documentation"
 	@echo "make fixtures  make tests/fixtures and assets/merv-tiny anew with PyTorch"
 
@@ -28,6 +29,9 @@ test: build
 
 bench: build
 	cargo run --locked --release --quiet --bin bench
+
+parity: build
+	@scripts/parity $(VENV)
 
 lint: system
 	scripts/lint

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use merv_plugin_api::{
-    DType, Device, DeviceKind, EncoderInfo, EncoderRequest, LanguageModelInfo,
+    DType, Device, DeviceKind, EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo,
     LanguageModelRequest, ModelKind, ModelSource,
 };
 use std::{
@@ -170,7 +170,7 @@ impl Maker<'_> {
 
     fn encoder(&self, entry: &EncoderEntry) -> Result<PlannedEncoder, Error> {
         let library = self.library(&entry.plugin)?;
-        check_id(&library, &entry.id, ModelKind::Encoder)?;
+        let known = check_id(&library, &entry.id, ModelKind::Encoder);
         let request = EncoderRequest {
             model: self.source(&Part {
                 id: &entry.id,
@@ -182,7 +182,15 @@ impl Maker<'_> {
             num_frames: entry.num_frames as u32,
             image_size: entry.image_size.map(|size| size as u32).into(),
         };
-        let info = library.describe_encoder(&request)?;
+        let described = library.describe_encoder(&request);
+        if let Err(unknown) = known {
+            // The plugin may know better than its list why there is no such encoder.
+            return Err(match described {
+                Err(refusal) if refusal.kind == ErrorKind::Unsupported => refusal.into(),
+                _ => unknown,
+            });
+        }
+        let info = described?;
         Ok(PlannedEncoder {
             library,
             request,

@@ -20,6 +20,22 @@ def case(name, seed, frames, run_size=None, stream_scale=1.0, **model_args):
     )
 
 
+def variants_case(name, seed, frames, run_size, stream_scale=1.0, **model_args):
+    """The features of the other three ids."""
+    model_args = {"patch_size": 4, "reg_tokens": 4, "no_embed_class": True, "init_values": 1e-5, **model_args}
+    cfg = timm_vit.config(timm_vit.DINOV2, **model_args)
+    model = fill(timm_vit.build(cfg), seed, timm_vit.STREAM, stream_scale)
+    runner = timm_vit.at_size(cfg, model, run_size)
+    clips = randn(seed + 1, 2, frames, 3, run_size, run_size)
+    io = {
+        "clips": clips,
+        "features.dinov2-video": timm_vit.pooled(runner, clips),
+        "features.dinov2-video-all-token-with-cls": timm_vit.features_with_class(runner, clips, mean=False),
+        "features.dinov2-video-classemb-at-first": timm_vit.features_with_class(runner, clips, mean=True),
+    }
+    write_case(f"dinov2/{name}", cfg, model.state_dict(), io)
+
+
 def main():
     setup()
     case("tiny", 200, 4, img_size=16, embed_dim=48, depth=3, num_heads=4, mlp_ratio=2)
@@ -30,6 +46,11 @@ def main():
     case("resampled", 220, 2, run_size=20, img_size=44, embed_dim=40, depth=3, num_heads=2, mlp_ratio=2)
     # 4x4 to 7x7 tokens.
     case("resampled-up", 230, 2, run_size=28, img_size=16, embed_dim=32, depth=3, num_heads=2, mlp_ratio=2)
+    variants_case("variants", 240, 5, 16, img_size=28, embed_dim=36, depth=3, num_heads=3, mlp_ratio=2)
+    variants_case(
+        "variants-small-activations", 250, 2, 16, stream_scale=1e-3,
+        img_size=20, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2,
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,21 @@ def case(name, seed, frames, run_size=None, stream_scale=1.0, **model_args):
     )
 
 
+def variants_case(name, seed, frames, run_size=None, stream_scale=1.0, names=dict, **model_args):
+    """The features of two ids: `-all-tokens` means what `-all-no-cls` means, where the original raises."""
+    cfg = timm_vit.config(timm_vit.SIGLIP, **model_args)
+    model = fill(timm_vit.build(cfg), seed, timm_vit.STREAM, stream_scale)
+    size = run_size or model_args["img_size"]
+    runner = timm_vit.at_size(cfg, model, size) if run_size else model
+    clips = randn(seed + 1, 2, frames, 3, size, size)
+    io = {
+        "clips": clips,
+        "features.siglip-vit-b16-224px": timm_vit.pooled(runner, clips),
+        "features.siglip-vit-b16-224px-all-tokens": timm_vit.features(runner, clips),
+    }
+    write_case(f"siglip/{name}", cfg, names(model.state_dict()), io)
+
+
 def main():
     setup()
     case("tiny", 100, 4, img_size=24, patch_size=8, embed_dim=48, depth=3, num_heads=4, mlp_ratio=1.5)
@@ -31,6 +46,15 @@ def main():
     case(
         "resampled", 120, 2, run_size=24,
         img_size=36, patch_size=6, embed_dim=36, depth=3, num_heads=3, mlp_ratio=2,
+    )
+    # Five frames: no whole groups of four. Resampled from 5x5 to 3x3 tokens.
+    variants_case(
+        "variants", 130, 5, run_size=18, names=timm_vit.open_clip_names,
+        img_size=30, patch_size=6, embed_dim=36, depth=3, num_heads=3, mlp_ratio=1.5,
+    )
+    variants_case(
+        "variants-small-activations", 140, 2, stream_scale=1e-3,
+        img_size=24, patch_size=8, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2,
     )
 
 

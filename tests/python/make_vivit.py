@@ -5,7 +5,7 @@ from reference.fixture_files import randn, setup, write_case
 from reference.lively_weights import fill
 
 
-def case(name, seed, published_names, stream_scale=1.0, **sizes):
+def case(name, seed, published_names, stream_scale=1.0, variants=False, **sizes):
     cfg = vivit.config(**sizes)
     if published_names:
         whole = fill(vivit.build_with_head(cfg), seed, vivit.STREAM, stream_scale)
@@ -14,12 +14,8 @@ def case(name, seed, published_names, stream_scale=1.0, **sizes):
         whole = model = fill(vivit.build(cfg), seed, vivit.STREAM, stream_scale)
     size = sizes["image_size"]
     clips = randn(seed + 1, 2, sizes["num_frames"], 3, size, size)
-    write_case(
-        f"vivit/{name}",
-        cfg,
-        whole.state_dict(),
-        {"clips": clips, "features": vivit.features(model, clips)},
-    )
+    found = vivit.variants(model, clips) if variants else {"features": vivit.features(model, clips)}
+    write_case(f"vivit/{name}", cfg, whole.state_dict(), {"clips": clips, **found})
 
 
 def main():
@@ -34,6 +30,17 @@ def main():
         "frames6-small-activations", 410, False, stream_scale=1e-3,
         image_size=18, num_frames=6, tubelet_size=[2, 6, 6],
         hidden_size=36, num_hidden_layers=3, num_attention_heads=3, intermediate_size=72,
+    )
+    # Three time steps: every second of them is two.
+    case(
+        "variants", 420, True, variants=True,
+        image_size=16, num_frames=6, tubelet_size=[2, 8, 8],
+        hidden_size=36, num_hidden_layers=3, num_attention_heads=3, intermediate_size=48,
+    )
+    case(
+        "variants-small-activations", 430, False, stream_scale=1e-3, variants=True,
+        image_size=18, num_frames=8, tubelet_size=[2, 6, 6],
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
     )
 
 

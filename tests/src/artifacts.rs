@@ -1,12 +1,13 @@
 //! The files that cargo built for the profile of the running test, named by cargo itself.
 
+use merv_host::plugin::Library;
 use serde_json::Value;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     env::{consts, current_exe, var_os},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{Arc, Mutex, OnceLock},
 };
 
 /// The plugins and the binary.
@@ -58,23 +59,69 @@ fn build_of_this_test() -> (String, PathBuf) {
     )
 }
 
+/// `merv_<plugin>` as the host opens it. Hiera's is a project of its own, see [`own_project`].
+///
+/// # Panics
+///
+/// When it cannot be built or opened.
+pub fn encoder_library(plugin: &str) -> Arc<Library> {
+    let target = format!("merv_{plugin}");
+    let file = if plugin == "hiera" {
+        own_project("plugins/hiera")
+    } else {
+        artifacts().library(&target)
+    };
+    Library::open(file, 2).unwrap_or_else(|error| panic!("{target}: {error}"))
+}
+
+/// The cdylib of a project outside the workspace, built as its documentation says: with the workspace's
+/// target folder, where the dependencies are.
+fn own_project(folder: &'static str) -> &'static Path {
+    static LIBRARIES: Mutex<BTreeMap<&str, &Path>> = Mutex::new(BTreeMap::new());
+    let mut libraries = LIBRARIES.lock().expect("no build has panicked");
+    libraries.entry(folder).or_insert_with(|| {
+        let manifest = format!("{folder}/Cargo.toml");
+        let built = cargo_build(&["--locked", "--manifest-path", &manifest]);
+        let library = built.libraries.into_values().next();
+        Box::leak(library.expect("the project has a cdylib").into_boxed_path())
+    })
+}
+
 fn build() -> Artifacts {
+    let Built { host, libraries } = cargo_build(&["--workspace"]);
+    Artifacts {
+        host: host.expect("the workspace builds merv-host"),
+        libraries,
+    }
+}
+
+/// What a build makes that tests use.
+struct Built {
+    host: Option<PathBuf>,
+    libraries: HashMap<String, PathBuf>,
+}
+
+/// Builds in the profile and the target folder of the running test.
+fn cargo_build(arguments: &[&str]) -> Built {
     let (profile, target) = build_of_this_test();
     let output = Command::new(var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(super::root())
         .args([
             "build",
-            "--workspace",
             "--message-format=json-render-diagnostics",
             "--profile",
             &profile,
         ])
+        .args(arguments)
         .arg("--target-dir")
         .arg(target)
         .stderr(Stdio::inherit())
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "cargo could not build the plugins");
+    assert!(
+        output.status.success(),
+        "cargo could not build {arguments:?}"
+    );
     let mut libraries = HashMap::new();
     let mut host = None;
     let messages = output.stdout.split(|&byte| byte == b'\n');
@@ -104,8 +151,5 @@ fn build() -> Artifacts {
             libraries.insert(name.to_owned(), PathBuf::from(file));
         }
     }
-    Artifacts {
-        host: host.expect("the workspace builds merv-host"),
-        libraries,
-    }
+    Built { host, libraries }
 }

@@ -8,11 +8,11 @@ mod run;
 mod tensors;
 mod tiny;
 
-pub use artifacts::{artifacts, library_file};
+pub use artifacts::{artifacts, encoder_library, library_file};
 pub use close::{TOLERANCE, assert_close};
 pub use hub::{COMMIT, Fault, HubServer, Kept, Seen, TOKEN};
 pub use run::{Finished, Run, none_of};
-pub use tensors::{Dtype, Stored, Tensor, Tensors, edit, read};
+pub use tensors::{Dtype, Stored, Tensor, Tensors, edit, read, write_f32};
 pub use tiny::{Tiny, plugin_folder};
 
 use sha2::{Digest, Sha256};

@@ -87,6 +87,18 @@ fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec
         .collect()
 }
 
+/// Writes one tensor of `f32` into a safetensors file of its own.
+///
+/// # Panics
+///
+/// When it cannot be written, or `shape` does not have as many elements as `values`.
+pub fn write_f32(path: &Path, name: &str, shape: &[usize], values: &[f32]) {
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes);
+    let tensors = [(name, view.expect("as many values as the shape says"))];
+    serialize_to_file(tensors, None, path).expect("the file can be written");
+}
+
 /// A tensor as a file holds it.
 #[derive(Debug, Clone)]
 pub struct Stored {

@@ -1,32 +1,86 @@
 //! The encoders, as the libraries that users load, against the original PyTorch implementations.
 
-use merv_host::plugin::{CallError, Encoder, Library};
+use merv_host::plugin::{CallError, Encoder};
 use merv_plugin_api::{Device, EncoderRequest, ErrorKind, ModelSource, TensorView};
-use merv_tests::{Tensor, artifacts, assert_close, chain, fixture, read};
-use std::{fs, sync::Arc};
+use merv_tests::{Tensor, assert_close, chain, encoder_library, fixture, read};
+use std::fs;
 
-/// A plugin, its encoder, and its cases below `fixtures/<plugin>`.
-const ENCODERS: [(&str, &str, &[&str]); 4] = [
+/// The cases below `fixtures/<plugin>`, and the encoder ids that each has features for.
+const ENCODERS: [(&str, &[(&str, &[&str])]); 5] = [
     (
         "siglip",
-        "siglip-vit-b16-224px-all-no-cls",
-        &["frames2-small-activations", "resampled", "tiny"],
+        &[
+            ("frames2-small-activations", SIGLIP_PATCHES),
+            ("resampled", SIGLIP_PATCHES),
+            ("tiny", SIGLIP_PATCHES),
+            ("variants", SIGLIP_VARIANTS),
+            ("variants-small-activations", SIGLIP_VARIANTS),
+        ],
     ),
     (
         "dinov2",
-        "dinov2-video-all-tokens",
-        &["frames3", "resampled", "resampled-up", "tiny"],
+        &[
+            ("frames3", &["dinov2-video-all-tokens"]),
+            ("resampled", &["dinov2-video-all-tokens"]),
+            ("resampled-up", &["dinov2-video-all-tokens"]),
+            ("tiny", &["dinov2-video-all-tokens"]),
+            ("variants", DINOV2_VARIANTS),
+            ("variants-small-activations", DINOV2_VARIANTS),
+        ],
     ),
     (
         "languagebind",
-        "languagebind-video-noclass",
-        &["small-activations", "tiny", "two-groups"],
+        &[
+            ("adapters", &["languagebind-video-noclass"]),
+            ("adapters-older-names", &["languagebind-video-noclass"]),
+            ("small-activations", &["languagebind-video-noclass"]),
+            ("tiny", &["languagebind-video-noclass"]),
+            ("two-groups", &["languagebind-video-noclass"]),
+            ("variants", LANGUAGEBIND_VARIANTS),
+            ("variants-small-activations", LANGUAGEBIND_VARIANTS),
+        ],
     ),
     (
         "vivit",
-        "vivit-google-b-all-no-cls-16frames",
-        &["frames6-small-activations", "tiny"],
+        &[
+            (
+                "frames6-small-activations",
+                &["vivit-google-b-all-no-cls-16frames"],
+            ),
+            ("tiny", &["vivit-google-b-all-no-cls-16frames"]),
+            ("variants", VIVIT_VARIANTS),
+            ("variants-small-activations", VIVIT_VARIANTS),
+        ],
     ),
+    (
+        "hiera",
+        &[
+            ("autoencoder", &["hiera-large-video"]),
+            ("finetuned", &["hiera-base-video"]),
+            ("two-clips-small-activations", &["hiera-base-plus-video"]),
+            ("two-poolings", &["hiera-base-video"]),
+        ],
+    ),
+];
+
+const SIGLIP_PATCHES: &[&str] = &["siglip-vit-b16-224px-all-no-cls"];
+const SIGLIP_VARIANTS: &[&str] = &["siglip-vit-b16-224px", "siglip-vit-b16-224px-all-tokens"];
+const DINOV2_VARIANTS: &[&str] = &[
+    "dinov2-video",
+    "dinov2-video-all-token-with-cls",
+    "dinov2-video-classemb-at-first",
+];
+const LANGUAGEBIND_VARIANTS: &[&str] = &[
+    "languagebind-video",
+    "languagebind-video-averagetoken",
+    "languagebind-video-classemb",
+    "languagebind-video-classemb-at-first",
+];
+const VIVIT_VARIANTS: &[&str] = &[
+    "vivit-google-b-cls-token",
+    "vivit-google-b-all-tokens",
+    "vivit-google-b-all-no-cls",
+    "vivit-google-b-classemb-at-first-16frames",
 ];
 
 struct Case {
@@ -35,15 +89,14 @@ struct Case {
     features: Tensor,
 }
 
-fn library(plugin: &str) -> Arc<Library> {
-    Library::open(artifacts().library(&format!("merv_{plugin}")), 2).unwrap()
-}
-
 fn load(plugin: &str, id: &str, case: &str) -> Case {
     let folder = fixture(plugin).join(case);
     let path = |file: &str| folder.join(file).display().to_string();
     let io = read(&folder.join("io.safetensors"));
-    let (clips, features) = (io.get("clips").clone(), io.get("features").clone());
+    // A case of several ids has the features of each under its name.
+    let named = format!("features.{id}");
+    let features = io.names().find(|name| *name == named).unwrap_or("features");
+    let (clips, features) = (io.get("clips").clone(), io.get(features).clone());
     let request = EncoderRequest {
         model: ModelSource {
             id: id.into(),
@@ -55,14 +108,14 @@ fn load(plugin: &str, id: &str, case: &str) -> Case {
         num_frames: clips.shape[1] as u32,
         image_size: Some(clips.shape[3] as u32).into(),
     };
-    let library = library(plugin);
+    let library = encoder_library(plugin);
     let encoder = library
         .load_encoder(&request)
         .unwrap_or_else(|error| panic!("{plugin}/{case}: {}", chain(&error)));
     assert_eq!(
         &library.describe_encoder(&request).unwrap(),
         encoder.info(),
-        "{plugin}/{case}"
+        "{plugin}/{case}, {id}"
     );
     Case {
         encoder,
@@ -72,9 +125,11 @@ fn load(plugin: &str, id: &str, case: &str) -> Case {
 }
 
 fn every_case(mut check: impl FnMut(&str, Case)) {
-    for (plugin, id, cases) in ENCODERS {
-        for case in cases {
-            check(&format!("{plugin}/{case}"), load(plugin, id, case));
+    for (plugin, cases) in ENCODERS {
+        for (case, ids) in cases {
+            for id in *ids {
+                check(&format!("{plugin}/{case}, {id}"), load(plugin, id, case));
+            }
         }
     }
 }
@@ -90,12 +145,13 @@ fn encode(encoder: &Encoder, clips: &[f32], shape: &[usize]) -> Result<Tensor, C
 
 #[test]
 fn no_case_is_left_out() {
-    for (plugin, _, expected) in ENCODERS {
+    for (plugin, cases) in ENCODERS {
         let mut found: Vec<_> = fs::read_dir(fixture(plugin))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         found.sort();
+        let expected: Vec<_> = cases.iter().map(|(case, _)| *case).collect();
         assert_eq!(found, expected, "fixtures/{plugin}");
     }
 }

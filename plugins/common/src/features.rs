@@ -3,6 +3,7 @@
 use crate::{Result, patch::CHANNELS, tensor::with_slice};
 use candle_core::Tensor;
 use merv_plugin_api::{EncoderInfo, PluginError, TensorBuf, TensorView};
+use std::slice::ChunksExact;
 
 /// Runs `encode` on consecutive groups of `group` frames of every clip and hands all features over.
 ///
@@ -19,6 +20,32 @@ pub fn encode_in_groups(
     group: usize,
     mut encode: impl FnMut(&[f32]) -> Result<Tensor>,
 ) -> Result<TensorBuf> {
+    let (batch, groups) = clips_in_groups(clips, info, group)?;
+    let mut features = Vec::with_capacity(batch * tokens_of(info) * info.width as usize);
+    for part in groups {
+        with_slice(&encode(part)?, |rows| {
+            features.extend_from_slice(rows);
+            Ok(())
+        })?;
+    }
+    TensorBuf::from_vec(features, &[batch, tokens_of(info), info.width as usize])
+}
+
+/// Features of a clip.
+pub(crate) fn tokens_of(info: &EncoderInfo) -> usize {
+    info.temporal as usize * info.spatial as usize
+}
+
+/// How many clips there are, and their frames in groups.
+///
+/// # Errors
+///
+/// When the clips have not the shape that `info` promises, or `group` does not divide the frames.
+pub(crate) fn clips_in_groups<'a>(
+    clips: &'a TensorView<'_>,
+    info: &EncoderInfo,
+    group: usize,
+) -> Result<(usize, ChunksExact<'a, f32>)> {
     let (frames, size) = (info.num_frames as usize, info.image_size as usize);
     let [batch, f, channels, height, width] = clips.dims::<5>()?;
     if [f, channels, height, width] != [frames, CHANNELS, size, size] || batch == 0 {
@@ -32,13 +59,6 @@ pub fn encode_in_groups(
             "{frames} frames are no whole groups of {group}"
         )));
     }
-    let tokens = info.temporal as usize * info.spatial as usize;
-    let mut features = Vec::with_capacity(batch * tokens * info.width as usize);
-    for part in clips.f32s()?.chunks_exact(group * CHANNELS * size * size) {
-        with_slice(&encode(part)?, |rows| {
-            features.extend_from_slice(rows);
-            Ok(())
-        })?;
-    }
-    TensorBuf::from_vec(features, &[batch, tokens, info.width as usize])
+    let groups = clips.f32s()?.chunks_exact(group * CHANNELS * size * size);
+    Ok((batch, groups))
 }

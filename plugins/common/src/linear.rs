@@ -15,6 +15,17 @@ use merv_plugin_api::PluginError;
 pub struct Linear {
     weight: Matrix,
     bias: Option<Vec<f32>>,
+    adapter: Option<LowRank>,
+}
+
+/// A low-rank change to a layer's weight, kept apart from it (LoRA, arXiv 2106.09685): `scale·B·A`.
+#[derive(Clone)]
+struct LowRank {
+    /// A, `[rank, inputs]`
+    down: Matrix,
+    /// B, `[outputs, rank]`
+    up: Matrix,
+    scale: f32,
 }
 
 impl Linear {
@@ -23,12 +34,27 @@ impl Linear {
         Self {
             weight: scope.matrix("weight", &[outputs, inputs]),
             bias: bias.then(|| scope.vector("bias", &[outputs])),
+            adapter: None,
         }
     }
 
     /// A layer of parts that were taken from elsewhere.
     pub fn from_parts(weight: Matrix, bias: Option<Vec<f32>>) -> Self {
-        Self { weight, bias }
+        Self {
+            weight,
+            bias,
+            adapter: None,
+        }
+    }
+
+    /// The layer with a low-rank adapter: `y = x·Wᵀ + b + scale·x·Aᵀ·Bᵀ`, with `down` A `[rank, inputs]`
+    /// and `up` B `[outputs, rank]`.
+    #[must_use]
+    pub fn adapted(self, down: Matrix, up: Matrix, scale: f32) -> Self {
+        Self {
+            adapter: Some(LowRank { down, up, scale }),
+            ..self
+        }
     }
 
     /// # Shapes
@@ -46,7 +72,8 @@ impl Linear {
     ///
     /// # Errors
     ///
-    /// When the last dimension is not `inputs`.
+    /// When the last dimension is not `inputs`, or the layer has an adapter, which would have to be added
+    /// before the activation.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         self.run(
             x,
@@ -94,13 +121,41 @@ impl Linear {
             bias: self.bias.as_deref(),
             ..epilogue
         };
+        if self.adapter.is_some() && epilogue.activation.is_some() {
+            return Err(PluginError::unsupported(
+                "a low-rank adapter on a layer that an activation follows; merge it into the weights",
+            ));
+        }
         let y = with_slice(x, |x| {
-            Ok(linear(x, self.weight.elements(), inputs, outputs, epilogue))
+            let y = linear(x, self.weight.elements(), inputs, outputs, epilogue);
+            Ok(match &self.adapter {
+                Some(adapter) => adapter.added(x, &y, epilogue.scale),
+                None => y,
+            })
         })?;
         let mut shape = x.dims().to_vec();
         if let Some(last) = shape.last_mut() {
             *last = outputs;
         }
         from_vec(y, shape)
+    }
+}
+
+impl LowRank {
+    /// `y + layer_scale·scale·x·Aᵀ·Bᵀ`
+    fn added(&self, x: &[f32], y: &[f32], layer_scale: Option<&[f32]>) -> Vec<f32> {
+        let (rank, outputs) = (self.down.rows(), self.up.rows());
+        let (down, up) = (self.down.elements(), self.up.elements());
+        let low = linear(x, down, self.down.columns(), rank, Epilogue::default());
+        let scale: Vec<f32> = match layer_scale {
+            Some(layer_scale) => layer_scale.iter().map(|s| s * self.scale).collect(),
+            None => vec![self.scale; outputs],
+        };
+        let epilogue = Epilogue {
+            scale: Some(&scale),
+            residual: Some(y),
+            ..Epilogue::default()
+        };
+        linear(&low, up, rank, outputs, epilogue)
     }
 }

@@ -4,6 +4,7 @@
 use crate::{
     Result,
     config::{self, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, require, within},
+    frame_tokens::FrameTokens,
     patch::CHANNELS,
     request,
 };
@@ -12,6 +13,58 @@ use serde::Deserialize;
 
 /// The image size at which MERV runs every encoder, in pixels.
 const MERV_IMAGE_SIZE: usize = 224;
+
+/// How timm makes one vector of an image's tokens (`global_pool`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    /// The class token.
+    Token,
+    /// [`AttentionPool`](crate::attention_pool::AttentionPool).
+    Map,
+}
+
+impl Pool {
+    /// timm's name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Map => "map",
+        }
+    }
+}
+
+/// What an encoder takes from a vision transformer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VitFeatures {
+    /// Tokens of the last block but one, without the final norm.
+    Tokens(FrameTokens),
+    /// One vector a frame: all blocks, the final norm, and the model's own [`Pool`].
+    Pooled,
+}
+
+impl VitFeatures {
+    /// Blocks that they need.
+    pub fn blocks(self, config: &VitConfig) -> usize {
+        config.depth - usize::from(self != Self::Pooled)
+    }
+
+    /// Which tokens become features; the pooled vector is the only token of its frame.
+    pub fn choice(self) -> FrameTokens {
+        match self {
+            Self::Tokens(choice) => choice,
+            Self::Pooled => FrameTokens::Class,
+        }
+    }
+}
+
+/// Which encoder an id stands for.
+#[derive(Debug, Clone, Copy)]
+pub struct VitVariant {
+    /// timm's architecture, whose sizes hold without a config file.
+    pub architecture: &'static str,
+    /// What becomes of its tokens.
+    pub features: VitFeatures,
+}
 
 /// The sizes of a vision transformer, by timm's names.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +87,8 @@ pub struct VitConfig {
     pub reg_tokens: usize,
     /// Whether branches are scaled (`ls1.gamma`, `ls2.gamma`).
     pub layer_scale: bool,
+    /// How an image becomes one vector.
+    pub pool: Pool,
 }
 
 /// timm's `config.json`: an architecture, and arguments that override its sizes.
@@ -41,6 +96,8 @@ pub struct VitConfig {
 pub struct TimmConfig {
     /// The name of the architecture.
     pub architecture: String,
+    /// How an image becomes one vector, if not as the architecture has it.
+    pub global_pool: Option<String>,
     /// Overrides.
     #[serde(default)]
     pub model_args: TimmArgs,
@@ -139,19 +196,28 @@ impl VitConfig {
         (self.embed_dim as f64 * self.mlp_ratio) as usize
     }
 
-    /// Parameters of the embedding and the first `blocks` blocks.
-    pub fn parameters(&self, blocks: usize) -> u64 {
+    /// Parameters that take part in computing `features`.
+    pub fn parameters(&self, features: VitFeatures) -> u64 {
         let kernel = CHANNELS * self.patch_size.pow(2);
         let fixed = self.grid(self.img_size).pow(2) + self.prefix();
+        let blocks = features.blocks(self);
         let sizes = [self.embed_dim, self.hidden(), kernel, fixed, blocks];
         let [d, h, kernel, fixed, blocks] = sizes.map(|size| size as u128);
         let scales = if self.layer_scale { 2 * d } else { 0 };
-        let block = 4 * d * d + 4 * d + 2 * d * h + h + d + 4 * d + scales;
-        clamped(kernel * d + d + fixed * d + blocks * block)
+        // Attention and perceptron, with biases.
+        let branches = 4 * d * d + 4 * d + 2 * d * h + h + d;
+        let block = branches + 4 * d + scales;
+        let head = match (features, self.pool) {
+            (VitFeatures::Tokens(_), _) => 0,
+            (VitFeatures::Pooled, Pool::Token) => 2 * d,
+            // Besides the final norm: the latent, and a norm of its own.
+            (VitFeatures::Pooled, Pool::Map) => 2 * d + branches + 3 * d,
+        };
+        clamped(kernel * d + d + fixed * d + blocks * block + head)
     }
 
-    /// Multiply-accumulates for one frame through the first `blocks` blocks.
-    pub fn macs(&self, image_size: usize, blocks: usize) -> u64 {
+    /// Multiply-accumulates of `features` for one frame.
+    pub fn macs(&self, image_size: usize, features: VitFeatures) -> u64 {
         let kernel = CHANNELS * self.patch_size.pow(2);
         let patches = self.grid(image_size).pow(2);
         let tokens = patches + self.prefix();
@@ -161,44 +227,55 @@ impl VitConfig {
             kernel,
             patches,
             tokens,
-            blocks,
+            features.blocks(self),
         ];
         let [d, h, kernel, patches, tokens, blocks] = sizes.map(|size| size as u128);
         let block = tokens * (4 * d * d + 2 * d * h) + 2 * tokens * tokens * d;
-        clamped(patches * kernel * d + blocks * block)
+        let head = match (features, self.pool) {
+            (VitFeatures::Pooled, Pool::Map) => {
+                2 * tokens * d * d + 2 * tokens * d + 2 * d * d + 2 * d * h
+            }
+            _ => 0,
+        };
+        clamped(patches * kernel * d + blocks * block + head)
     }
 }
 
 /// Finds the sizes of a timm model and the image size to run it at.
 ///
-/// Sizes come from the config file, if there is one, else they are those of `published`. The image
-/// size is the one asked for, else the config file's `img_size`, else MERV's 224.
+/// Sizes come from the config file, if there is one, else they are those of the variant's architecture.
+/// The image size is the one asked for, else the config file's `img_size`, else MERV's 224.
 ///
 /// # Errors
 ///
 /// When the config file cannot be read, names an architecture that is not in `architectures`, or sizes
-/// that make no model.
+/// that make no model, or another pooling than the architecture's where it matters.
 pub fn resolve(
     request: &EncoderRequest,
     architectures: &[(&str, VitConfig)],
-    published: &str,
+    variant: &VitVariant,
 ) -> Result<(VitConfig, usize)> {
     request::check_cpu_f32(&request.model)?;
     let path = request::config(&request.model);
     let timm = match &path {
         Some(path) => config::read::<TimmConfig>(path)?,
         None => TimmConfig {
-            architecture: published.to_owned(),
+            architecture: variant.architecture.to_owned(),
+            global_pool: None,
             model_args: TimmArgs::default(),
         },
     };
-    config::in_file(path.as_deref(), sizes_of(request, &timm, architectures))
+    config::in_file(
+        path.as_deref(),
+        sizes_of(request, &timm, architectures, variant.features),
+    )
 }
 
 fn sizes_of(
     request: &EncoderRequest,
     timm: &TimmConfig,
     architectures: &[(&str, VitConfig)],
+    features: VitFeatures,
 ) -> Result<(VitConfig, usize)> {
     let named = |(name, _): &&(&str, VitConfig)| *name == timm.architecture;
     let Some((_, known)) = architectures.iter().find(named) else {
@@ -222,6 +299,12 @@ fn sizes_of(
         },
     )?;
     sizes.check(image_size)?;
+    if let (VitFeatures::Pooled, Some(found)) = (features, &timm.global_pool) {
+        let expected = sizes.pool.name();
+        require(found == expected, || {
+            format!("expected `global_pool` to be `{expected}`, found `{found}`")
+        })?;
+    }
     require(request.num_frames > 0, || {
         "expected at least one frame".into()
     })?;

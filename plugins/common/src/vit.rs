@@ -17,7 +17,7 @@ use crate::{
 use candle_core::Tensor;
 
 /// The epsilon of timm's layer norms.
-const EPSILON: f64 = 1e-6;
+pub(crate) const EPSILON: f64 = 1e-6;
 
 /// The first blocks of a vision transformer, without the final norm.
 pub struct Vit {

@@ -1,9 +1,40 @@
-//! The sizes of timm's DINOv2 models with registers.
+//! DINOv2's encoders by id, and the sizes of timm's models with registers.
 
-use merv_plugin_sdk::timm::VitConfig;
+use merv_plugin_sdk::{
+    frame_tokens::FrameTokens,
+    timm::{Pool, VitConfig, VitFeatures, VitVariant},
+    variants::Variant,
+};
 
-/// The architecture behind `dinov2-video-all-tokens`.
-pub const PUBLISHED: &str = "vit_large_patch14_reg4_dinov2";
+const LARGE: &str = "vit_large_patch14_reg4_dinov2";
+
+/// MERV's ids.
+pub const VARIANTS: [Variant<VitVariant>; 4] = [
+    variant("dinov2-video", VitFeatures::Pooled),
+    variant(
+        "dinov2-video-all-tokens",
+        VitFeatures::Tokens(FrameTokens::Patches),
+    ),
+    variant(
+        "dinov2-video-all-token-with-cls",
+        VitFeatures::Tokens(FrameTokens::ClassesFirst),
+    ),
+    variant(
+        "dinov2-video-classemb-at-first",
+        VitFeatures::Tokens(FrameTokens::MeanClassFirst),
+    ),
+];
+
+const fn variant(id: &'static str, features: VitFeatures) -> Variant<VitVariant> {
+    Variant {
+        id,
+        license: "Apache-2.0 (timm/vit_large_patch14_reg4_dinov2.lvd142m)",
+        model: VitVariant {
+            architecture: LARGE,
+            features,
+        },
+    }
+}
 
 /// timm's architectures by name. (The giant has another perceptron, so it is not here.)
 pub fn architectures() -> Vec<(&'static str, VitConfig)> {
@@ -17,10 +48,11 @@ pub fn architectures() -> Vec<(&'static str, VitConfig)> {
         class_token: true,
         reg_tokens: 4,
         layer_scale: true,
+        pool: Pool::Token,
     };
     vec![
         ("vit_small_patch14_reg4_dinov2", sized(384, 12, 6)),
         ("vit_base_patch14_reg4_dinov2", sized(768, 12, 12)),
-        (PUBLISHED, sized(1024, 24, 16)),
+        (LARGE, sized(1024, 24, 16)),
     ]
 }

@@ -1,19 +1,21 @@
-//! DINOv2 with registers (arXiv 2304.07193, 2309.16588) as a `merv-host` plugin: the patch tokens of timm's model, frame
-//! by frame. The trunk itself is [`merv_plugin_sdk::vit`], which SigLIP shares.
+//! DINOv2 with registers (arXiv 2304.07193, 2309.16588) as a `merv-host` plugin: timm's model, frame by
+//! frame. The encoder itself is [`merv_plugin_sdk::frame_encoder`], which SigLIP shares.
 
 mod config;
 
+use config::VARIANTS;
 use merv_plugin_api::{
     EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin, PluginError,
 };
 use merv_plugin_sdk::{
-    patch_tokens::PatchTokens,
+    frame_encoder::FrameEncoder,
     request, threads,
-    timm::{self, VitConfig},
+    timm::{self, VitConfig, VitFeatures},
+    variants,
 };
 
-/// What the files hold besides the blocks: the final norm, and a token that only training used.
-const UNUSED: &[&str] = &["norm.", "mask_token", "head."];
+/// A token of the files that only training used.
+const UNUSED: &[&str] = &["mask_token"];
 
 /// ImageNet's mean and standard deviation, as torchvision and timm state them.
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -21,21 +23,20 @@ const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 struct DinoV2Plugin;
 
-fn resolve(request: &EncoderRequest) -> Result<(VitConfig, EncoderInfo), PluginError> {
-    let (sizes, image_size) = timm::resolve(request, &config::architectures(), config::PUBLISHED)?;
-    let info = PatchTokens::describe(&sizes, request.num_frames, image_size, MEAN, STD);
-    Ok((sizes, info))
+fn resolve(request: &EncoderRequest) -> Result<(VitConfig, VitFeatures, EncoderInfo), PluginError> {
+    let variant = variants::find(&VARIANTS, &request.model.id)?;
+    let (sizes, image_size) = timm::resolve(request, &config::architectures(), variant)?;
+    let (features, frames) = (variant.features, request.num_frames);
+    let info = FrameEncoder::describe(&sizes, features, frames, image_size, MEAN, STD);
+    Ok((sizes, features, info))
 }
 
 impl Plugin for DinoV2Plugin {
     fn manifest() -> Manifest {
-        Manifest::new("dinov2", env!("CARGO_PKG_VERSION"))
+        let manifest = Manifest::new("dinov2", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle")
-            .encoder(
-                "dinov2-video-all-tokens",
-                "Apache-2.0 (timm/vit_large_patch14_reg4_dinov2.lvd142m)",
-            )
+            .backend("candle");
+        variants::listed(manifest, &VARIANTS)
     }
 
     fn init(host: &HostServices) -> Result<(), PluginError> {
@@ -43,14 +44,14 @@ impl Plugin for DinoV2Plugin {
     }
 
     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        Ok(resolve(request)?.1)
+        Ok(resolve(request)?.2)
     }
 
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        let (sizes, info) = resolve(request)?;
+        let (sizes, features, info) = resolve(request)?;
         let paths = request::weights(&request.model);
-        Ok(EncoderObject::new(PatchTokens::load(
-            &paths, UNUSED, &sizes, info,
+        Ok(EncoderObject::new(FrameEncoder::load(
+            &paths, UNUSED, &sizes, features, info,
         )?))
     }
 }

@@ -1,11 +1,34 @@
-//! The sizes of LanguageBind's video tower: Hugging Face's `config.json`, its `vision_config`.
+//! LanguageBind's encoders by id, and the sizes of its video tower: Hugging Face's `config.json`, its
+//! `vision_config`.
 
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
     config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, only_size, require, within},
+    frame_tokens::FrameTokens,
+    variants::Variant,
 };
 use serde::Deserialize;
+
+/// MERV's ids.
+pub const VARIANTS: [Variant<FrameTokens>; 5] = [
+    variant("languagebind-video", FrameTokens::All),
+    variant("languagebind-video-averagetoken", FrameTokens::Mean),
+    variant("languagebind-video-classemb", FrameTokens::Class),
+    variant("languagebind-video-noclass", FrameTokens::Patches),
+    variant(
+        "languagebind-video-classemb-at-first",
+        FrameTokens::MeanClassFirst,
+    ),
+];
+
+const fn variant(id: &'static str, model: FrameTokens) -> Variant<FrameTokens> {
+    Variant {
+        id,
+        license: "MIT (LanguageBind/LanguageBind_Video_merge)",
+        model,
+    }
+}
 
 /// The file: the text tower's half is of no use here.
 #[derive(Debug, Deserialize)]
@@ -37,6 +60,14 @@ pub struct Config {
     pub layer_norm_eps: f64,
     /// Whether layers attend over time; MERV's LanguageBind does.
     pub add_time_attn: bool,
+    /// Scale of the low-rank adapters, times their rank, in files where they are not merged.
+    #[serde(default = "lora_alpha")]
+    pub lora_alpha: f64,
+}
+
+/// That of the published files and of LanguageBind's own default.
+fn lora_alpha() -> f64 {
+    16.0
 }
 
 impl Config {
@@ -53,6 +84,7 @@ impl Config {
             hidden_act: Activation::Gelu,
             layer_norm_eps: 1e-5,
             add_time_attn: true,
+            lora_alpha: lora_alpha(),
         }
     }
 

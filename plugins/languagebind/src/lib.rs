@@ -1,16 +1,17 @@
-//! LanguageBind (arXiv 2310.01852) as a `merv-host` plugin: the patch tokens of its video tower.
+//! LanguageBind (arXiv 2310.01852) as a `merv-host` plugin: the tokens of its video tower.
 
 mod config;
 mod model;
 
-use config::{Config, ConfigFile};
+use config::{Config, ConfigFile, VARIANTS};
 use merv_plugin_api::{
     DType, EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest,
     Plugin, PluginError, PreprocessSpec, ResizeDomain,
 };
 use merv_plugin_sdk::{
     config::{in_file, read},
-    request, threads, weights,
+    frame_tokens::FrameTokens,
+    request, threads, variants, weights,
 };
 
 /// OpenAI CLIP's mean and standard deviation.
@@ -19,7 +20,8 @@ const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 struct LanguageBindPlugin;
 
-fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginError> {
+fn resolve(request: &EncoderRequest) -> Result<(Config, FrameTokens, EncoderInfo), PluginError> {
+    let choice = *variants::find(&VARIANTS, &request.model.id)?;
     request::check_cpu_f32(&request.model)?;
     let path = request::config(&request.model);
     let config = match &path {
@@ -32,12 +34,13 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginErro
         config.check(request.num_frames as usize, asked),
     )?;
     let image_size = config.image_size as u32;
+    let (temporal, spatial) = choice.shape(request.num_frames as usize, config.grid().pow(2));
     let info = EncoderInfo {
         width: config.hidden_size as u32,
         num_frames: request.num_frames,
         image_size,
-        temporal: request.num_frames,
-        spatial: (config.tokens() - 1) as u32,
+        temporal,
+        spatial,
         preprocess: PreprocessSpec {
             image_size,
             short_side: image_size,
@@ -50,18 +53,15 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginErro
         parameters: config.parameters(),
         macs_per_clip: u64::from(request.num_frames) * config.macs_per_frame(),
     };
-    Ok((config, info))
+    Ok((config, choice, info))
 }
 
 impl Plugin for LanguageBindPlugin {
     fn manifest() -> Manifest {
-        Manifest::new("languagebind", env!("CARGO_PKG_VERSION"))
+        let manifest = Manifest::new("languagebind", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle")
-            .encoder(
-                "languagebind-video-noclass",
-                "MIT (LanguageBind/LanguageBind_Video_merge)",
-            )
+            .backend("candle");
+        variants::listed(manifest, &VARIANTS)
     }
 
     fn init(host: &HostServices) -> Result<(), PluginError> {
@@ -69,25 +69,27 @@ impl Plugin for LanguageBindPlugin {
     }
 
     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        Ok(resolve(request)?.1)
+        Ok(resolve(request)?.2)
     }
 
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        let (config, info) = resolve(request)?;
-        // The text tower, the projections into the shared space, and the layers that come after.
-        let last = format!("vision_model.encoder.layers.{}.", config.used_layers());
+        let (config, choice, info) = resolve(request)?;
+        // The text tower, the projections into the shared space, and the layer that comes after.
+        let last = format!("layers.{}.", config.used_layers());
+        let lasts = [model::LAYERS, model::ADAPTED_LAYERS]
+            .map(|encoder| format!("vision_model.{encoder}.{last}"));
         let unused = [
             "text_model.",
             "visual_projection.",
             "text_projection.",
             "logit_scale",
             "vision_model.post_layernorm.",
-            &last,
+            &lasts[0],
+            &lasts[1],
         ];
         let paths = request::weights(&request.model);
         let model = weights::load(&paths, &unused, |scope| {
-            scope.require(&format!("{last}layer_norm1.weight"));
-            model::LanguageBind::new(&config, info, &scope)
+            model::LanguageBind::new(&config, choice, info, &scope)
         })?;
         Ok(EncoderObject::new(model))
     }

@@ -1,6 +1,10 @@
 //! LanguageBind's video tower (arXiv 2310.01852): CLIP's vision transformer with attention over time
 //! before the attention over space, in every layer. Agrees with `CLIPVisionTransformer` of
-//! `languagebind/video/modeling_video.py`, `hidden_states[-2]`, without the class token.
+//! `languagebind/video/modeling_video.py`, `hidden_states[-2]`.
+//!
+//! `LanguageBind_Video_merge` and `LanguageBind_Video_FT` hold plain weights. `LanguageBind_Video` holds
+//! the low-rank adapters of the attention over time apart (LoRA, arXiv 2106.09685), under the names that
+//! peft gives; they are applied beside their layers.
 
 use crate::config::Config;
 use candle_core::Tensor;
@@ -9,7 +13,7 @@ use merv_plugin_sdk::{
     Result,
     attention::{SelfAttention, Sequences},
     block::Block,
-    features::encode_in_groups,
+    frame_tokens::{FrameTokens, encode_frames},
     linear::Linear,
     mlp::Mlp,
     norm::LayerNorm,
@@ -17,6 +21,12 @@ use merv_plugin_sdk::{
     tensor::{from_vec, with_slice},
     weights::Scope,
 };
+
+/// Where the layers are in the file.
+pub const LAYERS: &str = "encoder";
+
+/// Where they are when peft has wrapped the encoder.
+pub const ADAPTED_LAYERS: &str = "encoder.base_model.model";
 
 /// One layer: attention over time, then CLIP's own block over space.
 struct Layer {
@@ -69,13 +79,35 @@ impl Layer {
 
 fn attention(config: &Config, scope: &Scope<'_>) -> Result<SelfAttention> {
     let d = config.hidden_size;
-    let linear = |name| Linear::new(d, d, true, &scope.pp(name));
+    let linear = |name: &str| projection(config, &scope.pp(name));
     SelfAttention::separate(
         [linear("q_proj"), linear("k_proj"), linear("v_proj")],
         linear("out_proj"),
         config.num_attention_heads,
         d,
     )
+}
+
+/// A projection, with its adapter where the file has one.
+fn projection(config: &Config, scope: &Scope<'_>) -> Linear {
+    let d = config.hidden_size;
+    // Newer versions of peft move the layer itself below `base_layer`.
+    let base = if scope.contains("base_layer.weight") {
+        scope.pp("base_layer")
+    } else {
+        scope.clone()
+    };
+    let linear = Linear::new(d, d, true, &base);
+    let (down, up) = ("lora_A.default.weight", "lora_B.default.weight");
+    match scope.shape(down) {
+        // The rank is the file's; whether the rest of the shape fits is checked when it is taken.
+        Some(&[rank, _]) if rank > 0 => linear.adapted(
+            scope.matrix(down, &[rank, d]),
+            scope.matrix(up, &[d, rank]),
+            (config.lora_alpha / rank as f64) as f32,
+        ),
+        _ => linear,
+    }
 }
 
 /// The loaded tower.
@@ -86,6 +118,7 @@ pub struct LanguageBind {
     positions: Vec<f32>,
     pre_norm: LayerNorm,
     layers: Vec<Layer>,
+    choice: FrameTokens,
     config: Config,
     info: EncoderInfo,
 }
@@ -96,10 +129,24 @@ impl LanguageBind {
     /// # Errors
     ///
     /// When the sizes make no model.
-    pub fn new(config: &Config, info: EncoderInfo, scope: &Scope<'_>) -> Result<Self> {
+    pub fn new(
+        config: &Config,
+        choice: FrameTokens,
+        info: EncoderInfo,
+        scope: &Scope<'_>,
+    ) -> Result<Self> {
         let (d, vision) = (config.hidden_size, scope.pp("vision_model"));
         let embeddings = vision.pp("embeddings");
-        let layers = vision.pp("encoder").pp("layers");
+        let adapted = vision.pp(ADAPTED_LAYERS).pp("layers");
+        let layers = if adapted.contains("0.layer_norm1.weight") {
+            adapted
+        } else {
+            vision.pp(LAYERS).pp("layers")
+        };
+        // Without the layer that is not used the file would be that of a smaller model.
+        layers
+            .pp(config.used_layers())
+            .require("layer_norm1.weight");
         Ok(Self {
             patch_embed: PatchEmbed::new_2d(
                 config.patch_size,
@@ -114,12 +161,13 @@ impl LanguageBind {
             layers: (0..config.used_layers())
                 .map(|index| Layer::new(config, &layers.pp(index)))
                 .collect::<Result<_>>()?,
+            choice,
             config: config.clone(),
             info,
         })
     }
 
-    /// `[t, 3, size, size]` → `[t, patches, width]`: one group of frames that attend to each other.
+    /// `[t, 3, size, size]` → `[t, tokens, width]`: one group of frames that attend to each other.
     fn forward(&self, frames: &[f32]) -> Result<Tensor> {
         let (d, n, size) = (
             self.config.hidden_size,
@@ -144,7 +192,7 @@ impl LanguageBind {
         for layer in &self.layers {
             x = layer.forward(&x)?;
         }
-        Ok(x.narrow(1, 1, n - 1)?.contiguous()?)
+        Ok(x)
     }
 }
 
@@ -154,7 +202,8 @@ impl Encoder for LanguageBind {
     }
 
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
-        encode_in_groups(clips, &self.info, self.config.num_frames, |frames| {
+        let (group, choice) = (self.config.num_frames, self.choice);
+        encode_frames(clips, &self.info, group, choice, 1, |frames| {
             self.forward(frames)
         })
     }

@@ -1,9 +1,58 @@
-//! The sizes of timm's SigLIP vision towers.
+//! SigLIP's encoders by id, and the sizes of timm's vision towers.
 
-use merv_plugin_sdk::timm::VitConfig;
+use merv_plugin_sdk::{
+    frame_tokens::FrameTokens,
+    timm::{Pool, VitConfig, VitFeatures, VitVariant},
+    variants::Variant,
+};
 
-/// The architecture behind `siglip-vit-b16-224px-all-no-cls`.
-pub const PUBLISHED: &str = "vit_base_patch16_siglip_224";
+const B16_224: &str = "vit_base_patch16_siglip_224";
+const B16_256: &str = "vit_base_patch16_siglip_256";
+const B16_384: &str = "vit_base_patch16_siglip_384";
+const SO400M_224: &str = "vit_so400m_patch14_siglip_224";
+const SO400M_384: &str = "vit_so400m_patch14_siglip_384";
+
+/// MERV's ids: the patches, or one pooled vector a frame. All of them run at 224 pixels unless the
+/// registry says otherwise, as in MERV, whatever size their weights were trained at.
+pub const VARIANTS: [Variant<VitVariant>; 11] = [
+    pooled("siglip-vit-b16-224px", B16_224),
+    patches("siglip-vit-b16-224px-all-tokens", B16_224),
+    patches("siglip-vit-b16-224px-all-no-cls", B16_224),
+    pooled("siglip-vit-b16-256px", B16_256),
+    patches("siglip-vit-b16-256px-all-tokens", B16_256),
+    pooled("siglip-vit-b16-384px", B16_384),
+    patches("siglip-vit-b16-384px-all-tokens", B16_384),
+    pooled("siglip-vit-so400m", SO400M_224),
+    patches("siglip-vit-so400m-all-tokens", SO400M_224),
+    pooled("siglip-vit-so400m-384px", SO400M_384),
+    patches("siglip-vit-so400m-384px-all-tokens", SO400M_384),
+];
+
+/// An id of MERV's that cannot be, for SigLIP has no class token to put first; MERV fails on it too.
+pub const WITHOUT_CLASS_TOKEN: &str = "siglip-vit-b16-224px-classemb-at-first";
+
+const fn pooled(id: &'static str, architecture: &'static str) -> Variant<VitVariant> {
+    variant(id, architecture, VitFeatures::Pooled)
+}
+
+const fn patches(id: &'static str, architecture: &'static str) -> Variant<VitVariant> {
+    variant(id, architecture, VitFeatures::Tokens(FrameTokens::Patches))
+}
+
+const fn variant(
+    id: &'static str,
+    architecture: &'static str,
+    features: VitFeatures,
+) -> Variant<VitVariant> {
+    Variant {
+        id,
+        license: "Apache-2.0 (timm/ViT-…-SigLIP, timm/vit_…_siglip_….webli)",
+        model: VitVariant {
+            architecture,
+            features,
+        },
+    }
+}
 
 /// timm's architectures by name.
 pub fn architectures() -> Vec<(&'static str, VitConfig)> {
@@ -17,6 +66,7 @@ pub fn architectures() -> Vec<(&'static str, VitConfig)> {
         class_token: false,
         reg_tokens: 0,
         layer_scale: false,
+        pool: Pool::Map,
     };
     let so400m = |img_size| VitConfig {
         patch_size: 14,
@@ -27,10 +77,10 @@ pub fn architectures() -> Vec<(&'static str, VitConfig)> {
         ..base(img_size)
     };
     vec![
-        (PUBLISHED, base(224)),
-        ("vit_base_patch16_siglip_256", base(256)),
-        ("vit_base_patch16_siglip_384", base(384)),
-        ("vit_so400m_patch14_siglip_224", so400m(224)),
-        ("vit_so400m_patch14_siglip_384", so400m(384)),
+        (B16_224, base(224)),
+        (B16_256, base(256)),
+        (B16_384, base(384)),
+        (SO400M_224, so400m(224)),
+        (SO400M_384, so400m(384)),
     ]
 }

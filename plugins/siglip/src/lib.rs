@@ -1,38 +1,49 @@
-//! SigLIP (arXiv 2303.15343) as a `merv-host` plugin: the patch tokens of timm's vision tower, frame
-//! by frame. The trunk itself is [`merv_plugin_sdk::vit`], which DINOv2 shares.
+//! SigLIP (arXiv 2303.15343) as a `merv-host` plugin: timm's vision tower, frame by frame. The encoder
+//! itself is [`merv_plugin_sdk::frame_encoder`], which DINOv2 shares.
 
 mod config;
 
+use config::{VARIANTS, WITHOUT_CLASS_TOKEN};
 use merv_plugin_api::{
     EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin, PluginError,
 };
 use merv_plugin_sdk::{
-    patch_tokens::PatchTokens,
+    frame_encoder::FrameEncoder,
     request, threads,
-    timm::{self, VitConfig},
+    timm::{self, VitConfig, VitFeatures},
+    variants,
 };
-
-/// What the files hold besides the blocks: the final norm and the pooling head, which plain image
-/// embeddings would need.
-const UNUSED: &[&str] = &["norm.", "attn_pool.", "fc_norm.", "head."];
 
 struct SiglipPlugin;
 
-fn resolve(request: &EncoderRequest) -> Result<(VitConfig, EncoderInfo), PluginError> {
-    let (sizes, image_size) = timm::resolve(request, &config::architectures(), config::PUBLISHED)?;
-    let info = PatchTokens::describe(&sizes, request.num_frames, image_size, [0.5; 3], [0.5; 3]);
-    Ok((sizes, info))
+fn resolve(request: &EncoderRequest) -> Result<(VitConfig, VitFeatures, EncoderInfo), PluginError> {
+    let id = request.model.id.as_str();
+    if id == WITHOUT_CLASS_TOKEN {
+        return Err(PluginError::unsupported(format!(
+            "`{id}` asks for a class token before the patches, but SigLIP has none; \
+             use `siglip-vit-b16-224px-all-no-cls`"
+        )));
+    }
+    let variant = variants::find(&VARIANTS, id)?;
+    let (sizes, image_size) = timm::resolve(request, &config::architectures(), variant)?;
+    let features = variant.features;
+    let info = FrameEncoder::describe(
+        &sizes,
+        features,
+        request.num_frames,
+        image_size,
+        [0.5; 3],
+        [0.5; 3],
+    );
+    Ok((sizes, features, info))
 }
 
 impl Plugin for SiglipPlugin {
     fn manifest() -> Manifest {
-        Manifest::new("siglip", env!("CARGO_PKG_VERSION"))
+        let manifest = Manifest::new("siglip", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle")
-            .encoder(
-                "siglip-vit-b16-224px-all-no-cls",
-                "Apache-2.0 (timm/ViT-B-16-SigLIP)",
-            )
+            .backend("candle");
+        variants::listed(manifest, &VARIANTS)
     }
 
     fn init(host: &HostServices) -> Result<(), PluginError> {
@@ -40,14 +51,18 @@ impl Plugin for SiglipPlugin {
     }
 
     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        Ok(resolve(request)?.1)
+        Ok(resolve(request)?.2)
     }
 
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        let (sizes, info) = resolve(request)?;
+        let (sizes, features, info) = resolve(request)?;
         let paths = request::weights(&request.model);
-        Ok(EncoderObject::new(PatchTokens::load(
-            &paths, UNUSED, &sizes, info,
+        Ok(EncoderObject::new(FrameEncoder::load(
+            &paths,
+            &[],
+            &sizes,
+            features,
+            info,
         )?))
     }
 }

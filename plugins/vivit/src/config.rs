@@ -1,11 +1,43 @@
-//! The sizes of a ViViT: Hugging Face's `config.json` (`VivitConfig`).
+//! ViViT's encoders by id, and its sizes: Hugging Face's `config.json` (`VivitConfig`).
 
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
     config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, only_size, require, within},
+    variants::Variant,
 };
 use serde::Deserialize;
+
+/// Which tokens of a clip become features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClipTokens {
+    /// The tubelets.
+    NoClass,
+    /// The tubelets of every second time step.
+    EverySecond,
+    /// The class token and the tubelets after it.
+    All,
+    /// The class token.
+    Class,
+}
+
+/// MERV's ids. A clip has one class token, and it comes first, so that `all-tokens` and
+/// `classemb-at-first` are the same.
+pub const VARIANTS: [Variant<ClipTokens>; 5] = [
+    variant("vivit-google-b-cls-token", ClipTokens::Class),
+    variant("vivit-google-b-all-tokens", ClipTokens::All),
+    variant("vivit-google-b-all-no-cls", ClipTokens::EverySecond),
+    variant("vivit-google-b-all-no-cls-16frames", ClipTokens::NoClass),
+    variant("vivit-google-b-classemb-at-first-16frames", ClipTokens::All),
+];
+
+const fn variant(id: &'static str, model: ClipTokens) -> Variant<ClipTokens> {
+    Variant {
+        id,
+        license: "MIT (google/vivit-b-16x2-kinetics400)",
+        model,
+    }
+}
 
 /// The sizes, by Hugging Face's names.
 #[derive(Debug, Clone, Deserialize)]
@@ -112,6 +144,17 @@ impl Config {
     /// The class token and the tubelets.
     pub fn tokens(&self) -> usize {
         1 + self.temporal() * self.spatial()
+    }
+
+    /// Time steps of the features, and features a time step. With the class token among them they cannot
+    /// be cut into time steps: they are one.
+    pub fn shape(&self, tokens: ClipTokens) -> (usize, usize) {
+        match tokens {
+            ClipTokens::NoClass => (self.temporal(), self.spatial()),
+            ClipTokens::EverySecond => (self.temporal().div_ceil(2), self.spatial()),
+            ClipTokens::All => (1, self.tokens()),
+            ClipTokens::Class => (1, 1),
+        }
     }
 
     fn kernel(&self) -> usize {

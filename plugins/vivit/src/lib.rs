@@ -1,21 +1,22 @@
-//! ViViT (arXiv 2103.15691) as a `merv-host` plugin: the tubelet tokens of a clip.
+//! ViViT (arXiv 2103.15691) as a `merv-host` plugin: the tokens of a clip.
 
 mod config;
 mod model;
 
-use config::Config;
+use config::{ClipTokens, Config, VARIANTS};
 use merv_plugin_api::{
     DType, EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest,
     Plugin, PluginError, PreprocessSpec, ResizeDomain,
 };
 use merv_plugin_sdk::{
     config::{in_file, read},
-    request, threads, weights,
+    request, threads, variants, weights,
 };
 
 struct VivitPlugin;
 
-fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginError> {
+fn resolve(request: &EncoderRequest) -> Result<(Config, ClipTokens, EncoderInfo), PluginError> {
+    let tokens = *variants::find(&VARIANTS, &request.model.id)?;
     request::check_cpu_f32(&request.model)?;
     let path = request::config(&request.model);
     let config = match &path {
@@ -28,12 +29,13 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginErro
         config.check(request.num_frames as usize, asked),
     )?;
     let image_size = config.image_size as u32;
+    let (temporal, spatial) = config.shape(tokens);
     let info = EncoderInfo {
         width: config.hidden_size as u32,
         num_frames: request.num_frames,
         image_size,
-        temporal: config.temporal() as u32,
-        spatial: config.spatial() as u32,
+        temporal: temporal as u32,
+        spatial: spatial as u32,
         preprocess: PreprocessSpec {
             image_size,
             // Upstream's image processor scales the short side to 256 for crops of 224.
@@ -47,18 +49,15 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginErro
         parameters: config.parameters(),
         macs_per_clip: config.macs(),
     };
-    Ok((config, info))
+    Ok((config, tokens, info))
 }
 
 impl Plugin for VivitPlugin {
     fn manifest() -> Manifest {
-        Manifest::new("vivit", env!("CARGO_PKG_VERSION"))
+        let manifest = Manifest::new("vivit", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle")
-            .encoder(
-                "vivit-google-b-all-no-cls-16frames",
-                "MIT (google/vivit-b-16x2-kinetics400)",
-            )
+            .backend("candle");
+        variants::listed(manifest, &VARIANTS)
     }
 
     fn init(host: &HostServices) -> Result<(), PluginError> {
@@ -66,14 +65,14 @@ impl Plugin for VivitPlugin {
     }
 
     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        Ok(resolve(request)?.1)
+        Ok(resolve(request)?.2)
     }
 
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        let (config, info) = resolve(request)?;
+        let (config, tokens, info) = resolve(request)?;
         let paths = request::weights(&request.model);
         let model = weights::load(&paths, &["classifier."], |scope| {
-            model::Vivit::new(&config, info, &scope)
+            model::Vivit::new(&config, tokens, info, &scope)
         })?;
         Ok(EncoderObject::new(model))
     }

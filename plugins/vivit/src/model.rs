@@ -1,8 +1,7 @@
 //! ViViT, model 1 (arXiv 2103.15691): one transformer over all tubelets of a clip. Agrees with
-//! `VivitModel` of `transformers/models/vivit/modeling_vivit.py`, `last_hidden_state`, without the
-//! class token.
+//! `VivitModel` of `transformers/models/vivit/modeling_vivit.py`, `last_hidden_state`.
 
-use crate::config::Config;
+use crate::config::{ClipTokens, Config};
 use candle_core::Tensor;
 use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView};
 use merv_plugin_sdk::{
@@ -26,6 +25,7 @@ pub struct Vivit {
     positions: Vec<f32>,
     layers: Vec<Block>,
     norm: LayerNorm,
+    choice: ClipTokens,
     config: Config,
     info: EncoderInfo,
 }
@@ -36,7 +36,12 @@ impl Vivit {
     /// # Errors
     ///
     /// When the sizes make no model.
-    pub fn new(config: &Config, info: EncoderInfo, scope: &Scope<'_>) -> Result<Self> {
+    pub fn new(
+        config: &Config,
+        choice: ClipTokens,
+        info: EncoderInfo,
+        scope: &Scope<'_>,
+    ) -> Result<Self> {
         let d = config.hidden_size;
         let bare = scope.contains("embeddings.cls_token");
         let scope = if bare {
@@ -55,12 +60,13 @@ impl Vivit {
                 .map(|index| layer(config, &scope.pp("encoder").pp("layer").pp(index)))
                 .collect::<Result<_>>()?,
             norm: LayerNorm::new(d, config.layer_norm_eps, &scope.pp("layernorm")),
+            choice,
             config: config.clone(),
             info,
         })
     }
 
-    /// `[frames, 3, size, size]` → `[temporal · spatial, width]`
+    /// `[frames, 3, size, size]` → `[features, width]`
     fn forward(&self, frames: &[f32]) -> Result<Tensor> {
         let (d, n) = (self.config.hidden_size, self.config.tokens());
         let tubelets = self.patch_embed.forward(frames, self.config.image_size)?;
@@ -78,7 +84,22 @@ impl Vivit {
         for layer in &self.layers {
             x = layer.forward(&x, 1, n)?;
         }
-        self.norm.forward(&x.narrow(0, 1, n - 1)?)
+        self.norm.forward(&self.chosen(&x)?)
+    }
+
+    /// The rows of the tokens that become features.
+    fn chosen(&self, x: &Tensor) -> Result<Tensor> {
+        let (d, n) = (self.config.hidden_size, self.config.tokens());
+        match self.choice {
+            ClipTokens::All => Ok(x.clone()),
+            ClipTokens::Class => Ok(x.narrow(0, 0, 1)?),
+            ClipTokens::NoClass => Ok(x.narrow(0, 1, n - 1)?),
+            ClipTokens::EverySecond => with_slice(x, |x| {
+                let step = self.config.spatial() * d;
+                let steps: Vec<_> = x[d..].chunks_exact(step).step_by(2).collect();
+                from_vec(steps.concat(), (steps.len() * self.config.spatial(), d))
+            }),
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 """The PyPI package `languagebind`, of which only the video model is imported.
 
 The package's own `__init__` pulls in audio, depth and training extras; empty
-parent packages stand in for it, and an empty `peft` for the LoRA library that
-the published (merged) weights do not need.
+parent packages stand in for it.
 """
 
 import importlib
@@ -23,11 +22,6 @@ STREAM = (
 
 
 def _import(name):
-    if "peft" not in sys.modules:
-        peft = types.ModuleType("peft")
-        peft.__spec__ = importlib.machinery.ModuleSpec("peft", None)
-        peft.LoraConfig = peft.get_peft_model = None
-        sys.modules["peft"] = peft
     if "languagebind" not in sys.modules:
         root = Path(importlib.util.find_spec("languagebind").origin).parent
         for package, folder in (("languagebind", root), ("languagebind.video", root / "video")):
@@ -37,8 +31,11 @@ def _import(name):
     return importlib.import_module(f"languagebind.video.{name}")
 
 
-def config(hidden_act, num_frames, **vision):
-    """What the published config.json has, at toy size, as a plain dictionary."""
+def config(hidden_act, num_frames, lora_r=0, **vision):
+    """What the published config.json has, at toy size, as a plain dictionary.
+
+    lora_r: rank of the adapters of the attention over time; 0 where they are merged.
+    """
     text = {
         "vocab_size": 29, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
         "num_attention_heads": 2, "max_position_embeddings": 5, "projection_dim": 12,
@@ -46,9 +43,11 @@ def config(hidden_act, num_frames, **vision):
     }
     vision = {
         "num_channels": 3, "hidden_act": hidden_act, "num_frames": num_frames, "add_time_attn": True,
-        "layer_norm_eps": 1e-5, "projection_dim": 12, "force_patch_dropout": 0.0, "lora_r": 0,
+        "layer_norm_eps": 1e-5, "projection_dim": 12, "force_patch_dropout": 0.0, "lora_r": lora_r,
         "attention_dropout": 0.0, "model_type": "clip_vision_model", **vision,
     }
+    if lora_r:
+        vision["lora_alpha"] = 12
     return {
         "architectures": ["LanguageBindVideo"], "model_type": "LanguageBindVideo", "projection_dim": 12,
         "logit_scale_init_value": 2.6592, "text_config": text, "vision_config": vision,
@@ -76,13 +75,35 @@ def weights(model):
     return state
 
 
-def features(model, clips):
-    """[B, F, 3, H, W] to [B, F*S, D]: hidden_states[-2] without class tokens.
+def older_peft_names(state):
+    """Adapters as peft named them when LanguageBind_Video was published: no `base_layer`."""
+    return {name.replace(".base_layer.", "."): tensor for name, tensor in state.items()}
+
+
+def hidden(model, clips):
+    """[B, F, 3, H, W] to [B, F, 1 + S, D]: hidden_states[-2].
 
     The model runs frames in groups of its own `num_frames`, one after another.
     """
     batch, frames = clips.shape[:2]
     output = model.vision_model(clips.transpose(1, 2), output_hidden_states=True)
     hidden = output.hidden_states[-2]
-    hidden = hidden.reshape(batch, frames, hidden.shape[-2], hidden.shape[-1])
-    return hidden[:, :, 1:].flatten(1, 2)
+    return hidden.reshape(batch, frames, hidden.shape[-2], hidden.shape[-1])
+
+
+def features(model, clips):
+    """[B, F, 3, H, W] to [B, F*S, D]: without class tokens."""
+    return hidden(model, clips)[:, :, 1:].flatten(1, 2)
+
+
+def variants(model, clips):
+    """The features of every other id."""
+    tokens = hidden(model, clips)
+    classes = tokens[:, :, 0]
+    at_first = torch.cat([classes.mean(1, keepdim=True), tokens[:, :, 1:].flatten(1, 2)], 1)
+    return {
+        "features.languagebind-video": tokens.flatten(1, 2),
+        "features.languagebind-video-averagetoken": tokens.mean(-2),
+        "features.languagebind-video-classemb": classes,
+        "features.languagebind-video-classemb-at-first": at_first,
+    }

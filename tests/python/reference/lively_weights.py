@@ -10,7 +10,7 @@ import torch
 
 NORM = re.compile(r"(norm|layrnorm|\bbn)[^.]*\.weight$")
 GAMMA = re.compile(r"(gamma|ls\d)$")
-EMBEDDING = re.compile(r"(pos_embed|position_embeddings?(\.weight)?|cls_token|class_embedding|reg_token|temporal_embedding|latent)$")
+EMBEDDING = re.compile(r"(pos_embed(_spatial|_temporal)?|position_embeddings?(\.weight)?|cls_token|class_embedding|reg_token|temporal_embedding|latent)$")
 
 
 def fill(module, seed, stream=None, stream_scale=1.0, gain=1.2):

@@ -62,3 +62,32 @@ def features(model, clips):
     batch, frames = clips.shape[:2]
     (tokens,) = model.get_intermediate_layers(clips.flatten(0, 1), n={len(model.blocks) - 2})
     return tokens.reshape(batch, frames * tokens.shape[1], -1)
+
+
+def pooled(model, clips):
+    """[B, F, 3, H, W] to [B, F, D]: the model's own image vector, the class token or the attention pool."""
+    batch, frames = clips.shape[:2]
+    return model(clips.flatten(0, 1)).reshape(batch, frames, -1)
+
+
+def features_with_class(model, clips, mean):
+    """[B, 1 + F*S, D] or [B, F + F*S, D]: the mean of the class tokens, or all of them, before all patches."""
+    batch, frames = clips.shape[:2]
+    layers = model.get_intermediate_layers(
+        clips.flatten(0, 1), n={len(model.blocks) - 2}, return_prefix_tokens=True
+    )
+    ((patches, prefix),) = layers
+    width = patches.shape[-1]
+    classes = prefix[:, 0].reshape(batch, frames, width)
+    if mean:
+        classes = classes.mean(1, keepdim=True)
+    return torch.cat([classes, patches.reshape(batch, -1, width)], 1)
+
+
+def open_clip_names(state):
+    """The state dictionary as open_clip publishes SigLIP, with stand-ins for the text tower."""
+    named = {f"visual.trunk.{name}": tensor for name, tensor in state.items()}
+    named["text.token_embedding.weight"] = torch.zeros(3, 4)
+    named["logit_scale"] = torch.tensor(2.0)
+    named["logit_bias"] = torch.tensor(-1.0)
+    return named

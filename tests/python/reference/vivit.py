@@ -26,3 +26,17 @@ def build_with_head(cfg):
 def features(model, clips):
     """[B, F, 3, H, W] to [B, T*S, D]: the last hidden state without the class token."""
     return model(clips).last_hidden_state[:, 1:]
+
+
+def variants(model, clips):
+    """The features of every other id. The original writes 16 x 14 x 14 where the sizes are the config's here."""
+    cfg = model.config
+    tokens = model(clips).last_hidden_state
+    times = cfg.num_frames // cfg.tubelet_size[0]
+    grid = tokens[:, 1:].unflatten(1, (times, -1))
+    return {
+        "features.vivit-google-b-cls-token": tokens[:, :1],
+        "features.vivit-google-b-all-tokens": tokens,
+        "features.vivit-google-b-all-no-cls": grid[:, ::2].flatten(1, 2),
+        "features.vivit-google-b-classemb-at-first-16frames": tokens,
+    }

@@ -1,0 +1,179 @@
+//! The encoders that MERV makes of a timm vision transformer: SigLIP's and DINOv2's, frame by frame.
+
+use crate::{
+    Result,
+    attention_pool::AttentionPool,
+    frame_tokens::{FrameTokens, encode_frames},
+    norm::LayerNorm,
+    timm::{Pool, VitConfig, VitFeatures},
+    vit::{EPSILON, Vit},
+    weights::{self, Scope},
+};
+use candle_core::Tensor;
+use merv_plugin_api::{
+    DType, Encoder, EncoderInfo, Interpolation, PreprocessSpec, ResizeDomain, TensorBuf, TensorView,
+};
+use std::path::PathBuf;
+
+/// Frames that go through the blocks together: few enough that their activations stay in the cache,
+/// enough that the products fill all cores.
+const FRAMES_AT_ONCE: usize = 4;
+
+/// Where open_clip's files keep the tower (`open_clip/timm_model.py`); timm's own files have no prefix.
+const OPEN_CLIP: &str = "visual.trunk.";
+
+/// What open_clip's files hold besides the tower.
+const OPEN_CLIP_REST: [&str; 4] = ["text.", "logit_scale", "logit_bias", "visual.head."];
+
+/// What comes after the blocks in the file, which only pooled features need.
+const POOLING: [&str; 4] = ["norm.", "attn_pool.", "fc_norm.", "head."];
+
+/// From the tokens after all blocks to one vector a frame: timm's final norm and `global_pool`.
+struct Head {
+    norm: LayerNorm,
+    /// Absent when the class token is taken.
+    pool: Option<AttentionPool>,
+}
+
+impl Head {
+    fn new(config: &VitConfig, scope: &Scope<'_>) -> Result<Self> {
+        let (width, heads) = (config.embed_dim, config.num_heads);
+        let pool = match config.pool {
+            Pool::Token => None,
+            Pool::Map => {
+                let scope = scope.pp("attn_pool");
+                let hidden = config.hidden();
+                Some(AttentionPool::new(width, heads, hidden, EPSILON, &scope)?)
+            }
+        };
+        Ok(Self {
+            norm: LayerNorm::new(width, EPSILON, &scope.pp("norm")),
+            pool,
+        })
+    }
+
+    /// `[frames, tokens, width]` → `[frames, 1, width]`
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.pool {
+            Some(pool) => pool.forward(&self.norm.forward(x)?),
+            None => self.norm.forward(&x.narrow(1, 0, 1)?.contiguous()?),
+        }
+    }
+}
+
+/// An encoder whose features are tokens of the last block but one, without the final norm, or one
+/// pooled vector a frame.
+pub struct FrameEncoder {
+    vit: Vit,
+    head: Option<Head>,
+    choice: FrameTokens,
+    info: EncoderInfo,
+}
+
+impl FrameEncoder {
+    /// What such an encoder is.
+    pub fn describe(
+        config: &VitConfig,
+        features: VitFeatures,
+        num_frames: u32,
+        image_size: usize,
+        mean: [f32; 3],
+        std: [f32; 3],
+    ) -> EncoderInfo {
+        let patches = config.grid(image_size).pow(2);
+        let (temporal, spatial) = features.choice().shape(num_frames as usize, patches);
+        EncoderInfo {
+            width: config.embed_dim as u32,
+            num_frames,
+            image_size: image_size as u32,
+            temporal,
+            spatial,
+            preprocess: PreprocessSpec {
+                image_size: image_size as u32,
+                short_side: image_size as u32,
+                interpolation: Interpolation::Bicubic,
+                domain: ResizeDomain::PillowU8,
+                mean,
+                std,
+            },
+            dtype: DType::F32,
+            parameters: config.parameters(features),
+            macs_per_clip: u64::from(num_frames).saturating_mul(config.macs(image_size, features)),
+        }
+    }
+
+    /// Loads the weights from timm's or open_clip's files; `unused` are names that a tower may hold
+    /// besides what is known here.
+    ///
+    /// # Errors
+    ///
+    /// When the weights do not fit.
+    pub fn load(
+        paths: &[PathBuf],
+        unused: &[&str],
+        config: &VitConfig,
+        features: VitFeatures,
+        info: EncoderInfo,
+    ) -> Result<Self> {
+        let blocks = features.blocks(config);
+        let last = format!("blocks.{}.", config.depth - 1);
+        let mut rest = unused.to_vec();
+        if features == VitFeatures::Pooled {
+            rest.push("head.");
+        } else {
+            rest.extend(POOLING);
+            rest.push(&last);
+        }
+        let in_open_clip: Vec<_> = rest
+            .iter()
+            .map(|name| format!("{OPEN_CLIP}{name}"))
+            .collect();
+        rest.extend(in_open_clip.iter().map(String::as_str));
+        rest.extend(OPEN_CLIP_REST);
+        weights::load(paths, &rest, |scope| {
+            let open_clip = scope.contains(&format!("{OPEN_CLIP}pos_embed"));
+            let scope = if open_clip {
+                scope.pp(OPEN_CLIP.trim_end_matches('.'))
+            } else {
+                scope
+            };
+            // Without its last block the file would be that of a smaller model.
+            let last = scope.pp("blocks").pp(config.depth - 1);
+            last.require("norm1.weight");
+            Ok(Self {
+                vit: Vit::new(config, info.image_size as usize, blocks, &scope)?,
+                head: (features == VitFeatures::Pooled)
+                    .then(|| Head::new(config, &scope))
+                    .transpose()?,
+                choice: features.choice(),
+                info,
+            })
+        })
+    }
+}
+
+impl Encoder for FrameEncoder {
+    fn info(&self) -> EncoderInfo {
+        self.info.clone()
+    }
+
+    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
+        let frames = self.info.num_frames as usize;
+        let group = (1..=FRAMES_AT_ONCE.min(frames))
+            .rev()
+            .find(|&group| frames.is_multiple_of(group))
+            .unwrap_or(1);
+        // A pooled frame is one token.
+        let prefix = match self.head {
+            Some(_) => 1,
+            None => self.vit.config().prefix(),
+        };
+        encode_frames(clips, &self.info, group, self.choice, prefix, |frames| {
+            let tokens = self.vit.forward(frames)?;
+            match &self.head {
+                Some(head) => head.forward(&tokens),
+                None => Ok(tokens),
+            }
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! Which tokens of a transformer that sees every frame become features, and in which order.
+
+use crate::{
+    Result,
+    features::{clips_in_groups, tokens_of},
+    tensor::with_slice,
+};
+use candle_core::Tensor;
+use merv_plugin_api::{EncoderInfo, PluginError, TensorBuf, TensorView};
+
+/// What an encoder hands over of the tokens of its frames: MERV's variants of one model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameTokens {
+    /// The patches of every frame.
+    Patches,
+    /// The class token of every frame, and its patches after it.
+    All,
+    /// The mean of all tokens of a frame.
+    Mean,
+    /// The class token of every frame, or whatever token comes first.
+    Class,
+    /// The class tokens of all frames, then the patches of all frames.
+    ClassesFirst,
+    /// The mean of the class tokens of all frames, then the patches of all frames.
+    MeanClassFirst,
+}
+
+impl FrameTokens {
+    /// Time steps of the features, and features a time step.
+    ///
+    /// Where class tokens stand before the first frame's patches, the features cannot be cut into
+    /// frames, nor laid out as a grid: they are one time step.
+    pub fn shape(self, frames: usize, patches: usize) -> (u32, u32) {
+        let (temporal, spatial) = match self {
+            Self::Patches => (frames, patches),
+            Self::All => (frames, 1 + patches),
+            Self::Mean | Self::Class => (frames, 1),
+            Self::ClassesFirst => (1, frames.saturating_mul(1 + patches)),
+            Self::MeanClassFirst => (1, frames.saturating_mul(patches).saturating_add(1)),
+        };
+        let fits = |size| u32::try_from(size).unwrap_or(u32::MAX);
+        (fits(temporal), fits(spatial))
+    }
+
+    /// Adds frame `index` of `frames` to `clip`, the features of its clip, which begin as zeros.
+    /// `tokens` are the frame's: `prefix` tokens, the class token first, and the patches.
+    fn place(
+        self,
+        (index, frames): (usize, usize),
+        tokens: &[f32],
+        (prefix, width): (usize, usize),
+        clip: &mut [f32],
+    ) {
+        let class = &tokens[..width];
+        let patches = &tokens[(prefix * width).min(tokens.len())..];
+        let mut put = |at: usize, what: &[f32]| {
+            clip[at * width..][..what.len()].copy_from_slice(what);
+        };
+        let (each, count) = (patches.len() / width, tokens.len() / width);
+        match self {
+            Self::Patches => put(index * each, patches),
+            Self::Class => put(index, class),
+            Self::All => {
+                put(index * (1 + each), class);
+                put(index * (1 + each) + 1, patches);
+            }
+            Self::ClassesFirst => {
+                put(index, class);
+                put(frames + index * each, patches);
+            }
+            Self::MeanClassFirst => {
+                put(1 + index * each, patches);
+                add(&mut clip[..width], class, frames);
+            }
+            Self::Mean => {
+                let mean = &mut clip[index * width..][..width];
+                for token in tokens.chunks_exact(width) {
+                    add(mean, token, count);
+                }
+            }
+        }
+    }
+}
+
+/// Adds one of `count` parts of a mean.
+fn add(mean: &mut [f32], part: &[f32], count: usize) {
+    for (mean, part) in mean.iter_mut().zip(part) {
+        *mean += part / count as f32;
+    }
+}
+
+/// Runs `encode` on consecutive groups of `group` frames of every clip and arranges their tokens.
+///
+/// `encode` gets `[group, 3, size, size]` and returns `[group, prefix + patches, width]`, of whose
+/// prefix the class token is the first.
+///
+/// # Errors
+///
+/// When the clips have not the shape that `info` promises, `group` does not divide the frames, or
+/// `encode` fails or returns another number of tokens than `info` states.
+pub fn encode_frames(
+    clips: &TensorView<'_>,
+    info: &EncoderInfo,
+    group: usize,
+    choice: FrameTokens,
+    prefix: usize,
+    mut encode: impl FnMut(&[f32]) -> Result<Tensor>,
+) -> Result<TensorBuf> {
+    let (batch, groups) = clips_in_groups(clips, info, group)?;
+    let (frames, width) = (info.num_frames as usize, info.width as usize);
+    let expected = (info.temporal, info.spatial);
+    let clip = tokens_of(info) * width;
+    let mut features = vec![0.0; batch * clip];
+    for (index, part) in groups.enumerate() {
+        let tokens = encode(part)?;
+        let (found, count, found_width) = tokens.dims3()?;
+        let patches = count.saturating_sub(prefix);
+        let fits = found == group && found_width == width && count > 0;
+        if !fits || choice.shape(frames, patches) != expected {
+            return Err(PluginError::invalid(format!(
+                "{:?} are not the tokens of {group} frames, {width} wide",
+                tokens.dims()
+            )));
+        }
+        with_slice(&tokens, |tokens| {
+            for (offset, tokens) in tokens.chunks_exact(count * width).enumerate() {
+                let frame = index * group + offset;
+                let out = &mut features[frame / frames * clip..][..clip];
+                choice.place((frame % frames, frames), tokens, (prefix, width), out);
+            }
+            Ok(())
+        })?;
+    }
+    TensorBuf::from_vec(features, &[batch, tokens_of(info), width])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two frames of a class token, a register and two patches, one wide.
+    fn placed(choice: FrameTokens) -> Vec<f32> {
+        let (temporal, spatial) = choice.shape(2, 2);
+        let mut clip = vec![0.0; (temporal * spatial) as usize];
+        for (index, tokens) in [[1., 9., 2., 3.], [5., 9., 6., 7.]].iter().enumerate() {
+            choice.place((index, 2), tokens, (2, 1), &mut clip);
+        }
+        clip
+    }
+
+    #[test]
+    fn every_choice_has_its_order() {
+        assert_eq!(placed(FrameTokens::Patches), [2., 3., 6., 7.]);
+        assert_eq!(placed(FrameTokens::All), [1., 2., 3., 5., 6., 7.]);
+        assert_eq!(placed(FrameTokens::Mean), [15. / 4., 27. / 4.]);
+        assert_eq!(placed(FrameTokens::Class), [1., 5.]);
+        assert_eq!(placed(FrameTokens::ClassesFirst), [1., 5., 2., 3., 6., 7.]);
+        assert_eq!(placed(FrameTokens::MeanClassFirst), [3., 2., 3., 6., 7.]);
+    }
+}

@@ -1,0 +1,115 @@
+//! Hiera (arXiv 2306.00989) as a `merv-host` plugin: the last stage's map of a clip.
+//!
+//! A project of its own, outside `merv-host`'s workspace: the host takes the library through the
+//! registry's `plugin = { path = "…" }`, without being compiled again.
+
+mod config;
+mod mask_units;
+mod model;
+mod patch;
+
+use config::{Config, VARIANTS};
+use merv_plugin_api::{
+    DType, EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest,
+    Plugin, PluginError, PreprocessSpec, ResizeDomain,
+};
+use merv_plugin_sdk::{
+    config::{in_file, read},
+    request, threads, variants, weights,
+};
+
+/// What the files hold besides the encoder: the final norm and the classifier; and, where the masked
+/// autoencoder was not finetuned, its decoder.
+const UNUSED: [&str; 9] = [
+    "norm.",
+    "head.",
+    "encoder_norm.",
+    "mask_token",
+    "decoder_embed.",
+    "decoder_pos_embed",
+    "decoder_blocks.",
+    "decoder_norm.",
+    "decoder_pred.",
+];
+
+/// The autoencoder's convolutions, which bring all stages to one size.
+const FUSION_HEADS: &str = "multi_scale_fusion_heads.";
+
+/// The dictionary that the `.pth` files keep the weights in.
+const STATE: &str = "model_state";
+
+struct HieraPlugin;
+
+fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginError> {
+    let published = variants::find(&VARIANTS, &request.model.id)?;
+    request::check_cpu_f32(&request.model)?;
+    let path = request::config(&request.model);
+    let config = match &path {
+        Some(path) => read::<Config>(path)?,
+        None => Config::published(published),
+    };
+    let asked = request.image_size.into_option().map(|size| size as usize);
+    in_file(
+        path.as_deref(),
+        config.check(request.num_frames as usize, asked),
+    )?;
+    let clips = request.num_frames / config.frames() as u32;
+    let [times, rows, columns] = config.last_map();
+    let image_size = config.image_size() as u32;
+    let info = EncoderInfo {
+        width: config.width() as u32,
+        num_frames: request.num_frames,
+        image_size,
+        temporal: clips * times as u32,
+        spatial: (rows * columns) as u32,
+        preprocess: PreprocessSpec {
+            image_size,
+            // MERV scales the short side to 256 for crops of 224.
+            short_side: image_size * 256 / 224,
+            interpolation: Interpolation::Bilinear,
+            domain: ResizeDomain::PillowU8,
+            mean: [0.45; 3],
+            std: [0.225; 3],
+        },
+        dtype: DType::F32,
+        parameters: config.parameters(),
+        macs_per_clip: config.macs().saturating_mul(u64::from(clips)),
+    };
+    Ok((config, info))
+}
+
+impl Plugin for HieraPlugin {
+    fn manifest() -> Manifest {
+        let manifest = Manifest::new("hiera", env!("CARGO_PKG_VERSION"))
+            .license(env!("CARGO_PKG_LICENSE"))
+            .backend("candle");
+        variants::listed(manifest, &VARIANTS)
+    }
+
+    fn init(host: &HostServices) -> Result<(), PluginError> {
+        threads::init(host)
+    }
+
+    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
+        Ok(resolve(request)?.1)
+    }
+
+    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
+        let (config, info) = resolve(request)?;
+        let bare = UNUSED.iter().chain([&FUSION_HEADS]);
+        let nested: Vec<_> = bare.clone().map(|name| format!("{STATE}.{name}")).collect();
+        let unused: Vec<_> = bare
+            .copied()
+            .chain(nested.iter().map(String::as_str))
+            .collect();
+        let paths = request::weights(&request.model);
+        let model = weights::load(&paths, &unused, |scope| {
+            let is_nested = scope.contains(&format!("{STATE}.patch_embed.proj.weight"));
+            let scope = if is_nested { scope.pp(STATE) } else { scope };
+            model::Hiera::new(config, info, &scope)
+        })?;
+        Ok(EncoderObject::new(model))
+    }
+}
+
+merv_plugin_api::export_plugin!(HieraPlugin);

@@ -1,0 +1,209 @@
+//! `make parity`: every encoder at its published size, with random weights under the published names,
+//! through the library that users load, against the original PyTorch implementation (`$MERV_PYTHON`).
+//!
+//! Prints the largest error, the cosine of every token, the time and the memory of both sides, and fails
+//! when an error is larger than rounding explains. Each side runs in a process of its own, so that its
+//! memory is its own.
+//!
+//! `parity [ENCODER ID…]`: all of them without an id.
+
+use merv_host::plugin::{Library, PluginPath};
+use merv_plugin_api::{Device, EncoderRequest, ModelSource, TensorView};
+use merv_tests::{TOLERANCE, read, write_f32};
+use serde_json::{Value, json};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+/// Ids, plugins and frames, as in `tests/python/full_size.py`.
+const ENCODERS: [(&str, &str); 5] = [
+    ("siglip-vit-b16-224px-all-no-cls", "siglip"),
+    ("vivit-google-b-all-no-cls-16frames", "vivit"),
+    ("hiera-base-video", "hiera"),
+    ("dinov2-video-all-tokens", "dinov2"),
+    ("languagebind-video-noclass", "languagebind"),
+];
+
+/// The argument with which this program runs one encoder: plugin, id, folder and threads follow.
+const OURS: &str = "--ours";
+
+/// What our side writes beside the reference.
+const FOUND: &str = "found.safetensors";
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [first, plugin, id, folder, threads] = arguments.as_slice()
+        && first == OURS
+    {
+        println!("{}", ours(plugin, id, Path::new(folder), threads.parse()?)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = arguments
+        .iter()
+        .find(|id| ENCODERS.iter().all(|(known, _)| known != id))
+    {
+        let known = ENCODERS.map(|(id, _)| id).join(", ");
+        return Err(format!("expected ids among {known}; found `{unknown}`").into());
+    }
+    let threads = std::thread::available_parallelism()?.get();
+    println!("threads: {threads}");
+    let mut held = true;
+    for (id, plugin) in ENCODERS {
+        if arguments.is_empty() || arguments.iter().any(|asked| asked == id) {
+            held &= compare(plugin, id, threads)?;
+        }
+    }
+    Ok(if held {
+        ExitCode::SUCCESS
+    } else {
+        println!("\nerrors above {TOLERANCE:.0e} of the output's scale: not rounding");
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs both sides and prints how they compare; whether the tolerance is held.
+fn compare(plugin: &str, id: &str, threads: usize) -> Result<bool> {
+    let folder = tempfile::Builder::new()
+        .prefix("merv-parity-")
+        .tempdir_in(target()?)?;
+    let python = env::var("MERV_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/full_size.py");
+    let theirs = report(
+        Command::new(python)
+            .arg(script)
+            .arg(id)
+            .arg(folder.path())
+            .args(["--threads", &threads.to_string()]),
+    )?;
+    let ours = report(
+        Command::new(env::current_exe()?)
+            .args([OURS, plugin, id])
+            .arg(folder.path())
+            .arg(threads.to_string()),
+    )?;
+    let expected = read(&folder.path().join("io.safetensors"));
+    let expected = expected.get("features");
+    let found = read(&folder.path().join(FOUND));
+    let found = found.get("features");
+    if found.shape != expected.shape {
+        return Err(format!("{id}: {:?} is not {:?}", found.shape, expected.shape).into());
+    }
+    let width = expected.shape.last().copied().unwrap_or(1);
+    let largest =
+        |values: &mut dyn Iterator<Item = f32>| values.fold(0f32, |most, x| most.max(x.abs()));
+    let scale = largest(&mut expected.values.iter().copied());
+    let pairs = found.values.iter().zip(&expected.values);
+    // NaN would be lost in a maximum.
+    let finite = found.values.iter().all(|x| x.is_finite()) && scale > 0.0;
+    let error = largest(&mut pairs.map(|(a, b)| a - b)) / scale;
+    let tokens = found
+        .values
+        .chunks_exact(width)
+        .zip(expected.values.chunks_exact(width));
+    let cosines: Vec<f64> = tokens.map(|(a, b)| cosine(a, b)).collect();
+    let least = cosines.iter().copied().fold(f64::INFINITY, f64::min);
+    let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+    println!(
+        "\n{id}: {:?}, {} parameters",
+        expected.shape, ours["parameters"]
+    );
+    println!("  largest error {error:.2e} of the scale {scale:.3}, {TOLERANCE:.0e} allowed");
+    println!(
+        "  cosine of a token: at least 1 - {:.1e}, on average 1 - {:.1e}",
+        1.0 - least,
+        1.0 - mean
+    );
+    for (name, side) in [("merv-host", &ours), ("PyTorch", &theirs)] {
+        println!(
+            "  {name:<9} {:6.2} s, {:5.0} MB resident",
+            side["seconds"].as_f64().unwrap_or(f64::NAN),
+            side["resident_bytes"].as_f64().unwrap_or(f64::NAN) / 1e6
+        );
+    }
+    Ok(finite && error <= TOLERANCE)
+}
+
+/// Our side: encodes the clip twice, writes the features, and reports the second run.
+fn ours(plugin: &str, id: &str, folder: &Path, threads: usize) -> Result<Value> {
+    let io = read(&folder.join("io.safetensors"));
+    let clips = io.get("clips");
+    let frames = clips.shape.get(1).copied().unwrap_or_default();
+    let weights = folder.join("model.safetensors");
+    let request = EncoderRequest {
+        model: ModelSource {
+            id: id.into(),
+            weights: vec![weights.display().to_string().into()].into(),
+            // None: the published sizes.
+            config: None.into(),
+            device: Device::CPU,
+            dtype: None.into(),
+        },
+        num_frames: frames as u32,
+        image_size: None.into(),
+    };
+    let library = PluginPath::from_env(&[]).find(plugin)?;
+    let encoder = Library::open(&library, threads)?.load_encoder(&request)?;
+    let run = || -> Result<_> {
+        let view = TensorView::new(&clips.values, &clips.shape).map_err(|e| e.to_string())?;
+        Ok(encoder.encode(view)?)
+    };
+    run()?;
+    let started = Instant::now();
+    let features = run()?;
+    let seconds = started.elapsed().as_secs_f64();
+    let view = features.view();
+    let values = view.f32s().map_err(|error| error.to_string())?;
+    write_f32(&folder.join(FOUND), "features", view.shape(), values);
+    Ok(json!({
+        "seconds": seconds,
+        "resident_bytes": resident()?,
+        "parameters": encoder.info().parameters,
+    }))
+}
+
+/// What a program prints as JSON.
+fn report(command: &mut Command) -> Result<Value> {
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{command:?} failed:\n{said}").into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter()
+            .zip(b)
+            .map(|(x, y)| f64::from(*x) * f64::from(*y))
+            .sum()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// The folder that cargo builds into: files of gigabytes do not belong in `/tmp`.
+fn target() -> Result<PathBuf> {
+    let exe = env::current_exe()?;
+    let folder = exe
+        .ancestors()
+        .nth(2)
+        .ok_or("the program lies in no target folder")?;
+    Ok(folder.to_owned())
+}
+
+/// The high-water mark of this process's resident memory, in bytes, as Linux tells it.
+fn resident() -> Result<Option<u64>> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kilobytes.map(|kilobytes| kilobytes * 1024))
+}
