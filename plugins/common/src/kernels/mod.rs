@@ -47,6 +47,7 @@ pub mod attention;
 pub mod elementwise;
 pub mod linear;
 pub mod norm;
+pub mod quantized;
 pub mod softmax;
 
 /// How many partial sums a reduction keeps, so that it fills vector registers.
