@@ -46,18 +46,18 @@ pub struct Config {
     /// How the rotary embedding is stretched for longer texts.
     pub rope_scaling: Option<RopeScaling>,
     /// Where transformers 5 writes both.
-    rope_parameters: Option<RopeParameters>,
+    pub rope_parameters: Option<RopeParameters>,
     /// Weights in a format of their own; not for these kernels.
-    quantization_config: Option<IgnoredAny>,
+    pub quantization_config: Option<IgnoredAny>,
     /// The share of a head that turns; all of it in every Llama.
-    partial_rotary_factor: Option<f64>,
+    pub partial_rotary_factor: Option<f64>,
     /// Which coordinates of a head turn together. Not said in a config: those of Hugging Face have
     /// halves.
     #[serde(skip)]
     pub rope_pairs: RopePairs,
     /// Qwen2: whether late layers look back only so far. No published model does.
     #[serde(default)]
-    use_sliding_window: bool,
+    pub use_sliding_window: bool,
     /// Whether the embedding table is also the output projection.
     #[serde(default)]
     pub tie_word_embeddings: bool,
@@ -136,7 +136,7 @@ impl OneOrMany {
 
 /// The rotary embedding as transformers 5 writes it.
 #[derive(Debug, Clone, Deserialize)]
-struct RopeParameters {
+pub struct RopeParameters {
     rope_theta: Option<f64>,
     #[serde(flatten)]
     scaling: RopeScaling,
@@ -168,7 +168,7 @@ pub struct RopeScaling {
     #[serde(rename = "type")]
     older_type: Option<String>,
     /// The share of a head that turns, where transformers 5 writes it.
-    partial_rotary_factor: Option<f64>,
+    pub partial_rotary_factor: Option<f64>,
     /// By how much.
     pub factor: Option<f64>,
     /// `llama3`: wavelengths longer than the original context over this are divided by `factor`.
@@ -180,10 +180,10 @@ pub struct RopeScaling {
 }
 
 impl RopeScaling {
-    /// `linear`: all frequencies are divided by `factor`.
-    pub fn linear(factor: f64) -> Self {
+    /// Of a kind that needs no more than `factor`; a kind that is not known is refused later.
+    pub fn by_factor(kind: &str, factor: f64) -> Self {
         Self {
-            rope_type: Some("linear".to_owned()),
+            rope_type: Some(kind.to_owned()),
             factor: Some(factor),
             ..Self::default()
         }

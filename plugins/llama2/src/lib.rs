@@ -14,6 +14,7 @@ use merv_plugin_api::{
     PluginError,
 };
 use merv_plugin_sdk::{
+    checkpoint::{Checkpoint, published::language_model_name},
     config::{in_file, read},
     request, threads, weights,
 };
@@ -55,7 +56,7 @@ fn resolve(request: &LanguageModelRequest) -> Result<Config, PluginError> {
     let named = request::config(&request.model);
     let path = named.or_else(|| weights.into_iter().find(|path| gguf::is_gguf(path)));
     let config = match &path {
-        Some(path) if gguf::is_gguf(path) => in_file(Some(path), gguf::config(path))?,
+        Some(path) if gguf::is_gguf(path) => gguf::config(path)?,
         Some(path) => read::<Config>(path)?.normalised(),
         None => published::published(id).ok_or_else(|| {
             PluginError::weights(format!(
@@ -66,6 +67,19 @@ fn resolve(request: &LanguageModelRequest) -> Result<Config, PluginError> {
     in_file(path.as_deref(), config.check())?;
     in_file(path.as_deref(), Rope::new(&config))?;
     Ok(config)
+}
+
+/// The weights, under Hugging Face's names whether they are in a file of their own, in MERV's checkpoint or
+/// in a GGUF file.
+fn open(paths: &[PathBuf]) -> Result<Checkpoint, PluginError> {
+    let is_gguf = paths.iter().any(|path| gguf::is_gguf(path));
+    weights::open(paths, |name| {
+        if is_gguf {
+            Some(gguf::hugging_face_name(name))
+        } else {
+            language_model_name(name)
+        }
+    })
 }
 
 impl Plugin for LlamaPlugin {
@@ -100,8 +114,10 @@ impl Plugin for LlamaPlugin {
             unused.push("lm_head.".to_owned());
         }
         let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
-        let paths: Vec<PathBuf> = request::weights(&request.model);
-        let model = weights::load(&paths, &unused, |scope| model::Llama::new(&config, &scope))?;
+        let checkpoint = open(&request::weights(&request.model))?;
+        let model = weights::load_checkpoint(checkpoint, &unused, |scope| {
+            model::Llama::new(&config, &scope)
+        })?;
         Ok(LanguageModelObject::new(model))
     }
 }
@@ -134,7 +150,11 @@ mod tests {
             ("qwen2.5-3b-instruct", 3.09),
             ("qwen2.5-7b-instruct", 7.62),
         ] {
-            assert!((billions(id) - expected).abs() < 0.006, "{id}: {}", billions(id));
+            assert!(
+                (billions(id) - expected).abs() < 0.006,
+                "{id}: {}",
+                billions(id)
+            );
         }
         let known = PUBLISHED.iter().flat_map(|(_, ids)| *ids);
         assert!(known.clone().count() == 11 && known.copied().all(|id| billions(id) > 1.0));

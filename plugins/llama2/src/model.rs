@@ -38,9 +38,8 @@ impl Layer {
         let queries = config.num_attention_heads * config.head_dim();
         let keys = config.kv_heads() * config.head_dim();
         let attention = scope.pp("self_attn");
-        let project = |inputs, outputs, bias, name| {
-            Linear::new(inputs, outputs, bias, &attention.pp(name))
-        };
+        let project =
+            |inputs, outputs, bias, name| Linear::new(inputs, outputs, bias, &attention.pp(name));
         let (qkv_bias, output_bias) = (config.qkv_bias(), config.attention_bias);
         let mlp = |inputs, outputs, name| {
             Linear::new(inputs, outputs, config.mlp_bias, &scope.pp("mlp").pp(name))

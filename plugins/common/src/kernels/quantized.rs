@@ -213,7 +213,7 @@ fn q6_k(block: &[u8; 210], values: &mut [f32; 256]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use safetensors::SafeTensors;
+    use merv_checkpoint::Checkpoint;
 
     const TYPES: [(GgmlType, &str); 10] = [
         (GgmlType::Q4_0, "Q4_0"),
@@ -235,16 +235,15 @@ mod tests {
             env!("CARGO_MANIFEST_DIR"),
             "/../../tests/fixtures/quantized/blocks.safetensors"
         );
-        let file = std::fs::read(path).unwrap();
-        let file = SafeTensors::deserialize(&file).unwrap();
+        let file = Checkpoint::open(&[path]).unwrap();
         assert_eq!(file.len(), 2 * TYPES.len());
         for (kind, name) in TYPES {
-            let blocks = file.tensor(&format!("{name}.bytes")).unwrap();
-            let expected = file.tensor(&format!("{name}.values")).unwrap();
-            let expected = expected.data().as_chunks::<4>().0;
-            let count = blocks.data().len() / kind.block_bytes() * kind.block_len();
+            let blocks = file.get(&format!("{name}.bytes")).unwrap().bytes();
+            let expected = file.get(&format!("{name}.values")).unwrap().bytes();
+            let expected = expected.as_chunks::<4>().0;
+            let count = blocks.len() / kind.block_bytes() * kind.block_len();
             let mut values = vec![f32::NAN; count];
-            dequantize(kind, blocks.data(), &mut values);
+            dequantize(kind, blocks, &mut values);
             assert_eq!(values.len(), expected.len(), "{name}");
             for (i, (value, bytes)) in values.iter().zip(expected).enumerate() {
                 let expected = f32::from_le_bytes(*bytes);
