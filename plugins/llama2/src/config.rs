@@ -282,6 +282,14 @@ impl Config {
             self.partial_rotary_factor.is_none_or(|share| share == 1.0),
             || "expected heads that turn as a whole, found `partial_rotary_factor`".to_owned(),
         )?;
+        for (name, value) in [
+            ("rms_norm_eps", self.rms_norm_eps),
+            ("rope_theta", self.rope_theta),
+        ] {
+            require(value.is_finite() && value > 0.0, || {
+                format!("expected a positive `{name}`, found {value}")
+            })?;
+        }
         within(
             MAX_SIZE,
             &[
