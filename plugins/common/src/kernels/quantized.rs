@@ -9,6 +9,7 @@ use merv_checkpoint::GgmlType;
 
 multiversion! {
     /// The values of whole `blocks` of `kind`, into `values`, which has room for exactly them.
+    #[allow(clippy::redundant_closure, reason = "a function passed by name would not be inlined")]
     pub fn dequantize(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
         match kind {
             GgmlType::Q4_0 => each_block(blocks, values, #[inline(always)] |b, v| q4_0(b, v)),
