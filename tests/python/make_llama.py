@@ -1,37 +1,20 @@
-"""tests/fixtures/llama2: transformers' Llama at toy sizes, prefill and decode."""
-
-import torch
+"""tests/fixtures/llama2: transformers' Llama and Qwen2 at toy sizes, prefill and decode."""
 
 from reference import llama
-from reference.fixture_files import randn, setup, write_case
+from reference.fixture_files import setup, write_case
 from reference.lively_weights import fill
 
 VOCABULARY = 97
-PROMPT, DECODED, EMBEDDED = 40, 6, 7
 
 
-def case(name, seed, stream_scale=1.0, **sizes):
-    cfg = llama.config(vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2, **sizes)
-    model = fill(llama.build(cfg), seed, llama.STREAM, stream_scale)
-    ids = torch.randint(VOCABULARY, (DECODED,), generator=torch.Generator().manual_seed(seed + 2))
-    embed_ids = torch.randint(VOCABULARY, (EMBEDDED,), generator=torch.Generator().manual_seed(seed + 3))
-    # Prompt rows as large as the model's own embeddings.
-    spread = model.model.embed_tokens.weight.std()
-    embeds = randn(seed + 1, PROMPT, sizes["hidden_size"], scale=float(spread))
-
-    prefill_logits, cache = llama.prefill(model, embeds)
-    decode_logits = []
-    for token in ids:
-        logits, cache = llama.decode(model, token, cache)
-        decode_logits.append(logits)
-    io = {
-        "embeds": embeds,
-        "prefill_logits": prefill_logits,
-        "ids": ids,
-        "decode_logits": torch.stack(decode_logits),
-        "embed_ids": embed_ids,
-        "embedded": model.model.embed_tokens(embed_ids),
-    }
+def case(name, seed, stream_scale=1.0, family="llama", padded=False, **sizes):
+    """padded: the tables grow as MERV's do for its `<PAD>`, and the config does not know it."""
+    cfg = llama.config(family, vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2, **sizes)
+    model = llama.build(cfg)
+    if padded:
+        model.resize_token_embeddings(VOCABULARY + 1, pad_to_multiple_of=64)
+    fill(model, seed, llama.STREAM, stream_scale)
+    io = llama.random_io(model, seed, VOCABULARY)
     write_case(f"llama2/{name}", cfg, llama.weights(model), io)
 
 
@@ -60,6 +43,19 @@ def main():
         intermediate_size=64, max_position_embeddings=128, rms_norm_eps=1e-6, tie_word_embeddings=False,
         attention_bias=True, mlp_bias=True,
         rope_scaling={"rope_type": "linear", "factor": 2.0},
+    )
+    # As Qwen2.5 3B: tied, few key heads, a base of a million.
+    case(
+        "qwen2-tied", 530, family="qwen2",
+        hidden_size=48, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2,
+        intermediate_size=64, max_position_embeddings=128, rms_norm_eps=1e-6, tie_word_embeddings=True,
+        rope_theta=1000000.0,
+    )
+    case(
+        "qwen2-padded", 540, family="qwen2", padded=True,
+        hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=64, max_position_embeddings=128, rms_norm_eps=1e-6, tie_word_embeddings=False,
+        rope_theta=1000000.0,
     )
 
 

@@ -73,7 +73,7 @@ enum Projections {
     /// One layer for queries, keys and values, side by side (timm's `attn.qkv`).
     Fused(Linear),
     /// A layer each (Hugging Face).
-    Separate([Linear; 3]),
+    Separate(Box<[Linear; 3]>),
 }
 
 /// Self-attention up to, but without, the output projection, and that projection apart: between them a
@@ -103,7 +103,7 @@ impl SelfAttention {
     ///
     /// When `heads` does not divide `width`.
     pub fn separate(qkv: [Linear; 3], output: Linear, heads: usize, width: usize) -> Result<Self> {
-        Self::from_parts(Projections::Separate(qkv), output, heads, width)
+        Self::from_parts(Projections::Separate(Box::new(qkv)), output, heads, width)
     }
 
     fn from_parts(
@@ -162,7 +162,8 @@ impl SelfAttention {
                     shape,
                 ))
             })?,
-            Projections::Separate([q, k, v]) => {
+            Projections::Separate(qkv) => {
+                let [q, k, v] = &**qkv;
                 let (q, k, v) = (q.forward(x)?, k.forward(x)?, v.forward(x)?);
                 let row = self.width;
                 with_slice(&q, |q| {

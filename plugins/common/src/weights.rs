@@ -3,9 +3,9 @@
 //! A model is built inside [`load`], which collects every missing, extra or wrongly shaped tensor and
 //! reports them together. Nothing is ever filled in.
 
-use crate::Result;
+use crate::{Result, kernels::quantized::dequantize};
 use half::{bf16, f16};
-use merv_checkpoint::{Checkpoint, CheckpointError, StoredDtype, StoredTensor};
+use merv_checkpoint::{Checkpoint, CheckpointError, GgmlType, StoredDtype, StoredTensor};
 use merv_plugin_api::{PluginError, TensorElement};
 use std::{
     cell::RefCell, collections::BTreeSet, error::Error, ops::Range, path::PathBuf, sync::Arc,
@@ -23,6 +23,8 @@ pub enum Elements<'a> {
     F16(&'a [f16]),
     /// Brain floating point.
     BF16(&'a [bf16]),
+    /// Blocks of quantised numbers.
+    Quantized(GgmlType, &'a [u8]),
 }
 
 impl Elements<'_> {
@@ -32,6 +34,7 @@ impl Elements<'_> {
             Self::F32(data) => data.len(),
             Self::F16(data) => data.len(),
             Self::BF16(data) => data.len(),
+            Self::Quantized(kind, blocks) => blocks.len() / kind.block_bytes() * kind.block_len(),
         }
     }
 
@@ -40,12 +43,16 @@ impl Elements<'_> {
         self.len() == 0
     }
 
-    /// The elements of `range`.
+    /// The elements of `range`; of quantised ones, whole blocks: rows of a matrix are.
     pub fn slice(&self, range: Range<usize>) -> Self {
         match self {
             Self::F32(data) => Elements::F32(&data[range]),
             Self::F16(data) => Elements::F16(&data[range]),
             Self::BF16(data) => Elements::BF16(&data[range]),
+            Self::Quantized(kind, blocks) => {
+                let byte = |element: usize| element / kind.block_len() * kind.block_bytes();
+                Elements::Quantized(*kind, &blocks[byte(range.start)..byte(range.end)])
+            }
         }
     }
 
@@ -62,6 +69,11 @@ impl Elements<'_> {
             Self::BF16(data) => {
                 scratch.resize(data.len(), 0.0);
                 data.convert_to_f32_slice(scratch);
+                scratch
+            }
+            Self::Quantized(kind, blocks) => {
+                scratch.resize(self.len(), 0.0);
+                dequantize(*kind, blocks, scratch);
                 scratch
             }
         }
@@ -141,6 +153,7 @@ impl Taken {
         let aligned = match tensor.dtype {
             StoredDtype::F16 => unaligned(bytes, f16::from_le_bytes).map(Aligned::F16),
             StoredDtype::BF16 => unaligned(bytes, bf16::from_le_bytes).map(Aligned::BF16),
+            StoredDtype::Quantized(_) => None,
             _ => unaligned(bytes, f32::from_le_bytes).map(Aligned::F32),
         };
         Self {
@@ -157,6 +170,7 @@ impl Taken {
             (Some(Aligned::BF16(data)), _) => Elements::BF16(data),
             (None, StoredDtype::F16) => Elements::F16(cast(self.tensor.bytes())),
             (None, StoredDtype::BF16) => Elements::BF16(cast(self.tensor.bytes())),
+            (None, StoredDtype::Quantized(kind)) => Elements::Quantized(kind, self.tensor.bytes()),
             // `Scope::take` gives out no other.
             (None, _) => Elements::F32(cast(self.tensor.bytes())),
         };
@@ -187,7 +201,7 @@ fn unaligned<T, const N: usize>(bytes: &[u8], element: fn([u8; N]) -> T) -> Opti
 fn computable(tensor: &StoredTensor) -> bool {
     matches!(
         tensor.dtype,
-        StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16
+        StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16 | StoredDtype::Quantized(_)
     )
 }
 
@@ -361,7 +375,7 @@ impl Scope<'_> {
             Some(tensor) => {
                 let problem = if !computable(tensor) {
                     format!(
-                        "tensor `{full}` is of {}, expected F32, F16 or BF16",
+                        "tensor `{full}` is of {}, expected F32, F16, BF16 or one of ggml's quantised types",
                         tensor.dtype
                     )
                 } else {

@@ -1,5 +1,6 @@
-//! The sizes of a Llama: Hugging Face's `config.json` (`LlamaConfig`).
+//! The sizes of a Llama or a Qwen2: Hugging Face's `config.json` (`LlamaConfig`, `Qwen2Config`).
 
+use merv_plugin_api::{DType, LanguageModelInfo};
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
@@ -13,9 +14,9 @@ const MAX_POSITIONS: usize = 1 << 24;
 /// The sizes, by Hugging Face's names.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
-    /// `llama`; any other is another architecture.
-    #[serde(default = "llama")]
-    pub model_type: String,
+    /// `llama` or `qwen2`; any other is another architecture.
+    #[serde(default)]
+    pub model_type: Architecture,
     /// D: the width.
     pub hidden_size: usize,
     /// Width of the perceptron.
@@ -45,15 +46,23 @@ pub struct Config {
     /// How the rotary embedding is stretched for longer texts.
     pub rope_scaling: Option<RopeScaling>,
     /// Where transformers 5 writes both.
-    rope_parameters: Option<RopeParameters>,
+    pub rope_parameters: Option<RopeParameters>,
     /// Weights in a format of their own; not for these kernels.
-    quantization_config: Option<IgnoredAny>,
+    pub quantization_config: Option<IgnoredAny>,
     /// The share of a head that turns; all of it in every Llama.
-    partial_rotary_factor: Option<f64>,
+    pub partial_rotary_factor: Option<f64>,
+    /// Which coordinates of a head turn together. Not said in a config: those of Hugging Face have
+    /// halves.
+    #[serde(skip)]
+    pub rope_pairs: RopePairs,
+    /// Qwen2: whether late layers look back only so far. No published model does.
+    #[serde(default)]
+    pub use_sliding_window: bool,
     /// Whether the embedding table is also the output projection.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Whether the attention's layers have biases.
+    /// Whether all of the attention's layers have biases; in a Qwen2 all but the last do, whatever this
+    /// says.
     #[serde(default)]
     pub attention_bias: bool,
     /// Whether the perceptron's layers have biases.
@@ -63,10 +72,6 @@ pub struct Config {
     pub bos_token_id: Option<u32>,
     /// The token or tokens that end a reply.
     pub eos_token_id: Option<OneOrMany>,
-}
-
-fn llama() -> String {
-    "llama".to_owned()
 }
 
 fn default_positions() -> usize {
@@ -83,6 +88,30 @@ fn silu() -> Activation {
 
 fn default_theta() -> f64 {
     10_000.0
+}
+
+/// What Hugging Face calls `model_type`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// Llama 2, 3 and 3.1, Vicuna, and many others that are built alike.
+    #[default]
+    Llama,
+    /// Qwen2 and 2.5 (arXiv 2407.10671, 2412.15115): a Llama with biases on query, key and value.
+    Qwen2,
+    /// One that this plugin does not know.
+    #[serde(untagged)]
+    Other(String),
+}
+
+/// Which coordinates of a head the rotary embedding turns together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RopePairs {
+    /// The `i`th of the first half and the `i`th of the second, as Hugging Face's weights expect it.
+    #[default]
+    Halves,
+    /// Neighbours, as Meta's own weights and the Llamas in GGUF files expect it.
+    Neighbours,
 }
 
 /// A token id, or several.
@@ -107,14 +136,31 @@ impl OneOrMany {
 
 /// The rotary embedding as transformers 5 writes it.
 #[derive(Debug, Clone, Deserialize)]
-struct RopeParameters {
+pub struct RopeParameters {
     rope_theta: Option<f64>,
     #[serde(flatten)]
     scaling: RopeScaling,
 }
 
+/// What must be known of a model, at least.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// D: the width.
+    pub hidden: usize,
+    /// Width of the perceptron.
+    pub intermediate: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Rows of the embedding table.
+    pub vocab: usize,
+}
+
 /// How the frequencies of the rotary embedding are scaled.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub struct RopeScaling {
     /// `default`, `linear` or `llama3`.
     rope_type: Option<String>,
@@ -122,7 +168,7 @@ pub struct RopeScaling {
     #[serde(rename = "type")]
     older_type: Option<String>,
     /// The share of a head that turns, where transformers 5 writes it.
-    partial_rotary_factor: Option<f64>,
+    pub partial_rotary_factor: Option<f64>,
     /// By how much.
     pub factor: Option<f64>,
     /// `llama3`: wavelengths longer than the original context over this are divided by `factor`.
@@ -134,6 +180,27 @@ pub struct RopeScaling {
 }
 
 impl RopeScaling {
+    /// Of a kind that needs no more than `factor`; a kind that is not known is refused later.
+    pub fn by_factor(kind: &str, factor: f64) -> Self {
+        Self {
+            rope_type: Some(kind.to_owned()),
+            factor: Some(factor),
+            ..Self::default()
+        }
+    }
+
+    /// `llama3`: low frequencies are divided by `factor`, as Llama 3.1 does.
+    pub fn llama3(factor: f64, low: f64, high: f64, original_context: usize) -> Self {
+        Self {
+            rope_type: Some("llama3".to_owned()),
+            factor: Some(factor),
+            low_freq_factor: Some(low),
+            high_freq_factor: Some(high),
+            original_max_position_embeddings: Some(original_context),
+            ..Self::default()
+        }
+    }
+
     /// The kind of scaling; `default` where nothing says so and nothing is scaled.
     pub fn kind(&self) -> &str {
         let unsaid = if self.factor.is_some() {
@@ -149,35 +216,32 @@ impl RopeScaling {
 }
 
 impl Config {
-    /// Llama-2 with its table grown to a multiple of 64 for MERV's `<PAD>`, by model id.
-    pub fn published(id: &str) -> Option<Self> {
-        let sized = |hidden_size, intermediate_size, num_hidden_layers, num_attention_heads| Self {
-            model_type: llama(),
-            hidden_size,
-            intermediate_size,
-            num_hidden_layers,
-            num_attention_heads,
-            num_key_value_heads: None,
+    /// A Llama of these sizes, and everything else as `LlamaConfig` has it by default.
+    pub fn new(sizes: Sizes) -> Self {
+        Self {
+            model_type: Architecture::Llama,
+            hidden_size: sizes.hidden,
+            intermediate_size: sizes.intermediate,
+            num_hidden_layers: sizes.layers,
+            num_attention_heads: sizes.heads,
+            num_key_value_heads: Some(sizes.kv_heads),
             head_dim: None,
-            vocab_size: 32_064,
-            max_position_embeddings: 4096,
-            rms_norm_eps: 1e-5,
+            vocab_size: sizes.vocab,
+            max_position_embeddings: default_positions(),
+            rms_norm_eps: default_epsilon(),
             hidden_act: silu(),
             rope_theta: default_theta(),
             rope_scaling: None,
             rope_parameters: None,
             quantization_config: None,
             partial_rotary_factor: None,
+            rope_pairs: RopePairs::Halves,
+            use_sliding_window: false,
             tie_word_embeddings: false,
             attention_bias: false,
             mlp_bias: false,
-            bos_token_id: Some(1),
-            eos_token_id: Some(OneOrMany::One(2)),
-        };
-        match id {
-            "llama2-7b-pure" => Some(sized(4096, 11_008, 32, 32)),
-            "llama2-13b-pure" => Some(sized(5120, 13_824, 40, 40)),
-            _ => None,
+            bos_token_id: None,
+            eos_token_id: None,
         }
     }
 
@@ -203,11 +267,13 @@ impl Config {
     ///
     /// When a size is zero, heads do not fit each other, or it is another architecture.
     pub fn check(&self) -> Result<()> {
-        require(self.model_type == "llama", || {
-            format!(
-                "expected the model type `llama`, found `{}`",
-                self.model_type
-            )
+        if let Architecture::Other(name) = &self.model_type {
+            require(false, || {
+                format!("expected the model type `llama` or `qwen2`, found `{name}`")
+            })?;
+        }
+        require(!self.use_sliding_window, || {
+            "expected attention to the whole text, found `use_sliding_window`".to_owned()
         })?;
         require(self.quantization_config.is_none(), || {
             "expected plain weights, found `quantization_config`".to_owned()
@@ -216,6 +282,14 @@ impl Config {
             self.partial_rotary_factor.is_none_or(|share| share == 1.0),
             || "expected heads that turn as a whole, found `partial_rotary_factor`".to_owned(),
         )?;
+        for (name, value) in [
+            ("rms_norm_eps", self.rms_norm_eps),
+            ("rope_theta", self.rope_theta),
+        ] {
+            require(value.is_finite() && value > 0.0, || {
+                format!("expected a positive `{name}`, found {value}")
+            })?;
+        }
         within(
             MAX_SIZE,
             &[
@@ -255,6 +329,31 @@ impl Config {
         )
     }
 
+    /// What the host is told of the model.
+    pub fn info(&self) -> LanguageModelInfo {
+        LanguageModelInfo {
+            width: self.hidden_size as u32,
+            vocab_size: self.vocab_size as u32,
+            context_length: self.max_position_embeddings as u32,
+            bos: self.bos_token_id.into(),
+            eos: self
+                .eos_token_id
+                .as_ref()
+                .map(OneOrMany::to_vec)
+                .unwrap_or_default()
+                .into(),
+            dtype: DType::F32,
+            parameters: self.parameters(),
+            macs_per_token: self.macs_per_token(),
+            cache_bytes_per_token: self.cache_bytes_per_token(),
+        }
+    }
+
+    /// Whether query, key and value have biases.
+    pub fn qkv_bias(&self) -> bool {
+        self.attention_bias || self.model_type == Architecture::Qwen2
+    }
+
     /// Key and value heads.
     pub fn kv_heads(&self) -> usize {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
@@ -287,14 +386,11 @@ impl Config {
         ];
         let [d, head_dim, h, vocab] = sizes.map(|size| size as u128);
         let heads = (self.num_attention_heads + 2 * self.kv_heads()) as u128;
-        let attention_bias = if self.attention_bias {
-            head_dim * heads + d
-        } else {
-            0
-        };
+        let qkv_bias = if self.qkv_bias() { head_dim * heads } else { 0 };
+        let output_bias = if self.attention_bias { d } else { 0 };
         let mlp_bias = if self.mlp_bias { 2 * h + d } else { 0 };
         let tables = if self.tie_word_embeddings { 1 } else { 2 };
-        let layer = self.layer_macs() + attention_bias + mlp_bias + 2 * d;
+        let layer = self.layer_macs() + qkv_bias + output_bias + mlp_bias + 2 * d;
         clamped(tables * vocab * d + self.num_hidden_layers as u128 * layer + d)
     }
 

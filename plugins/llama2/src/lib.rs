@@ -1,31 +1,64 @@
-//! Llama as a `merv-host` plugin: any `LlamaForCausalLM` from safetensors.
+//! Llama and Qwen2 as a `merv-host` plugin: any `LlamaForCausalLM` or `Qwen2ForCausalLM`, from
+//! safetensors, PyTorch or GGUF files, quantised ones as they are.
 
 mod cache;
 mod config;
+mod gguf;
 mod model;
+mod published;
 mod rope;
 
-use config::{Config, OneOrMany};
+use config::Config;
 use merv_plugin_api::{
-    DType, HostServices, LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest,
-    Plugin, PluginError,
+    HostServices, LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest, Plugin,
+    PluginError,
 };
 use merv_plugin_sdk::{
-    checkpoint::published,
+    checkpoint::{Checkpoint, published::language_model_name},
     config::{in_file, read},
     request, threads, weights,
 };
 use rope::Rope;
+use std::path::PathBuf;
+
+/// Licences of published weights, and the ids of MERV's models under them.
+const PUBLISHED: [(&str, &[&str]); 5] = [
+    (
+        "Llama 2 Community License (meta-llama, accepted before download)",
+        &[
+            "llama2-7b-pure",
+            "llama2-13b-pure",
+            "llama2-7b-chat",
+            "llama2-13b-chat",
+            "vicuna-v15-7b",
+            "vicuna-v15-13b",
+        ],
+    ),
+    (
+        "Llama 3 Community License (meta-llama, accepted before download)",
+        &["llama3-8b-pure", "llama3-8b-chat"],
+    ),
+    (
+        "Llama 3.1 Community License (meta-llama, accepted before download)",
+        &["llama3.1-8b-chat"],
+    ),
+    ("Apache 2.0", &["qwen2.5-7b-instruct"]),
+    ("Qwen Research License", &["qwen2.5-3b-instruct"]),
+];
 
 struct LlamaPlugin;
 
-fn resolve(request: &LanguageModelRequest) -> Result<(Config, LanguageModelInfo), PluginError> {
+fn resolve(request: &LanguageModelRequest) -> Result<Config, PluginError> {
     request::check_cpu_f32(&request.model)?;
     let id = request.model.id.as_str();
-    let path = request::config(&request.model);
+    let weights = request::weights(&request.model);
+    // A GGUF file holds its own config; the host names it in place of one before it names weights.
+    let named = request::config(&request.model);
+    let path = named.or_else(|| weights.into_iter().find(|path| gguf::is_gguf(path)));
     let config = match &path {
+        Some(path) if gguf::is_gguf(path) => gguf::config(path)?,
         Some(path) => read::<Config>(path)?.normalised(),
-        None => Config::published(id).ok_or_else(|| {
+        None => published::published(id).ok_or_else(|| {
             PluginError::weights(format!(
                 "`{id}` has no published sizes; expected a config.json beside its weights"
             ))
@@ -33,34 +66,34 @@ fn resolve(request: &LanguageModelRequest) -> Result<(Config, LanguageModelInfo)
     };
     in_file(path.as_deref(), config.check())?;
     in_file(path.as_deref(), Rope::new(&config))?;
-    let info = LanguageModelInfo {
-        width: config.hidden_size as u32,
-        vocab_size: config.vocab_size as u32,
-        context_length: config.max_position_embeddings as u32,
-        bos: config.bos_token_id.into(),
-        eos: config
-            .eos_token_id
-            .as_ref()
-            .map(OneOrMany::to_vec)
-            .unwrap_or_default()
-            .into(),
-        dtype: DType::F32,
-        parameters: config.parameters(),
-        macs_per_token: config.macs_per_token(),
-        cache_bytes_per_token: config.cache_bytes_per_token(),
-    };
-    Ok((config, info))
+    Ok(config)
+}
+
+/// The weights, under Hugging Face's names whether they are in a file of their own, in MERV's checkpoint or
+/// in a GGUF file.
+fn open(paths: &[PathBuf]) -> Result<Checkpoint, PluginError> {
+    let is_gguf = paths.iter().any(|path| gguf::is_gguf(path));
+    weights::open(paths, |name| {
+        if is_gguf {
+            Some(gguf::hugging_face_name(name))
+        } else {
+            language_model_name(name)
+        }
+    })
 }
 
 impl Plugin for LlamaPlugin {
     fn manifest() -> Manifest {
-        let llama2 = "Llama 2 Community License (meta-llama, accepted before download)";
-        Manifest::new("llama2", env!("CARGO_PKG_VERSION"))
+        let mut manifest = Manifest::new("llama2", env!("CARGO_PKG_VERSION"))
             .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle")
-            .llm("llama2-7b-pure", llama2)
-            .llm("llama2-13b-pure", llama2)
-            .llm("llama", "of the weights in question")
+            .backend("candle");
+        for (license, ids) in PUBLISHED {
+            for id in ids {
+                manifest = manifest.llm(id, license);
+            }
+        }
+        let any = "of the weights in question";
+        manifest.llm("llama", any).llm("qwen2", any)
     }
 
     fn init(host: &HostServices) -> Result<(), PluginError> {
@@ -68,11 +101,11 @@ impl Plugin for LlamaPlugin {
     }
 
     fn describe_llm(request: &LanguageModelRequest) -> Result<LanguageModelInfo, PluginError> {
-        Ok(resolve(request)?.1)
+        Ok(resolve(request)?.info())
     }
 
     fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {
-        let (config, info) = resolve(request)?;
+        let config = resolve(request)?;
         // Older conversions store the rotary frequencies, which follow from the config.
         let mut unused: Vec<String> = (0..config.num_hidden_layers)
             .map(|index| format!("model.layers.{index}.self_attn.rotary_emb."))
@@ -81,13 +114,49 @@ impl Plugin for LlamaPlugin {
             unused.push("lm_head.".to_owned());
         }
         let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
-        let paths = request::weights(&request.model);
-        let checkpoint = weights::open(&paths, published::language_model_name)?;
+        let checkpoint = open(&request::weights(&request.model))?;
         let model = weights::load_checkpoint(checkpoint, &unused, |scope| {
-            model::Llama::new(&config, info, &scope)
+            model::Llama::new(&config, &scope)
         })?;
         Ok(LanguageModelObject::new(model))
     }
 }
 
 merv_plugin_api::export_plugin!(LlamaPlugin);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_sizes_make_models_of_the_published_size() {
+        let billions = |id: &str| {
+            let config = published::published(id).unwrap();
+            config.check().unwrap();
+            Rope::new(&config).unwrap();
+            config.parameters() as f64 / 1e9
+        };
+        // As the model cards state them, of which they round more than the padding adds.
+        for (id, expected) in [
+            ("llama2-7b-pure", 6.74),
+            ("llama2-7b-chat", 6.74),
+            ("llama2-13b-pure", 13.02),
+            ("llama2-13b-chat", 13.02),
+            ("vicuna-v15-7b", 6.74),
+            ("vicuna-v15-13b", 13.02),
+            ("llama3-8b-pure", 8.03),
+            ("llama3-8b-chat", 8.03),
+            ("llama3.1-8b-chat", 8.03),
+            ("qwen2.5-3b-instruct", 3.09),
+            ("qwen2.5-7b-instruct", 7.62),
+        ] {
+            assert!(
+                (billions(id) - expected).abs() < 0.006,
+                "{id}: {}",
+                billions(id)
+            );
+        }
+        let known = PUBLISHED.iter().flat_map(|(_, ids)| *ids);
+        assert!(known.clone().count() == 11 && known.copied().all(|id| billions(id) > 1.0));
+    }
+}

@@ -1,5 +1,6 @@
-//! Llama (arXiv 2302.13971, 2307.09288). Agrees with `LlamaForCausalLM` of
-//! `transformers/models/llama/modeling_llama.py`.
+//! Llama (arXiv 2302.13971, 2307.09288) and Qwen2 (arXiv 2407.10671), which differs by biases. Agrees with
+//! `LlamaForCausalLM` of `transformers/models/llama/modeling_llama.py` and `Qwen2ForCausalLM` of
+//! `transformers/models/qwen2/modeling_qwen2.py`.
 
 use crate::{
     cache::{LayerCache, Session},
@@ -37,24 +38,35 @@ impl Layer {
         let queries = config.num_attention_heads * config.head_dim();
         let keys = config.kv_heads() * config.head_dim();
         let attention = scope.pp("self_attn");
-        let project = |inputs, outputs, name| {
-            Linear::new(inputs, outputs, config.attention_bias, &attention.pp(name))
-        };
+        let project =
+            |inputs, outputs, bias, name| Linear::new(inputs, outputs, bias, &attention.pp(name));
+        let (qkv_bias, output_bias) = (config.qkv_bias(), config.attention_bias);
         let mlp = |inputs, outputs, name| {
             Linear::new(inputs, outputs, config.mlp_bias, &scope.pp("mlp").pp(name))
         };
         let norm = |name| RmsNorm::new(d, config.rms_norm_eps, &scope.pp(name));
         Self {
             attention_norm: norm("input_layernorm"),
-            query: project(d, queries, "q_proj"),
-            key: project(d, keys, "k_proj"),
-            value: project(d, keys, "v_proj"),
-            output: project(queries, d, "o_proj"),
+            query: project(d, queries, qkv_bias, "q_proj"),
+            key: project(d, keys, qkv_bias, "k_proj"),
+            value: project(d, keys, qkv_bias, "v_proj"),
+            output: project(queries, d, output_bias, "o_proj"),
             mlp_norm: norm("post_attention_layernorm"),
             gate: mlp(d, h, "gate_proj"),
             up: mlp(d, h, "up_proj"),
             down: mlp(h, d, "down_proj"),
         }
+    }
+}
+
+/// What each frequency is divided by, where a GGUF file says it (Llama 3.1's do, in place of the scaling
+/// in a config); else nothing.
+fn rope_factors(config: &Config, scope: &Scope<'_>) -> Vec<f32> {
+    let name = "rope_freqs.weight";
+    if scope.contains(name) {
+        scope.vector(name, &[config.head_dim() / 2])
+    } else {
+        Vec::new()
     }
 }
 
@@ -70,14 +82,22 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Takes the model from `scope`.
+    /// Takes the model from `scope`. Its vocabulary is as large as the embedding table.
     ///
     /// # Errors
     ///
     /// When the sizes make no model.
-    pub fn new(config: &Config, info: LanguageModelInfo, scope: &Scope<'_>) -> Result<Self> {
-        let (d, vocab, model) = (config.hidden_size, config.vocab_size, scope.pp("model"));
-        let embedding = model.pp("embed_tokens").matrix("weight", &[vocab, d]);
+    pub fn new(config: &Config, scope: &Scope<'_>) -> Result<Self> {
+        let model = scope.pp("model");
+        let embedding = model.pp("embed_tokens");
+        let mut config = config.clone();
+        // Tables are padded, and configs that know nothing of it stay beside them.
+        if let Some(&[rows, _]) = embedding.shape("weight") {
+            config.vocab_size = rows;
+        }
+        config.check()?;
+        let (d, vocab) = (config.hidden_size, config.vocab_size);
+        let embedding = embedding.matrix("weight", &[vocab, d]);
         let head = if config.tie_word_embeddings {
             Linear::from_parts(embedding.clone(), None)
         } else {
@@ -86,13 +106,13 @@ impl Llama {
         Ok(Self {
             embedding,
             layers: (0..config.num_hidden_layers)
-                .map(|index| Layer::new(config, &model.pp("layers").pp(index)))
+                .map(|index| Layer::new(&config, &model.pp("layers").pp(index)))
                 .collect(),
             norm: RmsNorm::new(d, config.rms_norm_eps, &model.pp("norm")),
             head,
-            rope: Rope::new(config)?,
-            config: config.clone(),
-            info,
+            rope: Rope::new(&config)?.divided(&rope_factors(&config, scope)),
+            info: config.info(),
+            config,
         })
     }
 

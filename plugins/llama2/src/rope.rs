@@ -1,7 +1,6 @@
-//! The rotary position embedding (arXiv 2104.09864) as Hugging Face's `LlamaRotaryEmbedding` does it:
-//! the two halves of a head are the two coordinates.
+//! The rotary position embedding (arXiv 2104.09864) as Hugging Face's `LlamaRotaryEmbedding` does it.
 
-use crate::config::Config;
+use crate::config::{Config, RopePairs};
 use merv_plugin_api::PluginError;
 use merv_plugin_sdk::Result;
 use std::f32::consts::PI;
@@ -10,6 +9,7 @@ use std::f32::consts::PI;
 pub struct Rope {
     /// `[head_dim / 2]`
     frequencies: Vec<f32>,
+    pairs: RopePairs,
 }
 
 impl Rope {
@@ -24,8 +24,9 @@ impl Rope {
         let mut frequencies: Vec<f32> = (0..dim / 2)
             .map(|i| 1.0 / (config.rope_theta as f32).powf((2 * i) as f32 / dim as f32))
             .collect();
+        let pairs = config.rope_pairs;
         let Some(scaling) = &config.rope_scaling else {
-            return Ok(Self { frequencies });
+            return Ok(Self { frequencies, pairs });
         };
         let need = |name: &str, value: Option<f64>| {
             value
@@ -68,7 +69,16 @@ impl Rope {
                 )));
             }
         }
-        Ok(Self { frequencies })
+        Ok(Self { frequencies, pairs })
+    }
+
+    /// The same with each frequency divided by its factor; `factors` may be empty.
+    #[must_use]
+    pub fn divided(mut self, factors: &[f32]) -> Self {
+        for (frequency, factor) in self.frequencies.iter_mut().zip(factors) {
+            *frequency /= factor;
+        }
+        self
     }
 
     /// Turns every head of `row`, which stands at `position`.
@@ -80,10 +90,23 @@ impl Rope {
             .map(|frequency| (position as f32 * frequency).sin_cos())
             .collect();
         for head in row.chunks_exact_mut(2 * half) {
-            let (first, second) = head.split_at_mut(half);
-            for ((a, b), (sin, cos)) in first.iter_mut().zip(second).zip(&angles) {
-                (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+            match self.pairs {
+                RopePairs::Halves => {
+                    let (first, second) = head.split_at_mut(half);
+                    for ((a, b), angle) in first.iter_mut().zip(second).zip(&angles) {
+                        (*a, *b) = turned(*a, *b, *angle);
+                    }
+                }
+                RopePairs::Neighbours => {
+                    for ([a, b], angle) in head.as_chunks_mut::<2>().0.iter_mut().zip(&angles) {
+                        (*a, *b) = turned(*a, *b, *angle);
+                    }
+                }
             }
         }
     }
+}
+
+fn turned(a: f32, b: f32, (sin, cos): (f32, f32)) -> (f32, f32) {
+    (a * cos - b * sin, b * cos + a * sin)
 }

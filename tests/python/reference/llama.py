@@ -1,24 +1,27 @@
-"""Llama as transformers computes it, step by step with its cache."""
+"""Llama and Qwen2 as transformers computes them, step by step with their cache."""
 
 import json
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+FAMILIES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
 
 STREAM = r"(embed_tokens\.weight|o_proj\.(weight|bias)|down_proj\.(weight|bias))$"
 
 
-def config(**sizes):
+def config(family="llama", **sizes):
     """config.json as `save_pretrained` writes it."""
-    cfg = LlamaConfig(attn_implementation="eager", **sizes)
-    cfg = json.loads(cfg.to_json_string())
-    return {"architectures": ["LlamaForCausalLM"], **cfg}
+    config_class, model_class = FAMILIES[family]
+    cfg = json.loads(config_class(attn_implementation="eager", **sizes).to_json_string())
+    return {"architectures": [model_class.__name__], **cfg}
 
 
 def build(cfg):
-    cfg = LlamaConfig(**cfg)
+    config_class, model_class = FAMILIES[cfg["model_type"]]
+    cfg = config_class(**cfg)
     cfg._attn_implementation = "eager"
-    return LlamaForCausalLM(cfg).eval()
+    return model_class(cfg).eval()
 
 
 def weights(model):
@@ -39,3 +42,30 @@ def decode(model, token, cache):
     """One token to its logits [V] and the longer cache."""
     output = model(input_ids=torch.tensor([[int(token)]]), past_key_values=cache, use_cache=True)
     return output.logits[0, -1], output.past_key_values
+
+
+def io(model, embeds, ids, embed_ids):
+    """What a fixture records: a prefill of `embeds` [L, D], then `ids` one by one."""
+    prefill_logits, cache = prefill(model, embeds)
+    decode_logits = []
+    for token in ids:
+        logits, cache = decode(model, token, cache)
+        decode_logits.append(logits)
+    return {
+        "embeds": embeds,
+        "prefill_logits": prefill_logits,
+        "ids": ids,
+        "decode_logits": torch.stack(decode_logits),
+        "embed_ids": embed_ids,
+        "embedded": model.model.embed_tokens(embed_ids),
+    }
+
+
+def random_io(model, seed, vocabulary, prompt=40, decoded=6, embedded=7):
+    """`io` of random inputs; the prompt's rows are as large as the model's own embeddings."""
+    def ids(count, seed):
+        return torch.randint(vocabulary, (count,), generator=torch.Generator().manual_seed(seed))
+
+    spread = float(model.model.embed_tokens.weight.std())
+    rows = torch.randn(prompt, model.config.hidden_size, generator=torch.Generator().manual_seed(seed + 1))
+    return io(model, spread * rows, ids(decoded, seed + 2), ids(embedded, seed + 3))

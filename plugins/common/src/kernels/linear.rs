@@ -174,10 +174,12 @@ fn few_rows(x: &[f32], weight: Elements<'_>, inputs: usize, outputs: usize, y: &
         .for_each(|(task, out)| {
             let first = task * WEIGHT_ROWS_PER_TASK;
             let count = out.len() / rows;
-            let part = weight.slice(first * inputs..(first + count) * inputs);
             let mut scratch = Vec::new();
-            let part = part.to_f32(&mut scratch);
-            dots(x, part, inputs, out);
+            // A row at a time: what is converted stays in the nearest cache.
+            for (row, out) in (first..first + count).zip(out.chunks_exact_mut(rows)) {
+                let row = weight.slice(row * inputs..(row + 1) * inputs);
+                dots(x, row.to_f32(&mut scratch), inputs, out);
+            }
         });
     for (output, column) in transposed.chunks_exact(rows).enumerate() {
         for (row, &value) in column.iter().enumerate() {

@@ -48,6 +48,7 @@ pub mod elementwise;
 pub mod linear;
 pub mod norm;
 mod product;
+pub mod quantized;
 pub mod softmax;
 mod tile;
 
