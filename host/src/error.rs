@@ -49,7 +49,7 @@ pub enum Error {
     Source(#[from] SourceError),
     /// A file of the hub cannot be had.
     #[error(transparent)]
-    Hub(#[from] HubError),
+    Hub(Box<HubError>),
     /// The tokenizer cannot be read or used.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -137,6 +137,12 @@ impl fmt::Display for Listed<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl From<HubError> for Error {
+    fn from(error: HubError) -> Self {
+        Self::Hub(Box::new(error))
     }
 }
 

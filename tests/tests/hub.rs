@@ -269,9 +269,10 @@ fn a_part_that_another_run_left_is_used_if_it_is_good() {
     let whole = content();
     let too_long = [whole.as_slice(), b"more"].concat();
     let damaged: Vec<u8> = whole.iter().map(|byte| byte ^ 1).collect();
-    // What was left, and the ranges asked for.
+    /// What was left, and the ranges that are asked for.
+    type Case<'a> = (&'a str, &'a [u8], &'a [Option<&'a str>]);
     let from_0: &[Option<&str>] = &[None];
-    let cases: [(&str, &[u8], &[Option<&str>]); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("a good part", &whole[..1000], &[Some("bytes=1000-")]),
         ("all of it", &whole, &[]),
         ("more than all", &too_long, from_0),

@@ -29,7 +29,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Why a request did not succeed.
 pub(super) enum Failure {
     /// It may succeed another time: what went wrong.
-    Passing(String, Option<ureq::Error>),
+    Passing(String, Option<Box<ureq::Error>>),
     /// It will not.
     Final(HubError),
 }
@@ -173,7 +173,7 @@ impl Client {
                 .map_err(|_| not_the_hub("its redirect cannot be sent"))?;
             let answer = self.agent.run(request).map_err(|error| {
                 let host = uri.authority().map_or("", |authority| authority.as_str());
-                Failure::Passing(format!("{host} could not be asked"), Some(error))
+                Failure::Passing(format!("{host} could not be asked"), Some(Box::new(error)))
             })?;
             self.reached.set(true);
             if !answer.status().is_redirection() || enough(&answer) {

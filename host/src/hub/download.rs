@@ -135,7 +135,10 @@ impl Transfer<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     let cut = "the connection was cut".to_owned();
-                    return Err(Failure::Passing(cut, Some(ureq::Error::from(error))));
+                    return Err(Failure::Passing(
+                        cut,
+                        Some(Box::new(ureq::Error::from(error))),
+                    ));
                 }
             };
             if count == 0 {

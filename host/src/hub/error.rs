@@ -141,7 +141,7 @@ pub enum HubError {
         /// What went wrong.
         what: String,
         /// Why.
-        source: Option<ureq::Error>,
+        source: Option<Box<ureq::Error>>,
     },
     /// Something else answers.
     #[error(
@@ -169,7 +169,7 @@ pub enum HubError {
         /// What went wrong last.
         what: String,
         /// Why.
-        source: Option<ureq::Error>,
+        source: Option<Box<ureq::Error>>,
     },
     /// What comes has another length than was announced.
     #[error(
