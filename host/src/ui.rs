@@ -127,6 +127,14 @@ impl Bar {
         self.bar.suspend(body);
     }
 
+    /// Shows how far `what` is.
+    pub fn show(&self, prefix: &'static str, what: &str, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.set_prefix(prefix);
+        self.bar.set_message(what.to_owned());
+    }
+
     /// Clears the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
@@ -150,10 +158,7 @@ impl Observer for Bar {
             Stage::Prefill => "reading",
             Stage::Generate => "answering",
         };
-        self.bar.set_length(total as u64);
-        self.bar.set_position(done as u64);
-        self.bar.set_prefix(prefix);
-        self.bar.set_message(what.to_owned());
+        self.show(prefix, what, done as u64, total as u64);
     }
 
     fn text(&mut self, text: &str) {
