@@ -6,6 +6,8 @@
 //!   [video]             [transform]         [plugin]          [mixer]               [generate]
 //! ```
 //!
+//! [`convert`] stands beside them: checkpoints to safetensors.
+//!
 //! The modules stand in that order, and each uses only earlier ones. What belongs together is written
 //! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its plugins and checks that they fit; [`VidLm`] is
 //! the public face.
@@ -32,6 +34,7 @@ mod files;
 mod nearest;
 mod vidlm;
 
+pub mod convert;
 pub mod generate;
 pub mod hub;
 pub mod mixer;

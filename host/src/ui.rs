@@ -163,6 +163,14 @@ impl Bar {
         self.fetching = file.map(str::to_owned);
     }
 
+    /// Shows how far `what` is.
+    pub fn show(&self, prefix: &'static str, what: &str, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.set_prefix(prefix);
+        self.bar.set_message(what.to_owned());
+    }
+
     /// Clears the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
@@ -188,10 +196,7 @@ impl Observer for Bar {
             Stage::Generate => "answering",
         };
         self.set_fetching((stage == Stage::Fetch).then_some(what), total);
-        self.bar.set_length(total as u64);
-        self.bar.set_position(done as u64);
-        self.bar.set_prefix(prefix);
-        self.bar.set_message(what.to_owned());
+        self.show(prefix, what, done as u64, total as u64);
     }
 
     fn text(&mut self, text: &str) {

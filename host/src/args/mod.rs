@@ -1,6 +1,7 @@
 //! The command line: clap structs only, one file a subcommand. [`crate::commands`] does what they say.
 
 pub mod completions;
+pub mod convert;
 pub mod generate;
 pub mod info;
 pub mod plugins;
@@ -67,5 +68,6 @@ pub enum Command {
     Generate(Box<generate::Generate>),
     Plugins(plugins::Plugins),
     Info(info::Info),
+    Convert(convert::Convert),
     Completions(completions::Completions),
 }

@@ -1,6 +1,7 @@
 //! What the commands do, one file a subcommand.
 
 mod completions;
+mod convert;
 mod generate;
 mod info;
 mod plugins;
@@ -32,6 +33,7 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
         Command::Generate(args) => generate::run(&global, &args, ui),
         Command::Plugins(args) => plugins::run(&global, &args),
         Command::Info(args) => info::run(&global, &args),
+        Command::Convert(args) => convert::run(&global, &args, ui),
         Command::Completions(args) => completions::run(&args),
     }
 }

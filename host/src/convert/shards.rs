@@ -1,0 +1,203 @@
+//! Tensors to safetensors files: one, or several and their index.
+
+use super::{ConvertError, Written, numbers::converted};
+use merv_plugin_sdk::checkpoint::StoredTensor;
+use safetensors::{Dtype, View};
+use serde_json::{Map, Value, json};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A tensor on its way.
+pub(super) struct Item<'c> {
+    /// The name that it gets.
+    pub name: String,
+    pub tensor: &'c StoredTensor,
+    /// The type that it gets.
+    pub dtype: Dtype,
+}
+
+impl Item<'_> {
+    /// Its bytes in the type that it gets.
+    pub fn bytes(&self) -> u64 {
+        (self.tensor.elements() * self.dtype.bitsize() / 8) as u64
+    }
+}
+
+/// Writes files below a folder.
+pub(super) struct Writer<'w> {
+    pub folder: &'w Path,
+    /// Bytes of a file at most.
+    pub max_bytes: u64,
+    /// Bytes that were written before.
+    pub done: u64,
+    /// Bytes of everything.
+    pub total: u64,
+    pub progress: &'w mut dyn FnMut(&str, u64, u64),
+}
+
+/// What was written under one name.
+pub(super) struct Files {
+    pub files: Vec<Written>,
+    /// The file to name in a registry: the only one, or the index. Below the folder.
+    pub entry: String,
+}
+
+impl Writer<'_> {
+    /// The same, for a while.
+    pub fn reborrow(&mut self) -> Writer<'_> {
+        Writer {
+            folder: self.folder,
+            max_bytes: self.max_bytes,
+            done: self.done,
+            total: self.total,
+            progress: self.progress,
+        }
+    }
+
+    /// Writes `items` as `<stem>.safetensors`, or as `<stem>-00001-of-0000N.safetensors` and so on.
+    pub fn write(&mut self, stem: &str, items: &[Item<'_>]) -> Result<Files, ConvertError> {
+        let shards = split(items, self.max_bytes);
+        if let Some(parent) = self.folder.join(stem).parent() {
+            fs::create_dir_all(parent).map_err(ConvertError::write(parent))?;
+        }
+        let count = shards.len();
+        let (mut files, mut map) = (Vec::new(), Map::new());
+        for (index, shard) in shards.into_iter().enumerate() {
+            let path = match count {
+                1 => format!("{stem}.safetensors"),
+                _ => format!("{stem}-{:05}-of-{count:05}.safetensors", index + 1),
+            };
+            let file = path.rsplit('/').next().unwrap_or_default().to_owned();
+            for item in &shard {
+                map.insert(item.name.clone(), Value::String(file.clone()));
+            }
+            files.push(self.file(&path, &shard)?);
+        }
+        if count == 1 {
+            let entry = format!("{stem}.safetensors");
+            return Ok(Files { files, entry });
+        }
+        let entry = format!("{stem}.safetensors.index.json");
+        let total: u64 = files.iter().map(|file| file.bytes).sum();
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
+        let path = self.folder.join(&entry);
+        fs::write(&path, format!("{index:#}\n")).map_err(ConvertError::write(path))?;
+        Ok(Files { files, entry })
+    }
+
+    /// The library writes one tensor after the other, asking each for its bytes when it comes to it: no
+    /// more than one is ever converted.
+    fn file(&mut self, path: &str, items: &[&Item<'_>]) -> Result<Written, ConvertError> {
+        let bytes = items.iter().map(|item| item.bytes()).sum();
+        let (done, total) = (self.done, self.total);
+        let state = RefCell::new(State {
+            done,
+            total,
+            progress: self.progress,
+            failed: None,
+        });
+        let views = items.iter().map(|item| {
+            let view = Streamed {
+                item,
+                state: &state,
+            };
+            (item.name.as_str(), view)
+        });
+        let full = self.folder.join(path);
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let written = safetensors::serialize_to_file(views, Some(metadata), &full);
+        if let Some(failed) = state.into_inner().failed {
+            return Err(failed);
+        }
+        written.map_err(|error| ConvertError::Write {
+            path: full,
+            source: std::io::Error::other(error),
+        })?;
+        self.done = done + bytes;
+        Ok(Written {
+            path: PathBuf::from(path),
+            tensors: items.len(),
+            bytes,
+        })
+    }
+}
+
+/// Files of at most `max_bytes`, or of one tensor; there is one at least.
+fn split<'i, 'c>(items: &'i [Item<'c>], max_bytes: u64) -> Vec<Vec<&'i Item<'c>>> {
+    let mut shards: Vec<Vec<&Item<'_>>> = vec![Vec::new()];
+    let mut bytes = 0u64;
+    for item in items {
+        let after = bytes.saturating_add(item.bytes());
+        match shards.last_mut() {
+            Some(shard) if shard.is_empty() || after <= max_bytes => {
+                shard.push(item);
+                bytes = after;
+            }
+            _ => {
+                shards.push(vec![item]);
+                bytes = item.bytes();
+            }
+        }
+    }
+    shards
+}
+
+struct State<'w> {
+    done: u64,
+    total: u64,
+    progress: &'w mut dyn FnMut(&str, u64, u64),
+    /// The first tensor that could not be converted.
+    failed: Option<ConvertError>,
+}
+
+/// A tensor that is converted when the library asks for its bytes.
+struct Streamed<'i, 'c, 's, 'w> {
+    item: &'i Item<'c>,
+    state: &'s RefCell<State<'w>>,
+}
+
+impl View for Streamed<'_, '_, '_, '_> {
+    fn dtype(&self) -> Dtype {
+        self.item.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.item.tensor.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let Item {
+            name,
+            tensor,
+            dtype,
+        } = self.item;
+        let mut state = self.state.borrow_mut();
+        let (done, total) = (state.done, state.total);
+        (state.progress)(name, done, total);
+        state.done += self.item.bytes();
+        let stored = tensor.read();
+        let same = super::stored_as(tensor.dtype, None) == Some(*dtype);
+        if same || state.failed.is_some() {
+            return stored;
+        }
+        match converted(&stored, tensor.dtype, *dtype) {
+            Ok(bytes) => Cow::Owned(bytes),
+            Err(lost) => {
+                state.failed = Some(ConvertError::Refused(format!(
+                    "tensor `{name}` has {lost} numbers that are too large for {dtype:?}; \
+                     say `--dtype bf16` or `--dtype f32`"
+                )));
+                stored
+            }
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.item.tensor.elements() * self.item.dtype.bitsize() / 8
+    }
+}
