@@ -16,10 +16,7 @@ use merv_plugin_api::{
     DType, Device, DeviceKind, EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo,
     LanguageModelRequest, ModelKind, ModelSource,
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 /// How models are loaded.
 #[derive(Debug, Clone, Default)]
@@ -103,9 +100,10 @@ impl Plan {
         };
         let encoders = Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
         let (encoders, llm) = Error::both(encoders, maker.llm(&registry.llm))?;
-        let mixer_weights = registry.mixer.weights.local_path().ok();
+        let mixer_weights = files.present(&registry.mixer.weights)?;
         let plan = Self {
-            mixer_weights: mixer_weights.map(Path::to_owned),
+            // A mixer is one file: shards would be joined by the reader, and none are published.
+            mixer_weights: mixer_weights.and_then(|paths| paths.into_iter().next()),
             registry,
             encoders,
             llm,
