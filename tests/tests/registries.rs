@@ -102,8 +102,8 @@ fn each_resolves_and_names_files_that_are_published() {
             );
         }
         let kind = (
-            registry.mixer.token_length,
-            registry.mixer.visual_feature_length,
+            registry.mixer.kind.token_length,
+            registry.mixer.kind.visual_feature_length,
         );
         let expected = match name.as_str() {
             "merv-tiny" | "merv-hiera" => (16, 256),
@@ -148,7 +148,7 @@ fn info_shows_each_and_asks_nobody() {
         );
         assert_eq!(
             report["visual_tokens"],
-            registry.mixer.visual_feature_length
+            registry.mixer.kind.visual_feature_length
         );
     }
     assert_eq!(server.seen(), []);
