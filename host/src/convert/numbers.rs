@@ -31,8 +31,7 @@ pub(super) fn stored_as(stored: StoredDtype, wanted: Option<Dtype>) -> Option<Dt
 pub(super) fn converted(bytes: &[u8], from: StoredDtype, to: Dtype) -> Result<Vec<u8>, usize> {
     match from {
         StoredDtype::F64 => encode(&numbers(bytes, f64::from_le_bytes), to, |x| match to {
-            Dtype::F16 => f16::from_f64(x).to_f32(),
-            Dtype::BF16 => bf16::from_f64(x).to_f32(),
+            Dtype::F16 | Dtype::BF16 => odd(x),
             _ => x as f32,
         }),
         StoredDtype::F16 => {
@@ -49,6 +48,23 @@ pub(super) fn converted(bytes: &[u8], from: StoredDtype, to: Dtype) -> Result<Ve
         }
         _ => encode(&numbers(bytes, f32::from_le_bytes), to, |x| x),
     }
+}
+
+/// `x` as `f32`, rounded to odd where it is inexact, so that rounding once more goes the right way:
+/// `half`'s own conversions do not look at the last bits.
+fn odd(x: f64) -> f32 {
+    let near = x as f32;
+    let wide = f64::from(near);
+    if x.is_nan() || wide == x || near.to_bits() & 1 == 1 {
+        return near;
+    }
+    // Towards zero if rounding went away from it, else one further: both neighbours are odd.
+    let away = wide.abs() > x.abs();
+    f32::from_bits(if away {
+        near.to_bits() - 1
+    } else {
+        near.to_bits() + 1
+    })
 }
 
 fn numbers<T, const N: usize>(bytes: &[u8], number: fn([u8; N]) -> T) -> Vec<T> {
