@@ -48,4 +48,7 @@ pub mod video;
 pub use error::{Error, causes};
 pub use generate::{Sampling, Stop};
 pub use plan::{LoadOptions, Plan};
-pub use vidlm::{GenerateOptions, Observer, Reply, Stage, VidLm, VideoOptions, Visual};
+pub use vidlm::{
+    Answer, AnswerOptions, Ask, GenerateOptions, Looked, Observer, Prefix, Reply, Stage, VidLm,
+    VideoOptions, Visual,
+};

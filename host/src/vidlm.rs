@@ -1,10 +1,14 @@
 //! The public face: a video-language model that answers about clips.
 
+mod answers;
+
+pub use answers::{Answer, AnswerOptions, Ask, Prefix};
+
 use crate::{
     Error,
     dump::Dump,
     files::Files,
-    generate::{self, Outcome, Sampler, Sampling, Stop, Stream, TextTokenizer},
+    generate::{self, Growing, Outcome, Sampler, Sampling, Stop, Stream, TextTokenizer},
     mixer::{Mixed, Mixer},
     plan::{LoadOptions, Plan, PlannedEncoder, PlannedLlm},
     plugin::{Encoder, LanguageModel},
@@ -43,6 +47,10 @@ pub struct VideoOptions {
     pub start: Option<f64>,
     /// Where to end, in seconds.
     pub end: Option<f64>,
+    /// When not negative: only frames up to this one, whatever the times say.
+    pub end_frame: Option<i64>,
+    /// Frames per second of a folder of images.
+    pub folder_fps: Option<f64>,
     /// What reading the file may cost.
     pub limits: video::Limits,
 }
@@ -111,6 +119,14 @@ pub enum Stage {
     Prefill,
     /// Token after token.
     Generate,
+}
+
+/// A video up to the encoders: its frames, as each encoder wants them. No model is needed for it, so it
+/// can be made while models work.
+pub struct Looked {
+    frame_indices: Vec<usize>,
+    clips: Vec<Arc<Clip>>,
+    timings: BTreeMap<Stage, f64>,
 }
 
 /// A clip as the language model will see it, and everything on the way there. Made once, it serves many
@@ -304,16 +320,29 @@ impl VidLm {
         options: &VideoOptions,
         observer: &mut dyn Observer,
     ) -> Result<Visual, Error> {
+        let looked = self.look(video, options, observer)?;
+        self.encode(looked, observer)
+    }
+
+    /// Reads a video's frames and turns them into the encoders' clips.
+    ///
+    /// # Errors
+    ///
+    /// When the video cannot be read.
+    pub fn look(
+        &self,
+        video: &Path,
+        options: &VideoOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Looked, Error> {
         let mut timings = BTreeMap::new();
-        let mut watch = Instant::now();
-        let mut lap = |stage| {
-            timings.insert(stage, watch.elapsed().as_secs_f64());
-            watch = Instant::now();
-        };
+        let mut lap = laps(&mut timings);
         observer.progress(Stage::Decode, &video.display().to_string(), 0, 1);
         let selection = video::Selection {
             start: options.start,
             end: options.end,
+            end_frame: options.end_frame,
+            folder_fps: options.folder_fps,
             ..video::Selection::new(self.registry.largest_num_frames())
         };
         let limits = video::Limits {
@@ -334,6 +363,30 @@ impl VidLm {
         let strategy = self.registry.transform.resize;
         let clips = transform::clips(&frames.frames, &requests, strategy, self.threads)?;
         lap(Stage::Transform);
+        drop(lap);
+        Ok(Looked {
+            frame_indices: frames.indices,
+            clips,
+            timings,
+        })
+    }
+
+    /// Turns the encoders' clips into visual tokens.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin fails.
+    pub fn encode(
+        &self,
+        looked: Looked,
+        observer: &mut dyn Observer,
+    ) -> Result<Visual, Error> {
+        let Looked {
+            frame_indices,
+            clips,
+            mut timings,
+        } = looked;
+        let mut lap = laps(&mut timings);
         let encoder_ids: Vec<String> = self
             .registry
             .encoders
@@ -356,9 +409,10 @@ impl VidLm {
         let mixed = self.pool.install(|| self.mixer.forward(&features))?;
         finite(&mixed.fused, "the mixer", &self.registry.mixer.weights)?;
         lap(Stage::Mix);
+        drop(lap);
         Ok(Visual {
             encoder_ids,
-            frame_indices: frames.indices,
+            frame_indices,
             clips,
             features,
             mixed,
@@ -393,10 +447,12 @@ impl VidLm {
         let sampler = Sampler::new(options.sampling)?;
         let visual_tokens = visual.mixed.fused.dim(1)?;
         let ids = self.prompt_ids(prompt, visual_tokens)?;
-        let embeds = self.embeds(&ids, &visual.mixed.fused)?;
-        let width = self.llm.info().width as usize;
-        let shape = [embeds.len() / width, width];
         observer.progress(Stage::Prefill, &self.registry.llm.id, 0, 1);
+        let started = Instant::now();
+        let prefix = self.prefix(visual)?;
+        let shared = started.elapsed();
+        let embeds = self.llm.embed(prefix.rest(&ids))?;
+        let stream = Stream::new(&self.tokenizer);
         let Outcome {
             tokens,
             text,
@@ -406,11 +462,9 @@ impl VidLm {
             decode,
         } = generate::generate(
             &self.llm,
-            TensorView::new(&embeds, &shape)?,
-            ids.len(),
-            options.limits,
-            sampler,
-            Stream::new(&self.tokenizer),
+            prefix.into_session(),
+            embeds.view(),
+            Growing::new(sampler, stream, options.limits, ids.len()),
             |text| observer.text(text),
         )?;
         if let Some(dump) = dump {
@@ -418,7 +472,7 @@ impl VidLm {
         }
         let mut timings = visual.timings.clone();
         timings.insert(Stage::Load, self.load_seconds);
-        timings.insert(Stage::Prefill, prefill.as_secs_f64());
+        timings.insert(Stage::Prefill, (shared + prefill).as_secs_f64());
         timings.insert(Stage::Generate, decode.as_secs_f64());
         Ok(Reply {
             text,
@@ -454,21 +508,14 @@ impl VidLm {
         }
         Ok(ids)
     }
+}
 
-    /// The embeddings `[prompt + visual, width]`: the visual tokens right after the BOS, or first for a
-    /// tokenizer that writes none.
-    fn embeds(&self, ids: &[u32], fused: &Tensor) -> Result<Vec<f32>, Error> {
-        let info = self.llm.info();
-        let bos = usize::from(
-            info.bos
-                .into_option()
-                .is_some_and(|bos| ids.first() == Some(&bos)),
-        );
-        let text = self.llm.embed(ids)?;
-        let text = text.view().f32s()?;
-        let (before, after) = text.split_at(bos * info.width as usize);
-        let visual = fused.flatten_all()?.to_vec1::<f32>()?;
-        Ok([before, &visual, after].concat())
+/// Notes the seconds since the last call under the stage that has ended.
+fn laps(timings: &mut BTreeMap<Stage, f64>) -> impl FnMut(Stage) {
+    let mut watch = Instant::now();
+    move |stage| {
+        timings.insert(stage, watch.elapsed().as_secs_f64());
+        watch = Instant::now();
     }
 }
 

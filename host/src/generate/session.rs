@@ -1,7 +1,10 @@
 //! Prefill, then token after token.
 
-use super::{Sampler, Stream};
-use crate::{Error, plugin::LanguageModel};
+use super::{Growing, Next};
+use crate::{
+    Error,
+    plugin::{LanguageModel, Session},
+};
 use merv_plugin_api::{LogitsAt, TensorView};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -46,55 +49,32 @@ pub struct Outcome {
     pub decode: Duration,
 }
 
-/// Takes `embeds [length, width]` in and generates. `prompt_tokens` is how many of them are text;
-/// `show` gets the text as it grows.
+/// Takes `embeds [length, width]` into `session` and lets `reply` grow; `show` gets the text as it does.
 ///
 /// # Errors
 ///
 /// When the language model, the sampler or the tokenizer fails.
 pub fn generate(
     model: &LanguageModel,
+    mut session: Session<'_>,
     embeds: TensorView<'_>,
-    prompt_tokens: usize,
-    limits: Limits,
-    mut sampler: Sampler,
-    mut stream: Stream<'_>,
+    mut reply: Growing<'_>,
     mut show: impl FnMut(&str),
 ) -> Result<Outcome, Error> {
-    let (eos, context) = (
-        model.info().eos.as_slice(),
-        model.info().context_length as usize,
-    );
     let started = Instant::now();
-    let mut session = model.open()?;
     let mut logits = session.prefill(embeds, LogitsAt::Last)?;
     let first_logits = logits.view().f32s()?.to_vec();
     let prefill = started.elapsed();
     let started = Instant::now();
-    let mut count = 0;
     let stop = loop {
-        if count >= limits.max_new_tokens {
-            break Stop::MaxNewTokens;
-        }
-        let early = prompt_tokens + count < limits.min_length || count < limits.min_new_tokens;
-        let token = sampler.next(logits.view().f32s()?, if early { eos } else { &[] })?;
-        if eos.contains(&token) {
-            break Stop::Eos;
-        }
-        count += 1;
-        let text = stream.push(token)?;
-        if !text.is_empty() {
-            show(&text);
-        }
-        if session.len() >= context {
-            break Stop::Context;
-        }
-        if count < limits.max_new_tokens {
-            logits = model.decode(&mut [&mut session], &[token])?;
+        let seen = session.len();
+        match reply.next(logits.view().f32s()?, seen, model.info(), &mut show)? {
+            Next::End(stop) => break stop,
+            Next::Token(token) => logits = model.decode(&mut [&mut session], &[token])?,
         }
     };
     let decode = started.elapsed();
-    let (tokens, text, rest) = stream.finish()?;
+    let (tokens, text, rest) = reply.finish()?;
     if !rest.is_empty() {
         show(&rest);
     }

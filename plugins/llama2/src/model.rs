@@ -13,7 +13,10 @@ use merv_plugin_api::{
 };
 use merv_plugin_sdk::{
     Result,
-    kernels::attention::{AttentionShape, BatchStride, Strided, attention},
+    kernels::{
+        attention::{AttentionShape, BatchStride, Strided, attention},
+        linear::FEW_ROWS,
+    },
     linear::Linear,
     norm::RmsNorm,
     tensor::{export, from_vec, import, with_slice},
@@ -234,6 +237,15 @@ impl Llama {
         export(&self.head.forward(&self.norm.forward(hidden)?)?)
     }
 
+    /// One token of each session, all at once: `[sessions, vocab_size]`
+    fn decode_group(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Result<TensorBuf> {
+        let x = from_vec(
+            self.lookup(tokens)?,
+            (tokens.len(), self.config.hidden_size),
+        )?;
+        self.logits(&self.forward(x, sessions, 1)?)
+    }
+
     /// `[ids]` → `[ids, width]`
     fn lookup(&self, ids: &[u32]) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
@@ -291,12 +303,26 @@ impl LanguageModel for Llama {
         }
     }
 
+    /// A session's logits do not depend on those beside it: they are computed in groups whose products
+    /// treat every row alike.
     fn decode(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Result<TensorBuf> {
-        let x = from_vec(
-            self.lookup(tokens)?,
-            (tokens.len(), self.config.hidden_size),
-        )?;
-        self.logits(&self.forward(x, sessions, 1)?)
+        let vocab = self.config.vocab_size;
+        let mut logits = Vec::with_capacity(tokens.len() * vocab);
+        let mut done = 0;
+        while done < tokens.len() {
+            let group = done..tokens.len().min(done + FEW_ROWS);
+            match self.decode_group(&mut sessions[group.clone()], &tokens[group.clone()]) {
+                Ok(rows) => logits.extend_from_slice(rows.view().f32s()?),
+                Err(error) => {
+                    for session in &mut sessions[..done] {
+                        session.truncate(session.length - 1, self.cache_row());
+                    }
+                    return Err(error);
+                }
+            }
+            done = group.end;
+        }
+        TensorBuf::from_vec(logits, &[tokens.len(), vocab])
     }
 
     fn fork(&self, session: &Session) -> Result<Session> {

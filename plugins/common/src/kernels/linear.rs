@@ -6,8 +6,9 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 /// Up to this many rows each weight row is read once and multiplied with all of them: the product is
-/// then bound by reading the weights, which a blocked product would pack first.
-const FEW_ROWS: usize = 4;
+/// then bound by reading the weights, which a blocked product would pack first. Up to here a row's result is
+/// the same to the last bit whatever rows are beside it.
+pub const FEW_ROWS: usize = 4;
 
 /// Weight rows that one task of the few-rows product takes.
 const WEIGHT_ROWS_PER_TASK: usize = 32;

@@ -1,0 +1,157 @@
+//! Two results about the same questions, side by side.
+
+use super::{
+    EvalError,
+    interval::{bootstrap, mcnemar},
+    json::without_nan,
+    score::{Measure, Scored, score},
+    store::{read_if_there, read_lines},
+};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::{collections::BTreeMap, path::Path};
+
+/// Ids that a message names.
+const NAMED: usize = 3;
+
+/// The difference by one measure.
+#[derive(Debug, Clone, Serialize)]
+pub struct Difference {
+    /// What is measured.
+    pub measure: Measure,
+    /// The first's mean.
+    pub a: f64,
+    /// The second's.
+    pub b: f64,
+    /// `b - a`.
+    pub difference: f64,
+    /// Its 95 % interval, by drawing videos (paired bootstrap).
+    pub interval: (f64, f64),
+    /// Over how many questions.
+    pub count: usize,
+    /// Questions that the first did better.
+    pub a_better: usize,
+    /// Questions that the second did better.
+    pub b_better: usize,
+    /// The probability of so uneven a split if both were equally good (McNemar's exact test); only where
+    /// answers are right or wrong.
+    pub p_value: Option<f64>,
+}
+
+/// Compares two files of predictions or of verdicts.
+///
+/// # Errors
+///
+/// When one cannot be read, or they are not about the same questions.
+pub fn compare(a: &Path, b: &Path) -> Result<Vec<Difference>, EvalError> {
+    let (of_a, of_b) = (load(a)?, load(b)?);
+    let incomparable = |reason| EvalError::Incomparable {
+        a: a.to_owned(),
+        b: b.to_owned(),
+        reason,
+    };
+    let lacks = |this: &BTreeMap<String, Scored>, other: &BTreeMap<String, Scored>| {
+        let missing: Vec<String> = other
+            .keys()
+            .filter(|id| !this.contains_key(*id))
+            .map(|id| format!("`{id}`"))
+            .collect();
+        missing
+    };
+    for (path, missing) in [(a, lacks(&of_a, &of_b)), (b, lacks(&of_b, &of_a))] {
+        if !missing.is_empty() {
+            let named = missing.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+            let more = if missing.len() > NAMED { ", …" } else { "" };
+            return Err(incomparable(format!(
+                "{} lacks {} of the other's questions: {named}{more}",
+                path.display(),
+                missing.len()
+            )));
+        }
+    }
+    let mut differences: Vec<(Measure, Vec<(&Scored, f64, f64)>)> = Vec::new();
+    for (id, one) in &of_a {
+        let other = &of_b[id];
+        for (measure, value) in &one.values {
+            let Some((_, value_b)) = other.values.iter().find(|(m, _)| m == measure) else {
+                continue;
+            };
+            let pair = (one, *value, *value_b);
+            match differences.iter_mut().find(|(m, _)| m == measure) {
+                Some((_, pairs)) => pairs.push(pair),
+                None => differences.push((*measure, vec![pair])),
+            }
+        }
+    }
+    differences.retain(|(_, pairs)| pairs.len() == of_a.len());
+    if differences.is_empty() {
+        return Err(incomparable("they are not measured alike".to_owned()));
+    }
+    Ok(differences.into_iter().map(|(m, pairs)| difference(m, &pairs)).collect())
+}
+
+fn difference(measure: Measure, pairs: &[(&Scored, f64, f64)]) -> Difference {
+    let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / pairs.len() as f64;
+    let (a, b) = (
+        mean(&mut pairs.iter().map(|(_, a, _)| *a)),
+        mean(&mut pairs.iter().map(|(_, _, b)| *b)),
+    );
+    let a_better = pairs.iter().filter(|(_, a, b)| a > b).count();
+    let b_better = pairs.iter().filter(|(_, a, b)| b > a).count();
+    Difference {
+        measure,
+        a,
+        b,
+        difference: b - a,
+        interval: bootstrap(pairs.iter().map(|(one, a, b)| (one.video.as_str(), b - a))),
+        count: pairs.len(),
+        a_better,
+        b_better,
+        p_value: measure.is_proportion().then(|| mcnemar(a_better, b_better)),
+    }
+}
+
+/// What each prediction is worth: of a file with one a line, or of verdicts by question (`…_gpt.json`).
+fn load(path: &Path) -> Result<BTreeMap<String, Scored>, EvalError> {
+    let none = || EvalError::NoPredictions {
+        path: path.to_owned(),
+    };
+    let text = read_if_there(path)?.ok_or_else(none)?;
+    let verdicts = serde_json::from_str::<Map<String, Value>>(&without_nan(&text)).ok();
+    let is_verdicts = verdicts.as_ref().is_some_and(|v| v.values().all(Value::is_array));
+    let scored: BTreeMap<String, Scored> = match verdicts.filter(|_| is_verdicts) {
+        Some(verdicts) => verdicts
+            .into_iter()
+            .filter_map(|(id, verdict)| Some((id.clone(), verdict_of(id, &verdict)?)))
+            .collect(),
+        None => read_lines(path)?
+            .iter()
+            .filter_map(|line| score(&line.fields))
+            .map(|scored| (scored.id.clone(), scored))
+            .collect(),
+    };
+    if scored.is_empty() {
+        return Err(none());
+    }
+    Ok(scored)
+}
+
+/// `[{"pred": "yes", "score": 4}, {…the prediction…}]`
+fn verdict_of(id: String, verdict: &Value) -> Option<Scored> {
+    let said = verdict.get(0)?;
+    let video = verdict.pointer("/1/video_name").and_then(Value::as_str);
+    let is_judged = verdict.pointer("/1/answer_char").is_none();
+    let mut values = vec![(
+        if is_judged { Measure::Judge } else { Measure::Letter },
+        f64::from(said.get("pred")?.as_str()? == "yes"),
+    )];
+    if is_judged {
+        values.push((Measure::JudgeScore, said.get("score")?.as_f64()?));
+    }
+    Some(Scored {
+        video: video.map_or_else(|| id.clone(), str::to_owned),
+        id,
+        values,
+        unparsable: false,
+    })
+}

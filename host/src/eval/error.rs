@@ -1,0 +1,161 @@
+//! What can go wrong in an evaluation.
+
+use super::{Failure, judge::JudgeError};
+use std::{fmt, io, path::PathBuf};
+use thiserror::Error;
+
+/// Items of a list that a message names.
+const NAMED: usize = 5;
+
+/// Why an evaluation stops.
+#[derive(Debug, Error)]
+pub enum EvalError {
+    /// The model cannot be loaded or run.
+    #[error(transparent)]
+    Model(#[from] crate::Error),
+    /// The judge cannot be asked.
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
+    /// There is no such benchmark.
+    #[error(
+        "{} is no folder\n  expected: a folder with test_q.json, test_a.json and videos/\n  do: {hint}",
+        .path.display()
+    )]
+    NoBenchmark {
+        /// Where it would be.
+        path: PathBuf,
+        /// What may have been meant.
+        hint: String,
+    },
+    /// A file cannot be read.
+    #[error("{} cannot be read", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file or folder cannot be written.
+    #[error("{} cannot be written", .path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is not the JSON that was expected.
+    #[error("{}: expected {expected}", .path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+    /// Items of a benchmark cannot be used.
+    #[error("{}: {} items are wrong\n{}", .path.display(), .problems.len(), Some5(.problems))]
+    Items {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with which.
+        problems: Vec<String>,
+    },
+    /// There is no such chunk.
+    #[error("--chunk-idx {index}: of {count} chunks the last is {}", .count.saturating_sub(1))]
+    NoChunk {
+        /// The chunk that was asked for.
+        index: usize,
+        /// Chunks there are.
+        count: usize,
+    },
+    /// Predictions of other settings are in the way.
+    #[error(
+        "{} was made with other settings\n{differences}\n  \
+         do: choose another --out, or give the same settings to go on",
+        .path.display()
+    )]
+    OtherSettings {
+        /// The file that tells them.
+        path: PathBuf,
+        /// Setting by setting: there and here.
+        differences: String,
+    },
+    /// Predictions are about another data set.
+    #[error(
+        "{}: the prediction for question `{id}` is about another question or video than the data set's\n  \
+         do: choose another --out",
+        .path.display()
+    )]
+    OtherQuestion {
+        /// The file.
+        path: PathBuf,
+        /// The question.
+        id: String,
+    },
+    /// Another process is at work on the same file.
+    #[error("{}: another process is at work on it\n  do: wait for it, or end it", .path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Too many videos cannot be used.
+    #[error(
+        "{} of {clips} clips cannot be used; --max-bad-fraction allows {allowed}\n{}\n  \
+         do: mend the videos, or allow more; what is answered is kept",
+        .bad.len(), Some5(.bad)
+    )]
+    TooManyBad {
+        /// What failed.
+        bad: Vec<Failure>,
+        /// Clips of the chunk.
+        clips: usize,
+        /// How many may fail.
+        allowed: usize,
+    },
+    /// An option letter is no token.
+    #[error(
+        "the language model's tokenizer has no token for the letter `{letter}`\n  \
+         do: use --strategy letter"
+    )]
+    NoLetter {
+        /// The letter.
+        letter: char,
+    },
+    /// A file holds no predictions.
+    #[error(
+        "{} holds no predictions\n  \
+         expected: a `…_pred_merge.jsonl` that `eval open-ended` or `eval mcq` wrote, or a judge's `…_gpt.json`",
+        .path.display()
+    )]
+    NoPredictions {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Two results are not about the same questions, or not measured alike.
+    #[error("{} and {} cannot be compared: {reason}", .a.display(), .b.display())]
+    Incomparable {
+        /// The first.
+        a: PathBuf,
+        /// The second.
+        b: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// The first few of a list, a line each.
+pub(super) struct Some5<'a, T>(pub &'a [T]);
+
+impl<T: fmt::Display> fmt::Display for Some5<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, item) in self.0.iter().take(NAMED).enumerate() {
+            let line_break = if index == 0 { "" } else { "\n" };
+            write!(f, "{line_break}- {item}")?;
+        }
+        match self.0.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, "\n- and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What the model is asked, word for word as the original asks it (`scripts/eval_openended.py` and
+//! `scripts/eval_mcq.py` of `princetonvisualai/merv`): accuracy depends on it.
+
+use super::{
+    Question,
+    dataset::{Choice, Dataset},
+};
+
+/// The letter of an option.
+pub fn letter(option: usize) -> char {
+    // There are at most 26 options.
+    char::from(b'A' + option as u8)
+}
+
+/// The message about a question of a data set.
+pub fn message(dataset: &Dataset, question: &Question) -> String {
+    match (&question.choice, dataset.video_mark) {
+        (None, false) => question.text.clone(),
+        (None, true) => format!("{}\n<video>", question.text),
+        (Some(choice), false) => multiple_choice(&question.text, choice),
+        (Some(choice), true) => format!("<video>\n{}", multiple_choice(&question.text, choice)),
+    }
+}
+
+/// The four blanks before the first option are the original's: the published figures were measured with
+/// them.
+fn multiple_choice(question: &str, choice: &Choice) -> String {
+    let letters: Vec<String> = (0..choice.letters).map(|i| letter(i).to_string()).collect();
+    let options: Vec<String> = choice
+        .options
+        .iter()
+        .enumerate()
+        .map(|(index, option)| format!("{}. {option}", letter(index)))
+        .collect();
+    format!(
+        "{question} Select the correct answer from the following options. Write your answer as only one of {} and nothing else.\n\n    {}",
+        letters.join(", "),
+        options.join("\n")
+    )
+}
+
+/// The option that a reply names with its first letter, in either case; nothing where that is none of
+/// `letters` options.
+pub fn first_letter(reply: &str, letters: usize) -> Option<usize> {
+    let first = reply.chars().next()?.to_lowercase().next()?;
+    (0..letters).find(|&option| letter(option).to_ascii_lowercase() == first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the original's own example data is asked about.
+    #[test]
+    fn options_are_written_as_the_original_does() {
+        let choice = Choice {
+            options: vec!["static or shaking".into(), "I don't know".into(), "moving".into()],
+            letters: 3,
+            answer_id: 2,
+        };
+        assert_eq!(
+            multiple_choice("Is the camera moving or static?", &choice),
+            "Is the camera moving or static? Select the correct answer from the following options. \
+             Write your answer as only one of A, B, C and nothing else.\n\n    \
+             A. static or shaking\nB. I don't know\nC. moving"
+        );
+    }
+
+    #[test]
+    fn a_reply_counts_by_its_first_letter() {
+        assert_eq!(first_letter("B. moving", 3), Some(1));
+        assert_eq!(first_letter("c", 3), Some(2));
+        assert_eq!(first_letter("D", 3), None);
+        // The original does not look further, and neither must we.
+        assert_eq!(first_letter("The answer is B", 3), None);
+        assert_eq!(first_letter("Any of them", 3), Some(0));
+        assert_eq!(first_letter("", 3), None);
+        assert_eq!(first_letter("Äh", 3), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! The result of an evaluation, for people and for programs.
+
+use super::{
+    EvalError, Failure, Strategy, Task,
+    dataset::Dataset,
+    interval::{bootstrap, wilson},
+    score::{Measure, Scored, score},
+    store::{Merged, Store, replace, unwritable},
+};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::{collections::HashMap, path::Path};
+
+/// A result.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The benchmark.
+    pub benchmark: String,
+    /// The model, or the judge and what it judged.
+    pub model: String,
+    /// Of all measures the first: what the original reports.
+    pub accuracy: f64,
+    /// Questions that count.
+    pub count: usize,
+    /// Replies that name no option, or verdicts that say nothing. The former count as wrong, as in the
+    /// original; the latter do not count.
+    pub unparsable: usize,
+    /// Questions that were not asked because their video or prompt cannot be used. They do not count.
+    pub failed: usize,
+    /// Over all questions.
+    pub measures: Vec<Measured>,
+    /// By kind of question, where questions have kinds.
+    pub kinds: Vec<Kind>,
+    /// What failed.
+    pub failures: Vec<Failure>,
+}
+
+/// A measure over some questions.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    /// What is measured.
+    pub measure: Measure,
+    /// Its mean.
+    pub value: f64,
+    /// The 95 % interval.
+    pub interval: (f64, f64),
+    /// Over how many questions.
+    pub count: usize,
+}
+
+/// A kind of question.
+#[derive(Debug, Clone, Serialize)]
+pub struct Kind {
+    /// Its name.
+    pub kind: String,
+    /// Over its questions.
+    pub measures: Vec<Measured>,
+}
+
+impl Report {
+    /// Measures all answers of a run.
+    pub fn of_run(dataset: &Dataset, model: &str, strategy: Strategy, merged: &Merged) -> Self {
+        let mut scored: Vec<Scored> = merged.lines.iter().filter_map(|l| score(&l.fields)).collect();
+        if strategy == Strategy::Likelihood {
+            // Its replies are the likeliest letters: one measure is enough.
+            for one in &mut scored {
+                one.values.retain(|(measure, _)| *measure != Measure::Letter);
+            }
+        }
+        let kinds = dataset.questions.iter().map(|q| (q.id.as_str(), q.kinds.as_slice()));
+        let kinds = kinds.collect::<HashMap<_, _>>();
+        let failures = merged.failed.clone();
+        Self::new(&dataset.benchmark, model, &scored, &kinds, failures)
+    }
+
+    /// Measures `scored`; `kinds` are by question.
+    pub(super) fn new(
+        benchmark: &str,
+        model: &str,
+        scored: &[Scored],
+        kinds: &HashMap<&str, &[String]>,
+        failures: Vec<Failure>,
+    ) -> Self {
+        let all: Vec<&Scored> = scored.iter().collect();
+        let measures = measured(&all);
+        let mut names: Vec<&String> = kinds.values().copied().flatten().collect();
+        names.sort();
+        names.dedup();
+        let kinds = names.into_iter().filter_map(|name| {
+            let of_kind = |one: &&Scored| kinds.get(one.id.as_str()).is_some_and(|k| k.contains(name));
+            let some: Vec<&Scored> = scored.iter().filter(of_kind).collect();
+            (!some.is_empty()).then(|| Kind {
+                kind: name.clone(),
+                measures: measured(&some),
+            })
+        });
+        Self {
+            benchmark: benchmark.to_owned(),
+            model: model.to_owned(),
+            accuracy: measures.first().map_or(0.0, |m| m.value),
+            count: scored.len(),
+            unparsable: scored.iter().filter(|one| one.unparsable).count(),
+            failed: failures.len(),
+            kinds: kinds.collect(),
+            measures,
+            failures,
+        }
+    }
+
+    /// The table that people read: its header and rows.
+    pub fn table(&self) -> (Vec<&'static str>, Vec<Vec<String>>) {
+        let mut header = vec!["measure", "value", "95 % interval", "questions"];
+        let by_kind = !self.kinds.is_empty();
+        if by_kind {
+            header.insert(0, "kind");
+        }
+        let row = |kind: &str, measured: &Measured| {
+            let mut cells = measured.cells();
+            if by_kind {
+                cells.insert(0, kind.to_owned());
+            }
+            cells
+        };
+        let whole = self.measures.iter().map(|measured| row("all", measured));
+        let kinds = self.kinds.iter();
+        let kinds = kinds.flat_map(|kind| kind.measures.iter().map(|m| row(&kind.kind, m)));
+        let rows = whole.chain(kinds).collect();
+        (header, rows)
+    }
+
+    /// What belongs under the table.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let is_judged = self.measures.iter().any(|m| m.measure == Measure::Judge);
+        match (self.unparsable, is_judged) {
+            (0, _) => {}
+            (n, true) => notes.push(format!("{n} replies of the judge say nothing and do not count")),
+            (n, false) => notes.push(format!("{n} replies name no option and count as wrong")),
+        }
+        if self.failed > 0 {
+            notes.push(format!("{} questions could not be asked and do not count", self.failed));
+            notes.extend(self.failures.iter().map(|f| format!("{}: {f}", f.question_id)));
+        }
+        notes
+    }
+
+    /// As Markdown.
+    pub fn markdown(&self) -> String {
+        let (header, rows) = self.table();
+        let escaped = |cell: &str| cell.replace('|', "\\|");
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let mut text = format!("# {}, {}\n\n", self.benchmark, self.model);
+        text += &line(header.iter().map(|cell| escaped(cell)).collect());
+        text += &line(header.iter().map(|_| "---".to_owned()).collect());
+        for row in rows {
+            text += &line(row.iter().map(|cell| escaped(cell)).collect());
+        }
+        let notes = self.notes();
+        if !notes.is_empty() {
+            text += "\n";
+        }
+        for note in notes {
+            text += &format!("* {note}\n");
+        }
+        text
+    }
+
+    /// Writes `<stem>_report.json` and `<stem>_report.md`, `path` making a path of what follows the stem.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub fn write(&self, path: impl Fn(&str) -> std::path::PathBuf) -> Result<(), EvalError> {
+        write_json(&path("report.json"), self)?;
+        replace(&path("report.md"), self.markdown().as_bytes())
+    }
+}
+
+impl Measured {
+    fn cells(&self) -> Vec<String> {
+        let shown = |value: f64| match self.measure {
+            Measure::JudgeScore => format!("{value:.2}"),
+            _ => format!("{:.1} %", value * 100.0),
+        };
+        let (low, high) = self.interval;
+        vec![
+            self.measure.title().to_owned(),
+            shown(self.value),
+            format!("{} to {}", shown(low), shown(high)),
+            self.count.to_string(),
+        ]
+    }
+}
+
+/// Every measure that some of `scored` have.
+fn measured(scored: &[&Scored]) -> Vec<Measured> {
+    let mut values: Vec<(Measure, Vec<(&str, f64)>)> = Vec::new();
+    for one in scored {
+        for (measure, value) in &one.values {
+            match values.iter_mut().find(|(other, _)| other == measure) {
+                Some((_, list)) => list.push((&one.video, *value)),
+                None => values.push((*measure, vec![(&one.video, *value)])),
+            }
+        }
+    }
+    let measured = values.into_iter().map(|(measure, values)| {
+        let sum: f64 = values.iter().map(|(_, value)| value).sum();
+        Measured {
+            measure,
+            value: sum / values.len() as f64,
+            count: values.len(),
+            interval: match measure.is_proportion() {
+                true => wilson(sum as usize, values.len()),
+                false => bootstrap(values),
+            },
+        }
+    });
+    measured.collect()
+}
+
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), EvalError> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| unwritable(path, e.into()))?;
+    replace(path, (text + "\n").as_bytes())
+}
+
+/// Writes `<stem>_gpt.json` of a multiple-choice run as the original does, for tools that read it: by
+/// question, `yes` or `no` by the first letter, and the prediction.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write_verdicts(store: &Store, task: Task, merged: &Merged) -> Result<(), EvalError> {
+    if task == Task::OpenEnded {
+        return Ok(());
+    }
+    let mut verdicts = Map::new();
+    for line in &merged.lines {
+        let Some(scored) = score(&line.fields) else {
+            continue;
+        };
+        let right = scored.values.iter().any(|(m, v)| *m == Measure::Letter && *v == 1.0);
+        let mut sample = line.fields.clone();
+        sample.insert("acc".into(), json!(right));
+        let pred = if right { "yes" } else { "no" };
+        verdicts.insert(scored.id, json!([{"pred": pred, "score": 0}, Value::Object(sample)]));
+    }
+    let path = store.path("gpt.json");
+    let text = serde_json::to_string(&verdicts).map_err(|e| unwritable(&path, e.into()))?;
+    replace(&path, text.as_bytes())
+}

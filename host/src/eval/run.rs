@@ -1,0 +1,465 @@
+//! Asking the questions of a chunk: grouped by clip, each clip seen once and its prefix taken in once,
+//! answers made many at a time, and the next clips read meanwhile.
+
+use super::{
+    EvalError, Failure, Question, Strategy, Task,
+    dataset::{Dataset, Window},
+    protocol,
+    store::{Chunk, Merged, Store},
+    videos::Videos,
+};
+use crate::{
+    Answer, AnswerOptions, Ask, Error, Looked, Prefix, VidLm, VideoOptions, generate, video,
+};
+use serde_json::{Map, Value, json};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::mpsc::sync_channel,
+    thread,
+};
+
+/// Clips that are read ahead of the model.
+const AHEAD: usize = 2;
+
+/// What is evaluated, and how.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// What is asked.
+    pub task: Task,
+    /// How an option is chosen.
+    pub strategy: Strategy,
+    /// Where benchmarks are.
+    pub data_dir: PathBuf,
+    /// The benchmark.
+    pub benchmark: String,
+    /// Where predictions go.
+    pub out: PathBuf,
+    /// How many chunks there are.
+    pub num_chunks: usize,
+    /// Which of them this is.
+    pub chunk_idx: usize,
+    /// How answers are made.
+    pub answers: AnswerOptions,
+    /// Answers that are made at once, at most.
+    pub batch_size: usize,
+    /// The part of the clips that may be unusable.
+    pub max_bad_fraction: f64,
+    /// Frames per second of folders of images.
+    pub folder_fps: f64,
+    /// What reading a video may cost.
+    pub limits: video::Limits,
+}
+
+/// Watches a run.
+pub trait Watch {
+    /// So many of so many clips are done, and this one is next.
+    fn clip(&mut self, done: usize, total: usize, next: &str);
+    /// A clip or question cannot be used.
+    fn failed(&mut self, failure: &Failure);
+}
+
+/// How a run ended.
+pub struct RunOutcome {
+    /// The benchmark.
+    pub dataset: Dataset,
+    /// The files.
+    pub store: Store,
+    /// All answers, if this chunk was the last to finish; else how many questions are left.
+    pub merged: Result<Merged, usize>,
+    /// What failed in this chunk.
+    pub failed: Vec<Failure>,
+    /// Questions that were asked now; the others were answered before.
+    pub asked: usize,
+}
+
+/// Runs a chunk. `model_id` names the model, which `load` loads if anything is to be asked.
+///
+/// # Errors
+///
+/// When the data set, the files or the model cannot be used, or too many videos cannot.
+pub fn run(
+    options: &RunOptions,
+    model_id: &str,
+    watch: &mut dyn Watch,
+    load: impl FnOnce() -> Result<VidLm, Error>,
+) -> Result<RunOutcome, EvalError> {
+    let dataset = Dataset::load(&options.data_dir, &options.benchmark, options.task)?;
+    let questions = dataset.chunk(options.chunk_idx, options.num_chunks)?;
+    let stem = match options.task {
+        Task::OpenEnded => options.benchmark.clone(),
+        Task::MultipleChoice => format!("{}_{}", options.benchmark, options.strategy.file_name()),
+    };
+    let store = Store::open(&options.out, &stem, &settings(options, model_id, &dataset))?;
+    if let Some(merged) = store.complete(&dataset)? {
+        return Ok(RunOutcome {
+            dataset,
+            store,
+            merged: Ok(merged),
+            failed: Vec::new(),
+            asked: 0,
+        });
+    }
+    let mut chunk = store.begin((options.num_chunks, options.chunk_idx), questions)?;
+    let todo = questions.iter().filter(|question| !chunk.is_done(question));
+    let (clips, missing) = clips(&dataset, todo);
+    let all = clips.len() + missing.len();
+    let mut bad = Bad {
+        allowed: (options.max_bad_fraction * all as f64).floor() as usize,
+        clips: all,
+        bad: Vec::new(),
+        failed: Vec::new(),
+    };
+    for (video, questions, reason) in &missing {
+        bad.clip(video, questions, reason, watch);
+    }
+    // What is known to be too much stops before a model is loaded.
+    bad.check()?;
+    let asked = clips.iter().map(|clip| clip.questions.len()).sum();
+    if asked > 0 {
+        let runner = Runner {
+            options,
+            dataset: &dataset,
+            model: &load()?,
+        };
+        runner.ask(&clips, &mut chunk, &mut bad, watch)?;
+    }
+    let merged = chunk.finish(&dataset, &bad.failed)?;
+    Ok(RunOutcome {
+        merged,
+        failed: bad.failed,
+        asked,
+        store,
+        dataset,
+    })
+}
+
+/// All that answers depend on.
+fn settings<'k>(
+    options: &RunOptions,
+    model_id: &str,
+    dataset: &Dataset,
+) -> BTreeMap<&'k str, Value> {
+    let AnswerOptions { sampling, limits } = options.answers;
+    BTreeMap::from([
+        ("model", json!(model_id)),
+        ("data_sha256", json!(dataset.digest)),
+        ("strategy", json!(options.strategy)),
+        ("temperature", json!(sampling.temperature)),
+        ("top_p", json!(sampling.top_p)),
+        ("top_k", json!(sampling.top_k)),
+        ("seed", json!(sampling.seed)),
+        ("max_new_tokens", json!(limits.max_new_tokens)),
+        ("min_length", json!(limits.min_length)),
+        ("min_new_tokens", json!(limits.min_new_tokens)),
+        ("folder_fps", json!(options.folder_fps)),
+    ])
+}
+
+/// What of a video some questions are about.
+struct Clip<'q> {
+    video: &'q str,
+    path: PathBuf,
+    window: Window,
+    questions: Vec<&'q Question>,
+}
+
+type MissingClip<'q> = (&'q str, Vec<&'q Question>, String);
+
+/// The clips in the order of their first questions, and those whose video is not there.
+fn clips<'q>(
+    dataset: &Dataset,
+    questions: impl Iterator<Item = &'q Question>,
+) -> (Vec<Clip<'q>>, Vec<MissingClip<'q>>) {
+    let mut videos = Videos::new(&dataset.folder);
+    let mut places: HashMap<_, usize> = HashMap::new();
+    let mut clips: Vec<(Result<PathBuf, String>, Clip<'q>)> = Vec::new();
+    for question in questions {
+        let Window {
+            start,
+            end,
+            end_frame,
+        } = question.window;
+        let bits = |time: Option<f64>| time.map(f64::to_bits);
+        let key = (&question.video_name, bits(start), bits(end), end_frame);
+        let place = *places.entry(key).or_insert(clips.len());
+        if place == clips.len() {
+            clips.push((
+                videos.find(&question.video_name),
+                Clip {
+                    video: &question.video_name,
+                    path: PathBuf::new(),
+                    window: question.window,
+                    questions: Vec::new(),
+                },
+            ));
+        }
+        clips[place].1.questions.push(question);
+    }
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for (path, clip) in clips {
+        match path {
+            Ok(path) => found.push(Clip { path, ..clip }),
+            Err(reason) => missing.push((clip.video, clip.questions, reason)),
+        }
+    }
+    (found, missing)
+}
+
+/// What cannot be used, counted.
+struct Bad {
+    allowed: usize,
+    clips: usize,
+    /// A clip each.
+    bad: Vec<Failure>,
+    /// A question each.
+    failed: Vec<Failure>,
+}
+
+impl Bad {
+    fn clip(&mut self, video: &str, questions: &[&Question], reason: &str, watch: &mut dyn Watch) {
+        let failure = |question: &Question| Failure {
+            question_id: question.id.clone(),
+            video_name: video.to_owned(),
+            error: reason.to_owned(),
+        };
+        self.failed.extend(questions.iter().map(|q| failure(q)));
+        if let Some(first) = questions.first() {
+            let failure = failure(first);
+            watch.failed(&failure);
+            self.bad.push(failure);
+        }
+    }
+
+    fn question(&mut self, question: &Question, error: &Error, watch: &mut dyn Watch) {
+        let failure = Failure {
+            question_id: question.id.clone(),
+            video_name: question.video_name.clone(),
+            error: whole(error),
+        };
+        watch.failed(&failure);
+        self.failed.push(failure);
+    }
+
+    fn check(&self) -> Result<(), EvalError> {
+        if self.bad.len() <= self.allowed {
+            return Ok(());
+        }
+        Err(EvalError::TooManyBad {
+            bad: self.bad.clone(),
+            clips: self.clips,
+            allowed: self.allowed,
+        })
+    }
+}
+
+/// An error with its causes, in one line.
+fn whole(error: &Error) -> String {
+    let causes = crate::causes(error).map(|cause| format!(": {cause}"));
+    let text = causes.fold(error.to_string(), |text, cause| text + &cause);
+    text.replace("\n  ", "; ").replace('\n', " ")
+}
+
+/// A clip that the language model has taken in, and the questions about it.
+type Ready<'q, 'm> = (Prefix<'m>, &'q [&'q Question]);
+
+struct Runner<'r> {
+    options: &'r RunOptions,
+    dataset: &'r Dataset,
+    model: &'r VidLm,
+}
+
+impl<'r> Runner<'r> {
+    fn ask(
+        &self,
+        clips: &[Clip<'_>],
+        chunk: &mut Chunk<'_>,
+        bad: &mut Bad,
+        watch: &mut dyn Watch,
+    ) -> Result<(), EvalError> {
+        let letters = match self.options.strategy {
+            Strategy::Letter => Vec::new(),
+            Strategy::Likelihood | Strategy::Both => self.letter_tokens(clips)?,
+        };
+        thread::scope(|scope| {
+            let (sender, receiver) = sync_channel::<Result<Looked, Error>>(AHEAD);
+            scope.spawn(move || {
+                for clip in clips {
+                    let looked = self.model.look(&clip.path, &self.video_options(clip), &mut ());
+                    // Whoever asked for it has stopped.
+                    if sender.send(looked).is_err() {
+                        return;
+                    }
+                }
+            });
+            let mut ready: Vec<Ready<'_, 'r>> = Vec::new();
+            for (done, (clip, looked)) in clips.iter().zip(receiver).enumerate() {
+                watch.clip(done, clips.len(), clip.video);
+                match looked {
+                    Ok(looked) => {
+                        let visual = self.model.encode(looked, &mut ())?;
+                        ready.push((self.model.prefix(&visual)?, &clip.questions));
+                    }
+                    Err(error @ (Error::Video(_) | Error::Transform(_))) => {
+                        bad.clip(clip.video, &clip.questions, &whole(&error), watch);
+                        bad.check()?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                let waiting: usize = ready.iter().map(|(_, questions)| questions.len()).sum();
+                if waiting >= self.options.batch_size {
+                    self.answer(&ready, &letters, chunk, bad, watch)?;
+                    ready.clear();
+                }
+            }
+            self.answer(&ready, &letters, chunk, bad, watch)
+        })
+    }
+
+    fn video_options(&self, clip: &Clip<'_>) -> VideoOptions {
+        VideoOptions {
+            start: clip.window.start,
+            end: clip.window.end,
+            end_frame: clip.window.end_frame,
+            folder_fps: Some(self.options.folder_fps),
+            limits: self.options.limits,
+        }
+    }
+
+    fn answer(
+        &self,
+        ready: &[Ready<'_, 'r>],
+        letters: &[Vec<u32>],
+        chunk: &mut Chunk<'_>,
+        bad: &mut Bad,
+        watch: &mut dyn Watch,
+    ) -> Result<(), EvalError> {
+        let questions: Vec<_> = ready
+            .iter()
+            .flat_map(|(prefix, questions)| questions.iter().map(move |q| (prefix, *q)))
+            .collect();
+        let mut options = self.options.answers;
+        if self.options.strategy == Strategy::Likelihood {
+            // The first logits are all that is wanted.
+            options.limits.max_new_tokens = 0;
+        }
+        for batch in questions.chunks(self.options.batch_size.max(1)) {
+            let messages: Vec<String> = batch
+                .iter()
+                .map(|(_, question)| protocol::message(self.dataset, question))
+                .collect();
+            let asks: Vec<Ask<'_, '_>> = batch
+                .iter()
+                .zip(&messages)
+                .map(|((prefix, _), prompt)| Ask { prefix, prompt })
+                .collect();
+            let answers = self.model.answer_many(&asks, &options)?;
+            let mut predictions = Vec::with_capacity(batch.len());
+            for (((prefix, question), message), answer) in batch.iter().zip(messages).zip(answers) {
+                match answer {
+                    Ok(answer) => predictions
+                        .push(self.prediction(question, prefix, message, &answer, letters)),
+                    Err(error) => bad.question(question, &error, watch),
+                }
+            }
+            chunk.add(&predictions)?;
+        }
+        Ok(())
+    }
+
+    /// The line about a question: its own fields, the reply, the answer's fields, and what was asked, under
+    /// the original's names; the likelihoods are ours.
+    fn prediction(
+        &self,
+        question: &Question,
+        prefix: &Prefix<'_>,
+        message: String,
+        answer: &Answer,
+        letters: &[Vec<u32>],
+    ) -> Map<String, Value> {
+        let mut fields = question.fields.clone();
+        fields.insert("pred".into(), json!(answer.text));
+        if !prefix.mixer_weights().is_empty() {
+            let weights: Vec<f32> = prefix.mixer_weights().iter().map(|(_, w)| *w).collect();
+            fields.insert("mixer_value".into(), json!(weights));
+        }
+        let answer_fields = question.answer_fields.iter();
+        fields.extend(answer_fields.map(|(key, value)| (key.clone(), value.clone())));
+        let Some(choice) = &question.choice else {
+            fields.insert("message".into(), json!(message));
+            return fields;
+        };
+        fields.insert("question_text".into(), json!(message));
+        let letter = |option| protocol::letter(option).to_string();
+        fields.insert("answer_char".into(), json!(letter(choice.answer_id)));
+        if !letters.is_empty() {
+            let tokens = &letters[..choice.letters.min(letters.len())];
+            let likelihoods = likelihoods(&answer.first_logits, tokens);
+            let best = (0..likelihoods.len())
+                .reduce(|best, next| if likelihoods[next] > likelihoods[best] { next } else { best });
+            let best = letter(best.unwrap_or(0));
+            fields.insert("likelihood_char".into(), json!(best));
+            fields.insert("likelihoods".into(), json!(likelihoods));
+            if self.options.strategy == Strategy::Likelihood {
+                fields.insert("pred".into(), json!(best));
+            }
+        }
+        fields
+    }
+
+    /// The tokens that may stand for each letter that a question offers.
+    fn letter_tokens(&self, clips: &[Clip<'_>]) -> Result<Vec<Vec<u32>>, EvalError> {
+        let questions = clips.iter().flat_map(|clip| &clip.questions);
+        let offered = questions.filter_map(|q| q.choice.as_ref().map(|choice| choice.letters));
+        let tokens = (0..offered.max().unwrap_or(0)).map(|option| {
+            let letter = protocol::letter(option);
+            let tokens = self.model.first_tokens(&letter.to_string())?;
+            if tokens.is_empty() {
+                return Err(EvalError::NoLetter { letter });
+            }
+            Ok(tokens)
+        });
+        tokens.collect()
+    }
+}
+
+/// The probability of each letter among them all: of each token that may stand for it, together.
+fn likelihoods(logits: &[f32], letters: &[Vec<u32>]) -> Vec<f64> {
+    let logit = |id: &u32| f64::from(logits.get(*id as usize).copied().unwrap_or(f32::MIN));
+    let highest = letters.iter().flatten().map(logit).fold(f64::MIN, f64::max);
+    let weights: Vec<f64> = letters
+        .iter()
+        .map(|tokens| tokens.iter().map(|id| (logit(id) - highest).exp()).sum())
+        .collect();
+    let total: f64 = weights.iter().sum();
+    weights.iter().map(|weight| weight / total).collect()
+}
+
+impl RunOptions {
+    /// What the original does where nothing else is said: greedy, 512 tokens.
+    pub fn default_answers() -> AnswerOptions {
+        AnswerOptions {
+            sampling: crate::Sampling::default(),
+            limits: generate::Limits {
+                max_new_tokens: 512,
+                min_length: 1,
+                min_new_tokens: 0,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::likelihoods;
+
+    #[test]
+    fn a_letter_is_as_likely_as_its_tokens_together() {
+        let logits = [0.0, 1.0, 1.0, 1.5, -5.0];
+        let found = likelihoods(&logits, &[vec![1, 2], vec![3]]);
+        let (a, b) = (2.0 * 1f64.exp(), 1.5f64.exp());
+        assert!((found[0] - a / (a + b)).abs() < 1e-12 && (found[1] - b / (a + b)).abs() < 1e-12);
+        assert!(found[0] > found[1], "one token alone would say otherwise: {found:?}");
+        assert_eq!(likelihoods(&[f32::MIN; 3], &[vec![0], vec![1]]), [0.5, 0.5]);
+    }
+}

@@ -1,0 +1,166 @@
+//! Scores without a judge.
+
+use super::protocol::first_letter;
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+/// What is measured of a prediction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// The reply's first letter is the right option's.
+    Letter,
+    /// The likeliest letter is the right option's.
+    Likelihood,
+    /// The reply is the answer, up to case, punctuation and articles.
+    ExactMatch,
+    /// F1 of the words of reply and answer.
+    TokenF1,
+    /// The judge says yes.
+    Judge,
+    /// The judge's score of 0 to 5.
+    JudgeScore,
+}
+
+impl Measure {
+    /// What tables call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Letter => "first letter",
+            Self::Likelihood => "likeliest letter",
+            Self::ExactMatch => "exact match",
+            Self::TokenF1 => "token F1",
+            Self::Judge => "judge says yes",
+            Self::JudgeScore => "judge's score (0 to 5)",
+        }
+    }
+
+    /// Whether it is right or wrong, and nothing between.
+    pub fn is_proportion(self) -> bool {
+        !matches!(self, Self::TokenF1 | Self::JudgeScore)
+    }
+}
+
+/// What a prediction is worth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// The question.
+    pub id: String,
+    /// Its video, or its own id where the file names none.
+    pub video: String,
+    /// Value by measure.
+    pub values: Vec<(Measure, f64)>,
+    /// Whether the reply names no option.
+    pub unparsable: bool,
+}
+
+/// Scores a line of predictions; nothing where it lacks what is needed.
+pub fn score(line: &Map<String, Value>) -> Option<Scored> {
+    let text = |key| super::dataset::text(line, key).ok();
+    let (id, pred) = (text("question_id")?, text("pred")?);
+    let video = text("video_name").unwrap_or_else(|| id.clone());
+    let (values, unparsable) = match text("answer_char") {
+        Some(right) => {
+            let options = line.get("options").and_then(Value::as_array).map_or(26, Vec::len);
+            let equal = |letter: &str| f64::from(letter.eq_ignore_ascii_case(&right));
+            let chosen = first_letter(&pred, options).map(|o| super::protocol::letter(o).to_string());
+            let unparsable = chosen.is_none();
+            let mut values = vec![(Measure::Letter, chosen.map_or(0.0, |letter| equal(&letter)))];
+            if let Some(likeliest) = text("likelihood_char") {
+                values.push((Measure::Likelihood, equal(&likeliest)));
+            }
+            (values, unparsable)
+        }
+        None => {
+            let answer = text("answer")?;
+            let exact = f64::from(normalised(&pred) == normalised(&answer));
+            let values = vec![
+                (Measure::ExactMatch, exact),
+                (Measure::TokenF1, token_f1(&pred, &answer)),
+            ];
+            (values, false)
+        }
+    };
+    Some(Scored {
+        id,
+        video,
+        values,
+        unparsable,
+    })
+}
+
+/// The words of a text in lower case, without punctuation and articles, as SQuAD's evaluation script
+/// (arXiv 1606.05250) normalises answers.
+fn normalised(text: &str) -> Vec<String> {
+    let plain: String = text
+        .to_lowercase()
+        .chars()
+        .filter(|c| !c.is_ascii_punctuation())
+        .collect();
+    plain
+        .split_whitespace()
+        .filter(|word| !["a", "an", "the"].contains(word))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The harmonic mean of precision and recall of the words.
+fn token_f1(reply: &str, answer: &str) -> f64 {
+    let (reply, answer) = (normalised(reply), normalised(answer));
+    if reply.is_empty() || answer.is_empty() {
+        return f64::from(reply == answer);
+    }
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for word in &answer {
+        *counts.entry(word).or_default() += 1;
+    }
+    let common = reply
+        .iter()
+        .filter(|word| match counts.get_mut(word.as_str()) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            _ => false,
+        })
+        .count();
+    2.0 * common as f64 / (reply.len() + answer.len()) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_compared_as_squad_does() {
+        for (reply, answer, exact, f1) in [
+            ("A dog.", "dog", true, 1.0),
+            ("The dog runs", "a dog", false, 2.0 / 3.0),
+            ("cat", "dog", false, 0.0),
+            ("", "", true, 1.0),
+            ("the", "dog", false, 0.0),
+            ("dog dog", "dog", false, 2.0 / 3.0),
+            ("It's", "its", true, 1.0),
+        ] {
+            assert_eq!(normalised(reply) == normalised(answer), exact, "{reply:?}");
+            assert!((token_f1(reply, answer) - f1).abs() < 1e-12, "{reply:?} {answer:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_scored_by_what_they_hold() {
+        let scored = |line: &str| score(&serde_json::from_str(line).unwrap());
+        let line = r#"{"question_id": 3, "video_name": "v", "pred": "b) no", "answer_char": "B",
+            "options": ["x", "y"], "likelihood_char": "A"}"#;
+        let found = scored(line).unwrap();
+        assert_eq!((found.id.as_str(), found.video.as_str()), ("3", "v"));
+        assert_eq!(found.values, [(Measure::Letter, 1.0), (Measure::Likelihood, 0.0)]);
+        assert!(!found.unparsable);
+        // `C` is no option here.
+        let line = line.replace("b) no", "C");
+        assert!(scored(&line).unwrap().unparsable);
+        let open = scored(r#"{"question_id": "q", "pred": "show", "answer": "show"}"#).unwrap();
+        assert_eq!(open.values, [(Measure::ExactMatch, 1.0), (Measure::TokenF1, 1.0)]);
+        assert_eq!(scored(r#"{"question_id": "q", "pred": "show"}"#), None);
+    }
+}

@@ -1,0 +1,441 @@
+//! The files of predictions: one JSON object a line, named as the original names them.
+//!
+//! Chunk K of N writes `…_pred_N_K.jsonl`, which is called `…_done.jsonl` when it is whole; who finishes
+//! last writes `…_pred_merge.jsonl`, in the order of the questions, and takes the chunks away. A line is
+//! written once: a process that begins takes over what any file of any N has about its questions. Two locks
+//! make that safe between processes of any number: one on the folder's files of this benchmark, held for
+//! moments, and one on the chunk's own file, held while it is worked on.
+
+use super::{
+    EvalError, Failure, Question,
+    dataset::{Dataset, text},
+    json::without_nan,
+};
+use serde_json::{Map, Value};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::OsStr,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+/// The predictions of one benchmark by one model in one folder.
+pub struct Store {
+    folder: PathBuf,
+    /// `MSVD`, or `NExT-QA_naive`: what all file names begin with.
+    stem: String,
+}
+
+/// A prediction: the line, and what it says.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// As it is in the file, without the line break.
+    pub text: String,
+    /// What it says.
+    pub fields: Map<String, Value>,
+}
+
+/// A chunk that this process works on.
+pub struct Chunk<'s> {
+    store: &'s Store,
+    name: (usize, usize),
+    file: File,
+    /// Ids of the questions that are answered.
+    done: std::collections::HashSet<String>,
+}
+
+/// The answers to all questions that could be answered.
+#[derive(Debug, Clone)]
+pub struct Merged {
+    /// In the order of the questions.
+    pub lines: Vec<Line>,
+    /// What could not be answered.
+    pub failed: Vec<Failure>,
+}
+
+impl Store {
+    /// The files in `folder`, which is made. `settings` are all that answers depend on: predictions of
+    /// other settings are not mixed with these.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be written, or holds predictions of other settings.
+    pub fn open(
+        folder: &Path,
+        stem: &str,
+        settings: &BTreeMap<&str, Value>,
+    ) -> Result<Self, EvalError> {
+        fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
+        let store = Self {
+            folder: folder.to_owned(),
+            stem: stem.to_owned(),
+        };
+        let _lock = store.lock()?;
+        let path = store.path("settings.json");
+        let Some(text) = read_if_there(&path)? else {
+            let text = serde_json::to_string_pretty(settings).map_err(|e| EvalError::Write {
+                path: path.clone(),
+                source: e.into(),
+            })?;
+            replace(&path, (text + "\n").as_bytes())?;
+            return Ok(store);
+        };
+        let there: BTreeMap<String, Value> =
+            serde_json::from_str(&text).map_err(|source| EvalError::Json {
+                path: path.clone(),
+                expected: "an object of settings",
+                source,
+            })?;
+        let mut keys: Vec<&str> = there.keys().map(String::as_str).collect();
+        keys.extend(settings.keys());
+        keys.sort_unstable();
+        keys.dedup();
+        let show = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+        let differences: Vec<String> = keys
+            .into_iter()
+            .filter(|key| there.get(*key) != settings.get(key))
+            .map(|key| {
+                let (there, here) = (show(there.get(key)), show(settings.get(key)));
+                format!("- {key}: there {there}, here {here}")
+            })
+            .collect();
+        if differences.is_empty() {
+            return Ok(store);
+        }
+        Err(EvalError::OtherSettings {
+            path,
+            differences: differences.join("\n"),
+        })
+    }
+
+    /// The file `<stem>_<what>`.
+    pub fn path(&self, what: &str) -> PathBuf {
+        self.folder.join(format!("{}_{what}", self.stem))
+    }
+
+    /// Where all predictions are in the end.
+    pub fn merged_path(&self) -> PathBuf {
+        self.path("pred_merge.jsonl")
+    }
+
+    /// All answers, if every question is answered.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is about another data set.
+    pub fn complete(&self, dataset: &Dataset) -> Result<Option<Merged>, EvalError> {
+        let _lock = self.lock()?;
+        let mut lines = self.lines(&self.merged_path(), &index(&dataset.questions))?;
+        let found = dataset.questions.iter().map(|q| lines.remove(&q.id));
+        Ok(found.collect::<Option<Vec<Line>>>().map(|lines| Merged {
+            lines,
+            failed: Vec::new(),
+        }))
+    }
+
+    /// Begins or resumes chunk `name.1` of `name.0`.
+    ///
+    /// # Errors
+    ///
+    /// When files cannot be read or written, or another process is at work on the same chunk.
+    pub fn begin(
+        &self,
+        name: (usize, usize),
+        questions: &[Question],
+    ) -> Result<Chunk<'_>, EvalError> {
+        let _lock = self.lock()?;
+        let (path, whole) = (self.running(name), self.done(name));
+        if whole.exists() && !path.exists() {
+            fs::rename(&whole, &path).map_err(|source| unwritable(&path, source))?;
+        }
+        let failed = |source| unwritable(&path, source);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(EvalError::Busy { path }),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        cut_torn_end(&mut file).map_err(failed)?;
+        let questions = index(questions);
+        let mut done = self.lines(&path, &questions)?;
+        let mut added = String::new();
+        for other in self.prediction_files(|_| true)? {
+            if other == path {
+                continue;
+            }
+            for (id, line) in self.lines(&other, &questions)? {
+                done.entry(id).or_insert_with(|| {
+                    added.push_str(&line.text);
+                    added.push('\n');
+                    line
+                });
+            }
+        }
+        let mut chunk = Chunk {
+            store: self,
+            name,
+            file,
+            done: done.into_keys().collect(),
+        };
+        if !added.is_empty() {
+            chunk.write(&added)?;
+        }
+        Ok(chunk)
+    }
+
+    /// Merges if chunks of N and what was merged before say something about every question; else returns
+    /// how many they say nothing about.
+    fn merge(&self, count: usize, dataset: &Dataset) -> Result<Result<Merged, usize>, EvalError> {
+        let questions = index(&dataset.questions);
+        let prefix = format!("{}_pred_{count}_", self.stem);
+        let chunks = self.prediction_files(|name| {
+            name.starts_with(&prefix) && name.ends_with("_done.jsonl")
+        })?;
+        let mut answered: HashMap<String, Line> = HashMap::new();
+        for file in chunks.iter().chain([&self.merged_path()]) {
+            for (id, line) in self.lines(file, &questions)? {
+                answered.entry(id).or_insert(line);
+            }
+        }
+        let prefix = format!("{}_failed_{count}_", self.stem);
+        let mut failures = self.files(|name| name.starts_with(&prefix))?;
+        failures.push(self.path("failed.jsonl"));
+        let mut failed: HashMap<String, Failure> = HashMap::new();
+        for file in &failures {
+            for line in read_if_there(file)?.unwrap_or_default().lines() {
+                if let Ok(failure) = serde_json::from_str::<Failure>(line) {
+                    failed.entry(failure.question_id.clone()).or_insert(failure);
+                }
+            }
+        }
+        let mut merged = Merged {
+            lines: Vec::new(),
+            failed: Vec::new(),
+        };
+        let mut missing = 0;
+        for question in &dataset.questions {
+            match (answered.remove(&question.id), failed.remove(&question.id)) {
+                (Some(line), _) => merged.lines.push(line),
+                (None, Some(failure)) => merged.failed.push(failure),
+                (None, None) => missing += 1,
+            }
+        }
+        if missing > 0 {
+            return Ok(Err(missing));
+        }
+        let lines = merged.lines.iter().map(|line| line.text.clone() + "\n");
+        replace(&self.merged_path(), lines.collect::<String>().as_bytes())?;
+        self.write_failed(&self.path("failed.jsonl"), &merged.failed)?;
+        for file in chunks.iter().chain(failures.split_last().map_or(&[][..], |f| f.1)) {
+            fs::remove_file(file).map_err(|source| unwritable(file, source))?;
+        }
+        Ok(Ok(merged))
+    }
+
+    /// Writes failures, or takes the file away where there are none.
+    fn write_failed(&self, path: &Path, failed: &[Failure]) -> Result<(), EvalError> {
+        if failed.is_empty() {
+            return match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(unwritable(path, error))
+                }
+                _ => Ok(()),
+            };
+        }
+        let mut text = String::new();
+        for failure in failed {
+            let line = serde_json::to_string(failure);
+            text += &line.map_err(|error| unwritable(path, error.into()))?;
+            text.push('\n');
+        }
+        replace(path, text.as_bytes())
+    }
+
+    fn running(&self, (count, index): (usize, usize)) -> PathBuf {
+        self.path(&format!("pred_{count}_{index}.jsonl"))
+    }
+
+    fn done(&self, (count, index): (usize, usize)) -> PathBuf {
+        self.path(&format!("pred_{count}_{index}_done.jsonl"))
+    }
+
+    /// Held while the folder's files of this benchmark are looked through or renamed.
+    fn lock(&self) -> Result<File, EvalError> {
+        let path = self.folder.join(format!(".{}.lock", self.stem));
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let locked = file.and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|source| unwritable(&path, source))
+    }
+
+    fn prediction_files(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, EvalError> {
+        let prefix = format!("{}_pred_", self.stem);
+        self.files(|name| name.starts_with(&prefix) && name.ends_with(".jsonl") && wanted(name))
+    }
+
+    /// Files of the folder by name, sorted.
+    fn files(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, EvalError> {
+        let entries = fs::read_dir(&self.folder).map_err(|source| unreadable(&self.folder, source))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|source| unreadable(&self.folder, source))?.path();
+            if path.file_name().and_then(OsStr::to_str).is_some_and(&wanted) {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// The whole predictions in a file about `questions`; of two about one question the first. Lines that
+    /// are no prediction are passed over: their questions are asked again.
+    fn lines(
+        &self,
+        path: &Path,
+        questions: &HashMap<&str, &Question>,
+    ) -> Result<HashMap<String, Line>, EvalError> {
+        let mut found = HashMap::new();
+        for line in read_lines(path)? {
+            let Ok(id) = text(&line.fields, "question_id") else {
+                continue;
+            };
+            let Some(question) = questions.get(id.as_str()) else {
+                continue;
+            };
+            let says = |key| text(&line.fields, key).unwrap_or_default();
+            if says("question") != question.text || says("video_name") != question.video_name {
+                return Err(EvalError::OtherQuestion {
+                    path: path.to_owned(),
+                    id,
+                });
+            }
+            found.entry(id).or_insert(line);
+        }
+        Ok(found)
+    }
+}
+
+impl Chunk<'_> {
+    /// Whether a question is answered.
+    pub fn is_done(&self, question: &Question) -> bool {
+        self.done.contains(&question.id)
+    }
+
+    /// Adds predictions; they are on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub fn add(&mut self, predictions: &[Map<String, Value>]) -> Result<(), EvalError> {
+        let mut lines = String::new();
+        for prediction in predictions {
+            let line = serde_json::to_string(prediction);
+            let path = || self.store.running(self.name);
+            lines += &line.map_err(|error| unwritable(&path(), error.into()))?;
+            lines.push('\n');
+        }
+        self.write(&lines)
+    }
+
+    fn write(&mut self, lines: &str) -> Result<(), EvalError> {
+        let written = self
+            .file
+            .write_all(lines.as_bytes())
+            .and_then(|()| self.file.sync_data());
+        written.map_err(|source| unwritable(&self.store.running(self.name), source))
+    }
+
+    /// Closes the chunk, whose questions are all answered or in `failed`, and merges if it is the last:
+    /// else returns how many questions are left to other chunks.
+    ///
+    /// # Errors
+    ///
+    /// When files cannot be read or written.
+    pub fn finish(
+        self,
+        dataset: &Dataset,
+        failed: &[Failure],
+    ) -> Result<Result<Merged, usize>, EvalError> {
+        let (count, index) = self.name;
+        let _lock = self.store.lock()?;
+        let failures = self.store.path(&format!("failed_{count}_{index}.jsonl"));
+        self.store.write_failed(&failures, failed)?;
+        let done = self.store.done(self.name);
+        fs::rename(self.store.running(self.name), &done)
+            .map_err(|source| unwritable(&done, source))?;
+        self.store.merge(count, dataset)
+    }
+}
+
+/// The predictions in a file; none where there is no file. Lines that are none are passed over.
+pub(super) fn read_lines(path: &Path) -> Result<Vec<Line>, EvalError> {
+    let text = read_if_there(path)?.unwrap_or_default();
+    // Not `lines`: what Python writes as a line may hold other line breaks.
+    let lines = text.split('\n').filter_map(|line| {
+        let fields: Map<String, Value> = serde_json::from_str(&without_nan(line)).ok()?;
+        fields.get("pred").is_some_and(Value::is_string).then(|| Line {
+            text: line.to_owned(),
+            fields,
+        })
+    });
+    Ok(lines.collect())
+}
+
+fn index(questions: &[Question]) -> HashMap<&str, &Question> {
+    questions.iter().map(|q| (q.id.as_str(), q)).collect()
+}
+
+/// Cuts off what follows the last line break: a line that a kill tore.
+pub(super) fn cut_torn_end(file: &mut File) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut bytes)?;
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    if whole < bytes.len() {
+        file.set_len(whole as u64)?;
+    }
+    Ok(())
+}
+
+/// Puts a file in another's place, whole or not at all.
+pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), EvalError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.tmp", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = File::create(&beside)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&beside, path));
+    written.map_err(|source| {
+        // What could not be written is of no use to anyone.
+        let _ = fs::remove_file(&beside);
+        unwritable(path, source)
+    })
+}
+
+pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, EvalError> {
+    match fs::read(path) {
+        // A torn end may be no text.
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(unreadable(path, source)),
+    }
+}
+
+pub(super) fn unwritable(path: &Path, source: io::Error) -> EvalError {
+    EvalError::Write {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> EvalError {
+    EvalError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
