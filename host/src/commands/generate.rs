@@ -108,8 +108,8 @@ fn options(args: &Generate) -> GenerateOptions {
     }
 }
 
-/// What reading a video may cost.
-pub(super) fn limits(args: &Limits) -> video::Limits {
+/// The limits on files that the options name.
+pub fn limits(args: &Limits) -> video::Limits {
     let default = video::Limits::default();
     video::Limits {
         max_pixels: args.max_pixels.unwrap_or(default.max_pixels),

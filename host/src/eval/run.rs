@@ -9,13 +9,14 @@ use super::{
     videos::Videos,
 };
 use crate::{
-    Answer, AnswerOptions, Ask, Error, Looked, Prefix, VidLm, VideoOptions, generate, video,
+    Answer, AnswerOptions, Ask, Error, Prefix, Prepared, VidLm, VideoOptions, features::{FeatureCache, FeatureError},
+    generate, video,
 };
 use serde_json::{Map, Value, json};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
-    sync::mpsc::sync_channel,
+    sync::{Arc, mpsc::sync_channel},
     thread,
 };
 
@@ -23,7 +24,7 @@ use std::{
 const AHEAD: usize = 2;
 
 /// What is evaluated, and how.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RunOptions {
     /// What is asked.
     pub task: Task,
@@ -49,6 +50,8 @@ pub struct RunOptions {
     pub folder_fps: f64,
     /// What reading a video may cost.
     pub limits: video::Limits,
+    /// Where encoders' features are kept.
+    pub features: Option<Arc<FeatureCache>>,
 }
 
 /// Watches a run.
@@ -103,7 +106,8 @@ pub fn run(
     let mut chunk = store.begin((options.num_chunks, options.chunk_idx), questions)?;
     let todo = questions.iter().filter(|question| !chunk.is_done(question));
     let (clips, missing) = clips(&dataset, todo);
-    let all = clips.len() + missing.len();
+    let all: HashSet<_> = questions.iter().map(clip_key).collect();
+    let all = all.len();
     let mut bad = Bad {
         allowed: (options.max_bad_fraction * all as f64).floor() as usize,
         clips: all,
@@ -164,6 +168,17 @@ struct Clip<'q> {
     questions: Vec<&'q Question>,
 }
 
+/// What makes two questions be about one clip.
+fn clip_key(question: &Question) -> (&str, Option<u64>, Option<u64>, Option<i64>) {
+    let Window {
+        start,
+        end,
+        end_frame,
+    } = question.window;
+    let bits = |time: Option<f64>| time.map(f64::to_bits);
+    (&question.video_name, bits(start), bits(end), end_frame)
+}
+
 type MissingClip<'q> = (&'q str, Vec<&'q Question>, String);
 
 /// The clips in the order of their first questions, and those whose video is not there.
@@ -175,14 +190,7 @@ fn clips<'q>(
     let mut places: HashMap<_, usize> = HashMap::new();
     let mut clips: Vec<(Result<PathBuf, String>, Clip<'q>)> = Vec::new();
     for question in questions {
-        let Window {
-            start,
-            end,
-            end_frame,
-        } = question.window;
-        let bits = |time: Option<f64>| time.map(f64::to_bits);
-        let key = (&question.video_name, bits(start), bits(end), end_frame);
-        let place = *places.entry(key).or_insert(clips.len());
+        let place = *places.entry(clip_key(question)).or_insert(clips.len());
         if place == clips.len() {
             clips.push((
                 videos.find(&question.video_name),
@@ -253,6 +261,14 @@ impl Bad {
     }
 }
 
+/// Whether only this clip is bad, and others may be good.
+fn is_of_the_clip(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Video(_) | Error::Transform(_) | Error::Features(FeatureError::Digest { .. })
+    )
+}
+
 /// An error with its causes, in one line.
 fn whole(error: &Error) -> String {
     let causes = crate::causes(error).map(|cause| format!(": {cause}"));
@@ -282,25 +298,28 @@ impl<'r> Runner<'r> {
             Strategy::Likelihood | Strategy::Both => self.letter_tokens(clips)?,
         };
         thread::scope(|scope| {
-            let (sender, receiver) = sync_channel::<Result<Looked, Error>>(AHEAD);
+            let (sender, receiver) = sync_channel::<Result<Prepared, Error>>(AHEAD);
+            let features = self.options.features.as_deref();
             scope.spawn(move || {
+                let encoders = self.model.encoders();
                 for clip in clips {
-                    let looked = self.model.look(&clip.path, &self.video_options(clip), &mut ());
+                    let options = self.video_options(clip);
+                    let prepared = encoders.prepare(&clip.path, &options, features, &mut ());
                     // Whoever asked for it has stopped.
-                    if sender.send(looked).is_err() {
+                    if sender.send(prepared).is_err() {
                         return;
                     }
                 }
             });
             let mut ready: Vec<Ready<'_, 'r>> = Vec::new();
-            for (done, (clip, looked)) in clips.iter().zip(receiver).enumerate() {
+            for (done, (clip, prepared)) in clips.iter().zip(receiver).enumerate() {
                 watch.clip(done, clips.len(), clip.video);
-                match looked {
-                    Ok(looked) => {
-                        let visual = self.model.encode(looked, &mut ())?;
+                match prepared {
+                    Ok(prepared) => {
+                        let visual = self.model.see_prepared(prepared, features, &mut ())?;
                         ready.push((self.model.prefix(&visual)?, &clip.questions));
                     }
-                    Err(error @ (Error::Video(_) | Error::Transform(_))) => {
+                    Err(error) if is_of_the_clip(&error) => {
                         bad.clip(clip.video, &clip.questions, &whole(&error), watch);
                         bad.check()?;
                     }
@@ -312,7 +331,11 @@ impl<'r> Runner<'r> {
                     ready.clear();
                 }
             }
-            self.answer(&ready, &letters, chunk, bad, watch)
+            self.answer(&ready, &letters, chunk, bad, watch)?;
+            if let Some(features) = features {
+                features.flush().map_err(Error::from)?;
+            }
+            Ok(())
         })
     }
 
