@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod convert;
 pub mod encode;
+pub mod eval;
 pub mod generate;
 pub mod info;
 pub mod plugins;
@@ -71,5 +72,6 @@ pub enum Command {
     Info(info::Info),
     Convert(convert::Convert),
     Encode(encode::Encode),
+    Eval(Box<eval::Eval>),
     Completions(completions::Completions),
 }

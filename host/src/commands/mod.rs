@@ -3,6 +3,7 @@
 mod completions;
 mod convert;
 mod encode;
+mod eval;
 mod generate;
 mod info;
 mod plugins;
@@ -36,6 +37,7 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
         Command::Info(args) => info::run(&global, &args),
         Command::Convert(args) => convert::run(&global, &args, ui),
         Command::Encode(args) => encode::run(&global, &args, ui),
+        Command::Eval(args) => eval::run(&global, &args, ui),
         Command::Completions(args) => completions::run(&args),
     }
 }

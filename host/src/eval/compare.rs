@@ -60,7 +60,12 @@ pub fn compare(a: &Path, b: &Path) -> Result<Vec<Difference>, EvalError> {
     };
     for (path, missing) in [(a, lacks(&of_a, &of_b)), (b, lacks(&of_b, &of_a))] {
         if !missing.is_empty() {
-            let named = missing.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+            let named = missing
+                .iter()
+                .take(NAMED)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(", ");
             let more = if missing.len() > NAMED { ", …" } else { "" };
             return Err(incomparable(format!(
                 "{} lacks {} of the other's questions: {named}{more}",
@@ -87,7 +92,10 @@ pub fn compare(a: &Path, b: &Path) -> Result<Vec<Difference>, EvalError> {
     if differences.is_empty() {
         return Err(incomparable("they are not measured alike".to_owned()));
     }
-    Ok(differences.into_iter().map(|(m, pairs)| difference(m, &pairs)).collect())
+    Ok(differences
+        .into_iter()
+        .map(|(m, pairs)| difference(m, &pairs))
+        .collect())
 }
 
 fn difference(measure: Measure, pairs: &[(&Scored, f64, f64)]) -> Difference {
@@ -118,7 +126,9 @@ fn load(path: &Path) -> Result<BTreeMap<String, Scored>, EvalError> {
     };
     let text = read_if_there(path)?.ok_or_else(none)?;
     let verdicts = serde_json::from_str::<Map<String, Value>>(&without_nan(&text)).ok();
-    let is_verdicts = verdicts.as_ref().is_some_and(|v| v.values().all(Value::is_array));
+    let is_verdicts = verdicts
+        .as_ref()
+        .is_some_and(|v| v.values().all(Value::is_array));
     let scored: BTreeMap<String, Scored> = match verdicts.filter(|_| is_verdicts) {
         Some(verdicts) => verdicts
             .into_iter()
@@ -142,7 +152,11 @@ fn verdict_of(id: String, verdict: &Value) -> Option<Scored> {
     let video = verdict.pointer("/1/video_name").and_then(Value::as_str);
     let is_judged = verdict.pointer("/1/answer_char").is_none();
     let mut values = vec![(
-        if is_judged { Measure::Judge } else { Measure::Letter },
+        if is_judged {
+            Measure::Judge
+        } else {
+            Measure::Letter
+        },
         f64::from(said.get("pred")?.as_str()? == "yes"),
     )];
     if is_judged {

@@ -197,9 +197,7 @@ fn by_id(
         match text(&item, "question_id") {
             Ok(id) => {
                 if found.insert(id.clone(), item).is_some() {
-                    problems.push(format!(
-                        "item {index}: question_id `{id}` is there already"
-                    ));
+                    problems.push(format!("item {index}: question_id `{id}` is there already"));
                 }
             }
             Err(problem) => problems.push(format!("item {index}: {problem}")),
@@ -304,12 +302,14 @@ fn window(fields: &Map<String, Value>) -> Result<Window, String> {
         None | Some(Value::Null) => (None, None),
         Some(time) => match time.as_array().map(Vec::as_slice) {
             // What is no number was NaN: from the beginning, to the end.
-            Some([start, end])
-                if [start, end].iter().all(|t| t.is_number() || t.is_null()) =>
-            {
+            Some([start, end]) if [start, end].iter().all(|t| t.is_number() || t.is_null()) => {
                 (start.as_f64(), end.as_f64())
             }
-            _ => return Err(format!("`time` is {time}; expected [start, end] in seconds")),
+            _ => {
+                return Err(format!(
+                    "`time` is {time}; expected [start, end] in seconds"
+                ));
+            }
         },
     };
     let end_frame = match fields.get("end_frame") {
@@ -334,7 +334,9 @@ fn kinds(
     answer: &Map<String, Value>,
     benchmark: &str,
 ) -> Vec<String> {
-    let said = [fields, answer].into_iter().find_map(|f| f.get("kind")?.as_str());
+    let said = [fields, answer]
+        .into_iter()
+        .find_map(|f| f.get("kind")?.as_str());
     if let Some(kind) = said {
         return vec![kind.to_owned()];
     }

@@ -92,8 +92,17 @@ mod tests {
     /// The expected values are those of `scipy.stats.binomtest`.
     #[test]
     fn mcnemar_is_the_binomial_test() {
-        for (a, b, expected) in [(0, 0, 1.0), (1, 9, 0.021_484_375), (5, 5, 1.0), (0, 5, 0.0625)] {
-            assert!((mcnemar(a, b) - expected).abs() < 1e-12, "{a} {b}: {}", mcnemar(a, b));
+        for (a, b, expected) in [
+            (0, 0, 1.0),
+            (1, 9, 0.021_484_375),
+            (5, 5, 1.0),
+            (0, 5, 0.0625),
+        ] {
+            assert!(
+                (mcnemar(a, b) - expected).abs() < 1e-12,
+                "{a} {b}: {}",
+                mcnemar(a, b)
+            );
         }
         assert!(mcnemar(4000, 5000) < 1e-20);
     }
@@ -104,10 +113,12 @@ mod tests {
         let value = |i: usize| f64::from(i % 2 == 0);
         let (low, high) = bootstrap((0..200).map(|i| (names[i].as_str(), value(i))));
         // A proportion of 1/2 of 200: ±0.069.
-        assert!((low - 0.431).abs() < 0.02 && (high - 0.569).abs() < 0.02, "{low} {high}");
+        assert!(
+            (low - 0.431).abs() < 0.02 && (high - 0.569).abs() < 0.02,
+            "{low} {high}"
+        );
         // Ten questions a video that are all right or all wrong tell no more than one would.
-        let (low, high) =
-            bootstrap((0..200).map(|i| (names[i / 10].as_str(), value(i / 10))));
+        let (low, high) = bootstrap((0..200).map(|i| (names[i / 10].as_str(), value(i / 10))));
         assert!(high - low > 0.35, "{low} {high}");
         assert_eq!(bootstrap([("a", 0.5)]), (0.5, 0.5));
     }

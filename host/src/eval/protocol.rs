@@ -54,7 +54,11 @@ mod tests {
     #[test]
     fn options_are_written_as_the_original_does() {
         let choice = Choice {
-            options: vec!["static or shaking".into(), "I don't know".into(), "moving".into()],
+            options: vec![
+                "static or shaking".into(),
+                "I don't know".into(),
+                "moving".into(),
+            ],
             letters: 3,
             answer_id: 2,
         };

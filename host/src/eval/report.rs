@@ -60,14 +60,22 @@ pub struct Kind {
 impl Report {
     /// Measures all answers of a run.
     pub fn of_run(dataset: &Dataset, model: &str, strategy: Strategy, merged: &Merged) -> Self {
-        let mut scored: Vec<Scored> = merged.lines.iter().filter_map(|l| score(&l.fields)).collect();
+        let mut scored: Vec<Scored> = merged
+            .lines
+            .iter()
+            .filter_map(|l| score(&l.fields))
+            .collect();
         if strategy == Strategy::Likelihood {
             // Its replies are the likeliest letters: one measure is enough.
             for one in &mut scored {
-                one.values.retain(|(measure, _)| *measure != Measure::Letter);
+                one.values
+                    .retain(|(measure, _)| *measure != Measure::Letter);
             }
         }
-        let kinds = dataset.questions.iter().map(|q| (q.id.as_str(), q.kinds.as_slice()));
+        let kinds = dataset
+            .questions
+            .iter()
+            .map(|q| (q.id.as_str(), q.kinds.as_slice()));
         let kinds = kinds.collect::<HashMap<_, _>>();
         let failures = merged.failed.clone();
         Self::new(&dataset.benchmark, model, &scored, &kinds, failures)
@@ -87,7 +95,8 @@ impl Report {
         names.sort();
         names.dedup();
         let kinds = names.into_iter().filter_map(|name| {
-            let of_kind = |one: &&Scored| kinds.get(one.id.as_str()).is_some_and(|k| k.contains(name));
+            let of_kind =
+                |one: &&Scored| kinds.get(one.id.as_str()).is_some_and(|k| k.contains(name));
             let some: Vec<&Scored> = scored.iter().filter(of_kind).collect();
             (!some.is_empty()).then(|| Kind {
                 kind: name.clone(),
@@ -134,12 +143,21 @@ impl Report {
         let is_judged = self.measures.iter().any(|m| m.measure == Measure::Judge);
         match (self.unparsable, is_judged) {
             (0, _) => {}
-            (n, true) => notes.push(format!("{n} replies of the judge say nothing and do not count")),
+            (n, true) => notes.push(format!(
+                "{n} replies of the judge say nothing and do not count"
+            )),
             (n, false) => notes.push(format!("{n} replies name no option and count as wrong")),
         }
         if self.failed > 0 {
-            notes.push(format!("{} questions could not be asked and do not count", self.failed));
-            notes.extend(self.failures.iter().map(|f| format!("{}: {f}", f.question_id)));
+            notes.push(format!(
+                "{} questions could not be asked and do not count",
+                self.failed
+            ));
+            notes.extend(
+                self.failures
+                    .iter()
+                    .map(|f| format!("{}: {f}", f.question_id)),
+            );
         }
         notes
     }
@@ -238,11 +256,17 @@ pub fn write_verdicts(store: &Store, task: Task, merged: &Merged) -> Result<(), 
         let Some(scored) = score(&line.fields) else {
             continue;
         };
-        let right = scored.values.iter().any(|(m, v)| *m == Measure::Letter && *v == 1.0);
+        let right = scored
+            .values
+            .iter()
+            .any(|(m, v)| *m == Measure::Letter && *v == 1.0);
         let mut sample = line.fields.clone();
         sample.insert("acc".into(), json!(right));
         let pred = if right { "yes" } else { "no" };
-        verdicts.insert(scored.id, json!([{"pred": pred, "score": 0}, Value::Object(sample)]));
+        verdicts.insert(
+            scored.id,
+            json!([{"pred": pred, "score": 0}, Value::Object(sample)]),
+        );
     }
     let path = store.path("gpt.json");
     let text = serde_json::to_string(&verdicts).map_err(|e| unwritable(&path, e.into()))?;

@@ -9,7 +9,8 @@ use super::{
     videos::Videos,
 };
 use crate::{
-    Answer, AnswerOptions, Ask, Error, Prefix, Prepared, VidLm, VideoOptions, features::{FeatureCache, FeatureError},
+    Answer, AnswerOptions, Ask, Error, Prefix, Prepared, VidLm, VideoOptions,
+    features::{FeatureCache, FeatureError},
     generate, video,
 };
 use serde_json::{Map, Value, json};
@@ -157,6 +158,10 @@ fn settings<'k>(
         ("min_length", json!(limits.min_length)),
         ("min_new_tokens", json!(limits.min_new_tokens)),
         ("folder_fps", json!(options.folder_fps)),
+        (
+            "features",
+            json!(options.features.as_ref().map(|f| f.dtype().name())),
+        ),
     ])
 }
 
@@ -418,8 +423,13 @@ impl<'r> Runner<'r> {
         if !letters.is_empty() {
             let tokens = &letters[..choice.letters.min(letters.len())];
             let likelihoods = likelihoods(&answer.first_logits, tokens);
-            let best = (0..likelihoods.len())
-                .reduce(|best, next| if likelihoods[next] > likelihoods[best] { next } else { best });
+            let best = (0..likelihoods.len()).reduce(|best, next| {
+                if likelihoods[next] > likelihoods[best] {
+                    next
+                } else {
+                    best
+                }
+            });
             let best = letter(best.unwrap_or(0));
             fields.insert("likelihood_char".into(), json!(best));
             fields.insert("likelihoods".into(), json!(likelihoods));
@@ -482,7 +492,10 @@ mod tests {
         let found = likelihoods(&logits, &[vec![1, 2], vec![3]]);
         let (a, b) = (2.0 * 1f64.exp(), 1.5f64.exp());
         assert!((found[0] - a / (a + b)).abs() < 1e-12 && (found[1] - b / (a + b)).abs() < 1e-12);
-        assert!(found[0] > found[1], "one token alone would say otherwise: {found:?}");
+        assert!(
+            found[0] > found[1],
+            "one token alone would say otherwise: {found:?}"
+        );
         assert_eq!(likelihoods(&[f32::MIN; 3], &[vec![0], vec![1]]), [0.5, 0.5]);
     }
 }

@@ -61,9 +61,13 @@ pub fn score(line: &Map<String, Value>) -> Option<Scored> {
     let video = text("video_name").unwrap_or_else(|| id.clone());
     let (values, unparsable) = match text("answer_char") {
         Some(right) => {
-            let options = line.get("options").and_then(Value::as_array).map_or(26, Vec::len);
+            let options = line
+                .get("options")
+                .and_then(Value::as_array)
+                .map_or(26, Vec::len);
             let equal = |letter: &str| f64::from(letter.eq_ignore_ascii_case(&right));
-            let chosen = first_letter(&pred, options).map(|o| super::protocol::letter(o).to_string());
+            let chosen =
+                first_letter(&pred, options).map(|o| super::protocol::letter(o).to_string());
             let unparsable = chosen.is_none();
             let mut values = vec![(Measure::Letter, chosen.map_or(0.0, |letter| equal(&letter)))];
             if let Some(likeliest) = text("likelihood_char") {
@@ -143,7 +147,10 @@ mod tests {
             ("It's", "its", true, 1.0),
         ] {
             assert_eq!(normalised(reply) == normalised(answer), exact, "{reply:?}");
-            assert!((token_f1(reply, answer) - f1).abs() < 1e-12, "{reply:?} {answer:?}");
+            assert!(
+                (token_f1(reply, answer) - f1).abs() < 1e-12,
+                "{reply:?} {answer:?}"
+            );
         }
     }
 
@@ -154,13 +161,19 @@ mod tests {
             "options": ["x", "y"], "likelihood_char": "A"}"#;
         let found = scored(line).unwrap();
         assert_eq!((found.id.as_str(), found.video.as_str()), ("3", "v"));
-        assert_eq!(found.values, [(Measure::Letter, 1.0), (Measure::Likelihood, 0.0)]);
+        assert_eq!(
+            found.values,
+            [(Measure::Letter, 1.0), (Measure::Likelihood, 0.0)]
+        );
         assert!(!found.unparsable);
         // `C` is no option here.
         let line = line.replace("b) no", "C");
         assert!(scored(&line).unwrap().unparsable);
         let open = scored(r#"{"question_id": "q", "pred": "show", "answer": "show"}"#).unwrap();
-        assert_eq!(open.values, [(Measure::ExactMatch, 1.0), (Measure::TokenF1, 1.0)]);
+        assert_eq!(
+            open.values,
+            [(Measure::ExactMatch, 1.0), (Measure::TokenF1, 1.0)]
+        );
         assert_eq!(scored(r#"{"question_id": "q", "pred": "show"}"#), None);
     }
 }

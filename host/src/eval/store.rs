@@ -194,9 +194,8 @@ impl Store {
     fn merge(&self, count: usize, dataset: &Dataset) -> Result<Result<Merged, usize>, EvalError> {
         let questions = index(&dataset.questions);
         let prefix = format!("{}_pred_{count}_", self.stem);
-        let chunks = self.prediction_files(|name| {
-            name.starts_with(&prefix) && name.ends_with("_done.jsonl")
-        })?;
+        let chunks = self
+            .prediction_files(|name| name.starts_with(&prefix) && name.ends_with("_done.jsonl"))?;
         let mut answered: HashMap<String, Line> = HashMap::new();
         for file in chunks.iter().chain([&self.merged_path()]) {
             for (id, line) in self.lines(file, &questions)? {
@@ -232,7 +231,10 @@ impl Store {
         let lines = merged.lines.iter().map(|line| line.text.clone() + "\n");
         replace(&self.merged_path(), lines.collect::<String>().as_bytes())?;
         self.write_failed(&self.path("failed.jsonl"), &merged.failed)?;
-        for file in chunks.iter().chain(failures.split_last().map_or(&[][..], |f| f.1)) {
+        for file in chunks
+            .iter()
+            .chain(failures.split_last().map_or(&[][..], |f| f.1))
+        {
             fs::remove_file(file).map_err(|source| unwritable(file, source))?;
         }
         Ok(Ok(merged))
@@ -280,11 +282,18 @@ impl Store {
 
     /// Files of the folder by name, sorted.
     fn files(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, EvalError> {
-        let entries = fs::read_dir(&self.folder).map_err(|source| unreadable(&self.folder, source))?;
+        let entries =
+            fs::read_dir(&self.folder).map_err(|source| unreadable(&self.folder, source))?;
         let mut files = Vec::new();
         for entry in entries {
-            let path = entry.map_err(|source| unreadable(&self.folder, source))?.path();
-            if path.file_name().and_then(OsStr::to_str).is_some_and(&wanted) {
+            let path = entry
+                .map_err(|source| unreadable(&self.folder, source))?
+                .path();
+            if path
+                .file_name()
+                .and_then(OsStr::to_str)
+                .is_some_and(&wanted)
+            {
                 files.push(path);
             }
         }
@@ -378,10 +387,13 @@ pub(super) fn read_lines(path: &Path) -> Result<Vec<Line>, EvalError> {
     // Not `lines`: what Python writes as a line may hold other line breaks.
     let lines = text.split('\n').filter_map(|line| {
         let fields: Map<String, Value> = serde_json::from_str(&without_nan(line)).ok()?;
-        fields.get("pred").is_some_and(Value::is_string).then(|| Line {
-            text: line.to_owned(),
-            fields,
-        })
+        fields
+            .get("pred")
+            .is_some_and(Value::is_string)
+            .then(|| Line {
+                text: line.to_owned(),
+                fields,
+            })
     });
     Ok(lines.collect())
 }
@@ -395,7 +407,10 @@ pub(super) fn cut_torn_end(file: &mut File) -> io::Result<()> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0))?;
     file.read_to_end(&mut bytes)?;
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let whole = bytes
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
     if whole < bytes.len() {
         file.set_len(whole as u64)?;
     }

@@ -1,0 +1,80 @@
+use super::{
+    super::{Outcome, load_options, print_json},
+    print_report,
+};
+use crate::{
+    args::{Global, eval::Judge},
+    ui::Ui,
+};
+use merv_host::{
+    VidLm,
+    eval::judge::{self, Service, Verdicts, batch::BatchOptions},
+    registry::Registry,
+};
+use std::{error::Error, fs, time::Duration};
+
+/// Cases that a local judge has before it at once.
+const LOCAL_BATCH: usize = 16;
+
+pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
+    let (cases, stem, benchmark) = judge::cases(&args.predictions)?;
+    let mut bar = ui.bar();
+    let report = if args.local {
+        let registry = Registry::load(&global.registry)?;
+        let mut verdicts = Verdicts::open(&stem, &registry.id)?;
+        if !verdicts.pending(&cases).is_empty() {
+            let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
+            let mut watch =
+                |done, total| bar.show("judging", &benchmark, done as u64, total as u64);
+            judge::local::judge(&model, LOCAL_BATCH, &mut verdicts, &cases, &mut watch)?;
+        }
+        verdicts.conclude(&benchmark, &cases)?
+    } else {
+        let mut verdicts = Verdicts::open(&stem, &args.model)?;
+        let mut watch = |done, total| bar.show("judging", &benchmark, done as u64, total as u64);
+        if !verdicts.pending(&cases).is_empty() {
+            let service = service(args)?;
+            if args.batch {
+                let options = BatchOptions {
+                    max_requests: args.batch_requests,
+                    max_bytes: args.batch_bytes,
+                    poll: Duration::from_secs_f64(args.poll),
+                };
+                judge::batch::judge(&service, options, &mut verdicts, &cases, &mut watch)?;
+            } else {
+                let concurrency = args.concurrency;
+                judge::direct::judge(&service, concurrency, &mut verdicts, &cases, &mut watch)?;
+            }
+        }
+        verdicts.conclude(&benchmark, &cases)?
+    };
+    bar.finish();
+    if args.json {
+        return print_json(&report);
+    }
+    print_report(&report)
+}
+
+fn service(args: &Judge) -> Result<Service, Box<dyn Error>> {
+    let key = match &args.key_file {
+        Some(path) => {
+            let text = fs::read_to_string(path)
+                .map_err(|error| format!("--key-file {}: {error}", path.display()))?;
+            Some(text)
+        }
+        None => std::env::var("OPENAI_API_KEY").ok(),
+    };
+    let key = key
+        .map(|key| key.trim().to_owned())
+        .filter(|key| !key.is_empty());
+    if key.is_none() && args.key_file.is_some() {
+        return Err("the file of --key-file is empty\n  expected: the service's key".into());
+    }
+    Ok(Service {
+        base_url: args.base_url.clone(),
+        key,
+        timeout: Duration::from_secs(args.timeout),
+        tries: args.tries,
+        first_delay: Duration::from_secs_f64(args.retry_delay),
+    })
+}

@@ -1,0 +1,85 @@
+mod judge;
+mod run;
+
+use super::{Outcome, print, print_json, table::table};
+use crate::{
+    args::{
+        Global,
+        eval::{Compare, Eval, EvalCommand},
+    },
+    ui::Ui,
+};
+use merv_host::eval::{Report, Strategy, Task, compare};
+use serde::Serialize;
+
+pub fn run(global: &Global, args: &Eval, ui: Ui) -> Outcome {
+    match &args.command {
+        EvalCommand::OpenEnded(args) => {
+            run::run(global, Task::OpenEnded, Strategy::Letter, args, ui)
+        }
+        EvalCommand::Mcq(args) => {
+            let strategy = args.strategy.into();
+            run::run(global, Task::MultipleChoice, strategy, &args.asking, ui)
+        }
+        EvalCommand::Judge(args) => judge::run(global, args, ui),
+        EvalCommand::Compare(args) => compare_two(args),
+    }
+}
+
+/// The table, and what belongs under it.
+fn print_report(report: &Report) -> Outcome {
+    let (header, rows) = report.table();
+    print(&format!("{}, {}\n", report.benchmark, report.model))?;
+    print(&table(&header, &rows))?;
+    for note in report.notes() {
+        print(&format!("* {note}"))?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Comparison {
+    measures: Vec<compare::Difference>,
+}
+
+fn compare_two(args: &Compare) -> Outcome {
+    let measures = compare::compare(&args.a, &args.b)?;
+    if args.json {
+        return print_json(&Comparison { measures });
+    }
+    let header = [
+        "measure",
+        "A",
+        "B",
+        "B - A",
+        "95 % interval",
+        "A better",
+        "B better",
+        "questions",
+        "p",
+    ];
+    let rows: Vec<Vec<String>> = measures
+        .iter()
+        .map(|one| {
+            let (scale, places) = if one.measure.is_proportion() || one.b.max(one.a) <= 1.0 {
+                (100.0, 1)
+            } else {
+                (1.0, 2)
+            };
+            let shown = |value: f64| format!("{:.places$}", value * scale);
+            let signed = |value: f64| format!("{:+.places$}", value * scale);
+            vec![
+                one.measure.title().to_owned(),
+                shown(one.a),
+                shown(one.b),
+                signed(one.difference),
+                format!("{} to {}", signed(one.interval.0), signed(one.interval.1)),
+                one.a_better.to_string(),
+                one.b_better.to_string(),
+                one.count.to_string(),
+                one.p_value.map_or_else(String::new, |p| format!("{p:.3}")),
+            ]
+        })
+        .collect();
+    print(&table(&header, &rows))
+}

@@ -1,0 +1,149 @@
+use super::{
+    super::{Outcome, generate, load_options, print, print_json},
+    print_report,
+};
+use crate::{
+    args::{Global, eval::Asking},
+    ui::{Bar, Ui},
+};
+use merv_host::{
+    AnswerOptions, Sampling, VidLm,
+    eval::{self, Failure, Report, RunOptions, RunOutcome, Strategy, Task, Watch, report},
+    features::{FeatureCache, StoreDtype},
+    generate as generation,
+    registry::Registry,
+};
+use serde::Serialize;
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+/// What `--json` prints while other chunks have questions left.
+#[derive(Serialize)]
+struct Part {
+    complete: bool,
+    /// Questions that were asked now.
+    asked: usize,
+    /// Questions of the benchmark that no finished chunk has.
+    left: usize,
+    failures: Vec<Failure>,
+}
+
+/// What it prints in the end.
+#[derive(Serialize)]
+struct Whole<'r> {
+    complete: bool,
+    asked: usize,
+    seconds: f64,
+    predictions: PathBuf,
+    #[serde(flatten)]
+    report: &'r Report,
+}
+
+pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: Ui) -> Outcome {
+    let started = Instant::now();
+    let features = match &args.feature_cache {
+        Some(folder) => Some(Arc::new(FeatureCache::open(folder, StoreDtype::F16)?)),
+        None => None,
+    };
+    let options = RunOptions {
+        task,
+        strategy,
+        data_dir: args.data_dir.clone(),
+        benchmark: args.benchmark.clone(),
+        out: args.out.clone(),
+        num_chunks: args.num_chunks,
+        chunk_idx: args.chunk_idx,
+        answers: answers(args),
+        batch_size: args.batch_size,
+        max_bad_fraction: args.max_bad_fraction,
+        folder_fps: args.folder_fps,
+        limits: generate::limits(&args.limits),
+        features: features.clone(),
+    };
+    let registry = Registry::load(&global.registry)?;
+    let mut watch = Progress { ui, bar: ui.bar() };
+    let mut bar = ui.bar();
+    let outcome = eval::run(&options, &registry.id, &mut watch, || {
+        let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
+        bar.finish();
+        Ok(model)
+    })?;
+    watch.bar.finish();
+    for notice in features.iter().flat_map(|features| features.take_notices()) {
+        ui.warn(&notice);
+    }
+    let RunOutcome {
+        dataset,
+        store,
+        merged,
+        failed,
+        asked,
+    } = outcome;
+    let merged = match merged {
+        Ok(merged) => merged,
+        Err(left) => {
+            let part = Part {
+                complete: false,
+                asked,
+                left,
+                failures: failed,
+            };
+            if args.json {
+                return print_json(&part);
+            }
+            return print(&format!(
+                "chunk {} of {} is done: {asked} questions asked, {} could not be; {left} are left to other chunks",
+                args.chunk_idx,
+                args.num_chunks,
+                part.failures.len(),
+            ));
+        }
+    };
+    let report = Report::of_run(&dataset, &registry.id, strategy, &merged);
+    report.write(|what| store.path(what))?;
+    report::write_verdicts(&store, task, &merged)?;
+    if args.json {
+        return print_json(&Whole {
+            complete: true,
+            asked,
+            seconds: started.elapsed().as_secs_f64(),
+            predictions: store.merged_path(),
+            report: &report,
+        });
+    }
+    if let Some(notice) = &registry.notice {
+        ui.warn(notice);
+    }
+    print_report(&report)
+}
+
+fn answers(args: &Asking) -> AnswerOptions {
+    AnswerOptions {
+        sampling: Sampling {
+            temperature: args.temperature,
+            top_p: args.top_p,
+            top_k: args.top_k,
+            seed: args.seed,
+        },
+        limits: generation::Limits {
+            max_new_tokens: args.max_new_tokens,
+            min_length: args.min_length,
+            min_new_tokens: args.min_new_tokens,
+        },
+    }
+}
+
+struct Progress {
+    ui: Ui,
+    bar: Bar,
+}
+
+impl Watch for Progress {
+    fn clip(&mut self, done: usize, total: usize, next: &str) {
+        self.bar.show("answering", next, done as u64, total as u64);
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        let text = format!("question `{}` is left out: {failure}", failure.question_id);
+        self.bar.suspend(|| self.ui.warn(&text));
+    }
+}

@@ -1,0 +1,399 @@
+//! The batch interface: cases go up in files, and the service takes its time. What was sent is noted, so
+//! that a run that ended meanwhile is taken up where it was, and nothing is sent, or paid for, twice.
+
+use super::{
+    super::{
+        EvalError,
+        store::{read_if_there, unwritable},
+    },
+    Case, JudgeError, Outcome, Verdicts,
+    client::{Client, Content, Service},
+    direct::content,
+    verdicts::digest,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{HashMap, HashSet},
+    fs::OpenOptions,
+    io::Write,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+/// Times that cases are sent which came back without an answer.
+const ROUNDS: usize = 3;
+
+/// What the batch interface allows, and how often to ask.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchOptions {
+    /// Cases of one file at most.
+    pub max_requests: usize,
+    /// Bytes of one file at most.
+    pub max_bytes: usize,
+    /// Between two looks.
+    pub poll: Duration,
+}
+
+impl Default for BatchOptions {
+    /// A little below OpenAI's 50,000 requests and 200 MB.
+    fn default() -> Self {
+        Self {
+            max_requests: 49_000,
+            max_bytes: 190_000_000,
+            poll: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A line of the notes: a batch was made, or all was taken from it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Note {
+    batch: String,
+    taken: bool,
+}
+
+/// Judges what is not judged yet; `watch` hears how many of how many are done.
+///
+/// # Errors
+///
+/// When the service cannot be asked, a batch fails, or a file cannot be written. What was judged is kept.
+pub fn judge(
+    service: &Service,
+    options: BatchOptions,
+    verdicts: &mut Verdicts,
+    cases: &[Case],
+    watch: &mut dyn FnMut(usize, usize),
+) -> Result<(), EvalError> {
+    let mut run = Run {
+        client: Client::new(service)?,
+        service,
+        options,
+        notes: Notes::read(&verdicts.beside("batches.jsonl"))?,
+        cases: cases.iter().map(|case| (digest(case), case)).collect(),
+    };
+    run.collect(verdicts, watch)?;
+    for _ in 0..ROUNDS {
+        let pending = verdicts.pending(cases);
+        if pending.is_empty() {
+            return Ok(());
+        }
+        run.send(&pending, verdicts.judge())?;
+        run.collect(verdicts, watch)?;
+    }
+    match verdicts.pending(cases).len() {
+        0 => Ok(()),
+        cases => Err(JudgeError::Unanswered { cases }.into()),
+    }
+}
+
+struct Run<'r> {
+    client: Client,
+    service: &'r Service,
+    options: BatchOptions,
+    notes: Notes,
+    cases: HashMap<String, &'r Case>,
+}
+
+impl Run<'_> {
+    /// Sends cases, in as many files as the limits make of them.
+    fn send(&mut self, pending: &[&Case], model: &str) -> Result<(), EvalError> {
+        let known = self.known_batches();
+        for file in files(pending, model, self.options) {
+            let part: String = Sha256::digest(&file)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            // Made by a run that was ended before it could note it.
+            let made = known
+                .iter()
+                .find(|(id, of)| *of == part && !self.notes.taken.contains(id));
+            let id = match made {
+                Some((id, _)) => id.clone(),
+                None => self.make(&file, &part)?,
+            };
+            self.notes.add(&id, false)?;
+        }
+        Ok(())
+    }
+
+    /// The batches that the service has and that are of use, with the parts they hold. A service that does
+    /// not list them has none.
+    fn known_batches(&self) -> Vec<(String, String)> {
+        let listed = self
+            .client
+            .json("/batches?limit=100", Content::Nothing, |answer| {
+                Some(answer.get("data")?.as_array()?.clone())
+            });
+        let useful = |batch: &Value| {
+            let status = batch.get("status").and_then(Value::as_str);
+            !matches!(
+                status,
+                Some("failed" | "expired" | "cancelling" | "cancelled") | None
+            )
+        };
+        let listed = listed.unwrap_or_default();
+        let batches = listed
+            .iter()
+            .filter(|batch| useful(batch))
+            .filter_map(|batch| {
+                let part = batch.pointer("/metadata/merv_host_part")?.as_str()?;
+                Some((batch.get("id")?.as_str()?.to_owned(), part.to_owned()))
+            });
+        batches.collect()
+    }
+
+    /// Uploads a file and makes a batch of it: its id.
+    fn make(&self, file: &[u8], part: &str) -> Result<String, JudgeError> {
+        let boundary = format!("merv-host-{part}");
+        let mut form = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
+             --{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{part}.jsonl\"\r\n\
+             Content-Type: application/jsonl\r\n\r\n"
+        )
+        .into_bytes();
+        form.extend_from_slice(file);
+        form.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        let kind = format!("multipart/form-data; boundary={boundary}");
+        let id = |answer: &Value| Some(answer.get("id")?.as_str()?.to_owned());
+        let input = self
+            .client
+            .json("/files", Content::Form(&kind, &form), id)?;
+        let body = json!({
+            "input_file_id": input,
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+            "metadata": {"merv_host_part": part},
+        });
+        let mut last = String::new();
+        let mut delay = self.service.first_delay;
+        for _ in 0..self.service.tries {
+            // Not tried again blindly: the service may have made the batch and its answer been lost.
+            match self
+                .client
+                .json_once("/batches", Content::Json(&body), id)?
+            {
+                Ok(id) => return Ok(id),
+                Err(what) => last = what,
+            }
+            thread::sleep(delay);
+            delay *= 2;
+            if let Some((id, _)) = self.known_batches().into_iter().find(|(_, of)| of == part) {
+                return Ok(id);
+            }
+        }
+        Err(JudgeError::GaveUp {
+            url: format!("{}/batches", self.service.base_url),
+            tries: self.service.tries,
+            last,
+        })
+    }
+
+    /// Waits for all batches and takes what they hold, each as soon as it has ended.
+    fn collect(
+        &mut self,
+        verdicts: &mut Verdicts,
+        watch: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), EvalError> {
+        loop {
+            let (mut done, mut total) = (0, 0);
+            for id in self.notes.open() {
+                let batch = self
+                    .client
+                    .json(&format!("/batches/{id}"), Content::Nothing, |b| {
+                        b.get("status")?.as_str()?;
+                        Some(b.clone())
+                    })?;
+                let count = |key: &str| {
+                    let count = batch.pointer(&format!("/request_counts/{key}"));
+                    count.and_then(Value::as_u64).unwrap_or(0) as usize
+                };
+                done += count("completed");
+                total += count("total");
+                match batch["status"].as_str().unwrap_or_default() {
+                    "validating" | "in_progress" | "finalizing" | "cancelling" => {}
+                    "completed" | "expired" | "cancelled" => {
+                        for file in ["output_file_id", "error_file_id"] {
+                            if let Some(file) = batch.get(file).and_then(Value::as_str) {
+                                self.take(file, verdicts)?;
+                            }
+                        }
+                        self.notes.add(&id, true)?;
+                    }
+                    status => {
+                        self.notes.add(&id, true)?;
+                        let said = batch
+                            .pointer("/errors/data/0/message")
+                            .and_then(Value::as_str);
+                        return Err(JudgeError::Batch {
+                            status: status.to_owned(),
+                            said: said.unwrap_or("it does not say why").to_owned(),
+                            id,
+                        }
+                        .into());
+                    }
+                }
+            }
+            watch(done, total);
+            if self.notes.open().is_empty() {
+                return Ok(());
+            }
+            thread::sleep(self.options.poll);
+        }
+    }
+
+    /// Takes the results in a file. What was not answered stays open.
+    fn take(&self, file: &str, verdicts: &mut Verdicts) -> Result<(), EvalError> {
+        let bytes = self
+            .client
+            .bytes(&format!("/files/{file}/content"), Content::Nothing)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text
+            .split('\n')
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        for line in lines {
+            let id = line
+                .get("custom_id")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            let Some(&case) = self.cases.get(id) else {
+                continue;
+            };
+            if verdicts.pending(std::slice::from_ref(case)).is_empty() {
+                continue;
+            }
+            let body = line.pointer("/response/body").unwrap_or(&Value::Null);
+            let error = |key| body.pointer(key).and_then(Value::as_str);
+            if let Some("content_filter" | "invalid_prompt") = error("/error/code") {
+                let said = error("/error/message").unwrap_or_default().to_owned();
+                verdicts.add(case, Outcome::Refused(said))?;
+            } else if let Some(reply) = content(body) {
+                verdicts.add(case, Outcome::Reply(reply))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was noted about batches.
+struct Notes {
+    path: PathBuf,
+    /// In order.
+    made: Vec<String>,
+    taken: HashSet<String>,
+}
+
+impl Notes {
+    fn read(path: &Path) -> Result<Self, EvalError> {
+        let mut notes = Self {
+            path: path.to_owned(),
+            made: Vec::new(),
+            taken: HashSet::new(),
+        };
+        for line in read_if_there(path)?.unwrap_or_default().lines() {
+            if let Ok(note) = serde_json::from_str::<Note>(line) {
+                notes.note(note);
+            }
+        }
+        Ok(notes)
+    }
+
+    fn note(&mut self, Note { batch, taken }: Note) {
+        if taken {
+            self.taken.insert(batch);
+        } else if !self.made.contains(&batch) {
+            self.made.push(batch);
+        }
+    }
+
+    /// Batches from which not all was taken.
+    fn open(&self) -> Vec<String> {
+        let open = self.made.iter().filter(|id| !self.taken.contains(*id));
+        open.cloned().collect()
+    }
+
+    fn add(&mut self, batch: &str, taken: bool) -> Result<(), EvalError> {
+        let note = Note {
+            batch: batch.to_owned(),
+            taken,
+        };
+        let written = serde_json::to_string(&note)
+            .map_err(Into::into)
+            .and_then(|line| {
+                let mut file = OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&self.path)?;
+                // A line that a kill tore must not run into this one.
+                file.write_all(format!("\n{line}\n").as_bytes())?;
+                file.sync_data()
+            });
+        written.map_err(|source| unwritable(&self.path, source))?;
+        self.note(note);
+        Ok(())
+    }
+}
+
+/// The files to upload: a request a line.
+fn files(cases: &[&Case], model: &str, options: BatchOptions) -> Vec<Vec<u8>> {
+    let mut files: Vec<(usize, Vec<u8>)> = Vec::new();
+    for case in cases {
+        let request = json!({
+            "custom_id": digest(case),
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": case.body(model),
+        });
+        let line = request.to_string() + "\n";
+        match files.last_mut() {
+            Some((count, file))
+                if *count < options.max_requests
+                    && file.len() + line.len() <= options.max_bytes =>
+            {
+                *count += 1;
+                file.extend_from_slice(line.as_bytes());
+            }
+            _ => files.push((1, line.into_bytes())),
+        }
+    }
+    files.into_iter().map(|(_, file)| file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_keep_both_limits() {
+        let cases: Vec<Case> = (0..10)
+            .map(|i| Case {
+                id: i.to_string(),
+                video: String::new(),
+                question: "q".into(),
+                answer: "a".into(),
+                pred: "p".repeat(i * 100),
+            })
+            .collect();
+        let all: Vec<&Case> = cases.iter().collect();
+        let options = BatchOptions::default();
+        let whole = files(&all, "m", options).concat();
+        let longest = files(&all[9..], "m", options)[0].len();
+        for (max_requests, max_bytes) in [(3, usize::MAX), (100, 2 * longest), (1, 1)] {
+            let limits = BatchOptions {
+                max_requests,
+                max_bytes,
+                ..options
+            };
+            let parts = files(&all, "m", limits);
+            assert!(parts.len() > 1);
+            assert_eq!(parts.concat(), whole);
+            for part in &parts {
+                let lines = part.iter().filter(|&&byte| byte == b'\n').count();
+                // What is alone too long for a file has a file of its own: the service may take it.
+                assert!(lines <= max_requests && (part.len() <= max_bytes || lines == 1));
+            }
+        }
+    }
+}

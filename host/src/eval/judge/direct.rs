@@ -1,0 +1,103 @@
+//! A chat request for each case, so many at once.
+
+use super::{
+    super::EvalError,
+    Case, JudgeError, Outcome, Verdict, Verdicts,
+    client::{Client, Content, Service},
+};
+use serde_json::Value;
+use std::{
+    sync::{
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::channel,
+    },
+    thread,
+};
+
+/// Times that a judge is asked whose replies say nothing.
+const ASKED: usize = 3;
+
+/// Judges what is not judged yet; `watch` hears how many of how many are done.
+///
+/// # Errors
+///
+/// When the service cannot be asked or a verdict not be written. What was judged is kept.
+pub fn judge(
+    service: &Service,
+    concurrency: usize,
+    verdicts: &mut Verdicts,
+    cases: &[Case],
+    watch: &mut dyn FnMut(usize, usize),
+) -> Result<(), EvalError> {
+    let client = Client::new(service)?;
+    let pending = verdicts.pending(cases);
+    let model = verdicts.judge().to_owned();
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        for _ in 0..concurrency.clamp(1, pending.len().max(1)) {
+            let (sender, client, pending, model) = (sender.clone(), &client, &pending, &model);
+            let (next, stop) = (&next, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let Some(case) = pending.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                        return;
+                    };
+                    let outcome = ask(client, case, model);
+                    if outcome.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    if sender.send((*case, outcome)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut failed = None;
+        // What others have asked already is kept even after a failure: it may have been paid for.
+        for (done, (case, outcome)) in receiver.into_iter().enumerate() {
+            match outcome {
+                Ok(outcome) => {
+                    let added = verdicts.add(case, outcome);
+                    if added.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    added?;
+                    watch(done + 1, pending.len());
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    })
+}
+
+/// Asks until the reply is a verdict, a few times; then takes what came last.
+fn ask(client: &Client, case: &Case, model: &str) -> Result<Outcome, JudgeError> {
+    let body = case.body(model);
+    let mut reply = String::new();
+    for _ in 0..ASKED {
+        let said = client.json("/chat/completions", Content::Json(&body), content);
+        reply = match said {
+            Ok(reply) => reply,
+            Err(JudgeError::Filtered(said)) => return Ok(Outcome::Refused(said)),
+            Err(error) => return Err(error),
+        };
+        if Verdict::parse(&reply).is_some() {
+            break;
+        }
+    }
+    Ok(Outcome::Reply(reply))
+}
+
+/// What a chat answer says. A judge that says nothing has an empty reply.
+pub(super) fn content(answer: &Value) -> Option<String> {
+    let message = answer.pointer("/choices/0/message")?;
+    match message.get("content") {
+        Some(Value::String(text)) => Some(text.clone()),
+        _ => Some(String::new()),
+    }
+}

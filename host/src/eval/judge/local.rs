@@ -1,0 +1,47 @@
+//! The loaded language model as the judge.
+
+use super::{super::EvalError, Case, Outcome, Verdicts};
+use crate::{Ask, Error, VidLm, eval::RunOptions};
+
+/// Tokens of a verdict at most: the dictionary is short.
+const MAX_NEW_TOKENS: usize = 64;
+
+/// Judges what is not judged yet, `batch_size` cases at once; `watch` hears how many of how many are done.
+///
+/// # Errors
+///
+/// When the model fails or a verdict cannot be written.
+pub fn judge(
+    model: &VidLm,
+    batch_size: usize,
+    verdicts: &mut Verdicts,
+    cases: &[Case],
+    watch: &mut dyn FnMut(usize, usize),
+) -> Result<(), EvalError> {
+    let mut options = RunOptions::default_answers();
+    options.limits.max_new_tokens = MAX_NEW_TOKENS;
+    let prefix = model.text_prefix()?;
+    let pending = verdicts.pending(cases);
+    let mut done = 0;
+    for batch in pending.chunks(batch_size.max(1)) {
+        let prompts: Vec<String> = batch.iter().map(|case| case.text()).collect();
+        let asks: Vec<Ask<'_, '_>> = prompts
+            .iter()
+            .map(|prompt| Ask {
+                prefix: &prefix,
+                prompt,
+            })
+            .collect();
+        for (case, answer) in batch.iter().zip(model.answer_many(&asks, &options)?) {
+            let outcome = match answer {
+                Ok(answer) => Outcome::Reply(answer.text),
+                Err(error @ Error::PromptTooLong { .. }) => Outcome::Refused(error.to_string()),
+                Err(error) => return Err(error.into()),
+            };
+            verdicts.add(case, outcome)?;
+            done += 1;
+        }
+        watch(done, pending.len());
+    }
+    Ok(())
+}

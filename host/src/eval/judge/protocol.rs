@@ -1,0 +1,206 @@
+//! What a judge is asked, word for word as the original asks it (`scripts/eval_gpt_batch.py` of
+//! `princetonvisualai/merv`, after Video-ChatGPT, arXiv 2306.05424), and what counts as its answer.
+
+use serde_json::{Value, json};
+
+/// The original's judge.
+pub const DEFAULT_MODEL: &str = "gpt-4o-mini-2024-07-18";
+
+/// Tokens of a verdict at most, as in the original.
+const MAX_TOKENS: u32 = 500;
+
+const SYSTEM: &str = "You are an intelligent chatbot designed for evaluating the correctness of generative outputs for question-answer pairs. \
+    Your task is to compare the predicted answer with the correct answer and determine if they match meaningfully. Here's how you can accomplish the task:\
+    ------\
+    ##INSTRUCTIONS: \
+    - Focus on the meaningful match between the predicted answer and the correct answer.\n\
+    - Consider synonyms or paraphrases as valid matches.\n\
+    - Evaluate the correctness of the prediction compared to the answer.";
+
+const REQUEST: &str = "Provide your evaluation only as a yes/no and score where the score is an integer value between 0 and 5, with 5 indicating the highest meaningful match. \
+    Please generate the response in the form of a Python dictionary string with keys 'pred' and 'score', where value of 'pred' is  a string of 'yes' or 'no' and value of 'score' is in INTEGER, not STRING.\
+    DO NOT PROVIDE ANY OTHER OUTPUT TEXT OR EXPLANATION. Only provide the Python dictionary string. \
+    For example, your response should look like this: {'pred': 'yes', 'score': 4}.";
+
+/// A prediction to judge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// The question's id.
+    pub id: String,
+    /// Its video, or its id.
+    pub video: String,
+    /// What was asked.
+    pub question: String,
+    /// The right answer.
+    pub answer: String,
+    /// The model's.
+    pub pred: String,
+}
+
+/// What a judge says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Verdict {
+    /// Whether the prediction means the answer.
+    pub yes: bool,
+    /// How much so: 0 to 5.
+    pub score: f64,
+}
+
+impl Case {
+    fn user(&self) -> String {
+        let Self {
+            question,
+            answer,
+            pred,
+            ..
+        } = self;
+        format!(
+            "Please evaluate the following video-based question-answer pair:\n\n\
+             Question: {question}\nCorrect Answer: {answer}\nPredicted Answer: {pred}\n\n{REQUEST}"
+        )
+    }
+
+    /// The body of a chat request.
+    pub(super) fn body(&self, model: &str) -> Value {
+        json!({
+            "model": model,
+            "messages": [
+                {"role": "system", "content": SYSTEM},
+                {"role": "user", "content": self.user()},
+            ],
+            "max_tokens": MAX_TOKENS,
+        })
+    }
+
+    /// The same in one message, for a local model whose format may have no place for a system prompt.
+    pub(super) fn text(&self) -> String {
+        format!("{SYSTEM}\n\n{}", self.user())
+    }
+}
+
+impl Verdict {
+    /// Reads a reply: nothing but a dictionary, of Python's or JSON's kind, with `pred` of `yes` or `no`
+    /// and `score`, a number of 0 to 5. Whatever else it may mean, it is not guessed.
+    pub fn parse(reply: &str) -> Option<Self> {
+        let (mut yes, mut score) = (None, None);
+        let mut rest = Rest(reply.trim());
+        rest.eat("{")?;
+        while rest.eat("}").is_none() {
+            let key = rest.string()?;
+            rest.eat(":")?;
+            match key {
+                "pred" => {
+                    yes = Some(match rest.string()? {
+                        "yes" => true,
+                        "no" => false,
+                        _ => return None,
+                    });
+                }
+                "score" => score = Some(rest.number()?),
+                _ => {
+                    rest.string().map(|_| 0.0).or_else(|| rest.number())?;
+                }
+            }
+            if rest.eat(",").is_none() && !rest.0.trim_start().starts_with('}') {
+                return None;
+            }
+        }
+        let score = score.filter(|score| (0.0..=5.0).contains(score))?;
+        let whole = rest.0.trim().is_empty();
+        yes.filter(|_| whole).map(|yes| Self { yes, score })
+    }
+}
+
+/// What is left to read.
+struct Rest<'t>(&'t str);
+
+impl<'t> Rest<'t> {
+    fn eat(&mut self, mark: &str) -> Option<()> {
+        self.0 = self.0.trim_start().strip_prefix(mark)?;
+        Some(())
+    }
+
+    /// A text in either kind of quotes, without escapes: what matters here needs none.
+    fn string(&mut self) -> Option<&'t str> {
+        let text = self.0.trim_start();
+        let quote = text.chars().next().filter(|c| ['\'', '"'].contains(c))?;
+        let (inside, rest) = text[1..].split_once(quote)?;
+        self.0 = rest;
+        Some(inside)
+    }
+
+    fn number(&mut self) -> Option<f64> {
+        let text = self.0.trim_start();
+        let end = text
+            .find(|c: char| !c.is_ascii_digit() && !['.', '-'].contains(&c))
+            .unwrap_or(text.len());
+        let number = text[..end].parse().ok()?;
+        self.0 = &text[end..];
+        Some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_a_dictionary_or_nothing() {
+        let yes = |score| Some(Verdict { yes: true, score });
+        for (reply, expected) in [
+            ("{'pred': 'yes', 'score': 4}", yes(4.0)),
+            (" {\"pred\": \"yes\", \"score\": 4.8}\n", yes(4.8)),
+            ("{'score':5,'pred':'yes',}", yes(5.0)),
+            ("{'pred': 'yes', 'reason': 'it is', 'score': 0}", yes(0.0)),
+            (
+                "{'pred': 'no', 'score': 0}",
+                Some(Verdict {
+                    yes: false,
+                    score: 0.0,
+                }),
+            ),
+            ("{'pred': 'Yes', 'score': 4}", None),
+            ("{'pred': 'yes', 'score': '4'}", None),
+            ("{'pred': 'yes', 'score': 6}", None),
+            ("{'pred': 'yes', 'score': -1}", None),
+            ("{'pred': 'yes'}", None),
+            ("{'score': 4}", None),
+            ("{'pred': 'yes' 'score': 4}", None),
+            ("{'pred': 'yes', 'score': 4} because", None),
+            ("Sure! {'pred': 'yes', 'score': 4}", None),
+            ("```python\n{'pred': 'yes', 'score': 4}\n```", None),
+            ("{'pred': 'yes', 'score': 4", None),
+            ("{'pred': 'yes', 'score': 1-.2}", None),
+            ("yes", None),
+            ("", None),
+        ] {
+            assert_eq!(Verdict::parse(reply), expected, "{reply}");
+        }
+    }
+
+    #[test]
+    fn the_request_is_the_originals() {
+        let case = Case {
+            id: "1".into(),
+            video: "v".into(),
+            question: "what is shown?".into(),
+            answer: "dog".into(),
+            pred: "a cat".into(),
+        };
+        let body = case.body("judge");
+        assert_eq!(body["max_tokens"], 500);
+        let content = |i: usize| body["messages"][i]["content"].as_str().unwrap().to_owned();
+        assert!(content(0).contains("accomplish the task:------##INSTRUCTIONS: - Focus on"));
+        assert!(content(0).ends_with(
+            "matches.\n- Evaluate the correctness of the prediction compared to the answer."
+        ));
+        assert!(content(1).starts_with(
+            "Please evaluate the following video-based question-answer pair:\n\n\
+             Question: what is shown?\nCorrect Answer: dog\nPredicted Answer: a cat\n\n\
+             Provide your evaluation only as a yes/no and score"
+        ));
+        assert!(content(1).contains("'pred' is  a string of 'yes' or 'no'"));
+        assert!(content(1).contains("not STRING.DO NOT PROVIDE"));
+        assert!(content(1).ends_with("{'pred': 'yes', 'score': 4}."));
+    }
+}

@@ -1,0 +1,212 @@
+//! The verdicts so far, a line each, so that a kill loses none and repeats none; and in the end the file
+//! that the original writes.
+
+use super::{
+    super::{
+        EvalError, Report,
+        report::write_json,
+        score::{Measure, Scored},
+        store::{cut_torn_end, read_if_there, unwritable},
+    },
+    Case, Verdict,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions, TryLockError},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// What came of asking the judge about a prediction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It replied so.
+    Reply(String),
+    /// The service refused to process it: its content filter, mostly.
+    Refused(String),
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    question_id: String,
+    judge: String,
+    /// What was judged: another prediction is another case.
+    case: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+}
+
+/// The verdicts of one judge on one file of predictions.
+pub struct Verdicts {
+    path: PathBuf,
+    /// What file names begin with: `…/MSVD_gpt`.
+    stem: PathBuf,
+    judge: String,
+    file: File,
+    /// By case.
+    known: HashMap<String, Outcome>,
+}
+
+impl Verdicts {
+    /// Opens `<stem>.jsonl`, with what is in it already. Only one process may.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or written, or another process is at work on it.
+    pub fn open(stem: &Path, judge: &str) -> Result<Self, EvalError> {
+        let path = with_ending(stem, ".jsonl");
+        let failed = |source| unwritable(&path, source);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(EvalError::Busy { path }),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        cut_torn_end(&mut file).map_err(failed)?;
+        let text = read_if_there(&path)?.unwrap_or_default();
+        let lines = text
+            .split('\n')
+            .filter_map(|line| serde_json::from_str::<Line>(line).ok());
+        let known = lines.filter(|line| line.judge == judge).filter_map(|line| {
+            match (line.reply, line.refused) {
+                (Some(reply), _) => Some((line.case, Outcome::Reply(reply))),
+                (None, Some(why)) => Some((line.case, Outcome::Refused(why))),
+                (None, None) => None,
+            }
+        });
+        Ok(Self {
+            known: known.collect(),
+            stem: stem.to_owned(),
+            judge: judge.to_owned(),
+            path,
+            file,
+        })
+    }
+
+    /// Who judges.
+    pub fn judge(&self) -> &str {
+        &self.judge
+    }
+
+    /// `<stem>_<what>`
+    pub fn beside(&self, what: &str) -> PathBuf {
+        with_ending(&self.stem, &format!("_{what}"))
+    }
+
+    /// The cases that were not judged, in order.
+    pub fn pending<'c>(&self, cases: &'c [Case]) -> Vec<&'c Case> {
+        let open = |case: &&Case| !self.known.contains_key(&digest(case));
+        cases.iter().filter(open).collect()
+    }
+
+    /// Adds what came of a case; it is on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn add(&mut self, case: &Case, outcome: Outcome) -> Result<(), EvalError> {
+        let key = digest(case);
+        let (reply, refused) = match &outcome {
+            Outcome::Reply(reply) => (Some(reply.clone()), None),
+            Outcome::Refused(why) => (None, Some(why.clone())),
+        };
+        let line = Line {
+            question_id: case.id.clone(),
+            judge: self.judge.clone(),
+            case: key.clone(),
+            reply,
+            refused,
+        };
+        let written = serde_json::to_string(&line)
+            .map_err(Into::into)
+            .and_then(|line| self.file.write_all((line + "\n").as_bytes()))
+            .and_then(|()| self.file.sync_data());
+        written.map_err(|source| unwritable(&self.path, source))?;
+        self.known.insert(key, outcome);
+        Ok(())
+    }
+
+    /// Writes `<stem>.json` as the original does, `<stem>_report.json` and `<stem>_report.md`. A verdict
+    /// that says nothing is left out and counted; the original takes it for a no with score 0.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written.
+    pub fn conclude(&self, benchmark: &str, cases: &[Case]) -> Result<Report, EvalError> {
+        let mut verdicts = Map::new();
+        let mut scored = Vec::new();
+        let mut unparsable = 0;
+        for case in cases {
+            let verdict = match self.known.get(&digest(case)) {
+                Some(Outcome::Reply(reply)) => Verdict::parse(reply),
+                Some(Outcome::Refused(_)) => None,
+                None => continue,
+            };
+            let Some(Verdict { yes, score }) = verdict else {
+                unparsable += 1;
+                continue;
+            };
+            let pred = if yes { "yes" } else { "no" };
+            // A whole number is written as one, as the judge does.
+            let shown: Value = if score.fract() == 0.0 {
+                json!(score as i64)
+            } else {
+                json!(score)
+            };
+            let judged = json!({
+                "q": case.question, "a": case.answer, "pred": case.pred, "video_name": case.video,
+            });
+            verdicts.insert(
+                case.id.clone(),
+                json!([{"pred": pred, "score": shown}, judged]),
+            );
+            scored.push(Scored {
+                id: case.id.clone(),
+                video: case.video.clone(),
+                values: vec![
+                    (Measure::Judge, f64::from(yes)),
+                    (Measure::JudgeScore, score),
+                ],
+                unparsable: false,
+            });
+        }
+        let judge = format!("judged by {}", self.judge);
+        let mut report = Report::new(benchmark, &judge, &scored, &HashMap::new(), Vec::new());
+        report.unparsable = unparsable;
+        write_json(&with_ending(&self.stem, ".json"), &verdicts)?;
+        report.write(|what| self.beside(what))?;
+        Ok(report)
+    }
+}
+
+/// The name of a case: what is judged, and nothing else.
+pub(super) fn digest(case: &Case) -> String {
+    let mut digest = Sha256::new();
+    for part in [&case.id, &case.question, &case.answer, &case.pred] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part.as_bytes());
+    }
+    let digest = digest.finalize();
+    digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn with_ending(stem: &Path, ending: &str) -> PathBuf {
+    let mut path = stem.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
+}
