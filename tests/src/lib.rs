@@ -2,15 +2,19 @@
 //! binary, fixtures and their tolerance, and copies of merv-tiny to break.
 
 mod artifacts;
+mod benchmark;
 mod close;
 mod hub;
+mod judge;
 mod run;
 mod tensors;
 mod tiny;
 
 pub use artifacts::{artifacts, encoder_library, library_file};
+pub use benchmark::{Benchmark, json_lines, tiny_model};
 pub use close::{TOLERANCE, assert_close};
 pub use hub::{COMMIT, Fault, HubServer, Kept, Seen, TOKEN};
+pub use judge::{JudgeFault, JudgeServer};
 pub use run::{Finished, Run, none_of};
 pub use tensors::{Dtype, Stored, Tensor, Tensors, edit, read, write_f32};
 pub use tiny::{Tiny, plugin_folder};

@@ -1,0 +1,181 @@
+//! Small benchmarks in the original's layout.
+
+use super::{Run, artifacts, fixture};
+use merv_host::{LoadOptions, VidLm};
+use serde_json::{Map, Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tempfile::TempDir;
+
+/// A benchmark `toy` in a folder of its own, and a folder for results.
+pub struct Benchmark {
+    folder: Arc<TempDir>,
+    questions: Vec<Value>,
+    answers: Vec<Value>,
+}
+
+impl Default for Benchmark {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Benchmark {
+    /// Without questions, with the videos `a` (a file), `b` (a GIF) and `c` (a folder of images).
+    ///
+    /// # Panics
+    ///
+    /// When the disk is full.
+    pub fn new() -> Self {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let videos = folder.path().join("eval_data/toy/videos");
+        fs::create_dir_all(videos.join("c")).expect("the folder can be written");
+        for (from, to) in [("bframes.mp4", "a.mp4"), ("motion.gif", "b.gif")] {
+            fs::copy(fixture("video").join(from), videos.join(to)).expect("as above");
+        }
+        for entry in fs::read_dir(fixture("video/frames")).expect("the frames are there") {
+            let from = entry.expect("they can be listed").path();
+            let name = from.file_name().expect("a file has a name");
+            fs::copy(&from, videos.join("c").join(name)).expect("as above");
+        }
+        Self {
+            folder: Arc::new(folder),
+            questions: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Open-ended questions, `per_video` about each of `a`, `b` and `c`, in turns.
+    pub fn open_ended(per_video: usize) -> Self {
+        let mut toy = Self::new();
+        for i in 0..3 * per_video {
+            let video = ["a", "b", "c"][i % 3];
+            let question = format!("what is thing {i} doing?");
+            toy.add(
+                json!({"video_name": video, "question_id": i.to_string(), "question": question}),
+                json!({"answer": "show"}),
+            );
+        }
+        toy.write();
+        toy
+    }
+
+    /// The same with three options each.
+    pub fn multiple_choice(per_video: usize) -> Self {
+        let mut toy = Self::new();
+        for i in 0..3 * per_video {
+            toy.add(
+                json!({
+                    "video_name": (["a", "b", "c"][i % 3]), "question_id": format!("q_{i}"),
+                    "question": format!("Which is number {i}?"), "num_option": 3,
+                    "options": ["red", "green", "blue"],
+                    "kind": if i % 2 == 0 { "even" } else { "odd" },
+                }),
+                json!({"answer_id": i % 3, "answer": (["red", "green", "blue"][i % 3])}),
+            );
+        }
+        toy.write();
+        toy
+    }
+
+    /// One more question; the answer gets its id.
+    pub fn add(&mut self, question: Value, mut answer: Value) {
+        answer["question_id"] = question["question_id"].clone();
+        self.questions.push(question);
+        self.answers.push(answer);
+    }
+
+    /// Writes the questions and answers.
+    ///
+    /// # Panics
+    ///
+    /// When the disk is full.
+    pub fn write(&self) {
+        for (file, items) in [("test_q", &self.questions), ("test_a", &self.answers)] {
+            let text = Value::from(items.clone()).to_string();
+            fs::write(self.path(&format!("eval_data/toy/{file}.json")), text).expect("room");
+        }
+    }
+
+    /// A file below the temporary folder.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    /// A file of the results.
+    pub fn result(&self, file: &str) -> PathBuf {
+        self.path("out").join(file)
+    }
+
+    /// `merv-host eval …` on it.
+    pub fn run(&self, task: &str) -> Run {
+        self.run_into(task, "out")
+    }
+
+    /// The same with another folder for results.
+    pub fn run_into(&self, task: &str, out: &str) -> Run {
+        Run::new()
+            .keeping(&self.folder)
+            .args(["eval", task, "--benchmark", "toy", "--data-dir"])
+            .arg(self.path("eval_data"))
+            .arg("--out")
+            .arg(self.path(out))
+    }
+
+    /// The arguments of a run, for a process that a test handles itself.
+    pub fn arguments(&self, task: &str, out: &str) -> Vec<String> {
+        let path = |path: &str| self.path(path).display().to_string();
+        let fixed = ["eval", task, "--benchmark", "toy", "--data-dir"].map(str::to_owned);
+        let mut arguments = fixed.to_vec();
+        arguments.extend([path("eval_data"), "--out".to_owned(), path(out)]);
+        arguments
+    }
+
+    /// The names of the files of results that are not hidden, sorted.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such folder.
+    pub fn files(&self, out: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(out)).expect("there are results");
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("they can be listed").file_name())
+            .map(|name| name.into_string().expect("our names are UTF-8"))
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// The objects of a file with one a line.
+///
+/// # Panics
+///
+/// When it cannot be read or holds something else.
+#[track_caller]
+pub fn json_lines(path: &Path) -> Vec<Map<String, Value>> {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect()
+}
+
+/// merv-tiny in this process, with the plugins of the build.
+///
+/// # Panics
+///
+/// When it cannot be loaded.
+pub fn tiny_model() -> VidLm {
+    let folder = artifacts().host.parent().expect("a file has a folder");
+    let options = LoadOptions {
+        plugin_folders: vec![folder.to_owned()],
+        threads: Some(2),
+        ..LoadOptions::default()
+    };
+    let registry = super::root().join("registry/merv-tiny.toml");
+    VidLm::load_with(registry, &options, &mut ()).expect("merv-tiny loads")
+}
