@@ -9,12 +9,13 @@ export PROMPT ?= Describe what is happening in this video.
 # Python with the original implementations, for `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test bench parity lint fixtures build system
+.PHONY: help demo test bench bench-eval parity lint fixtures build system
 
 help:
 	@echo "make demo      describe the sample clip with merv-tiny (VIDEO=… PROMPT=… for your own)"
 	@echo "make test      build, every test, and the lints"
 	@echo "make bench     speed and memory, beside PyTorch where it is installed"
+	@echo "make bench-eval   questions per second of an evaluation, beside one question at a time"
 	@echo "make parity    the encoders at full size against PyTorch, which it installs"
 	@echo "make lint      format, clippy and documentation"
 	@echo "make fixtures  make tests/fixtures and assets/merv-tiny anew with PyTorch"
@@ -29,6 +30,9 @@ test: build
 
 bench: build
 	cargo run --locked --release --quiet --bin bench
+
+bench-eval: build
+	cargo run --locked --release --quiet --bin bench_eval
 
 parity: build
 	@scripts/parity $(VENV)

@@ -558,3 +558,120 @@ fn two_results_are_compared_question_by_question() {
         .finish()
         .failed(1, &["holds no predictions"]);
 }
+
+/// The text of a fenced block of `docs/evaluation.md`, for merv-tiny and the small benchmark.
+fn example(fence: &str) -> String {
+    let text = fs::read_to_string(root().join("docs/evaluation.md")).unwrap();
+    let block = text
+        .split(&format!("```sh {fence}\n"))
+        .nth(1)
+        .expect("the example is there");
+    let block = block.split("```").next().unwrap();
+    block
+        .replace("merv-full", "merv-tiny")
+        .replace("MSVD", "toy")
+}
+
+/// As the shell of a user in a folder with `eval_data` has it.
+fn bash(toy: &Benchmark, script: &str, variables: &[(&str, &str)]) -> Child {
+    let programs = artifacts().host.parent().unwrap();
+    let path = format!(
+        "{}:{}:/usr/bin:/bin",
+        toy.path("bin").display(),
+        programs.display()
+    );
+    Command::new("bash")
+        .args(["-euc", script])
+        .current_dir(toy.path("."))
+        .env("PATH", path)
+        .env("MERV_REGISTRY_PATH", root().join("registry"))
+        .envs(variables.iter().copied())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn the_examples_for_many_machines_work() {
+    let toy = Benchmark::open_ended(2);
+    let merged = || fs::read(toy.path("eval_result/merv-tiny/toy_pred_merge.jsonl")).unwrap();
+    // 512 tokens are too many for a test.
+    let short = |script: String| script.replace("--num-chunks", "--max-new-tokens 6 --num-chunks");
+    let slurm = short(example("slurm"));
+    let tasks: Vec<Child> = ["0", "1", "2"]
+        .map(|task| {
+            let variables = [
+                ("SLURM_ARRAY_TASK_COUNT", "3"),
+                ("SLURM_ARRAY_TASK_ID", task),
+            ];
+            bash(&toy, &slurm, &variables)
+        })
+        .into();
+    for mut task in tasks {
+        assert!(task.wait().unwrap().success());
+    }
+    let by_slurm = merged();
+    fs::remove_dir_all(toy.path("eval_result")).unwrap();
+    // Stands in for GNU parallel, which this machine may not have.
+    fs::create_dir(toy.path("bin")).unwrap();
+    let parallel = r#"#!/bin/bash
+shift 2
+command=()
+while [ "$1" != ::: ]; do command+=("$1"); shift; done
+shift
+tasks=()
+for argument in "$@"; do "${command[@]//\{\}/$argument}" & tasks+=($!); done
+for task in "${tasks[@]}"; do wait "$task"; done
+"#;
+    fs::write(toy.path("bin/parallel"), parallel).unwrap();
+    let made = Command::new("chmod")
+        .arg("+x")
+        .arg(toy.path("bin/parallel"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    assert!(
+        bash(&toy, &short(example("parallel")), &[])
+            .wait()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(merged(), by_slurm);
+}
+
+#[test]
+fn the_documentation_names_every_option() {
+    let text = fs::read_to_string(root().join("docs/evaluation.md")).unwrap();
+    let help = |command: &[&str]| {
+        merv_tests::Run::new()
+            .args(command)
+            .arg("--help")
+            .finish()
+            .succeeded()
+            .stdout
+    };
+    let options = |text: &str| -> std::collections::BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        words
+            .filter(|w| w.starts_with("--") && w.len() > 2)
+            .map(str::to_owned)
+            .collect()
+    };
+    let mut own = std::collections::BTreeSet::new();
+    for command in ["open-ended", "mcq", "judge", "compare"] {
+        own.extend(options(&help(&["eval", command])));
+    }
+    let global = options(&help(&[]));
+    let own: std::collections::BTreeSet<_> = own.difference(&global).cloned().collect();
+    let described = text
+        .lines()
+        .filter(|line| line.starts_with("| `--"))
+        .flat_map(options);
+    assert_eq!(
+        described
+            .filter(|o| !global.contains(o))
+            .collect::<std::collections::BTreeSet<_>>(),
+        own
+    );
+}
