@@ -46,6 +46,7 @@ pub mod plan;
 pub mod plugin;
 pub mod prompt;
 pub mod registry;
+pub mod tensorboard;
 pub mod transform;
 pub mod video;
 
