@@ -5,7 +5,9 @@ pub mod convert;
 pub mod encode;
 pub mod generate;
 pub mod info;
+pub mod plot;
 pub mod plugins;
+pub mod synth;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -71,5 +73,7 @@ pub enum Command {
     Info(info::Info),
     Convert(convert::Convert),
     Encode(encode::Encode),
+    Synth(synth::Synth),
+    Plot(plot::Plot),
     Completions(completions::Completions),
 }

@@ -5,7 +5,9 @@ mod convert;
 mod encode;
 mod generate;
 mod info;
+mod plot;
 mod plugins;
+mod synth;
 mod table;
 
 use crate::{
@@ -36,6 +38,8 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
         Command::Info(args) => info::run(&global, &args),
         Command::Convert(args) => convert::run(&global, &args, ui),
         Command::Encode(args) => encode::run(&global, &args, ui),
+        Command::Synth(args) => synth::run(&global, &args, ui),
+        Command::Plot(args) => plot::run(&args, ui),
         Command::Completions(args) => completions::run(&args),
     }
 }
