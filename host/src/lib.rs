@@ -29,6 +29,7 @@
 //! }
 //! ```
 
+mod canvas;
 mod dump;
 mod encoders;
 mod error;
@@ -44,9 +45,12 @@ pub mod generate;
 pub mod hub;
 pub mod mixer;
 pub mod plan;
+pub mod plot;
 pub mod plugin;
 pub mod prompt;
 pub mod registry;
+pub mod synth;
+pub mod tensorboard;
 pub mod transform;
 pub mod video;
 

@@ -4,7 +4,7 @@ use merv_host::plugin::Library;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
-    env::{consts, current_exe, var_os},
+    env::{consts, current_exe, var_os, vars_os},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex, OnceLock},
@@ -59,7 +59,7 @@ fn build_of_this_test() -> (String, PathBuf) {
     )
 }
 
-/// `merv_<plugin>` as the host opens it. Hiera's is a project of its own, see [`own_project`].
+/// `merv_<plugin>` as the host opens it. Hiera's is a project of its own, and built when it is asked for.
 ///
 /// # Panics
 ///
@@ -104,7 +104,16 @@ struct Built {
 /// Builds in the profile and the target folder of the running test.
 fn cargo_build(arguments: &[&str]) -> Built {
     let (profile, target) = build_of_this_test();
-    let output = Command::new(var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo tells the running test of its package: build scripts that look at these (ring's does)
+    // would run again, and all that stands on them be compiled again, here and after the tests once more.
+    for (name, _) in vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    let output = command
         .current_dir(super::root())
         .args([
             "build",

@@ -3,7 +3,9 @@ use clap::ValueEnum;
 use merv_host::features::StoreDtype;
 use std::path::PathBuf;
 
-/// Run the encoders over clips and keep their features, so that training and evaluation find them
+/// Run the encoders over clips and keep their features
+///
+/// Training and evaluation find them then, and do not even decode the video.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("clips").required(true).multiple(true)))]
 pub struct Encode {

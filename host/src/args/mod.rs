@@ -6,7 +6,9 @@ pub mod encode;
 pub mod eval;
 pub mod generate;
 pub mod info;
+pub mod plot;
 pub mod plugins;
+pub mod synth;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -72,6 +74,11 @@ pub enum Command {
     Info(info::Info),
     Convert(convert::Convert),
     Encode(encode::Encode),
+<<<<<<< HEAD
     Eval(Box<eval::Eval>),
+=======
+    Synth(synth::Synth),
+    Plot(plot::Plot),
+>>>>>>> h4
     Completions(completions::Completions),
 }

@@ -6,7 +6,9 @@ mod encode;
 mod eval;
 mod generate;
 mod info;
+mod plot;
 mod plugins;
+mod synth;
 mod table;
 
 use crate::{
@@ -38,6 +40,8 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
         Command::Convert(args) => convert::run(&global, &args, ui),
         Command::Encode(args) => encode::run(&global, &args, ui),
         Command::Eval(args) => eval::run(&global, &args, ui),
+        Command::Synth(args) => synth::run(&global, &args, ui),
+        Command::Plot(args) => plot::run(&args, ui),
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -1,0 +1,53 @@
+use clap::ValueEnum;
+use merv_host::synth;
+use std::path::PathBuf;
+
+/// Make clips of moving shapes, with captions, questions and answers
+///
+/// Training data and a benchmark that anyone can make: everything follows from the seed.
+#[derive(Debug, clap::Args)]
+pub struct Synth {
+    /// The folder to make
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Clips of each split
+    #[arg(long, value_name = "N")]
+    pub clips: usize,
+    /// The same seed gives the same data
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// Clips to train on, clips to ask about, or both
+    #[arg(long, value_name = "SPLIT", default_value = "both")]
+    pub split: SplitChoice,
+    /// Width and height of the clips, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 64)]
+    pub size: usize,
+    /// Write over what an earlier run left in the folder
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--split` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SplitChoice {
+    /// train.json, captions.json and videos/
+    Train,
+    /// eval_data/shapes-mcq/ and eval_data/shapes-open/
+    HeldOut,
+    /// Both
+    Both,
+}
+
+impl SplitChoice {
+    /// The splits to make.
+    pub fn splits(self) -> Vec<synth::Split> {
+        match self {
+            Self::Train => vec![synth::Split::Train],
+            Self::HeldOut => vec![synth::Split::HeldOut],
+            Self::Both => vec![synth::Split::Train, synth::Split::HeldOut],
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `metrics.jsonl` as curves.
+
+use super::PlotError;
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+};
+
+/// One quantity over the steps of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curve {
+    /// What the legend calls it.
+    pub name: String,
+    /// Steps and values, as they were written; values are finite.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Curves that share an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    /// What the axis measures.
+    pub title: String,
+    /// At least one, each with a point.
+    pub curves: Vec<Curve>,
+    /// Whether the values begin at 0 by their nature.
+    pub from_zero: bool,
+}
+
+/// What of the metrics is not in the picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Whether the last line is cut off: the run is going on, or was killed.
+    pub cut_line: bool,
+    /// Values that are no finite numbers.
+    pub not_finite: usize,
+}
+
+/// A line; null stands for what is no number.
+#[derive(Deserialize)]
+struct Line {
+    step: u64,
+    loss: Option<f64>,
+    learning_rate: Option<f64>,
+    gradient_norm: Option<f64>,
+    tokens_per_second: Option<f64>,
+    validation_loss: Option<f64>,
+    #[serde(default)]
+    mixer_weights: BTreeMap<String, Option<f64>>,
+}
+
+/// The curves in the metrics at `path`, as panels, and what was left out if anything was.
+///
+/// # Errors
+///
+/// When the file cannot be read, a line other than a cut last one is wrong, or there is nothing to draw.
+pub fn read_panels(path: &Path) -> Result<(Vec<Panel>, Option<Skipped>), PlotError> {
+    let failed = |source| PlotError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let mut curves = Curves::default();
+    let mut skipped = Skipped {
+        cut_line: false,
+        not_finite: 0,
+    };
+    let mut text = Vec::new();
+    for number in 1.. {
+        text.clear();
+        if file.read_until(b'\n', &mut text).map_err(failed)? == 0 {
+            break;
+        }
+        let whole = text.last() == Some(&b'\n');
+        match serde_json::from_slice::<Line>(&text) {
+            Ok(line) => curves.add(line, &mut skipped.not_finite),
+            Err(_) if text.trim_ascii().is_empty() => {}
+            Err(_) if !whole => skipped.cut_line = true,
+            Err(why) => {
+                return Err(PlotError::Line {
+                    path: path.to_owned(),
+                    line: number,
+                    why: why.to_string(),
+                });
+            }
+        }
+    }
+    let panels = curves.panels();
+    if panels.is_empty() {
+        let path = path.to_owned();
+        return Err(PlotError::Empty { path });
+    }
+    let nothing = !skipped.cut_line && skipped.not_finite == 0;
+    Ok((panels, (!nothing).then_some(skipped)))
+}
+
+#[derive(Default)]
+struct Curves {
+    loss: Vec<(f64, f64)>,
+    validation: Vec<(f64, f64)>,
+    learning_rate: Vec<(f64, f64)>,
+    gradient_norm: Vec<(f64, f64)>,
+    speed: Vec<(f64, f64)>,
+    mixer: BTreeMap<String, Vec<(f64, f64)>>,
+}
+
+impl Curves {
+    fn add(&mut self, line: Line, not_finite: &mut usize) {
+        let step = line.step as f64;
+        let mut push = |points: &mut Vec<(f64, f64)>, value: Option<f64>| match value {
+            Some(value) if value.is_finite() => points.push((step, value)),
+            _ => *not_finite += 1,
+        };
+        push(&mut self.loss, line.loss);
+        push(&mut self.learning_rate, line.learning_rate);
+        push(&mut self.gradient_norm, line.gradient_norm);
+        push(&mut self.speed, line.tokens_per_second);
+        if line.validation_loss.is_some() {
+            push(&mut self.validation, line.validation_loss);
+        }
+        for (id, weight) in line.mixer_weights {
+            push(self.mixer.entry(id).or_default(), weight);
+        }
+    }
+
+    fn panels(self) -> Vec<Panel> {
+        let named = |name: &str, points| (name.to_owned(), points);
+        let groups = [
+            (
+                "loss",
+                false,
+                vec![
+                    named("training", self.loss),
+                    named("validation", self.validation),
+                ],
+            ),
+            (
+                "learning rate",
+                true,
+                vec![named("learning rate", self.learning_rate)],
+            ),
+            (
+                "gradient norm",
+                true,
+                vec![named("gradient norm", self.gradient_norm)],
+            ),
+            (
+                "tokens a second",
+                true,
+                vec![named("tokens a second", self.speed)],
+            ),
+            ("mixer weights", true, self.mixer.into_iter().collect()),
+        ];
+        let mut panels = Vec::new();
+        for (title, from_zero, curves) in groups {
+            let curves = curves.into_iter().filter(|(_, points)| !points.is_empty());
+            let curves: Vec<Curve> = curves
+                .map(|(name, points)| Curve { name, points })
+                .collect();
+            if !curves.is_empty() {
+                panels.push(Panel {
+                    title: title.to_owned(),
+                    curves,
+                    from_zero,
+                });
+            }
+        }
+        panels
+    }
+}

@@ -1,0 +1,221 @@
+//! Where everything of a data set lies, and what its files say.
+
+use super::{
+    Split, SynthError,
+    json::JsonList,
+    scene::Scene,
+    words::{self, Asker, Question},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Multiple-choice questions of a training clip: the letters are learned soon, and each is long.
+const CHOICES: usize = 2;
+
+/// The benchmarks that held-out clips make.
+const MULTIPLE_CHOICE: &str = "shapes-mcq";
+const OPEN_ENDED: &str = "shapes-open";
+
+/// The files of a split.
+pub(super) struct Files<'d> {
+    folder: &'d Path,
+    split: Split,
+}
+
+impl<'d> Files<'d> {
+    pub fn new(folder: &'d Path, split: Split) -> Self {
+        Self { folder, split }
+    }
+
+    /// The folders that hold the clips: the same in each.
+    fn video_folders(&self) -> Vec<PathBuf> {
+        match self.split {
+            Split::Train => vec![self.folder.join("videos")],
+            Split::HeldOut => [MULTIPLE_CHOICE, OPEN_ENDED]
+                .map(|name| self.benchmark(name).join("videos"))
+                .to_vec(),
+        }
+    }
+
+    fn benchmark(&self, name: &str) -> PathBuf {
+        self.folder.join("eval_data").join(name)
+    }
+
+    fn lists(&self) -> Vec<PathBuf> {
+        match self.split {
+            Split::Train => ["train.json", "captions.json"]
+                .map(|name| self.folder.join(name))
+                .to_vec(),
+            Split::HeldOut => [MULTIPLE_CHOICE, OPEN_ENDED]
+                .into_iter()
+                .flat_map(|name| {
+                    ["test_q.json", "test_a.json"].map(|file| self.benchmark(name).join(file))
+                })
+                .collect(),
+        }
+    }
+
+    /// Makes the folders, and removes the lists of an earlier run: while there are none, nobody takes a
+    /// run that was interrupted for a whole one.
+    pub fn begin(&self) -> Result<(), SynthError> {
+        for folder in self.video_folders() {
+            fs::create_dir_all(&folder).map_err(SynthError::write(&folder))?;
+        }
+        for list in self.lists() {
+            match fs::remove_file(&list) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(SynthError::write(&list)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a clip is written.
+    pub fn video(&self, number: usize) -> PathBuf {
+        // There is at least one folder for either split.
+        let folders = self.video_folders();
+        folders[0].join(format!("{}.mp4", name(number)))
+    }
+
+    /// Puts a clip that was written into the other folders.
+    pub fn share(&self, number: usize) -> Result<(), SynthError> {
+        let video = self.video(number);
+        for folder in self.video_folders().iter().skip(1) {
+            let other = folder.join(format!("{}.mp4", name(number)));
+            let _ = fs::remove_file(&other);
+            // A second name costs nothing, but not every file system has them.
+            fs::hard_link(&video, &other)
+                .or_else(|_| fs::copy(&video, &other).map(drop))
+                .map_err(SynthError::write(&other))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the lists. Returns how many questions there are of each kind, and how many items each list
+    /// has.
+    pub fn write(
+        &self,
+        scenes: &[Scene],
+        asker: &mut Asker,
+    ) -> Result<(BTreeMap<&'static str, usize>, BTreeMap<String, usize>), SynthError> {
+        let paths = self.lists();
+        let lists = paths.iter().map(|path| JsonList::begin(path));
+        let mut lists = lists.collect::<Result<Vec<_>, _>>()?;
+        let mut kinds = BTreeMap::new();
+        for (number, scene) in scenes.iter().enumerate() {
+            let questions = asker.questions(scene);
+            for question in &questions {
+                *kinds.entry(question.kind.name()).or_default() += 1;
+            }
+            match self.split {
+                Split::Train => train(number, scene, &questions, asker, &mut lists)?,
+                Split::HeldOut => held_out(number, scene, &questions, &mut lists)?,
+            }
+        }
+        let mut items = BTreeMap::new();
+        for (path, list) in paths.iter().zip(lists) {
+            let name = path.strip_prefix(self.folder).unwrap_or(path);
+            items.insert(name.display().to_string(), list.finish()?);
+        }
+        Ok((kinds, items))
+    }
+}
+
+/// What a clip is called.
+fn name(number: usize) -> String {
+    format!("{number:06}")
+}
+
+/// `train.json` and `captions.json`.
+fn train(
+    number: usize,
+    scene: &Scene,
+    questions: &[Question],
+    asker: &mut Asker,
+    lists: &mut [JsonList],
+) -> Result<(), SynthError> {
+    let name = name(number);
+    let example = |part: &str, turns: Vec<(String, String)>| {
+        let turns = turns
+            .into_iter()
+            .enumerate()
+            .flat_map(|(turn, (asked, said))| {
+                // The mark stands where the clip is shown: once.
+                let mark = if turn == 0 { "<video>\n" } else { "" };
+                [
+                    json!({"from": "human", "value": format!("{mark}{asked}")}),
+                    json!({"from": "gpt", "value": said}),
+                ]
+            });
+        json!({
+            "id": format!("{name}-{part}"),
+            "video": format!("videos/{name}.mp4"),
+            "combination": scene.combination,
+            "conversations": turns.collect::<Vec<Value>>(),
+        })
+    };
+    let prompt = "Describe what is happening in this video.".to_owned();
+    let caption = example("caption", vec![(prompt, words::caption(scene))]);
+    let open = questions
+        .iter()
+        .map(|question| (question.text.clone(), question.answer.clone()));
+    let open = example("questions", open.collect());
+    let chosen = asker.some(questions, CHOICES);
+    let choice = chosen.into_iter().map(|question| {
+        let letter = words::letter(question.answer_id()).to_string();
+        (question.multiple_choice(), letter)
+    });
+    let choice = example("choices", choice.collect());
+    let [all, captions] = lists else {
+        return Ok(());
+    };
+    captions.push(&caption)?;
+    [caption, open, choice]
+        .iter()
+        .try_for_each(|item| all.push(item))
+}
+
+/// `test_q.json` and `test_a.json` of both benchmarks.
+fn held_out(
+    number: usize,
+    scene: &Scene,
+    questions: &[Question],
+    lists: &mut [JsonList],
+) -> Result<(), SynthError> {
+    let [
+        choice_questions,
+        choice_answers,
+        open_questions,
+        open_answers,
+    ] = lists
+    else {
+        return Ok(());
+    };
+    let name = name(number);
+    for (index, question) in questions.iter().enumerate() {
+        let id = format!("{name}-{index}");
+        let kind = question.kind.name();
+        let mut asked = json!({
+            "question_id": id,
+            "video_name": name,
+            "question": question.text,
+            "kind": kind,
+            "combination": scene.combination,
+        });
+        let mut answered = json!({"question_id": id, "answer": question.answer, "kind": kind});
+        open_questions.push(&asked)?;
+        open_answers.push(&answered)?;
+        asked["options"] = json!(question.options);
+        asked["num_option"] = json!(question.options.len());
+        answered["answer_id"] = json!(question.answer_id());
+        choice_questions.push(&asked)?;
+        choice_answers.push(&answered)?;
+    }
+    Ok(())
+}

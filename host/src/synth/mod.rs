@@ -1,0 +1,212 @@
+//! A data set that anyone can make: clips of moving shapes, with captions, questions and answers.
+//!
+//! ```text
+//! chance → stage: scenes → paint: pictures → movie: mp4 files
+//!                        → words: captions, questions → files: train.json, eval_data/
+//! ```
+//!
+//! Everything follows from the seed: the JSON is the same everywhere, and the clips are the same with the
+//! same FFmpeg. Colours, shapes, directions, numbers and places of right answers come evenly, and no
+//! combination of a story, a colour, a shape and a third part is both trained on and held out: what is
+//! right on held-out clips was understood, not remembered.
+
+mod chance;
+mod error;
+mod files;
+mod json;
+mod movie;
+mod paint;
+mod scene;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use error::SynthError;
+
+use files::Files;
+use movie::Coding;
+use paint::paint;
+use scene::Scene;
+use serde::Serialize;
+use stage::Stage;
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::Path,
+    sync::{
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+};
+use words::Asker;
+
+/// Pictures of a clip: as many as the most eager encoder of `merv-full` takes.
+pub const FRAMES: usize = 32;
+
+/// Of a clip.
+pub const FRAMES_PER_SECOND: usize = 8;
+
+/// Which of two data sets without a common combination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// To train on: `train.json`, `captions.json` and `videos/`.
+    Train,
+    /// To ask about: `eval_data/shapes-mcq/` and `eval_data/shapes-open/`.
+    HeldOut,
+}
+
+/// What is made.
+#[derive(Debug, Clone)]
+pub struct SynthOptions {
+    /// Clips of each split.
+    pub clips: usize,
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Which splits, each once.
+    pub splits: Vec<Split>,
+    /// Width and height of the clips, in pixels.
+    pub size: usize,
+    /// Threads to draw and encode with.
+    pub threads: usize,
+    /// Whether to write over what an earlier run left.
+    pub force: bool,
+}
+
+/// What was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct SynthReport {
+    /// Clips to train on.
+    pub train_clips: usize,
+    /// Clips to ask about.
+    pub held_out_clips: usize,
+    /// Items of each JSON file, by its path in the folder.
+    pub items: BTreeMap<String, usize>,
+    /// Questions about training clips, by kind.
+    pub train_questions: BTreeMap<&'static str, usize>,
+    /// Questions about held-out clips, by kind.
+    pub held_out_questions: BTreeMap<&'static str, usize>,
+    /// How the clips are coded: `h264` or `mpeg4`.
+    pub codec: &'static str,
+}
+
+/// Makes a data set in `folder`. `progress` hears how many of how many clips are done.
+///
+/// The JSON files come last, each whole: a run that was interrupted left none.
+///
+/// # Errors
+///
+/// When the folder is not empty, a setting is impossible, or something cannot be written.
+pub fn synth(
+    folder: &Path,
+    options: &SynthOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<SynthReport, SynthError> {
+    let setting = |what, found, expected| {
+        Err(SynthError::Setting {
+            what,
+            found,
+            expected,
+        })
+    };
+    if !(32..=1024).contains(&options.size) || options.size % 2 == 1 {
+        return setting(
+            "the size of the clips",
+            options.size,
+            "an even number from 32 to 1024",
+        );
+    }
+    if !(1..=1_000_000).contains(&options.clips) {
+        return setting("the number of clips", options.clips, "1 to 1000000");
+    }
+    let coding = Coding::choose()?;
+    let occupied = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(SynthError::write(folder)(error)),
+    };
+    if occupied && !options.force {
+        let path = folder.to_owned();
+        return Err(SynthError::Occupied { path });
+    }
+    let mut report = SynthReport {
+        train_clips: 0,
+        held_out_clips: 0,
+        items: BTreeMap::new(),
+        train_questions: BTreeMap::new(),
+        held_out_questions: BTreeMap::new(),
+        codec: coding.name(),
+    };
+    let total = options.clips * options.splits.len();
+    for &split in &options.splits {
+        Files::new(folder, split).begin()?;
+    }
+    for (index, &split) in options.splits.iter().enumerate() {
+        let files = Files::new(folder, split);
+        let mut stage = Stage::new(options.seed, split);
+        let scenes: Vec<Scene> = (0..options.clips).map(|_| stage.scene()).collect();
+        let before = index * options.clips;
+        films(&files, &scenes, &coding, options, &mut |done| {
+            progress(before + done, total)
+        })?;
+        // Streams 0 and 1 are the stages'.
+        let mut asker = Asker::new(options.seed, 2 + split as u64);
+        let (kinds, items) = files.write(&scenes, &mut asker)?;
+        report.items.extend(items);
+        match split {
+            Split::Train => (report.train_clips, report.train_questions) = (scenes.len(), kinds),
+            Split::HeldOut => {
+                (report.held_out_clips, report.held_out_questions) = (scenes.len(), kinds)
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Draws and encodes all scenes, on several threads.
+fn films(
+    files: &Files<'_>,
+    scenes: &[Scene],
+    coding: &Coding,
+    options: &SynthOptions,
+    progress: &mut dyn FnMut(usize),
+) -> Result<(), SynthError> {
+    let film = |number: usize| {
+        let pictures = (0..FRAMES).map(|frame| {
+            let time = frame as f32 / (FRAMES - 1) as f32;
+            paint(&scenes[number], time, options.size)
+        });
+        coding.write(
+            &files.video(number),
+            options.size,
+            FRAMES_PER_SECOND as i32,
+            pictures,
+        )?;
+        files.share(number)
+    };
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..options.threads.clamp(1, scenes.len()) {
+            let (sender, film, next, stop) = (sender.clone(), &film, &next, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= scenes.len() || sender.send(film(number)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (done, filmed) in receiver.iter().enumerate() {
+            if filmed.is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            filmed?;
+            progress(done + 1);
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,356 @@
+//! What is said and asked about a scene.
+
+use super::{
+    chance::{Chance, Deck},
+    scene::{Colour, Direction, Scene, Shape, Size, Speed, Sprite, Story},
+};
+use std::collections::HashMap;
+
+/// Options of a question whose answers are many.
+const OPTIONS: usize = 4;
+
+const NUMBERS: [&str; 5] = ["one", "two", "three", "four", "five"];
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    Colour,
+    Shape,
+    Size,
+    Count,
+    Direction,
+    Speed,
+    Appearing,
+    Order,
+    Camera,
+}
+
+impl Kind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Colour => "colour",
+            Self::Shape => "shape",
+            Self::Size => "size",
+            Self::Count => "count",
+            Self::Direction => "direction",
+            Self::Speed => "speed",
+            Self::Appearing => "appearing",
+            Self::Order => "order",
+            Self::Camera => "camera",
+        }
+    }
+}
+
+/// A question with its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    pub kind: Kind,
+    pub text: String,
+    pub answer: String,
+    /// With the answer among them, in any order.
+    pub options: Vec<String>,
+}
+
+impl Question {
+    /// The number of the right option.
+    pub fn answer_id(&self) -> usize {
+        let found = self
+            .options
+            .iter()
+            .position(|option| *option == self.answer);
+        found.unwrap_or_default()
+    }
+
+    /// The question with its options, word for word as multiple choice is asked in the evaluation.
+    pub fn multiple_choice(&self) -> String {
+        let letters: Vec<String> = (0..self.options.len())
+            .map(|i| letter(i).to_string())
+            .collect();
+        let options = self.options.iter().enumerate();
+        let options: Vec<String> = options
+            .map(|(index, option)| format!("{}. {option}", letter(index)))
+            .collect();
+        format!(
+            "{} Select the correct answer from the following options. Write your answer as only one of {} \
+             and nothing else.\n\n    {}",
+            self.text,
+            letters.join(", "),
+            options.join("\n")
+        )
+    }
+}
+
+/// The letter of an option.
+pub fn letter(option: usize) -> char {
+    // There are a handful of options.
+    char::from(b'A' + option as u8)
+}
+
+/// What a clip shows, in a sentence or two.
+pub fn caption(scene: &Scene) -> String {
+    let over = scene.background.pattern.phrase();
+    let name = |index: usize| {
+        scene
+            .sprites
+            .get(index)
+            .map(Sprite::name)
+            .unwrap_or_default()
+    };
+    let happens = match scene.story {
+        Story::Moves {
+            direction,
+            size,
+            speed,
+        } => format!(
+            "A {} {} moves {} {} over {over}.",
+            size.name(),
+            name(0),
+            match speed {
+                Speed::Slow => "slowly",
+                Speed::Fast => "fast",
+            },
+            direction.name(),
+        ),
+        Story::Counts(1) => format!("There is one {} on {over}.", name(0)),
+        Story::Counts(count) => format!(
+            "There are {} {} on {over}.",
+            NUMBERS[count - 1],
+            plural(&name(0))
+        ),
+        Story::Appears => format!(
+            "{} is on {over}, then {} appears.",
+            upper(&a(&name(1))),
+            a(&name(0))
+        ),
+        Story::AppearInOrder => format!(
+            "First {} appears on {over}, then {}.",
+            a(&name(0)),
+            a(&name(1))
+        ),
+        Story::Turns(first, second) => format!(
+            "{} moves {}, then {} over {over}.",
+            upper(&a(&name(0))),
+            first.name(),
+            second.name()
+        ),
+    };
+    match scene.camera {
+        Some(_) => format!("{happens} The camera moves."),
+        None => happens,
+    }
+}
+
+/// Writes questions; right answers are spread evenly over the places among the options.
+pub(super) struct Asker {
+    chance: Chance,
+    /// The right one's place, by kind and number of options.
+    places: HashMap<(Kind, usize), Deck<usize>>,
+}
+
+impl Asker {
+    pub fn new(seed: u64, stream: u64) -> Self {
+        Self {
+            chance: Chance::new(seed, stream),
+            places: HashMap::new(),
+        }
+    }
+
+    /// All that can be asked about a scene, in any order.
+    pub fn questions(&mut self, scene: &Scene) -> Vec<Question> {
+        let mut questions = Vec::new();
+        let mut ask = |kind, text: &str, answer: &str, others: Vec<String>| {
+            questions.push(self.question(kind, text, answer, others));
+        };
+        let [first, ..] = scene.sprites.as_slice() else {
+            return questions;
+        };
+        let colours = || names(Colour::ALL.map(Colour::name));
+        let shapes = || names(Shape::ALL.map(Shape::name));
+        match scene.story {
+            Story::Moves {
+                direction,
+                size,
+                speed,
+            } => {
+                ask(
+                    Kind::Colour,
+                    "What colour is the shape that moves?",
+                    first.colour.name(),
+                    colours(),
+                );
+                ask(
+                    Kind::Shape,
+                    "Which shape moves?",
+                    first.shape.name(),
+                    shapes(),
+                );
+                let sizes = names(Size::ALL.map(Size::name));
+                ask(
+                    Kind::Size,
+                    "Is the shape small or large?",
+                    size.name(),
+                    sizes,
+                );
+                let ways = names(Direction::ALL.map(Direction::name));
+                ask(
+                    Kind::Direction,
+                    "Where does the shape move?",
+                    direction.name(),
+                    ways,
+                );
+                let speeds = names(Speed::ALL.map(Speed::name));
+                ask(
+                    Kind::Speed,
+                    "Is the shape slow or fast?",
+                    speed.name(),
+                    speeds,
+                );
+            }
+            Story::Counts(count) => {
+                let numbers = names(NUMBERS);
+                ask(
+                    Kind::Count,
+                    "How many shapes are there?",
+                    NUMBERS[count - 1],
+                    numbers,
+                );
+                ask(
+                    Kind::Colour,
+                    "What colour is each shape?",
+                    first.colour.name(),
+                    colours(),
+                );
+                ask(
+                    Kind::Shape,
+                    "Which shape is there?",
+                    first.shape.name(),
+                    shapes(),
+                );
+            }
+            Story::Appears => {
+                let there = scene.sprites.get(1).unwrap_or(first);
+                // What it is mistaken for: the other one, and halves of both.
+                let mixed =
+                    |colour: Colour, shape: Shape| format!("{} {}", colour.name(), shape.name());
+                let others = vec![
+                    there.name(),
+                    mixed(first.colour, there.shape),
+                    mixed(there.colour, first.shape),
+                    first.name(),
+                ];
+                ask(
+                    Kind::Appearing,
+                    "What appears in the clip?",
+                    &first.name(),
+                    others,
+                );
+            }
+            Story::AppearInOrder => {
+                let second = scene.sprites.get(1).unwrap_or(first);
+                let both = vec![first.name(), second.name()];
+                ask(
+                    Kind::Order,
+                    "What appears first?",
+                    &first.name(),
+                    both.clone(),
+                );
+                ask(Kind::Order, "What appears last?", &second.name(), both);
+            }
+            Story::Turns(one, two) => {
+                let way =
+                    |one: Direction, two: Direction| format!("{}, then {}", one.name(), two.name());
+                let back = |direction| match direction {
+                    Direction::Left => Direction::Right,
+                    Direction::Right => Direction::Left,
+                    Direction::Up => Direction::Down,
+                    Direction::Down => Direction::Up,
+                };
+                let others = vec![
+                    way(one, two),
+                    way(two, one),
+                    way(back(one), two),
+                    way(one, back(two)),
+                ];
+                ask(
+                    Kind::Order,
+                    "Which way does the shape move?",
+                    &way(one, two),
+                    others,
+                );
+                ask(
+                    Kind::Colour,
+                    "What colour is the shape that moves?",
+                    first.colour.name(),
+                    colours(),
+                );
+                ask(
+                    Kind::Shape,
+                    "Which shape moves?",
+                    first.shape.name(),
+                    shapes(),
+                );
+            }
+        }
+        if scene.background.pattern.has_texture() {
+            let answer = scene.camera.map_or("still", |_| "moving");
+            let both = names(["still", "moving"]);
+            ask(Kind::Camera, "Is the camera still or moving?", answer, both);
+        }
+        self.chance.shuffle(&mut questions);
+        questions
+    }
+
+    /// Of `among`, [`OPTIONS`] at most with the answer among them; numbers keep all, and their order.
+    fn question(&mut self, kind: Kind, text: &str, answer: &str, among: Vec<String>) -> Question {
+        let mut others: Vec<String> = among.into_iter().filter(|other| other != answer).collect();
+        let options = if kind == Kind::Count {
+            names(NUMBERS)
+        } else {
+            self.chance.shuffle(&mut others);
+            others.truncate(OPTIONS - 1);
+            let count = others.len() + 1;
+            let places = self.places.entry((kind, count));
+            let places = places.or_insert_with(|| Deck::new(0..count));
+            others.insert(places.deal(&mut self.chance), answer.to_owned());
+            others
+        };
+        Question {
+            kind,
+            text: text.to_owned(),
+            answer: answer.to_owned(),
+            options,
+        }
+    }
+
+    /// Some of the questions, at random.
+    pub fn some<'q>(&mut self, questions: &'q [Question], count: usize) -> Vec<&'q Question> {
+        let mut chosen: Vec<&Question> = questions.iter().collect();
+        self.chance.shuffle(&mut chosen);
+        chosen.truncate(count);
+        chosen
+    }
+}
+
+fn names<const N: usize>(names: [&str; N]) -> Vec<String> {
+    names.map(str::to_owned).to_vec()
+}
+
+fn a(name: &str) -> String {
+    let article = if name.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {name}")
+}
+
+fn plural(name: &str) -> String {
+    let end = if name.ends_with("ss") { "es" } else { "s" };
+    format!("{name}{end}")
+}
+
+fn upper(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
