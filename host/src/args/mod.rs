@@ -74,11 +74,8 @@ pub enum Command {
     Info(info::Info),
     Convert(convert::Convert),
     Encode(encode::Encode),
-<<<<<<< HEAD
     Eval(Box<eval::Eval>),
-=======
     Synth(synth::Synth),
     Plot(plot::Plot),
->>>>>>> h4
     Completions(completions::Completions),
 }
