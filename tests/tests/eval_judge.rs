@@ -271,6 +271,8 @@ fn a_kill_loses_no_verdict() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
+    // What was asked before the kill is counted when the server is done with it.
+    thread::sleep(Duration::from_millis(300));
     let kept = fs::read_to_string(judged.path("toy_gpt.jsonl"))
         .unwrap()
         .lines()
