@@ -28,10 +28,12 @@
 //! }
 //! ```
 
+mod chat;
 mod dump;
 mod error;
 mod files;
 mod nearest;
+mod observer;
 mod vidlm;
 
 pub mod convert;
@@ -42,10 +44,13 @@ pub mod plan;
 pub mod plugin;
 pub mod prompt;
 pub mod registry;
+pub mod tokenizer;
 pub mod transform;
 pub mod video;
 
+pub use chat::Chat;
 pub use error::{Error, causes};
 pub use generate::{Sampling, Stop};
+pub use observer::{Observer, Stage};
 pub use plan::{LoadOptions, Plan};
-pub use vidlm::{GenerateOptions, Observer, Reply, Stage, VidLm, VideoOptions, Visual};
+pub use vidlm::{GenerateOptions, Reply, VidLm, VideoOptions, Visual};
