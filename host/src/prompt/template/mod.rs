@@ -1,7 +1,8 @@
 //! Chat formats that a model brings: Jinja templates, as `apply_chat_template` of transformers renders them.
 //!
 //! A template is a program in a file that is not trusted. It can touch nothing but its own values, and its
-//! fuel pays for every instruction and every byte it makes, so that it ends and stays small.
+//! fuel pays for every instruction and every byte it makes, so that it ends and stays small. One gap is
+//! minijinja's: lists that hold one another many times over are joined to a text (`~`) before that is paid.
 
 mod date;
 mod json;
@@ -13,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 use thiserror::Error as ThisError;
 
 /// An instruction, or 64 bytes, each. Templates of a thousand lines take some ten thousand for a long
@@ -109,6 +111,7 @@ impl Template {
         environment.set_syntax(syntax.map_err(|error| jinja(path, &error))?);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_formatter(write_plain);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION);
         environment
@@ -189,6 +192,25 @@ impl Template {
             return Err(TemplateError::Empty(self.path.clone()));
         }
         Ok(text)
+    }
+}
+
+/// Writes texts and numbers. Lists that hold one another many times over are small until they are written;
+/// `tojson` writes them, and has a limit.
+fn write_plain(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Plain => {
+            let why = format!(
+                "a {} is written as it is; expected a text or a number",
+                value.kind()
+            );
+            Err(Error::new(ErrorKind::InvalidOperation, why))
+        }
+        _ => minijinja::escape_formatter(out, state, value),
     }
 }
 
@@ -305,8 +327,12 @@ mod tests {
         }
         // Shared values, which are small until they are written.
         let doubled = "{% set n = namespace(x=[1]) %}{% for a in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}";
-        fails(&format!("{doubled}{{{{ n.x }}}}"), 1, &[]);
-        fails(&format!("{doubled}{{{{ n.x | tojson }}}}"), 1, &[]);
+        fails(
+            &format!("{doubled}{{{{ n.x }}}}"),
+            1,
+            &["a text or a number"],
+        );
+        fails(&format!("{doubled}{{{{ n.x | tojson }}}}"), 1, &["bytes"]);
         fails(
             "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
             1,
