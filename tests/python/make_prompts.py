@@ -9,7 +9,7 @@ from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from reference import prompters
-from reference.fixture_files import FIXTURES, write_json
+from reference.fixture_files import FIXTURES, write_lines
 
 OUT = FIXTURES / "prompts"
 
@@ -105,7 +105,7 @@ Be helpful.<|im_end|>
 {%- for key, value in m.items() %} {{ key }}={{ value|tojson }}{% endfor %}
 
 {% endfor %}
-{{ 'é' ~ 3 ~ none ~ true }} {{ 7 // 2 }} {{ 2 ** 5 }} {{ -7 % 3 }} {{ (1, 2)|list|length }} {{ '%s-%02d' % ('a', 5) }} {{ 'yes' if messages else 'no' }} {{ undefined_thing }}|{{ messages|map(attribute='role')|list|last }} {{ messages|selectattr('role', 'equalto', 'user')|list|length }} {{ 'x' in 'xyz' }} {{ {'a': 1}['a'] }} {{ messages[-1].content.rstrip('?!').lstrip().count('e') }}
+{{ 'é' ~ 3 ~ none ~ true }} {{ 7 // 2 }} {{ 2 ** 5 }} {{ -7 % 3 }} {{ (1, 2)|list|length }} {{ '%s-%02d' | format('a', 5) }} {{ 'yes' if messages else 'no' }} {{ undefined_thing }}|{{ messages|map(attribute='role')|list|last }} {{ messages|selectattr('role', 'equalto', 'user')|list|length }} {{ 'x' in 'xyz' }} {{ {'a': 1}['a'] }} {{ messages[-1].content.rstrip('?!').lstrip().count('e') }}
 """,
 }
 
@@ -157,8 +157,8 @@ def templates(families):
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     families = make_tokenizers.families()
-    write_json(OUT / "formats.json", list(formats(families)))
-    write_json(OUT / "templates.json", list(templates(families)))
+    write_lines(OUT / "formats.json", list(formats(families)))
+    write_lines(OUT / "templates.json", list(templates(families)))
     try:
         odd = [{"role": "assistant", "content": "Hi"}]
         _compile_jinja_template(TEMPLATES["instruct.jinja"]).render(messages=odd, bos_token="", eos_token="")

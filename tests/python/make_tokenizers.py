@@ -20,7 +20,7 @@ from tokenizers import (
 )
 
 from reference import toy_tokenizer
-from reference.fixture_files import FIXTURES, write_json
+from reference.fixture_files import FIXTURES, write_lines
 
 OUT = FIXTURES / "tokenizers"
 VOCABULARY = 512
@@ -87,7 +87,7 @@ class ByteLevel:
         return self.tokenizer.decode(ids)
 
     def files(self, folder):
-        self.tokenizer.save(str(folder / "tokenizer.json"))
+        self.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
 
     def metadata(self, writer):
         kinds = [
@@ -233,7 +233,8 @@ def main(llama_cpp=False):
         cases = [{"text": text, "ids": family.ids(text)} for text in texts]
         for case in cases:
             case["decoded"] = family.decoded(case["ids"])
-        write_json(folder / "expected.json", {"begin": family.ids("", begin=True), "cases": cases})
+            case["whole"] = family.ids(case["text"], begin=True)
+        write_lines(folder / "expected.json", cases)
         if llama_cpp:
             with tempfile.TemporaryDirectory() as other:
                 path = Path(other) / "model.gguf"

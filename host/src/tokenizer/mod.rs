@@ -29,8 +29,8 @@ const PROBE: &str = "x";
 pub enum TextError {
     /// The file is missing or is no tokenizer.
     #[error(
-        "{} is no tokenizer: {reason}\n  do: fetch the file again, or name the `tokenizer.json` of the language \
-         model as `tokenizer` in [llm]",
+        "{} is no tokenizer: {reason}\n  do: fetch `tokenizer.json` of the language model again, or name another \
+         file as `tokenizer` in [llm]",
         .path.display()
     )]
     Load {
@@ -138,13 +138,15 @@ impl TextTokenizer {
 fn gguf_bytes(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let mut bytes = Vec::new();
     let mut file = File::open(path).map_err(|error| error.to_string())?;
-    let mut read = |most| file.by_ref().take(most).read_to_end(&mut bytes);
-    read(4).map_err(|error| error.to_string())?;
+    let mut read = |most, bytes: &mut Vec<u8>| {
+        let read = file.by_ref().take(most).read_to_end(bytes);
+        read.map_err(|error| error.to_string())
+    };
+    read(4, &mut bytes)?;
     if bytes == b"GGUF" {
         return Ok(None);
     }
-    let mut read = |most| file.by_ref().take(most).read_to_end(&mut bytes);
-    read(MAX_BYTES).map_err(|error| error.to_string())?;
+    read(MAX_BYTES, &mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("it has more than {MAX_BYTES} bytes"));
     }
