@@ -68,10 +68,10 @@ impl Made<'_> {
         let folder = registry.path.parent().unwrap_or(Path::new(""));
         from_root(document, folder, &mut edits);
         replace(document, "mixer", self.mixer, &mut edits);
-        if let Some(file) = self.language_model {
-            if let Some(end) = replace(document, "llm", file, &mut edits) {
-                edits.push((end..end, beside(document, registry)));
-            }
+        if let Some(file) = self.language_model
+            && let Some(end) = replace(document, "llm", file, &mut edits)
+        {
+            edits.push((end..end, beside(document, registry)));
         }
         apply(text, edits)
     }
