@@ -30,11 +30,13 @@
 //! ```
 
 mod canvas;
+mod chat;
 mod dump;
 mod encoders;
 mod error;
 mod files;
 mod nearest;
+mod observer;
 mod vidlm;
 mod whole_file;
 
@@ -51,14 +53,16 @@ pub mod prompt;
 pub mod registry;
 pub mod synth;
 pub mod tensorboard;
+pub mod tokenizer;
 pub mod transform;
 pub mod video;
 
+pub use chat::Chat;
 pub use encoders::{Encoders, Features, Prepared};
 pub use error::{Error, causes};
 pub use generate::{Sampling, Stop};
+pub use observer::{Observer, Stage};
 pub use plan::{LoadOptions, Plan};
 pub use vidlm::{
-    Answer, AnswerOptions, Ask, GenerateOptions, Observer, Prefix, Reply, Stage, VidLm,
-    VideoOptions, Visual,
+    Answer, AnswerOptions, Ask, GenerateOptions, Prefix, Reply, VidLm, VideoOptions, Visual,
 };

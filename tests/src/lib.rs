@@ -4,6 +4,7 @@
 mod artifacts;
 mod benchmark;
 mod close;
+pub mod edit_gguf;
 mod hub;
 mod judge;
 mod run;

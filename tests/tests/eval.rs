@@ -501,12 +501,22 @@ fn what_synth_makes_is_a_benchmark() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("shapes");
     let run = |args: &[&str]| merv_tests::Run::new().args(args).arg("--out");
-    run(&["synth", "--clips", "2", "--split", "held-out", "--seed", "1"])
-        .arg(&data)
-        .finish()
-        .succeeded();
+    run(&[
+        "synth", "--clips", "2", "--split", "held-out", "--seed", "1",
+    ])
+    .arg(&data)
+    .finish()
+    .succeeded();
     for (task, benchmark) in [("mcq", "shapes-mcq"), ("open-ended", "shapes-open")] {
-        let eval = run(&["eval", task, "--benchmark", benchmark, "--json", SHORT[0], SHORT[1]]);
+        let eval = run(&[
+            "eval",
+            task,
+            "--benchmark",
+            benchmark,
+            "--json",
+            SHORT[0],
+            SHORT[1],
+        ]);
         let eval = eval.arg(folder.path().join("out")).arg("--data-dir");
         let said = eval.arg(data.join("eval_data")).finish().succeeded().stdout;
         let report: Value = serde_json::from_str(&said).unwrap();

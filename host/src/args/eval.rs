@@ -1,6 +1,6 @@
 //! `eval` and what it can do.
 
-use super::generate::Limits;
+use super::{answer::Answer, clip::Limits};
 use clap::{Subcommand, ValueEnum};
 use merv_host::eval::Strategy;
 use std::path::PathBuf;
@@ -87,27 +87,8 @@ pub struct Asking {
     /// Keep the encoders' features here, and use those that are there
     #[arg(long, value_name = "DIR")]
     pub feature_cache: Option<PathBuf>,
-    /// Tokens of an answer at most
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    pub max_new_tokens: usize,
-    /// 0 always takes the likeliest token, as the original does; higher values are freer
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
-    pub temperature: f64,
-    /// Draw only from the likeliest tokens that together have this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
-    pub top_p: f64,
-    /// Draw only from this many of the likeliest tokens; 0 is off
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    pub top_k: usize,
-    /// The same seed gives the same answers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
-    /// No end before prompt and answer together have this many tokens
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub min_length: usize,
-    /// No end before the answer has this many tokens
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub min_new_tokens: usize,
+    #[command(flatten)]
+    pub answer: Answer,
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,

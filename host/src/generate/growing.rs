@@ -1,7 +1,7 @@
 //! A reply as it grows: which token comes next, and when it ends.
 
 use super::{Limits, Sampler, Stop, Stream};
-use crate::{Error, generate::text::TextError};
+use crate::{Error, tokenizer::TextError};
 use merv_plugin_api::LanguageModelInfo;
 
 /// A reply that is being made.

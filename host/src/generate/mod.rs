@@ -1,14 +1,17 @@
-//! From visual tokens and a prompt to text: `text` tokenises, `session` drives the language model,
-//! `sampler` picks each token, `growing` says when a reply ends; `batch` makes many replies together.
+//! From visual tokens and a prompt to text: `prompter` makes ids of a conversation, `session` drives the
+//! language model, `sampler` picks each token, `growing` says when a reply ends; `batch` makes many replies
+//! together.
 
 mod batch;
 mod growing;
+mod prompter;
 mod sampler;
 mod session;
-mod text;
 
 pub use batch::{Ended, Job, generate_many};
 pub use growing::{Growing, Next};
+pub use prompter::{Asked, Conversation, Prompter, Turn, Writing};
 pub use sampler::{Sampler, SamplerError, Sampling};
 pub use session::{Limits, Outcome, Stop, generate};
-pub use text::{Stream, TextError, TextTokenizer};
+
+pub use crate::tokenizer::{Stream, TextError, TextTokenizer};

@@ -1,10 +1,7 @@
 //! Prefill, then token after token.
 
 use super::{Growing, Next};
-use crate::{
-    Error,
-    plugin::{LanguageModel, Session},
-};
+use crate::{Error, plugin::Session};
 use merv_plugin_api::{LogitsAt, TensorView};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -55,12 +52,12 @@ pub struct Outcome {
 ///
 /// When the language model, the sampler or the tokenizer fails.
 pub fn generate(
-    model: &LanguageModel,
-    mut session: Session<'_>,
+    session: &mut Session<'_>,
     embeds: TensorView<'_>,
     mut reply: Growing<'_>,
     mut show: impl FnMut(&str),
 ) -> Result<Outcome, Error> {
+    let model = session.model();
     let started = Instant::now();
     let mut logits = session.prefill(embeds, LogitsAt::Last)?;
     let first_logits = logits.view().f32s()?.to_vec();
@@ -70,7 +67,7 @@ pub fn generate(
         let seen = session.len();
         match reply.next(logits.view().f32s()?, seen, model.info(), &mut show)? {
             Next::End(stop) => break stop,
-            Next::Token(token) => logits = model.decode(&mut [&mut session], &[token])?,
+            Next::Token(token) => logits = model.decode(&mut [session], &[token])?,
         }
     };
     let decode = started.elapsed();

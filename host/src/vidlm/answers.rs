@@ -4,17 +4,21 @@
 use super::{VidLm, Visual};
 use crate::{
     Error,
-    generate::{self, Ended, Growing, Job, Sampler, Sampling, Stop, Stream, generate_many},
+    generate::{
+        self, Asked, Conversation, Ended, Growing, Job, Sampler, Sampling, Stop, generate_many,
+    },
     plugin::Session,
+    tokenizer::Stream,
 };
+use candle_core::Tensor;
 use merv_plugin_api::{LogitsAt, TensorView};
 
 /// What every prompt about a clip begins with, as the language model remembers it: the BOS and the visual
 /// tokens.
 pub struct Prefix<'m> {
     session: Session<'m>,
-    /// Ids that the tokenizer writes and the session has seen.
-    bos: usize,
+    /// Ids of a prompt that stand before the visual tokens: the session has seen them.
+    begin: usize,
     visual_tokens: usize,
     mixer_weights: Vec<(String, f32)>,
 }
@@ -58,15 +62,6 @@ impl<'m> Prefix<'m> {
     pub fn mixer_weights(&self) -> &[(String, f32)] {
         &self.mixer_weights
     }
-
-    /// What of a prompt's ids the session has not seen.
-    pub(super) fn rest<'i>(&self, ids: &'i [u32]) -> &'i [u32] {
-        ids.get(self.bos..).unwrap_or_default()
-    }
-
-    pub(super) fn into_session(self) -> Session<'m> {
-        self.session
-    }
 }
 
 impl VidLm {
@@ -76,8 +71,7 @@ impl VidLm {
     ///
     /// When the language model fails.
     pub fn prefix(&self, visual: &Visual) -> Result<Prefix<'_>, Error> {
-        let fused = visual.mixed.fused.flatten_all()?.to_vec1::<f32>()?;
-        self.begin(&fused, visual.mixed.fused.dim(1)?, visual.mixer_weights()?)
+        self.prefix_of(Some(&visual.mixed.fused), visual.mixer_weights()?)
     }
 
     /// What a prompt without a clip begins with.
@@ -86,38 +80,43 @@ impl VidLm {
     ///
     /// When the language model fails.
     pub fn text_prefix(&self) -> Result<Prefix<'_>, Error> {
-        self.begin(&[], 0, Vec::new())
+        self.prefix_of(None, Vec::new())
     }
 
-    /// The BOS, unless the tokenizer writes none, then the visual tokens `[tokens, width]`.
-    fn begin(
+    fn prefix_of(
         &self,
-        fused: &[f32],
-        visual_tokens: usize,
+        fused: Option<&Tensor>,
         mixer_weights: Vec<(String, f32)>,
     ) -> Result<Prefix<'_>, Error> {
-        let info = self.llm.info();
-        let written = self.tokenizer.encode("")?;
-        let bos = written
-            .first()
-            .filter(|first| info.bos.into_option() == Some(**first));
-        let mut embeds = match bos {
-            Some(&bos) => self.llm.embed(&[bos])?.view().f32s()?.to_vec(),
-            None => Vec::new(),
-        };
-        embeds.extend_from_slice(fused);
-        let mut session = self.llm.open()?;
-        let width = info.width as usize;
+        // What stands before the visual tokens does not depend on what is asked.
+        let Asked { ids, begin } = self.prompter.ask(&Conversation::default(), "")?;
+        Ok(Prefix {
+            session: self.read_clip(&ids[..begin], fused)?,
+            begin,
+            visual_tokens: fused.map_or(Ok(0), |fused| fused.dim(1))?,
+            mixer_weights,
+        })
+    }
+
+    /// A session that has read `begin` and the visual tokens `[1, tokens, width]`. That is done by itself
+    /// even for a single prompt, so that an answer is the same to the last bit whether or not this was
+    /// shared.
+    pub(crate) fn read_clip(
+        &self,
+        begin: &[u32],
+        fused: Option<&Tensor>,
+    ) -> Result<Session<'_>, Error> {
+        let mut embeds = self.llm.embed(begin)?.view().f32s()?.to_vec();
+        if let Some(fused) = fused {
+            embeds.extend(fused.flatten_all()?.to_vec1::<f32>()?);
+        }
+        let width = self.llm.info().width as usize;
         let shape = [embeds.len() / width, width];
+        let mut session = self.llm.open()?;
         if shape[0] > 0 {
             session.prefill(TensorView::new(&embeds, &shape)?, LogitsAt::None)?;
         }
-        Ok(Prefix {
-            session,
-            bos: usize::from(bos.is_some()),
-            visual_tokens,
-            mixer_weights,
-        })
+        Ok(session)
     }
 
     /// Answers many questions together, each exactly as [`Self::answer`] would. A question that does not
@@ -135,18 +134,21 @@ impl VidLm {
         let mut places = Vec::with_capacity(asks.len());
         for ask in asks {
             let sampler = Sampler::new(options.sampling)?;
-            let ids = match self.prompt_ids(ask.prompt, ask.prefix.visual_tokens) {
-                Ok(ids) => ids,
+            let none = Conversation::default();
+            let ids = match self.ask(&none, ask.prompt, ask.prefix.visual_tokens) {
+                Ok(asked) => asked.ids,
                 Err(error @ Error::PromptTooLong { .. }) => {
                     places.push(Err(error));
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            let stream = Stream::new(&self.tokenizer);
+            let stream = Stream::new(self.prompter.tokenizer());
             jobs.push(Job {
                 session: ask.prefix.session.fork()?,
-                embeds: self.llm.embed(ask.prefix.rest(&ids))?,
+                embeds: self
+                    .llm
+                    .embed(ids.get(ask.prefix.begin..).unwrap_or_default())?,
                 reply: Growing::new(sampler, stream, options.limits, ids.len()),
             });
             places.push(Ok(ids.len()));
@@ -181,10 +183,11 @@ impl VidLm {
     /// When the tokenizer fails.
     pub fn first_tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
         let mut ids = Vec::new();
+        let tokenizer = self.prompter.tokenizer();
         for context in ["", " ", ":", "\n"] {
-            let found = self.tokenizer.encode(&format!("{context}{text}"))?;
+            let found = tokenizer.encode_more(&format!("{context}{text}"))?;
             if let Some(&last) = found.last()
-                && self.tokenizer.decode(&[last])?.trim() == text
+                && tokenizer.decode(&[last])?.trim() == text
                 && !ids.contains(&last)
             {
                 ids.push(last);

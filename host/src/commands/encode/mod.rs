@@ -1,6 +1,6 @@
 mod clips;
 
-use super::{Outcome, generate, load_options, print, print_json};
+use super::{Outcome, load_options, options::limits, print, print_json};
 use crate::{
     args::{Global, encode::Encode},
     ui::Ui,
@@ -51,7 +51,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
     let mut bar = ui.bar();
     let encoders = Encoders::load(&global.registry, &load_options(global), &mut bar)?;
     let options = VideoOptions {
-        limits: generate::limits(&args.limits),
+        limits: limits(&args.limits),
         ..VideoOptions::default()
     };
     let mut report = Report {

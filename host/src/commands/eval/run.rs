@@ -1,5 +1,5 @@
 use super::{
-    super::{Outcome, generate, load_options, print, print_json},
+    super::{Outcome, load_options, options, print, print_json},
     print_report,
 };
 use crate::{
@@ -7,10 +7,9 @@ use crate::{
     ui::{Bar, Ui},
 };
 use merv_host::{
-    AnswerOptions, Sampling, VidLm,
+    AnswerOptions, VidLm,
     eval::{self, Failure, Report, RunOptions, RunOutcome, Strategy, Task, Watch, report},
     features::{FeatureCache, StoreDtype},
-    generate as generation,
     registry::Registry,
 };
 use serde::Serialize;
@@ -44,7 +43,7 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
         Some(folder) => Some(Arc::new(FeatureCache::open(folder, StoreDtype::F16)?)),
         None => None,
     };
-    let options = RunOptions {
+    let run_options = RunOptions {
         task,
         strategy,
         data_dir: args.data_dir.clone(),
@@ -52,17 +51,20 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
         out: args.out.clone(),
         num_chunks: args.num_chunks,
         chunk_idx: args.chunk_idx,
-        answers: answers(args),
+        answers: AnswerOptions {
+            sampling: options::sampling(&args.answer),
+            limits: options::answer_limits(&args.answer),
+        },
         batch_size: args.batch_size,
         max_bad_fraction: args.max_bad_fraction,
         folder_fps: args.folder_fps,
-        limits: generate::limits(&args.limits),
+        limits: options::limits(&args.limits),
         features: features.clone(),
     };
     let registry = Registry::load(&global.registry)?;
     let mut watch = Progress { ui, bar: ui.bar() };
     let mut bar = ui.bar();
-    let outcome = eval::run(&options, &registry.id, &mut watch, || {
+    let outcome = eval::run(&run_options, &registry.id, &mut watch, || {
         let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
         bar.finish();
         Ok(model)
@@ -114,22 +116,6 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
         ui.warn(notice);
     }
     print_report(&report)
-}
-
-fn answers(args: &Asking) -> AnswerOptions {
-    AnswerOptions {
-        sampling: Sampling {
-            temperature: args.temperature,
-            top_p: args.top_p,
-            top_k: args.top_k,
-            seed: args.seed,
-        },
-        limits: generation::Limits {
-            max_new_tokens: args.max_new_tokens,
-            min_length: args.min_length,
-            min_new_tokens: args.min_new_tokens,
-        },
-    }
 }
 
 struct Progress {
