@@ -74,7 +74,7 @@ pub fn compare(a: &Path, b: &Path) -> Result<Vec<Difference>, EvalError> {
             )));
         }
     }
-    let mut differences: Vec<(Measure, Vec<(&Scored, f64, f64)>)> = Vec::new();
+    let mut differences: Vec<(Measure, Vec<Pair<'_>>)> = Vec::new();
     for (id, one) in &of_a {
         let other = &of_b[id];
         for (measure, value) in &one.values {
@@ -98,7 +98,10 @@ pub fn compare(a: &Path, b: &Path) -> Result<Vec<Difference>, EvalError> {
         .collect())
 }
 
-fn difference(measure: Measure, pairs: &[(&Scored, f64, f64)]) -> Difference {
+/// A question, and what each of both is worth there.
+type Pair<'s> = (&'s Scored, f64, f64);
+
+fn difference(measure: Measure, pairs: &[Pair<'_>]) -> Difference {
     let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / pairs.len() as f64;
     let (a, b) = (
         mean(&mut pairs.iter().map(|(_, a, _)| *a)),

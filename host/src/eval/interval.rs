@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_bootstrap_draws_videos_not_questions() {
         let names: Vec<String> = (0..200).map(|i| i.to_string()).collect();
-        let value = |i: usize| f64::from(i % 2 == 0);
+        let value = |i: usize| (i % 2) as f64;
         let (low, high) = bootstrap((0..200).map(|i| (names[i].as_str(), value(i))));
         // A proportion of 1/2 of 200: ±0.069.
         assert!(
