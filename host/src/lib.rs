@@ -10,8 +10,9 @@
 //! made of clips; [`eval`] asks a benchmark's questions and scores the answers.
 //!
 //! The modules stand in that order, and each uses only earlier ones. What belongs together is written
-//! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its plugins and checks that they fit; [`VidLm`] is
-//! the public face.
+//! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its
+//! plugins and checks that they fit; [`prompt`] and [`tokenizer`] make ids of what is said; [`VidLm`] is the
+//! public face, and [`Chat`] goes on from turn to turn.
 //!
 //! ```no_run
 //! use merv_host::{GenerateOptions, Sampling, VidLm};

@@ -1,6 +1,6 @@
 //! The tokenizer: text to ids, ids to text as they come.
 //!
-//! It comes from a `tokenizer.json`, or from the metadata of a GGUF file ([`gguf`]). Such files are not
+//! It comes from a `tokenizer.json`, or from the metadata of a GGUF file (`gguf/`). Such files are not
 //! trusted, and the library that reads them panics on some: each of its calls is caught.
 
 mod caught;
