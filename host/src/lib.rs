@@ -7,11 +7,13 @@
 //! ```
 //!
 //! [`convert`] stands beside them: checkpoints to safetensors. [`features`] keeps what frozen encoders
-//! made of clips.
+//! made of clips; [`synth`] makes clips to train on and ask about; [`plot`] and [`tensorboard`] show how a
+//! training run goes.
 //!
 //! The modules stand in that order, and each uses only earlier ones. What belongs together is written
-//! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its plugins and checks that they fit; [`VidLm`] is
-//! the public face.
+//! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its
+//! plugins and checks that they fit; [`prompt`] and [`tokenizer`] make ids of what is said; [`VidLm`] is the
+//! public face, and [`Chat`] goes on from turn to turn.
 //!
 //! ```no_run
 //! use merv_host::{GenerateOptions, Sampling, VidLm};
@@ -30,11 +32,13 @@
 //! ```
 
 mod canvas;
+mod chat;
 mod dump;
 mod encoders;
 mod error;
 mod files;
 mod nearest;
+mod observer;
 mod vidlm;
 mod whole_file;
 
@@ -50,11 +54,14 @@ pub mod prompt;
 pub mod registry;
 pub mod synth;
 pub mod tensorboard;
+pub mod tokenizer;
 pub mod transform;
 pub mod video;
 
+pub use chat::Chat;
 pub use encoders::{Encoders, Features, Prepared};
 pub use error::{Error, causes};
 pub use generate::{Sampling, Stop};
+pub use observer::{Observer, Stage};
 pub use plan::{LoadOptions, Plan};
-pub use vidlm::{GenerateOptions, Observer, Reply, Stage, VidLm, VideoOptions, Visual};
+pub use vidlm::{GenerateOptions, Reply, VidLm, VideoOptions, Visual};

@@ -5,21 +5,24 @@ import make_costs
 import make_dinov2
 import make_e2e
 import make_frame_indices
+import make_gguf
 import make_hiera
 import make_languagebind
 import make_llama
 import make_mixer
+import make_prompts
 import make_siglip
 import make_tensorboard
+import make_tokenizers
 import make_transforms
 import make_vivit
 
 
 def main():
     for script in (
-        make_siglip, make_dinov2, make_languagebind, make_vivit, make_hiera, make_llama,
-        make_transforms, make_frame_indices, make_mixer, make_costs, make_checkpoints, make_tensorboard,
-        make_e2e,
+        make_siglip, make_dinov2, make_languagebind, make_vivit, make_hiera, make_llama, make_gguf,
+        make_transforms, make_frame_indices, make_mixer, make_costs, make_checkpoints, make_tokenizers,
+        make_prompts, make_tensorboard, make_e2e,
     ):
         script.main()
 

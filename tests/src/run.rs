@@ -3,7 +3,7 @@
 use super::{artifacts, root};
 use std::{
     ffi::OsStr,
-    io::Read,
+    io::{Read, Seek, Write},
     process::{Command, Stdio},
     sync::Arc,
     thread,
@@ -102,6 +102,20 @@ impl Run {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Hands it a file as standard input.
+    ///
+    /// # Panics
+    ///
+    /// When the disk is full.
+    #[must_use]
+    pub fn input(mut self, bytes: &[u8]) -> Self {
+        let mut file = tempfile::tempfile().expect("a temporary file can be made");
+        file.write_all(bytes).expect("it can be written");
+        file.rewind().expect("it can be read");
+        self.command.stdin(file);
         self
     }
 

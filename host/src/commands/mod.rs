@@ -1,12 +1,15 @@
 //! What the commands do, one file a subcommand.
 
+mod chat;
 mod completions;
 mod convert;
 mod encode;
 mod generate;
 mod info;
+mod options;
 mod plot;
 mod plugins;
+mod report;
 mod synth;
 mod table;
 
@@ -34,6 +37,7 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
     }
     match command {
         Command::Generate(args) => generate::run(&global, &args, ui),
+        Command::Chat(args) => chat::run(&global, &args, ui),
         Command::Plugins(args) => plugins::run(&global, &args),
         Command::Info(args) => info::run(&global, &args),
         Command::Convert(args) => convert::run(&global, &args, ui),

@@ -26,7 +26,9 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
-pub use entries::{EncoderEntry, LlmEntry, MixerEntry, PluginRef, Registry, TransformEntry};
+pub use entries::{
+    EncoderEntry, LlmEntry, MixerEntry, PluginRef, PromptEntry, Registry, TransformEntry,
+};
 pub use error::{Problem, Problems, RegistryError};
 pub use find::{DEFAULT_REGISTRY, SearchPath, find};
 pub use mixer_kind::{FusionKind, MixerKind, Mlp, Pooling, ProjectorKind};
