@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`convert`] stands beside them: checkpoints to safetensors. [`features`] keeps what frozen encoders
-//! made of clips; [`eval`] asks a benchmark's questions and scores the answers.
+//! made of clips; [`synth`] makes clips to train on and ask about; [`eval`] asks a benchmark's questions and
+//! scores the answers; [`plot`] and [`tensorboard`] show how a training run goes.
 //!
 //! The modules stand in that order, and each uses only earlier ones. What belongs together is written
 //! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its

@@ -21,8 +21,8 @@ import make_vivit
 def main():
     for script in (
         make_siglip, make_dinov2, make_languagebind, make_vivit, make_hiera, make_llama, make_gguf,
-        make_transforms, make_frame_indices, make_mixer, make_costs, make_checkpoints, make_tensorboard,
-        make_tokenizers, make_prompts, make_e2e,
+        make_transforms, make_frame_indices, make_mixer, make_costs, make_checkpoints, make_tokenizers,
+        make_prompts, make_tensorboard, make_e2e,
     ):
         script.main()
 

@@ -12,7 +12,7 @@ pub struct Encode {
     /// The clips and images of training data: JSON in LLaVA's format (may be repeated)
     #[arg(long, value_name = "FILE", group = "clips")]
     pub data: Vec<PathBuf>,
-    /// Where the paths in the data begin [default: the folder of the data]
+    /// Where the paths in the data begin; by default the folder of the data
     #[arg(long, value_name = "DIR", requires = "data")]
     pub media: Option<PathBuf>,
     /// Every video in a folder and those below it (may be repeated)

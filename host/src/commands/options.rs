@@ -40,7 +40,7 @@ pub(super) fn answer_limits(answer: &Answer) -> generate::Limits {
     }
 }
 
-/// The limits on files that the options name.
+/// What the command line lets a file cost.
 pub(super) fn limits(args: &Limits) -> video::Limits {
     let default = video::Limits::default();
     video::Limits {

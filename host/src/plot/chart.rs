@@ -27,6 +27,9 @@ const CURVES: [Rgb; 6] = [
 /// Points a curve has at most: more than there are pixels would be drawn over each other.
 const POINTS: usize = 1200;
 
+/// How high a curve's name is in the legend.
+const NAME: f32 = 17.0;
+
 /// All panels under a title.
 pub(super) fn draw(title: &str, panels: &[Panel]) -> Chart {
     let columns = panels.len().clamp(1, 2);
@@ -53,7 +56,15 @@ fn draw_panel(panel: &Panel, corner: [f32; 2], marks: &mut Vec<Mark>) {
     let (right, bottom) = (corner[0] + WIDTH - right, corner[1] + HEIGHT - bottom);
     let points = || panel.curves.iter().flat_map(|curve| &curve.points);
     let steps = Scale::over(points().map(|point| point.0), 6, false);
-    let values = Scale::over(points().map(|point| point.1), 5, panel.from_zero);
+    let named = if panel.curves.len() > 1 {
+        panel.curves.len()
+    } else {
+        0
+    };
+    let values = points()
+        .map(|point| point.1)
+        .chain(headroom(panel, named, bottom - top));
+    let values = Scale::over(values, 5, panel.from_zero);
     let x = |step: f64| left + (right - left) * steps.place(step) as f32;
     let y = |value: f64| bottom - (bottom - top) * values.place(value) as f32;
 
@@ -103,10 +114,10 @@ fn draw_panel(panel: &Panel, corner: [f32; 2], marks: &mut Vec<Mark>) {
         }
         marks.push(line(points, colour, 1.6));
     }
-    if panel.curves.len() > 1 {
+    if named > 0 {
         let names = panel.curves.iter().map(|curve| &curve.name);
         for (index, (name, colour)) in names.zip(colours).enumerate() {
-            let height = top + 8.0 + 17.0 * index as f32;
+            let height = top + 8.0 + NAME * index as f32;
             marks.push(line(
                 vec![[right - 26.0, height], [right - 6.0, height]],
                 colour,
@@ -116,6 +127,25 @@ fn draw_panel(panel: &Panel, corner: [f32; 2], marks: &mut Vec<Mark>) {
             marks.push(text(at, 12.0, Anchor::End, INK, name));
         }
     }
+}
+
+/// A value so high that the legend of `named` curves lies above all of them, in a panel so high.
+fn headroom(panel: &Panel, named: usize, height: f32) -> Option<f64> {
+    let part = f64::from(NAME * named as f32 / height);
+    if named == 0 || part > 0.5 {
+        return None;
+    }
+    let values = panel.curves.iter().flat_map(|curve| &curve.points);
+    let values = values.map(|point| point.1);
+    let most = values.clone().fold(f64::NEG_INFINITY, f64::max);
+    let least = values.fold(f64::INFINITY, f64::min);
+    let least = if panel.from_zero {
+        least.min(0.0)
+    } else {
+        least
+    };
+    let high = most + (most - least) * part / (1.0 - part);
+    high.is_finite().then_some(high)
 }
 
 /// At most [`POINTS`] points: of several that fall together, the lowest and the highest, so that no peak

@@ -10,7 +10,7 @@ fn run(lines: &str) -> TempDir {
 
 fn line(step: u64) -> String {
     let loss = 5.0 / (1.0 + step as f64 / 20.0);
-    let validation = if step % 25 == 0 {
+    let validation = if step.is_multiple_of(25) {
         format!(",\"validation_loss\":{}", loss * 1.1)
     } else {
         String::new()

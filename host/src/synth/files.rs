@@ -20,6 +20,12 @@ const CHOICES: usize = 2;
 const MULTIPLE_CHOICE: &str = "shapes-mcq";
 const OPEN_ENDED: &str = "shapes-open";
 
+/// How many questions there are, by kind.
+pub(super) type Kinds = BTreeMap<&'static str, usize>;
+
+/// How many items lists have, by their paths.
+pub(super) type Items = BTreeMap<String, usize>;
+
 /// The files of a split.
 pub(super) struct Files<'d> {
     folder: &'d Path,
@@ -99,11 +105,7 @@ impl<'d> Files<'d> {
 
     /// Writes the lists. Returns how many questions there are of each kind, and how many items each list
     /// has.
-    pub fn write(
-        &self,
-        scenes: &[Scene],
-        asker: &mut Asker,
-    ) -> Result<(BTreeMap<&'static str, usize>, BTreeMap<String, usize>), SynthError> {
+    pub fn write(&self, scenes: &[Scene], asker: &mut Asker) -> Result<(Kinds, Items), SynthError> {
         let paths = self.lists();
         let lists = paths.iter().map(|path| JsonList::begin(path));
         let mut lists = lists.collect::<Result<Vec<_>, _>>()?;

@@ -1,6 +1,6 @@
 mod clips;
 
-use super::{Outcome, load_options, options::limits, print, print_json};
+use super::{Outcome, load_options, options, print, print_json};
 use crate::{
     args::{Global, encode::Encode},
     ui::Ui,
@@ -50,8 +50,8 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
     let cache = FeatureCache::open(&args.out, args.dtype.into())?;
     let mut bar = ui.bar();
     let encoders = Encoders::load(&global.registry, &load_options(global), &mut bar)?;
-    let options = VideoOptions {
-        limits: limits(&args.limits),
+    let video = VideoOptions {
+        limits: options::limits(&args.limits),
         ..VideoOptions::default()
     };
     let mut report = Report {
@@ -64,11 +64,11 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
     };
     // One clip waits while another is encoded and a third is decoded: memory is bounded by three.
     let (sender, receiver) = sync_channel(1);
-    let (encoders, cache, options, clips) = (&encoders, &cache, &options, &clips);
+    let (encoders, cache, video, clips) = (&encoders, &cache, &video, &clips);
     thread::scope(|scope| -> Outcome {
         scope.spawn(move || {
             for clip in clips {
-                let next = prepare(encoders, clip, options, cache);
+                let next = prepare(encoders, clip, video, cache);
                 // Nobody listens any more after an error.
                 if sender.send(next).is_err() {
                     break;
@@ -126,13 +126,13 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
 fn prepare(
     encoders: &Encoders,
     clip: &Path,
-    options: &VideoOptions,
+    video: &VideoOptions,
     cache: &FeatureCache,
 ) -> Result<Next, Error> {
-    if encoders.has_features(clip, options, cache)? {
+    if encoders.has_features(clip, video, cache)? {
         return Ok(Next::Cached);
     }
-    let prepared = encoders.prepare(clip, options, Some(cache), &mut ())?;
+    let prepared = encoders.prepare(clip, video, Some(cache), &mut ())?;
     Ok(Next::Prepared(prepared))
 }
 
