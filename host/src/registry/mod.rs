@@ -9,9 +9,9 @@
 //! No weight is read here: [`Registry::check_tokens`] settles, from what the plugins say about
 //! themselves, whether the parts fit, before anybody opens a weights file.
 
-mod document;
+pub(crate) mod document;
 mod entries;
-mod error;
+pub(crate) mod error;
 mod fields;
 mod find;
 mod mixer_kind;
@@ -20,7 +20,7 @@ mod resolve;
 mod schema;
 mod source_fields;
 mod sources;
-mod table;
+pub(crate) mod table;
 mod tokens;
 
 #[cfg(test)]
