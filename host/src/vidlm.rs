@@ -354,6 +354,8 @@ impl VidLm {
         lap(Stage::Encode);
         observer.progress(Stage::Mix, "features", 0, 1);
         let mixed = self.pool.install(|| self.mixer.forward(&features))?;
+        // Nobody goes back through it here, so that what it was made of can go.
+        let mixed = mixed.detach();
         finite(&mixed.fused, "the mixer", &self.registry.mixer.weights)?;
         lap(Stage::Mix);
         Ok(Visual {

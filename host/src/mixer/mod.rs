@@ -8,16 +8,23 @@
 mod cost;
 mod fusion;
 mod layers;
+mod parameters;
 mod projector;
 
 use crate::registry::{FusionKind, MixerEntry, MixerKind};
 use candle_core::Tensor;
 use fusion::{Fused, Fusion, PUBLISHED_QUERY_WIDTH};
 use merv_plugin_sdk::{PluginError, Result, checkpoint::published, weights};
+use parameters::{Parameters, Scope};
 use projector::Projector;
-use std::{error::Error, fmt, path::Path};
+use std::{
+    error::Error,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 pub use cost::Cost;
+pub use parameters::Parameter;
 
 /// What the mixer must know of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +73,20 @@ pub fn query_width(kind: MixerKind, path: Option<&Path>) -> std::result::Result<
 pub struct Mixer {
     projectors: Vec<Projector>,
     fusion: Fusion,
+    parameters: Vec<Parameter>,
+    /// The file that it was loaded from.
+    path: PathBuf,
+    kind: MixerKind,
+}
+
+/// A tensor of the mixer's file that is no parameter.
+pub struct Unused {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its values.
+    pub values: Vec<f32>,
 }
 
 /// What came out of the mixer.
@@ -77,6 +98,18 @@ pub struct Mixed {
     /// How much each encoder counts, where the fusion weighs them: `[batch, encoders]`, each row a
     /// softmax.
     pub weights: Option<Tensor>,
+}
+
+impl Mixed {
+    /// The same without the graph that gradients would go back through.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        Self {
+            projected: self.projected.iter().map(Tensor::detach).collect(),
+            fused: self.fused.detach(),
+            weights: self.weights.as_ref().map(Tensor::detach),
+        }
+    }
 }
 
 /// The mixer could not be loaded or run.
@@ -106,6 +139,18 @@ impl From<PluginError> for MixerError {
     }
 }
 
+/// The attention's values and output are in the file, but only its weights are used.
+fn unused(kind: MixerKind) -> &'static [&'static str] {
+    match kind.fusion {
+        FusionKind::CrossAttentionAvgLq => &[
+            "feature_fusion.attention.v_proj_weight",
+            "feature_fusion.attention.out_proj.weight",
+            "feature_fusion.attention.out_proj.bias",
+        ],
+        _ => &[],
+    }
+}
+
 impl Mixer {
     /// Loads the mixer that `entry` describes from the file `path`, for these encoders, in order.
     ///
@@ -132,20 +177,13 @@ impl Mixer {
         llm_width: usize,
         path: &Path,
     ) -> std::result::Result<Self, MixerError> {
-        // The attention's values and output are in the file, but only its weights are used.
-        let unused: &[&str] = match kind.fusion {
-            FusionKind::CrossAttentionAvgLq => &[
-                "feature_fusion.attention.v_proj_weight",
-                "feature_fusion.attention.out_proj.weight",
-                "feature_fusion.attention.out_proj.bias",
-            ],
-            _ => &[],
-        };
         kind.projector
             .runnable(encoders.len())
             .map_err(PluginError::invalid)?;
         let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
-        let mixer = weights::load_checkpoint(checkpoint, unused, |scope| {
+        let parameters = Parameters::default();
+        let (projectors, fusion) = weights::load_checkpoint(checkpoint, unused(kind), |scope| {
+            let scope = Scope::root(scope, &parameters);
             let projectors = encoders
                 .iter()
                 .enumerate()
@@ -155,12 +193,51 @@ impl Mixer {
                 })
                 .collect::<Result<_>>()?;
             let scope = scope.pp("feature_fusion");
-            Ok(Self {
-                projectors,
-                fusion: Fusion::new(kind, encoders.len(), llm_width, &scope)?,
-            })
+            let fusion = Fusion::new(kind, encoders.len(), llm_width, &scope)?;
+            Ok((projectors, fusion))
         })?;
-        Ok(mixer)
+        Ok(Self {
+            projectors,
+            fusion,
+            parameters: parameters.into_vec(),
+            path: path.to_owned(),
+            kind,
+        })
+    }
+
+    /// Its parameters, under the names that they have in MERV's checkpoint. What they are set to, the
+    /// next [`Self::forward`] computes with.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The tensors that belong into a file of this mixer although nothing is computed from them, as its
+    /// own file has them.
+    ///
+    /// # Errors
+    ///
+    /// When the file can no longer be read.
+    pub fn unused(&self) -> std::result::Result<Vec<Unused>, MixerError> {
+        let names = unused(self.kind);
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let files = [self.path.clone()];
+        let checkpoint = weights::open(&files, |name| {
+            published::mixer_name(name).filter(|name| names.contains(&name.as_str()))
+        })?;
+        let found: Vec<_> = checkpoint
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), tensor.shape.clone()))
+            .collect();
+        Ok(weights::load_checkpoint(checkpoint, &[], |scope| {
+            let tensors = found.into_iter().map(|(name, shape)| Unused {
+                values: scope.vector(&name, &shape),
+                name,
+                shape,
+            });
+            Ok(tensors.collect())
+        })?)
     }
 
     /// # Shapes

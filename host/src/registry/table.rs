@@ -72,10 +72,7 @@ impl<'t> Table<'t> {
                     Problem::new(line, format!("`{key}` is missing in {name}"))
                         .expected(format!("the keys {}", listed(shape.required)))
                         .found(format!("no `{key}`"))
-                        .hint(format!(
-                            "add `{key}`; {} says what it means",
-                            reader.manual
-                        )),
+                        .hint(format!("add `{key}`; {} says what it means", reader.manual)),
                 );
             }
         }
