@@ -42,6 +42,7 @@ pub mod plan;
 pub mod plugin;
 pub mod prompt;
 pub mod registry;
+pub mod train;
 pub mod transform;
 pub mod video;
 

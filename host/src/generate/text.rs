@@ -71,6 +71,19 @@ impl TextTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The ids of a text that goes on from another: without what the tokenizer puts around a text.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer fails.
+    pub fn encode_continued(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let encoding = self
+            .tokenizer
+            .encode(text, false)
+            .map_err(|error| self.failed(&*error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     /// The text of `ids` without special tokens.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ pub(crate) mod error;
 mod fields;
 mod find;
 mod mixer_kind;
+mod moved;
 mod placement;
 mod resolve;
 mod schema;
@@ -30,6 +31,7 @@ pub use entries::{EncoderEntry, LlmEntry, MixerEntry, PluginRef, Registry, Trans
 pub use error::{Problem, Problems, RegistryError};
 pub use find::{DEFAULT_REGISTRY, SearchPath, find};
 pub use mixer_kind::{FusionKind, MixerKind, Mlp, Pooling, ProjectorKind};
+pub(crate) use moved::Moved;
 pub use placement::{DeviceChoice, DtypeChoice};
 pub use sources::{Sha256Digest, SourceError, WeightSource};
 pub use tokens::DescribedEncoder;

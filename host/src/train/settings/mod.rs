@@ -181,7 +181,10 @@ impl Settings {
     pub fn fixed_differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
         if self.stage != other.stage {
-            found.push(format!("the stage: `{}`, now `{}`", self.stage, other.stage));
+            found.push(format!(
+                "the stage: `{}`, now `{}`",
+                self.stage, other.stage
+            ));
         }
         let (ours, theirs) = (self.pairs(), other.pairs());
         let value = |pairs: &[(&str, String)], key: &str| {

@@ -277,8 +277,8 @@ pub(super) fn set(argument: &str) -> Result<Values, SettingsError> {
         as_text
     };
     let lines = Lines::new(&text);
-    let document = document::parse(&text, &lines)
-        .map_err(|mut problems| refused(problems.remove(0)))?;
+    let document =
+        document::parse(&text, &lines).map_err(|mut problems| refused(problems.remove(0)))?;
     let mut reader = Reader {
         lines: &lines,
         shapes: &[],

@@ -45,7 +45,11 @@ fn mistakes_are_named_with_their_lines() {
             &["2 problems", "F:3", "[align]", "F:5", "the string `a`"],
         ),
         ("schema = 2", &[], &["F:1", "`schema = 1`"]),
-        ("epochs = 1", &[], &["`schema` is missing", "configs/README.md"]),
+        (
+            "epochs = 1",
+            &[],
+            &["`schema` is missing", "configs/README.md"],
+        ),
         ("schema = 1\n[finetun]\n", &[], &["F:2", "write `finetune`"]),
         ("schema = 1", &[], &["`data` is missing", "--set data=…"]),
         ("schema = 1", &["epochs"], &["--set epochs:", "no `=`"]),

@@ -1,0 +1,14 @@
+//! Training: mixers, language models and encoders, stage after stage.
+//!
+//! [`Settings`] say how, [`data`] brings the examples. Automatic differentiation stops at the plugins'
+//! boundary: the language model gives the gradient of its input embeddings back, the host continues it
+//! through its own part, the mixer, and hands what comes out there to the encoders.
+
+pub mod data;
+mod schedule;
+mod settings;
+mod stage;
+
+pub use schedule::Schedule;
+pub use settings::{Settings, SettingsError};
+pub use stage::{Task, TrainingStage};
