@@ -158,9 +158,11 @@ fn items(
         items.push(("mixer_weights".into(), tensor(weights)?));
     }
     for (index, id) in visual.encoder_ids.iter().enumerate() {
-        let clip = &visual.clips[index];
-        let shape = vec![clip.num_frames, 3, clip.image_size, clip.image_size];
-        items.push((format!("clip.{id}"), floats(&clip.data, shape)));
+        // A clip whose features came from a cache was not even decoded.
+        if let Some(clip) = &visual.clips[index] {
+            let shape = vec![clip.num_frames, 3, clip.image_size, clip.image_size];
+            items.push((format!("clip.{id}"), floats(&clip.data, shape)));
+        }
         items.push((format!("features.{id}"), tensor(&visual.features[index])?));
         items.push((
             format!("projected.{id}"),

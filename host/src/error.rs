@@ -1,6 +1,7 @@
 //! Everything that can fail between a registry's name and an answer.
 
 use crate::{
+    features::FeatureError,
     generate::{SamplerError, TextError},
     hub::HubError,
     mixer::MixerError,
@@ -62,6 +63,9 @@ pub enum Error {
     /// The frames cannot be turned into clips.
     #[error(transparent)]
     Transform(#[from] TransformError),
+    /// Features cannot be kept, or their names not be found.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
     /// The sampler's settings or the logits are wrong.
     #[error(transparent)]
     Sampler(#[from] SamplerError),

@@ -6,7 +6,8 @@
 //!   [video]             [transform]         [plugin]          [mixer]               [generate]
 //! ```
 //!
-//! [`convert`] stands beside them: checkpoints to safetensors.
+//! [`convert`] stands beside them: checkpoints to safetensors. [`features`] keeps what frozen encoders
+//! made of clips.
 //!
 //! The modules stand in that order, and each uses only earlier ones. What belongs together is written
 //! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its plugins and checks that they fit; [`VidLm`] is
@@ -29,12 +30,15 @@
 //! ```
 
 mod dump;
+mod encoders;
 mod error;
 mod files;
 mod nearest;
 mod vidlm;
+mod whole_file;
 
 pub mod convert;
+pub mod features;
 pub mod generate;
 pub mod hub;
 pub mod mixer;
@@ -46,6 +50,7 @@ pub mod train;
 pub mod transform;
 pub mod video;
 
+pub use encoders::{Encoders, Features, Prepared};
 pub use error::{Error, causes};
 pub use generate::{Sampling, Stop};
 pub use plan::{LoadOptions, Plan};

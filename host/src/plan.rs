@@ -92,12 +92,7 @@ impl Plan {
         options: &LoadOptions,
         files: &Files,
     ) -> Result<Self, Error> {
-        let maker = Maker {
-            files,
-            path: PluginPath::from_env(&options.plugin_folders),
-            threads: options.threads(),
-            device: options.device,
-        };
+        let maker = Maker::new(options, files);
         let encoders = Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
         let (encoders, llm) = Error::both(encoders, maker.llm(&registry.llm))?;
         let mixer_weights = files.present(&registry.mixer.weights)?;
@@ -135,6 +130,20 @@ impl Plan {
     }
 }
 
+/// The encoders of `registry` alone, as [`Plan::new`] asks for them.
+///
+/// # Errors
+///
+/// Everything that is wrong with them, together.
+pub(crate) fn encoders(
+    registry: &Registry,
+    options: &LoadOptions,
+    files: &Files,
+) -> Result<Vec<PlannedEncoder>, Error> {
+    let maker = Maker::new(options, files);
+    Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)))
+}
+
 /// What the mixer must know of an encoder.
 pub(crate) fn shape_of(info: &EncoderInfo) -> EncoderShape {
     EncoderShape {
@@ -152,7 +161,16 @@ struct Maker<'f> {
     device: Option<DeviceChoice>,
 }
 
-impl Maker<'_> {
+impl<'f> Maker<'f> {
+    fn new(options: &LoadOptions, files: &'f Files) -> Self {
+        Self {
+            files,
+            path: PluginPath::from_env(&options.plugin_folders),
+            threads: options.threads(),
+            device: options.device,
+        }
+    }
+
     fn library(&self, plugin: &PluginRef) -> Result<Arc<Library>, Error> {
         let path = match plugin {
             PluginRef::Name(name) => self.path.find(name)?,

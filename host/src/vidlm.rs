@@ -3,16 +3,18 @@
 use crate::{
     Error,
     dump::Dump,
+    encoders::{Encoders, Features, Prepared, finite},
+    features::FeatureCache,
     files::Files,
     generate::{self, Outcome, Sampler, Sampling, Stop, Stream, TextTokenizer},
     mixer::{Mixed, Mixer},
-    plan::{LoadOptions, Plan, PlannedEncoder, PlannedLlm},
-    plugin::{Encoder, LanguageModel},
-    registry::{Registry, WeightSource},
-    transform::{self, Clip, ClipRequest},
+    plan::{LoadOptions, Plan, PlannedLlm},
+    plugin::LanguageModel,
+    registry::Registry,
+    transform::Clip,
     video,
 };
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use merv_plugin_api::{ModelSource, TensorView};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Serialize;
@@ -26,11 +28,10 @@ use std::{
 /// A loaded video-language model: encoders, mixer and language model.
 pub struct VidLm {
     registry: Registry,
-    encoders: Vec<Encoder>,
+    encoders: Encoders,
     mixer: Mixer,
     llm: LanguageModel,
     tokenizer: TextTokenizer,
-    threads: usize,
     /// Computes the host's own part, the mixer.
     pool: ThreadPool,
     load_seconds: f64,
@@ -43,6 +44,10 @@ pub struct VideoOptions {
     pub start: Option<f64>,
     /// Where to end, in seconds.
     pub end: Option<f64>,
+    /// When not negative: frames up to this one, whatever start and end say.
+    pub end_frame: Option<i64>,
+    /// Frames per second of a folder of images.
+    pub folder_fps: Option<f64>,
     /// What reading the file may cost.
     pub limits: video::Limits,
 }
@@ -118,10 +123,10 @@ pub enum Stage {
 pub struct Visual {
     /// Ids of the encoders, in order.
     pub encoder_ids: Vec<String>,
-    /// Numbers of the frames that were sampled.
+    /// Numbers of the frames that were sampled; none if all features came from a cache.
     pub frame_indices: Vec<usize>,
-    /// What each encoder saw.
-    pub clips: Vec<Arc<Clip>>,
+    /// What each encoder saw, unless its features came from a cache.
+    pub clips: Vec<Option<Arc<Clip>>>,
     /// What each encoder gave: `[1, T·S, D]`.
     pub features: Vec<Tensor>,
     /// What the mixer made of it.
@@ -207,17 +212,10 @@ impl VidLm {
         let mixer = mixer.and_then(|path| Ok(Mixer::load(&registry.mixer, &shapes, width, &path)?));
         let tokenizer = files.path(&registry.llm.tokenizer);
         let tokenizer = tokenizer.and_then(|path| Ok(TextTokenizer::load(&path)?));
-        let entries = registry.encoders.iter().zip(encoders).enumerate();
-        let encoders = Error::collect(entries.map(|(index, (entry, planned))| {
-            observer.progress(Stage::Load, &entry.id, index + 1, parts);
-            let PlannedEncoder {
-                library,
-                mut request,
-                ..
-            } = planned;
-            name_weights(&mut request.model, &files.paths(&entry.weights)?)?;
-            Ok(library.load_encoder(&request)?)
-        }));
+        let encoders =
+            Encoders::assemble(&registry, encoders, &files, threads, &mut |index, id| {
+                observer.progress(Stage::Load, id, index + 1, parts);
+            });
         observer.progress(Stage::Load, &registry.llm.id, parts - 1, parts);
         let PlannedLlm {
             library,
@@ -238,7 +236,6 @@ impl VidLm {
             mixer,
             llm,
             tokenizer,
-            threads,
             pool,
             load_seconds,
         })
@@ -249,13 +246,18 @@ impl VidLm {
         &self.registry
     }
 
+    /// Its encoders, for whoever wants to prepare videos on other threads: see [`Self::see_prepared`].
+    pub fn encoders(&self) -> &Encoders {
+        &self.encoders
+    }
+
     /// Tokens that stand for a clip.
     pub fn visual_tokens(&self) -> usize {
         let kind = self.registry.mixer.kind;
-        let projected = self.encoders.iter().map(|encoder| {
-            let info = encoder.info();
-            kind.projected_tokens(info.temporal as usize, info.spatial as usize)
-        });
+        let projected = self
+            .encoders
+            .infos()
+            .map(|info| kind.projected_tokens(info.temporal as usize, info.spatial as usize));
         kind.visual_tokens(&projected.collect::<Vec<_>>())
     }
 
@@ -304,65 +306,57 @@ impl VidLm {
         options: &VideoOptions,
         observer: &mut dyn Observer,
     ) -> Result<Visual, Error> {
-        let mut timings = BTreeMap::new();
-        let mut watch = Instant::now();
-        let mut lap = |stage| {
-            timings.insert(stage, watch.elapsed().as_secs_f64());
-            watch = Instant::now();
-        };
-        observer.progress(Stage::Decode, &video.display().to_string(), 0, 1);
-        let selection = video::Selection {
-            start: options.start,
-            end: options.end,
-            ..video::Selection::new(self.registry.largest_num_frames())
-        };
-        let limits = video::Limits {
-            threads: self.threads,
-            ..options.limits
-        };
-        let frames = video::read(video, &selection, &limits)?;
-        lap(Stage::Decode);
-        observer.progress(Stage::Transform, "frames", 0, 1);
-        let requests: Vec<_> = self
-            .encoders
-            .iter()
-            .map(|encoder| ClipRequest {
-                spec: &encoder.info().preprocess,
-                num_frames: encoder.info().num_frames as usize,
-            })
-            .collect();
-        let strategy = self.registry.transform.resize;
-        let clips = transform::clips(&frames.frames, &requests, strategy, self.threads)?;
-        lap(Stage::Transform);
-        let encoder_ids: Vec<String> = self
-            .registry
-            .encoders
-            .iter()
-            .map(|entry| entry.id.clone())
-            .collect();
-        let mut features = Vec::with_capacity(clips.len());
-        for (index, (encoder, clip)) in self.encoders.iter().zip(&clips).enumerate() {
-            observer.progress(Stage::Encode, &encoder_ids[index], index, clips.len());
-            let found = encode(encoder, clip)?;
-            finite(
-                &found,
-                &encoder_ids[index],
-                &self.registry.encoders[index].weights,
-            )?;
-            features.push(found);
-        }
-        lap(Stage::Encode);
+        self.see_cached(video, options, None, observer)
+    }
+
+    /// As [`Self::see`], with features that were computed before where the cache has them, and kept there
+    /// where it has not. If it has all, the video is not even decoded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::see`], and when the features cannot be kept.
+    pub fn see_cached(
+        &self,
+        video: &Path,
+        options: &VideoOptions,
+        cache: Option<&FeatureCache>,
+        observer: &mut dyn Observer,
+    ) -> Result<Visual, Error> {
+        let prepared = self.encoders.prepare(video, options, cache, observer)?;
+        self.see_prepared(prepared, cache, observer)
+    }
+
+    /// Turns a video that [`Encoders::prepare`] prepared, perhaps on another thread while this model was
+    /// busy, into visual tokens.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin fails or the features cannot be kept.
+    pub fn see_prepared(
+        &self,
+        prepared: Prepared,
+        cache: Option<&FeatureCache>,
+        observer: &mut dyn Observer,
+    ) -> Result<Visual, Error> {
+        let Features {
+            tensors,
+            clips,
+            frame_indices,
+            mut timings,
+            ..
+        } = self.encoders.encode(prepared, cache, observer)?;
+        let watch = Instant::now();
         observer.progress(Stage::Mix, "features", 0, 1);
-        let mixed = self.pool.install(|| self.mixer.forward(&features))?;
+        let mixed = self.pool.install(|| self.mixer.forward(&tensors))?;
         // Nobody goes back through it here, so that what it was made of can go.
         let mixed = mixed.detach();
         finite(&mixed.fused, "the mixer", &self.registry.mixer.weights)?;
-        lap(Stage::Mix);
+        timings.insert(Stage::Mix, watch.elapsed().as_secs_f64());
         Ok(Visual {
-            encoder_ids,
-            frame_indices: frames.indices,
+            encoder_ids: self.encoders.ids().map(str::to_owned).collect(),
+            frame_indices,
             clips,
-            features,
+            features: tensors,
             mixed,
             timings,
         })
@@ -486,28 +480,4 @@ pub(crate) fn name_weights(model: &mut ModelSource, paths: &[PathBuf]) -> Result
     let texts = paths.iter().map(|path| Ok(utf8(path)?.into()));
     model.weights = texts.collect::<Result<Vec<_>, Error>>()?.into();
     Ok(())
-}
-
-/// Refuses values that are not finite, where they first appear.
-fn finite(values: &Tensor, what: &str, weights: &WeightSource) -> Result<(), Error> {
-    // A sum is finite only if every value is; it may overflow only far beyond what a model computes.
-    let sum = values.abs()?.sum_all()?.to_scalar::<f32>()?;
-    if sum.is_finite() {
-        return Ok(());
-    }
-    Err(Error::NotFinite {
-        what: what.to_owned(),
-        weights: weights.to_string(),
-    })
-}
-
-/// `[1, T·S, D]`; the clip is lent to the plugin where it lies.
-fn encode(encoder: &Encoder, clip: &Clip) -> Result<Tensor, Error> {
-    let size = clip.image_size;
-    let shape = [1, clip.num_frames, 3, size, size];
-    let clips = TensorView::new(&clip.data, &shape)?;
-    let features = encoder.encode(clips)?;
-    let view = features.view();
-    let values = view.f32s()?;
-    Ok(Tensor::from_slice(values, view.shape(), &Device::Cpu)?)
 }

@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod convert;
+pub mod encode;
 pub mod generate;
 pub mod info;
 pub mod plugins;
@@ -69,5 +70,6 @@ pub enum Command {
     Plugins(plugins::Plugins),
     Info(info::Info),
     Convert(convert::Convert),
+    Encode(encode::Encode),
     Completions(completions::Completions),
 }

@@ -91,6 +91,7 @@ fn options(args: &Generate) -> GenerateOptions {
             start: args.start,
             end: args.end,
             limits: limits(&args.limits),
+            ..VideoOptions::default()
         },
         sampling: Sampling {
             temperature: args.temperature,
@@ -107,7 +108,8 @@ fn options(args: &Generate) -> GenerateOptions {
     }
 }
 
-fn limits(args: &Limits) -> video::Limits {
+/// The limits on files that the options name.
+pub fn limits(args: &Limits) -> video::Limits {
     let default = video::Limits::default();
     video::Limits {
         max_pixels: args.max_pixels.unwrap_or(default.max_pixels),

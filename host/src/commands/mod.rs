@@ -2,6 +2,7 @@
 
 mod completions;
 mod convert;
+mod encode;
 mod generate;
 mod info;
 mod plugins;
@@ -34,6 +35,7 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
         Command::Plugins(args) => plugins::run(&global, &args),
         Command::Info(args) => info::run(&global, &args),
         Command::Convert(args) => convert::run(&global, &args, ui),
+        Command::Encode(args) => encode::run(&global, &args, ui),
         Command::Completions(args) => completions::run(&args),
     }
 }

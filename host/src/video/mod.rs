@@ -74,7 +74,7 @@ impl Selection {
     }
 
     /// Start and end in seconds, NaN read as absent (one question of TVQA has NaN for both).
-    fn window(&self) -> (Option<f64>, Option<f64>) {
+    pub(crate) fn window(&self) -> (Option<f64>, Option<f64>) {
         (
             self.start.filter(|x| !x.is_nan()),
             self.end.filter(|x| !x.is_nan()),

@@ -1,0 +1,154 @@
+mod clips;
+
+use super::{Outcome, generate, load_options, print, print_json};
+use crate::{
+    args::{Global, encode::Encode},
+    ui::Ui,
+};
+use merv_host::{
+    Encoders, Error, Prepared, VideoOptions, causes,
+    features::{FeatureCache, FeatureError},
+};
+use serde::Serialize;
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc::sync_channel,
+    thread,
+    time::Instant,
+};
+
+#[derive(Serialize)]
+struct Report {
+    /// How many there are, each counted once.
+    clips: usize,
+    /// Run through the encoders.
+    encoded: usize,
+    /// Whose features were there already.
+    cached: usize,
+    /// Those that cannot be read.
+    broken: Vec<Broken>,
+    /// How many features the cache holds now.
+    features: usize,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Broken {
+    path: PathBuf,
+    error: String,
+}
+
+/// What became of a clip before the encoders see it.
+enum Next {
+    Cached,
+    Prepared(Prepared),
+}
+
+pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
+    let started = Instant::now();
+    let clips = clips::of(args)?;
+    let cache = FeatureCache::open(&args.out, args.dtype.into())?;
+    let mut bar = ui.bar();
+    let encoders = Encoders::load(&global.registry, &load_options(global), &mut bar)?;
+    let options = VideoOptions {
+        limits: generate::limits(&args.limits),
+        ..VideoOptions::default()
+    };
+    let mut report = Report {
+        clips: clips.len(),
+        encoded: 0,
+        cached: 0,
+        broken: Vec::new(),
+        features: 0,
+        seconds: 0.0,
+    };
+    // One clip waits while another is encoded and a third is decoded: memory is bounded by three.
+    let (sender, receiver) = sync_channel(1);
+    let (encoders, cache, options, clips) = (&encoders, &cache, &options, &clips);
+    thread::scope(|scope| -> Outcome {
+        scope.spawn(move || {
+            for clip in clips {
+                let next = prepare(encoders, clip, options, cache);
+                // Nobody listens any more after an error.
+                if sender.send(next).is_err() {
+                    break;
+                }
+            }
+        });
+        for (done, clip) in clips.iter().enumerate() {
+            let shown = clip.display().to_string();
+            bar.show("encoding", &shown, done as u64, clips.len() as u64);
+            let next = receiver.recv()?;
+            let encoded = next.and_then(|next| match next {
+                Next::Cached => Ok(false),
+                Next::Prepared(prepared) => {
+                    let features = encoders.encode(prepared, Some(cache), &mut ())?;
+                    Ok(features.cached < features.tensors.len())
+                }
+            });
+            match encoded {
+                Ok(true) => report.encoded += 1,
+                Ok(false) => report.cached += 1,
+                Err(error) if is_of_the_clip(&error) => {
+                    let error = told(&error);
+                    bar.suspend(|| ui.warn(&format!("left out: {error}")));
+                    let path = clip.clone();
+                    report.broken.push(Broken { path, error });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    })?;
+    cache.flush()?;
+    bar.finish();
+    for notice in cache.take_notices() {
+        ui.warn(&notice);
+    }
+    report.features = cache.len();
+    report.seconds = started.elapsed().as_secs_f64();
+    if report.broken.len() == report.clips {
+        return Err(format!("none of the {} clips can be read", report.clips).into());
+    }
+    if args.json {
+        return print_json(&report);
+    }
+    print(&format!(
+        "{} clips: {} encoded, {} were there already, {} cannot be read; {:.1} s",
+        report.clips,
+        report.encoded,
+        report.cached,
+        report.broken.len(),
+        report.seconds
+    ))
+}
+
+fn prepare(
+    encoders: &Encoders,
+    clip: &Path,
+    options: &VideoOptions,
+    cache: &FeatureCache,
+) -> Result<Next, Error> {
+    if encoders.has_features(clip, options, cache)? {
+        return Ok(Next::Cached);
+    }
+    let prepared = encoders.prepare(clip, options, Some(cache), &mut ())?;
+    Ok(Next::Prepared(prepared))
+}
+
+/// Whether only this clip is bad, and others may be good.
+fn is_of_the_clip(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Video(_) | Error::Transform(_) | Error::Features(FeatureError::Digest { .. })
+    )
+}
+
+/// An error with its causes, in one line.
+fn told(error: &Error) -> String {
+    let causes = causes(error).map(ToString::to_string);
+    std::iter::once(error.to_string())
+        .chain(causes)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

@@ -1,0 +1,380 @@
+//! The encoders of a model, loaded: from a video to features. A [`FeatureCache`] spares the work on clips
+//! that they saw before.
+
+use crate::{
+    Error, LoadOptions, Observer, Stage, VideoOptions,
+    features::{ClipKey, EncoderIdentity, EncoderKey, FeatureCache},
+    files::Files,
+    plan::{self, PlannedEncoder},
+    plugin::Encoder,
+    registry::{Registry, WeightSource},
+    transform::{self, Clip, ClipRequest, ResizeStrategy},
+    video,
+    vidlm::name_weights,
+};
+use candle_core::{Device, Tensor};
+use merv_plugin_api::{EncoderInfo, TensorView};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+/// All encoders of a registry, in its order. May be used from several threads.
+pub struct Encoders {
+    loaded: Vec<Loaded>,
+    /// Frames that are read of a video; each encoder takes its share.
+    num_frames: usize,
+    resize: ResizeStrategy,
+    threads: usize,
+    /// Made when a cache is first used: the weights are read for them.
+    keys: OnceLock<Vec<EncoderKey>>,
+}
+
+struct Loaded {
+    encoder: Encoder,
+    identity: EncoderIdentity,
+    /// For messages.
+    weights: WeightSource,
+}
+
+/// A video that was read for the encoders, or whose features are there already: what can be done on
+/// another thread while the encoders are busy.
+pub struct Prepared {
+    /// Of every encoder; none without a cache.
+    keys: Vec<ClipKey>,
+    /// From the cache, `[tokens, width]`.
+    cached: Vec<Option<Tensor>>,
+    /// What those encoders will see whose features are not there.
+    clips: Vec<Option<Arc<Clip>>>,
+    frame_indices: Vec<usize>,
+    timings: BTreeMap<Stage, f64>,
+}
+
+/// What the encoders made of a video.
+pub struct Features {
+    /// Of each encoder, in order: `[1, tokens, width]` in f32.
+    pub tensors: Vec<Tensor>,
+    /// How many of them came from a cache.
+    pub cached: usize,
+    /// What each encoder saw, unless its features came from a cache.
+    pub clips: Vec<Option<Arc<Clip>>>,
+    /// Numbers of the frames that were sampled; none if no video was read.
+    pub frame_indices: Vec<usize>,
+    /// Seconds by stage; of stages that took place.
+    pub timings: BTreeMap<Stage, f64>,
+}
+
+impl Prepared {
+    /// Whether the cache had everything, so that no video was read.
+    pub fn is_cached(&self) -> bool {
+        self.cached.iter().all(Option::is_some)
+    }
+}
+
+impl Encoders {
+    /// Loads the encoders of a registry, a FILE or the NAME of one, and nothing else of it.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the registry and its encoders.
+    pub fn load(
+        registry: impl AsRef<Path>,
+        options: &LoadOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        let registry = Registry::load(registry)?;
+        let mut files = Files::new(&registry, &options.hub)?;
+        let weights = registry.encoders.iter().map(|entry| &entry.weights);
+        let configs = registry.encoders.iter().flat_map(|entry| &entry.config);
+        files.locate(configs.clone().chain(weights.clone()), observer)?;
+        files.download(configs, observer)?;
+        let planned = plan::encoders(&registry, options, &files)?;
+        files.download(weights, observer)?;
+        let parts = planned.len();
+        Self::assemble(
+            &registry,
+            planned,
+            &files,
+            options.threads(),
+            &mut |index, id| {
+                observer.progress(Stage::Load, id, index, parts);
+            },
+        )
+    }
+
+    /// Loads planned encoders, whose files are all on this machine. `watch` hears the number and the id of
+    /// each before it is loaded.
+    pub(crate) fn assemble(
+        registry: &Registry,
+        planned: Vec<PlannedEncoder>,
+        files: &Files,
+        threads: usize,
+        watch: &mut dyn FnMut(usize, &str),
+    ) -> Result<Self, Error> {
+        let resize = registry.transform.resize;
+        let entries = registry.encoders.iter().zip(planned).enumerate();
+        let loaded = Error::collect(entries.map(|(index, (entry, planned))| {
+            watch(index, &entry.id);
+            let PlannedEncoder {
+                library,
+                mut request,
+                ..
+            } = planned;
+            let weights = files.paths(&entry.weights)?;
+            name_weights(&mut request.model, &weights)?;
+            let encoder = library.load_encoder(&request)?;
+            let config = request.model.config.as_ref();
+            let identity = EncoderIdentity {
+                id: entry.id.clone(),
+                plugin: library.manifest().name.clone(),
+                version: library.manifest().version.clone(),
+                weights,
+                config: config
+                    .map(|path| PathBuf::from(path.as_str()))
+                    .into_option(),
+                info: encoder.info().clone(),
+                resize,
+            };
+            Ok(Loaded {
+                encoder,
+                identity,
+                weights: entry.weights.clone(),
+            })
+        }))?;
+        Ok(Self {
+            loaded,
+            num_frames: registry.largest_num_frames(),
+            resize,
+            threads,
+            keys: OnceLock::new(),
+        })
+    }
+
+    /// Their ids, in order.
+    pub fn ids(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.loaded.iter().map(|loaded| loaded.identity.id.as_str())
+    }
+
+    /// What they are, in order.
+    pub fn infos(&self) -> impl ExactSizeIterator<Item = &EncoderInfo> {
+        self.loaded.iter().map(|loaded| loaded.encoder.info())
+    }
+
+    /// What of a video is read.
+    pub fn selection(&self, options: &VideoOptions) -> video::Selection {
+        video::Selection {
+            num_frames: self.num_frames,
+            start: options.start,
+            end: options.end,
+            end_frame: options.end_frame,
+            folder_fps: options.folder_fps,
+        }
+    }
+
+    /// Looks a video up in the cache, and reads it for those encoders whose features are not there.
+    ///
+    /// # Errors
+    ///
+    /// When the video cannot be read.
+    pub fn prepare(
+        &self,
+        video: &Path,
+        options: &VideoOptions,
+        cache: Option<&FeatureCache>,
+        observer: &mut dyn Observer,
+    ) -> Result<Prepared, Error> {
+        let selection = self.selection(options);
+        let keys = match cache {
+            Some(cache) => self.clip_keys(video, &selection, cache)?,
+            None => Vec::new(),
+        };
+        let mut prepared = Prepared {
+            cached: vec![None; self.loaded.len()],
+            clips: vec![None; self.loaded.len()],
+            frame_indices: Vec::new(),
+            timings: BTreeMap::new(),
+            keys,
+        };
+        if let Some(cache) = cache {
+            let found = prepared.keys.iter().zip(&self.loaded).map(|(key, loaded)| {
+                let info = loaded.encoder.info();
+                let shape = [(info.temporal * info.spatial) as usize, info.width as usize];
+                // What somebody else put under this name is no features of this encoder.
+                cache.get(key).filter(|features| features.dims() == shape)
+            });
+            found
+                .zip(&mut prepared.cached)
+                .for_each(|(found, place)| *place = found);
+        }
+        if !prepared.is_cached() {
+            self.read(video, &selection, options, &mut prepared, observer)?;
+        }
+        Ok(prepared)
+    }
+
+    /// Whether the cache has the features of all encoders; they are not read.
+    ///
+    /// # Errors
+    ///
+    /// When a file that features depend on cannot be read.
+    pub fn has_features(
+        &self,
+        video: &Path,
+        options: &VideoOptions,
+        cache: &FeatureCache,
+    ) -> Result<bool, Error> {
+        let keys = self.clip_keys(video, &self.selection(options), cache)?;
+        Ok(!keys.is_empty() && keys.iter().all(|key| cache.contains(key)))
+    }
+
+    fn read(
+        &self,
+        video: &Path,
+        selection: &video::Selection,
+        options: &VideoOptions,
+        prepared: &mut Prepared,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let mut watch = Instant::now();
+        let mut lap = |prepared: &mut Prepared, stage| {
+            let seconds = watch.elapsed().as_secs_f64();
+            prepared.timings.insert(stage, seconds);
+            watch = Instant::now();
+        };
+        observer.progress(Stage::Decode, &video.display().to_string(), 0, 1);
+        let limits = video::Limits {
+            threads: self.threads,
+            ..options.limits
+        };
+        let frames = video::read(video, selection, &limits)?;
+        prepared.frame_indices = frames.indices;
+        lap(prepared, Stage::Decode);
+        observer.progress(Stage::Transform, "frames", 0, 1);
+        let missing = || (0..self.loaded.len()).filter(|&index| prepared.cached[index].is_none());
+        let requests: Vec<_> = missing()
+            .map(|index| {
+                let info = self.loaded[index].encoder.info();
+                ClipRequest {
+                    spec: &info.preprocess,
+                    num_frames: info.num_frames as usize,
+                }
+            })
+            .collect();
+        let clips = transform::clips(&frames.frames, &requests, self.resize, self.threads)?;
+        for (index, clip) in missing().collect::<Vec<_>>().into_iter().zip(clips) {
+            prepared.clips[index] = Some(clip);
+        }
+        lap(prepared, Stage::Transform);
+        Ok(())
+    }
+
+    /// Runs the encoders over a video that was prepared, and keeps what they make of it.
+    ///
+    /// With a cache the features are those that it will give back, rounded as it keeps them: what is
+    /// computed from them does not depend on whether the cache was full.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin fails, or the features cannot be kept.
+    pub fn encode(
+        &self,
+        prepared: Prepared,
+        cache: Option<&FeatureCache>,
+        observer: &mut dyn Observer,
+    ) -> Result<Features, Error> {
+        let Prepared {
+            keys,
+            cached,
+            clips,
+            frame_indices,
+            mut timings,
+        } = prepared;
+        let started = Instant::now();
+        let count = cached.iter().flatten().count();
+        let mut tensors = Vec::with_capacity(self.loaded.len());
+        for (index, loaded) in self.loaded.iter().enumerate() {
+            let features = match (&cached[index], &clips[index]) {
+                (None, Some(clip)) => {
+                    let id = &loaded.identity.id;
+                    observer.progress(Stage::Encode, id, index, self.loaded.len());
+                    let features = encode(&loaded.encoder, clip)?;
+                    finite(&features, id, &loaded.weights)?;
+                    match cache.zip(keys.get(index)) {
+                        Some((cache, key)) => cache.put(key, &features)?,
+                        None => features,
+                    }
+                }
+                (Some(features), _) => features.clone(),
+                (None, None) => {
+                    let what = "the clip was prepared for the encoders of another model";
+                    return Err(Error::Boundary(what.to_owned()));
+                }
+            };
+            tensors.push(features.unsqueeze(0)?);
+        }
+        timings.insert(Stage::Encode, started.elapsed().as_secs_f64());
+        Ok(Features {
+            tensors,
+            cached: count,
+            clips,
+            frame_indices,
+            timings,
+        })
+    }
+
+    /// The names of a video's features, by encoder. None where no features can be: reading the video tells
+    /// why.
+    fn clip_keys(
+        &self,
+        video: &Path,
+        selection: &video::Selection,
+        cache: &FeatureCache,
+    ) -> Result<Vec<ClipKey>, Error> {
+        // A pipe or a device would never end.
+        if !fs::metadata(video).is_ok_and(|about| about.is_file() || about.is_dir()) {
+            return Ok(Vec::new());
+        }
+        let keys = match self.keys.get() {
+            Some(keys) => keys,
+            None => {
+                let keys = self.loaded.iter();
+                let keys = keys.map(|loaded| EncoderKey::new(&loaded.identity, cache.digests()));
+                let keys = keys.collect::<Result<Vec<_>, _>>()?;
+                self.keys.get_or_init(|| keys)
+            }
+        };
+        let video = cache.digests().of(video)?;
+        Ok(keys.iter().map(|key| key.clip(&video, selection)).collect())
+    }
+}
+
+/// Refuses values that are not finite, where they first appear.
+pub(crate) fn finite(values: &Tensor, what: &str, weights: &WeightSource) -> Result<(), Error> {
+    // A sum is finite only if every value is; it may overflow only far beyond what a model computes.
+    let sum = values.abs()?.sum_all()?.to_scalar::<f32>()?;
+    if sum.is_finite() {
+        return Ok(());
+    }
+    Err(Error::NotFinite {
+        what: what.to_owned(),
+        weights: weights.to_string(),
+    })
+}
+
+/// `[tokens, width]`; the clip is lent to the plugin where it lies.
+fn encode(encoder: &Encoder, clip: &Clip) -> Result<Tensor, Error> {
+    let size = clip.image_size;
+    let shape = [1, clip.num_frames, 3, size, size];
+    let clips = TensorView::new(&clip.data, &shape)?;
+    let features = encoder.encode(clips)?;
+    let view = features.view();
+    let [_, tokens, width] = view.dims::<3>()?;
+    Ok(Tensor::from_slice(
+        view.f32s()?,
+        (tokens, width),
+        &Device::Cpu,
+    )?)
+}

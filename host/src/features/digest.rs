@@ -1,0 +1,163 @@
+//! Digests of files, each computed once: large ones are remembered on the disk too.
+
+use super::FeatureError;
+use crate::{registry::Sha256Digest, whole_file};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Files of fewer bytes are read again by the next process: that is as fast as looking a digest up.
+const REMEMBERED_BYTES: u64 = 16 << 20;
+
+/// A file that was changed so short a time ago may change again without its time stamp showing it.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Digests of files' contents. A file whose size and time of change are as they were is not read again.
+#[derive(Debug)]
+pub struct Digests {
+    /// Where digests of large files are kept.
+    folder: PathBuf,
+    known: Mutex<HashMap<PathBuf, (Stamp, Sha256Digest)>>,
+}
+
+/// What tells whether a file is the one that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    bytes: u64,
+    /// Nanoseconds since 1970.
+    changed: u64,
+}
+
+/// A digest on the disk.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    path: String,
+    #[serde(flatten)]
+    stamp: Stamp,
+    sha256: String,
+}
+
+impl Digests {
+    /// Digests that are remembered in `folder`, which need not be there yet.
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The SHA-256 of a file's content; of a folder's, that of the names and contents of its files.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn of(&self, path: &Path) -> Result<Sha256Digest, FeatureError> {
+        let digest = match fs::metadata(path) {
+            Ok(about) if about.is_dir() => self.of_folder(path),
+            Ok(about) => self.of_file(path, &about),
+            Err(error) => Err(error),
+        };
+        digest.map_err(|source| FeatureError::Digest {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    fn of_folder(&self, folder: &Path) -> io::Result<Sha256Digest> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let about = fs::metadata(&path)?;
+            if about.is_file() {
+                files.push((path, about));
+            }
+        }
+        files.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut all = Sha256::new();
+        for (path, about) in files {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            all.update((name.len() as u64).to_le_bytes());
+            all.update(name);
+            all.update(self.of_file(&path, &about)?.to_string());
+        }
+        Ok(Sha256Digest::new(all.finalize().into()))
+    }
+
+    fn of_file(&self, path: &Path, about: &fs::Metadata) -> io::Result<Sha256Digest> {
+        let path = path.canonicalize()?;
+        let stamp = stamp(about);
+        let Some(stamp) = stamp else {
+            return Sha256Digest::of_file(&path);
+        };
+        let known = |digests: &Self| {
+            let known = digests.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let (at, digest) = known.get(&path)?;
+            (*at == stamp).then_some(*digest)
+        };
+        if let Some(digest) = known(self) {
+            return Ok(digest);
+        }
+        let large = stamp.bytes >= REMEMBERED_BYTES;
+        let remembered = if large {
+            self.recall(&path, stamp)
+        } else {
+            None
+        };
+        let digest = match remembered {
+            Some(digest) => digest,
+            None => {
+                let digest = Sha256Digest::of_file(&path)?;
+                if large {
+                    self.remember(&path, stamp, digest);
+                }
+                digest
+            }
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(path, (stamp, digest));
+        Ok(digest)
+    }
+
+    fn record(&self, path: &Path) -> PathBuf {
+        let name = Sha256::digest(path.as_os_str().as_encoded_bytes());
+        let name = Sha256Digest::new(name.into());
+        self.folder.join(format!("{name}.json"))
+    }
+
+    fn recall(&self, path: &Path, stamp: Stamp) -> Option<Sha256Digest> {
+        let text = fs::read(self.record(path)).ok()?;
+        let record: Record = serde_json::from_slice(&text).ok()?;
+        let same = record.stamp == stamp && record.path == path.to_string_lossy();
+        same.then(|| record.sha256.parse().ok()).flatten()
+    }
+
+    /// Only saves time: where it cannot be written, the file is read again.
+    fn remember(&self, path: &Path, stamp: Stamp, digest: Sha256Digest) {
+        let record = Record {
+            path: path.to_string_lossy().into_owned(),
+            stamp,
+            sha256: digest.to_string(),
+        };
+        if let Ok(text) = serde_json::to_vec(&record) {
+            let _ = fs::create_dir_all(&self.folder)
+                .and_then(|()| whole_file::write(&self.record(path), &text));
+        }
+    }
+}
+
+/// None while the file is too young, or its system keeps no times.
+fn stamp(about: &fs::Metadata) -> Option<Stamp> {
+    let changed = about.modified().ok()?;
+    let age = SystemTime::now().duration_since(changed).ok()?;
+    let changed = changed.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+    (age >= SETTLED).then_some(Stamp {
+        bytes: about.len(),
+        changed: u64::try_from(changed).ok()?,
+    })
+}

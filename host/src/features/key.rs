@@ -1,0 +1,176 @@
+//! What features depend on, as one name.
+
+use super::{Digests, FeatureError};
+use crate::{registry::Sha256Digest, transform::ResizeStrategy, video::Selection};
+use merv_plugin_api::{EncoderInfo, Interpolation, ResizeDomain};
+use sha2::{Digest, Sha256};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// Counts up when the host makes other clips of the same frames: features from before are then not
+/// found.
+const VERSION: u64 = 1;
+
+/// All that an encoder's features depend on, besides the clip.
+#[derive(Debug, Clone)]
+pub struct EncoderIdentity {
+    /// Its id.
+    pub id: String,
+    /// Its plugin's name.
+    pub plugin: String,
+    /// Its plugin's version.
+    pub version: String,
+    /// The files of its weights, in order.
+    pub weights: Vec<PathBuf>,
+    /// The file of its sizes, if there is one.
+    pub config: Option<PathBuf>,
+    /// Its sizes, its number format and how it wants its frames.
+    pub info: EncoderInfo,
+    /// How frames become squares.
+    pub resize: ResizeStrategy,
+}
+
+/// An encoder, as far as its features depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncoderKey {
+    id: String,
+    digest: Sha256Digest,
+}
+
+/// An encoder and a clip: the name of its features. Shown as `<encoder id>/<digest>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClipKey(String);
+
+/// A digest over named fields: no two different lists of fields are the same bytes.
+struct Fields(Sha256);
+
+impl Fields {
+    fn new(what: &str) -> Self {
+        let mut fields = Self(Sha256::new());
+        fields.text("what", what);
+        fields.number("version", VERSION);
+        fields
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        for part in [name, value] {
+            self.0.update((part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
+
+    fn number(&mut self, name: &str, value: impl fmt::Display) {
+        self.text(name, &value.to_string());
+    }
+
+    /// By its bits: what is printed may round.
+    fn real(&mut self, name: &str, value: Option<f64>) {
+        let bits = value.map_or("none".to_owned(), |value| value.to_bits().to_string());
+        self.text(name, &bits);
+    }
+
+    fn finish(self) -> Sha256Digest {
+        Sha256Digest::new(self.0.finalize().into())
+    }
+}
+
+impl EncoderKey {
+    /// Reads the files of the weights, unless `digests` knows them.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read.
+    pub fn new(identity: &EncoderIdentity, digests: &Digests) -> Result<Self, FeatureError> {
+        let mut fields = Fields::new("encoder");
+        fields.text("id", &identity.id);
+        fields.text("plugin", &identity.plugin);
+        fields.text("plugin version", &identity.version);
+        for path in &identity.weights {
+            fields.number("weights", digests.of(path)?);
+        }
+        if let Some(path) = &identity.config {
+            fields.number("config", digests.of(path)?);
+        }
+        let info = &identity.info;
+        for (name, size) in [
+            ("width", info.width),
+            ("frames", info.num_frames),
+            ("image size", info.image_size),
+            ("temporal", info.temporal),
+            ("spatial", info.spatial),
+        ] {
+            fields.number(name, size);
+        }
+        fields.text("dtype", info.dtype.name());
+        let spec = &info.preprocess;
+        fields.number("clip size", spec.image_size);
+        fields.number("short side", spec.short_side);
+        fields.text(
+            "interpolation",
+            match spec.interpolation {
+                Interpolation::Bilinear => "bilinear",
+                Interpolation::Bicubic => "bicubic",
+            },
+        );
+        fields.text(
+            "domain",
+            match spec.domain {
+                ResizeDomain::PillowU8 => "pillow",
+                ResizeDomain::TorchF32 => "torch",
+            },
+        );
+        for value in spec.mean.iter().chain(&spec.std) {
+            fields.real("mean and std", Some(f64::from(*value)));
+        }
+        fields.text("resize", identity.resize.name());
+        Ok(Self {
+            id: identity.id.clone(),
+            digest: fields.finish(),
+        })
+    }
+
+    /// The key of a clip: those frames that `selection` takes from the video of this content.
+    pub fn clip(&self, video: &Sha256Digest, selection: &Selection) -> ClipKey {
+        let mut fields = Fields::new("clip");
+        fields.number("encoder", self.digest);
+        fields.number("video", video);
+        fields.number("frames", selection.num_frames);
+        let (start, end) = selection.window();
+        fields.real("start", start);
+        fields.real("end", end);
+        fields.number(
+            "end frame",
+            selection
+                .end_frame
+                .filter(|&frame| frame >= 0)
+                .unwrap_or(-1),
+        );
+        fields.real("folder's rate", selection.folder_fps);
+        ClipKey(format!("{}/{}", self.id, fields.finish()))
+    }
+}
+
+impl ClipKey {
+    /// As it is written in shards.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClipKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl EncoderIdentity {
+    /// The files it is read from.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.weights
+            .iter()
+            .chain(&self.config)
+            .map(PathBuf::as_path)
+    }
+}

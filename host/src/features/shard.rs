@@ -1,0 +1,217 @@
+//! One file of features: safetensors, written once and never changed.
+
+use crate::whole_file;
+use candle_core::{Device, Tensor};
+use half::{bf16, f16};
+use safetensors::{
+    Dtype,
+    tensor::{Metadata, TensorView},
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    path::Path,
+    str::FromStr,
+};
+
+/// Bytes of a shard's header at most; that of a hundred thousand features has about 16 MB.
+const MAX_HEADER: u64 = 100 << 20;
+
+/// In which numbers features are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum StoreDtype {
+    /// Half precision: 11 bits, up to 65504.
+    #[default]
+    F16,
+    /// Brain floating point: 8 bits, any size.
+    Bf16,
+    /// As they were computed.
+    F32,
+}
+
+impl StoreDtype {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::F16, Self::Bf16, Self::F32];
+
+    /// The name in settings and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+        }
+    }
+
+    /// The largest magnitude it holds.
+    pub fn largest(self) -> f32 {
+        match self {
+            Self::F16 => f16::MAX.to_f32(),
+            Self::Bf16 => bf16::MAX.to_f32(),
+            Self::F32 => f32::MAX,
+        }
+    }
+
+    fn stored(self) -> Dtype {
+        match self {
+            Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+            Self::F32 => Dtype::F32,
+        }
+    }
+
+    fn size(self) -> usize {
+        match self {
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4,
+        }
+    }
+
+    /// The values rounded to this format, in the order of safetensors: little-endian.
+    pub(super) fn pack(self, values: &[f32]) -> Vec<u8> {
+        let each = values.iter();
+        match self {
+            Self::F16 => each.flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+            Self::Bf16 => each
+                .flat_map(|&x| bf16::from_f32(x).to_le_bytes())
+                .collect(),
+            Self::F32 => each.flat_map(|&x| x.to_le_bytes()).collect(),
+        }
+    }
+
+    /// The values that `pack` packed.
+    fn unpack(self, bytes: &[u8]) -> Vec<f32> {
+        let pairs = || bytes.as_chunks::<2>().0.iter();
+        match self {
+            Self::F16 => pairs().map(|&x| f16::from_le_bytes(x).to_f32()).collect(),
+            Self::Bf16 => pairs().map(|&x| bf16::from_le_bytes(x).to_f32()).collect(),
+            Self::F32 => {
+                let fours = bytes.as_chunks::<4>().0.iter();
+                fours.map(|&x| f32::from_le_bytes(x)).collect()
+            }
+        }
+    }
+}
+
+impl fmt::Display for StoreDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for StoreDtype {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|dtype| dtype.name() == name);
+        known.ok_or_else(|| format!("`{name}` is none of f16, bf16 and f32"))
+    }
+}
+
+/// Features as they are kept.
+pub(super) struct Features {
+    /// `[tokens, width]`
+    pub shape: [usize; 2],
+    pub bytes: Vec<u8>,
+}
+
+impl Features {
+    /// As the mixer takes them, in f32.
+    pub fn tensor(&self, dtype: StoreDtype) -> candle_core::Result<Tensor> {
+        Tensor::from_vec(dtype.unpack(&self.bytes), &self.shape, &Device::Cpu)
+    }
+}
+
+/// Where in a shard features are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub shape: [usize; 2],
+    /// From the beginning of the file.
+    offset: u64,
+    bytes: usize,
+}
+
+/// Writes a shard.
+pub(super) fn write(
+    path: &Path,
+    features: &BTreeMap<String, Features>,
+    dtype: StoreDtype,
+) -> io::Result<()> {
+    let views = features.iter().map(|(key, features)| {
+        TensorView::new(dtype.stored(), features.shape.to_vec(), &features.bytes)
+            .map(|view| (key, view))
+    });
+    let views = views
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(io::Error::other)?;
+    let bytes = safetensors::serialize(views, None).map_err(io::Error::other)?;
+    whole_file::write(path, &bytes)
+}
+
+/// The features of a shard that are kept as `dtype`, by key.
+///
+/// # Errors
+///
+/// When it cannot be read, or is not a whole shard.
+pub(super) fn index(path: &Path, dtype: StoreDtype) -> io::Result<Vec<(String, Place)>> {
+    let torn = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    let start = length.saturating_add(8);
+    if length > MAX_HEADER || start > size {
+        return Err(torn(format!(
+            "a header of {length} bytes in a file of {size}"
+        )));
+    }
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header)?;
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| torn(format!("its header cannot be read: {error}")))?;
+    let mut found = Vec::new();
+    let mut end = 0;
+    for (key, about) in header.tensors() {
+        let (from, to) = about.data_offsets;
+        end = end.max(to as u64);
+        let shape = <[usize; 2]>::try_from(about.shape.as_slice());
+        let (true, Ok(shape)) = (about.dtype == dtype.stored(), shape) else {
+            continue;
+        };
+        let bytes = shape[0]
+            .checked_mul(shape[1])
+            .and_then(|count| count.checked_mul(dtype.size()));
+        if to.checked_sub(from) != bytes {
+            return Err(torn(format!(
+                "`{key}` has another size than its shape says"
+            )));
+        }
+        let place = Place {
+            shape,
+            offset: start.saturating_add(from as u64),
+            bytes: to - from,
+        };
+        found.push((key, place));
+    }
+    if start.saturating_add(end) != size {
+        let expected = start.saturating_add(end);
+        return Err(torn(format!(
+            "{size} bytes; expected {expected}, by its header"
+        )));
+    }
+    Ok(found)
+}
+
+/// Reads features.
+pub(super) fn read(path: &Path, place: &Place) -> io::Result<Features> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(place.offset))?;
+    let mut bytes = vec![0; place.bytes];
+    file.read_exact(&mut bytes)?;
+    Ok(Features {
+        shape: place.shape,
+        bytes,
+    })
+}

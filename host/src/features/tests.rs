@@ -1,0 +1,368 @@
+use super::{shard, *};
+use crate::{transform::ResizeStrategy, video::Selection};
+use candle_core::{Device, Tensor};
+use merv_plugin_api::{DType, EncoderInfo, Interpolation, PreprocessSpec, ResizeDomain};
+use std::{
+    fs::{self, File, FileTimes},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, SystemTime},
+};
+use tempfile::{TempDir, tempdir};
+
+fn identity(folder: &Path) -> EncoderIdentity {
+    let weights = folder.join("weights");
+    fs::write(&weights, "numbers").unwrap();
+    EncoderIdentity {
+        id: "dinov2".into(),
+        plugin: "vit".into(),
+        version: "1.2.3".into(),
+        weights: vec![weights],
+        config: None,
+        info: EncoderInfo {
+            width: 3,
+            num_frames: 8,
+            image_size: 224,
+            temporal: 8,
+            spatial: 4,
+            preprocess: PreprocessSpec {
+                image_size: 224,
+                short_side: 224,
+                interpolation: Interpolation::Bicubic,
+                domain: ResizeDomain::PillowU8,
+                mean: [0.5; 3],
+                std: [0.25; 3],
+            },
+            dtype: DType::F32,
+            parameters: 0,
+            macs_per_clip: 0,
+        },
+        resize: ResizeStrategy::ResizeNaive,
+    }
+}
+
+/// Keys of an encoder for clips 0, 1, …
+fn keys(count: usize) -> Vec<ClipKey> {
+    let folder = tempdir().unwrap();
+    let digests = Digests::new(folder.path().join("digests"));
+    let key = EncoderKey::new(&identity(folder.path()), &digests).unwrap();
+    let video = digests.of(&folder.path().join("weights")).unwrap();
+    (1..=count)
+        .map(|n| key.clip(&video, &Selection::new(n)))
+        .collect()
+}
+
+fn features(seed: usize) -> Tensor {
+    let values: Vec<f32> = (0..12)
+        .map(|i| ((seed * 12 + i) as f32).sin() * 9.0)
+        .collect();
+    Tensor::from_vec(values, (4, 3), &Device::Cpu).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn shards(folder: &TempDir) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.path().join("shards")).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn what_was_put_comes_back_rounded_to_the_format() {
+    for (dtype, allowed) in [
+        (StoreDtype::F32, 0.0),
+        (StoreDtype::F16, 2f32.powi(-11)),
+        (StoreDtype::Bf16, 2f32.powi(-8)),
+    ] {
+        let folder = tempdir().unwrap();
+        let cache = FeatureCache::open(folder.path(), dtype).unwrap();
+        let key = &keys(1)[0];
+        assert!(cache.get(key).is_none());
+        let put = values(&cache.put(key, &features(7)).unwrap());
+        for (found, exact) in put.iter().zip(values(&features(7))) {
+            assert!(
+                (found - exact).abs() <= allowed * exact.abs(),
+                "{dtype}: {found} for {exact}"
+            );
+        }
+        assert_eq!(
+            values(&cache.get(key).unwrap()),
+            put,
+            "before it is written"
+        );
+        cache.flush().unwrap();
+        assert_eq!(values(&cache.get(key).unwrap()), put, "after");
+        drop(cache);
+        let cache = FeatureCache::open(folder.path(), dtype).unwrap();
+        assert_eq!(values(&cache.get(key).unwrap()), put, "in another process");
+        assert_eq!(cache.get(key).unwrap().dims(), [4, 3]);
+    }
+}
+
+#[test]
+fn another_format_does_not_see_them() {
+    let folder = tempdir().unwrap();
+    let key = &keys(1)[0];
+    let half = FeatureCache::open(folder.path(), StoreDtype::F16).unwrap();
+    half.put(key, &features(0)).unwrap();
+    half.flush().unwrap();
+    let single = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
+    assert!(single.get(key).is_none());
+    single.put(key, &features(0)).unwrap();
+    single.flush().unwrap();
+    assert_eq!(values(&single.get(key).unwrap()), values(&features(0)));
+    assert_ne!(values(&half.get(key).unwrap()), values(&features(0)));
+}
+
+#[test]
+fn values_that_do_not_fit_are_refused() {
+    let folder = tempdir().unwrap();
+    let large = Tensor::from_vec(vec![1f32, -70_000.0, 3.0], (1, 3), &Device::Cpu).unwrap();
+    let cache = FeatureCache::open(folder.path(), StoreDtype::F16).unwrap();
+    let error = cache.put(&keys(1)[0], &large).unwrap_err().to_string();
+    for word in ["-70000", "65504", "bf16"] {
+        assert!(error.contains(word), "{error}");
+    }
+    assert!(cache.is_empty());
+    let cache = FeatureCache::open(folder.path(), StoreDtype::Bf16).unwrap();
+    cache.put(&keys(1)[0], &large).unwrap();
+}
+
+#[test]
+fn many_writers_lose_nothing() {
+    let folder = tempdir().unwrap();
+    let keys = keys(64);
+    thread::scope(|scope| {
+        for writer in 0..4 {
+            let (keys, folder) = (&keys, &folder);
+            scope.spawn(move || {
+                // A cache of its own, as a process has.
+                let cache = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
+                for (n, key) in keys.iter().enumerate().skip(writer * 8).take(40) {
+                    cache.put(key, &features(n)).unwrap();
+                    if n % 5 == 0 {
+                        cache.flush().unwrap();
+                    }
+                    assert!(cache.get(key).is_some());
+                }
+            });
+        }
+    });
+    let cache = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
+    for (n, key) in keys.iter().enumerate() {
+        assert_eq!(
+            values(&cache.get(key).unwrap()),
+            values(&features(n)),
+            "{n}"
+        );
+    }
+    assert_eq!(cache.take_notices(), [""; 0]);
+    assert!(
+        shards(&folder)
+            .iter()
+            .all(|path| path.extension().unwrap() == "safetensors")
+    );
+}
+
+#[test]
+fn what_another_process_adds_is_found() {
+    let folder = tempdir().unwrap();
+    let keys = keys(2);
+    let reader = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
+    assert!(reader.get(&keys[0]).is_none());
+    // The folder's time stamp has the grain of the kernel's clock.
+    thread::sleep(Duration::from_millis(20));
+    let writer = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
+    writer.put(&keys[0], &features(0)).unwrap();
+    writer.flush().unwrap();
+    assert!(reader.contains(&keys[0]));
+    assert_eq!(values(&reader.get(&keys[0]).unwrap()), values(&features(0)));
+    assert!(!reader.contains(&keys[1]));
+}
+
+#[test]
+fn a_torn_shard_is_left_aside_and_said() {
+    let whole = tempdir().unwrap();
+    let keys = keys(2);
+    let cache = FeatureCache::open(whole.path(), StoreDtype::F32).unwrap();
+    for (n, key) in keys.iter().enumerate() {
+        cache.put(key, &features(n)).unwrap();
+        cache.flush().unwrap();
+    }
+    let found = shards(&whole);
+    assert_eq!(found.len(), 2);
+    let bytes = fs::read(&found[0]).unwrap();
+    let mut header_lies = bytes.clone();
+    header_lies[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    for damaged in [
+        &bytes[..0],
+        &bytes[..5],
+        &bytes[..40],
+        &bytes[..bytes.len() - 1],
+        &header_lies,
+    ] {
+        fs::write(&found[0], damaged).unwrap();
+        let cache = FeatureCache::open(whole.path(), StoreDtype::F32).unwrap();
+        let there: Vec<bool> = keys.iter().map(|key| cache.get(key).is_some()).collect();
+        assert_eq!(there.iter().filter(|&&there| there).count(), 1);
+        let notices = cache.take_notices();
+        assert_eq!(notices.len(), 1, "{notices:?}");
+        assert!(
+            notices[0].contains(found[0].to_str().unwrap()),
+            "{notices:?}"
+        );
+        // It is computed again, and the damaged shard does not stand in the way.
+        let lost = there.iter().position(|there| !there).unwrap();
+        cache.put(&keys[lost], &features(lost)).unwrap();
+        assert!(cache.get(&keys[lost]).is_some());
+        drop(cache);
+        let again = shards(&whole);
+        fs::remove_file(again.iter().find(|path| !found.contains(path)).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_shard_that_shrinks_while_it_is_open_is_noticed() {
+    let folder = tempdir().unwrap();
+    let key = &keys(1)[0];
+    let cache = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
+    cache.put(key, &features(0)).unwrap();
+    cache.flush().unwrap();
+    fs::write(&shards(&folder)[0], "").unwrap();
+    assert!(cache.get(key).is_none());
+    assert_eq!(cache.take_notices().len(), 1);
+}
+
+#[test]
+fn a_header_with_other_sizes_than_shapes_is_refused() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    for header in [
+        r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,8]}}"#,
+        r#"{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}}"#,
+        r#"{"a":{"dtype":"F32","shape":[1,2],"data_offsets":[8,0]}}"#,
+    ] {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend([0; 8]);
+        fs::write(&path, bytes).unwrap();
+        assert!(shard::index(&path, StoreDtype::F32).is_err(), "{header}");
+    }
+}
+
+#[test]
+fn everything_that_matters_changes_the_key() {
+    let folder = tempdir().unwrap();
+    let digests = Digests::new(folder.path().join("digests"));
+    let video = folder.path().join("video");
+    fs::write(&video, "frames").unwrap();
+    let plain = identity(folder.path());
+    let selection = Selection::new(8);
+    let key = |identity: &EncoderIdentity, selection: &Selection| {
+        let video = digests.of(&video).unwrap();
+        EncoderKey::new(identity, &digests)
+            .unwrap()
+            .clip(&video, selection)
+    };
+    let first = key(&plain, &selection);
+    assert_eq!(first, key(&plain, &selection));
+    assert!(first.as_str().starts_with("dinov2/"));
+
+    let changes: [fn(&mut EncoderIdentity); 13] = [
+        |it| it.id = "siglip".into(),
+        |it| it.plugin = "other".into(),
+        |it| it.version = "1.2.4".into(),
+        |it| it.weights.push(it.weights[0].clone()),
+        |it| it.config = Some(it.weights[0].clone()),
+        |it| it.info.num_frames = 16,
+        |it| it.info.dtype = DType::BF16,
+        |it| it.info.preprocess.image_size = 192,
+        |it| it.info.preprocess.interpolation = Interpolation::Bilinear,
+        |it| it.info.preprocess.domain = ResizeDomain::TorchF32,
+        |it| it.info.preprocess.mean[1] = 0.501,
+        |it| it.info.preprocess.std[2] = 0.251,
+        |it| it.resize = ResizeStrategy::Letterbox,
+    ];
+    let mut seen = vec![first.clone()];
+    for (index, change) in changes.iter().enumerate() {
+        let mut other = plain.clone();
+        change(&mut other);
+        let other = key(&other, &selection);
+        assert!(!seen.contains(&other), "change {index}");
+        seen.push(other);
+    }
+    let windows: [fn(&mut Selection); 5] = [
+        |it| it.num_frames = 16,
+        |it| it.start = Some(1.0),
+        |it| it.end = Some(1.0),
+        |it| it.end_frame = Some(1),
+        |it| it.folder_fps = Some(1.0),
+    ];
+    for (index, change) in windows.iter().enumerate() {
+        let mut other = selection;
+        change(&mut other);
+        let other = key(&plain, &other);
+        assert!(!seen.contains(&other), "window {index}");
+        seen.push(other);
+    }
+    let mut same = selection;
+    (same.start, same.end_frame) = (Some(f64::NAN), Some(-1));
+    assert_eq!(key(&plain, &same), first, "these say nothing");
+
+    fs::write(&plain.weights[0], "Numbers").unwrap();
+    assert_ne!(
+        key(&plain, &selection),
+        first,
+        "other weights of the same size"
+    );
+    fs::write(&plain.weights[0], "numbers").unwrap();
+    assert_eq!(key(&plain, &selection), first);
+    fs::write(&video, "Frames").unwrap();
+    assert_ne!(key(&plain, &selection), first, "another video");
+}
+
+#[test]
+fn a_settled_file_is_read_once_even_by_another_process() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("weights");
+    let kept = folder.path().join("digests");
+    let long_ago = SystemTime::now() - Duration::from_secs(100);
+    let write = |byte: u8, when: SystemTime| {
+        fs::write(&path, vec![byte; 17 << 20]).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_times(FileTimes::new().set_modified(when)).unwrap();
+    };
+    write(1, long_ago);
+    let first = Digests::new(kept.clone()).of(&path).unwrap();
+    // Nobody can tell: the same size and the same time.
+    write(2, long_ago);
+    assert_eq!(Digests::new(kept.clone()).of(&path).unwrap(), first);
+    write(2, long_ago + Duration::from_secs(1));
+    let second = Digests::new(kept.clone()).of(&path).unwrap();
+    assert_ne!(second, first);
+    // Too young to be trusted.
+    let digests = Digests::new(kept);
+    let now = SystemTime::now();
+    write(3, now);
+    let third = digests.of(&path).unwrap();
+    write(4, now);
+    assert_ne!(digests.of(&path).unwrap(), third);
+}
+
+#[test]
+fn a_folder_is_its_files() {
+    let folder = tempdir().unwrap();
+    let digests = Digests::new(folder.path().join("digests"));
+    let frames = folder.path().join("frames");
+    fs::create_dir(&frames).unwrap();
+    fs::write(frames.join("1.png"), "a").unwrap();
+    let one = digests.of(&frames).unwrap();
+    fs::write(frames.join("2.png"), "b").unwrap();
+    let two = digests.of(&frames).unwrap();
+    assert_ne!(one, two);
+    fs::write(frames.join("1.png"), "c").unwrap();
+    assert_ne!(digests.of(&frames).unwrap(), two);
+}
