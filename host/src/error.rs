@@ -7,6 +7,7 @@ use crate::{
     mixer::MixerError,
     plugin::{CallError, LoadError, PluginNotFound},
     registry::{RegistryError, SourceError},
+    train::data::DataError,
     transform::TransformError,
     video::VideoError,
 };
@@ -82,6 +83,9 @@ pub enum Error {
         /// What sets the limit.
         why: String,
     },
+    /// A data set cannot be trained on.
+    #[error(transparent)]
+    Data(Box<DataError>),
     /// Computing with tensors failed.
     #[error("a tensor computation failed")]
     Tensor(#[from] candle_core::Error),

@@ -14,7 +14,11 @@ mod projector;
 use crate::registry::{FusionKind, MixerEntry, MixerKind};
 use candle_core::Tensor;
 use fusion::{Fused, Fusion, PUBLISHED_QUERY_WIDTH};
-use merv_plugin_sdk::{PluginError, Result, checkpoint::published, weights};
+use merv_plugin_sdk::{
+    PluginError, Result,
+    checkpoint::{Checkpoint, published},
+    weights,
+};
 use parameters::{Parameters, Scope};
 use projector::Projector;
 use std::{
@@ -76,17 +80,6 @@ pub struct Mixer {
     parameters: Vec<Parameter>,
     /// The file that it was loaded from.
     path: PathBuf,
-    kind: MixerKind,
-}
-
-/// A tensor of the mixer's file that is no parameter.
-pub struct Unused {
-    /// Its name.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Its values.
-    pub values: Vec<f32>,
 }
 
 /// What came out of the mixer.
@@ -139,18 +132,6 @@ impl From<PluginError> for MixerError {
     }
 }
 
-/// The attention's values and output are in the file, but only its weights are used.
-fn unused(kind: MixerKind) -> &'static [&'static str] {
-    match kind.fusion {
-        FusionKind::CrossAttentionAvgLq => &[
-            "feature_fusion.attention.v_proj_weight",
-            "feature_fusion.attention.out_proj.weight",
-            "feature_fusion.attention.out_proj.bias",
-        ],
-        _ => &[],
-    }
-}
-
 impl Mixer {
     /// Loads the mixer that `entry` describes from the file `path`, for these encoders, in order.
     ///
@@ -180,9 +161,18 @@ impl Mixer {
         kind.projector
             .runnable(encoders.len())
             .map_err(PluginError::invalid)?;
+        // The attention's values and output are in the file, but only its weights are used.
+        let unused: &[&str] = match kind.fusion {
+            FusionKind::CrossAttentionAvgLq => &[
+                "feature_fusion.attention.v_proj_weight",
+                "feature_fusion.attention.out_proj.weight",
+                "feature_fusion.attention.out_proj.bias",
+            ],
+            _ => &[],
+        };
         let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
         let parameters = Parameters::default();
-        let (projectors, fusion) = weights::load_checkpoint(checkpoint, unused(kind), |scope| {
+        let (projectors, fusion) = weights::load_checkpoint(checkpoint, unused, |scope| {
             let scope = Scope::root(scope, &parameters);
             let projectors = encoders
                 .iter()
@@ -201,7 +191,6 @@ impl Mixer {
             fusion,
             parameters: parameters.into_vec(),
             path: path.to_owned(),
-            kind,
         })
     }
 
@@ -211,33 +200,13 @@ impl Mixer {
         &self.parameters
     }
 
-    /// The tensors that belong into a file of this mixer although nothing is computed from them, as its
-    /// own file has them.
+    /// Its file, with the tensors that belong there although nothing is computed from them.
     ///
     /// # Errors
     ///
     /// When the file can no longer be read.
-    pub fn unused(&self) -> std::result::Result<Vec<Unused>, MixerError> {
-        let names = unused(self.kind);
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let files = [self.path.clone()];
-        let checkpoint = weights::open(&files, |name| {
-            published::mixer_name(name).filter(|name| names.contains(&name.as_str()))
-        })?;
-        let found: Vec<_> = checkpoint
-            .iter()
-            .map(|(name, tensor)| (name.to_owned(), tensor.shape.clone()))
-            .collect();
-        Ok(weights::load_checkpoint(checkpoint, &[], |scope| {
-            let tensors = found.into_iter().map(|(name, shape)| Unused {
-                values: scope.vector(&name, &shape),
-                name,
-                shape,
-            });
-            Ok(tensors.collect())
-        })?)
+    pub fn file(&self) -> std::result::Result<Checkpoint, MixerError> {
+        Ok(weights::open(&[self.path.clone()], published::mixer_name)?)
     }
 
     /// # Shapes

@@ -129,7 +129,10 @@ impl Part for MixerPart {
     }
 
     fn gradient_squares(&self) -> Result<Option<f64>, Error> {
-        let gradients = self.slots.iter().filter_map(|slot| slot.gradient.as_deref());
+        let gradients = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.gradient.as_deref());
         Ok(gradients.map(squares).reduce(|sum, more| sum + more))
     }
 
@@ -165,12 +168,14 @@ impl Part for MixerPart {
         values: TensorView<'_>,
     ) -> Result<(), Error> {
         let slot = self.slots.iter_mut().find(|slot| slot.name == name);
-        let slot = slot.filter(|slot| slot.shape == values.shape()).ok_or_else(|| {
-            PluginError::invalid(format!(
-                "the mixer has no parameter `{name}` of shape {:?}",
-                values.shape()
-            ))
-        })?;
+        let slot = slot
+            .filter(|slot| slot.shape == values.shape())
+            .ok_or_else(|| {
+                PluginError::invalid(format!(
+                    "the mixer has no parameter `{name}` of shape {:?}",
+                    values.shape()
+                ))
+            })?;
         let values = values.f32s()?.to_vec();
         match state {
             StatePart::Weights => slot.set(values)?,

@@ -4,11 +4,16 @@
 //! boundary: the language model gives the gradient of its input embeddings back, the host continues it
 //! through its own part, the mixer, and hands what comes out there to the encoders.
 
+mod checkpoint;
+mod collate;
 pub mod data;
+mod mixer_part;
+mod part;
 mod schedule;
 mod settings;
 mod stage;
 
+pub use checkpoint::CheckpointError;
 pub use schedule::Schedule;
 pub use settings::{Settings, SettingsError};
 pub use stage::{Task, TrainingStage};

@@ -55,12 +55,8 @@ pub trait Part {
     /// # Errors
     ///
     /// As [`Self::parameters`].
-    fn import(
-        &mut self,
-        state: StatePart,
-        name: &str,
-        values: TensorView<'_>,
-    ) -> Result<(), Error>;
+    fn import(&mut self, state: StatePart, name: &str, values: TensorView<'_>)
+    -> Result<(), Error>;
 }
 
 /// The sum of the squares of some numbers, in doubles, the same on any number of threads.

@@ -7,10 +7,12 @@ mod batches;
 mod entry;
 mod error;
 mod index;
+mod loader;
 mod tokens;
 
 pub use batches::Batching;
 pub use entry::{Example, Modality};
 pub use error::DataError;
 pub use index::{Broken, Entry, Index};
+pub use loader::{Batch, Loader, Ready, Source, Work};
 pub use tokens::{TextForm, Tokens};

@@ -8,6 +8,7 @@ use crate::{
     train::Task,
 };
 use merv_plugin_api::IGNORED_LABEL;
+use std::sync::Arc;
 
 /// The text of an example as the language model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,20 +20,20 @@ pub struct Tokens {
 }
 
 /// How examples become tokens.
-pub struct TextForm<'t> {
+pub struct TextForm {
     /// The language model's tokenizer.
-    pub tokenizer: &'t TextTokenizer,
+    pub tokenizer: Arc<TextTokenizer>,
     /// Its chat format.
     pub format: PromptFormat,
     /// The system prompt, for formats that take one.
-    pub system: Option<&'t str>,
+    pub system: Option<String>,
     /// What is trained on.
     pub task: Task,
     /// Ids at most; what comes after is cut off.
     pub max_length: usize,
 }
 
-impl TextForm<'_> {
+impl TextForm {
     /// The tokens of an example. With vision the first label never counts.
     ///
     /// # Errors
@@ -70,7 +71,7 @@ impl TextForm<'_> {
             let message = VisualMarks::default().strip(turn);
             let is_reply = number % 2 == 1;
             let text = match number {
-                0 => self.format.first_turn(self.system, &message),
+                0 => self.format.first_turn(self.system.as_deref(), &message),
                 _ if is_reply => self.reply(&message),
                 _ => self.format.first_turn(None, &message),
             };
