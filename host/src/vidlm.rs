@@ -37,6 +37,16 @@ pub struct VidLm {
     load_seconds: f64,
 }
 
+/// The parts of a [`VidLm`], to be trained.
+pub(crate) struct Parts {
+    pub(crate) registry: Registry,
+    pub(crate) encoders: Encoders,
+    pub(crate) mixer: Mixer,
+    pub(crate) llm: LanguageModel,
+    pub(crate) tokenizer: TextTokenizer,
+    pub(crate) pool: ThreadPool,
+}
+
 /// What of a video is looked at.
 #[derive(Debug, Clone, Default)]
 pub struct VideoOptions {
@@ -239,6 +249,18 @@ impl VidLm {
             pool,
             load_seconds,
         })
+    }
+
+    /// What it is made of.
+    pub(crate) fn into_parts(self) -> Parts {
+        Parts {
+            registry: self.registry,
+            encoders: self.encoders,
+            mixer: self.mixer,
+            llm: self.llm,
+            tokenizer: self.tokenizer,
+            pool: self.pool,
+        }
     }
 
     /// The registry it was loaded from.

@@ -1,14 +1,14 @@
 //! A registry for a converted checkpoint: the text of its template, with other files in it.
 
 use super::ConvertError;
-use crate::registry::{Moved, Registry, RegistryError, WeightSource};
+use crate::registry::{FILE_OF_A_RUN, Moved, Registry, RegistryError, WeightSource};
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
 /// The name of the file.
-pub(super) const FILE: &str = "registry.toml";
+pub(super) const FILE: &str = FILE_OF_A_RUN;
 
 /// What a conversion made.
 pub(super) struct Made<'m> {

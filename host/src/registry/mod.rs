@@ -29,6 +29,7 @@ mod tests;
 
 pub use entries::{EncoderEntry, LlmEntry, MixerEntry, PluginRef, Registry, TransformEntry};
 pub use error::{Problem, Problems, RegistryError};
+pub(crate) use find::FILE_OF_A_RUN;
 pub use find::{DEFAULT_REGISTRY, SearchPath, find};
 pub use mixer_kind::{FusionKind, MixerKind, Mlp, Pooling, ProjectorKind};
 pub(crate) use moved::Moved;

@@ -7,13 +7,22 @@
 mod checkpoint;
 mod collate;
 pub mod data;
+mod error;
+mod metrics;
 mod mixer_part;
+mod model;
 mod part;
+mod run;
+mod run_folder;
 mod schedule;
 mod settings;
 mod stage;
+mod trainer;
 
 pub use checkpoint::CheckpointError;
+pub use error::TrainError;
+pub use metrics::StepMetrics;
+pub use run::{Summary, TrainObserver, TrainOptions, begin_from, train};
 pub use schedule::Schedule;
 pub use settings::{Settings, SettingsError};
 pub use stage::{Task, TrainingStage};

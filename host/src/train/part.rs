@@ -10,7 +10,7 @@ use rayon::prelude::*;
 const SUMMED_TOGETHER: usize = 1 << 15;
 
 /// A part that is trained.
-pub trait Part {
+pub trait Part: Send + Sync {
     /// What it is called in a run's folder: `mixer`, `llm`, `encoder-<id>`.
     fn name(&self) -> &str;
 
