@@ -6,6 +6,7 @@ pub mod encode;
 pub mod generate;
 pub mod info;
 pub mod plugins;
+pub mod train;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -70,6 +71,7 @@ pub enum Command {
     Plugins(plugins::Plugins),
     Info(info::Info),
     Convert(convert::Convert),
+    Train(train::Train),
     Encode(encode::Encode),
     Completions(completions::Completions),
 }

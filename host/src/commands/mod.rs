@@ -7,6 +7,7 @@ mod generate;
 mod info;
 mod plugins;
 mod table;
+mod train;
 
 use crate::{
     args::{Args, Command, Global},
@@ -34,6 +35,7 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
         Command::Generate(args) => generate::run(&global, &args, ui),
         Command::Plugins(args) => plugins::run(&global, &args),
         Command::Info(args) => info::run(&global, &args),
+        Command::Train(args) => train::run(&global, &args, ui),
         Command::Convert(args) => convert::run(&global, &args, ui),
         Command::Encode(args) => encode::run(&global, &args, ui),
         Command::Completions(args) => completions::run(&args),
