@@ -9,11 +9,12 @@ export PROMPT ?= Describe what is happening in this video.
 # Python with the original implementations, for `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test bench parity lint fixtures build system
+.PHONY: help demo test test-long bench parity lint fixtures build system
 
 help:
 	@echo "make demo      describe the sample clip with merv-tiny (VIDEO=… PROMPT=… for your own)"
 	@echo "make test      build, every test, and the lints"
+	@echo "make test-long twenty training runs killed at random moments, and gone on with"
 	@echo "make bench     speed and memory, beside PyTorch where it is installed"
 	@echo "make parity    the encoders at full size against PyTorch, which it installs"
 	@echo "make lint      format, clippy and documentation"
@@ -26,6 +27,9 @@ demo: build
 test: build
 	cargo test --locked --release --workspace --no-fail-fast
 	scripts/lint
+
+test-long: build
+	cargo test --locked --release -p merv-tests --test training_runs -- --ignored
 
 bench: build
 	cargo run --locked --release --quiet --bin bench

@@ -7,6 +7,7 @@ mod hub;
 mod run;
 mod tensors;
 mod tiny;
+mod training;
 
 pub use artifacts::{artifacts, encoder_library, library_file};
 pub use close::{TOLERANCE, assert_close};
@@ -14,6 +15,7 @@ pub use hub::{COMMIT, Fault, HubServer, Kept, Seen, TOKEN};
 pub use run::{Finished, Run, none_of};
 pub use tensors::{Dtype, Stored, Tensor, Tensors, edit, read, write_f32};
 pub use tiny::{Tiny, plugin_folder};
+pub use training::{TrainingRun, tiny_with_one_encoder};
 
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};

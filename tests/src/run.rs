@@ -4,7 +4,7 @@ use super::{artifacts, root};
 use std::{
     ffi::OsStr,
     io::Read,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -112,13 +112,61 @@ impl Run {
         self
     }
 
+    /// Commands of a shell that come first: limits, signals that are ignored.
+    #[must_use]
+    pub fn after(mut self, shell: &str) -> Self {
+        let args: Vec<_> = self
+            .command
+            .get_args()
+            .skip(1)
+            .map(OsStr::to_owned)
+            .collect();
+        let script = format!("{shell}; {WITH_LITTLE_MEMORY}");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).args(&args[1..]);
+        command.current_dir(root()).stdin(Stdio::null());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.command = command;
+        self
+    }
+
+    /// Starts it and ends it after a while, by SIGKILL or a signal that it can hear. What it has written
+    /// to stdout and stderr comes back; so does its own end, if that came first.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn ended_after(self, wait: Duration, signal: &str) -> Finished {
+        let mut signalled = false;
+        self.watched(|child, elapsed| {
+            if elapsed >= wait && !signalled {
+                signalled = true;
+                let killed = Command::new("kill")
+                    .args(["-s", signal, &child.id().to_string()])
+                    .status();
+                assert!(killed.is_ok(), "there is no `kill`");
+            }
+        })
+    }
+
     /// Runs it. What takes too long is ended, and says so on stderr.
     ///
     /// # Panics
     ///
     /// When it cannot be started.
     #[track_caller]
-    pub fn finish(mut self) -> Finished {
+    pub fn finish(self) -> Finished {
+        self.watched(|_, _| ())
+    }
+
+    #[track_caller]
+    fn watched(mut self, mut watch: impl FnMut(&Child, Duration)) -> Finished {
         let mut child = self
             .command
             .stdout(Stdio::piped())
@@ -133,6 +181,7 @@ impl Run {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
                 break status;
             }
+            watch(&child, started.elapsed());
             if started.elapsed() > TIME_LIMIT && late.is_empty() {
                 late = "(ended by the test: it took too long)";
                 child.kill().expect("a child can be ended");

@@ -60,7 +60,11 @@ fn tokens_and_labels_are_upstreams() {
             let expected = &expected["tokens"][name][number];
             let case = format!("{name}, `{}`", example.id);
             assert_eq!(serde_json::json!(tokens.ids), expected["ids"], "{case}");
-            assert_eq!(serde_json::json!(tokens.labels), expected["labels"], "{case}");
+            assert_eq!(
+                serde_json::json!(tokens.labels),
+                expected["labels"],
+                "{case}"
+            );
             shortened += usize::from(tokens.ids.len() == cut);
         }
         assert_eq!(shortened > 2, name == "cut", "{name}");

@@ -97,7 +97,7 @@ fn text(outline: &Outline) -> String {
         })
         .collect();
     let memory = &outline.memory;
-    let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+    let bytes = |count: u64| format!("{}B", human(count));
     let mut lines = vec![
         format!("{} of {}", outline.stage, outline.model),
         String::new(),
@@ -139,11 +139,11 @@ fn text(outline: &Outline) -> String {
         format!(
             "memory    about {}: weights {}, gradients and optimizer {}, activations {}, examples \
              read ahead {}",
-            gigabytes(outline.memory_bytes),
-            gigabytes(memory.weights),
-            gigabytes(memory.training_state),
-            gigabytes(memory.activations),
-            gigabytes(memory.examples)
+            bytes(outline.memory_bytes),
+            bytes(memory.weights),
+            bytes(memory.training_state),
+            bytes(memory.activations),
+            bytes(memory.examples)
         ),
     ]);
     lines.join("\n")

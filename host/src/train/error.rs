@@ -23,6 +23,17 @@ pub enum TrainError {
         .0.display()
     )]
     Occupied(PathBuf),
+    /// The folder holds something else.
+    #[error(
+        "{} holds `{stranger}`, which no run made
+  do: name a new folder in --out", .path.display()
+    )]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// A file in it.
+        stranger: String,
+    },
     /// There is nothing to go on with.
     #[error(
         "{} holds no run that could be resumed\n  expected: a folder that an earlier `train --out` made\n  \

@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: a line a step, for people, plots and trackers.
 
-use super::TrainError;
+use super::{TrainError, run_folder::METRICS};
 use crate::whole_file;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -51,7 +51,7 @@ impl MetricsLog {
     /// Opens the file of a run that has done `step` steps: lines of later steps, of which no checkpoint
     /// knows, are taken out, and so is one that a kill has cut.
     pub(super) fn open(run: &Path, step: u64) -> Result<Self, TrainError> {
-        let path = run.join("metrics.jsonl");
+        let path = run.join(METRICS);
         let failed = |source| TrainError::Write {
             path: path.clone(),
             source,

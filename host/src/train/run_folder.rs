@@ -10,12 +10,16 @@ use crate::{
     whole_file,
 };
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 const CONFIG: &str = "config.toml";
 const BASE: &str = "base.toml";
+/// See [`super::metrics`].
+pub(super) const METRICS: &str = "metrics.jsonl";
+/// See [`super::checkpoint`].
+pub(super) const CHECKPOINTS: &str = "checkpoints";
 
 /// The folder of a run.
 pub(super) struct RunFolder {
@@ -25,9 +29,7 @@ pub(super) struct RunFolder {
 impl RunFolder {
     /// Begins a run in a folder that holds none.
     pub(super) fn begin(path: &Path, settings: &Settings) -> Result<Self, TrainError> {
-        if path.join(CONFIG).exists() || Checkpoints::exist(path) {
-            return Err(TrainError::Occupied(path.to_owned()));
-        }
+        check_free(path)?;
         let registry = Registry::load(&settings.registry)?;
         let text = read(&registry.path)?;
         fs::create_dir_all(path).map_err(|source| TrainError::Write {
@@ -38,7 +40,6 @@ impl RunFolder {
             path: path.to_owned(),
         };
         run.write(BASE, &Moved::default().text(&text, &registry))?;
-        // Last, because it makes the folder a run.
         run.write(CONFIG, &settings.to_toml())?;
         Ok(run)
     }
@@ -105,6 +106,38 @@ impl RunFolder {
         whole_file::write(&path, text.as_bytes())
             .map_err(|source| TrainError::Write { path, source })
     }
+}
+
+/// That a folder holds neither a run that has begun to compute nor files of somebody else. One that failed
+/// before its first step is no loss.
+fn check_free(path: &Path) -> Result<(), TrainError> {
+    let unreadable = |source| TrainError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    for entry in entries {
+        let name = entry.map_err(unreadable)?.file_name();
+        if ![CONFIG, BASE, METRICS, CHECKPOINTS].contains(&name.to_string_lossy().as_ref()) {
+            let run = path.join(CONFIG).exists() && path.join(BASE).exists();
+            return Err(match run {
+                true => TrainError::Occupied(path.to_owned()),
+                false => TrainError::NotARun {
+                    path: path.to_owned(),
+                    stranger: name.to_string_lossy().into_owned(),
+                },
+            });
+        }
+    }
+    let begun = fs::metadata(path.join(METRICS)).is_ok_and(|about| about.len() > 0);
+    if begun || Checkpoints::exist(path) {
+        return Err(TrainError::Occupied(path.to_owned()));
+    }
+    Ok(())
 }
 
 /// What an encoder is called among the trained parts.

@@ -6,7 +6,7 @@ use super::{
     write::{self, PartToSave},
     write_error,
 };
-use crate::train::part::Part;
+use crate::train::{part::Part, run_folder::CHECKPOINTS};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -44,7 +44,7 @@ impl Checkpoints {
     ///
     /// When the folder cannot be made.
     pub fn open(run: &Path, keep: usize) -> Result<Self, CheckpointError> {
-        let folder = run.join("checkpoints");
+        let folder = run.join(CHECKPOINTS);
         fs::create_dir_all(&folder).map_err(write_error(&folder))?;
         Ok(Self {
             folder,
@@ -55,7 +55,7 @@ impl Checkpoints {
 
     /// Whether a run's folder holds a checkpoint.
     pub fn exist(run: &Path) -> bool {
-        let folder = run.join("checkpoints");
+        let folder = run.join(CHECKPOINTS);
         steps(&folder).is_ok_and(|steps| !steps.is_empty())
     }
 
@@ -176,7 +176,7 @@ impl Checkpoints {
     /// Where a file of a checkpoint is, below the run's folder.
     pub fn file(saved: &Saved, part: &str) -> String {
         let file = super::file_name(part, "");
-        format!("checkpoints/{}/{file}", step_name(saved.step))
+        format!("{CHECKPOINTS}/{}/{file}", step_name(saved.step))
     }
 
     /// Removes checkpoints that are neither among the newest nor the best, those that are damaged or lie
