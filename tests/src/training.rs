@@ -13,7 +13,7 @@ pub struct TrainingRun {
 }
 
 impl TrainingRun {
-    /// A stage on the examples of `fixtures/training`, three of them a step.
+    /// A stage on the examples of `fixtures/training_runs`, three of them a step.
     ///
     /// # Panics
     ///
@@ -25,7 +25,7 @@ impl TrainingRun {
             stage: stage.to_owned(),
             arguments: Vec::new(),
         };
-        let data = fixture("training/data.json");
+        let data = fixture("training_runs/data.json");
         run.set("data", data.display())
             .set("global_batch", 3)
             .set("device_batch", 3)
@@ -71,7 +71,7 @@ impl TrainingRun {
     pub fn metrics(&self) -> Vec<Value> {
         let path = self.out().join("metrics.jsonl");
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-        let lines = text.lines().map(|line| serde_json::from_str(line));
+        let lines = text.lines().map(serde_json::from_str);
         lines.collect::<Result<_, _>>().expect("lines are JSON")
     }
 

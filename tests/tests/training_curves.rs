@@ -1,4 +1,4 @@
-//! Training against PyTorch: loss and length of the gradient, step by step (`make_training.py`), through
+//! Training against PyTorch: loss and length of the gradient, step by step (`make_training_runs.py`), through
 //! the real plugins; and one batch against the same examples in pieces.
 
 use merv_tests::{TrainingRun, fixture, read};
@@ -20,7 +20,7 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 #[track_caller]
 fn follows_pytorch(stage: &str, device_batch: usize) {
-    let text = fs::read_to_string(fixture("training/expected.json")).unwrap();
+    let text = fs::read_to_string(fixture("training_runs/expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
     let expected = &expected["runs"][stage];
     let (losses, norms) = (

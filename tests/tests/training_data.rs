@@ -1,5 +1,5 @@
 //! What examples become: tokens and labels, batches; against upstream's rules in PyTorch
-//! (`make_training.py`).
+//! (`make_training_runs.py`).
 
 use merv_host::{
     generate::TextTokenizer,
@@ -20,9 +20,9 @@ fn json(file: &str) -> Value {
 
 #[test]
 fn batches_come_in_the_order_that_the_curves_were_made_with() {
-    let order = json("training/order.json");
+    let order = json("training_runs/order.json");
     for (name, task) in [("align", Task::Caption), ("finetune", Task::Conversation)] {
-        let index = Index::read(&fixture("training/data.json"), task).unwrap();
+        let index = Index::read(&fixture("training_runs/data.json"), task).unwrap();
         let batching = Batching {
             size: 3,
             group_by_length: task == Task::Conversation,
@@ -36,7 +36,7 @@ fn batches_come_in_the_order_that_the_curves_were_made_with() {
 
 #[test]
 fn tokens_and_labels_are_upstreams() {
-    let expected = json("training/expected.json");
+    let expected = json("training_runs/expected.json");
     let tokenizer = TextTokenizer::load(&root().join("assets/merv-tiny/llm/tokenizer.json"));
     let tokenizer = Arc::new(tokenizer.unwrap());
     let cut = expected["cut"].as_u64().unwrap() as usize;
@@ -52,7 +52,7 @@ fn tokens_and_labels_are_upstreams() {
             task,
             max_length,
         };
-        let index = Index::read(&fixture("training/data.json"), task).unwrap();
+        let index = Index::read(&fixture("training_runs/data.json"), task).unwrap();
         let mut shortened = 0;
         for (number, entry) in index.entries().iter().enumerate() {
             let example = index.example(entry).unwrap();

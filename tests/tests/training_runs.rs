@@ -158,7 +158,7 @@ fn what_cannot_begin_says_why_and_leaves_nothing_behind() {
             "--stage",
             "align",
         ])
-        .args(["--set", "data=tests/fixtures/training/data.json"])
+        .args(["--set", "data=tests/fixtures/training_runs/data.json"])
         .args(["--out", "/proc/merv-run"]);
     nowhere
         .finish()
@@ -200,7 +200,7 @@ fn broken_examples_are_named_and_too_many_stop_the_run() {
     let tiny = tiny_with_one_encoder();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data.json");
-    let text = fs::read_to_string(fixture("training/data.json")).unwrap();
+    let text = fs::read_to_string(fixture("training_runs/data.json")).unwrap();
     let text = text.replace("../video/vfr.mp4", "gone.mp4").replace(
         "\"conversations\": [\n    {\"from\": \"human\", \"value\": \"Count",
         "\"conversations\": [\n    {\"from\": \"machine\", \"value\": \"Count",
@@ -209,7 +209,7 @@ fn broken_examples_are_named_and_too_many_stop_the_run() {
     let run = |fraction: f64| {
         short(&tiny, "finetune")
             .set("data", data.display())
-            .set("media", fixture("training").display())
+            .set("media", fixture("training_runs").display())
             .set("max_bad_fraction", fraction)
     };
     let patient = run(0.25);
@@ -287,7 +287,7 @@ fn a_run_is_a_registry_and_the_next_stage_begins_from_it() {
 fn held_out_examples_choose_the_checkpoint() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "finetune")
-        .set("validation", fixture("training/data.json").display())
+        .set("validation", fixture("training_runs/data.json").display())
         .set("save_every", 1)
         .set("keep", 1);
     run.run().finish().succeeded();

@@ -206,7 +206,10 @@ impl Mixer {
     ///
     /// When the file can no longer be read.
     pub fn file(&self) -> std::result::Result<Checkpoint, MixerError> {
-        Ok(weights::open(&[self.path.clone()], published::mixer_name)?)
+        Ok(weights::open(
+            std::slice::from_ref(&self.path),
+            published::mixer_name,
+        )?)
     }
 
     /// # Shapes

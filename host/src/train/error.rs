@@ -13,7 +13,7 @@ pub enum TrainError {
     Settings(#[from] SettingsError),
     /// The model cannot be loaded or computed.
     #[error(transparent)]
-    Model(#[from] Error),
+    Model(Box<Error>),
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -106,15 +106,9 @@ pub enum TrainError {
     },
 }
 
-impl From<DataError> for TrainError {
-    fn from(error: DataError) -> Self {
-        Self::Model(error.into())
-    }
-}
-
-impl From<candle_core::Error> for TrainError {
-    fn from(error: candle_core::Error) -> Self {
-        Self::Model(error.into())
+impl From<Error> for TrainError {
+    fn from(error: Error) -> Self {
+        Self::Model(Box::new(error))
     }
 }
 
@@ -122,13 +116,15 @@ macro_rules! through_model {
     ($($kind:ty),*) => {
         $(impl From<$kind> for TrainError {
             fn from(error: $kind) -> Self {
-                Self::Model(error.into())
+                Error::from(error).into()
             }
         })*
     };
 }
 
 through_model!(
+    DataError,
+    candle_core::Error,
     crate::plugin::CallError,
     crate::mixer::MixerError,
     crate::features::FeatureError,

@@ -186,7 +186,7 @@ impl Model {
         mut restore: impl FnMut(&mut dyn Part) -> Result<u64, E>,
     ) -> Result<(), E> {
         let parts = self.parts_mut().into_iter();
-        let steps = parts.map(|part| restore(part)).collect::<Result<_, E>>();
+        let steps = parts.map(&mut restore).collect::<Result<_, E>>();
         self.optimizer_steps = steps?;
         Ok(())
     }

@@ -141,7 +141,7 @@ impl<'s> Trainer<'s> {
         let mut sums = Sums::default();
         let (mut started, mut waited) = (Instant::now(), Duration::ZERO);
         let mut stopped = false;
-        while let Some(mut batch) = loader.next()? {
+        while let Some(mut batch) = loader.take()? {
             waited += batch.waited;
             self.note_broken(&mut batch, observer)?;
             self.tell_cache_notices(observer);
@@ -281,7 +281,7 @@ impl<'s> Trainer<'s> {
         let (workers, prefetch) = (self.settings.workers, self.settings.prefetch);
         let mut loader = Loader::new(Arc::clone(&source), work.into_iter(), workers, prefetch)?;
         let (mut sums, mut broken) = (Sums::default(), 0);
-        while let Some(batch) = loader.next()? {
+        while let Some(batch) = loader.take()? {
             broken += batch.broken.len();
             if !batch.ready.is_empty() {
                 self.model

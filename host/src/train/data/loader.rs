@@ -124,7 +124,7 @@ impl<V: Send + 'static> Loader<V> {
     /// # Errors
     ///
     /// When nothing can be read any more: the data set is gone or has changed, or a cache fails.
-    pub fn next(&mut self) -> Result<Option<Batch<V>>, Error> {
+    pub fn take(&mut self) -> Result<Option<Batch<V>>, Error> {
         self.fill();
         let Some((work, receiver)) = self.ahead.pop_front() else {
             return Ok(None);
@@ -266,7 +266,7 @@ mod tests {
         let mut found = Vec::new();
         for step in 0.. {
             assert!(seen.load(Ordering::SeqCst) <= (step + 2) * 4);
-            let Some(batch) = loader.next().unwrap() else {
+            let Some(batch) = loader.take().unwrap() else {
                 assert_eq!(step, 10);
                 break;
             };

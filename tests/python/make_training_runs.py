@@ -1,4 +1,4 @@
-"""tests/fixtures/training: 20 steps of merv-tiny in PyTorch, stage by stage, on the examples of data.json
+"""tests/fixtures/training_runs: 20 steps of merv-tiny in PyTorch, stage by stage, on the examples of data.json
 in the order of order.json (which is the host's own, and checked by its test)."""
 
 import json
@@ -9,10 +9,10 @@ from PIL import Image
 
 from reference.fixture_files import ASSETS, FIXTURES, setup
 from reference.pipeline import NUM_FRAMES, Pipeline
-from reference.training import batch_loss, caption_tokens, conversation_tokens, optimizer, rate
+from reference.training_steps import batch_loss, caption_tokens, conversation_tokens, optimizer, rate
 from reference.video_frames import decode_agreed
 
-FOLDER = FIXTURES / "training"
+FOLDER = FIXTURES / "training_runs"
 FRAMES = max(NUM_FRAMES.values())
 STAGES = {
     "align": {"learning_rate": 2e-2, "weight_decay": 0.0},
