@@ -85,10 +85,10 @@ pub type TakeTensor<'a> = dyn FnMut(&str, TensorView<'_>) -> Result<(), PluginEr
 
 /// The parameters of a model, kept in the plugin. Until [`Self::begin_training`] there are none.
 ///
-/// As every method of the API, these may be called from any thread. Those that change parameters wait for
-/// calls that read them: an [`crate::Encoder::encode`] beside an [`Self::apply_adamw`] sees the weights
-/// before or after it, not both. Every computation after it uses the changed weights; what was computed
-/// before it stays with the old ones (the keys and values of an open session, the features of a clip).
+/// As every method of the API, these may be called from any thread. A computation that runs beside one that
+/// changes parameters may see some of them before and others after: the host keeps the two apart. Every
+/// later computation uses the changed weights; what was computed before stays as it is (the keys and
+/// values of an open session, the features of a clip).
 pub trait Trainable: Send + Sync + 'static {
     /// Prepares for training: makes the parameters changeable, if they are to be trained. May be called
     /// again: a model that was not to be trained may become trainable, and checkpointing may change.

@@ -10,6 +10,7 @@ import make_languagebind
 import make_llama
 import make_mixer
 import make_siglip
+import make_training
 import make_training_runs
 import make_transforms
 import make_vivit
@@ -17,7 +18,7 @@ import make_vivit
 
 def main():
     for script in (
-        make_siglip, make_dinov2, make_languagebind, make_vivit, make_hiera, make_llama,
+        make_siglip, make_dinov2, make_languagebind, make_vivit, make_hiera, make_llama, make_training,
         make_transforms, make_frame_indices, make_mixer, make_costs, make_checkpoints, make_e2e, make_training_runs,
     ):
         script.main()
