@@ -6,19 +6,21 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export VIDEO ?= assets/bigbuckbunny.mp4
 export PROMPT ?= Describe what is happening in this video.
 
-# Python with the original implementations, for `parity` and `fixtures`.
+# Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test test-long bench parity lint fixtures build system
+.PHONY: help demo test test-long bench bench-memory parity parity-llm lint fixtures build system
 
 help:
-	@echo "make demo      describe the sample clip with merv-tiny (VIDEO=… PROMPT=… for your own)"
-	@echo "make test      build, every test, and the lints"
-	@echo "make test-long twenty training runs killed at random moments, and gone on with"
-	@echo "make bench     speed and memory, beside PyTorch where it is installed"
-	@echo "make parity    the encoders at full size against PyTorch, which it installs"
-	@echo "make lint      format, clippy and documentation"
-	@echo "make fixtures  make tests/fixtures and assets/merv-tiny anew with PyTorch"
+	@echo "make demo          describe the sample clip with merv-tiny (VIDEO=… PROMPT=… for your own)"
+	@echo "make test          build, every test, and the lints"
+	@echo "make test-long     twenty training runs killed at random moments, and gone on with"
+	@echo "make bench         speed and memory, beside PyTorch where it is installed"
+	@echo "make bench-memory  the memory of merv-full's sizes, with random weights of 8 GB"
+	@echo "make parity        the encoders at full size against PyTorch, which it installs"
+	@echo "make parity-llm    a real language model, SmolLM2, against llama.cpp's answers"
+	@echo "make lint          format, clippy and documentation"
+	@echo "make fixtures      make tests/fixtures and assets/merv-tiny anew with PyTorch"
 
 demo: build
 	@cargo run --locked --release --quiet --bin merv-host -- \
@@ -34,8 +36,14 @@ test-long: build
 bench: build
 	cargo run --locked --release --quiet --bin bench
 
+bench-memory: build
+	@scripts/bench-memory $(VENV)
+
 parity: build
 	@scripts/parity $(VENV)
+
+parity-llm: build
+	@scripts/parity-llm $(VENV)
 
 lint: system
 	scripts/lint

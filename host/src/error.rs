@@ -2,11 +2,13 @@
 
 use crate::{
     features::FeatureError,
-    generate::{SamplerError, TextError},
+    generate::SamplerError,
     hub::HubError,
     mixer::MixerError,
     plugin::{CallError, LoadError, PluginNotFound},
+    prompt::TemplateError,
     registry::{RegistryError, SourceError},
+    tokenizer::TextError,
     train::data::DataError,
     transform::TransformError,
     video::VideoError,
@@ -55,6 +57,9 @@ pub enum Error {
     /// The tokenizer cannot be read or used.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// The chat template cannot be read or does not render.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// The mixer cannot be loaded or run.
     #[error(transparent)]
     Mixer(#[from] MixerError),
@@ -86,6 +91,19 @@ pub enum Error {
     /// A data set cannot be trained on.
     #[error(transparent)]
     Data(Box<DataError>),
+    /// The conversation has become too long for one more message.
+    #[error(
+        "the conversation is full: {tokens} tokens with this message\n  expected: at most {limit}, {why}\n  \
+         do: begin a new one (`/reset` in `merv-host chat`), or choose a model with a longer context"
+    )]
+    ConversationFull {
+        /// Tokens of the conversation, with the chat format around it.
+        tokens: usize,
+        /// How many there may be.
+        limit: usize,
+        /// What sets the limit.
+        why: String,
+    },
     /// Computing with tensors failed.
     #[error("a tensor computation failed")]
     Tensor(#[from] candle_core::Error),

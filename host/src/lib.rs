@@ -10,8 +10,9 @@
 //! made of clips.
 //!
 //! The modules stand in that order, and each uses only earlier ones. What belongs together is written
-//! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its plugins and checks that they fit; [`VidLm`] is
-//! the public face.
+//! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its
+//! plugins and checks that they fit; [`prompt`] and [`tokenizer`] make ids of what is said; [`VidLm`] is the
+//! public face, and [`Chat`] goes on from turn to turn.
 //!
 //! ```no_run
 //! use merv_host::{GenerateOptions, Sampling, VidLm};
@@ -29,11 +30,13 @@
 //! }
 //! ```
 
+mod chat;
 mod dump;
 mod encoders;
 mod error;
 mod files;
 mod nearest;
+mod observer;
 mod vidlm;
 mod whole_file;
 
@@ -46,12 +49,15 @@ pub mod plan;
 pub mod plugin;
 pub mod prompt;
 pub mod registry;
+pub mod tokenizer;
 pub mod train;
 pub mod transform;
 pub mod video;
 
+pub use chat::Chat;
 pub use encoders::{Encoders, Features, Prepared};
 pub use error::{Error, causes};
 pub use generate::{Sampling, Stop};
+pub use observer::{Observer, Stage};
 pub use plan::{LoadOptions, Plan};
-pub use vidlm::{GenerateOptions, Observer, Reply, Stage, VidLm, VideoOptions, Visual};
+pub use vidlm::{GenerateOptions, Reply, VidLm, VideoOptions, Visual};

@@ -1,23 +1,24 @@
 //! The public face: a video-language model that answers about clips.
 
 use crate::{
-    Error,
+    Chat, Error, Observer, Stage,
     dump::Dump,
     encoders::{Encoders, Features, Prepared, finite},
     features::FeatureCache,
     files::Files,
-    generate::{self, Outcome, Sampler, Sampling, Stop, Stream, TextTokenizer},
+    generate::{self, Conversation, Prompter, Sampler, Sampling, Stop, Writing},
     mixer::{Mixed, Mixer},
     plan::{LoadOptions, Plan, PlannedLlm},
     plugin::LanguageModel,
-    registry::Registry,
+    prompt::Template,
+    registry::{LlmEntry, PromptEntry, Registry},
+    tokenizer::TextTokenizer,
     transform::Clip,
     video,
 };
 use candle_core::Tensor;
-use merv_plugin_api::{ModelSource, TensorView};
+use merv_plugin_api::ModelSource;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use serde::Serialize;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -27,11 +28,11 @@ use std::{
 
 /// A loaded video-language model: encoders, mixer and language model.
 pub struct VidLm {
-    registry: Registry,
+    pub(crate) registry: Registry,
     encoders: Encoders,
     mixer: Mixer,
-    llm: LanguageModel,
-    tokenizer: TextTokenizer,
+    pub(crate) llm: LanguageModel,
+    pub(crate) prompter: Prompter,
     /// Computes the host's own part, the mixer.
     pool: ThreadPool,
     load_seconds: f64,
@@ -88,44 +89,6 @@ impl Default for GenerateOptions {
             dump: None,
         }
     }
-}
-
-/// Watches the work. All methods may be left out.
-pub trait Observer {
-    /// Part `done` of `total` of `stage` begins, and is about `what`.
-    fn progress(&mut self, stage: Stage, what: &str, done: usize, total: usize) {
-        let _ = (stage, what, done, total);
-    }
-
-    /// The answer has grown by `text`.
-    fn text(&mut self, text: &str) {
-        let _ = text;
-    }
-}
-
-/// Watches nothing.
-impl Observer for () {}
-
-/// A stage of the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Downloading files; its parts are bytes.
-    Fetch,
-    /// Opening weights.
-    Load,
-    /// Video to frames.
-    Decode,
-    /// Frames to clips.
-    Transform,
-    /// Clips to features.
-    Encode,
-    /// Features to visual tokens.
-    Mix,
-    /// Prompt into the language model.
-    Prefill,
-    /// Token after token.
-    Generate,
 }
 
 /// A clip as the language model will see it, and everything on the way there. Made once, it serves many
@@ -222,6 +185,12 @@ impl VidLm {
         let mixer = mixer.and_then(|path| Ok(Mixer::load(&registry.mixer, &shapes, width, &path)?));
         let tokenizer = files.path(&registry.llm.tokenizer);
         let tokenizer = tokenizer.and_then(|path| Ok(TextTokenizer::load(&path)?));
+        let writing = match &registry.llm.prompt {
+            PromptEntry::Format(format) => Ok(Writing::Format(*format)),
+            PromptEntry::Template(source) => files
+                .path(source)
+                .and_then(|path| Ok(Writing::Template(Box::new(Template::load(&path)?)))),
+        };
         let encoders =
             Encoders::assemble(&registry, encoders, &files, threads, &mut |index, id| {
                 observer.progress(Stage::Load, id, index + 1, parts);
@@ -236,8 +205,18 @@ impl VidLm {
             name_weights(&mut llm_request.model, &paths)?;
             Ok(library.load_llm(&llm_request)?)
         });
-        let ((mixer, tokenizer), (encoders, llm)) =
-            Error::both(Error::both(mixer, tokenizer), Error::both(encoders, llm))?;
+        let ((mixer, (tokenizer, writing)), (encoders, llm)) = Error::both(
+            Error::both(mixer, Error::both(tokenizer, writing)),
+            Error::both(encoders, llm),
+        )?;
+        let info = llm.info();
+        let ends = (info.bos.into_option(), info.eos.first().copied());
+        let LlmEntry {
+            system_prompt,
+            marks,
+            ..
+        } = &registry.llm;
+        let prompter = Prompter::new(writing, system_prompt.clone(), *marks, tokenizer, ends);
         let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
         let load_seconds = started.elapsed().as_secs_f64();
         Ok(Self {
@@ -245,7 +224,7 @@ impl VidLm {
             encoders,
             mixer,
             llm,
-            tokenizer,
+            prompter,
             pool,
             load_seconds,
         })
@@ -258,7 +237,7 @@ impl VidLm {
             encoders: self.encoders,
             mixer: self.mixer,
             llm: self.llm,
-            tokenizer: self.tokenizer,
+            tokenizer: self.prompter.into_tokenizer(),
             pool: self.pool,
         }
     }
@@ -311,7 +290,7 @@ impl VidLm {
     ) -> Result<Reply, Error> {
         // What is cheap to refuse is refused before a video is decoded.
         Sampler::new(options.sampling)?;
-        self.prompt_ids(prompt, self.visual_tokens())?;
+        self.ask(&Conversation::default(), prompt, self.visual_tokens())?;
         let dump = options.dump.as_deref().map(Dump::create).transpose()?;
         let visual = self.see(video.as_ref(), &options.video, observer)?;
         self.reply(&visual, prompt, options, dump, observer)
@@ -400,6 +379,12 @@ impl VidLm {
         self.reply(visual, prompt, options, dump, observer)
     }
 
+    /// A conversation about a clip that was seen: each turn goes on where the one before ended.
+    pub fn chat<'m>(&'m self, visual: &'m Visual) -> Chat<'m> {
+        Chat::new(self, visual)
+    }
+
+    /// One turn, with the times of all stages.
     fn reply(
         &self,
         visual: &Visual,
@@ -408,85 +393,15 @@ impl VidLm {
         dump: Option<Dump>,
         observer: &mut dyn Observer,
     ) -> Result<Reply, Error> {
-        let sampler = Sampler::new(options.sampling)?;
-        let visual_tokens = visual.mixed.fused.dim(1)?;
-        let ids = self.prompt_ids(prompt, visual_tokens)?;
-        let embeds = self.embeds(&ids, &visual.mixed.fused)?;
-        let width = self.llm.info().width as usize;
-        let shape = [embeds.len() / width, width];
-        observer.progress(Stage::Prefill, &self.registry.llm.id, 0, 1);
-        let Outcome {
-            tokens,
-            text,
-            stop,
-            first_logits,
-            prefill,
-            decode,
-        } = generate::generate(
-            &self.llm,
-            TensorView::new(&embeds, &shape)?,
-            ids.len(),
-            options.limits,
-            sampler,
-            Stream::new(&self.tokenizer),
-            |text| observer.text(text),
-        )?;
-        if let Some(dump) = dump {
-            dump.write(visual, &ids, &first_logits)?;
-        }
-        let mut timings = visual.timings.clone();
-        timings.insert(Stage::Load, self.load_seconds);
-        timings.insert(Stage::Prefill, prefill.as_secs_f64());
-        timings.insert(Stage::Generate, decode.as_secs_f64());
-        Ok(Reply {
-            text,
-            tokens,
-            stop,
-            prompt_tokens: ids.len(),
-            visual_tokens,
-            mixer_weights: visual.mixer_weights()?,
-            timings,
-        })
+        let mut reply = self.chat(visual).turn(prompt, options, dump, observer)?;
+        reply.timings.extend(&visual.timings);
+        reply.timings.insert(Stage::Load, self.load_seconds);
+        Ok(reply)
     }
 
-    /// The ids of the prompt in its chat format, checked against what there is room for.
-    fn prompt_ids(&self, prompt: &str, visual_tokens: usize) -> Result<Vec<u32>, Error> {
-        let entry = &self.registry.llm;
-        let text = entry
-            .prompt
-            .first_turn(entry.system_prompt.as_deref(), prompt);
-        let ids = self.tokenizer.encode(&text)?;
-        let context = self.llm.info().context_length as usize;
-        let limit = entry.prompt_tokens(context, visual_tokens);
-        let why = if limit < entry.max_length {
-            format!("for the context of {context} also holds {visual_tokens} visual tokens")
-        } else {
-            "the registry's `max_length`".to_owned()
-        };
-        if ids.len() > limit {
-            return Err(Error::PromptTooLong {
-                tokens: ids.len(),
-                limit,
-                why,
-            });
-        }
-        Ok(ids)
-    }
-
-    /// The embeddings `[prompt + visual, width]`: the visual tokens right after the BOS, or first for a
-    /// tokenizer that writes none.
-    fn embeds(&self, ids: &[u32], fused: &Tensor) -> Result<Vec<f32>, Error> {
-        let info = self.llm.info();
-        let bos = usize::from(
-            info.bos
-                .into_option()
-                .is_some_and(|bos| ids.first() == Some(&bos)),
-        );
-        let text = self.llm.embed(ids)?;
-        let text = text.view().f32s()?;
-        let (before, after) = text.split_at(bos * info.width as usize);
-        let visual = fused.flatten_all()?.to_vec1::<f32>()?;
-        Ok([before, &visual, after].concat())
+    /// Seconds that loading took.
+    pub fn load_seconds(&self) -> f64 {
+        self.load_seconds
     }
 }
 

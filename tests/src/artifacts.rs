@@ -59,7 +59,7 @@ fn build_of_this_test() -> (String, PathBuf) {
     )
 }
 
-/// `merv_<plugin>` as the host opens it. Hiera's is a project of its own, see [`own_project`].
+/// `merv_<plugin>` as the host opens it. Hiera's is a project of its own, and built when it is asked for.
 ///
 /// # Panics
 ///

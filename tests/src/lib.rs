@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod close;
+pub mod edit_gguf;
 mod hub;
 mod run;
 mod tensors;

@@ -3,7 +3,7 @@
 use super::{artifacts, root};
 use std::{
     ffi::OsStr,
-    io::Read,
+    io::{Read, Seek, Write},
     process::{Child, Command, Stdio},
     sync::Arc,
     thread,
@@ -105,6 +105,20 @@ impl Run {
         self
     }
 
+    /// Hands it a file as standard input.
+    ///
+    /// # Panics
+    ///
+    /// When the disk is full.
+    #[must_use]
+    pub fn input(mut self, bytes: &[u8]) -> Self {
+        let mut file = tempfile::tempfile().expect("a temporary file can be made");
+        file.write_all(bytes).expect("it can be written");
+        file.rewind().expect("it can be read");
+        self.command.stdin(file);
+        self
+    }
+
     /// Keeps a folder until the run has ended.
     #[must_use]
     pub fn keeping(mut self, folder: &Arc<TempDir>) -> Self {
@@ -135,17 +149,17 @@ impl Run {
         self
     }
 
-    /// Starts it and ends it after a while, by SIGKILL or a signal that it can hear. What it has written
-    /// to stdout and stderr comes back; so does its own end, if that came first.
+    /// Starts it and sends it a signal when `now` says so, given how long it has run: SIGKILL, or one that
+    /// it can hear.
     ///
     /// # Panics
     ///
     /// When it cannot be started.
     #[track_caller]
-    pub fn ended_after(self, wait: Duration, signal: &str) -> Finished {
+    pub fn ended_when(self, signal: &str, mut now: impl FnMut(Duration) -> bool) -> Finished {
         let mut signalled = false;
         self.watched(|child, elapsed| {
-            if elapsed >= wait && !signalled {
+            if !signalled && now(elapsed) {
                 signalled = true;
                 let killed = Command::new("kill")
                     .args(["-s", signal, &child.id().to_string()])

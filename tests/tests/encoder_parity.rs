@@ -5,8 +5,11 @@ use merv_plugin_api::{Device, EncoderRequest, ErrorKind, ModelSource, TensorView
 use merv_tests::{Tensor, assert_close, chain, encoder_library, fixture, read};
 use std::fs;
 
-/// The cases below `fixtures/<plugin>`, and the encoder ids that each has features for.
-const ENCODERS: [(&str, &[(&str, &[&str])]); 5] = [
+/// A case and the encoder ids that it has features for.
+type FixtureIds = (&'static str, &'static [&'static str]);
+
+/// The cases below `fixtures/<plugin>`.
+const ENCODERS: [(&str, &[FixtureIds]); 5] = [
     (
         "siglip",
         &[

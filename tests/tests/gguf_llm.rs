@@ -2,7 +2,11 @@
 
 use merv_host::plugin::Library;
 use merv_plugin_api::{Device, LanguageModelRequest, ModelSource};
-use merv_tests::{artifacts, chain, fixture};
+use merv_tests::{
+    artifacts, chain,
+    edit_gguf::{after, set},
+    fixture,
+};
 use std::{fs, path::Path};
 use tempfile::TempDir;
 
@@ -44,23 +48,6 @@ fn refused(what: &str, file: &str, words: &[&str], edit: impl FnOnce(&mut Vec<u8
             "{what}: `{word}` is not in: {message}"
         );
     }
-}
-
-/// Where the bytes after the string `text` begin.
-fn after(bytes: &[u8], text: &str) -> usize {
-    let mut string = (text.len() as u64).to_le_bytes().to_vec();
-    string.extend(text.as_bytes());
-    let at = bytes
-        .windows(string.len())
-        .position(|window| window == string);
-    at.unwrap_or_else(|| panic!("no `{text}` in the fixture")) + string.len()
-}
-
-/// Overwrites the value of `key`, which is of type `kind`.
-fn set(bytes: &mut [u8], key: &str, kind: u32, value: [u8; 4]) {
-    let at = after(bytes, key);
-    assert_eq!(bytes[at..at + 4], kind.to_le_bytes(), "the type of `{key}`");
-    bytes[at + 4..at + 8].copy_from_slice(&value);
 }
 
 #[test]

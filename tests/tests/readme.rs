@@ -161,6 +161,15 @@ fn its_examples_are_those_of_the_documentation() {
     );
 }
 
+/// What a link to a heading says after its `#`; nothing where `line` is no heading.
+fn anchor_of(line: &str) -> Option<String> {
+    let title = line.strip_prefix('#')?.trim_start_matches('#').trim();
+    let kept = title
+        .chars()
+        .filter(|&c| c.is_alphanumeric() || " -_".contains(c));
+    Some(kept.collect::<String>().to_lowercase().replace(' ', "-"))
+}
+
 #[test]
 fn its_links_lead_somewhere() {
     let readme = file("README.md");
@@ -169,14 +178,19 @@ fn its_links_lead_somewhere() {
         .skip(1)
         .filter_map(|rest| rest.split(')').next())
     {
-        if let Some(anchor) = target.strip_prefix('#') {
-            let heading = |line: &str| {
-                let title = line.trim_start_matches('#').trim().replace('`', "");
-                line.starts_with('#') && title.to_lowercase().replace(' ', "-") == anchor
-            };
-            assert!(readme.lines().any(heading), "no heading for #{anchor}");
-        } else if !target.starts_with("https://") {
-            assert!(root().join(target).exists(), "{target} does not exist");
+        if target.starts_with("https://") {
+            continue;
+        }
+        let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+        let path = if path.is_empty() { "README.md" } else { path };
+        assert!(root().join(path).exists(), "{target} does not exist");
+        if !anchor.is_empty() {
+            let page = file(path);
+            let mut anchors = page.lines().filter_map(anchor_of);
+            assert!(
+                anchors.any(|found| found == anchor),
+                "no heading for {target}"
+            );
         }
     }
     for path in section("## Layout")
@@ -266,6 +280,11 @@ fn its_reference_is_what_help_says() {
     let commands: BTreeSet<_> = list
         .expect("the help lists the commands")
         .lines()
+        // Descriptions go on further to the right.
+        .filter_map(|line| {
+            line.strip_prefix("  ")
+                .filter(|rest| !rest.starts_with(' '))
+        })
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     let reference = section("## Command reference");

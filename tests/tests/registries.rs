@@ -1,14 +1,17 @@
 //! The registries that come with the program: each resolves, and says what it would load without loading
 //! or downloading anything.
 
-use merv_host::registry::{Registry, WeightSource};
+use merv_host::{
+    prompt::PromptFormat,
+    registry::{PromptEntry, Registry, WeightSource},
+};
 use merv_tests::{HubServer, Run, root};
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 use tempfile::TempDir;
 
 /// Files as their repositories' pages on the hub list them.
-const PUBLISHED: [(&str, &str); 15] = [
+const PUBLISHED: [(&str, &str); 16] = [
     ("LanguageBind/LanguageBind_Video_merge", "pytorch_model.bin"),
     (
         "timm/vit_large_patch14_reg4_dinov2.lvd142m",
@@ -25,6 +28,7 @@ const PUBLISHED: [(&str, &str); 15] = [
         "meta-llama/Llama-3.1-8B-Instruct",
         "model.safetensors.index.json",
     ),
+    ("meta-llama/Llama-3.1-8B-Instruct", "tokenizer.json"),
     ("Qwen/Qwen2.5-7B-Instruct", "model.safetensors.index.json"),
     (
         "tyleryzhu/merv",
@@ -101,6 +105,13 @@ fn each_resolves_and_names_files_that_are_published() {
                 "{name}: nobody has looked whether {source} exists"
             );
         }
+        // Each chat model in its own format; the published ones in that of base models.
+        let format = match registry.llm.id.split('-').next() {
+            Some("llama3.1") => PromptFormat::Llama3,
+            Some("qwen2.5") => PromptFormat::Qwen25,
+            _ => PromptFormat::Pure,
+        };
+        assert_eq!(registry.llm.prompt, PromptEntry::Format(format), "{name}");
         let kind = (
             registry.mixer.kind.token_length,
             registry.mixer.kind.visual_feature_length,

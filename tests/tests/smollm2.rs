@@ -1,7 +1,11 @@
 //! SmolLM2-135M-Instruct as a quantised GGUF file, against llama.cpp: run by `make parity-llm`, which
 //! fetches the file.
 
-use merv_host::plugin::{LanguageModel, Library, Session};
+use merv_host::{
+    plugin::{LanguageModel, Library, Session},
+    prompt::{Template, template::Message},
+    tokenizer::TextTokenizer,
+};
 use merv_plugin_api::{Device, LanguageModelRequest, LogitsAt, ModelSource, TensorView};
 use merv_tests::{artifacts, chain, fixture};
 use serde_json::Value;
@@ -86,6 +90,36 @@ fn greedy_tokens_are_those_of_llama_cpp() {
             expected.len()
         );
     }
+}
+
+/// The tokenizer and the chat template in the file, against llama.cpp's.
+#[test]
+#[ignore = "needs a model of 98 MB: make parity-llm"]
+fn its_tokenizer_and_template_are_llama_cpps() {
+    let path = env::var("MERV_SMOLLM2").expect("MERV_SMOLLM2 names the GGUF file");
+    let tokenizer = TextTokenizer::load(path.as_ref()).unwrap();
+    assert!(tokenizer.begin().is_empty());
+    let cases = fs::read(fixture("smollm2/greedy.json")).unwrap();
+    let cases: Value = serde_json::from_slice(&cases).unwrap();
+    for case in cases.as_array().unwrap() {
+        let message = case["prompt"].as_str().unwrap();
+        let text = format!("<|im_start|>user\n{message}<|im_end|>\n<|im_start|>assistant\n");
+        assert_eq!(
+            tokenizer.encode(&text).unwrap(),
+            ids(&case["ids"]),
+            "{message}"
+        );
+        let reply = tokenizer.decode(&ids(&case["tokens"])).unwrap();
+        assert_eq!(reply.trim(), case["text"].as_str().unwrap().trim());
+    }
+    let template = Template::load(path.as_ref()).unwrap();
+    let message = Message {
+        role: "user",
+        content: "Hi".to_owned(),
+    };
+    let expected = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
+                    <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(template.render(&[message]).unwrap(), expected);
 }
 
 /// Tokens a second, to be held against `llama-bench -p 512 -n 64 -t 2`.

@@ -2,8 +2,8 @@
 //! (`make_training_runs.py`).
 
 use merv_host::{
-    generate::TextTokenizer,
-    prompt::PromptFormat,
+    prompt::{PromptFormat, VisualMarks},
+    tokenizer::TextTokenizer,
     train::{
         Task,
         data::{Batching, Index, TextForm},
@@ -48,6 +48,7 @@ fn tokens_and_labels_are_upstreams() {
         let form = TextForm {
             tokenizer: Arc::clone(&tokenizer),
             format: PromptFormat::Pure,
+            marks: VisualMarks::default(),
             system: None,
             task,
             max_length,

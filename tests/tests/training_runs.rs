@@ -43,7 +43,7 @@ fn survives(stage: &str, kills: u32) {
         random ^= random >> 7;
         random ^= random << 17;
         let wait = took.mul_f64((random % 1000) as f64 / 1000.0);
-        run.run().ended_after(wait, "KILL");
+        run.run().ended_when("KILL", |elapsed| elapsed >= wait);
         let before = run.checkpoints();
         let case = format!("kill {kill} after {wait:?} of {took:?}, with {before:?}");
         let resumed = match run.out().join("config.toml").exists() {
@@ -75,11 +75,12 @@ fn twenty_killed_runs_end_as_unbroken_ones() {
 #[test]
 fn a_signal_is_answered_with_a_checkpoint() {
     let tiny = tiny_with_one_encoder();
-    let (digests, losses, took) = unbroken(&tiny, "align");
+    let (digests, losses, _) = unbroken(&tiny, "align");
     for signal in ["TERM", "INT"] {
         let run = short(&tiny, "align").set("save_every", 1000);
-        let finished = run.run().ended_after(took.mul_f64(0.5), signal);
-        let finished = finished.succeeded();
+        let metrics = run.out().join("metrics.jsonl");
+        let has_begun = |_| fs::metadata(&metrics).is_ok_and(|about| about.len() > 0);
+        let finished = run.run().ended_when(signal, has_begun).succeeded();
         if run.checkpoints() != [STEPS] {
             assert!(
                 finished.stderr.contains("go on with --resume"),

@@ -1,4 +1,4 @@
-use super::generate::Limits;
+use super::clip::Limits;
 use clap::ValueEnum;
 use merv_host::features::StoreDtype;
 use std::path::PathBuf;

@@ -1,5 +1,8 @@
 //! The command line: clap structs only, one file a subcommand. [`crate::commands`] does what they say.
 
+pub mod answer;
+pub mod chat;
+pub mod clip;
 pub mod completions;
 pub mod convert;
 pub mod encode;
@@ -68,6 +71,7 @@ pub enum Color {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Generate(Box<generate::Generate>),
+    Chat(Box<chat::Chat>),
     Plugins(plugins::Plugins),
     Info(info::Info),
     Convert(convert::Convert),

@@ -1,11 +1,14 @@
 //! What the commands do, one file a subcommand.
 
+mod chat;
 mod completions;
 mod convert;
 mod encode;
 mod generate;
 mod info;
+mod options;
 mod plugins;
+mod report;
 mod table;
 mod train;
 
@@ -33,6 +36,7 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
     }
     match command {
         Command::Generate(args) => generate::run(&global, &args, ui),
+        Command::Chat(args) => chat::run(&global, &args, ui),
         Command::Plugins(args) => plugins::run(&global, &args),
         Command::Info(args) => info::run(&global, &args),
         Command::Train(args) => train::run(&global, &args, ui),

@@ -1,7 +1,7 @@
 //! Prefill, then token after token.
 
 use super::{Sampler, Stream};
-use crate::{Error, plugin::LanguageModel};
+use crate::{Error, plugin::Session};
 use merv_plugin_api::{LogitsAt, TensorView};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -46,14 +46,14 @@ pub struct Outcome {
     pub decode: Duration,
 }
 
-/// Takes `embeds [length, width]` in and generates. `prompt_tokens` is how many of them are text;
-/// `show` gets the text as it grows.
+/// Takes `embeds [length, width]` into the session and generates. `prompt_tokens` is how much of what the
+/// session then holds is text; `show` gets the text as it grows.
 ///
 /// # Errors
 ///
 /// When the language model, the sampler or the tokenizer fails.
 pub fn generate(
-    model: &LanguageModel,
+    session: &mut Session<'_>,
     embeds: TensorView<'_>,
     prompt_tokens: usize,
     limits: Limits,
@@ -61,12 +61,12 @@ pub fn generate(
     mut stream: Stream<'_>,
     mut show: impl FnMut(&str),
 ) -> Result<Outcome, Error> {
+    let model = session.model();
     let (eos, context) = (
         model.info().eos.as_slice(),
         model.info().context_length as usize,
     );
     let started = Instant::now();
-    let mut session = model.open()?;
     let mut logits = session.prefill(embeds, LogitsAt::Last)?;
     let first_logits = logits.view().f32s()?.to_vec();
     let prefill = started.elapsed();
@@ -90,7 +90,7 @@ pub fn generate(
             break Stop::Context;
         }
         if count < limits.max_new_tokens {
-            logits = model.decode(&mut [&mut session], &[token])?;
+            logits = model.decode(&mut [session], &[token])?;
         }
     };
     let decode = started.elapsed();

@@ -167,7 +167,12 @@ impl LanguageModel {
     }
 }
 
-impl Session<'_> {
+impl<'m> Session<'m> {
+    /// The model that it belongs to.
+    pub fn model(&self) -> &'m LanguageModel {
+        self.model
+    }
+
     /// Positions seen.
     pub fn len(&self) -> usize {
         self.length

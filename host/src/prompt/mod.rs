@@ -1,118 +1,122 @@
-//! Chat formats: how a user's message becomes the text that the language model sees.
+//! Chat formats: how a conversation becomes the text that the language model sees.
 //!
-//! One file a format. A format knows how a turn is written and how a reply ends; it does not
-//! tokenise, and it adds no BOS, because the tokenizer does.
+//! One file a format, and [`template`] for those that a model brings as a Jinja template. A format knows how
+//! a turn is written and how a reply ends; it does not tokenise, and it adds no BOS, because the tokenizer
+//! does.
 
+mod llama2_chat;
+mod llama3;
+mod marks;
 mod pure;
+mod qwen2_5;
+mod style;
+pub mod template;
+mod vicuna;
+
+pub use marks::VisualMarks;
+pub use template::{Template, TemplateError};
 
 use std::fmt;
 use std::str::FromStr;
 
+use style::Style;
 use thiserror::Error;
 
-/// A chat format that this version runs.
+/// A chat format of MERV's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PromptFormat {
     /// `In: {message}\nOut: `, what base models are finetuned on.
     #[default]
     Pure,
+    /// `[INST] {message} [/INST]`.
+    Llama2Chat,
+    /// `USER: {message} ASSISTANT: `.
+    Vicuna,
+    /// Headers in `<|start_header_id|>`, of Llama-3 and 3.1.
+    Llama3,
+    /// Headers in `<|im_start|>`.
+    Qwen25,
 }
 
-/// What happens to the marks that a training set leaves in its messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum VisualMarks {
-    /// `<image>` goes and `<video>` stays: the published weights were trained so.
-    #[default]
-    KeepVideo,
-    /// Both go.
-    RemoveAll,
-}
-
-/// The name of a chat format that cannot be used.
+/// The name of no chat format.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum PromptFormatError {
-    /// MERV has the format, and this version does not.
-    #[error("prompt format `{0}` is not supported yet; use `pure`")]
-    NotSupported(String),
-    /// There is no such format.
-    #[error("unknown prompt format; the formats are {}", KNOWN.join(", "))]
-    Unknown,
+#[error("unknown prompt format; the formats are {}", known())]
+pub struct PromptFormatError;
+
+fn known() -> String {
+    let names = PromptFormat::ALL.map(|format| format!("`{format}`"));
+    format!("{} and `{TEMPLATE}`", names.join(", "))
 }
 
-/// Every format that MERV has; those that run come from [`PromptFormat::from_str`].
-const KNOWN: [&str; 5] = ["pure", "llama2-chat", "vicuna", "llama3", "qwen2.5"];
+/// What a registry writes for the template that comes with the tokenizer.
+pub const TEMPLATE: &str = "template";
 
 impl PromptFormat {
-    /// The text of a conversation's first turn up to where the reply begins, right-stripped.
-    ///
-    /// `message` is the user's, as typed; its marks are treated as the published weights want
-    /// it. `system` is written by the formats that have a place for it, see
-    /// [`PromptFormat::takes_system`].
-    pub fn first_turn(&self, system: Option<&str>, message: &str) -> String {
-        self.first_turn_with(system, message, VisualMarks::default())
+    /// Every format.
+    pub const ALL: [Self; 5] = [
+        Self::Pure,
+        Self::Llama2Chat,
+        Self::Vicuna,
+        Self::Llama3,
+        Self::Qwen25,
+    ];
+
+    fn style(self) -> &'static Style {
+        match self {
+            Self::Pure => &pure::PURE,
+            Self::Llama2Chat => &llama2_chat::LLAMA2_CHAT,
+            Self::Vicuna => &vicuna::VICUNA,
+            Self::Llama3 => &llama3::LLAMA3,
+            Self::Qwen25 => &qwen2_5::QWEN2_5,
+        }
     }
 
-    /// [`PromptFormat::first_turn`] with a choice of what happens to the marks.
-    pub fn first_turn_with(
-        &self,
-        _system: Option<&str>,
-        message: &str,
-        marks: VisualMarks,
-    ) -> String {
-        let message = marks.strip(message);
-        match self {
-            Self::Pure => pure::human_turn(&message),
-        }
+    /// The text of a conversation's first turn up to where the reply begins, right-stripped: each turn is
+    /// tokenised by itself, and so were they in training.
+    ///
+    /// `message` is the user's, its marks and outer blanks gone ([`VisualMarks::strip`]). `system` replaces
+    /// the format's own system prompt; an empty one leaves the header out.
+    pub fn first_turn(self, system: Option<&str>, message: &str) -> String {
+        let style = self.style();
+        let system = style.system.map(|default| system.unwrap_or(default).trim());
+        (style.human)(system.filter(|system| !system.is_empty()), message)
+    }
+
+    /// The text of a later turn, as [`Self::first_turn`].
+    pub fn turn(self, message: &str) -> String {
+        (self.style().human)(None, message)
+    }
+
+    /// The text of a reply with its end; an empty one is a blank, as in training.
+    pub fn reply(self, reply: &str) -> String {
+        let reply = if reply.is_empty() { " " } else { reply };
+        format!("{reply}{}", self.reply_end())
     }
 
     /// What ends a reply.
-    pub fn reply_end(&self) -> &'static str {
-        match self {
-            Self::Pure => pure::REPLY_END,
-        }
+    pub fn reply_end(self) -> &'static str {
+        self.style().reply_end
     }
 
     /// Whether the format has a place for a system prompt.
-    pub fn takes_system(&self) -> bool {
-        match self {
-            Self::Pure => false,
-        }
+    pub fn takes_system(self) -> bool {
+        self.style().system.is_some()
     }
-}
-
-impl VisualMarks {
-    /// The message without the marks that go, stripped on both sides.
-    pub fn strip(&self, message: &str) -> String {
-        let mut text = message.replace("<image>", "");
-        if *self == Self::RemoveAll {
-            text = text.replace("<video>", "");
-        }
-        text.trim_matches(is_python_space).to_owned()
-    }
-}
-
-/// What Python's `str.strip` strips: the weights were trained on text that went through it.
-fn is_python_space(c: char) -> bool {
-    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 impl FromStr for PromptFormat {
     type Err = PromptFormatError;
 
     fn from_str(name: &str) -> Result<Self, PromptFormatError> {
-        match name {
-            "pure" => Ok(Self::Pure),
-            _ if KNOWN.contains(&name) => Err(PromptFormatError::NotSupported(name.to_owned())),
-            _ => Err(PromptFormatError::Unknown),
-        }
+        let mut all = Self::ALL.into_iter();
+        all.find(|format| format.style().name == name)
+            .ok_or(PromptFormatError)
     }
 }
 
 impl fmt::Display for PromptFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pure => "pure",
-        })
+        f.write_str(self.style().name)
     }
 }
 
@@ -121,61 +125,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_and_blanks_go_as_in_training() {
-        let cases = [
-            ("Describe it.", VisualMarks::KeepVideo, "Describe it."),
-            ("  Describe it. \n", VisualMarks::KeepVideo, "Describe it."),
-            (
-                "<image>\nWhat is it?",
-                VisualMarks::KeepVideo,
-                "What is it?",
-            ),
-            (
-                "<video>\nWhat is it?",
-                VisualMarks::KeepVideo,
-                "<video>\nWhat is it?",
-            ),
-            (
-                "<video>\nWhat is it?",
-                VisualMarks::RemoveAll,
-                "What is it?",
-            ),
-            ("a <image>b<image>", VisualMarks::RemoveAll, "a b"),
-            ("\u{1f}\u{a0}x\u{3000}", VisualMarks::KeepVideo, "x"),
-            ("<image>", VisualMarks::KeepVideo, ""),
-        ];
-        for (message, marks, expected) in cases {
-            assert_eq!(marks.strip(message), expected, "{message:?}");
-        }
-    }
-
-    #[test]
-    fn names_are_known_refused_or_unknown() {
-        assert_eq!("pure".parse(), Ok(PromptFormat::Pure));
-        assert_eq!(PromptFormat::Pure.to_string(), "pure");
-        for name in ["llama2-chat", "vicuna", "llama3", "qwen2.5"] {
-            let error = name.parse::<PromptFormat>().unwrap_err().to_string();
-            assert!(
-                error.contains(name) && error.contains("use `pure`"),
-                "{error}"
-            );
+    fn names_are_known_or_unknown() {
+        for format in PromptFormat::ALL {
+            assert_eq!(format.to_string().parse(), Ok(format));
         }
         let error = "puree".parse::<PromptFormat>().unwrap_err().to_string();
         assert!(
-            error.contains("unknown") && error.contains("llama2-chat"),
+            error.contains("unknown")
+                && error.contains("llama2-chat")
+                && error.contains("`template`"),
             "{error}"
         );
     }
 
     #[test]
-    fn a_turn_strips_its_message() {
-        let format = PromptFormat::Pure;
-        assert_eq!(format.first_turn(None, " <image>Hi "), "In: Hi\nOut:");
-        assert_eq!(
-            format.first_turn_with(None, "<video> Hi", VisualMarks::RemoveAll),
-            "In: Hi\nOut:"
+    fn a_system_prompt_replaces_the_formats_own() {
+        let first = |format: PromptFormat, system| format.first_turn(system, "Hi");
+        let vicuna = first(PromptFormat::Vicuna, None);
+        assert!(
+            vicuna.starts_with("A chat between a curious user"),
+            "{vicuna}"
         );
-        assert_eq!(format.reply_end(), "</s>");
-        assert!(!format.takes_system());
+        assert_eq!(
+            first(PromptFormat::Vicuna, Some(" Be kind. ")),
+            "Be kind. USER: Hi ASSISTANT:"
+        );
+        for format in PromptFormat::ALL {
+            assert_eq!(first(format, Some("")), format.turn("Hi"), "{format}");
+            assert_eq!(
+                first(format, Some("Be kind.")).contains("Be kind."),
+                format.takes_system(),
+                "{format}"
+            );
+        }
+    }
+
+    #[test]
+    fn turns_end_without_a_blank() {
+        for format in PromptFormat::ALL {
+            for message in ["What happens?", "", "two\nlines"] {
+                let turn = format.turn(message);
+                assert_eq!(turn.trim_end(), turn, "{format}");
+                assert!(turn.contains(message), "{format}");
+            }
+            assert_eq!(format.reply(""), format!(" {}", format.reply_end()));
+        }
+        assert_eq!(PromptFormat::Pure.first_turn(None, "Hi"), "In: Hi\nOut:");
+        assert_eq!(PromptFormat::Pure.reply("Yes."), "Yes.</s>");
     }
 }

@@ -1,11 +1,12 @@
 //! The resolved registry: what the rest of the program works with.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::mixer_kind::MixerKind;
 use super::placement::{DeviceChoice, DtypeChoice};
 use super::sources::{Sha256Digest, WeightSource};
-use crate::prompt::PromptFormat;
+use crate::prompt::{PromptFormat, VisualMarks};
 use crate::transform::ResizeStrategy;
 
 /// One complete video-language model.
@@ -70,9 +71,11 @@ pub struct LlmEntry {
     /// The model's sizes, found as [`EncoderEntry::config`] is.
     pub config: Option<WeightSource>,
     /// The chat format.
-    pub prompt: PromptFormat,
-    /// The system prompt, for formats that take one.
+    pub prompt: PromptEntry,
+    /// The system prompt, for formats that take one; an empty one means none.
     pub system_prompt: Option<String>,
+    /// What happens to `<image>` and `<video>` in messages.
+    pub marks: VisualMarks,
     /// Text tokens at most, at least 1; the visual tokens come on top.
     pub max_length: usize,
     /// Where it runs.
@@ -81,6 +84,42 @@ pub struct LlmEntry {
     pub dtype: DtypeChoice,
     /// The line of its table, for messages.
     pub(super) line: usize,
+}
+
+/// How a conversation is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PromptEntry {
+    /// A format that has a name.
+    Format(PromptFormat),
+    /// The Jinja template in this file: a GGUF file, a `tokenizer_config.json`, or one that is a template.
+    Template(WeightSource),
+}
+
+impl PromptEntry {
+    /// Whether there is a place for a system prompt. A template has one, or refuses it when it is used.
+    pub fn takes_system(&self) -> bool {
+        match self {
+            Self::Format(format) => format.takes_system(),
+            Self::Template(_) => true,
+        }
+    }
+
+    /// The file that has to be there for it.
+    pub fn source(&self) -> Option<&WeightSource> {
+        match self {
+            Self::Format(_) => None,
+            Self::Template(source) => Some(source),
+        }
+    }
+}
+
+impl fmt::Display for PromptEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Format(format) => format.fmt(f),
+            Self::Template(source) => write!(f, "the template of {source}"),
+        }
+    }
 }
 
 /// How frames become clips.
@@ -127,7 +166,11 @@ impl Registry {
     pub fn sources(&self) -> impl Iterator<Item = &WeightSource> {
         let encoders = self.encoders.iter().map(|encoder| &encoder.weights);
         let rest = [&self.llm.tokenizer, &self.llm.weights, &self.mixer.weights];
-        self.sources_of_sizes().chain(encoders).chain(rest)
+        let template = self.llm.prompt.source();
+        self.sources_of_sizes()
+            .chain(encoders)
+            .chain(rest)
+            .chain(template)
     }
 
     /// Frames to sample from a video; an encoder with fewer takes every (this / its own)-th.

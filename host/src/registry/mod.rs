@@ -27,7 +27,9 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
-pub use entries::{EncoderEntry, LlmEntry, MixerEntry, PluginRef, Registry, TransformEntry};
+pub use entries::{
+    EncoderEntry, LlmEntry, MixerEntry, PluginRef, PromptEntry, Registry, TransformEntry,
+};
 pub use error::{Problem, Problems, RegistryError};
 pub(crate) use find::FILE_OF_A_RUN;
 pub use find::{DEFAULT_REGISTRY, SearchPath, find};

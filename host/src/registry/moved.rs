@@ -135,7 +135,10 @@ fn from_root(table: &DeTable<'_>, folder: &Path, edits: &mut Vec<Edit>) {
                 }
             }
             DeValue::String(path)
-                if matches!(key.get_ref().as_ref(), "path" | "config" | "tokenizer") =>
+                if matches!(
+                    key.get_ref().as_ref(),
+                    "path" | "config" | "tokenizer" | "template"
+                ) =>
             {
                 edits.push((value.span(), quoted(&rooted(&folder.join(&**path)))));
             }

@@ -5,17 +5,19 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::document::{self, About, Lines, Refusal};
-use super::entries::{EncoderEntry, LlmEntry, MixerEntry, Registry, TransformEntry};
+use super::entries::{EncoderEntry, LlmEntry, MixerEntry, PromptEntry, Registry, TransformEntry};
 use super::error::{Problems, RegistryError, shown};
 use super::fields::Fields;
 use super::find::{SearchPath, find};
 use super::mixer_kind::{FusionKind, MixerKind, Pooling, ProjectorKind};
-use super::schema::{self, RawEncoder, RawLlm, RawMixer, RawRegistry, RawTransform, refuse};
+use super::schema::{
+    self, RawEncoder, RawLlm, RawMixer, RawPrompt, RawRegistry, RawTransform, refuse,
+};
 use super::source_fields::RelatedFile;
 use super::sources::WeightSource;
 use super::table::{At, Reader};
 use super::tokens::is_square;
-use crate::prompt::PromptFormat;
+use crate::prompt::{PromptFormat, TEMPLATE};
 use crate::transform::ResizeStrategy;
 
 /// What the file should be.
@@ -26,6 +28,9 @@ const ABOUT: About = About {
 
 /// Tokens of text a language model is given when the registry does not say.
 const DEFAULT_MAX_LENGTH: usize = 2048;
+
+/// Where a tokenizer's chat template is, as transformers has it; repositories of the hub have the latter.
+const TEMPLATE_FILES: [&str; 2] = ["chat_template.jinja", "tokenizer_config.json"];
 
 impl Registry {
     /// Finds a registry by FILE or NAME, as [`find`] does with [`SearchPath::from_env`], and
@@ -196,9 +201,10 @@ fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
             )
         }),
     };
+    let marks = fields.parse_or_default(table, "marks", raw.marks);
     let prompt = raw
         .prompt
-        .and_then(|at| fields.parse::<PromptFormat>(table, "prompt", &at));
+        .and_then(|raw| prompt(raw, tokenizer.as_ref(), fields));
     if let (Some(system), Some(prompt)) = (&raw.system_prompt, &prompt)
         && !prompt.takes_system()
     {
@@ -217,11 +223,65 @@ fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
         config: config?,
         prompt: prompt?,
         system_prompt: raw.system_prompt.map(|at| at.value),
+        marks: marks?,
         max_length: raw.max_length.map_or(DEFAULT_MAX_LENGTH, |at| at.value),
         device: device?,
         dtype: dtype?,
         line: raw.line,
     })
+}
+
+fn prompt(
+    raw: RawPrompt,
+    tokenizer: Option<&WeightSource>,
+    fields: &mut Fields<'_>,
+) -> Option<PromptEntry> {
+    let table = "[llm]";
+    match raw {
+        RawPrompt::Template(raw) => {
+            let source = fields.source("`prompt` of [llm]", "template", raw?)?;
+            Some(PromptEntry::Template(source))
+        }
+        RawPrompt::Name(at) if at.value == TEMPLATE => {
+            let tokenizer = tokenizer?;
+            if tokenizer.is_gguf() {
+                return Some(PromptEntry::Template(tokenizer.clone()));
+            }
+            beside_tokenizer(tokenizer, at.line, fields).map(PromptEntry::Template)
+        }
+        RawPrompt::Name(at) => {
+            let format = fields.parse::<PromptFormat>(table, "prompt", &at)?;
+            Some(PromptEntry::Format(format))
+        }
+    }
+}
+
+/// The file beside the tokenizer that holds its template.
+fn beside_tokenizer(
+    tokenizer: &WeightSource,
+    line: usize,
+    fields: &mut Fields<'_>,
+) -> Option<WeightSource> {
+    let WeightSource::Local { path, .. } = tokenizer else {
+        return Some(tokenizer.beside(TEMPLATE_FILES[1]));
+    };
+    let here = |name: &&&str| path.with_file_name(**name).is_file();
+    if let Some(name) = TEMPLATE_FILES.iter().find(here) {
+        return Some(tokenizer.beside(name));
+    }
+    let [own, config] = TEMPLATE_FILES;
+    fields.problems.push(
+        refuse(
+            "[llm]",
+            "prompt",
+            line,
+            "names a template that is not there",
+        )
+        .expected(format!("`{own}` or `{config}` beside {}", path.display()))
+        .found("neither")
+        .hint("put the file there, or write `prompt = { template = \"FILE\" }`"),
+    );
+    None
 }
 
 fn transform(raw: RawTransform, fields: &mut Fields<'_>) -> Option<TransformEntry> {

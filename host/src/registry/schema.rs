@@ -37,6 +37,7 @@ const LLM: Shape = Shape {
         "tokenizer",
         "config",
         "system_prompt",
+        "marks",
         "max_length",
         "device",
         "dtype",
@@ -71,6 +72,12 @@ const PLUGIN: Shape = Shape {
     name: "{ path = \"…\" }",
     required: &["path"],
     optional: &["sha256"],
+};
+
+const PROMPT: Shape = Shape {
+    name: "{ template = \"…\" }",
+    required: &["template"],
+    optional: &[],
 };
 
 /// Every table with keys of its own.
@@ -114,8 +121,9 @@ pub(super) struct RawLlm {
     pub(super) weights: Option<RawSource>,
     pub(super) tokenizer: Option<RawSource>,
     pub(super) config: Option<RawSource>,
-    pub(super) prompt: Option<At<String>>,
+    pub(super) prompt: Option<RawPrompt>,
     pub(super) system_prompt: Option<At<String>>,
+    pub(super) marks: Option<At<String>>,
     pub(super) max_length: Option<At<usize>>,
     pub(super) device: Option<At<String>>,
     pub(super) dtype: Option<At<String>>,
@@ -149,6 +157,14 @@ pub(super) struct RawSource {
     pub(super) sha256: Option<At<String>>,
     /// A value in it was refused already: do not complain that it says nothing.
     pub(super) damaged: bool,
+}
+
+/// What `prompt` says.
+#[derive(Debug)]
+pub(super) enum RawPrompt {
+    Name(At<String>),
+    /// A value in it was refused already where there is none.
+    Template(Option<RawSource>),
 }
 
 /// What `plugin` says.
@@ -229,8 +245,9 @@ fn llm(table: &Table<'_>, reader: &mut Reader<'_>) -> RawLlm {
         weights: source(table, "weights", None, reader),
         tokenizer: source(table, "tokenizer", Some(RawSource::from_path), reader),
         config: source(table, "config", Some(RawSource::from_path), reader),
-        prompt: table.text("prompt", reader),
-        system_prompt: table.text("system_prompt", reader),
+        prompt: prompt(table, reader),
+        system_prompt: table.any_text("system_prompt", reader),
+        marks: table.text("marks", reader),
         max_length: table.count("max_length", MAX_CONTEXT, reader),
         device: table.text("device", reader),
         dtype: table.text("dtype", reader),
@@ -256,6 +273,23 @@ fn plugin(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<RawPlugin> {
         |table, reader| RawPlugin::Library {
             path: table.text("path", reader),
             sha256: table.text("sha256", reader),
+        },
+    )
+}
+
+fn prompt(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<RawPrompt> {
+    table.text_or_table(
+        "prompt",
+        &PROMPT,
+        reader,
+        Some(RawPrompt::Name),
+        |table, reader| {
+            RawPrompt::Template(source(
+                &table,
+                "template",
+                Some(RawSource::from_path),
+                reader,
+            ))
         },
     )
 }

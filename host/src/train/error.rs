@@ -75,6 +75,13 @@ pub enum TrainError {
         /// Positions of the language model.
         context: usize,
     },
+    /// The chat format cannot be trained on.
+    #[error(
+        "the prompt is {0}, which writes conversations only as a whole
+  expected: a format, because each turn          is tokenised by itself in training
+  do: name a format as `prompt` in the registry's [llm], such as `pure`"
+    )]
+    Template(String),
     /// Training has gone astray.
     #[error(
         "the {what} of step {step} is not a finite number\n  \

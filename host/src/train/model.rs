@@ -14,10 +14,10 @@ use crate::{
     Error, LoadOptions, Observer, VidLm,
     encoders::{Encoders, Prepared},
     features::FeatureCache,
-    generate::TextTokenizer,
     mixer::Mixer,
     plugin::{LanguageModel, Tape},
     registry::{Registry, SourceError},
+    tokenizer::TextTokenizer,
 };
 use candle_core::{Device, Tensor, Var};
 use merv_checkpoint::{Checkpoint, StoredTensor};

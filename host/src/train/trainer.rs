@@ -8,7 +8,7 @@ use super::{
     model::{Model, Sums},
     run_folder::RunFolder,
 };
-use crate::{VideoOptions, encoders::Prepared};
+use crate::{VideoOptions, encoders::Prepared, registry::PromptEntry};
 use merv_plugin_api::Backward;
 use std::{
     collections::BTreeSet,
@@ -413,6 +413,9 @@ fn source_in(
     if room < 2 {
         return Err(TrainError::NoRoom { visual, context });
     }
+    let PromptEntry::Format(format) = &entry.prompt else {
+        return Err(TrainError::Template(entry.prompt.to_string()));
+    };
     let (encoders, cache) = (Arc::clone(&model.encoders), model.cache.clone());
     let see = move |path: &Path| {
         encoders.prepare(path, &VideoOptions::default(), cache.as_deref(), &mut ())
@@ -422,7 +425,8 @@ fn source_in(
         media: media.to_owned(),
         form: TextForm {
             tokenizer: Arc::clone(&model.tokenizer),
-            format: entry.prompt,
+            format: *format,
+            marks: entry.marks,
             system: entry.system_prompt.clone(),
             task: settings.stage.task(),
             max_length: settings.max_length.unwrap_or(entry.max_length).min(room),

@@ -77,6 +77,12 @@ impl Ui {
         }
     }
 
+    /// Waits for an answer in the same line.
+    pub fn ask(self, prompt: &str) {
+        let mut stderr = anstream::stderr();
+        let _ = write!(stderr, "{prompt}").and_then(|()| stderr.flush());
+    }
+
     /// A line that should be read.
     pub fn warn(self, text: &str) {
         if !self.quiet {

@@ -256,7 +256,7 @@ pub enum VideoError {
         /// What is too large.
         what: &'static str,
         /// How large it is.
-        found: u128,
+        found: String,
         /// How large it may be.
         limit: u64,
         /// The option that raises the limit.

@@ -111,7 +111,7 @@ fn check(
     Err(VideoError::OverLimit {
         path: path.to_owned(),
         what,
-        found,
+        found: found.to_string(),
         limit,
         flag,
     })

@@ -89,7 +89,7 @@ impl Sequences {
 
 enum Projections {
     /// One layer for queries, keys and values, side by side (timm's `attn.qkv`).
-    Fused(Linear),
+    Fused(Box<Linear>),
     /// A layer each (Hugging Face).
     Separate(Box<[Linear; 3]>),
 }
@@ -110,7 +110,12 @@ impl SelfAttention {
     ///
     /// When `heads` does not divide `width`.
     pub fn fused(width: usize, heads: usize, scope: &Scope<'_>) -> Result<Self> {
-        let projections = Projections::Fused(Linear::new(width, 3 * width, true, &scope.pp("qkv")));
+        let projections = Projections::Fused(Box::new(Linear::new(
+            width,
+            3 * width,
+            true,
+            &scope.pp("qkv"),
+        )));
         let output = Linear::new(width, width, true, &scope.pp("proj"));
         Self::from_parts(projections, output, heads, width)
     }

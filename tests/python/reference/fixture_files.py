@@ -26,6 +26,12 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def write_lines(path, values):
+    """A list, each element on a line of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[\n" + ",\n".join(json.dumps(value) for value in values) + "\n]\n")
+
+
 def write_tensors(path, tensors):
     path.parent.mkdir(parents=True, exist_ok=True)
     # Tensors that share memory (tied weights, views) must be separate copies.

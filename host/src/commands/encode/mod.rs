@@ -1,6 +1,6 @@
 mod clips;
 
-use super::{Outcome, generate, load_options, print, print_json};
+use super::{Outcome, load_options, options, print, print_json};
 use crate::{
     args::{Global, encode::Encode},
     ui::Ui,
@@ -50,8 +50,8 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
     let cache = FeatureCache::open(&args.out, args.dtype.into())?;
     let mut bar = ui.bar();
     let encoders = Encoders::load(&global.registry, &load_options(global), &mut bar)?;
-    let options = VideoOptions {
-        limits: generate::limits(&args.limits),
+    let video = VideoOptions {
+        limits: options::limits(&args.limits),
         ..VideoOptions::default()
     };
     let mut report = Report {
@@ -64,7 +64,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
     };
     // One clip waits while another is encoded and a third is decoded: memory is bounded by three.
     let (sender, receiver) = sync_channel(1);
-    let (encoders, cache, options, clips) = (&encoders, &cache, &options, &clips);
+    let (encoders, cache, options, clips) = (&encoders, &cache, &video, &clips);
     thread::scope(|scope| -> Outcome {
         scope.spawn(move || {
             for clip in clips {

@@ -216,8 +216,8 @@ fn values() {
         ),
         (
             "prompt = \"pure\"",
-            "prompt = \"vicuna\"",
-            &["x.toml:24: `prompt`", "use `pure`"],
+            "prompt = \"template\"",
+            &["x.toml:24: `prompt`", "chat_template.jinja", "neither"],
         ),
         (
             "prompt = \"pure\"",

@@ -40,9 +40,13 @@ fn verdict(
 
 const FUSION: &str = "cross_attention_avg_lq";
 
+/// Projector and fusion, `token_length` and `visual_feature_length`, what the encoders give, and what
+/// comes of it.
+type Case<'a, Outcome> = ([&'a str; 2], [usize; 2], &'a [Shape], Outcome);
+
 #[test]
 fn legal_ones_pass_and_their_visual_tokens_are_counted() {
-    let mut cases: Vec<([&str; 2], [usize; 2], &[Shape], usize)> = vec![
+    let mut cases: Vec<Case<'_, usize>> = vec![
         // Widths and grids may differ.
         (
             ["3davg+linear", FUSION],
@@ -133,7 +137,7 @@ fn legal_ones_pass_and_their_visual_tokens_are_counted() {
 #[test]
 fn illegal_ones_are_refused_with_the_reason() {
     let two: &[Shape] = &[(16, 196, 8), (16, 256, 9)];
-    let cases: [([&str; 2], [usize; 2], &[Shape], &[&str]); 24] = [
+    let cases: [Case<'_, &[&str]>; 24] = [
         (
             ["none", FUSION],
             [64, 3136],

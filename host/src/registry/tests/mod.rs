@@ -143,7 +143,7 @@ fn a_good_file_has_every_default() {
     assert_eq!(two.image_size, Some(224));
     assert_eq!(registry.llm.tokenizer, local("llm/tokenizer.json"));
     assert_eq!(registry.llm.max_length, 2048);
-    assert_eq!(registry.llm.prompt, PromptFormat::Pure);
+    assert_eq!(registry.llm.prompt, PromptEntry::Format(PromptFormat::Pure));
     assert_eq!(registry.transform.resize, ResizeStrategy::ResizeNaive);
     assert_eq!(registry.mixer.kind.token_side(), 4);
     assert!(registry.mixer.kind.projector.no_align);

@@ -206,7 +206,11 @@ impl From<DataError> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{generate::TextTokenizer, prompt::PromptFormat, train::Task};
+    use crate::{
+        prompt::{PromptFormat, VisualMarks},
+        tokenizer::TextTokenizer,
+        train::Task,
+    };
     use std::{
         fs,
         sync::atomic::{AtomicUsize, Ordering},
@@ -251,6 +255,7 @@ mod tests {
             form: TextForm {
                 tokenizer: Arc::new(TextTokenizer::load(Path::new(tokenizer)).unwrap()),
                 format: PromptFormat::Pure,
+                marks: VisualMarks::default(),
                 system: None,
                 task: Task::Conversation,
                 max_length: 64,

@@ -3,8 +3,8 @@
 
 use super::Example;
 use crate::{
-    generate::{TextError, TextTokenizer},
     prompt::{PromptFormat, VisualMarks},
+    tokenizer::{TextError, TextTokenizer},
     train::Task,
 };
 use merv_plugin_api::IGNORED_LABEL;
@@ -25,6 +25,8 @@ pub struct TextForm {
     pub tokenizer: Arc<TextTokenizer>,
     /// Its chat format.
     pub format: PromptFormat,
+    /// What happens to `<image>` and `<video>` in messages.
+    pub marks: VisualMarks,
     /// The system prompt, for formats that take one.
     pub system: Option<String>,
     /// What is trained on.
@@ -68,18 +70,18 @@ impl TextForm {
     fn conversation(&self, example: &Example) -> Result<Tokens, TextError> {
         let (mut ids, mut labels) = (Vec::new(), Vec::new());
         for (number, turn) in example.turns.iter().enumerate() {
-            let message = VisualMarks::default().strip(turn);
+            let message = self.marks.strip(turn);
             let is_reply = number % 2 == 1;
             let text = match number {
                 0 => self.format.first_turn(self.system.as_deref(), &message),
-                _ if is_reply => self.reply(&message),
-                _ => self.format.first_turn(None, &message),
+                _ if is_reply => self.format.reply(&message),
+                _ => self.format.turn(&message),
             };
             let text = text.trim_end();
             // The BOS stands at the beginning alone.
             let new = match number {
                 0 => self.tokenizer.encode(text)?,
-                _ => self.tokenizer.encode_continued(text)?,
+                _ => self.tokenizer.encode_more(text)?,
             };
             let label = |&id: &u32| {
                 if is_reply {
@@ -92,11 +94,5 @@ impl TextForm {
             ids.extend(new);
         }
         Ok(Tokens { ids, labels })
-    }
-
-    /// A reply with its end; an empty one is a blank, as upstream.
-    fn reply(&self, message: &str) -> String {
-        let message = if message.is_empty() { " " } else { message };
-        format!("{message}{}", self.format.reply_end())
     }
 }

@@ -6,23 +6,165 @@
 
 use half::f16;
 use merv_checkpoint::GgmlType;
+use std::array;
 
-multiversion! {
-    /// The values of whole `blocks` of `kind`, into `values`, which has room for exactly them.
-    #[allow(clippy::redundant_closure, reason = "a function passed by name would not be inlined")]
-    pub fn dequantize(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
-        match kind {
-            GgmlType::Q4_0 => each_block(blocks, values, #[inline(always)] |b, v| q4_0(b, v)),
-            GgmlType::Q4_1 => each_block(blocks, values, #[inline(always)] |b, v| q4_1(b, v)),
-            GgmlType::Q5_0 => each_block(blocks, values, #[inline(always)] |b, v| q5_0(b, v)),
-            GgmlType::Q5_1 => each_block(blocks, values, #[inline(always)] |b, v| q5_1(b, v)),
-            GgmlType::Q8_0 => each_block(blocks, values, #[inline(always)] |b, v| q8_0(b, v)),
-            GgmlType::Q2K => each_block(blocks, values, #[inline(always)] |b, v| q2_k(b, v)),
-            GgmlType::Q3K => each_block(blocks, values, #[inline(always)] |b, v| q3_k(b, v)),
-            GgmlType::Q4K => each_block(blocks, values, #[inline(always)] |b, v| q4_k(b, v)),
-            GgmlType::Q5K => each_block(blocks, values, #[inline(always)] |b, v| q5_k(b, v)),
-            GgmlType::Q6K => each_block(blocks, values, #[inline(always)] |b, v| q6_k(b, v)),
+/// The values of whole `blocks` of `kind`, into `values`, which has room for exactly them.
+pub fn dequantize(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+        fn avx512(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
+            each_of_kind::<x86::Avx512>(kind, blocks, values);
         }
+
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
+            each_of_kind::<x86::Avx2>(kind, blocks, values);
+        }
+
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bw")
+        {
+            // SAFETY: the machine has the features that the function is compiled for.
+            return unsafe { avx512(kind, blocks, values) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: as above.
+            return unsafe { avx2(kind, blocks, values) };
+        }
+    }
+    each_of_kind::<Portable>(kind, blocks, values);
+}
+
+/// How bytes become numbers. Left to itself, the compiler turns the loop over the blocks into vector
+/// code, and not the one inside a block, and then has to scatter every value.
+trait Spread {
+    /// The numbers that the bytes are.
+    ///
+    /// # Safety
+    ///
+    /// The machine has the instructions.
+    unsafe fn numbers(bytes: [u8; 16]) -> [f32; 16];
+}
+
+/// Whatever the compiler makes of it.
+struct Portable;
+
+impl Spread for Portable {
+    #[inline(always)]
+    unsafe fn numbers(bytes: [u8; 16]) -> [f32; 16] {
+        bytes.map(f32::from)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Spread;
+    use std::{
+        arch::x86_64::{
+            __m128i, _mm_srli_si128, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm512_cvtepi32_ps,
+            _mm512_cvtepu8_epi32,
+        },
+        mem::transmute,
+    };
+
+    pub(super) struct Avx2;
+
+    impl Spread for Avx2 {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        unsafe fn numbers(bytes: [u8; 16]) -> [f32; 16] {
+            // SAFETY: registers are as large as the arrays, and every bit pattern is a value.
+            unsafe {
+                let bytes: __m128i = transmute(bytes);
+                let low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+                let high = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes)));
+                transmute([low, high])
+            }
+        }
+    }
+
+    pub(super) struct Avx512;
+
+    impl Spread for Avx512 {
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        unsafe fn numbers(bytes: [u8; 16]) -> [f32; 16] {
+            // SAFETY: as above.
+            unsafe {
+                let bytes: __m128i = transmute(bytes);
+                transmute(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)))
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn each_of_kind<S: Spread>(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
+    // A closure each: a function passed by name would not be inlined.
+    match kind {
+        GgmlType::Q4_0 => each_block(
+            blocks,
+            values,
+            #[inline(always)]
+            |b, v| q4_0::<S>(b, v),
+        ),
+        GgmlType::Q4_1 => each_block(
+            blocks,
+            values,
+            #[inline(always)]
+            |b, v| q4_1::<S>(b, v),
+        ),
+        GgmlType::Q5_0 => each_block(
+            blocks,
+            values,
+            #[inline(always)]
+            |b, v| q5_0::<S>(b, v),
+        ),
+        GgmlType::Q5_1 => each_block(
+            blocks,
+            values,
+            #[inline(always)]
+            |b, v| q5_1::<S>(b, v),
+        ),
+        GgmlType::Q8_0 => each_block(
+            blocks,
+            values,
+            #[inline(always)]
+            |b, v| q8_0::<S>(b, v),
+        ),
+        GgmlType::Q2K => each_block(
+            blocks,
+            values,
+            #[inline(always)]
+            |b, v| q2_k::<S>(b, v),
+        ),
+        GgmlType::Q3K => each_block(
+            blocks,
+            values,
+            #[inline(always)]
+            |b, v| q3_k::<S>(b, v),
+        ),
+        GgmlType::Q4K => each_block(
+            blocks,
+            values,
+            #[inline(always)]
+            |b, v| q4_k::<S>(b, v),
+        ),
+        GgmlType::Q5K => each_block(
+            blocks,
+            values,
+            #[inline(always)]
+            |b, v| q5_k::<S>(b, v),
+        ),
+        GgmlType::Q6K => each_block(
+            blocks,
+            values,
+            #[inline(always)]
+            |b, v| q6_k::<S>(b, v),
+        ),
     }
 }
 
@@ -37,6 +179,16 @@ fn each_block<const BYTES: usize, const VALUES: usize>(
     debug_assert!(rest.is_empty() && values_rest.is_empty() && blocks.len() == values.len());
     for (block, values) in blocks.iter().zip(values) {
         block_values(block, values);
+    }
+}
+
+/// `value` of each of the numbers that `byte` makes of 0 to 15, into `values`.
+#[inline(always)]
+fn sixteen<S: Spread>(values: &mut [f32], byte: impl Fn(usize) -> u8, value: impl Fn(f32) -> f32) {
+    // SAFETY: `dequantize` has seen that the machine has what `S` needs.
+    let numbers = unsafe { S::numbers(array::from_fn(byte)) };
+    for (out, number) in values.iter_mut().zip(numbers) {
+        *out = value(number);
     }
 }
 
@@ -55,63 +207,64 @@ fn bits(block: &[u8], at: usize) -> u32 {
 
 /// A half `d`, 32 integers of 4 bits: `d·(q − 8)`.
 #[inline(always)]
-fn q4_0(block: &[u8; 18], values: &mut [f32; 32]) {
-    let scale = half(block, 0);
+fn q4_0<S: Spread>(block: &[u8; 18], values: &mut [f32; 32]) {
+    let (scale, bytes) = (half(block, 0), &block[2..]);
     let (low, high) = values.split_at_mut(16);
-    for ((byte, low), high) in block[2..].iter().zip(low).zip(high) {
-        *low = (i32::from(byte & 15) - 8) as f32 * scale;
-        *high = (i32::from(byte >> 4) - 8) as f32 * scale;
-    }
+    sixteen::<S>(low, |i| bytes[i] & 15, |q| (q - 8.0) * scale);
+    sixteen::<S>(high, |i| bytes[i] >> 4, |q| (q - 8.0) * scale);
 }
 
 /// Halves `d` and `m`, 32 integers of 4 bits: `d·q + m`.
 #[inline(always)]
-fn q4_1(block: &[u8; 20], values: &mut [f32; 32]) {
-    let (scale, least) = (half(block, 0), half(block, 2));
+fn q4_1<S: Spread>(block: &[u8; 20], values: &mut [f32; 32]) {
+    let (scale, least, bytes) = (half(block, 0), half(block, 2), &block[4..]);
     let (low, high) = values.split_at_mut(16);
-    for ((byte, low), high) in block[4..].iter().zip(low).zip(high) {
-        *low = f32::from(byte & 15) * scale + least;
-        *high = f32::from(byte >> 4) * scale + least;
-    }
+    sixteen::<S>(low, |i| bytes[i] & 15, |q| q * scale + least);
+    sixteen::<S>(high, |i| bytes[i] >> 4, |q| q * scale + least);
+}
+
+/// The `i`th bit, as the fifth of an integer.
+#[inline(always)]
+fn fifth(bits: u32, i: usize) -> u8 {
+    ((bits >> i & 1) << 4) as u8
 }
 
 /// A half `d`, the fifth bits of 32 integers, their lower four: `d·(q − 16)`.
 #[inline(always)]
-fn q5_0(block: &[u8; 22], values: &mut [f32; 32]) {
-    let (scale, fifth) = (half(block, 0), bits(block, 2));
+fn q5_0<S: Spread>(block: &[u8; 22], values: &mut [f32; 32]) {
+    let (scale, fifths, bytes) = (half(block, 0), bits(block, 2), &block[6..]);
     let (low, high) = values.split_at_mut(16);
-    for (i, ((byte, low), high)) in block[6..].iter().zip(low).zip(high).enumerate() {
-        let (low_bit, high_bit) = (fifth >> i & 1, fifth >> (i + 16) & 1);
-        *low = ((u32::from(byte & 15) | low_bit << 4) as i32 - 16) as f32 * scale;
-        *high = ((u32::from(byte >> 4) | high_bit << 4) as i32 - 16) as f32 * scale;
-    }
+    let value = |q| (q - 16.0) * scale;
+    sixteen::<S>(low, |i| bytes[i] & 15 | fifth(fifths, i), value);
+    sixteen::<S>(high, |i| bytes[i] >> 4 | fifth(fifths, i + 16), value);
 }
 
 /// Halves `d` and `m`, the fifth bits of 32 integers, their lower four: `d·q + m`.
 #[inline(always)]
-fn q5_1(block: &[u8; 24], values: &mut [f32; 32]) {
-    let (scale, least, fifth) = (half(block, 0), half(block, 2), bits(block, 4));
+fn q5_1<S: Spread>(block: &[u8; 24], values: &mut [f32; 32]) {
+    let (scale, least, fifths) = (half(block, 0), half(block, 2), bits(block, 4));
+    let bytes = &block[8..];
     let (low, high) = values.split_at_mut(16);
-    for (i, ((byte, low), high)) in block[8..].iter().zip(low).zip(high).enumerate() {
-        let (low_bit, high_bit) = (fifth >> i & 1, fifth >> (i + 16) & 1);
-        *low = (u32::from(byte & 15) | low_bit << 4) as i32 as f32 * scale + least;
-        *high = (u32::from(byte >> 4) | high_bit << 4) as i32 as f32 * scale + least;
-    }
+    let value = |q| q * scale + least;
+    sixteen::<S>(low, |i| bytes[i] & 15 | fifth(fifths, i), value);
+    sixteen::<S>(high, |i| bytes[i] >> 4 | fifth(fifths, i + 16), value);
 }
 
 /// A half `d`, 32 signed bytes: `d·q`.
 #[inline(always)]
-fn q8_0(block: &[u8; 34], values: &mut [f32; 32]) {
+fn q8_0<S: Spread>(block: &[u8; 34], values: &mut [f32; 32]) {
     let scale = half(block, 0);
-    for (byte, value) in block[2..].iter().zip(values) {
-        *value = f32::from(*byte as i8) * scale;
+    let (bytes, _) = block[2..].as_chunks::<16>();
+    for (bytes, values) in bytes.iter().zip(values.as_chunks_mut::<16>().0) {
+        // From signed to 128 more.
+        sixteen::<S>(values, |i| bytes[i] ^ 128, |q| (q - 128.0) * scale);
     }
 }
 
 /// 16 bytes of a scale (low) and a least value (high) for 16 integers each, 256 integers of 2 bits,
 /// halves `d` and `m`: `d·scale·q − m·least`.
 #[inline(always)]
-fn q2_k(block: &[u8; 84], values: &mut [f32; 256]) {
+fn q2_k<S: Spread>(block: &[u8; 84], values: &mut [f32; 256]) {
     let (d, m) = (half(block, 80), half(block, 82));
     for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let (scale, least) = (
@@ -121,16 +274,15 @@ fn q2_k(block: &[u8; 84], values: &mut [f32; 256]) {
         // 128 values share 32 bytes: four planes of two bits.
         let (plane, half) = (group / 2 % 4, group % 2);
         let bytes = &block[16 + group / 8 * 32 + half * 16..][..16];
-        for (byte, value) in bytes.iter().zip(values) {
-            *value = scale * f32::from(byte >> (2 * plane) & 3) - least;
-        }
+        let byte = |i: usize| bytes[i] >> (2 * plane) & 3;
+        sixteen::<S>(values, byte, |q| scale * q - least);
     }
 }
 
 /// The third bits of 256 integers, their lower two, 16 scales of 6 bits, a half `d`:
 /// `d·(scale − 32)·(q − 4)`.
 #[inline(always)]
-fn q3_k(block: &[u8; 110], values: &mut [f32; 256]) {
+fn q3_k<S: Spread>(block: &[u8; 110], values: &mut [f32; 256]) {
     let d = half(block, 108);
     let scales = &block[96..108];
     for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
@@ -140,10 +292,8 @@ fn q3_k(block: &[u8; 110], values: &mut [f32; 256]) {
         let (plane, half) = (group / 2 % 4, group % 2);
         let thirds = &block[half * 16..][..16];
         let bytes = &block[32 + group / 8 * 32 + half * 16..][..16];
-        for ((byte, third), value) in bytes.iter().zip(thirds).zip(values) {
-            let third = third >> (group / 2) & 1;
-            *value = scale * (i32::from(byte >> (2 * plane) & 3 | third << 2) - 4) as f32;
-        }
+        let byte = |i: usize| bytes[i] >> (2 * plane) & 3 | (thirds[i] >> (group / 2) & 1) << 2;
+        sixteen::<S>(values, byte, |q| scale * (q - 4.0));
     }
 }
 
@@ -165,30 +315,33 @@ fn scale_and_least(packed: &[u8], group: usize) -> (f32, f32) {
 /// Halves `d` and `m`, 8 scales and least values of 6 bits, 256 integers of 4 bits:
 /// `d·scale·q − m·least`.
 #[inline(always)]
-fn q4_k(block: &[u8; 144], values: &mut [f32; 256]) {
+fn q4_k<S: Spread>(block: &[u8; 144], values: &mut [f32; 256]) {
     let (d, m) = (half(block, 0), half(block, 2));
     for (group, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let (scale, least) = scale_and_least(&block[4..16], group);
         let (scale, least) = (d * scale, m * least);
-        let bytes = &block[16 + group / 2 * 32..][..32];
-        for (byte, value) in bytes.iter().zip(values) {
-            *value = scale * f32::from(byte >> (4 * (group % 2)) & 15) - least;
+        let (bytes, _) = block[16 + group / 2 * 32..][..32].as_chunks::<16>();
+        for (bytes, values) in bytes.iter().zip(values.as_chunks_mut::<16>().0) {
+            let byte = |i: usize| bytes[i] >> (4 * (group % 2)) & 15;
+            sixteen::<S>(values, byte, |q| scale * q - least);
         }
     }
 }
 
 /// As [`q4_k`], with the fifth bits of the integers before the lower four.
 #[inline(always)]
-fn q5_k(block: &[u8; 176], values: &mut [f32; 256]) {
+fn q5_k<S: Spread>(block: &[u8; 176], values: &mut [f32; 256]) {
     let (d, m) = (half(block, 0), half(block, 2));
-    let fifths = &block[16..48];
+    let (fifths, _) = block[16..48].as_chunks::<16>();
     for (group, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let (scale, least) = scale_and_least(&block[4..16], group);
         let (scale, least) = (d * scale, m * least);
-        let bytes = &block[48 + group / 2 * 32..][..32];
-        for ((byte, fifth), value) in bytes.iter().zip(fifths).zip(values) {
-            let q = byte >> (4 * (group % 2)) & 15 | (fifth >> group & 1) << 4;
-            *value = scale * f32::from(q) - least;
+        let (bytes, _) = block[48 + group / 2 * 32..][..32].as_chunks::<16>();
+        let both = bytes.iter().zip(fifths);
+        for ((bytes, fifths), values) in both.zip(values.as_chunks_mut::<16>().0) {
+            let byte =
+                |i: usize| bytes[i] >> (4 * (group % 2)) & 15 | (fifths[i] >> group & 1) << 4;
+            sixteen::<S>(values, byte, |q| scale * q - least);
         }
     }
 }
@@ -196,7 +349,7 @@ fn q5_k(block: &[u8; 176], values: &mut [f32; 256]) {
 /// The lower four bits of 256 integers, their upper two, 16 signed scales, a half `d`:
 /// `d·scale·(q − 32)`.
 #[inline(always)]
-fn q6_k(block: &[u8; 210], values: &mut [f32; 256]) {
+fn q6_k<S: Spread>(block: &[u8; 210], values: &mut [f32; 256]) {
     let d = half(block, 208);
     for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let scale = d * f32::from(block[192 + group] as i8);
@@ -204,10 +357,8 @@ fn q6_k(block: &[u8; 210], values: &mut [f32; 256]) {
         let (part, plane, half) = (group / 8, group / 2 % 4, group % 2);
         let low = &block[part * 64 + plane % 2 * 32 + half * 16..][..16];
         let high = &block[128 + part * 32 + half * 16..][..16];
-        for ((low, high), value) in low.iter().zip(high).zip(values) {
-            let q = low >> (4 * (plane / 2)) & 15 | (high >> (2 * plane) & 3) << 4;
-            *value = scale * (i32::from(q) - 32) as f32;
-        }
+        let byte = |i: usize| low[i] >> (4 * (plane / 2)) & 15 | (high[i] >> (2 * plane) & 3) << 4;
+        sixteen::<S>(values, byte, |q| scale * (q - 32.0));
     }
 }
 

@@ -1,0 +1,60 @@
+/// How an answer is made.
+#[derive(Debug, clap::Args)]
+pub struct Answer {
+    /// Tokens of the answer at most
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 512,
+        allow_negative_numbers = true
+    )]
+    pub max_new_tokens: usize,
+    /// 0 always takes the likeliest token; higher values are freer
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
+    pub temperature: f64,
+    /// Draw only from the likeliest tokens that together have this probability
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    pub top_p: f64,
+    /// Draw only from this many of the likeliest tokens; 0 is off
+    #[arg(
+        long,
+        value_name = "K",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    pub top_k: usize,
+    /// The same seed gives the same answer
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    pub seed: u64,
+    /// No end before prompt and answer together have this many tokens
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
+    pub min_length: usize,
+    /// No end before the answer has this many tokens
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    pub min_new_tokens: usize,
+}

@@ -1,0 +1,35 @@
+use std::path::PathBuf;
+
+/// What is looked at.
+#[derive(Debug, clap::Args)]
+pub struct Clip {
+    /// A video, a GIF, a still image, or a folder of images
+    #[arg(long, value_name = "FILE")]
+    pub video: PathBuf,
+    /// Look only at the video from here on, in seconds
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub start: Option<f64>,
+    /// Look only at the video up to here, in seconds
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub end: Option<f64>,
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// What reading a file may cost: files are untrusted.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits on the video file")]
+pub struct Limits {
+    /// Pixels of one frame at most
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_pixels: Option<u64>,
+    /// Frames of the file at most
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_frames: Option<u64>,
+    /// Bytes of all sampled frames together at most
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_clip_bytes: Option<u64>,
+    /// Bytes of a still image's file at most
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_image_bytes: Option<u64>,
+}

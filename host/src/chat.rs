@@ -1,0 +1,206 @@
+//! A conversation about one clip: a single answer is its first turn.
+
+use crate::{
+    Error, GenerateOptions, Observer, Reply, Stage, VidLm, Visual,
+    dump::Dump,
+    generate::{self, Asked, Conversation, Outcome, Sampler, Stream, Turn},
+    plugin::Session,
+};
+use candle_core::Tensor;
+use merv_plugin_api::TensorView;
+use std::collections::BTreeMap;
+
+/// Several turns about a clip. The language model keeps what it has read, so that each turn costs only what
+/// is new in it. Made by [`VidLm::chat`].
+pub struct Chat<'m> {
+    model: &'m VidLm,
+    visual: &'m Visual,
+    past: Conversation,
+    /// What the language model has read. A turn that fails takes it away: the next one reads all anew.
+    read: Option<Reading<'m>>,
+}
+
+/// What a session of the language model has read.
+struct Reading<'m> {
+    session: Session<'m>,
+    /// The ids of its text; the visual tokens stand between them.
+    ids: Vec<u32>,
+}
+
+impl<'m> Chat<'m> {
+    pub(crate) fn new(model: &'m VidLm, visual: &'m Visual) -> Self {
+        Self {
+            model,
+            visual,
+            past: Conversation::default(),
+            read: None,
+        }
+    }
+
+    /// The turns so far.
+    pub fn turns(&self) -> &[Turn] {
+        self.past.turns()
+    }
+
+    /// Forgets all that was said, but not the clip.
+    pub fn reset(&mut self) {
+        self.past = Conversation::default();
+    }
+
+    /// Goes on from turns that were had elsewhere, in place of those so far.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer or the template fails.
+    pub fn resume(&mut self, turns: &[Turn]) -> Result<(), Error> {
+        self.past = self.model.prompter.resume(turns)?;
+        Ok(())
+    }
+
+    /// Replies to `message`. The reply's times are those of this turn alone.
+    ///
+    /// # Errors
+    ///
+    /// When the conversation is full or the language model fails: it is then as it was before.
+    pub fn say(
+        &mut self,
+        message: &str,
+        options: &GenerateOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Reply, Error> {
+        let dump = options.dump.as_deref().map(Dump::create).transpose()?;
+        self.turn(message, options, dump, observer)
+    }
+
+    pub(crate) fn turn(
+        &mut self,
+        message: &str,
+        options: &GenerateOptions,
+        dump: Option<Dump>,
+        observer: &mut dyn Observer,
+    ) -> Result<Reply, Error> {
+        let Self {
+            model,
+            visual,
+            past,
+            read,
+        } = self;
+        let sampler = Sampler::new(options.sampling)?;
+        let fused = &visual.mixed.fused;
+        let visual_tokens = fused.dim(1)?;
+        let asked = model.ask(past, message, visual_tokens)?;
+        let Reading { mut session, ids } = match read.take() {
+            Some(reading) => reading,
+            None => Reading {
+                session: model.llm.open()?,
+                ids: Vec::new(),
+            },
+        };
+        let known = common(&ids, &asked);
+        let held = if known > 0 { known + visual_tokens } else { 0 };
+        if held < session.len() {
+            session.truncate(held)?;
+        }
+        let embeds = match known {
+            0 => model.embeds(&asked, fused)?,
+            _ => model.text_embeds(&asked.ids[known..])?,
+        };
+        let width = model.llm.info().width as usize;
+        let shape = [embeds.len() / width, width];
+        observer.progress(Stage::Prefill, &model.registry.llm.id, 0, 1);
+        let Outcome {
+            tokens,
+            text,
+            stop,
+            first_logits,
+            prefill,
+            decode,
+        } = generate::generate(
+            &mut session,
+            TensorView::new(&embeds, &shape)?,
+            asked.ids.len(),
+            options.limits,
+            sampler,
+            Stream::new(model.prompter.tokenizer()),
+            |text| observer.text(text),
+        )?;
+        if let Some(dump) = dump {
+            dump.write(visual, &asked.ids, &first_logits)?;
+        }
+        // The last token of a reply that was cut off is said, but not read yet.
+        let mut ids = [asked.ids.as_slice(), &tokens].concat();
+        ids.truncate(session.len() - visual_tokens);
+        *read = Some(Reading { session, ids });
+        let prompt_tokens = asked.ids.len();
+        let turn = Turn {
+            message: message.to_owned(),
+            reply: text.clone(),
+        };
+        past.push(asked, &tokens, turn);
+        Ok(Reply {
+            text,
+            tokens,
+            stop,
+            prompt_tokens,
+            visual_tokens,
+            mixer_weights: visual.mixer_weights()?,
+            timings: BTreeMap::from([
+                (Stage::Prefill, prefill.as_secs_f64()),
+                (Stage::Generate, decode.as_secs_f64()),
+            ]),
+        })
+    }
+}
+
+/// How many ids at the front of `asked` are read already: all, unless a template writes the past anew. None
+/// if it ends before the visual tokens do. One id stays to be read, which gives the first logits.
+fn common(read: &[u32], asked: &Asked) -> usize {
+    let most = asked.ids.len().saturating_sub(1);
+    let pairs = read.iter().zip(&asked.ids[..most]);
+    let same = pairs.take_while(|(a, b)| a == b).count();
+    if same > asked.begin { same } else { 0 }
+}
+
+impl VidLm {
+    /// The conversation with one more message, checked against what there is room for.
+    pub(crate) fn ask(
+        &self,
+        past: &Conversation,
+        message: &str,
+        visual_tokens: usize,
+    ) -> Result<Asked, Error> {
+        let asked = self.prompter.ask(past, message)?;
+        let tokens = asked.ids.len();
+        let entry = &self.registry.llm;
+        let context = self.llm.info().context_length as usize;
+        let limit = entry.prompt_tokens(context, visual_tokens);
+        if tokens <= limit {
+            return Ok(asked);
+        }
+        let why = if limit < entry.max_length {
+            format!("for the context of {context} also holds {visual_tokens} visual tokens")
+        } else {
+            "the registry's `max_length`".to_owned()
+        };
+        Err(if past.turns().is_empty() {
+            Error::PromptTooLong { tokens, limit, why }
+        } else {
+            Error::ConversationFull { tokens, limit, why }
+        })
+    }
+
+    /// The embeddings `[text + visual, width]`: the visual tokens right after the BOS, or first where there
+    /// is none.
+    fn embeds(&self, asked: &Asked, fused: &Tensor) -> Result<Vec<f32>, Error> {
+        let text = self.text_embeds(&asked.ids)?;
+        let (before, after) = text.split_at(asked.begin * self.llm.info().width as usize);
+        let visual = fused.flatten_all()?.to_vec1::<f32>()?;
+        Ok([before, &visual, after].concat())
+    }
+
+    /// The embeddings of tokens: `[length, width]`.
+    fn text_embeds(&self, ids: &[u32]) -> Result<Vec<f32>, Error> {
+        let embeds = self.llm.embed(ids)?;
+        Ok(embeds.view().f32s()?.to_vec())
+    }
+}

@@ -1,0 +1,142 @@
+use super::{Outcome, load_options, options, print, print_json, report};
+use crate::{
+    args::{Global, chat::Chat},
+    ui::Ui,
+};
+use merv_host::{GenerateOptions, Reply, Sampling, Stage, Stop, VidLm, generate::Sampler};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, IsTerminal, Read},
+};
+
+/// Bytes of a message at most; no context holds so many.
+const MAX_MESSAGE: u64 = 1 << 20;
+
+/// What is said at a terminal.
+const WELCOME: &str =
+    "Ask about the video, one message a line. /reset forgets what was said, /quit ends.";
+
+#[derive(Serialize)]
+struct Report {
+    turns: Vec<Turn>,
+    visual_tokens: usize,
+    #[serde(serialize_with = "report::as_map")]
+    mixer_weights: Vec<(String, f32)>,
+    /// Of what is done once.
+    timings: BTreeMap<Stage, f64>,
+    peak_resident_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Turn {
+    prompt: String,
+    text: String,
+    tokens: Vec<u32>,
+    stop: Stop,
+    /// Of the whole conversation up to this reply.
+    prompt_tokens: usize,
+    timings: BTreeMap<Stage, f64>,
+}
+
+pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
+    let bar = ui.bar();
+    let mut bar = bar.streaming(!args.json);
+    let options = options::generate(&args.clip, &args.answer);
+    // What is cheap to refuse is refused before a video is decoded.
+    Sampler::new(options.sampling)?;
+    let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
+    if let Some(notice) = &model.registry().notice {
+        bar.suspend(|| ui.warn(notice));
+    }
+    let visual = model.see(&args.clip.video, &options.video, &mut bar)?;
+    bar.finish();
+    let mut chat = model.chat(&visual);
+    let mut turns = Vec::new();
+    let mut input = io::stdin().lock();
+    let at_terminal = io::stdin().is_terminal();
+    if at_terminal {
+        ui.say(WELCOME);
+    }
+    while let Some(message) = next_message(&mut input, at_terminal, ui)? {
+        match message.as_str() {
+            "" => continue,
+            "/quit" => break,
+            "/reset" => {
+                chat.reset();
+                continue;
+            }
+            _ => {}
+        }
+        let options = GenerateOptions {
+            sampling: Sampling {
+                // Else a question that is asked again would be answered with the same luck.
+                seed: options.sampling.seed.wrapping_add(turns.len() as u64),
+                ..options.sampling
+            },
+            ..options.clone()
+        };
+        let reply = match chat.say(&message, &options, &mut bar) {
+            Ok(reply) => reply,
+            // A person can go on; a script must learn that its message has no reply.
+            Err(error) if at_terminal => {
+                ui.error(&error);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        bar.finish();
+        if !args.json {
+            // The text was streamed.
+            print("")?;
+        }
+        if reply.stop == Stop::Context {
+            ui.warn("the reply ends here because the model's context is full: /reset begins anew");
+        }
+        turns.push(turn(message, reply));
+    }
+    if args.json {
+        let mut timings = visual.timings.clone();
+        timings.insert(Stage::Load, model.load_seconds());
+        print_json(&Report {
+            turns,
+            visual_tokens: model.visual_tokens(),
+            mixer_weights: visual.mixer_weights()?,
+            timings,
+            peak_resident_bytes: report::peak_resident_bytes(),
+        })?;
+    }
+    Ok(())
+}
+
+fn turn(prompt: String, reply: Reply) -> Turn {
+    Turn {
+        prompt,
+        text: reply.text,
+        tokens: reply.tokens,
+        stop: reply.stop,
+        prompt_tokens: reply.prompt_tokens,
+        timings: reply.timings,
+    }
+}
+
+/// The next line, stripped; none at the end of the input.
+fn next_message(input: &mut impl BufRead, at_terminal: bool, ui: Ui) -> io::Result<Option<String>> {
+    if at_terminal {
+        ui.ask("> ");
+    }
+    let mut line = String::new();
+    let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+    match input.take(MAX_MESSAGE).read_line(&mut line) {
+        Ok(0) => Ok(None),
+        Ok(read) if read as u64 == MAX_MESSAGE && !line.ends_with('\n') => Err(invalid(format!(
+            "a message on standard input is too long\n  expected: at most {MAX_MESSAGE} bytes a line"
+        ))),
+        Ok(_) => Ok(Some(line.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(invalid(
+            "a message on standard input is not UTF-8\n  do: convert it, such as with iconv"
+                .to_owned(),
+        )),
+        Err(error) => Err(error),
+    }
+}

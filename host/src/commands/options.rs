@@ -1,0 +1,43 @@
+//! From the command line's settings to the library's.
+
+use crate::args::{
+    answer::Answer,
+    clip::{Clip, Limits},
+};
+use merv_host::{GenerateOptions, Sampling, VideoOptions, generate, video};
+
+/// How the command line wants an answer about a clip.
+pub(super) fn generate(clip: &Clip, answer: &Answer) -> GenerateOptions {
+    GenerateOptions {
+        video: VideoOptions {
+            start: clip.start,
+            end: clip.end,
+            limits: limits(&clip.limits),
+            ..VideoOptions::default()
+        },
+        sampling: Sampling {
+            temperature: answer.temperature,
+            top_p: answer.top_p,
+            top_k: answer.top_k,
+            seed: answer.seed,
+        },
+        limits: generate::Limits {
+            max_new_tokens: answer.max_new_tokens,
+            min_length: answer.min_length,
+            min_new_tokens: answer.min_new_tokens,
+        },
+        dump: None,
+    }
+}
+
+/// The limits on files that the options name.
+pub(super) fn limits(args: &Limits) -> video::Limits {
+    let default = video::Limits::default();
+    video::Limits {
+        max_pixels: args.max_pixels.unwrap_or(default.max_pixels),
+        max_frames: args.max_frames.unwrap_or(default.max_frames),
+        max_clip_bytes: args.max_clip_bytes.unwrap_or(default.max_clip_bytes),
+        max_image_bytes: args.max_image_bytes.unwrap_or(default.max_image_bytes),
+        ..default
+    }
+}

@@ -1,0 +1,208 @@
+//! From a conversation to the ids that the language model reads.
+
+use crate::{
+    Error,
+    prompt::{PromptFormat, Template, VisualMarks, template::Message},
+    tokenizer::{TextError, TextTokenizer},
+};
+
+/// How a conversation is written.
+pub enum Writing {
+    /// Turn after turn, each tokenised by itself as in training.
+    Format(PromptFormat),
+    /// By a template, as a whole.
+    Template(Box<Template>),
+}
+
+/// Writes conversations for one language model.
+pub struct Prompter {
+    writing: Writing,
+    system: Option<String>,
+    marks: VisualMarks,
+    tokenizer: TextTokenizer,
+    /// The token that ends a reply.
+    reply_end: Option<u32>,
+}
+
+/// A message and the reply to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// What the user said.
+    pub message: String,
+    /// What the model answered.
+    pub reply: String,
+}
+
+/// What was said so far.
+#[derive(Debug, Clone, Default)]
+pub struct Conversation {
+    turns: Vec<Turn>,
+    /// The ids of it all, up to the last reply's last token.
+    ids: Vec<u32>,
+}
+
+/// A conversation that waits for a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its ids.
+    pub ids: Vec<u32>,
+    /// How many of them stand before the visual tokens: the BOS, or nothing.
+    pub begin: usize,
+}
+
+impl Conversation {
+    /// The turns, in order.
+    pub fn turns(&self) -> &[Turn] {
+        &self.turns
+    }
+
+    /// Adds what was asked, and the tokens and the text of the reply to it.
+    pub fn push(&mut self, asked: Asked, tokens: &[u32], turn: Turn) {
+        self.ids = asked.ids;
+        self.ids.extend_from_slice(tokens);
+        self.turns.push(turn);
+    }
+}
+
+impl Prompter {
+    /// A prompter for a model whose text begins with `bos` and ends with `eos`, where the tokenizer and the
+    /// template do not know better. `system` replaces the format's own system prompt.
+    pub fn new(
+        mut writing: Writing,
+        system: Option<String>,
+        marks: VisualMarks,
+        tokenizer: TextTokenizer,
+        (bos, eos): (Option<u32>, Option<u32>),
+    ) -> Self {
+        let reply_end = match &mut writing {
+            Writing::Format(format) => tokenizer.id(format.reply_end()).or(eos),
+            Writing::Template(template) => {
+                let bos = tokenizer.begin().first().copied().or(bos);
+                for (name, id) in [("bos_token", bos), ("eos_token", eos)] {
+                    let text = id.and_then(|id| tokenizer.token(id));
+                    template.set_default_token(name, text.unwrap_or_default());
+                }
+                None
+            }
+        };
+        Self {
+            writing,
+            system,
+            marks,
+            tokenizer,
+            reply_end,
+        }
+    }
+
+    /// The tokenizer alone.
+    pub fn into_tokenizer(self) -> TextTokenizer {
+        self.tokenizer
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &TextTokenizer {
+        &self.tokenizer
+    }
+
+    /// The conversation with one more message, up to where the reply to it begins.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer or the template fails.
+    pub fn ask(&self, past: &Conversation, message: &str) -> Result<Asked, Error> {
+        match &self.writing {
+            Writing::Format(format) => Ok(self.ask_format(*format, past, message)?),
+            Writing::Template(template) => self.ask_template(template, past, message),
+        }
+    }
+
+    /// A conversation that was had elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer or the template fails.
+    pub fn resume(&self, turns: &[Turn]) -> Result<Conversation, Error> {
+        let mut past = Conversation::default();
+        for turn in turns {
+            let asked = self.ask(&past, &turn.message)?;
+            let tokens = self.reply(&turn.reply)?;
+            past.push(asked, &tokens, turn.clone());
+        }
+        Ok(past)
+    }
+
+    /// The tokens of a reply without its end.
+    fn reply(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let Writing::Format(format) = &self.writing else {
+            // A template writes the whole conversation anew each time.
+            return Ok(Vec::new());
+        };
+        let mut tokens = self.tokenizer.encode_more(&format.reply(text))?;
+        if let Some(end) = self.reply_end
+            && tokens.last() == Some(&end)
+        {
+            tokens.pop();
+            return Ok(tokens);
+        }
+        // The format's end is no token of this tokenizer.
+        self.tokenizer.encode_more(text)
+    }
+
+    fn ask_format(
+        &self,
+        format: PromptFormat,
+        past: &Conversation,
+        message: &str,
+    ) -> Result<Asked, TextError> {
+        let message = self.marks.strip(message);
+        let begin = self.tokenizer.begin().len();
+        let ids = if past.turns.is_empty() {
+            let text = format.first_turn(self.system.as_deref(), &message);
+            self.tokenizer.encode(&text)?
+        } else {
+            let end = match self.reply_end {
+                Some(end) => vec![end],
+                None => self.tokenizer.encode_more(format.reply_end())?,
+            };
+            let turn = self.tokenizer.encode_more(&format.turn(&message))?;
+            [past.ids.clone(), end, turn].concat()
+        };
+        Ok(Asked { ids, begin })
+    }
+
+    fn ask_template(
+        &self,
+        template: &Template,
+        past: &Conversation,
+        message: &str,
+    ) -> Result<Asked, Error> {
+        let said = |role, content: &str| Message {
+            role,
+            content: self.marks.strip(content),
+        };
+        let system = self.system.as_deref().filter(|text| !text.is_empty());
+        let mut messages: Vec<Message> = system
+            .map(|text| said("system", text))
+            .into_iter()
+            .collect();
+        for turn in &past.turns {
+            messages.push(said("user", &turn.message));
+            messages.push(said("assistant", &turn.reply));
+        }
+        messages.push(said("user", message));
+        let text = template.render(&messages)?;
+        let begin = self.tokenizer.begin();
+        if begin.is_empty() {
+            let begin = usize::from(template.writes_bos(&messages, &text)?);
+            let ids = self.tokenizer.encode_more(&text)?;
+            return Ok(Asked { ids, begin });
+        }
+        // The tokenizer writes the BOS already.
+        let bos = begin.first().and_then(|&id| self.tokenizer.token(id));
+        let rest = bos.and_then(|bos| text.strip_prefix(bos.as_str()));
+        Ok(Asked {
+            ids: self.tokenizer.encode(rest.unwrap_or(&text))?,
+            begin: begin.len(),
+        })
+    }
+}

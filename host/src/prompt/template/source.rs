@@ -1,0 +1,175 @@
+//! Where a chat template is: in a GGUF file, in a `tokenizer_config.json`, or a file of its own.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use merv_checkpoint::Checkpoint;
+use serde_json::{Map, Value};
+
+use super::TemplateError;
+
+/// Bytes of a template, or of the file that holds it, at most. The largest published ones take 10 KB, and a
+/// `tokenizer_config.json` lists added tokens too.
+const MAX_BYTES: u64 = 1 << 24;
+
+/// A template and the special tokens that its file names.
+pub(super) struct Source {
+    pub text: String,
+    pub tokens: BTreeMap<String, String>,
+}
+
+/// Reads it as the file's name says.
+pub(super) fn read(path: &Path) -> Result<Source, TemplateError> {
+    let ends = |ending: &str| {
+        path.extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case(ending))
+    };
+    if ends("gguf") {
+        return in_gguf(path);
+    }
+    let text = text(path).map_err(|source| TemplateError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    if !ends("json") {
+        return Ok(Source {
+            text,
+            tokens: BTreeMap::new(),
+        });
+    }
+    in_config(&text).map_err(|why| TemplateError::NoTemplate {
+        path: path.to_owned(),
+        why,
+        expected: "the key `chat_template`, as `tokenizer_config.json` has it",
+    })
+}
+
+fn text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        let why = format!("it has more than {MAX_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    Ok(text)
+}
+
+fn in_gguf(path: &Path) -> Result<Source, TemplateError> {
+    let found = Checkpoint::open(&[path.to_owned()])
+        .map_err(|error| error.to_string())
+        .and_then(|checkpoint| {
+            let metadata = checkpoint.gguf().ok_or("it is no GGUF file")?;
+            let template: Option<&str> = metadata
+                .find("tokenizer.chat_template")
+                .map_err(|error| error.to_string())?;
+            Ok(template.ok_or("its metadata has none")?.to_owned())
+        });
+    match found {
+        Ok(text) => Ok(Source {
+            text,
+            tokens: BTreeMap::new(),
+        }),
+        Err(why) => Err(TemplateError::NoTemplate {
+            path: path.to_owned(),
+            why,
+            expected: "the key `tokenizer.chat_template` in a GGUF file",
+        }),
+    }
+}
+
+fn in_config(text: &str) -> Result<Source, String> {
+    let config: Map<String, Value> =
+        serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    let template = match config.get("chat_template") {
+        Some(Value::String(text)) => Some(text.as_str()),
+        // Several by name; `default` is the one for plain conversations.
+        Some(Value::Array(several)) => several
+            .iter()
+            .find(|one| one["name"] == "default")
+            .and_then(|one| one["template"].as_str()),
+        _ => None,
+    };
+    let text = template
+        .ok_or("the key is missing or is no text")?
+        .to_owned();
+    let tokens = config.iter().filter(|(name, _)| name.ends_with("_token"));
+    let tokens = tokens.filter_map(|(name, value)| {
+        let text = value.as_str().or_else(|| value["content"].as_str())?;
+        Some((name.clone(), text.to_owned()))
+    });
+    Ok(Source {
+        text,
+        tokens: tokens.collect(),
+    })
+}
+
+/// The template without `{% generation %}` and `{% endgeneration %}`, which tell training where replies are:
+/// they are a tag of transformers' own.
+pub(super) fn without_generation_marks(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, tag)) = rest.split_once("{%") {
+        let Some((inside, after)) = tag.split_once("%}") else {
+            break;
+        };
+        kept += before;
+        let name = inside.trim_matches(['-', '+']).trim();
+        let condition = match name {
+            "generation" => Some(" if true "),
+            "endgeneration" => Some(" endif "),
+            _ => None,
+        };
+        kept += "{%";
+        match condition {
+            // The signs that trim blanks stay.
+            Some(condition) => kept += &inside.replace(name, condition),
+            None => kept += inside,
+        }
+        kept += "%}";
+        rest = after;
+    }
+    kept + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_names_its_template_and_tokens() {
+        let read = |text: &str| in_config(text).map(|source| (source.text, source.tokens));
+        let (text, tokens) = read(
+            r#"{"chat_template": "T", "bos_token": "<s>", "eos_token": {"content": "</s>"}, "pad_token": null,
+                "add_bos_token": true}"#,
+        )
+        .unwrap();
+        assert_eq!(text, "T");
+        let named: Vec<_> = tokens
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(named, [("bos_token", "<s>"), ("eos_token", "</s>")]);
+        let several = r#"{"chat_template": [{"name": "tool_use", "template": "A"}, {"name": "default", "template": "B"}]}"#;
+        assert_eq!(read(several).unwrap().0, "B");
+        for wrong in [
+            "{}",
+            "[]",
+            "{",
+            r#"{"chat_template": 3}"#,
+            r#"{"chat_template": [1]}"#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn generation_marks_go_and_all_else_stays() {
+        let marked = "a{%- generation -%} b {% endgeneration%}{% if generation %}{{ '%}' }}{%";
+        let plain = "a{%-  if true  -%} b {%  endif %}{% if generation %}{{ '%}' }}{%";
+        assert_eq!(without_generation_marks(marked), plain);
+    }
+}

@@ -1,0 +1,18 @@
+//! Vicuna 1.5's format: `USER: {message} ASSISTANT: ` behind the system prompt, and `</s>` after the reply.
+//!
+//! Agrees with the original's `VicunaV15ChatPromptBuilder`, without the trailing blank.
+
+use super::style::Style;
+
+pub(super) const VICUNA: Style = Style {
+    name: "vicuna",
+    system: Some(
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, \
+         detailed, and polite answers to the user's questions.",
+    ),
+    reply_end: "</s>",
+    human: |system, message| {
+        let header = system.map(|system| format!("{system} "));
+        format!("{}USER: {message} ASSISTANT:", header.unwrap_or_default())
+    },
+};

@@ -1,0 +1,183 @@
+//! The tokenizer: text to ids, ids to text as they come.
+//!
+//! It comes from a `tokenizer.json`, or from the metadata of a GGUF file (`gguf/`). Such files are not
+//! trusted, and the library that reads them panics on some: each of its calls is caught.
+
+mod caught;
+mod gguf;
+mod stream;
+
+pub use stream::Stream;
+
+use merv_checkpoint::Checkpoint;
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+use tokenizers::Tokenizer;
+
+/// Bytes of a `tokenizer.json` at most; those of the largest vocabularies have 35 MB.
+const MAX_BYTES: u64 = 1 << 28;
+
+/// A text that every tokenizer knows, to see what it writes around one.
+const PROBE: &str = "x";
+
+/// The tokenizer cannot be read or used.
+#[derive(Debug, Error)]
+pub enum TextError {
+    /// The file is missing or is no tokenizer.
+    #[error(
+        "{} is no tokenizer: {reason}\n  do: fetch `tokenizer.json` of the language model again, or name another \
+         file as `tokenizer` in [llm]",
+        .path.display()
+    )]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A text or ids cannot be converted.
+    #[error("the tokenizer {} failed: {reason}", .path.display())]
+    Convert {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A tokenizer of Hugging Face's `tokenizers`.
+pub struct TextTokenizer {
+    path: PathBuf,
+    tokenizer: Tokenizer,
+    /// What stands before every text: the BOS, or nothing.
+    begin: Vec<u32>,
+}
+
+impl TextTokenizer {
+    /// Reads a `tokenizer.json`, or the tokenizer in a GGUF file's metadata. Padding and truncation that it
+    /// may ask for are switched off: texts are measured against the model's context instead.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is no tokenizer.
+    pub fn load(path: &Path) -> Result<Self, TextError> {
+        let read = caught::caught(|| match gguf_bytes(path)? {
+            None => from_gguf(path),
+            Some(bytes) => from_json(&bytes),
+        });
+        let (tokenizer, begin) = read.map_err(|reason| TextError::Load {
+            path: path.to_owned(),
+            reason,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            tokenizer,
+            begin,
+        })
+    }
+
+    /// What the tokenizer writes before every text: the BOS, or nothing.
+    pub fn begin(&self) -> &[u32] {
+        &self.begin
+    }
+
+    /// The ids of a text that begins a conversation: [`Self::begin`], then the text's own.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer fails.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        Ok([self.begin.clone(), self.encode_more(text)?].concat())
+    }
+
+    /// The ids of a text alone.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer fails.
+    pub fn encode_more(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        self.convert(|| ids(&self.tokenizer, text, false))
+    }
+
+    /// The text of `ids` without special tokens.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        self.convert(|| {
+            self.tokenizer
+                .decode(ids, true)
+                .map_err(|error| error.to_string())
+        })
+    }
+
+    /// The id of a token by its very text.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// The text of a token, special ones too.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
+    fn convert<T>(&self, body: impl FnOnce() -> Result<T, String>) -> Result<T, TextError> {
+        caught::caught(body).map_err(|reason| TextError::Convert {
+            path: self.path.clone(),
+            reason,
+        })
+    }
+}
+
+/// The bytes of a file that is no GGUF file; none of one that is.
+fn gguf_bytes(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    let mut bytes = Vec::new();
+    let mut file = File::open(path).map_err(|error| error.to_string())?;
+    let mut read = |most, bytes: &mut Vec<u8>| {
+        let read = file.by_ref().take(most).read_to_end(bytes);
+        read.map_err(|error| error.to_string())
+    };
+    read(4, &mut bytes)?;
+    if bytes == b"GGUF" {
+        return Ok(None);
+    }
+    read(MAX_BYTES, &mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(format!("it has more than {MAX_BYTES} bytes"));
+    }
+    Ok(Some(bytes))
+}
+
+fn from_gguf(path: &Path) -> Result<(Tokenizer, Vec<u32>), String> {
+    let checkpoint = Checkpoint::open(&[path.to_owned()]).map_err(|error| error.to_string())?;
+    gguf::tokenizer(checkpoint.gguf().ok_or("it is no whole GGUF file")?)
+}
+
+fn from_json(bytes: &[u8]) -> Result<(Tokenizer, Vec<u32>), String> {
+    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
+    tokenizer.with_padding(None);
+    tokenizer
+        .with_truncation(None)
+        .map_err(|error| error.to_string())?;
+    let (bare, whole) = (
+        ids(&tokenizer, PROBE, false)?,
+        ids(&tokenizer, PROBE, true)?,
+    );
+    // What it would write behind a text has no place in a prompt, which the reply continues.
+    let at = (0..=whole.len()).find(|&at| whole[at..].starts_with(&bare));
+    let begin = whole[..at.unwrap_or(0)].to_vec();
+    Ok((tokenizer, begin))
+}
+
+fn ids(tokenizer: &Tokenizer, text: &str, special: bool) -> Result<Vec<u32>, String> {
+    let encoding = tokenizer.encode_fast(text, special);
+    Ok(encoding
+        .map_err(|error| error.to_string())?
+        .get_ids()
+        .to_vec())
+}

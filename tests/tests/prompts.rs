@@ -1,0 +1,271 @@
+//! Conversations in each chat format against the original's, and chat templates against transformers.
+
+use merv_host::{
+    generate::{Prompter, Turn, Writing},
+    prompt::{PromptFormat, Template, VisualMarks, template::Message},
+    tokenizer::TextTokenizer,
+};
+use merv_tests::{Tiny, fixture};
+use serde_json::Value;
+use std::fs;
+
+fn cases(file: &str) -> Vec<Value> {
+    let bytes = fs::read(fixture("prompts").join(file)).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn tokenizer(case: &Value) -> TextTokenizer {
+    let folder = fixture("tokenizers").join(text(&case["tokenizer"]));
+    TextTokenizer::load(&folder.join("tokenizer.gguf")).unwrap()
+}
+
+/// What the user and the model said in turns, the last of it the user's.
+fn ask(prompter: &Prompter, said: &[String]) -> Vec<u32> {
+    let (last, past) = said.split_last().unwrap();
+    let (pairs, rest) = past.as_chunks::<2>();
+    assert!(rest.is_empty());
+    let turns = pairs.iter().map(|[message, reply]| Turn {
+        message: message.clone(),
+        reply: reply.clone(),
+    });
+    let past = prompter.resume(&turns.collect::<Vec<_>>()).unwrap();
+    prompter.ask(&past, last).unwrap().ids
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+#[test]
+fn formats_are_the_originals() {
+    let cases = cases("formats.json");
+    for format in PromptFormat::ALL {
+        let own = cases
+            .iter()
+            .filter(|case| case["format"] == format.to_string());
+        let mut count = 0;
+        for case in own {
+            let said: Vec<String> = serde_json::from_value(case["messages"].clone()).unwrap();
+            let system = case["system"].as_str();
+            for (index, message) in said.iter().enumerate() {
+                let clean = VisualMarks::KeepVideo.strip(message);
+                let turn = match index {
+                    0 => format.first_turn(system, &clean),
+                    _ if index % 2 == 0 => format.turn(&clean),
+                    _ => format.reply(&clean),
+                };
+                assert_eq!(turn, case["turns"][index], "{format} {system:?}");
+            }
+            let system = system.map(str::to_owned);
+            let marks = VisualMarks::KeepVideo;
+            let writing = Writing::Format(format);
+            let prompter = Prompter::new(writing, system, marks, tokenizer(case), (None, None));
+            assert_eq!(
+                ask(&prompter, &said),
+                ids(&case["ids"]),
+                "{format}: {said:?}"
+            );
+            count += 1;
+        }
+        assert!(count >= 8, "{format}");
+    }
+}
+
+#[test]
+fn the_end_of_a_reply_is_the_models_where_the_tokenizer_lacks_the_formats() {
+    // As Llama-3 in a format of Llama-2's, whose `</s>` is none of its tokens.
+    let folder = fixture("tokenizers/llama-bpe");
+    let tokenizer = TextTokenizer::load(&folder.join("tokenizer.json")).unwrap();
+    let [begin, end] =
+        ["<|begin_of_text|>", "<|end_of_text|>"].map(|token| tokenizer.id(token).unwrap());
+    let more = |text: &str| tokenizer.encode_more(text).unwrap();
+    let expected = [
+        vec![begin],
+        more("In: One?\nOut:"),
+        more("Two."),
+        vec![end],
+        more("In: Three?\nOut:"),
+    ];
+    let expected = expected.concat();
+    let writing = Writing::Format(PromptFormat::Pure);
+    let prompter = Prompter::new(
+        writing,
+        None,
+        VisualMarks::default(),
+        tokenizer,
+        (Some(begin), Some(end)),
+    );
+    let said = ["One?", "Two.", "Three?"].map(str::to_owned);
+    assert_eq!(ask(&prompter, &said), expected);
+}
+
+#[test]
+fn templates_are_transformers() {
+    let cases = cases("templates.json");
+    assert!(cases.len() >= 32);
+    for case in &cases {
+        let name = text(&case["template"]);
+        let load = || {
+            let mut template = Template::load(&fixture("prompts").join(&name)).unwrap();
+            template.set_default_token("bos_token", text(&case["bos"]));
+            template.set_default_token("eos_token", text(&case["eos"]));
+            template
+        };
+        let messages = case["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| Message {
+                role: match message["role"].as_str().unwrap() {
+                    "system" => "system",
+                    "user" => "user",
+                    _ => "assistant",
+                },
+                content: text(&message["content"]),
+            });
+        let messages: Vec<Message> = messages.collect();
+        assert_eq!(
+            load().render(&messages).unwrap(),
+            text(&case["rendered"]),
+            "{name}"
+        );
+
+        let system = messages.iter().find(|message| message.role == "system");
+        let system = system.map(|message| message.content.clone());
+        let said = messages
+            .into_iter()
+            .filter(|message| message.role != "system");
+        let said: Vec<String> = said.map(|message| message.content).collect();
+        let tokenizer = tokenizer(case);
+        let ends = (None, tokenizer.id(&text(&case["eos"])));
+        let writing = Writing::Template(Box::new(load()));
+        let prompter = Prompter::new(writing, system, VisualMarks::default(), tokenizer, ends);
+        assert_eq!(ask(&prompter, &said), ids(&case["ids"]), "{name}: {said:?}");
+    }
+}
+
+/// merv-tiny with this as its prompt.
+fn with_prompt(prompt: &str) -> Tiny {
+    let tiny = Tiny::new();
+    tiny.replace("tiny.toml", "prompt = \"pure\"", prompt);
+    tiny
+}
+
+#[test]
+fn a_registry_chooses_the_format() {
+    let tokens = |tiny: &Tiny| {
+        let run = tiny
+            .ask("Hello <video>", 2)
+            .arg("--json")
+            .finish()
+            .succeeded();
+        let answer: Value = serde_json::from_str(&run.stdout).unwrap();
+        answer["prompt_tokens"].as_u64().unwrap()
+    };
+    let tokenizer = TextTokenizer::load(&Tiny::new().path("llm/tokenizer.json")).unwrap();
+    let length = |text: &str| tokenizer.encode(text).unwrap().len() as u64;
+    for (prompt, expected) in [
+        ("prompt = \"pure\"", "In: Hello <video>\nOut:"),
+        (
+            "prompt = \"pure\"\nmarks = \"remove-all\"",
+            "In: Hello\nOut:",
+        ),
+        (
+            "prompt = \"llama2-chat\"\nsystem_prompt = \"\"",
+            "[INST] Hello <video> [/INST]",
+        ),
+        (
+            "prompt = \"vicuna\"\nsystem_prompt = \"Be brief.\"",
+            "Be brief. USER: Hello <video> ASSISTANT:",
+        ),
+    ] {
+        assert_eq!(tokens(&with_prompt(prompt)), length(expected), "{prompt}");
+    }
+    // A template of its own, and the one beside the tokenizer in either of its forms.
+    let text = "{{ bos_token }}Q: {{ messages[-1].content }}\nA:";
+    for (prompt, file, content) in [
+        (
+            "prompt = { template = \"q.jinja\" }",
+            "q.jinja",
+            text.to_owned(),
+        ),
+        (
+            "prompt = { template = { path = \"q.jinja\" } }",
+            "q.jinja",
+            text.to_owned(),
+        ),
+        (
+            "prompt = \"template\"",
+            "llm/chat_template.jinja",
+            text.to_owned(),
+        ),
+        (
+            "prompt = \"template\"",
+            "llm/tokenizer_config.json",
+            serde_json::json!({"chat_template": text, "bos_token": {"content": "<s>"}}).to_string(),
+        ),
+    ] {
+        let tiny = with_prompt(prompt);
+        fs::write(tiny.path(file), content).unwrap();
+        assert_eq!(
+            tokens(&tiny),
+            length("Q: Hello <video>\nA:"),
+            "{prompt} {file}"
+        );
+    }
+}
+
+#[test]
+fn templates_that_cannot_be_used_are_said_so() {
+    for (text, words) in [
+        ("{% if x %}\n", &["q.jinja, line 1", "syntax error"][..]),
+        (
+            "\n\n{{ raise_exception('No videos here') }}",
+            &["q.jinja, line 3", "No videos here"],
+        ),
+        (
+            "{{ messages | nofilter }}",
+            &["q.jinja, line 1", "nofilter"],
+        ),
+        (
+            "{% for x in range(100000) %}{% for y in range(100000) %}{% endfor %}{% endfor %}",
+            &["q.jinja", "too long"],
+        ),
+        ("{# nothing #}", &["q.jinja", "writes nothing"]),
+    ] {
+        let tiny = with_prompt("prompt = { template = \"q.jinja\" }");
+        fs::write(tiny.path("q.jinja"), text).unwrap();
+        tiny.generate().finish().failed(1, words);
+    }
+    let tiny = with_prompt("prompt = { template = \"q.jinja\" }");
+    fs::write(tiny.path("q.jinja"), [0xff, 0xfe]).unwrap();
+    tiny.generate()
+        .finish()
+        .failed(1, &["q.jinja cannot be read", "UTF-8"]);
+    let tiny = with_prompt("prompt = \"template\"");
+    fs::write(tiny.path("llm/tokenizer_config.json"), "{}").unwrap();
+    tiny.generate().finish().failed(
+        1,
+        &[
+            "tokenizer_config.json holds no chat template",
+            "`chat_template`",
+        ],
+    );
+    with_prompt("prompt = \"template\"")
+        .generate()
+        .finish()
+        .failed(1, &["tiny.toml", "chat_template.jinja"]);
+    with_prompt("prompt = {}")
+        .generate()
+        .finish()
+        .failed(1, &["tiny.toml", "`template` is missing"]);
+    let both = "prompt = \"pure\"\nmarks = \"none\"";
+    with_prompt(both)
+        .generate()
+        .finish()
+        .failed(1, &["`marks`", "`keep-video`"]);
+}

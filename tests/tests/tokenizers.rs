@@ -1,0 +1,212 @@
+//! Tokenizers of GGUF files against sentencepiece and `tokenizers` (and llama.cpp, which the script that made
+//! the fixtures asks too); files that lie, and files that make the library panic.
+
+use merv_host::tokenizer::TextTokenizer;
+use merv_tests::{Tiny, edit_gguf, fixture};
+use serde_json::{Value, json};
+use std::{fs, path::Path, time::Instant};
+use tempfile::TempDir;
+
+const FAMILIES: [&str; 5] = ["llama", "llama-bpe", "qwen2", "smollm", "gpt-2"];
+
+fn ids(value: &Value) -> Vec<u32> {
+    let ids = value.as_array().unwrap().iter();
+    ids.map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+fn expected(family: &str) -> Value {
+    let file = fixture("tokenizers").join(family).join("expected.json");
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+#[test]
+fn ids_are_those_of_the_originals() {
+    for family in FAMILIES {
+        let expected = expected(family);
+        for file in ["tokenizer.gguf", "tokenizer.json"] {
+            let path = fixture("tokenizers").join(family).join(file);
+            if family == "llama" && file == "tokenizer.json" {
+                continue;
+            }
+            let tokenizer = TextTokenizer::load(&path).unwrap_or_else(|error| panic!("{error}"));
+            let cases = expected.as_array().unwrap();
+            assert!(cases.len() > 25);
+            for case in cases {
+                let (text, wanted) = (case["text"].as_str().unwrap(), ids(&case["ids"]));
+                let found = tokenizer.encode_more(text).unwrap();
+                assert_eq!(found, wanted, "{family} {file}: {text:?}");
+                assert_eq!(tokenizer.encode(text).unwrap(), ids(&case["whole"]));
+                let decoded = tokenizer.decode(&found).unwrap();
+                assert_eq!(
+                    decoded,
+                    case["decoded"].as_str().unwrap(),
+                    "{family} {file}: {text:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Loads the tokenizer of a family with its metadata edited; the message must have all of `words`.
+#[track_caller]
+fn refused(family: &str, words: &[&str], edit: impl FnOnce(&mut Vec<u8>)) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("x.gguf");
+    let original = fixture("tokenizers").join(family).join("tokenizer.gguf");
+    let mut bytes = fs::read(original).unwrap();
+    edit(&mut bytes);
+    fs::write(&path, bytes).unwrap();
+    let Err(error) = TextTokenizer::load(&path) else {
+        panic!("{family} {words:?}: loaded");
+    };
+    let message = error.to_string();
+    for word in ["x.gguf is no tokenizer", "do: "].iter().chain(words) {
+        assert!(
+            message.contains(word),
+            "{family}: `{word}` is not in: {message}"
+        );
+    }
+}
+
+#[test]
+fn metadata_that_lie_are_refused() {
+    let no = u32::MAX.to_le_bytes();
+    for family in ["llama", "qwen2"] {
+        refused(family, &["tokenizer.ggml.model", "missing"], |bytes| {
+            edit_gguf::rename(bytes, "tokenizer.ggml.model", "tokenizer.ggml.mxdel");
+        });
+        refused(family, &["tokenizer.ggml.tokens", "missing"], |bytes| {
+            edit_gguf::rename(bytes, "tokenizer.ggml.tokens", "tokenizer.ggml.tokenz");
+        });
+        refused(
+            family,
+            &["eos_token_id", "4294967295", "less than 512"],
+            |bytes| {
+                edit_gguf::set(bytes, "tokenizer.ggml.eos_token_id", 4, no);
+            },
+        );
+        refused(
+            family,
+            &["token 0 is of type", "expected 1 to 6"],
+            |bytes| {
+                edit_gguf::set_element(bytes, "tokenizer.ggml.token_type", no);
+            },
+        );
+        refused(family, &["x.gguf"], |bytes| bytes.truncate(200));
+    }
+    refused("qwen2", &["`bert`", "`llama` or `gpt2`"], |bytes| {
+        edit_gguf::rename(bytes, "gpt2", "bert");
+    });
+    refused("llama", &["tokenizer.ggml.scores", "missing"], |bytes| {
+        edit_gguf::rename(bytes, "tokenizer.ggml.scores", "tokenizer.ggml.scorez");
+    });
+    refused("qwen2", &["tokenizer.ggml.merges", "missing"], |bytes| {
+        edit_gguf::rename(bytes, "tokenizer.ggml.merges", "tokenizer.ggml.mergez");
+    });
+    refused("qwen2", &["`qwen9`", "llama-bpe"], |bytes| {
+        edit_gguf::rename(bytes, "qwen2", "qwen9");
+    });
+    refused("qwen2", &["its merges do not fit its tokens"], |bytes| {
+        edit_gguf::rename(bytes, "Ġ t", "Ġ \u{1}");
+    });
+    refused("qwen2", &["merge", "two parts"], |bytes| {
+        edit_gguf::rename(bytes, "Ġ t", "Ġ_t");
+    });
+}
+
+/// A small `tokenizer.json`, changed.
+fn json_with(change: impl FnOnce(&mut Value)) -> Value {
+    let path = fixture("tokenizers/gpt-2/tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    change(&mut tokenizer);
+    tokenizer
+}
+
+#[test]
+fn files_that_make_the_library_panic_are_errors() {
+    let cases = [
+        ("no JSON", json!("{")),
+        ("no model", json!({})),
+        ("a list", json!([])),
+        (
+            "a charsmap that is cut",
+            json_with(|json| {
+                json["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})
+            }),
+        ),
+        (
+            "a charsmap that points out of itself",
+            json_with(|json| {
+                json["normalizer"] =
+                    json!({"type": "Precompiled", "precompiled_charsmap": "CAAAAP////////8="});
+            }),
+        ),
+        (
+            "no vocabulary",
+            json_with(|json| json["model"] = json!({"type": "Unigram", "unk_id": 7, "vocab": []})),
+        ),
+        (
+            "an unknown token that is missing",
+            json_with(|json| {
+                json["model"] = json!({"type": "WordPiece", "unk_token": "?", "vocab": {},
+                    "continuing_subword_prefix": "##", "max_input_chars_per_word": 100});
+            }),
+        ),
+    ];
+    for (what, json) in cases {
+        let tiny = Tiny::new();
+        fs::write(tiny.path("llm/tokenizer.json"), json.to_string()).unwrap();
+        tiny.generate()
+            .finish()
+            .judge(1, &["tokenizer.json", "do: "])
+            .unwrap_or_else(|complaint| panic!("{what}: {complaint}"));
+    }
+}
+
+#[test]
+fn hostile_sizes_take_neither_time_nor_memory() {
+    // 4 GB of memory is what a run has; these files would need more, or minutes.
+    let started = Instant::now();
+    let many = vec!["ab".to_owned(); (1 << 20) + 1];
+    let long = vec!["a".repeat(513)];
+    let added: Vec<String> = (0..9000).map(|i| format!("{i:0>200}")).collect();
+    for (tokens, kind, word) in [
+        (&many, 1, "1048577 tokens"),
+        (&long, 1, "token 0 has 513 bytes"),
+        (&added, 3, "control and user-defined tokens"),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("x.gguf");
+        fs::write(&path, edit_gguf::tokenizer(tokens, kind)).unwrap();
+        let error = TextTokenizer::load(&path).err().expect(word).to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    assert!(started.elapsed().as_secs() < 20);
+}
+
+#[test]
+fn a_gguf_tokenizer_serves_a_registry() {
+    let tiny = Tiny::new();
+    let path = |file: &str| fixture("tokenizers/llama").join(file).display().to_string();
+    let named = format!(
+        "prompt = \"pure\"\ntokenizer = {:?}",
+        path("tokenizer.gguf")
+    );
+    tiny.replace("tiny.toml", "prompt = \"pure\"", &named);
+    let run = tiny
+        .ask("Hello, who is there?", 3)
+        .arg("--json")
+        .finish()
+        .succeeded();
+    let answer: Value = serde_json::from_str(&run.stdout).unwrap();
+    let tokenizer = TextTokenizer::load(Path::new(&path("tokenizer.gguf"))).unwrap();
+    let prompt = tokenizer.encode("In: Hello, who is there?\nOut:").unwrap();
+    assert_eq!(answer["prompt_tokens"], prompt.len());
+    // It has no template to go with it.
+    tiny.replace("tiny.toml", "prompt = \"pure\"", "prompt = \"template\"");
+    let words = [
+        "tokenizer.gguf holds no chat template",
+        "tokenizer.chat_template",
+    ];
+    tiny.generate().finish().failed(1, &words);
+}
