@@ -463,7 +463,7 @@ mod tests {
 
     #[test]
     fn what_lies_askew_is_copied() {
-        let mut bytes = vec![0u8; 64];
+        let mut bytes = [0u8; 64];
         let start = bytes.as_ptr().align_offset(4);
         for (index, value) in [1.5f32, -2.0, 3.25].iter().enumerate() {
             bytes[start + 1 + index * 4..][..4].copy_from_slice(&value.to_le_bytes());
