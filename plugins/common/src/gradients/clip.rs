@@ -13,6 +13,8 @@ struct Group {
     tape: Tape,
     result: TensorId,
     elements: usize,
+    /// The first dimension of the result: frames, where tokens are arranged by them.
+    frames: usize,
 }
 
 impl ClipTape {
@@ -27,6 +29,7 @@ impl ClipTape {
             tape,
             result: tokens.id(),
             elements: tokens.elem_count(),
+            frames: tokens.dims().first().copied().unwrap_or_default(),
         });
         Ok(tokens)
     }
@@ -63,20 +66,18 @@ impl ClipTape {
     ) -> Result<()> {
         let (frames, width) = (info.num_frames as usize, info.width as usize);
         let clip = tokens_of(info) * width;
-        // Frames of a group: their number divides that of all frames.
         let batch = gradient.shape().first().copied().unwrap_or_default();
-        let group_frames = (batch * frames).checked_div(self.0.len()).unwrap_or(0);
-        check(info, gradient, |_| {
-            group_frames > 0 && group_frames * self.0.len() == batch * frames
-        })?;
+        let recorded: usize = self.0.iter().map(|group| group.frames).sum();
+        check(info, gradient, |_| batch * frames == recorded)?;
         let numbers = gradient.f32s()?;
-        for (index, group) in self.0.into_iter().enumerate() {
-            let tokens = group.elements / group_frames;
+        let mut frame = 0;
+        for group in self.0 {
+            let tokens = group.elements.checked_div(group.frames).unwrap_or(0);
             let mut lifted = vec![0.0; group.elements];
-            for (offset, out) in lifted.chunks_exact_mut(tokens.max(1)).enumerate() {
-                let frame = index * group_frames + offset;
+            for out in lifted.chunks_exact_mut(tokens.max(1)) {
                 let from = &numbers[frame / frames * clip..][..clip];
                 choice.lift((frame % frames, frames), from, (prefix, width), out);
+                frame += 1;
             }
             group.tape.backward(group.result, lifted)?;
         }

@@ -187,7 +187,7 @@ pub fn norm_backward(
             let count = if trained { width } else { 0 };
             let [mut scales, mut shifts] = [0, 1].map(|_| vec![0.0; count]);
             let sums = [scales.as_mut_slice(), shifts.as_mut_slice()];
-            norm_rows(norm, x, scale, epsilon, gradient, out, added, sums);
+            norm_rows(norm, (x, scale, epsilon), gradient, out, added, sums);
             [scales, shifts]
         })
         .collect();
@@ -206,14 +206,13 @@ pub fn norm_backward(
 multiversion! {
     fn norm_rows(
         norm: Norm,
-        x: &[f32],
-        scale: &[f32],
-        epsilon: f32,
+        of: (&[f32], &[f32], f32),
         gradient: &[f32],
         out: &mut [f32],
         added: bool,
         sums: [&mut [f32]; 2],
     ) {
+        let (x, scale, epsilon) = of;
         let width = scale.len();
         let [scales, shifts] = sums;
         let rows = x.chunks_exact(width).zip(gradient.chunks_exact(width));
