@@ -9,11 +9,12 @@ export PROMPT ?= Describe what is happening in this video.
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test bench bench-eval bench-memory parity parity-llm lint fixtures build system
+.PHONY: help demo test test-long bench bench-eval bench-memory parity parity-llm lint fixtures build system
 
 help:
 	@echo "make demo          describe the sample clip with merv-tiny (VIDEO=… PROMPT=… for your own)"
 	@echo "make test          build, every test, and the lints"
+	@echo "make test-long     twenty training runs killed at random moments, and gone on with"
 	@echo "make bench         speed and memory, beside PyTorch where it is installed"
 	@echo "make bench-eval    questions per second of an evaluation, beside one question at a time"
 	@echo "make bench-memory  the memory of merv-full's sizes, with random weights of 8 GB"
@@ -29,6 +30,9 @@ demo: build
 test: build
 	cargo test --locked --release --workspace --no-fail-fast
 	scripts/lint
+
+test-long: build
+	cargo test --locked --release -p merv-tests --test training_runs -- --ignored
 
 bench: build
 	cargo run --locked --release --quiet --bin bench

@@ -6,7 +6,7 @@ use crate::{
     features::{ClipKey, EncoderIdentity, EncoderKey, FeatureCache},
     files::Files,
     plan::{self, PlannedEncoder},
-    plugin::Encoder,
+    plugin::{Encoder, Tape},
     registry::{Registry, WeightSource},
     transform::{self, Clip, ClipRequest, ResizeStrategy},
     video,
@@ -323,6 +323,53 @@ impl Encoders {
             frame_indices,
             timings,
         })
+    }
+
+    /// An encoder, by its place.
+    pub(crate) fn encoder(&self, index: usize) -> Option<&Encoder> {
+        self.loaded.get(index).map(|loaded| &loaded.encoder)
+    }
+
+    /// The files of an encoder's weights, by its place.
+    pub(crate) fn weight_files(&self, index: usize) -> &[PathBuf] {
+        let loaded = self.loaded.get(index);
+        loaded.map_or(&[], |loaded| &loaded.identity.weights)
+    }
+
+    /// Runs the encoders over videos that were prepared without a cache, and keeps what going back needs:
+    /// of each encoder the features `[videos, tokens, width]` and the tape.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin fails, or training has not begun.
+    pub(crate) fn forward_train(
+        &self,
+        videos: &[Prepared],
+    ) -> Result<Vec<(Tensor, Tape<'_>)>, Error> {
+        let mut made = Vec::with_capacity(self.loaded.len());
+        for (index, loaded) in self.loaded.iter().enumerate() {
+            let clips = videos
+                .iter()
+                .filter_map(|video| video.clips[index].as_deref());
+            let clips: Vec<&Clip> = clips.collect();
+            let Some(first) = clips.first() else { break };
+            let shape = [
+                clips.len(),
+                first.num_frames,
+                3,
+                first.image_size,
+                first.image_size,
+            ];
+            let data: Vec<f32> = clips.iter().flat_map(|clip| &clip.data).copied().collect();
+            let (features, tape) = loaded
+                .encoder
+                .forward_train(TensorView::new(&data, &shape)?)?;
+            let view = features.view();
+            let features = Tensor::from_slice(view.f32s()?, view.shape(), &Device::Cpu)?;
+            finite(&features, &loaded.identity.id, &loaded.weights)?;
+            made.push((features, tape));
+        }
+        Ok(made)
     }
 
     /// The names of a video's features, by encoder. None where no features can be: reading the video tells

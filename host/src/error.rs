@@ -9,6 +9,7 @@ use crate::{
     prompt::TemplateError,
     registry::{RegistryError, SourceError},
     tokenizer::TextError,
+    train::data::DataError,
     transform::TransformError,
     video::VideoError,
 };
@@ -87,6 +88,9 @@ pub enum Error {
         /// What sets the limit.
         why: String,
     },
+    /// A data set cannot be trained on.
+    #[error(transparent)]
+    Data(Box<DataError>),
     /// The conversation has become too long for one more message.
     #[error(
         "the conversation is full: {tokens} tokens with this message\n  expected: at most {limit}, {why}\n  \

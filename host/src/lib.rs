@@ -56,6 +56,7 @@ pub mod registry;
 pub mod synth;
 pub mod tensorboard;
 pub mod tokenizer;
+pub mod train;
 pub mod transform;
 pub mod video;
 

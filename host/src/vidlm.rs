@@ -42,6 +42,16 @@ pub struct VidLm {
     load_seconds: f64,
 }
 
+/// The parts of a [`VidLm`], to be trained.
+pub(crate) struct Parts {
+    pub(crate) registry: Registry,
+    pub(crate) encoders: Encoders,
+    pub(crate) mixer: Mixer,
+    pub(crate) llm: LanguageModel,
+    pub(crate) tokenizer: TextTokenizer,
+    pub(crate) pool: ThreadPool,
+}
+
 /// What of a video is looked at.
 #[derive(Debug, Clone, Default)]
 pub struct VideoOptions {
@@ -224,6 +234,18 @@ impl VidLm {
         })
     }
 
+    /// What it is made of.
+    pub(crate) fn into_parts(self) -> Parts {
+        Parts {
+            registry: self.registry,
+            encoders: self.encoders,
+            mixer: self.mixer,
+            llm: self.llm,
+            tokenizer: self.prompter.into_tokenizer(),
+            pool: self.pool,
+        }
+    }
+
     /// The registry it was loaded from.
     pub fn registry(&self) -> &Registry {
         &self.registry
@@ -331,6 +353,8 @@ impl VidLm {
         let watch = Instant::now();
         observer.progress(Stage::Mix, "features", 0, 1);
         let mixed = self.pool.install(|| self.mixer.forward(&tensors))?;
+        // Nobody goes back through it here, so that what it was made of can go.
+        let mixed = mixed.detach();
         finite(&mixed.fused, "the mixer", &self.registry.mixer.weights)?;
         timings.insert(Stage::Mix, watch.elapsed().as_secs_f64());
         Ok(Visual {

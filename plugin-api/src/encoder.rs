@@ -1,12 +1,21 @@
 //! Video encoders: clips in, features out.
 
 use crate::{
-    DType, PluginError, PreprocessSpec, TensorBuf, TensorView, guard::guard, guard::guarded_drop,
+    DType, PluginError, PreprocessSpec, TensorBuf, TensorView, Trainable, TrainableObject,
+    guard::{guard, guarded_drop},
+    training::unsupported,
 };
 use abi_stable::{
     StableAbi, sabi_trait,
     std_types::{RBox, RResult},
     type_level::downcasting::TD_Opaque,
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// What an encoder is, known before any weight is read.
@@ -51,18 +60,131 @@ pub trait Encoder: Send + Sync + 'static {
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf, PluginError>;
 }
 
+/// An encoder that can also be trained.
+pub trait TrainableEncoder: Encoder + Trainable {
+    /// What the backward pass needs of a forward pass.
+    type Tape: Send + 'static;
+
+    /// As [`Encoder::encode`], and keeps what [`Self::backward`] needs.
+    ///
+    /// # Shapes
+    ///
+    /// `[batch, num_frames, 3, image_size, image_size]` of `f32` →
+    /// `[batch, temporal * spatial, width]` of `f32`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::encode`], and when training has not begun.
+    fn forward_train(&self, clips: &TensorView<'_>)
+    -> Result<(TensorBuf, Self::Tape), PluginError>;
+
+    /// Adds to the parameters' gradients what `gradient`, the gradient of the features, makes of them. The
+    /// parameters must not have changed since the tape was made.
+    ///
+    /// # Shapes
+    ///
+    /// `[batch, temporal * spatial, width]` of `f32`.
+    ///
+    /// # Errors
+    ///
+    /// When the shape or dtype is not that of the features, or the computation fails.
+    fn backward(&self, tape: Self::Tape, gradient: &TensorView<'_>) -> Result<(), PluginError>;
+}
+
+/// Names what the backward pass of one forward pass needs.
+pub type TapeId = u64;
+
+/// What [`EncoderObject::forward_train`] returns.
+#[repr(C)]
+#[derive(StableAbi, Debug)]
+pub struct FeaturesAndTape {
+    /// `[batch, temporal * spatial, width]` of `f32`.
+    pub features: TensorBuf,
+    /// For [`EncoderObject::backward`], which uses it up, or [`EncoderObject::forget`].
+    pub tape: TapeId,
+}
+
 #[sabi_trait]
 #[doc(hidden)]
 pub trait EncoderAbi: Send + Sync {
     fn info(&self) -> EncoderInfo;
     #[sabi(last_prefix_field)]
     fn encode(&self, clips: TensorView<'_>) -> RResult<TensorBuf, PluginError>;
+    // Since 1.1.
+    fn training(&self) -> RResult<TrainableObject, PluginError> {
+        unsupported()
+    }
+    fn forward_train(&self, _clips: TensorView<'_>) -> RResult<FeaturesAndTape, PluginError> {
+        unsupported()
+    }
+    fn backward(&self, _tape: TapeId, _gradient: TensorView<'_>) -> RResult<(), PluginError> {
+        unsupported()
+    }
+    fn forget(&self, _tape: TapeId) {}
 }
 
 struct EncoderAdapter<E: Encoder> {
     /// Asked for at construction, inside the guard of `load_encoder`: `info` itself cannot fail.
     info: EncoderInfo,
-    model: Option<E>,
+    model: Option<Arc<E>>,
+    training: Option<Box<dyn EncoderTraining>>,
+}
+
+/// What a trainable encoder does besides, whatever its type.
+trait EncoderTraining: Send + Sync {
+    fn training(&self) -> TrainableObject;
+    fn forward_train(&self, clips: &TensorView<'_>) -> Result<FeaturesAndTape, PluginError>;
+    fn backward(&self, tape: TapeId, gradient: &TensorView<'_>) -> Result<(), PluginError>;
+    fn forget(&self, tape: TapeId);
+}
+
+/// Keeps a model's tapes by number, so that only numbers cross the boundary.
+struct Tapes<E: TrainableEncoder> {
+    model: Arc<E>,
+    tapes: Mutex<HashMap<TapeId, E::Tape>>,
+    next: AtomicU64,
+}
+
+impl<E: TrainableEncoder> Tapes<E> {
+    fn take(&self, id: TapeId) -> Option<E::Tape> {
+        // The table is only ever inserted into and removed from: a panic cannot leave it half done.
+        let mut tapes = self.tapes.lock().unwrap_or_else(PoisonError::into_inner);
+        tapes.remove(&id)
+    }
+}
+
+impl<E: TrainableEncoder> EncoderTraining for Tapes<E> {
+    fn training(&self) -> TrainableObject {
+        TrainableObject::new(Arc::clone(&self.model))
+    }
+
+    fn forward_train(&self, clips: &TensorView<'_>) -> Result<FeaturesAndTape, PluginError> {
+        let (features, made) = self.model.forward_train(clips)?;
+        let tape = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut tapes = self.tapes.lock().unwrap_or_else(PoisonError::into_inner);
+        tapes.insert(tape, made);
+        Ok(FeaturesAndTape { features, tape })
+    }
+
+    fn backward(&self, tape: TapeId, gradient: &TensorView<'_>) -> Result<(), PluginError> {
+        let tape = self.take(tape).ok_or_else(|| {
+            PluginError::invalid(format!("tape {tape} does not exist, or was used already"))
+        })?;
+        self.model.backward(tape, gradient)
+    }
+
+    fn forget(&self, tape: TapeId) {
+        guarded_drop(self.take(tape));
+    }
+}
+
+impl<E: Encoder> EncoderAdapter<E> {
+    fn training(&self) -> Result<&dyn EncoderTraining, PluginError> {
+        match &self.training {
+            Some(training) => Ok(&**training),
+            None => unsupported().into_result(),
+        }
+    }
 }
 
 impl<E: Encoder> EncoderAbi for EncoderAdapter<E> {
@@ -76,10 +198,29 @@ impl<E: Encoder> EncoderAbi for EncoderAdapter<E> {
             None => Err(PluginError::invalid("the encoder was dropped")),
         })
     }
+
+    fn training(&self) -> RResult<TrainableObject, PluginError> {
+        guard("training", || Ok(self.training()?.training()))
+    }
+
+    fn forward_train(&self, clips: TensorView<'_>) -> RResult<FeaturesAndTape, PluginError> {
+        guard("forward_train", || self.training()?.forward_train(&clips))
+    }
+
+    fn backward(&self, tape: TapeId, gradient: TensorView<'_>) -> RResult<(), PluginError> {
+        guard("backward", || self.training()?.backward(tape, &gradient))
+    }
+
+    fn forget(&self, tape: TapeId) {
+        if let Some(training) = &self.training {
+            training.forget(tape);
+        }
+    }
 }
 
 impl<E: Encoder> Drop for EncoderAdapter<E> {
     fn drop(&mut self) {
+        guarded_drop(self.training.take());
         guarded_drop(self.model.take());
     }
 }
@@ -92,9 +233,25 @@ pub struct EncoderObject(EncoderAbi_TO<'static, RBox<()>>);
 impl EncoderObject {
     /// Wraps an encoder for the journey across the boundary.
     pub fn new<E: Encoder>(model: E) -> Self {
+        Self::wrap(Arc::new(model), None)
+    }
+
+    /// Wraps an encoder that can be trained.
+    pub fn trainable<E: TrainableEncoder>(model: E) -> Self {
+        let model = Arc::new(model);
+        let training = Tapes {
+            model: Arc::clone(&model),
+            tapes: Mutex::default(),
+            next: AtomicU64::new(1),
+        };
+        Self::wrap(model, Some(Box::new(training)))
+    }
+
+    fn wrap<E: Encoder>(model: Arc<E>, training: Option<Box<dyn EncoderTraining>>) -> Self {
         let adapter = EncoderAdapter {
             info: model.info(),
             model: Some(model),
+            training,
         };
         Self(EncoderAbi_TO::from_value(adapter, TD_Opaque))
     }
@@ -111,5 +268,37 @@ impl EncoderObject {
     /// As [`Encoder::encode`], and [`crate::ErrorKind::Panic`].
     pub fn encode(&self, clips: TensorView<'_>) -> Result<TensorBuf, PluginError> {
         self.0.encode(clips).into_result()
+    }
+
+    /// The parameters, to train them.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::ErrorKind::Unsupported`] when the encoder cannot be trained; so for every method below.
+    pub fn training(&self) -> Result<TrainableObject, PluginError> {
+        self.0.training().into_result()
+    }
+
+    /// See [`TrainableEncoder::forward_train`].
+    ///
+    /// # Errors
+    ///
+    /// As [`TrainableEncoder::forward_train`].
+    pub fn forward_train(&self, clips: TensorView<'_>) -> Result<FeaturesAndTape, PluginError> {
+        self.0.forward_train(clips).into_result()
+    }
+
+    /// See [`TrainableEncoder::backward`]. The tape is used up, also by an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`TrainableEncoder::backward`], and when there is no such tape.
+    pub fn backward(&self, tape: TapeId, gradient: TensorView<'_>) -> Result<(), PluginError> {
+        self.0.backward(tape, gradient).into_result()
+    }
+
+    /// Drops a tape; an unknown number is ignored.
+    pub fn forget(&self, tape: TapeId) {
+        self.0.forget(tape);
     }
 }

@@ -1,6 +1,6 @@
 //! The contract between `merv-host` and its plugins.
 //!
-//! A plugin is a `cdylib` that brings frozen video encoders, language models, or both. Its author
+//! A plugin is a `cdylib` that brings video encoders, language models, or both. Its author
 //! implements ordinary Rust traits with ordinary `Result`s ([`Plugin`], [`Encoder`],
 //! [`LanguageModel`]) and names the plugin once in [`export_plugin!`]; the adapters in this crate do
 //! the foreign-function work. No machine-learning library appears here, so a plugin may compute with
@@ -30,13 +30,11 @@
 //! new methods of the trait objects go after `last_prefix_field`, with a default for plugins that lack
 //! them; structs that cross by value never change within a major version.
 //!
-//! The training half is the next minor version, and the traits are shaped for it. `Encoder` gains
-//! `forward_train(clips) -> (features, tape id)` and `backward(tape id, gradient of features)`;
-//! `LanguageModel` gains `forward_backward(embeds [B, L, D], mask [B, L], labels [B, L]) ->
-//! (summed loss, token count, gradient of embeds)`. Both gain `parameters()`,
-//! `visit_gradients(callback over mutable TensorViews)`, `apply_adamw(step)`, `export` and `import`.
-//! Automatic differentiation stops at the boundary: the host continues its own graph, the mixer's,
-//! with the gradient that comes back. The defaults answer [`ErrorKind::Unsupported`].
+//! Version 1.1 brought training: [`TrainableEncoder`], [`TrainableLanguageModel`] and, for the parameters
+//! of both, [`Trainable`]. Automatic differentiation stops at the boundary: the host continues its own
+//! graph, the mixer's, with the gradient that comes back. An author wraps a model that can be trained with
+//! [`EncoderObject::trainable`] or [`LanguageModelObject::trainable`]; every other model, and every plugin
+//! of version 1.0, answers [`ErrorKind::Unsupported`].
 //!
 //! # A minimal encoder
 //!
@@ -115,17 +113,25 @@ mod manifest;
 mod preprocess;
 mod request;
 mod tensor;
+mod training;
 
-pub use encoder::{Encoder, EncoderInfo, EncoderObject};
+pub use encoder::{Encoder, EncoderInfo, EncoderObject, FeaturesAndTape, TapeId, TrainableEncoder};
 pub use error::{ErrorKind, PluginError};
 pub use guard::guard;
 pub use host::{HostServices, HostSink, LogLevel, log, progress};
-pub use llm::{LanguageModel, LanguageModelInfo, LanguageModelObject, LogitsAt, SessionId};
+pub use llm::{
+    Backward, IGNORED_LABEL, LanguageModel, LanguageModelInfo, LanguageModelObject, LogitsAt,
+    LossAndGradient, SessionId, TrainableLanguageModel,
+};
 pub use manifest::{API_VERSION, MANIFEST_SYMBOL, Manifest, ModelKind, ModelManifest};
 pub use module::{Plugin, PluginModule, PluginModuleRef, ROOT_SYMBOL};
 pub use preprocess::{Interpolation, PreprocessSpec, ResizeDomain};
 pub use request::{EncoderRequest, LanguageModelRequest, ModelSource};
 pub use tensor::{DType, Device, DeviceKind, TensorBuf, TensorElement, TensorView};
+pub use training::{
+    AdamWStep, ParameterInfo, StatePart, TakeTensor, Trainable, TrainableObject, TrainingOptions,
+    VisitGradient,
+};
 
 /// `abi_stable`, for the expansion of [`export_plugin!`] and for the loader of the host.
 #[doc(hidden)]

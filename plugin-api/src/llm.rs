@@ -1,6 +1,10 @@
 //! Language models: embeddings in, logits out, with sessions that remember what they have seen.
 
-use crate::{DType, PluginError, TensorBuf, TensorView, guard::guard, guard::guarded_drop};
+use crate::{
+    DType, PluginError, TensorBuf, TensorView, Trainable, TrainableObject,
+    guard::{guard, guarded_drop},
+    training::unsupported,
+};
 use abi_stable::{
     StableAbi, sabi_trait,
     std_types::{RBox, ROption, RResult, RSlice, RVec},
@@ -118,6 +122,72 @@ pub trait LanguageModel: Send + Sync + 'static {
     fn truncate(&self, session: &mut Self::Session, length: usize) -> Result<(), PluginError>;
 }
 
+/// Whether [`TrainableLanguageModel::forward_backward`] goes back.
+#[repr(u8)]
+#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Backward {
+    /// No: only the loss is wanted, as in validation. No gradient changes.
+    LossOnly,
+    /// Yes.
+    Gradients,
+}
+
+/// What [`TrainableLanguageModel::forward_backward`] returns.
+#[repr(C)]
+#[derive(StableAbi, Debug)]
+pub struct LossAndGradient {
+    /// The sum of the cross-entropies of all labels that count.
+    pub loss_sum: f64,
+    /// How many labels count.
+    pub tokens: u64,
+    /// The gradient of `loss_sum` by the embeddings, `[batch, length, width]` of `f32`; `[0]` when only
+    /// the loss was wanted.
+    pub gradient: TensorBuf,
+}
+
+/// The label of a position that does not count.
+pub const IGNORED_LABEL: i64 = -100;
+
+/// A language model that can also be trained.
+pub trait TrainableLanguageModel: LanguageModel + Trainable {
+    /// The loss of a batch of texts and, if asked for, its gradient by their embeddings; the gradients of
+    /// the parameters are added up, if they are trained. All gradients are those of the loss sum.
+    ///
+    /// Attention is causal and sees no position whose mask is 0; what a masked position itself computes is
+    /// of no consequence. Positions count from 0 in every row. The label at position `i` is the token that
+    /// position `i - 1` is to foretell, as in Hugging Face's models; so the label at position 0 never
+    /// counts, nor does [`IGNORED_LABEL`], nor a label whose position or the one before it is masked.
+    ///
+    /// # Shapes
+    ///
+    /// `embeds [batch, length, width]` of `f32`, `mask [batch, length]` of `u8` (1 a token, 0 padding),
+    /// `labels [batch, length]` of `i64`.
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun, a shape or dtype is not as above, a label is no token, or the
+    /// computation fails.
+    fn forward_backward(
+        &self,
+        embeds: &TensorView<'_>,
+        mask: &TensorView<'_>,
+        labels: &TensorView<'_>,
+        what: Backward,
+    ) -> Result<LossAndGradient, PluginError>;
+
+    /// Adds `gradient`, the gradient of embeddings that [`LanguageModel::embed`] has looked up, to that of
+    /// the embedding table. Does nothing when the model is not trained.
+    ///
+    /// # Shapes
+    ///
+    /// `ids [length]`, `gradient [length, width]` of `f32`.
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun, the shape does not fit, or an id is not below the vocabulary's size.
+    fn backward_embed(&self, ids: &[u32], gradient: &TensorView<'_>) -> Result<(), PluginError>;
+}
+
 #[sabi_trait]
 #[doc(hidden)]
 pub trait LanguageModelAbi: Send + Sync {
@@ -139,12 +209,66 @@ pub trait LanguageModelAbi: Send + Sync {
     fn fork(&self, session: SessionId) -> RResult<SessionId, PluginError>;
     #[sabi(last_prefix_field)]
     fn truncate(&self, session: SessionId, length: usize) -> RResult<(), PluginError>;
+    // Since 1.1.
+    fn training(&self) -> RResult<TrainableObject, PluginError> {
+        unsupported()
+    }
+    fn forward_backward(
+        &self,
+        _embeds: TensorView<'_>,
+        _mask: TensorView<'_>,
+        _labels: TensorView<'_>,
+        _what: Backward,
+    ) -> RResult<LossAndGradient, PluginError> {
+        unsupported()
+    }
+    fn backward_embed(
+        &self,
+        _ids: RSlice<'_, u32>,
+        _gradient: TensorView<'_>,
+    ) -> RResult<(), PluginError> {
+        unsupported()
+    }
+}
+
+/// What a trainable language model does besides, whatever its type.
+trait LanguageModelTraining: Send + Sync {
+    fn training(&self) -> TrainableObject;
+    fn forward_backward(
+        &self,
+        embeds: &TensorView<'_>,
+        mask: &TensorView<'_>,
+        labels: &TensorView<'_>,
+        what: Backward,
+    ) -> Result<LossAndGradient, PluginError>;
+    fn backward_embed(&self, ids: &[u32], gradient: &TensorView<'_>) -> Result<(), PluginError>;
+}
+
+impl<M: TrainableLanguageModel> LanguageModelTraining for Arc<M> {
+    fn training(&self) -> TrainableObject {
+        TrainableObject::new(Self::clone(self))
+    }
+
+    fn forward_backward(
+        &self,
+        embeds: &TensorView<'_>,
+        mask: &TensorView<'_>,
+        labels: &TensorView<'_>,
+        what: Backward,
+    ) -> Result<LossAndGradient, PluginError> {
+        M::forward_backward(self, embeds, mask, labels, what)
+    }
+
+    fn backward_embed(&self, ids: &[u32], gradient: &TensorView<'_>) -> Result<(), PluginError> {
+        M::backward_embed(self, ids, gradient)
+    }
 }
 
 /// Keeps a model's sessions by number, so that only numbers cross the boundary.
 struct LanguageModelAdapter<M: LanguageModel> {
     info: LanguageModelInfo,
-    model: Option<M>,
+    model: Option<Arc<M>>,
+    training: Option<Box<dyn LanguageModelTraining>>,
     sessions: Mutex<HashMap<SessionId, Arc<Mutex<M::Session>>>>,
     next: AtomicU64,
 }
@@ -152,8 +276,15 @@ struct LanguageModelAdapter<M: LanguageModel> {
 impl<M: LanguageModel> LanguageModelAdapter<M> {
     fn model(&self) -> Result<&M, PluginError> {
         self.model
-            .as_ref()
+            .as_deref()
             .ok_or_else(|| PluginError::invalid("the language model was dropped"))
+    }
+
+    fn training(&self) -> Result<&dyn LanguageModelTraining, PluginError> {
+        match &self.training {
+            Some(training) => Ok(&**training),
+            None => unsupported().into_result(),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Mutex<M::Session>>>> {
@@ -265,12 +396,40 @@ impl<M: LanguageModel> LanguageModelAbi for LanguageModelAdapter<M> {
             self.model()?.truncate(&mut state, length)
         })
     }
+
+    fn training(&self) -> RResult<TrainableObject, PluginError> {
+        guard("training", || Ok(self.training()?.training()))
+    }
+
+    fn forward_backward(
+        &self,
+        embeds: TensorView<'_>,
+        mask: TensorView<'_>,
+        labels: TensorView<'_>,
+        what: Backward,
+    ) -> RResult<LossAndGradient, PluginError> {
+        guard("forward_backward", || {
+            self.training()?
+                .forward_backward(&embeds, &mask, &labels, what)
+        })
+    }
+
+    fn backward_embed(
+        &self,
+        ids: RSlice<'_, u32>,
+        gradient: TensorView<'_>,
+    ) -> RResult<(), PluginError> {
+        guard("backward_embed", || {
+            self.training()?.backward_embed(ids.as_slice(), &gradient)
+        })
+    }
 }
 
 impl<M: LanguageModel> Drop for LanguageModelAdapter<M> {
     fn drop(&mut self) {
         let sessions = std::mem::take(&mut *self.table());
         guarded_drop(sessions);
+        guarded_drop(self.training.take());
         guarded_drop(self.model.take());
     }
 }
@@ -283,9 +442,24 @@ pub struct LanguageModelObject(LanguageModelAbi_TO<'static, RBox<()>>);
 impl LanguageModelObject {
     /// Wraps a language model for the journey across the boundary.
     pub fn new<M: LanguageModel>(model: M) -> Self {
+        Self::wrap(Arc::new(model), None)
+    }
+
+    /// Wraps a language model that can be trained.
+    pub fn trainable<M: TrainableLanguageModel>(model: M) -> Self {
+        let model = Arc::new(model);
+        let training: Box<dyn LanguageModelTraining> = Box::new(Arc::clone(&model));
+        Self::wrap(model, Some(training))
+    }
+
+    fn wrap<M: LanguageModel>(
+        model: Arc<M>,
+        training: Option<Box<dyn LanguageModelTraining>>,
+    ) -> Self {
         let adapter = LanguageModelAdapter {
             info: model.info(),
             model: Some(model),
+            training,
             sessions: Mutex::new(HashMap::new()),
             next: AtomicU64::new(1),
         };
@@ -359,5 +533,40 @@ impl LanguageModelObject {
     /// As [`LanguageModel::truncate`].
     pub fn truncate(&self, session: SessionId, length: usize) -> Result<(), PluginError> {
         self.0.truncate(session, length).into_result()
+    }
+
+    /// The parameters, to train them.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::ErrorKind::Unsupported`] when the model cannot be trained; so for every method below.
+    pub fn training(&self) -> Result<TrainableObject, PluginError> {
+        self.0.training().into_result()
+    }
+
+    /// See [`TrainableLanguageModel::forward_backward`].
+    ///
+    /// # Errors
+    ///
+    /// As [`TrainableLanguageModel::forward_backward`].
+    pub fn forward_backward(
+        &self,
+        embeds: TensorView<'_>,
+        mask: TensorView<'_>,
+        labels: TensorView<'_>,
+        what: Backward,
+    ) -> Result<LossAndGradient, PluginError> {
+        self.0
+            .forward_backward(embeds, mask, labels, what)
+            .into_result()
+    }
+
+    /// See [`TrainableLanguageModel::backward_embed`].
+    ///
+    /// # Errors
+    ///
+    /// As [`TrainableLanguageModel::backward_embed`].
+    pub fn backward_embed(&self, ids: &[u32], gradient: TensorView<'_>) -> Result<(), PluginError> {
+        self.0.backward_embed(ids.into(), gradient).into_result()
     }
 }

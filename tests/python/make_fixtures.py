@@ -14,15 +14,17 @@ import make_prompts
 import make_siglip
 import make_tensorboard
 import make_tokenizers
+import make_training
+import make_training_runs
 import make_transforms
 import make_vivit
 
 
 def main():
     for script in (
-        make_siglip, make_dinov2, make_languagebind, make_vivit, make_hiera, make_llama, make_gguf,
+        make_siglip, make_dinov2, make_languagebind, make_vivit, make_hiera, make_llama, make_gguf, make_training,
         make_transforms, make_frame_indices, make_mixer, make_costs, make_checkpoints, make_tokenizers,
-        make_prompts, make_tensorboard, make_e2e,
+        make_prompts, make_tensorboard, make_e2e, make_training_runs,
     ):
         script.main()
 

@@ -10,6 +10,7 @@ mod judge;
 mod run;
 mod tensors;
 mod tiny;
+mod training;
 
 pub use artifacts::{artifacts, encoder_library, library_file};
 pub use benchmark::{Benchmark, json_lines, tiny_model};
@@ -19,6 +20,7 @@ pub use judge::{JudgeFault, JudgeServer};
 pub use run::{Finished, Run, none_of};
 pub use tensors::{Dtype, Stored, Tensor, Tensors, edit, read, write_f32};
 pub use tiny::{Tiny, plugin_folder};
+pub use training::{TrainingRun, tiny_with_one_encoder};
 
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use super::{artifacts, root};
 use std::{
     ffi::OsStr,
     io::{Read, Seek, Write},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -126,13 +126,61 @@ impl Run {
         self
     }
 
+    /// Commands of a shell that come first: limits, signals that are ignored.
+    #[must_use]
+    pub fn after(mut self, shell: &str) -> Self {
+        let args: Vec<_> = self
+            .command
+            .get_args()
+            .skip(1)
+            .map(OsStr::to_owned)
+            .collect();
+        let script = format!("{shell}; {WITH_LITTLE_MEMORY}");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).args(&args[1..]);
+        command.current_dir(root()).stdin(Stdio::null());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.command = command;
+        self
+    }
+
+    /// Starts it and sends it a signal when `now` says so, given how long it has run: SIGKILL, or one that
+    /// it can hear.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn ended_when(self, signal: &str, mut now: impl FnMut(Duration) -> bool) -> Finished {
+        let mut signalled = false;
+        self.watched(|child, elapsed| {
+            if !signalled && now(elapsed) {
+                signalled = true;
+                let killed = Command::new("kill")
+                    .args(["-s", signal, &child.id().to_string()])
+                    .status();
+                assert!(killed.is_ok(), "there is no `kill`");
+            }
+        })
+    }
+
     /// Runs it. What takes too long is ended, and says so on stderr.
     ///
     /// # Panics
     ///
     /// When it cannot be started.
     #[track_caller]
-    pub fn finish(mut self) -> Finished {
+    pub fn finish(self) -> Finished {
+        self.watched(|_, _| ())
+    }
+
+    #[track_caller]
+    fn watched(mut self, mut watch: impl FnMut(&Child, Duration)) -> Finished {
         let mut child = self
             .command
             .stdout(Stdio::piped())
@@ -147,6 +195,7 @@ impl Run {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
                 break status;
             }
+            watch(&child, started.elapsed());
             if started.elapsed() > TIME_LIMIT && late.is_empty() {
                 late = "(ended by the test: it took too long)";
                 child.kill().expect("a child can be ended");

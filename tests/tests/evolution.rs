@@ -1,5 +1,6 @@
-//! The evolution rule: a plugin that was built against an older minor version keeps loading. `next_api`
-//! is the ABI one minor version on; the plugins of this build are the older ones.
+//! The evolution rule: a plugin that was built against an older minor version keeps loading. The plugin
+//! `older` is of version 1.0, before training; `next_api` is the ABI one minor version on, for which the
+//! plugins of this build are the older ones.
 
 use abi_stable::{
     StableAbi,
@@ -7,7 +8,8 @@ use abi_stable::{
     library::{AbiHeaderRef, LibHeader},
     std_types::RString,
 };
-use merv_next_api::{NO_TRAINING, PluginModuleRef};
+use merv_host::plugin::Library;
+use merv_next_api::{NO_SOUND, PluginModuleRef};
 use merv_plugin_api::{Device, EncoderRequest, ErrorKind, ModelSource, ROOT_SYMBOL, TensorView};
 use merv_tests::artifacts;
 
@@ -35,21 +37,11 @@ fn module(header: &LibHeader) -> Result<PluginModuleRef, String> {
 fn an_older_plugin_works_and_what_it_lacks_has_a_default() {
     let module = module(header("test_plugin_faulty")).unwrap();
     assert!(
-        module.backward().is_none(),
+        module.listen().is_none(),
         "the older plugin has no such function"
     );
 
-    let request = EncoderRequest {
-        model: ModelSource {
-            id: RString::from("fine"),
-            weights: vec![].into(),
-            config: None.into(),
-            device: Device::CPU,
-            dtype: None.into(),
-        },
-        num_frames: 1,
-        image_size: None.into(),
-    };
+    let request = request("fine", 1);
     let info = module.describe_encoder()(&request).into_result().unwrap();
     let encoder = module.load_encoder()(&request).into_result().unwrap().0;
     assert_eq!(encoder.info(), info);
@@ -60,11 +52,49 @@ fn an_older_plugin_works_and_what_it_lacks_has_a_default() {
     let features = encoder.encode(view).into_result().unwrap();
     assert!(features.view().f32s().unwrap().iter().all(|&x| x == 0.25));
 
-    let error = encoder.forward_train(view).into_result().unwrap_err();
+    let error = encoder.encode_sound(view).into_result().unwrap_err();
     assert_eq!(
         (error.kind, error.message.as_str()),
-        (ErrorKind::Unsupported, NO_TRAINING)
+        (ErrorKind::Unsupported, NO_SOUND)
     );
+}
+
+fn request(id: &str, num_frames: u32) -> EncoderRequest {
+    EncoderRequest {
+        model: ModelSource {
+            id: RString::from(id),
+            weights: vec![].into(),
+            config: None.into(),
+            device: Device::CPU,
+            dtype: None.into(),
+        },
+        num_frames,
+        image_size: None.into(),
+    }
+}
+
+#[test]
+fn a_plugin_of_version_1_0_works_and_cannot_be_trained() {
+    let library = Library::open(artifacts().library("test_plugin_older"), 1).unwrap();
+    assert_eq!(library.manifest().api_version, "1.0.0");
+    let encoder = library.load_encoder(&request("first-pixel", 2)).unwrap();
+    let clip: Vec<f32> = (0..24).map(|i| i as f32).collect();
+    let view = TensorView::new(&clip, &[1, 2, 3, 2, 2]).unwrap();
+    let features = encoder.encode(view).unwrap();
+    assert_eq!(features.view().f32s().unwrap(), [0.0, 12.0]);
+
+    let refused = [
+        encoder.training().err().unwrap(),
+        encoder.forward_train(view).err().unwrap(),
+    ];
+    for error in refused {
+        assert_eq!(error.kind, ErrorKind::Unsupported);
+        let text = error.to_string();
+        assert!(
+            text.contains("older") && text.contains("cannot be trained"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

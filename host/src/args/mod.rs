@@ -12,6 +12,7 @@ pub mod info;
 pub mod plot;
 pub mod plugins;
 pub mod synth;
+pub mod train;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -77,6 +78,7 @@ pub enum Command {
     Plugins(plugins::Plugins),
     Info(info::Info),
     Convert(convert::Convert),
+    Train(train::Train),
     Encode(encode::Encode),
     Eval(Box<eval::Eval>),
     Synth(synth::Synth),

@@ -13,6 +13,7 @@ mod plugins;
 mod report;
 mod synth;
 mod table;
+mod train;
 
 use crate::{
     args::{Args, Command, Global},
@@ -41,6 +42,7 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
         Command::Chat(args) => chat::run(&global, &args, ui),
         Command::Plugins(args) => plugins::run(&global, &args),
         Command::Info(args) => info::run(&global, &args),
+        Command::Train(args) => train::run(&global, &args, ui),
         Command::Convert(args) => convert::run(&global, &args, ui),
         Command::Encode(args) => encode::run(&global, &args, ui),
         Command::Eval(args) => eval::run(&global, &args, ui),

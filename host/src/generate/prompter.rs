@@ -94,6 +94,11 @@ impl Prompter {
         }
     }
 
+    /// The tokenizer alone.
+    pub fn into_tokenizer(self) -> TextTokenizer {
+        self.tokenizer
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &TextTokenizer {
         &self.tokenizer

@@ -1,8 +1,9 @@
 //! Layers made of plain tensor operations, each of which candle can differentiate: the mixer is what
 //! every training stage trains, and next to the encoders its arithmetic is small.
 
-use candle_core::{D, DType, Device, Tensor};
-use merv_plugin_sdk::{Result, weights::Scope};
+use super::parameters::Scope;
+use candle_core::{D, Tensor};
+use merv_plugin_sdk::Result;
 
 /// The epsilon of every norm of the mixer: PyTorch's default.
 const EPSILON: f64 = 1e-5;
@@ -13,7 +14,7 @@ const EPSILON: f64 = 1e-5;
 ///
 /// When the tensor cannot be made.
 pub fn parameter(scope: &Scope<'_>, name: &str, shape: &[usize]) -> Result<Tensor> {
-    reshaped(scope, name, shape, shape)
+    scope.parameter(name, shape)
 }
 
 /// As [`parameter`], for a tensor that is `stored` in another shape of as many elements.
@@ -27,13 +28,12 @@ pub fn reshaped(
     stored: &[usize],
     shape: &[usize],
 ) -> Result<Tensor> {
-    let values = scope.vector(name, stored);
-    if values.is_empty() {
-        // What stands for it takes no memory, whatever sizes the file made up, and never leaves the
-        // loader.
-        return Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?);
+    let parameter = scope.parameter(name, stored)?;
+    if parameter.is_contiguous() {
+        return Ok(parameter.reshape(shape)?);
     }
-    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    // Stands for one that is missing, and takes no memory.
+    Ok(parameter.flatten_all()?.get(0)?.broadcast_as(shape)?)
 }
 
 /// `x·Wᵀ + b` (`torch.nn.Linear`).

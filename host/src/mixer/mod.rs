@@ -8,16 +8,27 @@
 mod cost;
 mod fusion;
 mod layers;
+mod parameters;
 mod projector;
 
 use crate::registry::{FusionKind, MixerEntry, MixerKind};
 use candle_core::Tensor;
 use fusion::{Fused, Fusion, PUBLISHED_QUERY_WIDTH};
-use merv_plugin_sdk::{PluginError, Result, checkpoint::published, weights};
+use merv_plugin_sdk::{
+    PluginError, Result,
+    checkpoint::{Checkpoint, published},
+    weights,
+};
+use parameters::{Parameters, Scope};
 use projector::Projector;
-use std::{error::Error, fmt, path::Path};
+use std::{
+    error::Error,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 pub use cost::Cost;
+pub use parameters::Parameter;
 
 /// What the mixer must know of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +77,9 @@ pub fn query_width(kind: MixerKind, path: Option<&Path>) -> std::result::Result<
 pub struct Mixer {
     projectors: Vec<Projector>,
     fusion: Fusion,
+    parameters: Vec<Parameter>,
+    /// The file that it was loaded from.
+    path: PathBuf,
 }
 
 /// What came out of the mixer.
@@ -77,6 +91,18 @@ pub struct Mixed {
     /// How much each encoder counts, where the fusion weighs them: `[batch, encoders]`, each row a
     /// softmax.
     pub weights: Option<Tensor>,
+}
+
+impl Mixed {
+    /// The same without the graph that gradients would go back through.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        Self {
+            projected: self.projected.iter().map(Tensor::detach).collect(),
+            fused: self.fused.detach(),
+            weights: self.weights.as_ref().map(Tensor::detach),
+        }
+    }
 }
 
 /// The mixer could not be loaded or run.
@@ -132,6 +158,9 @@ impl Mixer {
         llm_width: usize,
         path: &Path,
     ) -> std::result::Result<Self, MixerError> {
+        kind.projector
+            .runnable(encoders.len())
+            .map_err(PluginError::invalid)?;
         // The attention's values and output are in the file, but only its weights are used.
         let unused: &[&str] = match kind.fusion {
             FusionKind::CrossAttentionAvgLq => &[
@@ -141,11 +170,10 @@ impl Mixer {
             ],
             _ => &[],
         };
-        kind.projector
-            .runnable(encoders.len())
-            .map_err(PluginError::invalid)?;
         let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
-        let mixer = weights::load_checkpoint(checkpoint, unused, |scope| {
+        let parameters = Parameters::default();
+        let (projectors, fusion) = weights::load_checkpoint(checkpoint, unused, |scope| {
+            let scope = Scope::root(scope, &parameters);
             let projectors = encoders
                 .iter()
                 .enumerate()
@@ -155,12 +183,33 @@ impl Mixer {
                 })
                 .collect::<Result<_>>()?;
             let scope = scope.pp("feature_fusion");
-            Ok(Self {
-                projectors,
-                fusion: Fusion::new(kind, encoders.len(), llm_width, &scope)?,
-            })
+            let fusion = Fusion::new(kind, encoders.len(), llm_width, &scope)?;
+            Ok((projectors, fusion))
         })?;
-        Ok(mixer)
+        Ok(Self {
+            projectors,
+            fusion,
+            parameters: parameters.into_vec(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Its parameters, under the names that they have in MERV's checkpoint. What they are set to, the
+    /// next [`Self::forward`] computes with.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Its file, with the tensors that belong there although nothing is computed from them.
+    ///
+    /// # Errors
+    ///
+    /// When the file can no longer be read.
+    pub fn file(&self) -> std::result::Result<Checkpoint, MixerError> {
+        Ok(weights::open(
+            std::slice::from_ref(&self.path),
+            published::mixer_name,
+        )?)
     }
 
     /// # Shapes

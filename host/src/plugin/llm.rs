@@ -1,9 +1,9 @@
 //! A loaded language model and its sessions.
 
-use super::CallError;
+use super::{CallError, Training};
 use merv_plugin_api::{
-    ErrorKind, LanguageModelInfo, LanguageModelObject, LogitsAt, PluginError, SessionId, TensorBuf,
-    TensorView,
+    Backward, ErrorKind, LanguageModelInfo, LanguageModelObject, LogitsAt, LossAndGradient,
+    PluginError, SessionId, TensorBuf, TensorView,
 };
 
 /// A language model of a plugin, and what it is called in messages.
@@ -85,6 +85,60 @@ impl LanguageModel {
         let logits = self.checked("decode", &shape, self.object.decode(&ids, tokens))?;
         sessions.iter_mut().for_each(|session| session.length += 1);
         Ok(logits)
+    }
+
+    /// The parameters, to train them.
+    ///
+    /// # Errors
+    ///
+    /// When the model cannot be trained.
+    pub fn training(&self) -> Result<Training, CallError> {
+        match self.object.training() {
+            Ok(object) => Ok(Training::new(&self.plugin, &self.id, object)),
+            Err(error) => Err(self.failed("train", error)),
+        }
+    }
+
+    /// The summed loss of a batch of texts and its gradient by their embeddings; see
+    /// [`TrainableLanguageModel::forward_backward`](merv_plugin_api::TrainableLanguageModel).
+    ///
+    /// # Shapes
+    ///
+    /// `embeds [batch, length, width]` of `f32`, `mask [batch, length]` of `u8`, `labels [batch, length]`
+    /// of `i64` → a gradient `[batch, length, width]`, or `[0]` for [`Backward::LossOnly`]
+    ///
+    /// # Errors
+    ///
+    /// The plugin's answer, or that it broke its own promise about the shape.
+    pub fn forward_backward(
+        &self,
+        embeds: TensorView<'_>,
+        mask: TensorView<'_>,
+        labels: TensorView<'_>,
+        what: Backward,
+    ) -> Result<LossAndGradient, CallError> {
+        let doing = "compute the loss";
+        let shape = match what {
+            Backward::LossOnly => vec![0],
+            Backward::Gradients => embeds.shape().to_vec(),
+        };
+        let answer = self.object.forward_backward(embeds, mask, labels, what);
+        let answer = answer.map_err(|error| self.failed(doing, error))?;
+        Ok(LossAndGradient {
+            gradient: self.checked(doing, &shape, Ok(answer.gradient))?,
+            ..answer
+        })
+    }
+
+    /// Adds the gradient `[length, width]` of embeddings that [`Self::embed`] has looked up to that of the
+    /// embedding table; nothing happens when the model is not trained.
+    ///
+    /// # Errors
+    ///
+    /// The plugin's answer.
+    pub fn backward_embed(&self, ids: &[u32], gradient: TensorView<'_>) -> Result<(), CallError> {
+        let answer = self.object.backward_embed(ids, gradient);
+        answer.map_err(|error| self.failed("go back through the embedding", error))
     }
 
     fn failed(&self, doing: &str, error: PluginError) -> CallError {

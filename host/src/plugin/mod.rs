@@ -1,5 +1,5 @@
 //! Plugins: found (`search`), checked and loaded ([`Library`]), and called through safe wrappers
-//! ([`Encoder`], [`LanguageModel`], [`Session`]).
+//! ([`Encoder`], [`LanguageModel`], [`Session`]; to train them, [`Tape`] and [`Training`]).
 
 mod call;
 mod elf;
@@ -8,10 +8,12 @@ mod llm;
 mod loader;
 mod search;
 mod sink;
+mod training;
 
 pub use call::CallError;
-pub use encoder::Encoder;
+pub use encoder::{Encoder, Tape};
 pub use llm::{LanguageModel, Session};
 pub use loader::{Library, LoadError};
 pub use search::{PATH_VARIABLE, PluginNotFound, PluginPath, name_of};
 pub use sink::{Message, on_message};
+pub use training::Training;

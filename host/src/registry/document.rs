@@ -1,32 +1,45 @@
-//! The registry file as text: reading it within bounds, and its TOML syntax.
+//! A settings file as text: reading it within bounds, and its TOML syntax.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::error::{Problem, Problems, RegistryError};
+use super::error::Problem;
 
-/// A registry is a page of text; anything much larger is some other file.
+/// A registry, or the settings of a run, is a page of text; anything much larger is some other file.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Width of the piece of a line that is shown around a syntax error.
 const SNIPPET_CHARS: usize = 80;
 
-/// Reads the file, refusing what cannot be a registry.
-pub(super) fn read(path: &Path) -> Result<String, RegistryError> {
-    let unreadable = |source| RegistryError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let refused = |problem: Problem| RegistryError::from(Problems::new(path, vec![problem]));
+/// What a file should be, for messages.
+pub(crate) struct About {
+    /// `registry`
+    pub(crate) name: &'static str,
+    /// A file of its kind to begin from.
+    pub(crate) example: &'static str,
+}
+
+/// Why a file is not read.
+pub(crate) enum Refusal {
+    /// The system does not give it.
+    Read(io::Error),
+    /// It is not text of that kind.
+    Content(Box<Problem>),
+}
+
+/// Reads the file, refusing what cannot be what it should be.
+pub(crate) fn read(path: &Path, about: &About) -> Result<String, Refusal> {
+    let refused = |problem: Problem| Refusal::Content(Box::new(problem));
+    let name = about.name;
 
     // Before opening: opening a named pipe would wait for a writer.
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    let metadata = std::fs::metadata(path).map_err(Refusal::Read)?;
     if metadata.is_dir() {
         return Err(refused(
-            Problem::new(None, "this is a folder, not a registry file")
+            Problem::new(None, format!("this is a folder, not a {name} file"))
                 .expected("a TOML file")
                 .found("a folder")
                 .hint("give the path of a file in it"),
@@ -37,17 +50,17 @@ pub(super) fn read(path: &Path) -> Result<String, RegistryError> {
             Problem::new(None, "this is not a regular file")
                 .expected("a TOML file")
                 .found("a device, pipe or socket")
-                .hint("write the registry to a file and give its path"),
+                .hint(format!("write the {name} to a file and give its path")),
         ));
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let file = File::open(path).map_err(Refusal::Read)?;
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+        .map_err(Refusal::Read)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(refused(
-            Problem::new(None, "the file is too large for a registry")
+            Problem::new(None, format!("the file is too large for a {name}"))
                 .expected("at most 1 MiB of TOML")
                 .found(format!("{} bytes", metadata.len()))
                 .hint("check that this is the file you meant"),
@@ -69,16 +82,16 @@ pub(super) fn read(path: &Path) -> Result<String, RegistryError> {
     if text.trim().is_empty() {
         return Err(refused(
             Problem::new(None, "the file is empty")
-                .expected("a registry, which begins with `schema = 1`")
+                .expected(format!("a {name}, which begins with `schema = 1`"))
                 .found("nothing")
-                .hint("copy registry/merv-tiny.toml and change it"),
+                .hint(format!("copy {} and change it", about.example)),
         ));
     }
     Ok(text)
 }
 
 /// Parses the TOML, collecting every syntax error with the line it is on.
-pub(super) fn parse<'t>(text: &'t str, lines: &Lines) -> Result<DeTable<'t>, Vec<Problem>> {
+pub(crate) fn parse<'t>(text: &'t str, lines: &Lines) -> Result<DeTable<'t>, Vec<Problem>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(table.into_inner());
@@ -99,12 +112,12 @@ pub(super) fn parse<'t>(text: &'t str, lines: &Lines) -> Result<DeTable<'t>, Vec
 }
 
 /// Where each line of a text begins.
-pub(super) struct Lines {
+pub(crate) struct Lines {
     starts: Vec<usize>,
 }
 
 impl Lines {
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let newlines = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
         Self {
             starts: std::iter::once(0)
@@ -114,7 +127,7 @@ impl Lines {
     }
 
     /// The line, counted from 1, that holds the byte at `offset`.
-    pub(super) fn line_of(&self, offset: usize) -> usize {
+    pub(crate) fn line_of(&self, offset: usize) -> usize {
         self.starts.partition_point(|start| *start <= offset).max(1)
     }
 

@@ -68,7 +68,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(line: impl Into<Option<usize>>, what: impl Into<String>) -> Self {
+    pub(crate) fn new(line: impl Into<Option<usize>>, what: impl Into<String>) -> Self {
         Self {
             line: line.into(),
             what: what.into(),
@@ -79,29 +79,29 @@ impl Problem {
         }
     }
 
-    pub(super) fn expected(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn expected(mut self, text: impl Into<String>) -> Self {
         self.expected = Some(text.into());
         self
     }
 
-    pub(super) fn found(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn found(mut self, text: impl Into<String>) -> Self {
         self.found = Some(text.into());
         self
     }
 
-    pub(super) fn hint(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, text: impl Into<String>) -> Self {
         self.hint = Some(text.into());
         self
     }
 
-    pub(super) fn snippet(mut self, text: String) -> Self {
+    pub(crate) fn snippet(mut self, text: String) -> Self {
         self.snippet = Some(text);
         self
     }
 }
 
 impl Problems {
-    pub(super) fn new(path: &Path, mut list: Vec<Problem>) -> Self {
+    pub(crate) fn new(path: &Path, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(|problem| problem.line);
         Self {
             path: path.to_owned(),
@@ -152,7 +152,7 @@ impl fmt::Display for Problems {
 
 /// Text from the file, fit to be repeated in a message: cut when long, and with control
 /// characters escaped, because a file may hold what would drive the reader's terminal.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut out = String::from("`");
     for c in text.chars().take(SHOWN_CHARS) {
         if c.is_control() {
@@ -169,7 +169,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// `a`, `b` and so on, as messages list them.
-pub(super) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
+pub(crate) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     let names: Vec<String> = names
         .into_iter()
         .map(|name| format!("`{}`", name.as_ref()))

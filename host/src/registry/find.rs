@@ -9,6 +9,9 @@ use crate::nearest::near;
 /// The registry used when none is named; its weights are in the repository.
 pub const DEFAULT_REGISTRY: &str = "merv-tiny";
 
+/// The registry that a training run and a conversion leave in their folders.
+pub(crate) const FILE_OF_A_RUN: &str = "registry.toml";
+
 /// The folders in which a registry's NAME is looked up, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchPath {
@@ -79,7 +82,8 @@ impl SearchPath {
 /// The file that `wanted` means.
 ///
 /// What ends in `.toml` or holds a path separator is a FILE, and is returned whatever it is, so
-/// that reading it can say what is wrong. Anything else is a NAME: `NAME.toml` is looked up in
+/// that reading it can say what is wrong; the folder of a training run or a conversion means the
+/// registry in it. Anything else is a NAME: `NAME.toml` is looked up in
 /// the folders of `search`.
 ///
 /// # Errors
@@ -87,6 +91,10 @@ impl SearchPath {
 pub fn find(wanted: &Path, search: &SearchPath) -> Result<PathBuf, RegistryError> {
     let known = search.names();
     if is_file_argument(wanted) {
+        let of_a_run = wanted.join(FILE_OF_A_RUN);
+        if of_a_run.is_file() {
+            return Ok(of_a_run);
+        }
         if wanted.try_exists().unwrap_or(true) {
             return Ok(wanted.to_owned());
         }

@@ -9,18 +9,19 @@
 //! No weight is read here: [`Registry::check_tokens`] settles, from what the plugins say about
 //! themselves, whether the parts fit, before anybody opens a weights file.
 
-mod document;
+pub(crate) mod document;
 mod entries;
-mod error;
+pub(crate) mod error;
 mod fields;
 mod find;
 mod mixer_kind;
+mod moved;
 mod placement;
 mod resolve;
 mod schema;
 mod source_fields;
 mod sources;
-mod table;
+pub(crate) mod table;
 mod tokens;
 
 #[cfg(test)]
@@ -30,8 +31,10 @@ pub use entries::{
     EncoderEntry, LlmEntry, MixerEntry, PluginRef, PromptEntry, Registry, TransformEntry,
 };
 pub use error::{Problem, Problems, RegistryError};
+pub(crate) use find::FILE_OF_A_RUN;
 pub use find::{DEFAULT_REGISTRY, SearchPath, find};
 pub use mixer_kind::{FusionKind, MixerKind, Mlp, Pooling, ProjectorKind};
+pub(crate) use moved::Moved;
 pub use placement::{DeviceChoice, DtypeChoice};
 pub use sources::{Sha256Digest, SourceError, WeightSource};
 pub use tokens::DescribedEncoder;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::document::{self, Lines};
+use super::document::{self, About, Lines, Refusal};
 use super::entries::{EncoderEntry, LlmEntry, MixerEntry, PromptEntry, Registry, TransformEntry};
 use super::error::{Problems, RegistryError, shown};
 use super::fields::Fields;
@@ -19,6 +19,12 @@ use super::table::{At, Reader};
 use super::tokens::is_square;
 use crate::prompt::{PromptFormat, TEMPLATE};
 use crate::transform::ResizeStrategy;
+
+/// What the file should be.
+const ABOUT: About = About {
+    name: "registry",
+    example: "registry/merv-tiny.toml",
+};
 
 /// Tokens of text a language model is given when the registry does not say.
 const DEFAULT_MAX_LENGTH: usize = 2048;
@@ -41,13 +47,20 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Read`], and [`RegistryError::Invalid`] with everything that is wrong.
     pub fn from_file(path: &Path) -> Result<Self, RegistryError> {
-        let text = document::read(path)?;
+        let text = document::read(path, &ABOUT).map_err(|refusal| match refusal {
+            Refusal::Read(source) => RegistryError::Read {
+                path: path.to_owned(),
+                source,
+            },
+            Refusal::Content(problem) => Problems::new(path, vec![*problem]).into(),
+        })?;
         let lines = Lines::new(&text);
         let invalid = |list| RegistryError::from(Problems::new(path, list));
         let document = document::parse(&text, &lines).map_err(invalid)?;
         let mut reader = Reader {
             lines: &lines,
             shapes: &schema::SHAPES,
+            manual: "registry/README.md",
             problems: Vec::new(),
         };
         let Some(raw) = schema::read(&document, &mut reader) else {

@@ -1,6 +1,8 @@
 //! Typed reading of one TOML table: every key that is unknown, missing or of the wrong type
 //! becomes a problem with its line, and reading goes on.
 
+use std::ops::RangeInclusive;
+
 use toml::de::{DeTable, DeValue};
 
 use super::document::Lines;
@@ -8,45 +10,47 @@ use super::error::{Problem, listed, shown};
 use crate::nearest::nearest;
 
 /// The keys a table may have.
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// The table as messages name it: `[llm]`.
-    pub(super) name: &'static str,
-    pub(super) required: &'static [&'static str],
-    pub(super) optional: &'static [&'static str],
+    pub(crate) name: &'static str,
+    pub(crate) required: &'static [&'static str],
+    pub(crate) optional: &'static [&'static str],
 }
 
 impl Shape {
-    pub(super) fn keys(&self) -> Vec<&'static str> {
+    pub(crate) fn keys(&self) -> Vec<&'static str> {
         self.required.iter().chain(self.optional).copied().collect()
     }
 }
 
 /// A value and the line it is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) line: usize,
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) line: usize,
 }
 
 /// What reading needs besides the table: where lines begin, and where problems go.
-pub(super) struct Reader<'t> {
-    pub(super) lines: &'t Lines,
+pub(crate) struct Reader<'t> {
+    pub(crate) lines: &'t Lines,
     /// Every table a registry may hold, to say where a misplaced key belongs.
-    pub(super) shapes: &'t [&'t Shape],
-    pub(super) problems: Vec<Problem>,
+    pub(crate) shapes: &'t [&'t Shape],
+    /// The page that says what the keys mean.
+    pub(crate) manual: &'static str,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// One table of the file under its name.
-pub(super) struct Table<'t> {
+pub(crate) struct Table<'t> {
     table: &'t DeTable<'t>,
     /// `[[encoders]] #2`
-    pub(super) name: String,
-    pub(super) line: usize,
+    pub(crate) name: String,
+    pub(crate) line: usize,
 }
 
 impl<'t> Table<'t> {
     /// Takes a table, reporting its unknown keys and its missing ones.
-    pub(super) fn open(
+    pub(crate) fn open(
         table: &'t DeTable<'t>,
         name: String,
         line: usize,
@@ -68,9 +72,7 @@ impl<'t> Table<'t> {
                     Problem::new(line, format!("`{key}` is missing in {name}"))
                         .expected(format!("the keys {}", listed(shape.required)))
                         .found(format!("no `{key}`"))
-                        .hint(format!(
-                            "add `{key}`; registry/README.md says what it means"
-                        )),
+                        .hint(format!("add `{key}`; {} says what it means", reader.manual)),
                 );
             }
         }
@@ -78,7 +80,7 @@ impl<'t> Table<'t> {
     }
 
     /// The keys that are there, known or not.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.table.keys().map(|key| key.get_ref().as_ref())
     }
 
@@ -88,7 +90,7 @@ impl<'t> Table<'t> {
     }
 
     /// A text that must not be blank.
-    pub(super) fn text(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<String>> {
+    pub(crate) fn text(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<String>> {
         let text = self.any_text(key, reader)?;
         if !text.value.trim().is_empty() {
             return Some(text);
@@ -105,7 +107,7 @@ impl<'t> Table<'t> {
     }
 
     /// A text that may be blank.
-    pub(super) fn any_text(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<String>> {
+    pub(crate) fn any_text(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<String>> {
         let (value, line) = self.get(key, reader)?;
         match value {
             DeValue::String(text) => Some(At {
@@ -123,14 +125,24 @@ impl<'t> Table<'t> {
     }
 
     /// A whole number from 1 to `max`.
-    pub(super) fn count(
+    pub(crate) fn count(
         &self,
         key: &str,
         max: usize,
         reader: &mut Reader<'_>,
     ) -> Option<At<usize>> {
+        self.whole(key, 1..=max, reader)
+    }
+
+    /// A whole number in `range`.
+    pub(crate) fn whole(
+        &self,
+        key: &str,
+        range: RangeInclusive<usize>,
+        reader: &mut Reader<'_>,
+    ) -> Option<At<usize>> {
         let (value, line) = self.get(key, reader)?;
-        let expected = format!("a whole number from 1 to {max}");
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
         let DeValue::Integer(number) = value else {
             let problem = self.wrong_type(key, line, &expected, value);
             reader
@@ -139,21 +151,55 @@ impl<'t> Table<'t> {
             return None;
         };
         match usize::from_str_radix(number.as_str(), number.radix()) {
-            Ok(count) if (1..=max).contains(&count) => Some(At { value: count, line }),
+            Ok(count) if range.contains(&count) => Some(At { value: count, line }),
             _ => {
-                reader.problems.push(
-                    Problem::new(line, format!("`{key}` in {} is out of range", self.name))
-                        .expected(expected)
-                        .found(shown(number.as_str()))
-                        .hint(format!("give `{key}` a value in that range")),
-                );
+                let problem = self.out_of_range(key, line, expected, number.as_str());
+                reader.problems.push(problem);
                 None
             }
         }
     }
 
+    /// A number in `range`, whole or not.
+    pub(crate) fn number(
+        &self,
+        key: &str,
+        range: RangeInclusive<f64>,
+        reader: &mut Reader<'_>,
+    ) -> Option<At<f64>> {
+        let (value, line) = self.get(key, reader)?;
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        let text = match value {
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            _ => {
+                let problem = self.wrong_type(key, line, &expected, value);
+                reader.problems.push(problem);
+                return None;
+            }
+        };
+        match text.parse() {
+            Ok(number) if range.contains(&number) => Some(At {
+                value: number,
+                line,
+            }),
+            _ => {
+                let problem = self.out_of_range(key, line, expected, text);
+                reader.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    fn out_of_range(&self, key: &str, line: usize, expected: String, found: &str) -> Problem {
+        self.refuse(key, line, "is out of range")
+            .expected(expected)
+            .found(shown(found))
+            .hint(format!("give `{key}` a value in that range"))
+    }
+
     /// `true` or `false`.
-    pub(super) fn flag(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<bool>> {
+    pub(crate) fn flag(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<bool>> {
         let (value, line) = self.get(key, reader)?;
         if let Some(value) = value.as_bool() {
             return Some(At { value, line });
@@ -165,7 +211,7 @@ impl<'t> Table<'t> {
     }
 
     /// A table below this one.
-    pub(super) fn table(
+    pub(crate) fn table(
         &self,
         key: &str,
         shape: &Shape,
@@ -189,7 +235,7 @@ impl<'t> Table<'t> {
     }
 
     /// The tables of an array, in order.
-    pub(super) fn tables(
+    pub(crate) fn tables(
         &self,
         key: &str,
         shape: &Shape,
@@ -230,7 +276,7 @@ impl<'t> Table<'t> {
     }
 
     /// Either a text, given to `from_text`, or a table in braces, given to `from_table`.
-    pub(super) fn text_or_table<T>(
+    pub(crate) fn text_or_table<T>(
         &self,
         key: &str,
         shape: &Shape,
@@ -266,7 +312,7 @@ impl<'t> Table<'t> {
     }
 
     /// A value that was read well and is still not acceptable.
-    pub(super) fn refuse(&self, key: &str, line: usize, why: &str) -> Problem {
+    pub(crate) fn refuse(&self, key: &str, line: usize, why: &str) -> Problem {
         Problem::new(line, format!("`{key}` in {} {why}", self.name))
     }
 

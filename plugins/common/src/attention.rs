@@ -3,7 +3,11 @@
 use crate::{
     Result,
     config::{MAX_SIZE, heads_divide, within},
-    kernels::attention::{AttentionShape, BatchStride, Strided, attention},
+    gradients::{Parameter, note},
+    kernels::attention::{
+        AttentionGradients, BatchStride, Heads, Span, Strided, attention_backward,
+        attention_backward_fused, attention_of,
+    },
     linear::Linear,
     tensor::{from_vec, rows, with_slice},
     weights::Scope,
@@ -53,18 +57,32 @@ impl Sequences {
         }
     }
 
-    /// `data` with rows of `row` elements, cut into heads.
-    fn view<'a>(&self, head_dim: usize, data: &'a [f32], row: usize) -> Strided<'a> {
+    /// The sequences in rows of `row` elements.
+    fn spans(&self, row: usize) -> Vec<Span> {
         let batch = BatchStride {
             inner: self.inner,
             inner_stride: self.inner_stride * row,
             outer_stride: self.outer_stride * row,
         };
+        let span = |start| Span {
+            queries: self.length,
+            keys: self.length,
+            q: start,
+            k: start,
+            v: start,
+        };
+        (0..self.batch)
+            .map(|sequence| span(batch.offset(sequence)))
+            .collect()
+    }
+
+    /// `data` with rows of `row` elements, cut into heads.
+    fn view<'a>(&self, head_dim: usize, data: &'a [f32], row: usize) -> Strided<'a> {
         Strided {
             data,
             position: self.position * row,
             head: head_dim,
-            batch,
+            batch: BatchStride::plain(0),
         }
     }
 }
@@ -147,45 +165,89 @@ impl SelfAttention {
                 x.dims()
             )));
         }
-        let head_dim = self.width / self.heads;
-        let shape = AttentionShape {
-            batch: sequences.batch,
-            heads: self.heads,
-            kv_heads: self.heads,
-            queries: sequences.length,
-            keys: sequences.length,
-            head_dim,
-            causal: false,
-        };
-        let output = match &self.projections {
-            Projections::Fused(qkv) => with_slice(&qkv.forward(x)?, |data| {
-                let row = 3 * self.width;
-                Ok(attention(
-                    sequences.view(head_dim, data, row),
-                    sequences.view(head_dim, &data[self.width.min(data.len())..], row),
-                    sequences.view(head_dim, &data[(2 * self.width).min(data.len())..], row),
-                    shape,
-                ))
-            })?,
+        match &self.projections {
+            Projections::Fused(qkv) => self.attend_fused(&qkv.forward(x)?, sequences),
             Projections::Separate(qkv) => {
                 let [q, k, v] = &**qkv;
-                let (q, k, v) = (q.forward(x)?, k.forward(x)?, v.forward(x)?);
-                let row = self.width;
-                with_slice(&q, |q| {
-                    with_slice(&k, |k| {
-                        with_slice(&v, |v| {
-                            Ok(attention(
-                                sequences.view(head_dim, q, row),
-                                sequences.view(head_dim, k, row),
-                                sequences.view(head_dim, v, row),
-                                shape,
-                            ))
-                        })
-                    })
-                })?
+                self.attend_separate([q.forward(x)?, k.forward(x)?, v.forward(x)?], sequences)
             }
-        };
-        from_vec(output, (count, self.width))
+        }
+    }
+
+    fn heads(&self) -> Heads {
+        Heads {
+            heads: self.heads,
+            kv_heads: self.heads,
+            head_dim: self.width / self.heads,
+            causal: false,
+        }
+    }
+
+    /// `[rows, queries | keys | values]` → `[rows, width]`
+    fn attend_fused(&self, qkv: &Tensor, sequences: Sequences) -> Result<Tensor> {
+        let (heads, width, row) = (self.heads(), self.width, 3 * self.width);
+        let spans = sequences.spans(row);
+        let output = with_slice(qkv, |data| {
+            let part =
+                |start: usize| sequences.view(heads.head_dim, &data[start.min(data.len())..], row);
+            Ok(attention_of(
+                part(0),
+                part(width),
+                part(2 * width),
+                &spans,
+                heads,
+            ))
+        })?;
+        let y = from_vec(output, (sequences.batch * sequences.length, width))?;
+        let input = qkv.clone();
+        note("an attention", &[qkv], &y, false, move |gradient, flow| {
+            with_slice(&input, |data| {
+                let mut out = vec![0.0; data.len()];
+                let view = sequences.view(heads.head_dim, data, row);
+                let starts = [width, 2 * width];
+                attention_backward_fused(view, starts, &spans, heads, &gradient, &mut out);
+                flow.add(input.id(), out);
+                Ok(())
+            })
+        });
+        Ok(y)
+    }
+
+    /// Queries, keys and values, `[rows, width]` each → `[rows, width]`
+    fn attend_separate(&self, qkv: [Tensor; 3], sequences: Sequences) -> Result<Tensor> {
+        let (heads, width) = (self.heads(), self.width);
+        let spans = sequences.spans(width);
+        let output = with_all(&qkv, |data| {
+            let [q, k, v] = data.map(|data| sequences.view(heads.head_dim, data, width));
+            Ok(attention_of(q, k, v, &spans, heads))
+        })?;
+        let y = from_vec(output, (sequences.batch * sequences.length, width))?;
+        let inputs = qkv.clone();
+        note(
+            "an attention",
+            &qkv.each_ref(),
+            &y,
+            false,
+            move |gradient, flow| {
+                let mut gradients = [0, 1, 2].map(|_| vec![0.0; inputs[0].elem_count()]);
+                with_all(&inputs, |data| {
+                    let [q, k, v] = data.map(|data| sequences.view(heads.head_dim, data, width));
+                    let [dq, dk, dv] = &mut gradients;
+                    let out = AttentionGradients {
+                        q: dq,
+                        k: dk,
+                        v: dv,
+                    };
+                    attention_backward(q, k, v, &spans, heads, &gradient, out);
+                    Ok(())
+                })?;
+                for (input, gradient) in inputs.iter().zip(gradients) {
+                    flow.add(input.id(), gradient);
+                }
+                Ok(())
+            },
+        );
+        Ok(y)
     }
 
     /// `residual + scale·output(attended)`.
@@ -201,8 +263,14 @@ impl SelfAttention {
         &self,
         attended: &Tensor,
         residual: &Tensor,
-        scale: Option<&[f32]>,
+        scale: Option<&Parameter>,
     ) -> Result<Tensor> {
         self.output.forward_added(attended, residual, scale)
     }
+}
+
+/// Calls `body` with the elements of three tensors.
+fn with_all<R>(tensors: &[Tensor; 3], body: impl FnOnce([&[f32]; 3]) -> Result<R>) -> Result<R> {
+    let [q, k, v] = tensors;
+    with_slice(q, |q| with_slice(k, |k| with_slice(v, |v| body([q, k, v]))))
 }

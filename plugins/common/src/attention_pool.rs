@@ -4,7 +4,10 @@ use crate::{
     Result,
     activation::Activation,
     config::heads_divide,
-    kernels::attention::{AttentionShape, BatchStride, Strided, attention},
+    gradients::{Parameter, note, repeated},
+    kernels::attention::{
+        BatchStride, Heads, Span, Strided, attention_backward_with_values, attention_of,
+    },
     linear::Linear,
     mlp::Mlp,
     norm::LayerNorm,
@@ -16,7 +19,7 @@ use candle_core::Tensor;
 /// timm's `AttentionPoolLatent` (`timm/layers/attention_pool.py`) with one latent, as SigLIP has it:
 /// attention of the latent to all tokens, then a perceptron on a residual branch.
 pub struct AttentionPool {
-    latent: Vec<f32>,
+    latent: Parameter,
     query: Linear,
     key_value: Linear,
     output: Linear,
@@ -42,7 +45,7 @@ impl AttentionPool {
         heads_divide(heads, width)?;
         let linear = |name: &str, outputs| Linear::new(width, outputs, true, &scope.pp(name));
         Ok(Self {
-            latent: scope.vector("latent", &[1, 1, width]),
+            latent: scope.small_parameter("latent", &[1, 1, width]),
             query: linear("q", width),
             key_value: linear("kv", 2 * width),
             output: linear("proj", width),
@@ -61,38 +64,82 @@ impl AttentionPool {
     /// When a shape does not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, tokens, width) = x.dims3()?;
-        let head_dim = width / self.heads;
-        let query = self
-            .query
-            .forward(&from_vec(self.latent.clone(), (1, width))?)?;
+        // Every sequence has the same query.
+        let query = self.query.forward(&repeated(&self.latent, width, batch)?)?;
         let key_value = self.key_value.forward(x)?;
+        let pooled = self.attend(&query, &key_value, batch, tokens)?;
+        let x = self.output.forward(&pooled)?;
+        self.mlp.forward_added(&self.norm.forward(&x)?, &x, None)
+    }
+
+    /// `[batch, width]` and `[batch, tokens, keys | values]` → `[batch, 1, width]`
+    fn attend(
+        &self,
+        query: &Tensor,
+        key_value: &Tensor,
+        batch: usize,
+        tokens: usize,
+    ) -> Result<Tensor> {
+        let width = self.query.outputs();
         let row = 2 * width;
-        let pooled = with_slice(&query, |query| {
-            with_slice(&key_value, |key_value| {
-                let strided = |data, position, stride| Strided {
-                    data,
-                    position,
-                    head: head_dim,
-                    batch: BatchStride::plain(stride),
-                };
-                Ok(attention(
-                    // Every sequence has the same query.
-                    strided(query, width, 0),
-                    strided(key_value, row, tokens * row),
-                    strided(&key_value[width.min(key_value.len())..], row, tokens * row),
-                    AttentionShape {
-                        batch,
-                        heads: self.heads,
-                        kv_heads: self.heads,
-                        queries: 1,
-                        keys: tokens,
-                        head_dim,
-                        causal: false,
-                    },
-                ))
+        let heads = Heads {
+            heads: self.heads,
+            kv_heads: self.heads,
+            head_dim: width / self.heads,
+            causal: false,
+        };
+        let span = |sequence| Span {
+            queries: 1,
+            keys: tokens,
+            q: sequence * width,
+            k: sequence * tokens * row,
+            v: sequence * tokens * row,
+        };
+        let spans: Vec<Span> = (0..batch).map(span).collect();
+        let pooled = with_slice(query, |query| {
+            with_slice(key_value, |keys| {
+                let values = &keys[width.min(keys.len())..];
+                let [query, keys, values] = [(query, width), (keys, row), (values, row)]
+                    .map(|(data, position)| strided(data, position, heads));
+                Ok(attention_of(query, keys, values, &spans, heads))
             })
         })?;
-        let x = self.output.forward(&from_vec(pooled, (batch, 1, width))?)?;
-        self.mlp.forward_added(&self.norm.forward(&x)?, &x, None)
+        let pooled = from_vec(pooled, (batch, 1, width))?;
+        let inputs = [query.clone(), key_value.clone()];
+        note(
+            "an attention",
+            &[query, key_value],
+            &pooled,
+            false,
+            move |gradient, flow| {
+                let [query, key_value] = inputs;
+                let [mut of_query, mut of_keys] =
+                    [&query, &key_value].map(|input| vec![0.0; input.elem_count()]);
+                with_slice(&query, |query| {
+                    with_slice(&key_value, |keys| {
+                        let [query, keys] = [(query, width), (keys, row)]
+                            .map(|(data, row)| strided(data, row, heads));
+                        let out = [of_query.as_mut_slice(), of_keys.as_mut_slice()];
+                        attention_backward_with_values(
+                            query, keys, width, &spans, heads, &gradient, out,
+                        );
+                        Ok(())
+                    })
+                })?;
+                flow.add(query.id(), of_query);
+                flow.add(key_value.id(), of_keys);
+                Ok(())
+            },
+        );
+        Ok(pooled)
+    }
+}
+
+fn strided(data: &[f32], position: usize, heads: Heads) -> Strided<'_> {
+    Strided {
+        data,
+        position,
+        head: heads.head_dim,
+        batch: BatchStride::plain(0),
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     Result,
     attention::{SelfAttention, Sequences},
+    gradients::Parameter,
     mlp::Mlp,
     norm::LayerNorm,
 };
@@ -16,13 +17,13 @@ pub struct Block {
     /// The attention.
     pub attention: SelfAttention,
     /// LayerScale of the attention's branch (arXiv 2103.17239).
-    pub scale1: Option<Vec<f32>>,
+    pub scale1: Option<Parameter>,
     /// Before the perceptron.
     pub norm2: LayerNorm,
     /// The perceptron.
     pub mlp: Mlp,
     /// LayerScale of the perceptron's branch.
-    pub scale2: Option<Vec<f32>>,
+    pub scale2: Option<Parameter>,
 }
 
 impl Block {
@@ -38,8 +39,8 @@ impl Block {
         let attended = self.attention.attend(&self.norm1.forward(x)?, sequences)?;
         let x = self
             .attention
-            .project_added(&attended, x, self.scale1.as_deref())?;
+            .project_added(&attended, x, self.scale1.as_ref())?;
         self.mlp
-            .forward_added(&self.norm2.forward(&x)?, &x, self.scale2.as_deref())
+            .forward_added(&self.norm2.forward(&x)?, &x, self.scale2.as_ref())
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     Result,
     attention_pool::AttentionPool,
     frame_tokens::{FrameTokens, encode_frames},
+    gradients::{ClipTape, Parameters, choose_rows, reshape},
     norm::LayerNorm,
     timm::{Pool, VitConfig, VitFeatures},
     vit::{EPSILON, Vit},
@@ -11,7 +12,8 @@ use crate::{
 };
 use candle_core::Tensor;
 use merv_plugin_api::{
-    DType, Encoder, EncoderInfo, Interpolation, PreprocessSpec, ResizeDomain, TensorBuf, TensorView,
+    DType, Encoder, EncoderInfo, Interpolation, PreprocessSpec, ResizeDomain, TensorBuf,
+    TensorView, TrainableEncoder,
 };
 use std::path::PathBuf;
 
@@ -56,7 +58,11 @@ impl Head {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.pool {
             Some(pool) => pool.forward(&self.norm.forward(x)?),
-            None => self.norm.forward(&x.narrow(1, 0, 1)?.contiguous()?),
+            None => {
+                let (frames, tokens, width) = x.dims3()?;
+                let first = choose_rows(x, (0..frames).map(|frame| frame * tokens))?;
+                self.norm.forward(&reshape(&first, (frames, 1, width))?)
+            }
         }
     }
 }
@@ -68,6 +74,7 @@ pub struct FrameEncoder {
     head: Option<Head>,
     choice: FrameTokens,
     info: EncoderInfo,
+    parameters: Parameters,
 }
 
 impl FrameEncoder {
@@ -147,8 +154,55 @@ impl FrameEncoder {
                     .transpose()?,
                 choice: features.choice(),
                 info,
+                parameters: scope.parameters(),
             })
         })
+    }
+
+    /// Frames that go through the blocks together.
+    fn group(&self) -> usize {
+        let frames = self.info.num_frames as usize;
+        (1..=FRAMES_AT_ONCE.min(frames))
+            .rev()
+            .find(|&group| frames.is_multiple_of(group))
+            .unwrap_or(1)
+    }
+
+    /// Tokens before the patches; a pooled frame is one token.
+    fn prefix(&self) -> usize {
+        match self.head {
+            Some(_) => 1,
+            None => self.vit.config().prefix(),
+        }
+    }
+
+    /// `[frames, 3, size, size]` → `[frames, tokens, width]`
+    fn forward(&self, frames: &[f32]) -> Result<Tensor> {
+        let tokens = self.vit.forward(frames)?;
+        match &self.head {
+            Some(head) => head.forward(&tokens),
+            None => Ok(tokens),
+        }
+    }
+}
+
+crate::trainable!(FrameEncoder, parameters);
+
+impl TrainableEncoder for FrameEncoder {
+    type Tape = ClipTape;
+
+    fn forward_train(&self, clips: &TensorView<'_>) -> Result<(TensorBuf, ClipTape)> {
+        self.parameters.options()?;
+        let (group, prefix) = (self.group(), self.prefix());
+        let mut tape = ClipTape::default();
+        let features = encode_frames(clips, &self.info, group, self.choice, prefix, |frames| {
+            tape.record(|| self.forward(frames))
+        })?;
+        Ok((features, tape))
+    }
+
+    fn backward(&self, tape: ClipTape, gradient: &TensorView<'_>) -> Result<()> {
+        tape.backward_frames(&self.info, self.choice, self.prefix(), gradient)
     }
 }
 
@@ -158,22 +212,9 @@ impl Encoder for FrameEncoder {
     }
 
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
-        let frames = self.info.num_frames as usize;
-        let group = (1..=FRAMES_AT_ONCE.min(frames))
-            .rev()
-            .find(|&group| frames.is_multiple_of(group))
-            .unwrap_or(1);
-        // A pooled frame is one token.
-        let prefix = match self.head {
-            Some(_) => 1,
-            None => self.vit.config().prefix(),
-        };
+        let (group, prefix) = (self.group(), self.prefix());
         encode_frames(clips, &self.info, group, self.choice, prefix, |frames| {
-            let tokens = self.vit.forward(frames)?;
-            match &self.head {
-                Some(head) => head.forward(&tokens),
-                None => Ok(tokens),
-            }
+            self.forward(frames)
         })
     }
 }

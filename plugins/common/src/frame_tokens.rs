@@ -82,6 +82,53 @@ impl FrameTokens {
     }
 }
 
+impl FrameTokens {
+    /// The way back of [`Self::place`]: from the gradient of a clip's features to that of one frame's
+    /// tokens, which begins as zeros.
+    pub(crate) fn lift(
+        self,
+        (index, frames): (usize, usize),
+        clip: &[f32],
+        (prefix, width): (usize, usize),
+        tokens: &mut [f32],
+    ) {
+        let count = tokens.len() / width;
+        let (class, rest) = tokens.split_at_mut(width.min(tokens.len()));
+        let skipped = (prefix.saturating_sub(1) * width).min(rest.len());
+        // Without a prefix the first token is a patch too.
+        let each = count.saturating_sub(prefix);
+        let get = |at: usize, what: &mut [f32]| {
+            what.copy_from_slice(&clip[at * width..][..what.len()]);
+        };
+        match self {
+            Self::Patches if prefix == 0 => {
+                get(index * each, class);
+                get(index * each + 1, rest);
+            }
+            Self::Patches => get(index * each, &mut rest[skipped..]),
+            Self::Class => get(index, class),
+            Self::All => {
+                get(index * (1 + each), class);
+                get(index * (1 + each) + 1, &mut rest[skipped..]);
+            }
+            Self::ClassesFirst => {
+                get(index, class);
+                get(frames + index * each, &mut rest[skipped..]);
+            }
+            Self::MeanClassFirst => {
+                get(1 + index * each, &mut rest[skipped..]);
+                add(class, &clip[..width], frames);
+            }
+            Self::Mean => {
+                let mean = &clip[index * width..][..width];
+                for token in tokens.chunks_exact_mut(width) {
+                    add(token, mean, count);
+                }
+            }
+        }
+    }
+}
+
 /// Adds one of `count` parts of a mean.
 fn add(mean: &mut [f32], part: &[f32], count: usize) {
     for (mean, part) in mean.iter_mut().zip(part) {
@@ -156,5 +203,38 @@ mod tests {
         assert_eq!(placed(FrameTokens::Class), [1., 5.]);
         assert_eq!(placed(FrameTokens::ClassesFirst), [1., 5., 2., 3., 6., 7.]);
         assert_eq!(placed(FrameTokens::MeanClassFirst), [3., 2., 3., 6., 7.]);
+    }
+
+    /// `<place(tokens), y> = <tokens, lift(y)>` for every choice: one is the other's transpose.
+    #[test]
+    fn every_choice_has_a_way_back() {
+        let tokens = [[1.0f32, 9., 2., 3.], [5., 8., 6., 7.]];
+        for (choice, prefix) in [
+            (FrameTokens::Patches, 2),
+            (FrameTokens::Patches, 0),
+            (FrameTokens::All, 2),
+            (FrameTokens::Mean, 1),
+            (FrameTokens::Class, 2),
+            (FrameTokens::ClassesFirst, 2),
+            (FrameTokens::MeanClassFirst, 2),
+        ] {
+            let (temporal, spatial) = choice.shape(2, 4 - prefix);
+            let mut clip = vec![0.0; (temporal * spatial) as usize];
+            for (index, tokens) in tokens.iter().enumerate() {
+                choice.place((index, 2), tokens, (prefix, 1), &mut clip);
+            }
+            let gradient: Vec<f32> = (0..clip.len()).map(|i| i as f32 - 2.5).collect();
+            let mut back = 0.0;
+            for (index, tokens) in tokens.iter().enumerate() {
+                let mut lifted = [0.0; 4];
+                choice.lift((index, 2), &gradient, (prefix, 1), &mut lifted);
+                back += tokens.iter().zip(lifted).map(|(a, b)| a * b).sum::<f32>();
+            }
+            let forth: f32 = clip.iter().zip(&gradient).map(|(a, b)| a * b).sum();
+            assert!(
+                (forth - back).abs() < 1e-4,
+                "{choice:?}: {forth} is not {back}"
+            );
+        }
     }
 }

@@ -4,10 +4,10 @@
 //! ([`config`], [`timm`], [`weights`]), the clip that the host lends ([`features`], [`patch`]), the layers
 //! of a transformer ([`linear`], [`norm`], [`activation`], [`attention`], [`mlp`], [`block`],
 //! [`position`], [`attention_pool`]), whole models ([`vit`], [`frame_encoder`]), the features of a clip
-//! ([`frame_tokens`]), and the kernels under them ([`kernels`]).
+//! ([`frame_tokens`]), the kernels under them ([`kernels`]), and how all of it is trained ([`gradients`]).
 //!
 //! Activations are candle tensors of `f32`, C-contiguous, in main memory. Weights stay where the file
-//! is mapped; the kernels read them there, in `f32`, `f16` or `bf16`.
+//! is mapped; the kernels read them there, in `f32`, `f16` or `bf16`, until they are trained.
 
 pub mod activation;
 pub mod attention;
@@ -17,6 +17,7 @@ pub mod config;
 pub mod features;
 pub mod frame_encoder;
 pub mod frame_tokens;
+pub mod gradients;
 pub mod kernels;
 pub mod linear;
 pub mod mlp;

@@ -1,45 +1,56 @@
-//! Fully connected layers on mapped weights.
+//! Fully connected layers on mapped or trained weights.
 
 use crate::{
     Result,
     activation::Activation,
-    kernels::linear::{Epilogue, linear},
+    gradients::{Parameter, activate, note, recording},
+    kernels::{
+        backward,
+        linear::{Epilogue, linear},
+        product::{Left, Right, product_into},
+    },
     tensor::{from_vec, rows, with_slice},
-    weights::{Matrix, Scope},
+    weights::{Elements, Scope},
 };
 use candle_core::Tensor;
 use merv_plugin_api::PluginError;
 
+/// Rows whose outer products go into the gradient of a weight together: their packed form stays in the
+/// second-level cache.
+const ROWS_AT_ONCE: usize = 2048;
+
+/// Quantised weight rows that are converted together in the backward pass.
+const CONVERTED_ROWS: usize = 256;
+
 /// `y = x·Wᵀ + b` (`torch.nn.Linear`): weight `[outputs, inputs]`, bias `[outputs]`.
 #[derive(Clone)]
 pub struct Linear {
-    weight: Matrix,
-    bias: Option<Vec<f32>>,
-    adapter: Option<LowRank>,
+    weight: Parameter,
+    bias: Option<Parameter>,
+    adapter: Option<Box<LowRank>>,
 }
 
 /// A low-rank change to a layer's weight, kept apart from it (LoRA, arXiv 2106.09685): `scale·B·A`.
 #[derive(Clone)]
 struct LowRank {
     /// A, `[rank, inputs]`
-    down: Matrix,
+    down: Linear,
     /// B, `[outputs, rank]`
-    up: Matrix,
+    up: Linear,
     scale: f32,
 }
 
 impl Linear {
     /// Takes `weight` and, if `bias`, `bias` from `scope`.
     pub fn new(inputs: usize, outputs: usize, bias: bool, scope: &Scope<'_>) -> Self {
-        Self {
-            weight: scope.matrix("weight", &[outputs, inputs]),
-            bias: bias.then(|| scope.vector("bias", &[outputs])),
-            adapter: None,
-        }
+        Self::from_parts(
+            scope.parameter("weight", &[outputs, inputs]),
+            bias.then(|| scope.small_parameter("bias", &[outputs])),
+        )
     }
 
     /// A layer of parts that were taken from elsewhere.
-    pub fn from_parts(weight: Matrix, bias: Option<Vec<f32>>) -> Self {
+    pub fn from_parts(weight: Parameter, bias: Option<Parameter>) -> Self {
         Self {
             weight,
             bias,
@@ -50,11 +61,26 @@ impl Linear {
     /// The layer with a low-rank adapter: `y = x·Wᵀ + b + scale·x·Aᵀ·Bᵀ`, with `down` A `[rank, inputs]`
     /// and `up` B `[outputs, rank]`.
     #[must_use]
-    pub fn adapted(self, down: Matrix, up: Matrix, scale: f32) -> Self {
+    pub fn adapted(self, down: Parameter, up: Parameter, scale: f32) -> Self {
+        let adapter = LowRank {
+            down: Self::from_parts(down, None),
+            up: Self::from_parts(up, None),
+            scale,
+        };
         Self {
-            adapter: Some(LowRank { down, up, scale }),
+            adapter: Some(Box::new(adapter)),
             ..self
         }
+    }
+
+    /// Width of what it takes.
+    pub fn inputs(&self) -> usize {
+        self.weight.columns()
+    }
+
+    /// Width of what it makes.
+    pub fn outputs(&self) -> usize {
+        self.weight.rows()
     }
 
     /// # Shapes
@@ -65,7 +91,16 @@ impl Linear {
     ///
     /// When the last dimension is not `inputs`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.run(x, Epilogue::default())
+        let y = self.run(x, Epilogue::default())?;
+        let (layer, input) = (self.clone(), x.clone());
+        note(
+            "a linear layer",
+            &[x],
+            &y,
+            self.is_trained(),
+            move |gradient, flow| layer.step_back(&input, &gradient, flow),
+        );
+        self.adapt(x, y, None)
     }
 
     /// `activation(x·Wᵀ + b)`, in one pass.
@@ -75,6 +110,10 @@ impl Linear {
     /// When the last dimension is not `inputs`, or the layer has an adapter, which would have to be added
     /// before the activation.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        if self.adapter.is_some() || recording() {
+            // The backward pass needs what the activation was given.
+            return activate(&self.forward(x)?, activation);
+        }
         self.run(
             x,
             Epilogue {
@@ -93,22 +132,66 @@ impl Linear {
         &self,
         x: &Tensor,
         residual: &Tensor,
-        scale: Option<&[f32]>,
+        scale: Option<&Parameter>,
     ) -> Result<Tensor> {
-        with_slice(residual, |residual| {
+        if let Some(scale) = scale
+            && recording()
+            && scale.is_trained()
+        {
+            // The gradient of the scale needs what was scaled.
+            return scaled_added(&self.forward(x)?, residual, scale);
+        }
+        let values = scale.map(Parameter::values);
+        let values = values.as_ref().map(|values| values.f32s());
+        let y = with_slice(residual, |residual| {
             self.run(
                 x,
                 Epilogue {
-                    scale,
+                    scale: values.as_deref(),
                     residual: Some(residual),
                     ..Epilogue::default()
                 },
             )
-        })
+        })?;
+        let (layer, input, residual_id) = (self.clone(), x.clone(), residual.id());
+        let scale_of = scale.cloned();
+        let inputs = [x, residual];
+        note(
+            "a linear layer",
+            &inputs,
+            &y,
+            self.is_trained(),
+            move |gradient, flow| {
+                match &scale_of {
+                    Some(scale) => {
+                        let scaled = backward::scaled_rows(&gradient, &scale.values().f32s());
+                        layer.step_back(&input, &scaled, flow)?;
+                    }
+                    None => layer.step_back(&input, &gradient, flow)?,
+                }
+                flow.add(residual_id, gradient);
+                Ok(())
+            },
+        );
+        self.adapt(x, y, values.as_deref())
+    }
+
+    /// `y + layer_scale·scale·x·Aᵀ·Bᵀ`, if there is an adapter.
+    fn adapt(&self, x: &Tensor, y: Tensor, layer_scale: Option<&[f32]>) -> Result<Tensor> {
+        let Some(adapter) = &self.adapter else {
+            return Ok(y);
+        };
+        let scale = match layer_scale {
+            Some(layer_scale) => layer_scale.iter().map(|s| s * adapter.scale).collect(),
+            None => vec![adapter.scale; self.outputs()],
+        };
+        let scale = Parameter::constant(scale);
+        let low = adapter.down.forward(x)?;
+        adapter.up.forward_added(&low, &y, Some(&scale))
     }
 
     fn run(&self, x: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
-        let (inputs, outputs) = (self.weight.columns(), self.weight.rows());
+        let (inputs, outputs) = (self.inputs(), self.outputs());
         let (count, width) = rows(x)?;
         let residual = epilogue.residual.map_or(count * outputs, <[f32]>::len);
         if width != inputs || residual != count * outputs {
@@ -117,45 +200,136 @@ impl Linear {
                 x.dims()
             )));
         }
-        let epilogue = Epilogue {
-            bias: self.bias.as_deref(),
-            ..epilogue
-        };
-        if self.adapter.is_some() && epilogue.activation.is_some() {
-            return Err(PluginError::unsupported(
-                "a low-rank adapter on a layer that an activation follows; merge it into the weights",
-            ));
-        }
-        let y = with_slice(x, |x| {
-            let y = linear(x, self.weight.elements(), inputs, outputs, epilogue);
-            Ok(match &self.adapter {
-                Some(adapter) => adapter.added(x, &y, epilogue.scale),
-                None => y,
-            })
-        })?;
+        let y = with_slice(x, |x| Ok(self.product_and(x, epilogue)))?;
         let mut shape = x.dims().to_vec();
         if let Some(last) = shape.last_mut() {
             *last = outputs;
         }
         from_vec(y, shape)
     }
+
+    fn product_and(&self, x: &[f32], epilogue: Epilogue<'_>) -> Vec<f32> {
+        let weight = self.weight.values();
+        let bias = self.bias.as_ref().map(Parameter::values);
+        let bias = bias.as_ref().map(|bias| bias.f32s());
+        let epilogue = Epilogue {
+            bias: bias.as_deref(),
+            ..epilogue
+        };
+        linear(
+            x,
+            weight.elements(),
+            self.inputs(),
+            self.outputs(),
+            epilogue,
+        )
+    }
+
+    /// `x·Wᵀ + b` of whole rows.
+    pub(crate) fn product(&self, x: &[f32]) -> Vec<f32> {
+        self.product_and(x, Epilogue::default())
+    }
+
+    /// Whether it is trained.
+    pub fn is_trained(&self) -> bool {
+        self.weight.is_trained()
+    }
+
+    /// The backward pass of the layer without its adapter.
+    fn step_back(
+        &self,
+        x: &Tensor,
+        gradient: &[f32],
+        flow: &mut crate::gradients::Flow,
+    ) -> Result<()> {
+        if self.is_trained() {
+            with_slice(x, |x| {
+                self.add_gradients(x, gradient);
+                Ok(())
+            })?;
+        }
+        flow.update(x.id(), x.elem_count(), |out, added| {
+            self.input_gradient(gradient, out, added);
+        });
+        Ok(())
+    }
+
+    /// Adds to the gradients of weight and bias, from inputs and the gradient of outputs.
+    pub(crate) fn add_gradients(&self, x: &[f32], gradient: &[f32]) {
+        let (inputs, outputs) = (self.inputs(), self.outputs());
+        self.weight.update_gradient(|sum, added| {
+            let parts = x
+                .chunks(ROWS_AT_ONCE * inputs)
+                .zip(gradient.chunks(ROWS_AT_ONCE * outputs));
+            for (index, (x, gradient)) in parts.enumerate() {
+                let sizes = [outputs, x.len() / inputs, inputs];
+                let (left, right) = (Left::Columns(gradient), Right::Rows(Elements::F32(x)));
+                product_into(left, right, sizes, sum, added || index > 0);
+            }
+        });
+        if let Some(bias) = &self.bias {
+            bias.add_to_gradient(|sum| backward::add_columns(gradient, None, sum));
+        }
+    }
+
+    /// The gradient of inputs from that of outputs: `gradient·W`, written to `out` or added to it.
+    pub(crate) fn input_gradient(&self, gradient: &[f32], out: &mut [f32], added: bool) {
+        let (inputs, outputs) = (self.inputs(), self.outputs());
+        let rows = out.len().checked_div(inputs).unwrap_or(0);
+        let weight = self.weight.values();
+        let weight = weight.elements();
+        if !matches!(weight, Elements::Quantized(..)) {
+            let sizes = [rows, outputs, inputs];
+            product_into(Left::Rows(gradient), Right::Rows(weight), sizes, out, added);
+            return;
+        }
+        // Parts of quantised rows cannot be read apart: convert some rows at a time.
+        let mut scratch = Vec::new();
+        for first in (0..outputs).step_by(CONVERTED_ROWS) {
+            let count = CONVERTED_ROWS.min(outputs - first);
+            let part: Vec<f32> = gradient
+                .chunks_exact(outputs)
+                .flat_map(|row| &row[first..first + count])
+                .copied()
+                .collect();
+            let rows_of = weight.slice(first * inputs..(first + count) * inputs);
+            let right = Right::Rows(Elements::F32(rows_of.to_f32(&mut scratch)));
+            let sizes = [rows, count, inputs];
+            product_into(Left::Rows(&part), right, sizes, out, added || first > 0);
+        }
+    }
 }
 
-impl LowRank {
-    /// `y + layer_scale·scale·x·Aᵀ·Bᵀ`
-    fn added(&self, x: &[f32], y: &[f32], layer_scale: Option<&[f32]>) -> Vec<f32> {
-        let (rank, outputs) = (self.down.rows(), self.up.rows());
-        let (down, up) = (self.down.elements(), self.up.elements());
-        let low = linear(x, down, self.down.columns(), rank, Epilogue::default());
-        let scale: Vec<f32> = match layer_scale {
-            Some(layer_scale) => layer_scale.iter().map(|s| s * self.scale).collect(),
-            None => vec![self.scale; outputs],
-        };
-        let epilogue = Epilogue {
-            scale: Some(&scale),
-            residual: Some(y),
-            ..Epilogue::default()
-        };
-        linear(&low, up, rank, outputs, epilogue)
-    }
+/// `residual + scale·y`, with the gradient of the scale.
+fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tensor> {
+    let values = scale.values();
+    let values = values.f32s();
+    let sum = with_slice(y, |y| {
+        let mut sum = backward::scaled_rows(y, &values);
+        with_slice(residual, |residual| {
+            backward::add(&mut sum, residual);
+            Ok(())
+        })?;
+        from_vec(sum, residual.shape())
+    })?;
+    let (scale, branch, residual_id) = (scale.clone(), y.clone(), residual.id());
+    note(
+        "a scaled branch",
+        &[y, residual],
+        &sum,
+        true,
+        move |gradient, flow| {
+            with_slice(&branch, |y| {
+                scale.add_to_gradient(|sums| backward::add_columns(&gradient, Some(y), sums));
+                Ok(())
+            })?;
+            flow.add(
+                branch.id(),
+                backward::scaled_rows(&gradient, &scale.values().f32s()),
+            );
+            flow.add(residual_id, gradient);
+            Ok(())
+        },
+    );
+    Ok(sum)
 }

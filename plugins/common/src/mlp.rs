@@ -1,6 +1,6 @@
 //! The two-layer perceptron of a transformer block.
 
-use crate::{Result, activation::Activation, linear::Linear, weights::Scope};
+use crate::{Result, activation::Activation, gradients::Parameter, linear::Linear, weights::Scope};
 use candle_core::Tensor;
 
 /// `fc2(activation(fc1(x)))`: timm's `Mlp`, Hugging Face's `CLIPMLP`.
@@ -42,7 +42,7 @@ impl Mlp {
         &self,
         x: &Tensor,
         residual: &Tensor,
-        scale: Option<&[f32]>,
+        scale: Option<&Parameter>,
     ) -> Result<Tensor> {
         self.down.forward_added(
             &self.up.forward_activated(x, self.activation)?,

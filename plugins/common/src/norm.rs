@@ -2,7 +2,11 @@
 
 use crate::{
     Result,
-    kernels::norm,
+    gradients::{Parameter, note},
+    kernels::{
+        backward::{Norm, add, norm_backward},
+        norm,
+    },
     tensor::{from_vec, rows, with_slice},
     weights::Scope,
 };
@@ -11,8 +15,8 @@ use merv_plugin_api::PluginError;
 
 /// Layer normalisation over the last dimension (arXiv 1607.06450; `torch.nn.LayerNorm`).
 pub struct LayerNorm {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    weight: Parameter,
+    bias: Parameter,
     epsilon: f32,
 }
 
@@ -20,8 +24,8 @@ impl LayerNorm {
     /// Takes `weight` and `bias` from `scope`.
     pub fn new(width: usize, epsilon: f64, scope: &Scope<'_>) -> Self {
         Self {
-            weight: scope.vector("weight", &[width]),
-            bias: scope.vector("bias", &[width]),
+            weight: scope.small_parameter("weight", &[width]),
+            bias: scope.small_parameter("bias", &[width]),
             epsilon: epsilon as f32,
         }
     }
@@ -35,16 +39,31 @@ impl LayerNorm {
     /// When the last dimension is not `width`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check(x, self.weight.len())?;
+        let (scale, shift) = (self.weight.values(), self.bias.values());
         let y = with_slice(x, |x| {
-            Ok(norm::layer_norm(x, &self.weight, &self.bias, self.epsilon))
+            Ok(norm::layer_norm(
+                x,
+                &scale.f32s(),
+                &shift.f32s(),
+                self.epsilon,
+            ))
         })?;
-        from_vec(y, x.dims())
+        let y = from_vec(y, x.dims())?;
+        note_norm(
+            Norm::Layer,
+            x,
+            &y,
+            &self.weight,
+            Some(&self.bias),
+            self.epsilon,
+        );
+        Ok(y)
     }
 }
 
 /// Root-mean-square normalisation over the last dimension (arXiv 1910.07467; `LlamaRMSNorm`).
 pub struct RmsNorm {
-    weight: Vec<f32>,
+    weight: Parameter,
     epsilon: f32,
 }
 
@@ -52,7 +71,7 @@ impl RmsNorm {
     /// Takes `weight` from `scope`.
     pub fn new(width: usize, epsilon: f64, scope: &Scope<'_>) -> Self {
         Self {
-            weight: scope.vector("weight", &[width]),
+            weight: scope.small_parameter("weight", &[width]),
             epsilon: epsilon as f32,
         }
     }
@@ -66,9 +85,54 @@ impl RmsNorm {
     /// When the last dimension is not `width`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check(x, self.weight.len())?;
-        let y = with_slice(x, |x| Ok(norm::rms_norm(x, &self.weight, self.epsilon)))?;
-        from_vec(y, x.dims())
+        let scale = self.weight.values();
+        let y = with_slice(x, |x| Ok(norm::rms_norm(x, &scale.f32s(), self.epsilon)))?;
+        let y = from_vec(y, x.dims())?;
+        note_norm(
+            Norm::RootMeanSquare,
+            x,
+            &y,
+            &self.weight,
+            None,
+            self.epsilon,
+        );
+        Ok(y)
     }
+}
+
+/// Notes how to go back through a norm.
+fn note_norm(
+    norm: Norm,
+    x: &Tensor,
+    y: &Tensor,
+    weight: &Parameter,
+    bias: Option<&Parameter>,
+    epsilon: f32,
+) {
+    let (input, weight, bias) = (x.clone(), weight.clone(), bias.cloned());
+    let trained = weight.is_trained();
+    note("a norm", &[x], y, trained, move |gradient, flow| {
+        let scale = weight.values();
+        let scale = scale.f32s();
+        with_slice(&input, |x| {
+            let back = |out: &mut [f32], added| {
+                let of = (x, &*scale, epsilon);
+                let sums = norm_backward(norm, of, &gradient, (out, added), trained);
+                if let Some([scales, shifts]) = sums {
+                    weight.add_to_gradient(|sum| add(sum, &scales));
+                    if let Some(bias) = &bias {
+                        bias.add_to_gradient(|sum| add(sum, &shifts));
+                    }
+                }
+            };
+            if flow.wants(input.id()) {
+                flow.update(input.id(), x.len(), back);
+            } else {
+                back(&mut vec![0.0; x.len()], false);
+            }
+            Ok(())
+        })
+    });
 }
 
 fn check(x: &Tensor, width: usize) -> Result<()> {

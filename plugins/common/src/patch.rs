@@ -36,8 +36,8 @@ impl PatchEmbed {
     }
 
     fn new(shape: &[usize], tubelet: usize, patch: usize, bias: bool, scope: &Scope<'_>) -> Self {
-        let weight = scope.matrix("weight", shape);
-        let bias = bias.then(|| scope.vector("bias", &shape[..1]));
+        let weight = scope.parameter("weight", shape);
+        let bias = bias.then(|| scope.small_parameter("bias", &shape[..1]));
         Self {
             projection: Linear::from_parts(weight, bias),
             tubelet,

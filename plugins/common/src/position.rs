@@ -1,4 +1,168 @@
-//! Position embeddings for another grid than the one they were trained on.
+//! Position embeddings, also for another grid than the one they were trained on, and the tokens that stand
+//! before the patches.
+
+use crate::{
+    Result,
+    gradients::{Parameter, note},
+    kernels::backward::{add, add_columns},
+    tensor::{from_vec, rows, with_slice},
+};
+use candle_core::Tensor;
+use merv_plugin_api::PluginError;
+
+/// What is added to the patches of a frame, and put before them.
+#[derive(Clone)]
+pub struct TokenEmbedding {
+    /// Class and register tokens, some rows each.
+    prefix: Vec<Parameter>,
+    /// A row for each patch, after rows for the prefix if it has positions too.
+    positions: Parameter,
+    /// Tokens at the front that have no position.
+    unplaced: usize,
+    /// Sides of the grid of positions, as trained and as wanted.
+    grids: Option<[usize; 2]>,
+    width: usize,
+    /// The positions on the wanted grid, if that is another one.
+    resampled: Vec<f32>,
+}
+
+impl TokenEmbedding {
+    /// Tokens that all have positions: Hugging Face's CLIP and ViViT.
+    pub fn placed(prefix: Vec<Parameter>, positions: Parameter, width: usize) -> Self {
+        Self {
+            prefix,
+            positions,
+            unplaced: 0,
+            grids: None,
+            width,
+            resampled: Vec::new(),
+        }
+    }
+
+    /// Tokens of which only the patches have positions, trained on a grid of `from` by `from` and wanted
+    /// on one of `to` by `to`: timm's.
+    pub fn resampled(
+        prefix: Vec<Parameter>,
+        positions: Parameter,
+        width: usize,
+        from: usize,
+        to: usize,
+    ) -> Self {
+        let unplaced = prefix.iter().map(|tokens| tokens.len() / width).sum();
+        let other = (from != to).then_some([from, to]);
+        let resampled = match other {
+            Some(_) => resample(positions.values().f32s().into_owned(), from, to, width),
+            None => Vec::new(),
+        };
+        Self {
+            prefix,
+            positions,
+            unplaced,
+            grids: other,
+            width,
+            resampled,
+        }
+    }
+
+    /// Tokens before the patches.
+    fn count_before(&self) -> usize {
+        let elements: usize = self.prefix.iter().map(Parameter::len).sum();
+        elements / self.width.max(1)
+    }
+
+    /// # Shapes
+    ///
+    /// `[frames · patches, width]` → `[frames · (prefix + patches), width]`
+    ///
+    /// # Errors
+    ///
+    /// When these are no whole frames.
+    pub fn forward(&self, patches: &Tensor) -> Result<Tensor> {
+        let (count, width) = rows(patches)?;
+        let positions = self.positions.values();
+        let positions = positions.f32s();
+        let moved;
+        let positions = match self.grids {
+            None => &*positions,
+            Some([from, to]) if self.positions.is_trained() => {
+                moved = resample(positions.to_vec(), from, to, width);
+                &moved
+            }
+            Some(_) => &self.resampled,
+        };
+        let before = self.count_before();
+        let tokens = positions.len() / self.width.max(1) + self.unplaced;
+        let each = tokens.saturating_sub(before);
+        if each == 0 || width != self.width || !count.is_multiple_of(each) {
+            return Err(PluginError::invalid(format!(
+                "expected patches [frames · {each}, {}], found {:?}",
+                self.width,
+                patches.dims()
+            )));
+        }
+        let frames = count / each;
+        let mut prefix = Vec::with_capacity(before * width);
+        for tokens in &self.prefix {
+            prefix.extend_from_slice(&tokens.values().f32s());
+        }
+        let mut x = Vec::with_capacity(frames * tokens * width);
+        with_slice(patches, |patches| {
+            for frame in patches.chunks_exact(each * width) {
+                let start = x.len();
+                x.extend_from_slice(&prefix);
+                x.extend_from_slice(frame);
+                let placed = &mut x[start + self.unplaced * width..];
+                placed.iter_mut().zip(positions).for_each(|(x, p)| *x += p);
+            }
+            Ok(())
+        })?;
+        let x = from_vec(x, (frames * tokens, width))?;
+        let (embedding, id) = (self.clone(), patches.id());
+        let trained = self.positions.is_trained();
+        note(
+            "the embedding of tokens",
+            &[patches],
+            &x,
+            trained,
+            move |gradient, flow| {
+                if trained {
+                    embedding.add_gradients(&gradient, tokens);
+                }
+                let row = tokens * width;
+                flow.add(
+                    id,
+                    gradient
+                        .chunks_exact(row)
+                        .flat_map(|frame| &frame[before * width..])
+                        .copied()
+                        .collect(),
+                );
+                Ok(())
+            },
+        );
+        Ok(x)
+    }
+
+    /// From the gradient of `[frames · tokens, width]` to those of prefix and positions.
+    fn add_gradients(&self, gradient: &[f32], tokens: usize) {
+        let mut sums = vec![0.0; tokens * self.width];
+        add_columns(gradient, None, &mut sums);
+        let placed = &sums[self.unplaced * self.width..];
+        match self.grids {
+            None => self.positions.add_to_gradient(|sum| add(sum, placed)),
+            Some([from, to]) => {
+                let back = resample_back(placed, from, to, self.width);
+                self.positions.add_to_gradient(|sum| add(sum, &back));
+            }
+        }
+        let mut rest = sums.as_slice();
+        for tokens in &self.prefix {
+            let (part, after) = rest.split_at(tokens.len());
+            rest = after;
+            tokens.add_to_gradient(|sum| add(sum, part));
+        }
+    }
+}
 
 /// Resamples a square grid of embeddings as timm's `resample_abs_pos_embed` does: bicubic (a = −0.5),
 /// antialiased when shrinking (`torch.nn.functional.interpolate(antialias=True)`).
@@ -41,6 +205,32 @@ pub fn resample(grid: Vec<f32>, from: usize, to: usize, width: usize) -> Vec<f32
     resampled
 }
 
+/// The way back of [`resample`]: `[to · to, width]` → `[from · from, width]`.
+fn resample_back(gradient: &[f32], from: usize, to: usize, width: usize) -> Vec<f32> {
+    let taps: Vec<(usize, Vec<f32>)> = (0..to).map(|i| weights(i, from, to)).collect();
+    let mut narrow = vec![0.0; from * to * width];
+    for (y, (first, weights)) in taps.iter().enumerate() {
+        for x in 0..to {
+            let row = &gradient[(y * to + x) * width..][..width];
+            for (tap, weight) in weights.iter().enumerate() {
+                let out = &mut narrow[((first + tap) * to + x) * width..][..width];
+                accumulate(out, row, *weight);
+            }
+        }
+    }
+    let mut grid = vec![0.0; from * from * width];
+    for y in 0..from {
+        for (x, (first, weights)) in taps.iter().enumerate() {
+            let row = &narrow[(y * to + x) * width..][..width];
+            for (tap, weight) in weights.iter().enumerate() {
+                let out = &mut grid[(y * from + first + tap) * width..][..width];
+                accumulate(out, row, *weight);
+            }
+        }
+    }
+    grid
+}
+
 fn accumulate(out: &mut [f32], row: &[f32], weight: f32) {
     for (out, value) in out.iter_mut().zip(row) {
         *out += value * weight;
@@ -73,5 +263,26 @@ fn cubic(x: f32) -> f32 {
         (((x - 5.0) * x + 8.0) * x - 4.0) * A
     } else {
         0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `<resample(g), y> = <g, resample_back(y)>`: one is the other's transpose.
+    #[test]
+    fn resampling_has_a_way_back() {
+        for (from, to) in [(7, 4), (3, 5)] {
+            let width = 2;
+            let numbers = |count: usize| -> Vec<f32> {
+                (0..count).map(|i| ((i * 37) % 11) as f32 - 5.0).collect()
+            };
+            let (grid, gradient) = (numbers(from * from * width), numbers(to * to * width));
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+            let forth = dot(&resample(grid.clone(), from, to, width), &gradient);
+            let back = dot(&grid, &resample_back(&gradient, from, to, width));
+            assert!((forth - back).abs() < 1e-3, "{forth} is not {back}");
+        }
     }
 }

@@ -6,11 +6,12 @@ use crate::{
     activation::Activation,
     attention::SelfAttention,
     block::Block,
+    gradients::reshape,
     mlp::Mlp,
     norm::LayerNorm,
     patch::{CHANNELS, PatchEmbed},
-    position::resample,
-    tensor::{from_vec, with_slice},
+    position::TokenEmbedding,
+    tensor::rows,
     timm::VitConfig,
     weights::Scope,
 };
@@ -22,10 +23,8 @@ pub(crate) const EPSILON: f64 = 1e-6;
 /// The first blocks of a vision transformer, without the final norm.
 pub struct Vit {
     patch_embed: PatchEmbed,
-    /// `[grid · grid, width]`, for the image size that was asked for.
-    positions: Vec<f32>,
-    /// Class and register tokens, `[prefix, width]`.
-    prefix: Vec<f32>,
+    /// For the image size that was asked for.
+    embedding: TokenEmbedding,
     blocks: Vec<Block>,
     config: VitConfig,
     image_size: usize,
@@ -46,14 +45,15 @@ impl Vit {
         config.check(image_size)?;
         let d = config.embed_dim;
         let trained = config.grid(config.img_size);
-        let positions = scope.vector("pos_embed", &[1, trained * trained, d]);
+        let positions = scope.small_parameter("pos_embed", &[1, trained * trained, d]);
         let mut prefix = Vec::new();
         if config.class_token {
-            prefix.extend(scope.vector("cls_token", &[1, 1, d]));
+            prefix.push(scope.small_parameter("cls_token", &[1, 1, d]));
         }
         if config.reg_tokens > 0 {
-            prefix.extend(scope.vector("reg_token", &[1, config.reg_tokens, d]));
+            prefix.push(scope.small_parameter("reg_token", &[1, config.reg_tokens, d]));
         }
+        let grid = config.grid(image_size);
         Ok(Self {
             patch_embed: PatchEmbed::new_2d(
                 config.patch_size,
@@ -61,8 +61,7 @@ impl Vit {
                 true,
                 &scope.pp("patch_embed.proj"),
             ),
-            positions: resample(positions, trained, config.grid(image_size), d),
-            prefix,
+            embedding: TokenEmbedding::resampled(prefix, positions, d, trained, grid),
             blocks: (0..blocks)
                 .map(|index| block(config, &scope.pp("blocks").pp(index)))
                 .collect::<Result<_>>()?,
@@ -87,25 +86,12 @@ impl Vit {
         let d = self.config.embed_dim;
         let count = frames.len() / (CHANNELS * self.image_size * self.image_size);
         let patches = self.patch_embed.forward(frames, self.image_size)?;
-        let tokens = self.positions.len() / d + self.config.prefix();
-        let mut x = Vec::with_capacity(count * tokens * d);
-        with_slice(&patches, |patches| {
-            for frame in patches.chunks_exact(self.positions.len()) {
-                x.extend_from_slice(&self.prefix);
-                x.extend(
-                    frame
-                        .iter()
-                        .zip(&self.positions)
-                        .map(|(patch, position)| patch + position),
-                );
-            }
-            Ok(())
-        })?;
-        let mut x = from_vec(x, (count * tokens, d))?;
+        let mut x = self.embedding.forward(&patches)?;
+        let tokens = rows(&x)?.0 / count.max(1);
         for block in &self.blocks {
             x = block.forward(&x, count, tokens)?;
         }
-        Ok(x.reshape((count, tokens, d))?)
+        reshape(&x, (count, tokens, d))
     }
 }
 
@@ -114,7 +100,7 @@ fn block(config: &VitConfig, scope: &Scope<'_>) -> Result<Block> {
     let scale = |name| {
         config
             .layer_scale
-            .then(|| scope.pp(name).vector("gamma", &[d]))
+            .then(|| scope.pp(name).small_parameter("gamma", &[d]))
     };
     Ok(Block {
         norm1: LayerNorm::new(d, EPSILON, &scope.pp("norm1")),

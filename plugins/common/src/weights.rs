@@ -3,7 +3,11 @@
 //! A model is built inside [`load`], which collects every missing, extra or wrongly shaped tensor and
 //! reports them together. Nothing is ever filled in.
 
-use crate::{Result, kernels::quantized::dequantize};
+use crate::{
+    Result,
+    gradients::{Parameter, Parameters},
+    kernels::quantized::dequantize,
+};
 use half::{bf16, f16};
 use merv_checkpoint::{Checkpoint, CheckpointError, GgmlType, StoredDtype, StoredTensor};
 use merv_plugin_api::{PluginError, TensorElement};
@@ -243,6 +247,8 @@ struct Ledger {
     checkpoint: Checkpoint,
     used: RefCell<BTreeSet<String>>,
     problems: RefCell<Vec<String>>,
+    /// In the order in which they were taken.
+    parameters: RefCell<Vec<Parameter>>,
 }
 
 /// A place in the tree of tensor names, as `torch.nn.Module` nests them.
@@ -284,6 +290,7 @@ pub fn load_checkpoint<T>(
         checkpoint,
         used: RefCell::default(),
         problems: RefCell::default(),
+        parameters: RefCell::default(),
     };
     let model = build(Scope {
         ledger: &ledger,
@@ -403,6 +410,29 @@ impl Scope<'_> {
             rows,
             columns,
         }
+    }
+
+    /// As [`Self::matrix`], to be trained too.
+    pub fn parameter(&self, name: &str, shape: &[usize]) -> Parameter {
+        let matrix = self.matrix(name, shape);
+        self.noted(Parameter::mapped(self.full(name), shape, matrix))
+    }
+
+    /// As [`Self::vector`], to be trained too.
+    pub fn small_parameter(&self, name: &str, shape: &[usize]) -> Parameter {
+        let values = self.vector(name, shape);
+        self.noted(Parameter::copied(self.full(name), shape, values))
+    }
+
+    fn noted(&self, parameter: Parameter) -> Parameter {
+        let mut all = self.ledger.parameters.borrow_mut();
+        all.push(parameter.clone());
+        parameter
+    }
+
+    /// All parameters that were taken so far, from this scope or any other.
+    pub fn parameters(&self) -> Parameters {
+        Parameters::new(self.ledger.parameters.borrow().clone())
     }
 
     /// Notes a problem if `name` is not there, without taking it: for parts that belong to the model but

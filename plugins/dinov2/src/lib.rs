@@ -50,7 +50,7 @@ impl Plugin for DinoV2Plugin {
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
         let (sizes, features, info) = resolve(request)?;
         let paths = request::weights(&request.model);
-        Ok(EncoderObject::new(FrameEncoder::load(
+        Ok(EncoderObject::trainable(FrameEncoder::load(
             &paths, UNUSED, &sizes, features, info,
         )?))
     }

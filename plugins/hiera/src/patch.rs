@@ -23,9 +23,9 @@ impl PatchEmbed {
         scope: &Scope<'_>,
     ) -> Self {
         let [t, h, w] = kernel;
-        let weight = scope.matrix("weight", &[width, CHANNELS, t, h, w]);
+        let weight = scope.parameter("weight", &[width, CHANNELS, t, h, w]);
         Self {
-            projection: Linear::from_parts(weight, Some(scope.vector("bias", &[width]))),
+            projection: Linear::from_parts(weight, Some(scope.small_parameter("bias", &[width]))),
             kernel,
             stride,
             padding,

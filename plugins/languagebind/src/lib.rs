@@ -91,7 +91,7 @@ impl Plugin for LanguageBindPlugin {
         let model = weights::load(&paths, &unused, |scope| {
             model::LanguageBind::new(&config, choice, info, &scope)
         })?;
-        Ok(EncoderObject::new(model))
+        Ok(EncoderObject::trainable(model))
     }
 }
 

@@ -8,17 +8,19 @@
 
 use crate::config::Config;
 use candle_core::Tensor;
-use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView};
+use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView, TrainableEncoder};
 use merv_plugin_sdk::{
     Result,
     attention::{SelfAttention, Sequences},
     block::Block,
     frame_tokens::{FrameTokens, encode_frames},
+    gradients::{ClipTape, Parameter, Parameters, add_repeated, reshape, swap_rows},
     linear::Linear,
     mlp::Mlp,
     norm::LayerNorm,
     patch::{CHANNELS, PatchEmbed},
-    tensor::{from_vec, with_slice},
+    position::TokenEmbedding,
+    trainable,
     weights::Scope,
 };
 
@@ -30,7 +32,8 @@ pub const ADAPTED_LAYERS: &str = "encoder.base_model.model";
 
 /// One layer: attention over time, then CLIP's own block over space.
 struct Layer {
-    temporal_embedding: Tensor,
+    /// Absent for a single frame, which has no position in time: upstream leaves it out then.
+    temporal_embedding: Option<Parameter>,
     temporal_norm: LayerNorm,
     temporal_attention: SelfAttention,
     spatial: Block,
@@ -40,11 +43,9 @@ impl Layer {
     fn new(config: &Config, scope: &Scope<'_>) -> Result<Self> {
         let (d, t) = (config.hidden_size, config.num_frames);
         let norm = |name| LayerNorm::new(d, config.layer_norm_eps, &scope.pp(name));
-        // A single frame has no position in time, and upstream then leaves the embedding out.
-        let embedding = scope.vector("temporal_embedding", &[1, t, d]);
-        let embedding = if t == 1 { vec![0.0; d] } else { embedding };
+        let embedding = scope.small_parameter("temporal_embedding", &[1, t, d]);
         Ok(Self {
-            temporal_embedding: from_vec(embedding, (t, 1, d))?,
+            temporal_embedding: (t > 1).then_some(embedding),
             temporal_norm: norm("temporal_layer_norm1"),
             temporal_attention: attention(config, &scope.pp("temporal_attn"))?,
             spatial: Block {
@@ -63,17 +64,19 @@ impl Layer {
         })
     }
 
-    /// `[t, n, width]` → the same, `t` frames of `n` tokens
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (t, n, d) = x.dims3()?;
-        let x = x.broadcast_add(&self.temporal_embedding)?;
+    /// `[t · n, width]` → the same, `t` frames of `n` tokens
+    fn forward(&self, x: &Tensor, t: usize, n: usize) -> Result<Tensor> {
+        let x = match &self.temporal_embedding {
+            Some(embedding) => add_repeated(x, embedding, n)?,
+            None => x.clone(),
+        };
         let normed = self.temporal_norm.forward(&x)?;
         let attended = self
             .temporal_attention
             .attend(&normed, Sequences::over_time(1, t, n))?;
-        let attended = attended.reshape((n, t, d))?.transpose(0, 1)?.contiguous()?;
+        let attended = swap_rows(&attended, n, t)?;
         let x = self.temporal_attention.project_added(&attended, &x, None)?;
-        Ok(self.spatial.forward(&x, t, n)?.reshape((t, n, d))?)
+        self.spatial.forward(&x, t, n)
     }
 }
 
@@ -102,8 +105,8 @@ fn projection(config: &Config, scope: &Scope<'_>) -> Linear {
     match scope.shape(down) {
         // The rank is the file's; whether the rest of the shape fits is checked when it is taken.
         Some(&[rank, _]) if rank > 0 => linear.adapted(
-            scope.matrix(down, &[rank, d]),
-            scope.matrix(up, &[d, rank]),
+            scope.parameter(down, &[rank, d]),
+            scope.parameter(up, &[d, rank]),
             (config.lora_alpha / rank as f64) as f32,
         ),
         _ => linear,
@@ -113,15 +116,16 @@ fn projection(config: &Config, scope: &Scope<'_>) -> Linear {
 /// The loaded tower.
 pub struct LanguageBind {
     patch_embed: PatchEmbed,
-    class: Vec<f32>,
-    /// `[tokens, width]`
-    positions: Vec<f32>,
+    embedding: TokenEmbedding,
     pre_norm: LayerNorm,
     layers: Vec<Layer>,
     choice: FrameTokens,
     config: Config,
     info: EncoderInfo,
+    parameters: Parameters,
 }
+
+trainable!(LanguageBind, parameters);
 
 impl LanguageBind {
     /// Takes the tower from `scope`, the root of the published file.
@@ -154,8 +158,11 @@ impl LanguageBind {
                 false,
                 &embeddings.pp("patch_embedding"),
             ),
-            class: embeddings.vector("class_embedding", &[d]),
-            positions: embeddings.vector("position_embedding.weight", &[config.tokens(), d]),
+            embedding: TokenEmbedding::placed(
+                vec![embeddings.small_parameter("class_embedding", &[d])],
+                embeddings.small_parameter("position_embedding.weight", &[config.tokens(), d]),
+                d,
+            ),
             // Upstream's own spelling.
             pre_norm: LayerNorm::new(d, config.layer_norm_eps, &vision.pp("pre_layrnorm")),
             layers: (0..config.used_layers())
@@ -164,6 +171,7 @@ impl LanguageBind {
             choice,
             config: config.clone(),
             info,
+            parameters: scope.parameters(),
         })
     }
 
@@ -176,23 +184,11 @@ impl LanguageBind {
         );
         let t = frames.len() / (CHANNELS * size * size);
         let patches = self.patch_embed.forward(frames, size)?;
-        let mut x = Vec::with_capacity(t * n * d);
-        with_slice(&patches, |patches| {
-            for frame in patches.chunks_exact((n - 1) * d) {
-                let tokens = self.class.iter().chain(frame);
-                x.extend(
-                    tokens
-                        .zip(&self.positions)
-                        .map(|(token, position)| token + position),
-                );
-            }
-            Ok(())
-        })?;
-        let mut x = self.pre_norm.forward(&from_vec(x, (t, n, d))?)?;
+        let mut x = self.pre_norm.forward(&self.embedding.forward(&patches)?)?;
         for layer in &self.layers {
-            x = layer.forward(&x)?;
+            x = layer.forward(&x, t, n)?;
         }
-        Ok(x)
+        reshape(&x, (t, n, d))
     }
 }
 
@@ -206,5 +202,23 @@ impl Encoder for LanguageBind {
         encode_frames(clips, &self.info, group, choice, 1, |frames| {
             self.forward(frames)
         })
+    }
+}
+
+impl TrainableEncoder for LanguageBind {
+    type Tape = ClipTape;
+
+    fn forward_train(&self, clips: &TensorView<'_>) -> Result<(TensorBuf, ClipTape)> {
+        self.parameters.options()?;
+        let (group, choice) = (self.config.num_frames, self.choice);
+        let mut tape = ClipTape::default();
+        let features = encode_frames(clips, &self.info, group, choice, 1, |frames| {
+            tape.record(|| self.forward(frames))
+        })?;
+        Ok((features, tape))
+    }
+
+    fn backward(&self, tape: ClipTape, gradient: &TensorView<'_>) -> Result<()> {
+        tape.backward_frames(&self.info, self.choice, 1, gradient)
     }
 }

@@ -7,6 +7,7 @@ mod gguf;
 mod model;
 mod published;
 mod rope;
+mod train;
 
 use config::Config;
 use merv_plugin_api::{
@@ -118,7 +119,7 @@ impl Plugin for LlamaPlugin {
         let model = weights::load_checkpoint(checkpoint, &unused, |scope| {
             model::Llama::new(&config, &scope)
         })?;
-        Ok(LanguageModelObject::new(model))
+        Ok(LanguageModelObject::trainable(model))
     }
 }
 

@@ -13,6 +13,8 @@ use merv_plugin_api::{
 };
 use merv_plugin_sdk::{
     Result,
+    activation::Activation,
+    gradients::{Parameter, Parameters, gated},
     kernels::{
         attention::{AttentionShape, BatchStride, Strided, attention},
         linear::FEW_ROWS,
@@ -20,10 +22,13 @@ use merv_plugin_sdk::{
     linear::Linear,
     norm::RmsNorm,
     tensor::{export, from_vec, import, with_slice},
-    weights::{Matrix, Scope},
+    trainable,
+    weights::Scope,
 };
+use std::sync::Arc;
 
-struct Layer {
+/// One layer.
+pub struct Layer {
     attention_norm: RmsNorm,
     query: Linear,
     key: Linear,
@@ -33,6 +38,7 @@ struct Layer {
     gate: Linear,
     up: Linear,
     down: Linear,
+    activation: Activation,
 }
 
 impl Layer {
@@ -58,7 +64,33 @@ impl Layer {
             gate: mlp(d, h, "gate_proj"),
             up: mlp(d, h, "up_proj"),
             down: mlp(h, d, "down_proj"),
+            activation: config.hidden_act,
         }
+    }
+
+    /// `[rows, width]` → the same; `attend` makes of queries, keys and values
+    /// `[rows, heads · head_dim]` what the queries see.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        attend: impl FnOnce([Tensor; 3]) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let normed = self.attention_norm.forward(x)?;
+        let attended = attend([
+            self.query.forward(&normed)?,
+            self.key.forward(&normed)?,
+            self.value.forward(&normed)?,
+        ])?;
+        let x = self.output.forward_added(&attended, x, None)?;
+        let normed = self.mlp_norm.forward(&x)?;
+        let (gate, up) = (self.gate.forward(&normed)?, self.up.forward(&normed)?);
+        let hidden = gated(&gate, &up, self.activation)?;
+        self.down.forward_added(&hidden, &x, None)
+    }
+
+    /// Whether it is trained.
+    pub fn is_trained(&self) -> bool {
+        self.query.is_trained()
     }
 }
 
@@ -75,14 +107,24 @@ fn rope_factors(config: &Config, scope: &Scope<'_>) -> Vec<f32> {
 
 /// The loaded model.
 pub struct Llama {
-    embedding: Matrix,
-    layers: Vec<Layer>,
-    norm: RmsNorm,
-    head: Linear,
-    rope: Rope,
-    config: Config,
+    /// `[vocab_size, width]`
+    pub embedding: Parameter,
+    /// In order.
+    pub layers: Vec<Arc<Layer>>,
+    /// After them.
+    pub norm: RmsNorm,
+    /// To the logits.
+    pub head: Linear,
+    /// The rotary embedding.
+    pub rope: Arc<Rope>,
+    /// The sizes.
+    pub config: Config,
     info: LanguageModelInfo,
+    /// What is trained.
+    pub parameters: Parameters,
 }
+
+trainable!(Llama, parameters);
 
 impl Llama {
     /// Takes the model from `scope`. Its vocabulary is as large as the embedding table.
@@ -100,7 +142,7 @@ impl Llama {
         }
         config.check()?;
         let (d, vocab) = (config.hidden_size, config.vocab_size);
-        let embedding = embedding.matrix("weight", &[vocab, d]);
+        let embedding = embedding.parameter("weight", &[vocab, d]);
         let head = if config.tie_word_embeddings {
             Linear::from_parts(embedding.clone(), None)
         } else {
@@ -109,18 +151,24 @@ impl Llama {
         Ok(Self {
             embedding,
             layers: (0..config.num_hidden_layers)
-                .map(|index| Layer::new(&config, &model.pp("layers").pp(index)))
+                .map(|index| Arc::new(Layer::new(&config, &model.pp("layers").pp(index))))
                 .collect(),
             norm: RmsNorm::new(d, config.rms_norm_eps, &model.pp("norm")),
             head,
-            rope: Rope::new(&config)?.divided(&rope_factors(&config, scope)),
+            rope: Arc::new(Rope::new(&config)?.divided(&rope_factors(&config, scope))),
             info: config.info(),
             config,
+            parameters: scope.parameters(),
         })
     }
 
+    /// Elements of the queries of one position.
+    pub fn query_row(&self) -> usize {
+        self.config.num_attention_heads * self.config.head_dim()
+    }
+
     /// Elements of keys, or of values, that a session keeps for each position of a layer.
-    fn cache_row(&self) -> usize {
+    pub fn cache_row(&self) -> usize {
         self.config.kv_heads() * self.config.head_dim()
     }
 
@@ -143,7 +191,7 @@ impl Llama {
             .iter()
             .enumerate()
             .try_fold(x, |x, (index, layer)| {
-                self.layer_forward(layer, index, &x, sessions, new)
+                layer.forward(&x, |qkv| self.attend_cached(index, qkv, sessions, new))
             });
         for session in sessions.iter_mut() {
             let length = session.length + if result.is_ok() { new } else { 0 };
@@ -152,30 +200,17 @@ impl Llama {
         result
     }
 
-    fn layer_forward(
+    /// Puts keys and values into the sessions' caches and lets the queries attend to all that is there.
+    fn attend_cached(
         &self,
-        layer: &Layer,
         index: usize,
-        x: &Tensor,
+        [queries, keys, values]: [Tensor; 3],
         sessions: &mut [&mut Session],
         new: usize,
     ) -> Result<Tensor> {
-        let normed = layer.attention_norm.forward(x)?;
-        let mut queries = layer
-            .query
-            .forward(&normed)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
-        let mut keys = layer
-            .key
-            .forward(&normed)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
-        let values = layer.value.forward(&normed)?;
-        let (query_row, row) = (
-            self.config.num_attention_heads * self.config.head_dim(),
-            self.cache_row(),
-        );
+        let mut queries = queries.flatten_all()?.to_vec1::<f32>()?;
+        let mut keys = keys.flatten_all()?.to_vec1::<f32>()?;
+        let (query_row, row) = (self.query_row(), self.cache_row());
         let mut attended = Vec::with_capacity(queries.len());
         with_slice(&values, |values| {
             for (part, session) in sessions.iter_mut().enumerate() {
@@ -184,10 +219,10 @@ impl Llama {
                 let range = part * new * row..(part + 1) * new * row;
                 let keys = &mut keys[range.clone()];
                 for position in 0..new {
-                    let at = start + position;
+                    let angles = self.rope.angles(start + position);
                     self.rope
-                        .turn(&mut queries[position * query_row..][..query_row], at);
-                    self.rope.turn(&mut keys[position * row..][..row], at);
+                        .turn(&mut queries[position * query_row..][..query_row], &angles);
+                    self.rope.turn(&mut keys[position * row..][..row], &angles);
                 }
                 let cache = &mut session.layers[index];
                 cache.keys.extend_from_slice(keys);
@@ -196,14 +231,7 @@ impl Llama {
             }
             Ok(())
         })?;
-        let attended = from_vec(attended, (sessions.len() * new, query_row))?;
-        let x = layer.output.forward_added(&attended, x, None)?;
-        let normed = layer.mlp_norm.forward(&x)?;
-        let gate = layer
-            .gate
-            .forward_activated(&normed, self.config.hidden_act)?;
-        let hidden = (gate * layer.up.forward(&normed)?)?;
-        layer.down.forward_added(&hidden, &x, None)
+        from_vec(attended, (sessions.len() * new, query_row))
     }
 
     /// Causal attention of the last `new` positions of one session to all `length` of them.
@@ -246,20 +274,26 @@ impl Llama {
         self.logits(&self.forward(x, sessions, 1)?)
     }
 
+    /// A token id that has a row in the table.
+    pub fn known(&self, id: u32) -> Result<usize> {
+        if id as usize >= self.config.vocab_size {
+            return Err(PluginError::invalid(format!(
+                "expected token ids below {}, found {id}; do tokenizer and model belong together?",
+                self.config.vocab_size
+            )));
+        }
+        Ok(id as usize)
+    }
+
     /// `[ids]` → `[ids, width]`
     fn lookup(&self, ids: &[u32]) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
-        let table = self.embedding.elements();
+        let table = self.embedding.values();
+        let table = table.elements();
         let mut rows = Vec::with_capacity(ids.len() * d);
         let mut scratch = Vec::new();
         for &id in ids {
-            let id = id as usize;
-            if id >= self.config.vocab_size {
-                return Err(PluginError::invalid(format!(
-                    "expected token ids below {}, found {id}; do tokenizer and model belong together?",
-                    self.config.vocab_size
-                )));
-            }
+            let id = self.known(id)?;
             rows.extend_from_slice(table.slice(id * d..(id + 1) * d).to_f32(&mut scratch));
         }
         Ok(rows)

@@ -81,24 +81,27 @@ impl Rope {
         self
     }
 
-    /// Turns every head of `row`, which stands at `position`.
-    pub fn turn(&self, row: &mut [f32], position: usize) {
-        let half = self.frequencies.len();
-        let angles: Vec<(f32, f32)> = self
-            .frequencies
+    /// By how much each pair of coordinates turns at `position`.
+    pub fn angles(&self, position: usize) -> Vec<Angle> {
+        self.frequencies
             .iter()
             .map(|frequency| (position as f32 * frequency).sin_cos())
-            .collect();
+            .collect()
+    }
+
+    /// Turns every head of `row` by the angles of its position.
+    pub fn turn(&self, row: &mut [f32], angles: &[Angle]) {
+        let half = self.frequencies.len();
         for head in row.chunks_exact_mut(2 * half) {
             match self.pairs {
                 RopePairs::Halves => {
                     let (first, second) = head.split_at_mut(half);
-                    for ((a, b), angle) in first.iter_mut().zip(second).zip(&angles) {
+                    for ((a, b), angle) in first.iter_mut().zip(second).zip(angles) {
                         (*a, *b) = turned(*a, *b, *angle);
                     }
                 }
                 RopePairs::Neighbours => {
-                    for ([a, b], angle) in head.as_chunks_mut::<2>().0.iter_mut().zip(&angles) {
+                    for ([a, b], angle) in head.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
                         (*a, *b) = turned(*a, *b, *angle);
                     }
                 }
@@ -107,6 +110,9 @@ impl Rope {
     }
 }
 
-fn turned(a: f32, b: f32, (sin, cos): (f32, f32)) -> (f32, f32) {
+/// The sine and cosine of an angle.
+pub type Angle = (f32, f32);
+
+fn turned(a: f32, b: f32, (sin, cos): Angle) -> (f32, f32) {
     (a * cos - b * sin, b * cos + a * sin)
 }

@@ -57,7 +57,7 @@ impl Plugin for SiglipPlugin {
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
         let (sizes, features, info) = resolve(request)?;
         let paths = request::weights(&request.model);
-        Ok(EncoderObject::new(FrameEncoder::load(
+        Ok(EncoderObject::trainable(FrameEncoder::load(
             &paths,
             &[],
             &sizes,

@@ -74,7 +74,7 @@ impl Plugin for VivitPlugin {
         let model = weights::load(&paths, &["classifier."], |scope| {
             model::Vivit::new(&config, tokens, info, &scope)
         })?;
-        Ok(EncoderObject::new(model))
+        Ok(EncoderObject::trainable(model))
     }
 }
 

@@ -3,32 +3,35 @@
 
 use crate::config::{ClipTokens, Config};
 use candle_core::Tensor;
-use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView};
+use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView, TrainableEncoder};
 use merv_plugin_sdk::{
     Result,
     attention::SelfAttention,
     block::Block,
     features::encode_in_groups,
+    gradients::{ClipTape, Parameters, choose_rows},
     linear::Linear,
     mlp::Mlp,
     norm::LayerNorm,
     patch::PatchEmbed,
-    tensor::{from_vec, with_slice},
+    position::TokenEmbedding,
+    trainable,
     weights::Scope,
 };
 
 /// The loaded model.
 pub struct Vivit {
     patch_embed: PatchEmbed,
-    class: Vec<f32>,
-    /// `[tokens, width]`
-    positions: Vec<f32>,
+    embedding: TokenEmbedding,
     layers: Vec<Block>,
     norm: LayerNorm,
     choice: ClipTokens,
     config: Config,
     info: EncoderInfo,
+    parameters: Parameters,
 }
+
+trainable!(Vivit, parameters);
 
 impl Vivit {
     /// Takes the model from `scope`, with or without the classifier's prefix `vivit`.
@@ -54,8 +57,11 @@ impl Vivit {
         let [tubelet, patch, _] = config.tubelet_size;
         Ok(Self {
             patch_embed: PatchEmbed::new_3d(tubelet, patch, d, &projection),
-            class: embeddings.vector("cls_token", &[1, 1, d]),
-            positions: embeddings.vector("position_embeddings", &[1, config.tokens(), d]),
+            embedding: TokenEmbedding::placed(
+                vec![embeddings.small_parameter("cls_token", &[1, 1, d])],
+                embeddings.small_parameter("position_embeddings", &[1, config.tokens(), d]),
+                d,
+            ),
             layers: (0..config.num_hidden_layers)
                 .map(|index| layer(config, &scope.pp("encoder").pp("layer").pp(index)))
                 .collect::<Result<_>>()?,
@@ -63,24 +69,15 @@ impl Vivit {
             choice,
             config: config.clone(),
             info,
+            parameters: scope.parameters(),
         })
     }
 
     /// `[frames, 3, size, size]` → `[features, width]`
     fn forward(&self, frames: &[f32]) -> Result<Tensor> {
-        let (d, n) = (self.config.hidden_size, self.config.tokens());
+        let n = self.config.tokens();
         let tubelets = self.patch_embed.forward(frames, self.config.image_size)?;
-        let x = with_slice(&tubelets, |tubelets| {
-            let tokens = self.class.iter().chain(tubelets);
-            from_vec(
-                tokens
-                    .zip(&self.positions)
-                    .map(|(token, position)| token + position)
-                    .collect(),
-                (n, d),
-            )
-        })?;
-        let mut x = x;
+        let mut x = self.embedding.forward(&tubelets)?;
         for layer in &self.layers {
             x = layer.forward(&x, 1, n)?;
         }
@@ -89,16 +86,14 @@ impl Vivit {
 
     /// The rows of the tokens that become features.
     fn chosen(&self, x: &Tensor) -> Result<Tensor> {
-        let (d, n) = (self.config.hidden_size, self.config.tokens());
+        let (n, step) = (self.config.tokens(), self.config.spatial());
         match self.choice {
             ClipTokens::All => Ok(x.clone()),
-            ClipTokens::Class => Ok(x.narrow(0, 0, 1)?),
-            ClipTokens::NoClass => Ok(x.narrow(0, 1, n - 1)?),
-            ClipTokens::EverySecond => with_slice(x, |x| {
-                let step = self.config.spatial() * d;
-                let steps: Vec<_> = x[d..].chunks_exact(step).step_by(2).collect();
-                from_vec(steps.concat(), (steps.len() * self.config.spatial(), d))
-            }),
+            ClipTokens::Class => choose_rows(x, 0..1),
+            ClipTokens::NoClass => choose_rows(x, 1..n),
+            ClipTokens::EverySecond => {
+                choose_rows(x, (1..n).filter(|row| ((row - 1) / step).is_multiple_of(2)))
+            }
         }
     }
 }
@@ -136,5 +131,22 @@ impl Encoder for Vivit {
         encode_in_groups(clips, &self.info, self.config.num_frames, |frames| {
             self.forward(frames)
         })
+    }
+}
+
+impl TrainableEncoder for Vivit {
+    type Tape = ClipTape;
+
+    fn forward_train(&self, clips: &TensorView<'_>) -> Result<(TensorBuf, ClipTape)> {
+        self.parameters.options()?;
+        let mut tape = ClipTape::default();
+        let features = encode_in_groups(clips, &self.info, self.config.num_frames, |frames| {
+            tape.record(|| self.forward(frames))
+        })?;
+        Ok((features, tape))
+    }
+
+    fn backward(&self, tape: ClipTape, gradient: &TensorView<'_>) -> Result<()> {
+        tape.backward(&self.info, gradient)
     }
 }

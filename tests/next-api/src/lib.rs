@@ -12,22 +12,37 @@ use abi_stable::{
     std_types::{RBox, RResult},
 };
 use merv_plugin_api::{
-    EncoderInfo, EncoderRequest, HostServices, LanguageModelInfo, LanguageModelObject,
-    LanguageModelRequest, PluginError, TensorBuf, TensorView,
+    EncoderInfo, EncoderRequest, FeaturesAndTape, HostServices, LanguageModelInfo,
+    LanguageModelObject, LanguageModelRequest, PluginError, TapeId, TensorBuf, TensorView,
+    TrainableObject,
 };
 
-/// What [`EncoderAbi::forward_train`] answers for an encoder that is older than it.
-pub const NO_TRAINING: &str = "built against an API without training";
+/// What [`EncoderAbi::encode_sound`] answers for an encoder that is older than it.
+pub const NO_SOUND: &str = "built against an API without sound";
 
-/// Of today's name; `forward_train` is new.
+fn old<T>() -> RResult<T, PluginError> {
+    RResult::RErr(PluginError::unsupported("older still"))
+}
+
+/// Of today's name; `encode_sound` is new.
 #[sabi_trait]
 #[doc(hidden)]
 pub trait EncoderAbi: Send + Sync {
     fn info(&self) -> EncoderInfo;
     #[sabi(last_prefix_field)]
     fn encode(&self, clips: TensorView<'_>) -> RResult<TensorBuf, PluginError>;
-    fn forward_train(&self, _clips: TensorView<'_>) -> RResult<TensorBuf, PluginError> {
-        RResult::RErr(PluginError::unsupported(NO_TRAINING))
+    fn training(&self) -> RResult<TrainableObject, PluginError> {
+        old()
+    }
+    fn forward_train(&self, _clips: TensorView<'_>) -> RResult<FeaturesAndTape, PluginError> {
+        old()
+    }
+    fn backward(&self, _tape: TapeId, _gradient: TensorView<'_>) -> RResult<(), PluginError> {
+        old()
+    }
+    fn forget(&self, _tape: TapeId) {}
+    fn encode_sound(&self, _sound: TensorView<'_>) -> RResult<TensorBuf, PluginError> {
+        RResult::RErr(PluginError::unsupported(NO_SOUND))
     }
 }
 
@@ -36,7 +51,7 @@ pub trait EncoderAbi: Send + Sync {
 #[derive(StableAbi)]
 pub struct EncoderObject(pub EncoderAbi_TO<'static, RBox<()>>);
 
-/// Of today's name; `backward` is new.
+/// Of today's name; `listen` is new.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginModuleRef, prefix_fields = PluginModulePrefix)))]
@@ -56,7 +71,7 @@ pub struct PluginModule {
     pub load_llm: extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelObject, PluginError>,
     /// New.
     #[sabi(missing_field(option))]
-    pub backward: extern "C" fn(TensorView<'_>) -> RResult<(), PluginError>,
+    pub listen: extern "C" fn(TensorView<'_>) -> RResult<(), PluginError>,
 }
 
 impl RootModule for PluginModuleRef {

@@ -3,9 +3,10 @@
 use crate::mixer::{
     cost::Cost,
     layers::{LayerNorm, Linear},
+    parameters::Scope,
 };
 use candle_core::{D, Tensor};
-use merv_plugin_sdk::{Result, weights::Scope};
+use merv_plugin_sdk::Result;
 
 /// The encoders' features side by side, behind a layer norm if there is one, brought back to the
 /// language model's width by a linear layer.

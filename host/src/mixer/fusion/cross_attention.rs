@@ -4,9 +4,10 @@ use super::{Fused, same_shapes, weighted_sum};
 use crate::mixer::{
     cost::Cost,
     layers::{Linear, parameter, softmax},
+    parameters::Scope,
 };
 use candle_core::{D, Tensor};
-use merv_plugin_sdk::{Result, weights::Scope};
+use merv_plugin_sdk::Result;
 
 /// The width of the learned query in the published models.
 pub const PUBLISHED_QUERY_WIDTH: usize = 3072;

@@ -4,12 +4,12 @@ mod concat_channel;
 mod cross_attention;
 mod scalar;
 
-use super::cost::Cost;
+use super::{cost::Cost, parameters::Scope};
 use crate::registry::{FusionKind, MixerKind};
 use candle_core::Tensor;
 use concat_channel::ConcatChannel;
 use cross_attention::CrossAttention;
-use merv_plugin_sdk::{PluginError, Result, weights::Scope};
+use merv_plugin_sdk::{PluginError, Result};
 use scalar::Scalar;
 
 pub use cross_attention::PUBLISHED_QUERY_WIDTH;

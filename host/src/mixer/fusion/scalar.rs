@@ -1,9 +1,12 @@
 //! `scalar`: upstream's `ScalarAdapter`, for any number of encoders.
 
 use super::{Fused, same_shapes, weighted_sum};
-use crate::mixer::layers::{parameter, softmax};
+use crate::mixer::{
+    layers::{parameter, softmax},
+    parameters::Scope,
+};
 use candle_core::Tensor;
-use merv_plugin_sdk::{Result, weights::Scope};
+use merv_plugin_sdk::Result;
 
 /// A softmax over one learned number an encoder weighs them, the same for every clip.
 pub struct Scalar {

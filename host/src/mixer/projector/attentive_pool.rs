@@ -4,9 +4,10 @@ use super::Pool;
 use crate::mixer::{
     cost::Cost,
     layers::{LayerNorm, Linear, parameter, softmax},
+    parameters::Scope,
 };
 use candle_core::Tensor;
-use merv_plugin_sdk::{PluginError, Result, weights::Scope};
+use merv_plugin_sdk::{PluginError, Result};
 
 /// Heads of the attention, whatever the width.
 pub const HEADS: usize = 8;

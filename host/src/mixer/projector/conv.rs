@@ -4,9 +4,10 @@ use super::{Pool, windows::Grid};
 use crate::mixer::{
     cost::Cost,
     layers::{LayerNorm, Linear, reshaped, sigmoid},
+    parameters::Scope,
 };
 use candle_core::Tensor;
-use merv_plugin_sdk::{Result, weights::Scope};
+use merv_plugin_sdk::Result;
 
 /// Blocks of a stage.
 const DEPTH: usize = 3;

@@ -7,9 +7,10 @@ use super::{
 use crate::mixer::{
     cost::Cost,
     layers::{Linear, parameter, reshaped},
+    parameters::Scope,
 };
 use candle_core::Tensor;
-use merv_plugin_sdk::{Result, weights::Scope};
+use merv_plugin_sdk::Result;
 
 /// Taps of the kernel along one axis.
 const TAPS: usize = 3;

@@ -2,11 +2,11 @@
 //! `MLPProjector` and `FusedMLPProjector`.
 
 use crate::{
-    mixer::{cost::Cost, layers::Linear},
+    mixer::{cost::Cost, layers::Linear, parameters::Scope},
     registry,
 };
 use candle_core::Tensor;
-use merv_plugin_sdk::{Result, weights::Scope};
+use merv_plugin_sdk::Result;
 
 /// Linear layers with the exact GELU between them; none of them for `none`.
 pub struct Mlp {

@@ -8,14 +8,14 @@ mod conv_3d;
 mod mlp;
 mod windows;
 
-use super::{EncoderShape, cost::Cost};
+use super::{EncoderShape, cost::Cost, parameters::Scope};
 use crate::registry::{MixerKind, Pooling};
 use attentive_pool::AttentivePool;
 use average_pool::AveragePool;
 use candle_core::Tensor;
 use conv::ConvPool;
 use conv_3d::Conv3dPool;
-use merv_plugin_sdk::{PluginError, Result, weights::Scope};
+use merv_plugin_sdk::{PluginError, Result};
 use mlp::Mlp;
 use windows::{Axis, Grid};
 

@@ -88,6 +88,40 @@ pub fn silu(x: f32) -> f32 {
     x * sigmoid(x)
 }
 
+/// The slope of [`gelu`]: `Φ(x) + x·φ(x)`.
+#[inline(always)]
+pub fn gelu_slope(x: f32) -> f32 {
+    /// 1/√(2π)
+    const DENSITY: f32 = 0.398_942_3;
+    let below = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+    (x * DENSITY).mul_add(exp(-0.5 * x * x), below)
+}
+
+/// The slope of [`gelu_tanh`].
+#[inline(always)]
+pub fn gelu_tanh_slope(x: f32) -> f32 {
+    /// √(2/π)
+    const SCALE: f32 = 0.797_884_6;
+    let square = 0.044_715 * x * x;
+    let share = sigmoid(2.0 * SCALE * x * (square + 1.0));
+    let inner = 2.0 * SCALE * 3.0f32.mul_add(square, 1.0);
+    (x * share * (1.0 - share)).mul_add(inner, share)
+}
+
+/// The slope of [`quick_gelu`].
+#[inline(always)]
+pub fn quick_gelu_slope(x: f32) -> f32 {
+    let share = sigmoid(1.702 * x);
+    (1.702 * x * share).mul_add(1.0 - share, share)
+}
+
+/// The slope of [`silu`].
+#[inline(always)]
+pub fn silu_slope(x: f32) -> f32 {
+    let share = sigmoid(x);
+    (x * share).mul_add(1.0 - share, share)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

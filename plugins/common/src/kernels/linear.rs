@@ -4,6 +4,7 @@ use super::{elementwise, product::product, reduce};
 use crate::{activation::Activation, weights::Elements};
 use gemm::Parallelism;
 use rayon::prelude::*;
+use std::marker::PhantomData;
 
 /// Up to this many rows each weight row is read once and multiplied with all of them: the product is
 /// then bound by reading the weights, which a blocked product would pack first. Up to here a row's result is
@@ -126,41 +127,85 @@ impl Operand<'_> {
 pub(crate) fn matmul(
     a: Operand<'_>,
     b: Operand<'_>,
-    [m, k, n]: [usize; 3],
+    sizes: [usize; 3],
     out: &mut [f32],
     out_row: usize,
     factor: f32,
-    parallelism: Parallelism,
 ) {
-    let fits = out_row >= n && (m == 0 || (m - 1) * out_row + n <= out.len());
-    assert!(
-        a.holds(m, k) && b.holds(k, n) && fits,
-        "a matrix product reaches beyond its operands"
-    );
-    // SAFETY: the assertion above keeps every element that `gemm` touches inside the three slices,
-    // rows of `out` do not overlap, and `out` is borrowed mutably, so it overlaps neither operand.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            out_row as isize,
-            false,
-            a.data.as_ptr(),
-            a.column as isize,
-            a.row as isize,
-            b.data.as_ptr(),
-            b.column as isize,
-            b.row as isize,
-            0.0,
-            factor,
-            false,
-            false,
-            false,
-            parallelism,
+    let out = Disjoint::new(out);
+    // SAFETY: `out` is borrowed mutably, and all of it is this call's.
+    unsafe { out.matmul(a, b, sizes, 0, out_row, factor, false) };
+}
+
+/// A slice whose elements tasks write, each its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Disjoint<'a> {
+    data: *mut f32,
+    len: usize,
+    _borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: who writes through it promises that nobody else uses those elements.
+unsafe impl Send for Disjoint<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Disjoint<'_> {}
+
+impl<'a> Disjoint<'a> {
+    pub(crate) fn new(data: &'a mut [f32]) -> Self {
+        Self {
+            data: data.as_mut_ptr(),
+            len: data.len(),
+            _borrow: PhantomData,
+        }
+    }
+
+    /// `out [m, n] = factor · a [m, k] · b [k, n]`, or `+=` if `added`; `out` begins at `start` and has
+    /// `out_row` elements from row to row. On this thread.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses these elements while it runs.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) unsafe fn matmul(
+        self,
+        a: Operand<'_>,
+        b: Operand<'_>,
+        [m, k, n]: [usize; 3],
+        start: usize,
+        out_row: usize,
+        factor: f32,
+        added: bool,
+    ) {
+        let fits = out_row >= n && (m == 0 || start + (m - 1) * out_row + n <= self.len);
+        assert!(
+            a.holds(m, k) && b.holds(k, n) && fits,
+            "a matrix product reaches beyond its operands"
         );
+        // SAFETY: the assertion above keeps every element that `gemm` touches inside the three slices,
+        // rows of `out` do not overlap, and by the contract nobody else uses them.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                self.data.add(start),
+                1,
+                out_row as isize,
+                added,
+                a.data.as_ptr(),
+                a.column as isize,
+                a.row as isize,
+                b.data.as_ptr(),
+                b.column as isize,
+                b.row as isize,
+                if added { 1.0 } else { 0.0 },
+                factor,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
     }
 }
 

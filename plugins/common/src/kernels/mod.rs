@@ -44,10 +44,11 @@ macro_rules! multiversion {
 }
 
 pub mod attention;
+pub mod backward;
 pub mod elementwise;
 pub mod linear;
 pub mod norm;
-mod product;
+pub(crate) mod product;
 pub mod quantized;
 pub mod softmax;
 mod tile;

@@ -4,7 +4,7 @@ use super::reduce;
 use rayon::prelude::*;
 
 /// Rows that one task normalises.
-const ROWS_PER_TASK: usize = 32;
+pub(super) const ROWS_PER_TASK: usize = 32;
 
 /// Layer normalisation (arXiv 1607.06450; `torch.nn.functional.layer_norm`) of rows of
 /// `scale.len()` elements.

@@ -1,12 +1,14 @@
-//! The blocked matrix product `x · Wᵀ` (arXiv 0812.3137's scheme, "GotoBLAS"): panels of weights that
-//! stay in the first-level cache, tiles of output that stay in registers.
+//! The blocked matrix product (arXiv 0812.3137's scheme, "GotoBLAS"): panels of weights that stay in the
+//! first-level cache, tiles of output that stay in registers.
 //!
-//! Weights are stored a row per output, so a panel must be transposed, and converted where they are not
-//! `f32`; that is done once for all rows of `x`, by the thread that multiplies with it.
+//! Forward it is `x · Wᵀ`. Weights are stored a row per output, so a panel must be transposed, and
+//! converted where they are not `f32`; that is done once for all rows of `x`, by the thread that
+//! multiplies with it. The two products of the backward pass, `gradient · W` and `gradientᵀ · x`, have
+//! their second operand a row per input, and the last one its first operand transposed.
 
 use super::{
     linear::{Epilogue, apply},
-    tile::{self, Column, Kernel, Part},
+    tile::{self, Column, Kernel, PACKED_STEP, Part},
 };
 use crate::weights::Elements;
 use rayon::prelude::*;
@@ -18,7 +20,7 @@ const DEPTH: usize = 256;
 const TASK_OUTPUTS: usize = 64;
 
 /// Rows of `x` that go over a task's panels together and stay in the second-level cache with them.
-const BLOCK_ROWS: usize = 96;
+const BLOCK_ROWS: usize = PACKED_STEP;
 
 /// Tasks for each thread, at least, where there are rows enough: so that a thread that was held up does
 /// not keep all others waiting.
@@ -36,14 +38,35 @@ struct Task {
     outputs: usize,
 }
 
+/// The first operand, `[rows, inputs]`.
+#[derive(Clone, Copy)]
+pub(crate) enum Left<'a> {
+    /// Row after row.
+    Rows(&'a [f32]),
+    /// Column after column: the matrix is the transpose of what is stored.
+    Columns(&'a [f32]),
+}
+
+/// The second operand, `[inputs, outputs]`.
+#[derive(Clone, Copy)]
+pub(crate) enum Right<'a> {
+    /// Row after row.
+    Rows(Elements<'a>),
+    /// Column after column, as layers keep their weights.
+    Columns(Elements<'a>),
+}
+
 /// The sizes and operands of a product, whose lengths were checked.
 #[derive(Clone, Copy)]
 struct Product<'a> {
-    x: &'a [f32],
-    weight: Elements<'a>,
+    x: Left<'a>,
+    weight: Right<'a>,
+    rows: usize,
     inputs: usize,
     outputs: usize,
     epilogue: Epilogue<'a>,
+    /// Whether the output is added to what is there.
+    added: bool,
 }
 
 /// The output, which tasks write disjoint parts of.
@@ -69,23 +92,55 @@ pub(super) fn product(
         weight.len() == inputs * outputs && residual == rows * outputs,
         "a matrix product reaches beyond its operands"
     );
+    let mut y: Vec<f32> = Vec::with_capacity(rows * outputs);
     let product = Product {
-        x,
-        weight,
+        x: Left::Rows(x),
+        weight: Right::Columns(weight),
+        rows,
         inputs,
         outputs,
         epilogue,
+        added: false,
     };
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return product.run::<tile::Avx512, 12, 32>(rows);
+    product.run(Output(y.spare_capacity_mut().as_mut_ptr().cast()));
+    // SAFETY: `run` has written all of the output.
+    unsafe { y.set_len(rows * outputs) };
+    y
+}
+
+/// `x [rows, inputs] · weight [inputs, outputs]` into `out [rows, outputs]`, or added to it; on all
+/// threads. A quantised `weight` must be one whose rows are wanted as columns.
+pub(crate) fn product_into(
+    x: Left<'_>,
+    weight: Right<'_>,
+    [rows, inputs, outputs]: [usize; 3],
+    out: &mut [f32],
+    added: bool,
+) {
+    let (Left::Rows(left) | Left::Columns(left)) = x;
+    let (Right::Rows(right) | Right::Columns(right)) = weight;
+    assert!(
+        left.len() == rows * inputs
+            && right.len() == inputs * outputs
+            && out.len() == rows * outputs,
+        "a matrix product reaches beyond its operands"
+    );
+    if inputs == 0 {
+        if !added {
+            out.fill(0.0);
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return product.run::<tile::Avx2, 6, 16>(rows);
-        }
+        return;
     }
-    product.run::<tile::Portable, 4, 16>(rows)
+    let product = Product {
+        x,
+        weight,
+        rows,
+        inputs,
+        outputs,
+        epilogue: Epilogue::default(),
+        added,
+    };
+    product.run(Output(out.as_mut_ptr()));
 }
 
 /// Cuts an output into tasks: by columns, and by rows too where there are few columns and many rows.
@@ -117,25 +172,33 @@ struct Scratch<const WIDTH: usize> {
     sums: Vec<Column<WIDTH>>,
     /// A weight row that is not `f32` in the file.
     row: Vec<f32>,
+    /// Rows of an `x` that is stored column after column: `[DEPTH, BLOCK_ROWS]`.
+    x: Vec<f32>,
 }
 
 impl Product<'_> {
+    /// Computes the product with the widest instructions that the machine has.
+    fn run(&self, out: Output) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return self.run_tasks::<tile::Avx512, 12, 32>(out);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return self.run_tasks::<tile::Avx2, 6, 16>(out);
+            }
+        }
+        self.run_tasks::<tile::Portable, 4, 16>(out);
+    }
+
     /// Computes the product in tiles of `HEIGHT` rows by `WIDTH` outputs, with instructions that the
-    /// machine has.
-    fn run<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize>(
-        &self,
-        rows: usize,
-    ) -> Vec<f32> {
-        let mut y: Vec<f32> = Vec::with_capacity(rows * self.outputs);
-        let out = Output(y.spare_capacity_mut().as_mut_ptr().cast());
-        share_out(rows, self.outputs, rayon::current_num_threads())
+    /// machine has, into an output of `rows · outputs` elements that nobody else touches.
+    fn run_tasks<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize>(&self, out: Output) {
+        share_out(self.rows, self.outputs, rayon::current_num_threads())
             .into_par_iter()
             .for_each_init(Scratch::default, |scratch, task| {
                 self.run_task::<K, HEIGHT, WIDTH>(task, scratch, out);
             });
-        // SAFETY: the tasks cover the output, and each has written all of its part.
-        unsafe { y.set_len(rows * self.outputs) };
-        y
     }
 
     fn run_task<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize>(
@@ -145,34 +208,57 @@ impl Product<'_> {
         out: Output,
     ) {
         let count = task.outputs.div_ceil(WIDTH);
-        let Scratch { panels, sums, row } = scratch;
+        let Scratch {
+            panels,
+            sums,
+            row,
+            x: packed,
+        } = scratch;
         panels.resize(count * self.inputs, Column::ZERO);
         sums.resize(BLOCK_ROWS * count, Column::ZERO);
-        self.pack(task, panels, row);
+        match self.weight {
+            Right::Columns(weight) => self.pack_columns(weight, task, panels, row),
+            Right::Rows(weight) => self.pack_rows(weight, task, panels, row),
+        }
         for block in (0..task.rows).step_by(BLOCK_ROWS) {
             let first = task.first_row + block;
             let rows = BLOCK_ROWS.min(task.rows - block);
-            let x = &self.x[first * self.inputs..(first + rows) * self.inputs];
             for start in (0..self.inputs).step_by(DEPTH) {
                 let depth = DEPTH.min(self.inputs - start);
+                if let Left::Columns(x) = self.x {
+                    packed.resize(DEPTH * BLOCK_ROWS, 0.0);
+                    let columns = packed
+                        .chunks_exact_mut(BLOCK_ROWS)
+                        .zip(start..start + depth);
+                    for (to, input) in columns {
+                        to[..rows].copy_from_slice(&x[input * self.rows + first..][..rows]);
+                    }
+                }
                 for (index, panel) in panels.chunks_exact(self.inputs).enumerate() {
                     let panel = &panel[start..start + depth];
                     let mut row = 0;
                     while row < rows {
+                        let (x, stride) = match self.x {
+                            Left::Rows(x) => {
+                                (&x[(first + row) * self.inputs + start..], self.inputs)
+                            }
+                            Left::Columns(_) => (&packed[row..], 1),
+                        };
                         let part = Part {
-                            x: &x[row * self.inputs + start..],
-                            stride: self.inputs,
+                            x,
+                            stride,
                             sums: &mut sums[row * count + index..],
                             columns: count,
                             fresh: start == 0,
                         };
-                        // SAFETY: `product` has seen that the machine has what `K` needs.
+                        let left = rows - row;
+                        // SAFETY: `run` has seen that the machine has what `K` needs.
                         row += unsafe {
-                            match rows - row {
-                                left if left >= HEIGHT => K::tile::<HEIGHT>(part, panel),
-                                left if left >= 4 => K::tile::<4>(part, panel),
-                                left if left >= 2 => K::tile::<2>(part, panel),
-                                _ => K::tile::<1>(part, panel),
+                            match self.x {
+                                Left::Rows(_) => tiles::<K, HEIGHT, WIDTH, 1>(part, panel, left),
+                                Left::Columns(_) => {
+                                    tiles::<K, HEIGHT, WIDTH, PACKED_STEP>(part, panel, left)
+                                }
                             }
                         };
                     }
@@ -182,18 +268,49 @@ impl Product<'_> {
                 let sums = &mut Column::flatten(sums)[..task.outputs];
                 let start = (first + offset) * self.outputs + task.first_output;
                 apply(sums, task.first_output, start, self.epilogue);
-                // SAFETY: `start + task.outputs` lies inside the output, whose size `run` has made sure
-                // of, and no other task writes there.
+                // SAFETY: `start + task.outputs` lies inside the output, whose size `run`'s callers have
+                // made sure of, and no other task reads or writes there. What is added to was written
+                // before; the caller borrows it.
                 unsafe {
-                    std::ptr::copy_nonoverlapping(sums.as_ptr(), out.0.add(start), sums.len());
+                    let out = out.0.add(start);
+                    if self.added {
+                        for (index, sum) in sums.iter().enumerate() {
+                            *out.add(index) += sum;
+                        }
+                    } else {
+                        std::ptr::copy_nonoverlapping(sums.as_ptr(), out, sums.len());
+                    }
                 }
             }
         }
     }
 
-    /// Transposes the task's weights into panels `[inputs, WIDTH]`, outputs that do not exist being 0.
-    fn pack<const WIDTH: usize>(
+    /// Copies the task's part of weights that are stored a row per input into panels `[inputs, WIDTH]`,
+    /// outputs that do not exist being 0.
+    fn pack_rows<const WIDTH: usize>(
         &self,
+        weight: Elements<'_>,
+        task: Task,
+        panels: &mut [Column<WIDTH>],
+        scratch: &mut Vec<f32>,
+    ) {
+        for input in 0..self.inputs {
+            let start = input * self.outputs + task.first_output;
+            let row = weight.slice(start..start + task.outputs);
+            let mut parts = row.to_f32(scratch).chunks(WIDTH);
+            for panel in panels.chunks_exact_mut(self.inputs) {
+                let part = parts.next().unwrap_or_default();
+                let to = &mut panel[input].0;
+                to[..part.len()].copy_from_slice(part);
+                to[part.len()..].fill(0.0);
+            }
+        }
+    }
+
+    /// Transposes the task's weights into panels `[inputs, WIDTH]`, outputs that do not exist being 0.
+    fn pack_columns<const WIDTH: usize>(
+        &self,
+        weight: Elements<'_>,
         task: Task,
         panels: &mut [Column<WIDTH>],
         scratch: &mut Vec<f32>,
@@ -206,7 +323,7 @@ impl Product<'_> {
                     continue;
                 }
                 let start = (task.first_output + output) * self.inputs;
-                let row = self.weight.slice(start..start + self.inputs);
+                let row = weight.slice(start..start + self.inputs);
                 for (column, &value) in panel.iter_mut().zip(row.to_f32(scratch)) {
                     column.0[lane] = value;
                 }
@@ -215,9 +332,76 @@ impl Product<'_> {
     }
 }
 
+/// One tile, as high as the `left` rows allow; returns its height.
+///
+/// # Safety
+///
+/// The machine has the instructions of `K`.
+#[inline(always)]
+unsafe fn tiles<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize, const STEP: usize>(
+    part: Part<'_, WIDTH>,
+    panel: &[Column<WIDTH>],
+    left: usize,
+) -> usize {
+    // SAFETY: the caller's.
+    unsafe {
+        match left {
+            left if left >= HEIGHT => K::tile::<HEIGHT, STEP>(part, panel),
+            left if left >= 4 => K::tile::<4, STEP>(part, panel),
+            left if left >= 2 => K::tile::<2, STEP>(part, panel),
+            _ => K::tile::<1, STEP>(part, panel),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Both products of the backward pass, against the definition, fresh and added to.
+    #[test]
+    fn other_layouts_agree_with_the_definition() {
+        let numbers = |count: usize, seed: usize| -> Vec<f32> {
+            (0..count)
+                .map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0)
+                .collect()
+        };
+        for (rows, inputs, outputs) in [(1, 3, 2), (7, 5, 33), (130, 300, 70), (97, 600, 129)] {
+            let (a, b) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
+            let before = numbers(rows * outputs, 3);
+            for (transposed, added) in [(false, false), (false, true), (true, false), (true, true)]
+            {
+                let left = |r: usize, i: usize| {
+                    f64::from(
+                        a[if transposed {
+                            i * rows + r
+                        } else {
+                            r * inputs + i
+                        }],
+                    )
+                };
+                let x = if transposed {
+                    Left::Columns(&a)
+                } else {
+                    Left::Rows(&a)
+                };
+                let mut out = before.clone();
+                let sizes = [rows, inputs, outputs];
+                product_into(x, Right::Rows(Elements::F32(&b)), sizes, &mut out, added);
+                for (index, found) in out.iter().enumerate() {
+                    let (r, o) = (index / outputs, index % outputs);
+                    let product: f64 = (0..inputs)
+                        .map(|i| left(r, i) * f64::from(b[i * outputs + o]))
+                        .sum();
+                    let expected = product + if added { f64::from(before[index]) } else { 0.0 };
+                    assert!(
+                        (f64::from(*found) - expected).abs() < 1e-4,
+                        "{rows}x{inputs}x{outputs}, transposed {transposed}, added {added}: {found}, {expected}"
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn tasks_cover_every_element_once() {

@@ -1,7 +1,7 @@
 //! Softmax of rows.
 
-use super::LANES;
 use super::elementwise::exp;
+use super::{LANES, reduce};
 
 multiversion! {
     /// Replaces each row of `width` elements by its softmax. If `causal`, the last row sees all of its
@@ -51,5 +51,19 @@ fn softmax(row: &mut [f32]) {
     let scale = 1.0 / sum;
     for value in row {
         *value *= scale;
+    }
+}
+
+multiversion! {
+    /// The backward pass of [`softmax_rows`]: replaces each row of `gradients`, those of the
+    /// probabilities, by those of what they were made from. Where a probability is 0, so is the result.
+    pub fn softmax_backward(probabilities: &[f32], gradients: &mut [f32], width: usize) {
+        let rows = probabilities.chunks_exact(width).zip(gradients.chunks_exact_mut(width));
+        for (probabilities, gradients) in rows {
+            let mean = reduce(probabilities, gradients, #[inline(always)] |sum, p, g| p.mul_add(g, sum));
+            for (p, g) in probabilities.iter().zip(gradients) {
+                *g = p * (*g - mean);
+            }
+        }
     }
 }

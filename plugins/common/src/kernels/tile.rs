@@ -18,11 +18,15 @@ impl<const WIDTH: usize> Column<WIDTH> {
     }
 }
 
+/// Elements from one input to the next in an `x` that was packed for its tiles, whose rows are neighbours.
+/// An `x` that was not packed has neighbouring inputs.
+pub(super) const PACKED_STEP: usize = 96;
+
 /// Where a tile reads and writes.
 pub(super) struct Part<'a, const WIDTH: usize> {
     /// From its first row and input on.
     pub x: &'a [f32],
-    /// Elements from one row of `x` to the next.
+    /// Elements from one row of `x` to the next; 1 if it was packed.
     pub stride: usize,
     /// From its first row on.
     pub sums: &'a mut [Column<WIDTH>],
@@ -34,9 +38,9 @@ pub(super) struct Part<'a, const WIDTH: usize> {
 
 impl<const WIDTH: usize> Part<'_, WIDTH> {
     /// Makes sure that a tile of `height` rows over `depth` inputs stays inside.
-    fn check(&self, height: usize, depth: usize) {
+    fn check(&self, height: usize, depth: usize, step: usize) {
         assert!(
-            (height - 1) * self.stride + depth <= self.x.len()
+            (height - 1) * self.stride + depth.saturating_sub(1) * step < self.x.len()
                 && (height - 1) * self.columns < self.sums.len(),
             "a tile reaches beyond its operands"
         );
@@ -45,24 +49,30 @@ impl<const WIDTH: usize> Part<'_, WIDTH> {
 
 /// Instructions that tiles of `WIDTH` outputs are computed with.
 pub(super) trait Kernel<const WIDTH: usize> {
-    /// `sums += x · panel` for `HEIGHT` rows; returns `HEIGHT`.
+    /// `sums += x · panel` for `HEIGHT` rows of an `x` whose inputs are `STEP` apart; returns `HEIGHT`.
     ///
     /// # Safety
     ///
     /// The machine has the instructions.
-    unsafe fn tile<const HEIGHT: usize>(part: Part<'_, WIDTH>, panel: &[Column<WIDTH>]) -> usize;
+    unsafe fn tile<const HEIGHT: usize, const STEP: usize>(
+        part: Part<'_, WIDTH>,
+        panel: &[Column<WIDTH>],
+    ) -> usize;
 }
 
 /// Whatever the compiler makes of it.
 pub(super) struct Portable;
 
 impl Kernel<16> for Portable {
-    unsafe fn tile<const HEIGHT: usize>(part: Part<'_, 16>, panel: &[Column<16>]) -> usize {
+    unsafe fn tile<const HEIGHT: usize, const STEP: usize>(
+        part: Part<'_, 16>,
+        panel: &[Column<16>],
+    ) -> usize {
         for r in 0..HEIGHT {
-            let x = &part.x[r * part.stride..][..panel.len()];
+            let x = part.x[r * part.stride..].iter().step_by(STEP);
             let out = &mut part.sums[r * part.columns];
             let mut sums = if part.fresh { Column::ZERO } else { *out };
-            for (&x, weights) in x.iter().zip(panel) {
+            for (&x, weights) in x.zip(panel) {
                 for (sum, weight) in sums.0.iter_mut().zip(weights.0) {
                     *sum += x * weight;
                 }
@@ -96,11 +106,11 @@ mod x86 {
          $zero:ident, $load:ident, $store:ident, $set:ident, $fma:ident) => {
             impl Kernel<$width> for $name {
                 #[target_feature(enable = $features)]
-                unsafe fn tile<const HEIGHT: usize>(
+                unsafe fn tile<const HEIGHT: usize, const STEP: usize>(
                     part: Part<'_, $width>,
                     panel: &[Column<$width>],
                 ) -> usize {
-                    part.check(HEIGHT, panel.len());
+                    part.check(HEIGHT, panel.len(), STEP);
                     let mut sums: [[$register; 2]; HEIGHT] = [[$zero(); 2]; HEIGHT];
                     let (x, out) = (part.x.as_ptr(), part.sums.as_mut_ptr());
                     // SAFETY: `check` keeps all rows inside `x` and `sums`, and a column of the panel
@@ -116,7 +126,7 @@ mod x86 {
                             let low = $load(weights.0.as_ptr());
                             let high = $load(weights.0.as_ptr().add($half));
                             for r in 0..HEIGHT {
-                                let value = $set(*x.add(r * part.stride + p));
+                                let value = $set(*x.add(r * part.stride + p * STEP));
                                 sums[r][0] = $fma(value, low, sums[r][0]);
                                 sums[r][1] = $fma(value, high, sums[r][1]);
                             }

@@ -1,5 +1,7 @@
 //! What people see on standard error: progress, notices, errors. Bars and colours only on terminals.
 
+pub mod training;
+
 use crate::args::{Color, Global};
 use anstyle::{AnsiColor, Style};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};

@@ -1,0 +1,150 @@
+use super::{
+    Outcome, load_options, print, print_json,
+    table::{human, table},
+};
+use crate::{
+    args::{Global, train::Train},
+    ui::{Ui, training::TrainingBar},
+};
+use merv_host::{
+    registry::DEFAULT_REGISTRY,
+    train::{self, Outline, Settings, Summary, TrainOptions},
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+/// What a program that was interrupted exits with.
+const INTERRUPTED: i32 = 130;
+
+pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
+    let mut settings = Settings::load(&args.config, args.stage, &args.set)?;
+    // A registry that the user names goes before the file's, and a run before both.
+    let named = (global.registry != Path::new(DEFAULT_REGISTRY)).then_some(&global.registry);
+    if let Some(registry) = args.from.as_ref().or(named) {
+        train::begin_from(&mut settings, registry)?;
+    }
+    if args.dry_run {
+        let outline = Outline::new(&settings, &load_options(global))?;
+        return if args.json {
+            print_json(&outline)
+        } else {
+            print(&text(&outline))
+        };
+    }
+    let options = TrainOptions {
+        load: load_options(global),
+        // Required by the command line.
+        out: args.out.clone().unwrap_or_else(|| PathBuf::from(".")),
+        resume: args.resume,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // Whoever asks a second time does not want to wait.
+        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    let mut bar = TrainingBar::new(ui);
+    let summary = train::train(&settings, &options, &stop, &mut bar)?;
+    drop(bar);
+    if args.json {
+        print_json(&summary)?;
+    }
+    tell(&summary, &options.out, ui);
+    Ok(())
+}
+
+fn tell(summary: &Summary, out: &Path, ui: Ui) {
+    let Summary {
+        steps, total_steps, ..
+    } = summary;
+    let out = out.display();
+    if summary.broken_examples > 0 {
+        ui.warn(&format!(
+            "{} of {} examples are broken and were left out",
+            summary.broken_examples, summary.examples
+        ));
+    }
+    if summary.stopped {
+        ui.say(&format!(
+            "stopped after step {steps} of {total_steps}, with a checkpoint; go on with --resume"
+        ));
+        return;
+    }
+    let loss = summary
+        .loss
+        .map_or(String::new(), |loss| format!(", loss {loss:.4}"));
+    let held_out = summary.validation_loss;
+    let held_out = held_out.map_or(String::new(), |loss| format!(", {loss:.4} held out"));
+    ui.say(&format!(
+        "{steps} steps{loss}{held_out}; use the model with --registry {out}/registry.toml"
+    ));
+}
+
+fn text(outline: &Outline) -> String {
+    let data = &outline.data;
+    let rows: Vec<Vec<String>> = outline
+        .parts
+        .iter()
+        .map(|part| {
+            let state = if part.trained { "trained" } else { "frozen" };
+            vec![part.id.clone(), state.to_owned(), human(part.parameters)]
+        })
+        .collect();
+    let memory = &outline.memory;
+    let bytes = |count: u64| format!("{}B", human(count));
+    let mut lines = vec![
+        format!("{} of {}", outline.stage, outline.model),
+        String::new(),
+        table(&["PART", "", "PARAMETERS"], &rows),
+        String::new(),
+        format!(
+            "data      {}: {} examples ({} videos, {} images, {} texts), {} broken",
+            data.path.display(),
+            data.examples,
+            data.videos,
+            data.images,
+            data.texts,
+            data.broken
+        ),
+    ];
+    if let Some(held_out) = &outline.validation {
+        lines.push(format!(
+            "held out  {}: {} examples",
+            held_out.path.display(),
+            held_out.examples
+        ));
+    }
+    lines.extend([
+        format!(
+            "steps     {}: {} an epoch, {} epochs, {} to warm up; {} examples a step, {} at once",
+            outline.total_steps,
+            outline.steps_per_epoch,
+            outline.epochs,
+            outline.warmup_steps,
+            outline.global_batch,
+            outline.device_batch
+        ),
+        format!(
+            "tokens    {} visual, at most {} of text",
+            outline.visual_tokens, outline.max_length
+        ),
+        format!("rate      {:e} at most", outline.learning_rate),
+        format!("saved     {} checkpoints", outline.checkpoints),
+        format!(
+            "memory    about {}: weights {}, gradients and optimizer {}, activations {}, examples \
+             read ahead {}",
+            bytes(outline.memory_bytes),
+            bytes(memory.weights),
+            bytes(memory.training_state),
+            bytes(memory.activations),
+            bytes(memory.examples)
+        ),
+    ]);
+    lines.join("\n")
+}

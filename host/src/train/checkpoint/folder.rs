@@ -1,0 +1,234 @@
+//! The folder of a run's checkpoints: which there are, which is used, which go.
+
+use super::{
+    CheckpointError, read, read_error,
+    state::{PartState, State, VERSION},
+    write::{self, PartToSave},
+    write_error,
+};
+use crate::train::{part::Part, run_folder::CHECKPOINTS};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The file in which a checkpoint says what it is.
+pub(super) const STATE: &str = "state.json";
+
+const PREFIX: &str = "step-";
+/// How the name of a checkpoint that is being written begins.
+const PARTIAL: &str = ".partial-";
+
+/// The checkpoints of a run.
+pub struct Checkpoints {
+    folder: PathBuf,
+    /// How many are kept besides the best.
+    keep: usize,
+    /// Those that were not found damaged, by their steps, rising; with the loss on held-out examples.
+    saved: Vec<Saved>,
+}
+
+/// A whole checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved {
+    /// Steps that were done.
+    pub step: u64,
+    /// The loss on held-out examples, if it was computed.
+    pub validation_loss: Option<f64>,
+}
+
+impl Checkpoints {
+    /// Those in a run's folder. Nothing is read yet.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be made.
+    pub fn open(run: &Path, keep: usize) -> Result<Self, CheckpointError> {
+        let folder = run.join(CHECKPOINTS);
+        fs::create_dir_all(&folder).map_err(write_error(&folder))?;
+        Ok(Self {
+            folder,
+            keep,
+            saved: Vec::new(),
+        })
+    }
+
+    /// Whether a run's folder holds a checkpoint.
+    pub fn exist(run: &Path) -> bool {
+        let folder = run.join(CHECKPOINTS);
+        steps(&folder).is_ok_and(|steps| !steps.is_empty())
+    }
+
+    /// The newest checkpoint whose files are those that were written. `warn` hears of others, and why they
+    /// are not used.
+    ///
+    /// # Errors
+    ///
+    /// When there are checkpoints, and none can be used.
+    pub fn newest(&mut self, mut warn: impl FnMut(&str)) -> Result<Option<State>, CheckpointError> {
+        let steps = steps(&self.folder).map_err(read_error(&self.folder))?;
+        let mut newest = None;
+        self.saved.clear();
+        for &step in steps.iter().rev() {
+            let folder = self.place(step);
+            // Of older ones only the losses are wanted, to know the best.
+            let state = match newest {
+                None => read::verified(&folder),
+                Some(_) => read::state(&folder),
+            };
+            match state {
+                Ok(state) => {
+                    self.saved.push(Saved {
+                        step: state.step,
+                        validation_loss: state.validation_loss,
+                    });
+                    newest.get_or_insert(state);
+                }
+                Err(error) if newest.is_none() => {
+                    let causes = crate::causes(&error).map(|cause| format!(": {cause}"));
+                    let causes: String = causes.collect();
+                    warn(&format!(
+                        "the checkpoint of step {step} is not used: {error}{causes}"
+                    ));
+                }
+                Err(_) => {}
+            }
+        }
+        self.saved.reverse();
+        if newest.is_none() && !steps.is_empty() {
+            return Err(CheckpointError::AllDamaged {
+                path: self.folder.clone(),
+                count: steps.len(),
+            });
+        }
+        Ok(newest)
+    }
+
+    /// Gives a part the state back that it has in a checkpoint. Returns in how many steps the optimizer
+    /// had changed it.
+    ///
+    /// # Errors
+    ///
+    /// When the checkpoint does not hold the part, or the part refuses it.
+    pub fn restore(&self, state: &State, part: &mut dyn Part) -> Result<u64, CheckpointError> {
+        read::restore(&self.place(state.step), state, part)
+    }
+
+    /// Writes a checkpoint, and removes those that are no longer wanted.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written; those before it are then untouched.
+    pub fn save(
+        &mut self,
+        parts: &[PartToSave<'_>],
+        step: u64,
+        state: impl FnOnce(u32, Vec<PartState>) -> State,
+    ) -> Result<(), CheckpointError> {
+        let name = format!("{PARTIAL}{}-{}", step_name(step), std::process::id());
+        let partial = self.folder.join(name);
+        let place = self.place(step);
+        fs::create_dir(&partial).map_err(write_error(&partial))?;
+        let written = write::fill(&partial, parts, |parts| state(VERSION, parts));
+        let written = written.and_then(|state| {
+            // A damaged one may stand there.
+            match fs::remove_dir_all(&place) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(write_error(&place)(error));
+                }
+                _ => {}
+            }
+            fs::rename(&partial, &place).map_err(write_error(&place))?;
+            write::sync_folder(&self.folder)?;
+            Ok(state)
+        });
+        match written {
+            Ok(state) => {
+                self.saved.retain(|saved| saved.step < step);
+                self.saved.push(Saved {
+                    step,
+                    validation_loss: state.validation_loss,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                // The error that mattered is told; a partial folder that stays is a trifle.
+                let _ = fs::remove_dir_all(&partial);
+                Err(error)
+            }
+        }
+    }
+
+    /// The checkpoint to use a run by: the best on held-out examples, or the newest where there are none.
+    pub fn preferred(&self) -> Option<&Saved> {
+        let best = self
+            .saved
+            .iter()
+            .filter(|saved| saved.validation_loss.is_some());
+        // Of equally good ones the newest.
+        let best = best.rev().min_by(|a, b| {
+            let loss = |saved: &Saved| saved.validation_loss.unwrap_or(f64::INFINITY);
+            loss(a).total_cmp(&loss(b))
+        });
+        best.or(self.saved.last())
+    }
+
+    /// Where a file of a checkpoint is, below the run's folder.
+    pub fn file(saved: &Saved, part: &str) -> String {
+        let file = super::file_name(part, "");
+        format!("{CHECKPOINTS}/{}/{file}", step_name(saved.step))
+    }
+
+    /// Removes checkpoints that are neither among the newest nor the best, those that are damaged or lie
+    /// ahead, and what a killed run left half written.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read or changed.
+    pub fn prune(&mut self) -> Result<(), CheckpointError> {
+        let best = self.preferred().map(|saved| saved.step);
+        let newest = self.saved.len().saturating_sub(self.keep);
+        let kept: Vec<Saved> = self
+            .saved
+            .iter()
+            .enumerate()
+            .filter(|(at, saved)| *at >= newest || Some(saved.step) == best)
+            .map(|(_, saved)| saved.clone())
+            .collect();
+        for entry in fs::read_dir(&self.folder).map_err(read_error(&self.folder))? {
+            let entry = entry.map_err(read_error(&self.folder))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let step = step_of(&name);
+            let unwanted = step.is_some_and(|step| kept.iter().all(|saved| saved.step != step));
+            if unwanted || name.starts_with(PARTIAL) {
+                let path = entry.path();
+                fs::remove_dir_all(&path).map_err(write_error(&path))?;
+            }
+        }
+        self.saved = kept;
+        Ok(())
+    }
+
+    fn place(&self, step: u64) -> PathBuf {
+        self.folder.join(step_name(step))
+    }
+}
+
+fn step_name(step: u64) -> String {
+    format!("{PREFIX}{step:08}")
+}
+
+fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX)?.parse().ok()
+}
+
+/// The steps of the checkpoints in a folder, rising.
+fn steps(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut steps = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        steps.extend(step_of(&entry?.file_name().to_string_lossy()));
+    }
+    steps.sort_unstable();
+    Ok(steps)
+}

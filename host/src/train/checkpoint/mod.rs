@@ -1,0 +1,100 @@
+//! Checkpoints: `checkpoints/step-00000512/` with a safetensors file a trained part (`mixer.safetensors`),
+//! one each for the optimizer's moments, and `state.json`.
+//!
+//! A checkpoint is written beside its place and renamed when all of it is on the disk: what has a
+//! checkpoint's name is whole. Older ones go only after that.
+
+mod folder;
+mod read;
+mod state;
+mod tensor_file;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use folder::{Checkpoints, Saved};
+pub use state::State;
+pub use write::{PartToSave, untrained};
+
+use crate::Error;
+use merv_plugin_api::StatePart;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+use thiserror::Error;
+
+/// A checkpoint cannot be written or read.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The disk is full, or the folder cannot be written to.
+    #[error(
+        "{} cannot be written; the checkpoints before it are untouched\n  \
+         do: make room or give the folder the rights to be written to, then go on with --resume",
+        .path.display()
+    )]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("{} cannot be read", .path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is not what was written.
+    #[error("{} is damaged: {what}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No checkpoint of several can be used.
+    #[error(
+        "none of the {count} checkpoints in {} can be used\n  \
+         do: bring one of them back from a copy, or begin anew in another folder", .path.display()
+    )]
+    AllDamaged {
+        /// Their folder.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
+    /// A plugin or the mixer cannot give or take its state.
+    #[error(transparent)]
+    Model(#[from] Box<Error>),
+}
+
+impl From<Error> for CheckpointError {
+    fn from(error: Error) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
+/// The files of a part, by what they hold.
+const STATE_PARTS: [(StatePart, &str); 3] = [
+    (StatePart::Weights, ""),
+    (StatePart::FirstMoment, ".first-moment"),
+    (StatePart::SecondMoment, ".second-moment"),
+];
+
+/// The name of a part's file in a checkpoint.
+pub(super) fn file_name(part: &str, kind: &str) -> String {
+    format!("{part}{kind}.safetensors")
+}
+
+fn write_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
+    let path = path.to_owned();
+    move |source| CheckpointError::Write { path, source }
+}
+
+fn read_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
+    let path = path.to_owned();
+    move |source| CheckpointError::Read { path, source }
+}

@@ -1,0 +1,105 @@
+//! Reading one checkpoint back.
+
+use super::{CheckpointError, STATE_PARTS, file_name, read_error, state::State, state::VERSION};
+use crate::{Error, registry::Sha256Digest, train::part::Part};
+use merv_checkpoint::{Checkpoint, StoredDtype};
+use merv_plugin_api::{StatePart, TensorView};
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::Path,
+};
+
+/// Bytes of `state.json` at most.
+const MAX_STATE: u64 = 1 << 28;
+
+fn damaged(path: &Path, what: String) -> CheckpointError {
+    CheckpointError::Damaged {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+/// What a checkpoint says of itself, once its files are as long as what was written.
+pub(super) fn state(folder: &Path) -> Result<State, CheckpointError> {
+    let path = folder.join(super::folder::STATE);
+    let mut text = String::new();
+    File::open(&path)
+        .and_then(|file| file.take(MAX_STATE).read_to_string(&mut text))
+        .map_err(read_error(&path))?;
+    let state: State =
+        serde_json::from_str(&text).map_err(|error| damaged(&path, error.to_string()))?;
+    if state.version != VERSION {
+        let what = format!("it is of version {}, expected {VERSION}", state.version);
+        return Err(damaged(&path, what));
+    }
+    for file in state.parts.iter().flat_map(|part| &part.files) {
+        let path = folder.join(&file.name);
+        if Path::new(&file.name).components().count() != 1 {
+            return Err(damaged(
+                &path,
+                "it lies outside of the checkpoint".to_owned(),
+            ));
+        }
+        let found = fs::metadata(&path).map_err(read_error(&path))?.len();
+        if found != file.bytes {
+            let what = format!("it has {found} bytes, expected {}", file.bytes);
+            return Err(damaged(&path, what));
+        }
+    }
+    Ok(state)
+}
+
+/// The same, once they are what was written.
+pub(super) fn verified(folder: &Path) -> Result<State, CheckpointError> {
+    let state = state(folder)?;
+    for file in state.parts.iter().flat_map(|part| &part.files) {
+        let path = folder.join(&file.name);
+        let found = Sha256Digest::of_file(&path).map_err(read_error(&path))?;
+        if found.to_string() != file.sha256 {
+            let what = format!("its sha256 is {found}, expected {}", file.sha256);
+            return Err(damaged(&path, what));
+        }
+    }
+    Ok(state)
+}
+
+/// Gives a part its weights and the optimizer's moments back. Returns in how many steps the optimizer had
+/// changed it.
+pub(super) fn restore(
+    folder: &Path,
+    state: &State,
+    part: &mut dyn Part,
+) -> Result<u64, CheckpointError> {
+    let saved = state.parts.iter().find(|saved| saved.name == part.name());
+    let saved = saved.ok_or_else(|| damaged(folder, format!("it holds no `{}`", part.name())))?;
+    let names: Vec<_> = part
+        .parameters()?
+        .into_iter()
+        .map(|parameter| parameter.name)
+        .collect();
+    for (kind, suffix) in STATE_PARTS {
+        if kind != StatePart::Weights && saved.optimizer_steps == 0 {
+            continue;
+        }
+        let path = folder.join(file_name(part.name(), suffix));
+        let tensors = Checkpoint::open(&[&path])
+            .map_err(|error| Error::from(crate::registry::SourceError::from(error)))?;
+        for name in &names {
+            let tensor = tensors.get(name.as_str());
+            let tensor = tensor.filter(|tensor| tensor.dtype == StoredDtype::F32);
+            let tensor =
+                tensor.ok_or_else(|| damaged(&path, format!("it holds no `{name}` of F32")))?;
+            let values: Vec<f32> = tensor
+                .bytes()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|&bytes| f32::from_le_bytes(bytes))
+                .collect();
+            let view = TensorView::new(&values, &tensor.shape).map_err(Error::from)?;
+            part.import(kind, name.as_str(), view)?;
+        }
+    }
+    Ok(saved.optimizer_steps)
+}

@@ -1,0 +1,187 @@
+use super::*;
+use crate::train::part::Part;
+use merv_plugin_api::{AdamWStep, ParameterInfo, TakeTensor, TensorView};
+use std::{collections::BTreeMap, fs};
+use tempfile::TempDir;
+
+/// A part of one parameter.
+struct Number(BTreeMap<u8, Vec<f32>>);
+
+impl Number {
+    fn new(value: f32) -> Self {
+        Self(
+            (0..3)
+                .map(|kind| (kind, vec![value + f32::from(kind), 0.5]))
+                .collect(),
+        )
+    }
+}
+
+impl Part for Number {
+    fn name(&self) -> &str {
+        "mixer"
+    }
+
+    fn parameters(&self) -> Result<Vec<ParameterInfo>, Error> {
+        Ok(vec![ParameterInfo {
+            name: "a.weight".into(),
+            shape: vec![1, 2].into(),
+        }])
+    }
+
+    fn gradient_squares(&self) -> Result<Option<f64>, Error> {
+        Ok(None)
+    }
+
+    fn clear_gradients(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn apply_adamw(&mut self, _step: &AdamWStep) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn export(&self, state: StatePart, take: &mut TakeTensor<'_>) -> Result<(), Error> {
+        let values = &self.0[&(state as u8)];
+        Ok(take("a.weight", TensorView::new(values, &[1, 2])?)?)
+    }
+
+    fn import(&mut self, state: StatePart, _: &str, values: TensorView<'_>) -> Result<(), Error> {
+        self.0.insert(state as u8, values.f32s()?.to_vec());
+        Ok(())
+    }
+}
+
+fn save(checkpoints: &mut Checkpoints, step: u64, validation_loss: Option<f64>) {
+    let part = Number::new(step as f32);
+    let parts = [PartToSave {
+        part: &part,
+        optimizer_steps: step,
+        untrained: &[],
+    }];
+    let state = |version, parts| State {
+        version,
+        step,
+        stage: "align".to_owned(),
+        data_sha256: String::new(),
+        broken: vec![3],
+        validation_loss,
+        parts,
+    };
+    checkpoints.save(&parts, step, state).unwrap();
+    checkpoints.prune().unwrap();
+}
+
+fn there(run: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(run.path().join("checkpoints")).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_newest_and_the_best_are_kept() {
+    let run = TempDir::new().unwrap();
+    let mut checkpoints = Checkpoints::open(run.path(), 2).unwrap();
+    assert!(checkpoints.newest(|_| ()).unwrap().is_none());
+    for (step, loss) in [(1, 3.0), (2, 1.0), (3, 2.0), (4, 1.5), (5, 1.6)] {
+        save(&mut checkpoints, step, Some(loss));
+    }
+    let expected = ["step-00000002", "step-00000004", "step-00000005"];
+    assert_eq!(there(&run), expected);
+    assert_eq!(checkpoints.preferred().unwrap().step, 2);
+    // Another process knows as much, and cleans up.
+    fs::create_dir(run.path().join("checkpoints/.partial-step-00000006-1")).unwrap();
+    let mut again = Checkpoints::open(run.path(), 2).unwrap();
+    let state = again
+        .newest(|warning| panic!("{warning}"))
+        .unwrap()
+        .unwrap();
+    assert_eq!((state.step, state.broken), (5, vec![3]));
+    again.prune().unwrap();
+    assert_eq!(there(&run), expected);
+    assert_eq!(again.preferred().unwrap().step, 2);
+}
+
+#[test]
+fn without_held_out_examples_the_newest_is_preferred() {
+    let run = TempDir::new().unwrap();
+    let mut checkpoints = Checkpoints::open(run.path(), 1).unwrap();
+    save(&mut checkpoints, 1, None);
+    save(&mut checkpoints, 2, None);
+    assert_eq!(there(&run), ["step-00000002"]);
+    assert_eq!(checkpoints.preferred().unwrap().step, 2);
+}
+
+#[test]
+fn all_of_a_part_comes_back() {
+    let run = TempDir::new().unwrap();
+    let mut checkpoints = Checkpoints::open(run.path(), 2).unwrap();
+    save(&mut checkpoints, 7, None);
+    let state = checkpoints.newest(|_| ()).unwrap().unwrap();
+    let mut part = Number::new(0.0);
+    assert_eq!(checkpoints.restore(&state, &mut part).unwrap(), 7);
+    assert_eq!(part.0, Number::new(7.0).0);
+}
+
+/// What is done to the newest checkpoint's folder, and a word of the complaint.
+type Damage = (fn(&Path), &'static str);
+
+#[test]
+fn a_damaged_one_is_passed_over_and_said() {
+    let damages: [Damage; 5] = [
+        (
+            |folder| {
+                let path = folder.join("mixer.safetensors");
+                let mut bytes = fs::read(&path).unwrap();
+                let last = bytes.len() - 1;
+                bytes[last] ^= 1;
+                fs::write(path, bytes).unwrap();
+            },
+            "sha256",
+        ),
+        (
+            |folder| {
+                let path = folder.join("mixer.first-moment.safetensors");
+                let bytes = fs::read(&path).unwrap();
+                fs::write(path, &bytes[..bytes.len() - 3]).unwrap();
+            },
+            "bytes, expected",
+        ),
+        (
+            |folder| fs::remove_file(folder.join("mixer.safetensors")).unwrap(),
+            "cannot be read",
+        ),
+        (
+            |folder| fs::write(folder.join("state.json"), "{\"version\": 1").unwrap(),
+            "EOF",
+        ),
+        (
+            |folder| fs::remove_file(folder.join("state.json")).unwrap(),
+            "state.json",
+        ),
+    ];
+    for (damage, word) in damages {
+        let run = TempDir::new().unwrap();
+        let mut checkpoints = Checkpoints::open(run.path(), 3).unwrap();
+        save(&mut checkpoints, 1, None);
+        save(&mut checkpoints, 2, None);
+        damage(&run.path().join("checkpoints/step-00000002"));
+        let mut warnings = Vec::new();
+        let mut again = Checkpoints::open(run.path(), 3).unwrap();
+        let state = again.newest(|warning| warnings.push(warning.to_owned()));
+        assert_eq!(state.unwrap().unwrap().step, 1, "{word}");
+        assert!(
+            matches!(&warnings[..], [one] if one.contains("step 2") && one.contains(word)),
+            "{word}: {warnings:?}"
+        );
+        // With all of them damaged nothing is begun anew by itself.
+        damage(&run.path().join("checkpoints/step-00000001"));
+        assert!(matches!(
+            again.newest(|_| ()),
+            Err(CheckpointError::AllDamaged { count: 2, .. })
+        ));
+    }
+}

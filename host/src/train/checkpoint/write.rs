@@ -1,0 +1,156 @@
+//! Writing one checkpoint.
+
+use super::{
+    CheckpointError, STATE_PARTS, file_name,
+    state::{FileState, PartState, State},
+    tensor_file::{Announced, TensorFile, through_plugin},
+    write_error,
+};
+use crate::{Error, train::part::Part};
+use merv_checkpoint::{Checkpoint, StoredTensor};
+use merv_plugin_api::StatePart;
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, Write},
+    path::Path,
+};
+
+/// A part and what else belongs into a checkpoint of it.
+pub struct PartToSave<'p> {
+    /// The part.
+    pub part: &'p dyn Part,
+    /// Steps in which the optimizer changed it.
+    pub optimizer_steps: u64,
+    /// A file of it also holds tensors that are not trained, as they are in the files that it was loaded
+    /// from.
+    pub untrained: &'p [(String, StoredTensor)],
+}
+
+/// The tensors of a part's own files that are not among its parameters; none where these have other names
+/// there.
+///
+/// # Errors
+///
+/// The plugin's answer.
+pub fn untrained(
+    files: &Checkpoint,
+    part: &dyn Part,
+) -> Result<Vec<(String, StoredTensor)>, Error> {
+    let parameters = part.parameters()?;
+    let names: HashSet<&str> = parameters.iter().map(|info| info.name.as_str()).collect();
+    if !names.iter().any(|name| files.get(name).is_some()) {
+        return Ok(Vec::new());
+    }
+    let rest = files
+        .iter()
+        .filter(|(name, tensor)| !names.contains(name) && safetensors_type(tensor).is_some());
+    Ok(rest
+        .map(|(name, tensor)| (name.to_owned(), tensor.clone()))
+        .collect())
+}
+
+/// Fills the empty folder with a checkpoint. All of it is on the disk afterwards.
+pub(super) fn fill(
+    folder: &Path,
+    parts: &[PartToSave<'_>],
+    state: impl FnOnce(Vec<PartState>) -> State,
+) -> Result<State, CheckpointError> {
+    let states = parts.iter().map(|part| write_part(folder, part));
+    let state = state(states.collect::<Result<_, _>>()?);
+    let path = folder.join(super::folder::STATE);
+    let text = serde_json::to_string_pretty(&state).map_err(io::Error::from);
+    text.and_then(|text| {
+        let mut file = File::create_new(&path)?;
+        writeln!(file, "{text}")?;
+        file.sync_all()
+    })
+    .map_err(write_error(&path))?;
+    sync_folder(folder)?;
+    Ok(state)
+}
+
+fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, CheckpointError> {
+    let part = saved.part;
+    let parameters = part.parameters()?;
+    let mut files = Vec::new();
+    for (state, suffix) in STATE_PARTS {
+        if state != StatePart::Weights && saved.optimizer_steps == 0 {
+            continue;
+        }
+        let name = file_name(part.name(), suffix);
+        let path = folder.join(&name);
+        let untrained = match state {
+            StatePart::Weights => saved.untrained,
+            _ => &[],
+        };
+        let trained = parameters.iter().map(|parameter| Announced {
+            name: parameter.name.to_string(),
+            dtype: "F32",
+            bits: 32,
+            shape: parameter.shape.to_vec(),
+        });
+        let rest = untrained.iter().filter_map(|(name, tensor)| {
+            let (dtype, bits) = safetensors_type(tensor)?;
+            Some(Announced {
+                name: name.clone(),
+                dtype,
+                bits,
+                shape: tensor.shape.clone(),
+            })
+        });
+        let announced: Vec<_> = trained.chain(rest).collect();
+        let mut file = TensorFile::create(&path, &announced).map_err(write_error(&path))?;
+        // A full disk comes back as the disk's own error, not as the plugin words it.
+        let mut failed = None;
+        let exported = part.export(state, &mut |name, values| {
+            file.f32s(name, values.f32s()?).map_err(|error| {
+                let told = through_plugin(&error);
+                failed = Some(error);
+                told
+            })
+        });
+        if let Some(error) = failed {
+            return Err(write_error(&path)(error));
+        }
+        exported?;
+        for (name, tensor) in untrained {
+            file.raw(name, &tensor.read()).map_err(write_error(&path))?;
+        }
+        let written = file.finish().map_err(write_error(&path))?;
+        files.push(FileState {
+            name,
+            bytes: written.bytes,
+            sha256: written.sha256,
+        });
+    }
+    Ok(PartState {
+        name: part.name().to_owned(),
+        optimizer_steps: saved.optimizer_steps,
+        files,
+    })
+}
+
+/// A stored type as safetensors names it, and its bits; none for those that it has not.
+fn safetensors_type(tensor: &StoredTensor) -> Option<(&'static str, usize)> {
+    use merv_checkpoint::StoredDtype as Stored;
+    Some(match tensor.dtype {
+        Stored::F32 => ("F32", 32),
+        Stored::F16 => ("F16", 16),
+        Stored::BF16 => ("BF16", 16),
+        Stored::I64 => ("I64", 64),
+        _ => return None,
+    })
+}
+
+/// Has the names in a folder on the disk.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    match synced {
+        // Some systems cannot open folders; there the names are safe when the files are.
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+            Err(write_error(folder)(error))
+        }
+        _ => Ok(()),
+    }
+}

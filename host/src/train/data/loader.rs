@@ -1,0 +1,290 @@
+//! Reads examples ahead on threads of its own, a bounded number of batches, and hands them out in order.
+
+use super::{Broken, DataError, Entry, Example, Index, TextForm, Tokens};
+use crate::Error;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+/// Turns an image or a video into what the encoders see.
+pub type See<V> = dyn Fn(&Path) -> Result<V, Error> + Send + Sync;
+
+/// What all threads need.
+pub struct Source<V> {
+    /// The data set.
+    pub index: Arc<Index>,
+    /// Where the paths of the examples begin.
+    pub media: PathBuf,
+    /// How text becomes tokens.
+    pub form: TextForm,
+    /// How clips are read.
+    pub see: Box<See<V>>,
+}
+
+/// An example that can be computed.
+pub struct Ready<V> {
+    /// Its text.
+    pub tokens: Tokens,
+    /// Its image or video.
+    pub visual: Option<V>,
+}
+
+/// Some examples that are computed at once.
+pub struct Work {
+    /// The step that they belong to.
+    pub step: u64,
+    /// Whether they are the step's last ones.
+    pub last: bool,
+    /// Their numbers among the data set's entries.
+    pub numbers: Vec<u32>,
+}
+
+/// The same examples, read.
+pub struct Batch<V> {
+    /// What was asked for.
+    pub work: Work,
+    /// The examples, in order, without those that turned out broken.
+    pub ready: Vec<Ready<V>>,
+    /// Those, with their numbers.
+    pub broken: Vec<(u32, Broken)>,
+    /// How long they had to be waited for.
+    pub waited: Duration,
+}
+
+/// Why an example was not read.
+enum Failure {
+    /// It is broken; others are not.
+    Broken(Broken),
+    /// Nothing can be read any more.
+    All(Box<Error>),
+}
+
+/// What a thread sends: the place in the batch, and the example.
+type Sent<V> = (usize, Result<Ready<V>, Failure>);
+
+/// Reads ahead.
+pub struct Loader<V> {
+    source: Arc<Source<V>>,
+    pool: ThreadPool,
+    work: Box<dyn Iterator<Item = Work>>,
+    ahead: VecDeque<(Work, mpsc::Receiver<Sent<V>>)>,
+    prefetch: usize,
+}
+
+impl<V: Send + 'static> Loader<V> {
+    /// Begins to read `prefetch` batches of `work` on `workers` threads.
+    ///
+    /// # Errors
+    ///
+    /// When the threads cannot be started.
+    pub fn new(
+        source: Arc<Source<V>>,
+        work: impl Iterator<Item = Work> + 'static,
+        workers: usize,
+        prefetch: usize,
+    ) -> Result<Self, Error> {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(workers)
+            .thread_name(|number| format!("loader {number}"))
+            // What reads the example notices that nothing was sent.
+            .panic_handler(|_| ())
+            .build()?;
+        let mut loader = Self {
+            source,
+            pool,
+            work: Box::new(work),
+            ahead: VecDeque::new(),
+            prefetch,
+        };
+        loader.fill();
+        Ok(loader)
+    }
+
+    fn fill(&mut self) {
+        while self.ahead.len() < self.prefetch {
+            let Some(work) = self.work.next() else { break };
+            let (sender, receiver) = mpsc::channel();
+            for (place, &number) in work.numbers.iter().enumerate() {
+                let (source, sender) = (Arc::clone(&self.source), sender.clone());
+                self.pool.spawn_fifo(move || {
+                    // Nobody listens any more when the run was stopped.
+                    let _ = sender.send((place, source.read(number)));
+                });
+            }
+            self.ahead.push_back((work, receiver));
+        }
+    }
+
+    /// The next batch, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can be read any more: the data set is gone or has changed, or a cache fails.
+    pub fn take(&mut self) -> Result<Option<Batch<V>>, Error> {
+        self.fill();
+        let Some((work, receiver)) = self.ahead.pop_front() else {
+            return Ok(None);
+        };
+        let started = Instant::now();
+        let mut sent: Vec<Option<Result<Ready<V>, Failure>>> =
+            work.numbers.iter().map(|_| None).collect();
+        for (place, result) in receiver {
+            sent[place] = Some(result);
+        }
+        let waited = started.elapsed();
+        self.fill();
+        let (mut ready, mut broken) = (Vec::new(), Vec::new());
+        for (&number, result) in work.numbers.iter().zip(sent) {
+            match result {
+                Some(Ok(example)) => ready.push(example),
+                Some(Err(Failure::Broken(why))) => broken.push((number, why)),
+                Some(Err(Failure::All(error))) => return Err(*error),
+                None => {
+                    let name = format!("entry {number}");
+                    let why = "reading it failed in a way that no reader should".to_owned();
+                    broken.push((number, Broken { name, why }));
+                }
+            }
+        }
+        Ok(Some(Batch {
+            work,
+            ready,
+            broken,
+            waited,
+        }))
+    }
+}
+
+impl<V> Source<V> {
+    fn read(&self, number: u32) -> Result<Ready<V>, Failure> {
+        let all = |error: Error| Failure::All(Box::new(error));
+        let entry: &Entry = &self.index.entries()[number as usize];
+        let example = self
+            .index
+            .example(entry)
+            .map_err(|error| all(error.into()))?;
+        let broken = |why: String| {
+            Failure::Broken(Broken {
+                name: self.name(number, &example),
+                why,
+            })
+        };
+        let tokens = self.form.tokens(&example);
+        let tokens = tokens.map_err(|error| broken(error.to_string()))?;
+        let visual = match &example.visual {
+            None => None,
+            Some((_, path)) => match (self.see)(&self.media.join(path)) {
+                Ok(visual) => Some(visual),
+                Err(error @ (Error::Video(_) | Error::Transform(_))) => {
+                    let causes = crate::causes(&error).map(|cause| format!(": {cause}"));
+                    return Err(broken(format!("{error}{}", causes.collect::<String>())));
+                }
+                Err(error) => return Err(all(error)),
+            },
+        };
+        Ok(Ready { tokens, visual })
+    }
+
+    fn name(&self, number: u32, example: &Example) -> String {
+        match example.id.as_str() {
+            "" => format!("entry {number}"),
+            id => format!("`{id}`"),
+        }
+    }
+}
+
+impl From<DataError> for Error {
+    fn from(error: DataError) -> Self {
+        Self::Data(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        prompt::{PromptFormat, VisualMarks},
+        tokenizer::TextTokenizer,
+        train::Task,
+    };
+    use std::{
+        fs,
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
+
+    #[test]
+    fn batches_come_in_order_and_no_more_are_read_than_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.json");
+        let examples = (0..40).map(|number| {
+            format!(
+                r#"{{"id": "e{number}", "video": "{number}", "conversations": [{{"from": "human", "value": "{number}"}},
+                {{"from": "gpt", "value": ""}}]}}"#
+            )
+        });
+        let json = format!("[{}]", examples.collect::<Vec<_>>().join(","));
+        fs::write(&path, json).unwrap();
+        let index = Arc::new(Index::read(&path, Task::Conversation).unwrap());
+        let tokenizer = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../assets/merv-tiny/llm/tokenizer.json"
+        );
+        let seen = Arc::new(AtomicUsize::new(0));
+        let see = {
+            let seen = Arc::clone(&seen);
+            move |path: &Path| {
+                seen.fetch_add(1, Ordering::SeqCst);
+                let number: u64 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+                // The later ones are ready first.
+                thread::sleep(Duration::from_millis(7 * (3 - number % 4)));
+                match number {
+                    5 => Err(crate::video::VideoError::Missing { path: path.into() }.into()),
+                    6 => panic!("a decoder's fault"),
+                    _ => Ok(number),
+                }
+            }
+        };
+        let source = Source {
+            index,
+            media: folder.path().to_owned(),
+            form: TextForm {
+                tokenizer: Arc::new(TextTokenizer::load(Path::new(tokenizer)).unwrap()),
+                format: PromptFormat::Pure,
+                marks: VisualMarks::default(),
+                system: None,
+                task: Task::Conversation,
+                max_length: 64,
+            },
+            see: Box::new(see),
+        };
+        let work = (0..10).map(|step| Work {
+            step: u64::from(step),
+            last: true,
+            numbers: (step * 4..step * 4 + 4).collect(),
+        });
+        let mut loader = Loader::new(Arc::new(source), work, 3, 2).unwrap();
+        let mut found = Vec::new();
+        for step in 0.. {
+            assert!(seen.load(Ordering::SeqCst) <= (step + 2) * 4);
+            let Some(batch) = loader.take().unwrap() else {
+                assert_eq!(step, 10);
+                break;
+            };
+            assert_eq!(batch.work.step, step as u64);
+            found.extend(batch.ready.iter().map(|ready| ready.visual.unwrap()));
+            let names: Vec<_> = batch.broken.iter().map(|(_, b)| b.name.as_str()).collect();
+            assert_eq!(names.is_empty(), step != 1, "{names:?}");
+            if step == 1 {
+                assert_eq!(names, ["`e5`", "entry 6"]);
+                assert!(batch.broken[0].1.why.contains('5'));
+            }
+        }
+        let expected: Vec<u64> = (0..40).filter(|number| ![5, 6].contains(number)).collect();
+        assert_eq!(found, expected);
+    }
+}

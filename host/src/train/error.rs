@@ -1,0 +1,140 @@
+//! What can stop a training run.
+
+use super::{CheckpointError, SettingsError, data::DataError};
+use crate::Error;
+use std::{io, path::PathBuf};
+use thiserror::Error;
+
+/// A run cannot begin or go on. What its last checkpoint holds is safe.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The model cannot be loaded or computed.
+    #[error(transparent)]
+    Model(Box<Error>),
+    /// A checkpoint cannot be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The folder is not free.
+    #[error(
+        "{} holds a run already\n  do: go on with it by --resume, or name another folder in --out",
+        .0.display()
+    )]
+    Occupied(PathBuf),
+    /// The folder holds something else.
+    #[error(
+        "{} holds `{stranger}`, which no run made
+  do: name a new folder in --out", .path.display()
+    )]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// A file in it.
+        stranger: String,
+    },
+    /// There is nothing to go on with.
+    #[error(
+        "{} holds no run that could be resumed\n  expected: a folder that an earlier `train --out` made\n  \
+         do: correct the path, or leave --resume out to begin", .0.display()
+    )]
+    NothingToResume(PathBuf),
+    /// A run is resumed with other settings.
+    #[error(
+        "{} was started with other settings; then and now:\n  {}\n  \
+         do: take these back, or begin anew in another folder", .path.display(), .differences.join("\n  ")
+    )]
+    OtherSettings {
+        /// The run.
+        path: PathBuf,
+        /// Each key with its two values.
+        differences: Vec<String>,
+    },
+    /// A run is resumed with other data.
+    #[error(
+        "{} is not the data set that the run was started with: its sha256 is {found}, expected {expected}\n  \
+         do: bring the data set back, or begin anew in another folder", .path.display()
+    )]
+    OtherData {
+        /// The data set.
+        path: PathBuf,
+        /// The digest of the checkpoint.
+        expected: String,
+        /// The digest of the file.
+        found: String,
+    },
+    /// The visual tokens leave no room for text.
+    #[error(
+        "{visual} visual tokens leave no room for text in a context of {context}\n  \
+         do: choose a language model with a longer context, or a mixer with fewer tokens"
+    )]
+    NoRoom {
+        /// Tokens of a clip.
+        visual: usize,
+        /// Positions of the language model.
+        context: usize,
+    },
+    /// The chat format cannot be trained on.
+    #[error(
+        "the prompt is {0}, which writes conversations only as a whole
+  expected: a format, because each turn          is tokenised by itself in training
+  do: name a format as `prompt` in the registry's [llm], such as `pure`"
+    )]
+    Template(String),
+    /// Training has gone astray.
+    #[error(
+        "the {what} of step {step} is not a finite number\n  \
+         do: lower `learning_rate`, or look for damaged examples; the checkpoints before it are good"
+    )]
+    NotFinite {
+        /// Loss or gradient.
+        what: &'static str,
+        /// The step.
+        step: u64,
+    },
+    /// A file of the run cannot be written.
+    #[error(
+        "{} cannot be written\n  do: make room or give the folder the rights to be written to", .path.display()
+    )]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of the run cannot be read.
+    #[error("{} cannot be read", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl From<Error> for TrainError {
+    fn from(error: Error) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
+macro_rules! through_model {
+    ($($kind:ty),*) => {
+        $(impl From<$kind> for TrainError {
+            fn from(error: $kind) -> Self {
+                Error::from(error).into()
+            }
+        })*
+    };
+}
+
+through_model!(
+    DataError,
+    candle_core::Error,
+    crate::plugin::CallError,
+    crate::mixer::MixerError,
+    crate::features::FeatureError,
+    crate::registry::RegistryError,
+    merv_plugin_api::PluginError
+);

@@ -1,0 +1,139 @@
+//! `metrics.jsonl`: a line a step, for people, plots and trackers.
+
+use super::{TrainError, run_folder::METRICS};
+use crate::whole_file;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// What happened in a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Steps that were done with this one.
+    pub step: u64,
+    /// Epochs that were done.
+    pub epoch: f64,
+    /// The mean over the labels of the step.
+    pub loss: f64,
+    /// The learning rate.
+    pub learning_rate: f64,
+    /// The length of the gradient over all trained parts, before clipping.
+    pub gradient_norm: f64,
+    /// Positions that the language model saw, visual tokens too.
+    pub tokens: u64,
+    /// Those a second.
+    pub tokens_per_second: f64,
+    /// Examples of the step, without broken ones.
+    pub examples: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// How much of that was spent waiting for examples to be read.
+    pub data_wait: f64,
+    /// How much each encoder counted on average, where the fusion weighs them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mixer_weights: BTreeMap<String, f64>,
+    /// The loss on the held-out examples, where it was computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+}
+
+/// The file, open at its end.
+pub(super) struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsLog {
+    /// Opens the file of a run that has done `step` steps: lines of later steps, of which no checkpoint
+    /// knows, are taken out, and so is one that a kill has cut.
+    pub(super) fn open(run: &Path, step: u64) -> Result<Self, TrainError> {
+        let path = run.join(METRICS);
+        let failed = |source| TrainError::Write {
+            path: path.clone(),
+            source,
+        };
+        let text = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(TrainError::Read { path, source }),
+        };
+        let known = |line: &&str| {
+            let metrics = serde_json::from_str::<StepMetrics>(line);
+            line.ends_with('\n') && metrics.is_ok_and(|metrics| metrics.step <= step)
+        };
+        let kept: String = text.split_inclusive('\n').filter(known).collect();
+        if kept.len() != text.len() || text.is_empty() {
+            whole_file::write(&path, kept.as_bytes()).map_err(failed)?;
+        }
+        let file = File::options().append(true).open(&path).map_err(failed)?;
+        Ok(Self { path, file })
+    }
+
+    /// Adds a line.
+    pub(super) fn push(&mut self, metrics: &StepMetrics) -> Result<(), TrainError> {
+        let line = serde_json::to_string(metrics).map_err(io::Error::from);
+        line.and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()))
+            .map_err(|source| self.failed(source))
+    }
+
+    /// Has all lines on the disk.
+    pub(super) fn sync(&self) -> Result<(), TrainError> {
+        self.file.sync_data().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> TrainError {
+        TrainError::Write {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(step: u64) -> StepMetrics {
+        StepMetrics {
+            step,
+            epoch: 0.5,
+            loss: 1.25,
+            learning_rate: 1e-3,
+            gradient_norm: 0.5,
+            tokens: 100,
+            tokens_per_second: 50.0,
+            examples: 4,
+            seconds: 2.0,
+            data_wait: 0.1,
+            mixer_weights: BTreeMap::from([("a".to_owned(), 1.0)]),
+            validation_loss: None,
+        }
+    }
+
+    #[test]
+    fn lines_of_steps_that_were_lost_go() {
+        let run = tempfile::tempdir().unwrap();
+        let mut log = MetricsLog::open(run.path(), 0).unwrap();
+        (1..=4).for_each(|step| log.push(&metrics(step)).unwrap());
+        let path = run.path().join("metrics.jsonl");
+        let mut text = fs::read_to_string(&path).unwrap();
+        text.truncate(text.len() - 5);
+        fs::write(&path, &text).unwrap();
+        // The fourth was cut, the third came after the checkpoint.
+        let mut log = MetricsLog::open(run.path(), 2).unwrap();
+        log.push(&metrics(3)).unwrap();
+        log.sync().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let steps = text
+            .lines()
+            .map(|line| serde_json::from_str::<StepMetrics>(line).unwrap());
+        assert_eq!(
+            steps.map(|metrics| metrics.step).collect::<Vec<_>>(),
+            [1, 2, 3]
+        );
+    }
+}

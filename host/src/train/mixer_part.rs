@@ -1,0 +1,251 @@
+//! The mixer while it is trained: its gradients, the optimizer's moments, and AdamW itself
+//! (arXiv 1711.05101; `torch.optim.AdamW`).
+
+use super::part::{Part, squares};
+use crate::{Error, mixer::Mixer};
+use candle_core::{Device, Tensor, Var, backprop::GradStore};
+use merv_plugin_api::{AdamWStep, ParameterInfo, PluginError, StatePart, TakeTensor, TensorView};
+use rayon::prelude::*;
+
+/// Numbers that a thread changes in one go.
+const CHANGED_TOGETHER: usize = 1 << 14;
+
+/// The mixer's parameters, with what training keeps of each.
+pub struct MixerPart {
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    name: String,
+    shape: Vec<usize>,
+    var: Var,
+    /// The sum since it was cleared, if anything came in. PyTorch too leaves parameters alone that got no
+    /// gradient.
+    gradient: Option<Vec<f32>>,
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+impl MixerPart {
+    /// Of a mixer, which changes with it.
+    pub fn new(mixer: &Mixer) -> Self {
+        let slots = mixer.parameters().iter().map(|parameter| {
+            let count = parameter.var.elem_count();
+            Slot {
+                name: parameter.name.clone(),
+                shape: parameter.var.dims().to_vec(),
+                var: parameter.var.clone(),
+                gradient: None,
+                first: vec![0.0; count],
+                second: vec![0.0; count],
+            }
+        });
+        Self {
+            slots: slots.collect(),
+        }
+    }
+
+    /// Adds the gradients of one backward pass.
+    ///
+    /// # Errors
+    ///
+    /// When a gradient has not its parameter's shape, which candle rules out.
+    pub fn add(&mut self, gradients: &GradStore) -> Result<(), Error> {
+        for slot in &mut self.slots {
+            let Some(new) = gradients.get(slot.var.as_tensor()) else {
+                continue;
+            };
+            let new = new.flatten_all()?.to_vec1::<f32>()?;
+            match &mut slot.gradient {
+                Some(sum) => sum.iter_mut().zip(&new).for_each(|(sum, new)| *sum += new),
+                None => slot.gradient = Some(new),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    fn values(&self) -> Result<Vec<f32>, Error> {
+        Ok(self.var.flatten_all()?.to_vec1()?)
+    }
+
+    fn set(&self, values: Vec<f32>) -> Result<(), Error> {
+        let values = Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?;
+        Ok(self.var.set(&values)?)
+    }
+
+    fn decays(&self) -> bool {
+        self.shape.len() > 1 && !self.name.ends_with("bias")
+    }
+
+    fn apply(&mut self, step: &AdamWStep) -> Result<(), Error> {
+        let Some(gradient) = &self.gradient else {
+            return Ok(());
+        };
+        let shrink = if self.decays() {
+            (1.0 - step.learning_rate * step.weight_decay) as f32
+        } else {
+            1.0
+        };
+        let t = step.step as f64;
+        let length = (step.learning_rate / (1.0 - step.beta1.powf(t))) as f32;
+        let root = (1.0 - step.beta2.powf(t)).sqrt() as f32;
+        let scale = step.gradient_scale as f32;
+        let (beta1, new1) = (step.beta1 as f32, (1.0 - step.beta1) as f32);
+        let (beta2, new2) = (step.beta2 as f32, (1.0 - step.beta2) as f32);
+        let epsilon = step.epsilon as f32;
+        let mut values = self.var.flatten_all()?.to_vec1::<f32>()?;
+        values
+            .par_chunks_mut(CHANGED_TOGETHER)
+            .zip(self.first.par_chunks_mut(CHANGED_TOGETHER))
+            .zip(self.second.par_chunks_mut(CHANGED_TOGETHER))
+            .zip(gradient.par_chunks(CHANGED_TOGETHER))
+            .for_each(|(((values, first), second), gradient)| {
+                let state = values.iter_mut().zip(first).zip(second).zip(gradient);
+                for (((value, first), second), &gradient) in state {
+                    let gradient = gradient * scale;
+                    *first = beta1 * *first + new1 * gradient;
+                    *second = beta2 * *second + new2 * gradient * gradient;
+                    let denominator = second.sqrt() / root + epsilon;
+                    *value = *value * shrink - length * (*first / denominator);
+                }
+            });
+        self.set(values)
+    }
+}
+
+impl Part for MixerPart {
+    fn name(&self) -> &str {
+        "mixer"
+    }
+
+    fn parameters(&self) -> Result<Vec<ParameterInfo>, Error> {
+        let infos = self.slots.iter().map(|slot| ParameterInfo {
+            name: slot.name.as_str().into(),
+            shape: slot.shape.clone().into(),
+        });
+        Ok(infos.collect())
+    }
+
+    fn gradient_squares(&self) -> Result<Option<f64>, Error> {
+        let gradients = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.gradient.as_deref());
+        Ok(gradients.map(squares).reduce(|sum, more| sum + more))
+    }
+
+    fn clear_gradients(&mut self) -> Result<(), Error> {
+        self.slots.iter_mut().for_each(|slot| slot.gradient = None);
+        Ok(())
+    }
+
+    fn apply_adamw(&mut self, step: &AdamWStep) -> Result<(), Error> {
+        self.slots.iter_mut().try_for_each(|slot| slot.apply(step))
+    }
+
+    fn export(&self, state: StatePart, take: &mut TakeTensor<'_>) -> Result<(), Error> {
+        for slot in &self.slots {
+            let values;
+            let part = match state {
+                StatePart::Weights => {
+                    values = slot.values()?;
+                    &values
+                }
+                StatePart::FirstMoment => &slot.first,
+                StatePart::SecondMoment => &slot.second,
+            };
+            take(&slot.name, TensorView::new(part, &slot.shape)?)?;
+        }
+        Ok(())
+    }
+
+    fn import(
+        &mut self,
+        state: StatePart,
+        name: &str,
+        values: TensorView<'_>,
+    ) -> Result<(), Error> {
+        let slot = self.slots.iter_mut().find(|slot| slot.name == name);
+        let slot = slot
+            .filter(|slot| slot.shape == values.shape())
+            .ok_or_else(|| {
+                PluginError::invalid(format!(
+                    "the mixer has no parameter `{name}` of shape {:?}",
+                    values.shape()
+                ))
+            })?;
+        let values = values.f32s()?.to_vec();
+        match state {
+            StatePart::Weights => slot.set(values)?,
+            StatePart::FirstMoment => slot.first = values,
+            StatePart::SecondMoment => slot.second = values,
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(name: &str, shape: &[usize], values: &[f32]) -> Slot {
+        Slot {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            var: Var::from_slice(values, shape, &Device::Cpu).unwrap(),
+            gradient: None,
+            first: vec![0.0; values.len()],
+            second: vec![0.0; values.len()],
+        }
+    }
+
+    fn step(number: u64) -> AdamWStep {
+        AdamWStep {
+            step: number,
+            learning_rate: 0.1,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.5,
+            gradient_scale: 0.25,
+        }
+    }
+
+    /// Two steps of `torch.optim.AdamW(lr=0.1, weight_decay=0.5)` on gradients [1, -0.5], then [0.25, 2].
+    #[test]
+    fn two_steps_are_those_of_pytorch() {
+        let mut part = MixerPart {
+            slots: vec![slot("a.weight", &[1, 2], &[1.0, -2.0])],
+        };
+        for (number, gradient) in [(1, [4.0, -2.0]), (2, [1.0, 8.0])] {
+            part.slots[0].gradient = Some(gradient.to_vec());
+            part.apply_adamw(&step(number)).unwrap();
+        }
+        let found = part.slots[0].values().unwrap();
+        for (found, expected) in found.iter().zip(TORCH) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+    }
+
+    const TORCH: [f32; 2] = [0.724_440_3, -1.765_950_3];
+
+    #[test]
+    fn biases_and_vectors_do_not_decay_and_nothing_moves_without_a_gradient() {
+        for (name, shape, decays) in [
+            ("Q", &[1, 2][..], true),
+            ("norm.weight", &[2], false),
+            ("x.bias", &[1, 2], false),
+            ("x.in_proj_bias", &[2], false),
+        ] {
+            let mut slot = slot(name, shape, &[1.0, 1.0]);
+            slot.apply(&step(1)).unwrap();
+            assert_eq!(slot.values().unwrap(), [1.0, 1.0], "{name}");
+            slot.gradient = Some(vec![0.0; 2]);
+            slot.apply(&step(1)).unwrap();
+            let expected = if decays { 0.95 } else { 1.0 };
+            assert_eq!(slot.values().unwrap(), [expected; 2], "{name}");
+        }
+    }
+}

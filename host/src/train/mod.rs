@@ -1,0 +1,30 @@
+//! Training: mixers, language models and encoders, stage after stage.
+//!
+//! [`Settings`] say how, [`data`] brings the examples. Automatic differentiation stops at the plugins'
+//! boundary: the language model gives the gradient of its input embeddings back, the host continues it
+//! through its own part, the mixer, and hands what comes out there to the encoders.
+
+mod checkpoint;
+mod collate;
+pub mod data;
+mod error;
+mod metrics;
+mod mixer_part;
+mod model;
+mod outline;
+mod part;
+mod run;
+mod run_folder;
+mod schedule;
+mod settings;
+mod stage;
+mod trainer;
+
+pub use checkpoint::CheckpointError;
+pub use error::TrainError;
+pub use metrics::StepMetrics;
+pub use outline::{DataOutline, MemoryOutline, Outline, PartOutline};
+pub use run::{Summary, TrainObserver, TrainOptions, begin_from, train};
+pub use schedule::Schedule;
+pub use settings::{Settings, SettingsError};
+pub use stage::{Task, TrainingStage};

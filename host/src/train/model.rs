@@ -1,0 +1,379 @@
+//! The model while it is trained: a batch forward and back through the encoders, the mixer and the
+//! language model.
+
+use super::{
+    Settings, TrainError,
+    checkpoint::{PartToSave, untrained},
+    collate::Layout,
+    data::Ready,
+    mixer_part::MixerPart,
+    part::{Part, PluginPart},
+    run_folder::encoder_part,
+};
+use crate::{
+    Error, LoadOptions, Observer, VidLm,
+    encoders::{Encoders, Prepared},
+    features::FeatureCache,
+    mixer::Mixer,
+    plugin::{LanguageModel, Tape},
+    registry::{Registry, SourceError},
+    tokenizer::TextTokenizer,
+};
+use candle_core::{Device, Tensor, Var};
+use merv_checkpoint::{Checkpoint, StoredTensor};
+use merv_plugin_api::{AdamWStep, Backward, TensorView, TrainingOptions};
+use rayon::ThreadPool;
+use std::{path::Path, sync::Arc};
+
+/// AdamW's constants, as upstream.
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+const EPSILON: f64 = 1e-8;
+
+/// What PyTorch's `clip_grad_norm_` adds to the norm.
+const CLIP_EPSILON: f64 = 1e-6;
+
+/// A model whose parts are loaded, some of them to be trained.
+pub(super) struct Model {
+    pub(super) registry: Registry,
+    pub(super) encoders: Arc<Encoders>,
+    pub(super) tokenizer: Arc<TextTokenizer>,
+    pub(super) cache: Option<Arc<FeatureCache>>,
+    mixer: Mixer,
+    llm: LanguageModel,
+    pool: ThreadPool,
+    mixer_part: MixerPart,
+    llm_part: Option<PluginPart>,
+    /// Of every encoder, or none.
+    encoder_parts: Vec<PluginPart>,
+    /// Of every part, in the order of [`Self::parts`].
+    optimizer_steps: Vec<u64>,
+    untrained: Vec<Vec<(String, StoredTensor)>>,
+}
+
+/// Sums over the batches of a step.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    pub(super) loss: f64,
+    /// Labels that count.
+    pub(super) labels: u64,
+    /// Positions that are no padding.
+    pub(super) tokens: u64,
+    pub(super) examples: u64,
+    /// Of each encoder, over the examples with vision.
+    pub(super) mixer_weights: Vec<f64>,
+    pub(super) seen: u64,
+}
+
+/// What changing the parameters found.
+pub(super) struct Change {
+    /// The length of the gradient of the mean loss, before clipping.
+    pub(super) gradient_norm: f64,
+}
+
+impl Model {
+    /// Loads the model of a registry file and prepares its parts for training.
+    pub(super) fn load(
+        registry: &Path,
+        settings: &Settings,
+        options: &LoadOptions,
+        cache: Option<FeatureCache>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let parts = VidLm::load_with(registry, options, observer)?.into_parts();
+        let stage = settings.stage;
+        let training = parts.llm.training()?;
+        training.begin(&TrainingOptions {
+            trainable: stage.trains_llm(),
+            checkpoint_activations: settings.gradient_checkpointing,
+        })?;
+        let llm_part = stage
+            .trains_llm()
+            .then(|| PluginPart::new("llm".to_owned(), training));
+        let mut encoder_parts = Vec::new();
+        if stage.trains_encoders() {
+            for (index, entry) in parts.registry.encoders.iter().enumerate() {
+                let Some(encoder) = parts.encoders.encoder(index) else {
+                    break;
+                };
+                let training = encoder.training()?;
+                training.begin(&TrainingOptions {
+                    trainable: true,
+                    checkpoint_activations: settings.gradient_checkpointing,
+                })?;
+                encoder_parts.push(PluginPart::new(encoder_part(&entry.id), training));
+            }
+        }
+        let mixer_part = MixerPart::new(&parts.mixer);
+        let mut model = Self {
+            registry: parts.registry,
+            encoders: Arc::new(parts.encoders),
+            tokenizer: Arc::new(parts.tokenizer),
+            cache: cache.map(Arc::new),
+            mixer: parts.mixer,
+            llm: parts.llm,
+            pool: parts.pool,
+            mixer_part,
+            llm_part,
+            encoder_parts,
+            optimizer_steps: Vec::new(),
+            untrained: Vec::new(),
+        };
+        model.optimizer_steps = vec![0; model.parts().len()];
+        model.untrained = model.untrained_tensors()?;
+        Ok(model)
+    }
+
+    /// Tensors that are in the files of the parts, and belong into later ones, but are not trained.
+    fn untrained_tensors(&self) -> Result<Vec<Vec<(String, StoredTensor)>>, TrainError> {
+        let mut all = vec![untrained(&self.mixer.file()?, &self.mixer_part)?];
+        // All that a language model computes with is trained.
+        all.extend(self.llm_part.iter().map(|_| Vec::new()));
+        for (index, part) in self.encoder_parts.iter().enumerate() {
+            let files = Checkpoint::open(self.encoders.weight_files(index));
+            let files = files.map_err(|error| Error::from(SourceError::from(error)))?;
+            all.push(untrained(&files, part)?);
+        }
+        Ok(all)
+    }
+
+    /// Tokens that stand for a clip.
+    pub(super) fn visual_tokens(&self) -> usize {
+        let kind = self.registry.mixer.kind;
+        let projected = self
+            .encoders
+            .infos()
+            .map(|info| kind.projected_tokens(info.temporal as usize, info.spatial as usize));
+        kind.visual_tokens(&projected.collect::<Vec<_>>())
+    }
+
+    /// Positions that the language model can hold.
+    pub(super) fn context(&self) -> usize {
+        self.llm.info().context_length as usize
+    }
+
+    fn parts(&self) -> Vec<&dyn Part> {
+        let mut parts: Vec<&dyn Part> = vec![&self.mixer_part];
+        parts.extend(self.llm_part.iter().map(|part| part as &dyn Part));
+        parts.extend(self.encoder_parts.iter().map(|part| part as &dyn Part));
+        parts
+    }
+
+    fn parts_mut(&mut self) -> Vec<&mut dyn Part> {
+        all_mut(
+            &mut self.mixer_part,
+            &mut self.llm_part,
+            &mut self.encoder_parts,
+        )
+    }
+
+    /// The parts as a checkpoint holds them.
+    pub(super) fn parts_to_save(&self) -> Vec<PartToSave<'_>> {
+        let steps = self.optimizer_steps.iter().zip(&self.untrained);
+        let parts = self.parts().into_iter().zip(steps);
+        parts
+            .map(|(part, (steps, untrained))| PartToSave {
+                part,
+                optimizer_steps: *steps,
+                untrained,
+            })
+            .collect()
+    }
+
+    /// Gives every part its state back by `restore`, which returns the optimizer's steps.
+    pub(super) fn restore<E>(
+        &mut self,
+        mut restore: impl FnMut(&mut dyn Part) -> Result<u64, E>,
+    ) -> Result<(), E> {
+        let parts = self.parts_mut().into_iter();
+        let steps = parts.map(&mut restore).collect::<Result<_, E>>();
+        self.optimizer_steps = steps?;
+        Ok(())
+    }
+
+    /// Computes the loss of some examples, and adds its gradients up if `what` says so.
+    pub(super) fn compute(
+        &mut self,
+        examples: Vec<Ready<Prepared>>,
+        what: Backward,
+        sums: &mut Sums,
+    ) -> Result<(), TrainError> {
+        let (mut texts, mut videos) = (Vec::new(), Vec::new());
+        for example in examples {
+            texts.push((example.tokens, example.visual.is_some()));
+            videos.extend(example.visual);
+        }
+        let trains_encoders = !self.encoder_parts.is_empty() && what == Backward::Gradients;
+        let seen = videos.len();
+        let encoders = Arc::clone(&self.encoders);
+        let mut tapes: Vec<(Var, Tape<'_>)> = Vec::new();
+        let mut features = Vec::new();
+        if seen > 0 && trains_encoders {
+            for (made, tape) in encoders.forward_train(&videos)? {
+                let var = Var::from_tensor(&made)?;
+                features.push(var.as_tensor().clone());
+                tapes.push((var, tape));
+            }
+        } else if seen > 0 {
+            features = self.frozen_features(videos)?;
+        }
+        let mixed = match features.is_empty() {
+            true => None,
+            false => Some(self.pool.install(|| self.mixer.forward(&features))?),
+        };
+        let width = self.llm.info().width as usize;
+        let visual = match &mixed {
+            Some(mixed) => mixed.fused.flatten_all()?.to_vec1::<f32>()?,
+            None => Vec::new(),
+        };
+        let rows: Vec<_> = texts
+            .iter()
+            .map(|(tokens, visual)| (tokens, *visual))
+            .collect();
+        let bos = self.llm.info().bos.into_option();
+        let layout = Layout::new(&rows, bos, self.visual_tokens());
+        let text = self.llm.embed(&layout.ids)?;
+        let embeds = layout.embeds(text.view().f32s()?, &visual, width);
+        drop(text);
+        let shape = [layout.batch, layout.length, width];
+        let flat = [layout.batch, layout.length];
+        let found = self.llm.forward_backward(
+            TensorView::new(&embeds, &shape)?,
+            TensorView::new(&layout.mask, &flat)?,
+            TensorView::new(&layout.labels, &flat)?,
+            what,
+        )?;
+        sums.loss += found.loss_sum;
+        sums.labels += found.tokens;
+        sums.tokens += layout.tokens() as u64;
+        sums.examples += layout.batch as u64;
+        if let Some(weights) = mixed.as_ref().and_then(|mixed| mixed.weights.as_ref()) {
+            sums.seen += seen as u64;
+            for row in weights.to_vec2::<f32>()? {
+                sums.mixer_weights.resize(row.len(), 0.0);
+                let pairs = sums.mixer_weights.iter_mut().zip(row);
+                pairs.for_each(|(sum, weight)| *sum += f64::from(weight));
+            }
+        }
+        if what == Backward::LossOnly {
+            return Ok(());
+        }
+        let (text, visual) = layout.split(found.gradient.view().f32s()?, width);
+        drop(found);
+        if let Some(part) = &mut self.llm_part {
+            let shape = [layout.ids.len(), width];
+            self.llm
+                .backward_embed(&layout.ids, TensorView::new(&text, &shape)?)?;
+            part.touch();
+        }
+        let Some(mixed) = mixed else { return Ok(()) };
+        let gradient = Tensor::from_vec(visual, mixed.fused.shape(), &Device::Cpu)?;
+        // Its gradient by the visual tokens is the one that the language model gave.
+        let gradients = self
+            .pool
+            .install(|| (mixed.fused * gradient)?.sum_all()?.backward())?;
+        self.mixer_part.add(&gradients)?;
+        for ((var, tape), part) in tapes.into_iter().zip(&mut self.encoder_parts) {
+            // An encoder that the fusion leaves out gets none.
+            let Some(gradient) = gradients.get(var.as_tensor()) else {
+                continue;
+            };
+            let values = gradient.flatten_all()?.to_vec1::<f32>()?;
+            tape.backward(TensorView::new(&values, gradient.dims())?)?;
+            part.touch();
+        }
+        Ok(())
+    }
+
+    /// Of each encoder `[videos, tokens, width]`.
+    fn frozen_features(&self, videos: Vec<Prepared>) -> Result<Vec<Tensor>, TrainError> {
+        let mut rows: Vec<Vec<Tensor>> = Vec::new();
+        for video in videos {
+            let features = self
+                .encoders
+                .encode(video, self.cache.as_deref(), &mut ())?;
+            rows.push(features.tensors);
+        }
+        let encoders = rows.first().map_or(0, Vec::len);
+        let of_encoder = |index: usize| {
+            let tensors: Vec<&Tensor> = rows.iter().map(|row| &row[index]).collect();
+            Tensor::cat(&tensors, 0)
+        };
+        Ok((0..encoders).map(of_encoder).collect::<Result<_, _>>()?)
+    }
+
+    /// Changes the parameters by the gradients that have come in for `labels` labels, and forgets these.
+    pub(super) fn step(
+        &mut self,
+        settings: &Settings,
+        learning_rate: f64,
+        labels: u64,
+    ) -> Result<Change, TrainError> {
+        let squares = self.pool.install(|| {
+            let parts = self.parts().into_iter();
+            parts
+                .map(Part::gradient_squares)
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        let mean = 1.0 / labels.max(1) as f64;
+        let gradient_norm = squares.iter().flatten().sum::<f64>().sqrt() * mean;
+        if !gradient_norm.is_finite() {
+            self.clear_gradients()?;
+            return Ok(Change { gradient_norm });
+        }
+        let clip = match settings.max_grad_norm {
+            0.0 => 1.0,
+            most => (most / (gradient_norm + CLIP_EPSILON)).min(1.0),
+        };
+        let step = AdamWStep {
+            step: 0,
+            learning_rate,
+            beta1: BETA1,
+            beta2: BETA2,
+            epsilon: EPSILON,
+            weight_decay: settings.weight_decay,
+            gradient_scale: mean * clip,
+        };
+        let parts = all_mut(
+            &mut self.mixer_part,
+            &mut self.llm_part,
+            &mut self.encoder_parts,
+        );
+        let all = parts.into_iter().zip(&mut self.optimizer_steps);
+        self.pool.install(|| {
+            for ((part, steps), squares) in all.zip(squares) {
+                // PyTorch too leaves alone what got no gradient.
+                if squares.is_some() {
+                    *steps += 1;
+                    part.apply_adamw(&AdamWStep {
+                        step: *steps,
+                        ..step
+                    })?;
+                    part.clear_gradients()?;
+                }
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(Change { gradient_norm })
+    }
+
+    /// Forgets gradients that have come in.
+    pub(super) fn clear_gradients(&mut self) -> Result<(), TrainError> {
+        for part in self.parts_mut() {
+            part.clear_gradients()?;
+        }
+        Ok(())
+    }
+}
+
+/// The parts in their order.
+fn all_mut<'p>(
+    mixer: &'p mut MixerPart,
+    llm: &'p mut Option<PluginPart>,
+    encoders: &'p mut [PluginPart],
+) -> Vec<&'p mut dyn Part> {
+    let mut parts: Vec<&mut dyn Part> = vec![mixer];
+    parts.extend(llm.iter_mut().map(|part| part as &mut dyn Part));
+    parts.extend(encoders.iter_mut().map(|part| part as &mut dyn Part));
+    parts
+}

@@ -1,0 +1,306 @@
+//! What a run would do, before any weight is read: `train --dry-run`.
+
+use super::{
+    Schedule, Settings, TrainError, TrainingStage,
+    data::{Index, Modality},
+    trainer::{batching, total_steps},
+};
+use crate::{
+    LoadOptions, Plan, mixer,
+    registry::{Registry, SearchPath, find},
+};
+use merv_plugin_api::{EncoderInfo, LanguageModelInfo};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Bytes of a number that training keeps.
+const F32: u64 = 4;
+
+/// Numbers that training keeps of a trained parameter besides itself: its gradient and two moments.
+const KEPT: u64 = 3;
+
+/// Copies of the tokens that a layer of a transformer holds at once when it goes back.
+const LAYER_COPIES: u64 = 16;
+
+/// What a run would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outline {
+    /// The stage.
+    pub stage: &'static str,
+    /// The model's name.
+    pub model: String,
+    /// The data set.
+    pub data: DataOutline,
+    /// The held-out examples.
+    pub validation: Option<DataOutline>,
+    /// How often each example is seen.
+    pub epochs: usize,
+    /// Steps an epoch.
+    pub steps_per_epoch: usize,
+    /// All steps.
+    pub total_steps: usize,
+    /// Those in which the learning rate rises.
+    pub warmup_steps: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// Examples of a step.
+    pub global_batch: usize,
+    /// Examples that are computed at once.
+    pub device_batch: usize,
+    /// Checkpoints that will be written.
+    pub checkpoints: usize,
+    /// Tokens that stand for a clip.
+    pub visual_tokens: usize,
+    /// Text tokens of an example at most.
+    pub max_length: usize,
+    /// The parts, in the order of the data's way.
+    pub parts: Vec<PartOutline>,
+    /// Parameters that are trained.
+    pub trained_parameters: u64,
+    /// Parameters that stay.
+    pub frozen_parameters: u64,
+    /// What memory to expect.
+    pub memory: MemoryOutline,
+    /// All of it.
+    pub memory_bytes: u64,
+}
+
+/// A data set.
+#[derive(Debug, Clone, Serialize)]
+pub struct DataOutline {
+    /// The file.
+    pub path: PathBuf,
+    /// Examples that can be trained on as far as the file alone tells.
+    pub examples: usize,
+    /// Of them with a video.
+    pub videos: usize,
+    /// With an image.
+    pub images: usize,
+    /// With neither.
+    pub texts: usize,
+    /// Examples that cannot be trained on.
+    pub broken: usize,
+}
+
+/// A part of the model.
+#[derive(Debug, Clone, Serialize)]
+pub struct PartOutline {
+    /// Its id.
+    pub id: String,
+    /// Whether it is trained.
+    pub trained: bool,
+    /// Its parameters.
+    pub parameters: u64,
+}
+
+/// An estimate in bytes.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct MemoryOutline {
+    /// All parts' weights.
+    pub weights: u64,
+    /// Gradients and the optimizer's two moments.
+    pub training_state: u64,
+    /// What going forward and back holds at once.
+    pub activations: u64,
+    /// Examples that are read ahead.
+    pub examples: u64,
+}
+
+impl Outline {
+    /// Looks at the settings' model and data.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with them, as far as it can be known without weights.
+    pub fn new(settings: &Settings, options: &LoadOptions) -> Result<Self, TrainError> {
+        let registry = find(&settings.registry, &SearchPath::from_env())?;
+        let plan = Plan::new(Registry::from_file(&registry)?, options)?;
+        let index = Index::read(&settings.data, settings.stage.task())?;
+        let validation = settings.validation.as_deref();
+        let validation = validation.map(|path| Index::read(path, settings.stage.task()));
+        let validation = validation.transpose()?;
+        let steps_per_epoch = batching(settings).per_epoch(index.entries());
+        let total_steps = total_steps(settings, steps_per_epoch);
+        let schedule = Schedule::new(settings.learning_rate, settings.warmup_ratio, total_steps);
+
+        let llm = &plan.llm.info;
+        let kind = plan.registry.mixer.kind;
+        let shapes = plan.shapes();
+        let projected: Vec<usize> = shapes
+            .iter()
+            .map(|shape| kind.projected_tokens(shape.temporal, shape.spatial))
+            .collect();
+        let visual_tokens = kind.visual_tokens(&projected);
+        let context = llm.context_length as usize;
+        let room = context.saturating_sub(visual_tokens);
+        let max_length = settings.max_length.unwrap_or(plan.registry.llm.max_length);
+        if room < 2 {
+            return Err(TrainError::NoRoom {
+                visual: visual_tokens,
+                context,
+            });
+        }
+        let max_length = max_length.min(room);
+        let query_width = mixer::query_width(kind, plan.mixer_weights.as_deref())?;
+        let mixer = mixer::cost(kind, &shapes, llm.width as usize, query_width);
+
+        let parts = parts(&plan, settings.stage, mixer.parameters);
+        let of = |trained: bool| {
+            let those = parts.iter().filter(|part| part.trained == trained);
+            those
+                .map(|part| part.parameters)
+                .fold(0, u64::saturating_add)
+        };
+        let (trained, frozen) = (of(true), of(false));
+        let infos: Vec<&EncoderInfo> = plan.encoders.iter().map(|encoder| &encoder.info).collect();
+        let memory = MemoryOutline {
+            weights: weights(&plan, settings.stage, mixer.parameters),
+            training_state: trained.saturating_mul(KEPT * F32),
+            activations: activations(settings, &infos, llm, visual_tokens, max_length),
+            examples: examples(settings, &infos),
+        };
+        let all = [
+            memory.weights,
+            memory.training_state,
+            memory.activations,
+            memory.examples,
+        ];
+        Ok(Self {
+            stage: settings.stage.name(),
+            model: plan.registry.id.clone(),
+            data: DataOutline::of(&index),
+            validation: validation.as_ref().map(DataOutline::of),
+            epochs: settings.epochs,
+            steps_per_epoch,
+            total_steps,
+            warmup_steps: schedule.warmup,
+            learning_rate: settings.learning_rate,
+            global_batch: settings.global_batch,
+            device_batch: settings.device_batch,
+            checkpoints: total_steps.div_ceil(settings.save_every),
+            visual_tokens,
+            max_length,
+            parts,
+            trained_parameters: trained,
+            frozen_parameters: frozen,
+            memory,
+            memory_bytes: all.into_iter().fold(0, u64::saturating_add),
+        })
+    }
+}
+
+impl DataOutline {
+    fn of(index: &Index) -> Self {
+        let count = |modality| {
+            let entries = index.entries().iter();
+            entries.filter(|entry| entry.modality == modality).count()
+        };
+        Self {
+            path: index.path().to_owned(),
+            examples: index.entries().len(),
+            videos: count(Modality::Video),
+            images: count(Modality::Image),
+            texts: count(Modality::Text),
+            broken: index.broken_count(),
+        }
+    }
+}
+
+fn parts(plan: &Plan, stage: TrainingStage, mixer: u64) -> Vec<PartOutline> {
+    let entries = plan.registry.encoders.iter().zip(&plan.encoders);
+    let mut parts: Vec<_> = entries
+        .map(|(entry, planned)| PartOutline {
+            id: entry.id.clone(),
+            trained: stage.trains_encoders(),
+            parameters: planned.info.parameters,
+        })
+        .collect();
+    parts.push(PartOutline {
+        id: "mixer".to_owned(),
+        trained: true,
+        parameters: mixer,
+    });
+    parts.push(PartOutline {
+        id: plan.registry.llm.id.clone(),
+        trained: stage.trains_llm(),
+        parameters: plan.llm.info.parameters,
+    });
+    parts
+}
+
+/// Trained weights are kept in single precision, others as their plugin computes with them.
+fn weights(plan: &Plan, stage: TrainingStage, mixer: u64) -> u64 {
+    let bytes = |parameters: u64, trained: bool, size: usize| {
+        parameters.saturating_mul(if trained { F32 } else { size as u64 })
+    };
+    let encoders = plan.encoders.iter().map(|encoder| {
+        let info = &encoder.info;
+        bytes(info.parameters, stage.trains_encoders(), info.dtype.size())
+    });
+    let llm = &plan.llm.info;
+    let llm = bytes(llm.parameters, stage.trains_llm(), llm.dtype.size());
+    encoders
+        .chain([llm, mixer.saturating_mul(F32)])
+        .fold(0, u64::saturating_add)
+}
+
+/// From the sizes that the models state: what they really hold is their own affair.
+fn activations(
+    settings: &Settings,
+    encoders: &[&EncoderInfo],
+    llm: &LanguageModelInfo,
+    visual_tokens: usize,
+    max_length: usize,
+) -> u64 {
+    let batch = settings.device_batch as u64;
+    let product = |factors: &[u64]| factors.iter().copied().fold(1, u64::saturating_mul);
+    let layers = |parameters: u64, width: u64| (parameters / product(&[12, width, width])).max(1);
+    // Of each layer its input, or all that it computed; of one layer the latter in any case.
+    let kept = |layers: u64| match settings.gradient_checkpointing {
+        true => layers.saturating_add(LAYER_COPIES),
+        false => layers.saturating_mul(LAYER_COPIES),
+    };
+    let positions = batch.saturating_mul((visual_tokens + max_length) as u64);
+    let (width, vocabulary) = (u64::from(llm.width), u64::from(llm.vocab_size));
+    let inside = llm
+        .parameters
+        .saturating_sub(product(&[2, width, vocabulary]));
+    let of_llm = product(&[positions, width, kept(layers(inside, width)), F32])
+        .saturating_add(product(&[positions, vocabulary, 2, F32]));
+    let of_encoder = |info: &&EncoderInfo| {
+        let width = u64::from(info.width);
+        // In linear layers every parameter is used once for each token.
+        let tokens = (info.macs_per_clip / info.parameters.max(1))
+            .max(u64::from(info.temporal) * u64::from(info.spatial));
+        match settings.stage.trains_encoders() {
+            true => product(&[
+                batch,
+                tokens,
+                width,
+                kept(layers(info.parameters, width)),
+                F32,
+            ]),
+            // One clip at a time, and nothing is kept.
+            false => product(&[tokens, width, LAYER_COPIES, F32]),
+        }
+    };
+    let encoders = encoders.iter().map(of_encoder);
+    let encoders = match settings.stage.trains_encoders() {
+        true => encoders.fold(0, u64::saturating_add),
+        false => encoders.max().unwrap_or(0),
+    };
+    of_llm.saturating_add(encoders)
+}
+
+/// Clips that are read ahead.
+fn examples(settings: &Settings, encoders: &[&EncoderInfo]) -> u64 {
+    let clip = encoders.iter().map(|info| {
+        let side = u64::from(info.image_size);
+        [side, side, 3, F32]
+            .into_iter()
+            .fold(u64::from(info.num_frames), u64::saturating_mul)
+    });
+    let clip = clip.fold(0, u64::saturating_add);
+    let ahead = (settings.prefetch + 1).saturating_mul(settings.device_batch);
+    clip.saturating_mul(ahead as u64)
+}

@@ -1,0 +1,169 @@
+//! The folder of a run: `config.toml` (its settings), `base.toml` (the model it began from),
+//! `metrics.jsonl`, `checkpoints/`, and `registry.toml`, by which the trained model is used.
+
+use super::{
+    Settings, TrainError, TrainingStage,
+    checkpoint::{Checkpoints, Saved},
+};
+use crate::{
+    registry::{FILE_OF_A_RUN, Moved, Registry, SearchPath, find},
+    whole_file,
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+const CONFIG: &str = "config.toml";
+const BASE: &str = "base.toml";
+/// See [`super::metrics`].
+pub(super) const METRICS: &str = "metrics.jsonl";
+/// See [`super::checkpoint`].
+pub(super) const CHECKPOINTS: &str = "checkpoints";
+
+/// The folder of a run.
+pub(super) struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Begins a run in a folder that holds none.
+    pub(super) fn begin(path: &Path, settings: &Settings) -> Result<Self, TrainError> {
+        check_free(path)?;
+        let registry = Registry::load(&settings.registry)?;
+        let text = read(&registry.path)?;
+        fs::create_dir_all(path).map_err(|source| TrainError::Write {
+            path: path.to_owned(),
+            source,
+        })?;
+        let run = Self {
+            path: path.to_owned(),
+        };
+        run.write(BASE, &Moved::default().text(&text, &registry))?;
+        run.write(CONFIG, &settings.to_toml())?;
+        Ok(run)
+    }
+
+    /// Goes on with a run that was begun with the same settings.
+    pub(super) fn resume(path: &Path, settings: &Settings) -> Result<Self, TrainError> {
+        let config = path.join(CONFIG);
+        if !config.is_file() {
+            return Err(TrainError::NothingToResume(path.to_owned()));
+        }
+        let text = read(&config)?;
+        let has = |stage: &TrainingStage| text.lines().any(|line| line == format!("[{stage}]"));
+        let stage = TrainingStage::ALL.into_iter().find(has);
+        let then = Settings::load(&config, stage.unwrap_or(settings.stage), &[])?;
+        let differences = then.fixed_differences(settings);
+        if !differences.is_empty() {
+            return Err(TrainError::OtherSettings {
+                path: path.to_owned(),
+                differences,
+            });
+        }
+        Ok(Self {
+            path: path.to_owned(),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The registry that the run began from.
+    pub(super) fn base(&self) -> PathBuf {
+        self.path.join(BASE)
+    }
+
+    /// Writes the registry of the model as it is in a checkpoint that holds `mixer` and these other parts.
+    pub(super) fn write_registry(
+        &self,
+        base: &Registry,
+        saved: &Saved,
+        llm: bool,
+        encoders: bool,
+    ) -> Result<(), TrainError> {
+        let mixer = Checkpoints::file(saved, "mixer");
+        let llm = llm.then(|| Checkpoints::file(saved, "llm"));
+        let encoders: Vec<_> = base
+            .encoders
+            .iter()
+            .filter(|_| encoders)
+            .map(|entry| Checkpoints::file(saved, &encoder_part(&entry.id)))
+            .collect();
+        let moved = Moved {
+            mixer: Some(&mixer),
+            llm: llm.as_deref(),
+            encoders: encoders.iter().map(|file| Some(file.as_str())).collect(),
+            drop_notice: true,
+        };
+        let text = read(&base.path)?;
+        self.write(FILE_OF_A_RUN, &moved.text(&text, base))
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), TrainError> {
+        let path = self.path.join(name);
+        whole_file::write(&path, text.as_bytes())
+            .map_err(|source| TrainError::Write { path, source })
+    }
+}
+
+/// That a folder holds neither a run that has begun to compute nor files of somebody else. One that failed
+/// before its first step is no loss.
+fn check_free(path: &Path) -> Result<(), TrainError> {
+    let unreadable = |source| TrainError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    for entry in entries {
+        let name = entry.map_err(unreadable)?.file_name();
+        if ![CONFIG, BASE, METRICS, CHECKPOINTS].contains(&name.to_string_lossy().as_ref()) {
+            let run = path.join(CONFIG).exists() && path.join(BASE).exists();
+            return Err(match run {
+                true => TrainError::Occupied(path.to_owned()),
+                false => TrainError::NotARun {
+                    path: path.to_owned(),
+                    stranger: name.to_string_lossy().into_owned(),
+                },
+            });
+        }
+    }
+    let begun = fs::metadata(path.join(METRICS)).is_ok_and(|about| about.len() > 0);
+    if begun || Checkpoints::exist(path) {
+        return Err(TrainError::Occupied(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// What an encoder is called among the trained parts.
+pub(super) fn encoder_part(id: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    format!("encoder-{}", id.chars().map(plain).collect::<String>())
+}
+
+/// The registry file that a run of an earlier stage left, or that `from` names.
+pub(super) fn registry_of(from: &Path) -> Result<PathBuf, TrainError> {
+    let of_a_run = from.join(FILE_OF_A_RUN);
+    if of_a_run.is_file() {
+        return Ok(of_a_run);
+    }
+    Ok(find(from, &SearchPath::from_env())?)
+}
+
+fn read(path: &Path) -> Result<String, TrainError> {
+    fs::read_to_string(path).map_err(|source| TrainError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}

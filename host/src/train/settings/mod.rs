@@ -1,0 +1,263 @@
+//! The settings of a run: a TOML file with values for all stages and a table for each, over which
+//! `--set` goes. `raw` holds what is written; here it is checked, with every default in its place.
+
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use super::TrainingStage;
+use crate::registry::{DEFAULT_REGISTRY, Problems};
+use std::{
+    io,
+    path::{Path, PathBuf, absolute},
+};
+use thiserror::Error;
+
+/// Settings cannot be read or accepted.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// The file could not be read.
+    #[error("{}: cannot read the settings file\n  expected: a readable TOML file\n  \
+             do: check that the path is right and that you may read it", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{0}")]
+    Invalid(Problems),
+    /// A key without which nothing can be trained.
+    #[error(
+        "`{key}` is missing: {}, `--stage {stage}`\n  expected: {what}\n  \
+         do: write it into the file, or say --set {key}=…", .path.display()
+    )]
+    Missing {
+        /// The settings file.
+        path: PathBuf,
+        /// The stage.
+        stage: TrainingStage,
+        /// The key.
+        key: &'static str,
+        /// What it says.
+        what: &'static str,
+    },
+}
+
+/// The settings of one stage, complete.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// What is trained.
+    pub stage: TrainingStage,
+    /// The model to begin from: a FILE, or the NAME of a registry.
+    pub registry: PathBuf,
+    /// The examples.
+    pub data: PathBuf,
+    /// The folder that the examples' paths are relative to.
+    pub media: PathBuf,
+    /// Examples that are held out.
+    pub validation: Option<PathBuf>,
+    /// Where features of frozen encoders are kept.
+    pub feature_cache: Option<PathBuf>,
+    /// How often each example is seen.
+    pub epochs: usize,
+    /// Steps at most; the schedule too ends there.
+    pub max_steps: Option<usize>,
+    /// Examples of a step.
+    pub global_batch: usize,
+    /// Examples that are computed at once.
+    pub device_batch: usize,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// How much matrices shrink.
+    pub weight_decay: f64,
+    /// The part of the steps in which the learning rate rises.
+    pub warmup_ratio: f64,
+    /// Longer gradients are shortened to this; 0 shortens none.
+    pub max_grad_norm: f64,
+    /// Text tokens of an example at most, if not the registry's number.
+    pub max_length: Option<usize>,
+    /// Whether the language model computes its activations again instead of keeping them.
+    pub gradient_checkpointing: bool,
+    /// Decides the order of the examples.
+    pub seed: u64,
+    /// The part of the examples that may be broken before the run stops.
+    pub max_bad_fraction: f64,
+    /// Threads that read examples.
+    pub workers: usize,
+    /// Device batches that are read ahead.
+    pub prefetch: usize,
+    /// Steps between checkpoints.
+    pub save_every: usize,
+    /// Checkpoints that are kept, besides the best.
+    pub keep: usize,
+    /// Steps between validations.
+    pub validate_every: usize,
+}
+
+impl Settings {
+    /// Reads the values of a stage from a file, and those of `--set key=value` over them.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, something in it or in `sets` is wrong, or a key is missing that has
+    /// no default.
+    pub fn load(path: &Path, stage: TrainingStage, sets: &[String]) -> Result<Self, SettingsError> {
+        let mut values = raw::read(path, stage)?;
+        for argument in sets {
+            values = raw::set(argument)?.or(values);
+        }
+        let missing = |key, what| SettingsError::Missing {
+            path: path.to_owned(),
+            stage,
+            key,
+            what,
+        };
+        let data = values
+            .data
+            .ok_or_else(|| missing("data", "a JSON file of examples"))?;
+        let media = values
+            .media
+            .or_else(|| data.parent().map(Path::to_owned))
+            .unwrap_or_default();
+        let global_batch = values.global_batch.unwrap_or(match stage.trains_llm() {
+            false => 256,
+            true => 128,
+        });
+        let device_batch = values.device_batch.unwrap_or(match stage.trains_llm() {
+            false => 16,
+            true => 8,
+        });
+        let save_every = values.save_every.unwrap_or(512);
+        Ok(Self {
+            stage,
+            registry: values
+                .registry
+                .unwrap_or_else(|| PathBuf::from(DEFAULT_REGISTRY)),
+            data,
+            media,
+            validation: values.validation,
+            feature_cache: values.feature_cache,
+            epochs: values.epochs.unwrap_or(1),
+            max_steps: values.max_steps,
+            global_batch,
+            device_batch: device_batch.min(global_batch),
+            learning_rate: values.learning_rate.unwrap_or(match stage.trains_llm() {
+                false => 1e-3,
+                true => 2e-5,
+            }),
+            weight_decay: values.weight_decay.unwrap_or(match stage.trains_llm() {
+                false => 0.0,
+                true => 0.1,
+            }),
+            warmup_ratio: values.warmup_ratio.unwrap_or(0.03),
+            max_grad_norm: values.max_grad_norm.unwrap_or(1.0),
+            max_length: values.max_length,
+            gradient_checkpointing: values.gradient_checkpointing.unwrap_or(true),
+            seed: values.seed.unwrap_or(7) as u64,
+            max_bad_fraction: values.max_bad_fraction.unwrap_or(0.01),
+            workers: values.workers.unwrap_or(2),
+            prefetch: values.prefetch.unwrap_or(4),
+            save_every,
+            keep: values.keep.unwrap_or(3),
+            validate_every: values.validate_every.unwrap_or(save_every),
+        })
+    }
+
+    /// As a settings file that means the same wherever it lies.
+    pub fn to_toml(&self) -> String {
+        let mut text = format!(
+            "# What this run was started with, every default filled in.\nschema = 1\n\n[{}]\n",
+            self.stage
+        );
+        for (key, value) in self.pairs() {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
+        text
+    }
+
+    /// Keys in which the two differ and that a run cannot change once it has begun.
+    pub fn fixed_differences(&self, other: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.stage != other.stage {
+            found.push(format!(
+                "the stage: `{}`, now `{}`",
+                self.stage, other.stage
+            ));
+        }
+        let (ours, theirs) = (self.pairs(), other.pairs());
+        let value = |pairs: &[(&str, String)], key: &str| {
+            let pair = pairs.iter().find(|(other, _)| *other == key);
+            pair.map_or("nothing".to_owned(), |(_, value)| value.clone())
+        };
+        for (key, _) in ours.iter().chain(theirs.iter()) {
+            let (ours, theirs) = (value(&ours, key), value(&theirs, key));
+            let difference = format!("`{key}`: {ours}, now {theirs}");
+            if !FREE.contains(key) && ours != theirs && !found.contains(&difference) {
+                found.push(difference);
+            }
+        }
+        found
+    }
+
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        // JSON's escapes are among TOML's.
+        let text = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
+        let rooted = |path: &Path| {
+            let path = path.canonicalize().or_else(|_| absolute(path));
+            path.map_or_else(|_| String::new(), |path| text(&path))
+        };
+        // A NAME stays one.
+        let registry = if self.registry.is_file() {
+            rooted(&self.registry)
+        } else {
+            text(&self.registry)
+        };
+        // `{:?}` writes whole numbers with their `.0`, and every number so that it reads back the same.
+        let number = |number: f64| format!("{number:?}");
+        let pairs = [
+            ("registry", Some(registry)),
+            ("data", Some(rooted(&self.data))),
+            ("media", Some(rooted(&self.media))),
+            ("validation", self.validation.as_deref().map(rooted)),
+            ("feature_cache", self.feature_cache.as_deref().map(rooted)),
+            ("epochs", Some(self.epochs.to_string())),
+            ("max_steps", self.max_steps.map(|n| n.to_string())),
+            ("global_batch", Some(self.global_batch.to_string())),
+            ("device_batch", Some(self.device_batch.to_string())),
+            ("learning_rate", Some(number(self.learning_rate))),
+            ("weight_decay", Some(number(self.weight_decay))),
+            ("warmup_ratio", Some(number(self.warmup_ratio))),
+            ("max_grad_norm", Some(number(self.max_grad_norm))),
+            ("max_length", self.max_length.map(|n| n.to_string())),
+            (
+                "gradient_checkpointing",
+                Some(self.gradient_checkpointing.to_string()),
+            ),
+            ("seed", Some(self.seed.to_string())),
+            ("max_bad_fraction", Some(number(self.max_bad_fraction))),
+            ("workers", Some(self.workers.to_string())),
+            ("prefetch", Some(self.prefetch.to_string())),
+            ("save_every", Some(self.save_every.to_string())),
+            ("keep", Some(self.keep.to_string())),
+            ("validate_every", Some(self.validate_every.to_string())),
+        ];
+        let present = pairs.into_iter();
+        present
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect()
+    }
+}
+
+/// Keys that change nothing of what is computed.
+const FREE: [&str; 8] = [
+    "feature_cache",
+    "max_bad_fraction",
+    "workers",
+    "prefetch",
+    "save_every",
+    "keep",
+    "validation",
+    "validate_every",
+];

@@ -1,0 +1,91 @@
+use super::*;
+use std::fs;
+use tempfile::TempDir;
+
+const STAGE: TrainingStage = TrainingStage::Finetune;
+
+fn load(text: &str, sets: &[&str]) -> Result<Settings, String> {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("run.toml");
+    fs::write(&path, text).unwrap();
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    let settings = Settings::load(&path, STAGE, &sets);
+    settings.map_err(|error| error.to_string().replace(&path.display().to_string(), "F"))
+}
+
+#[test]
+fn a_set_goes_before_the_stage_and_the_stage_before_all() {
+    let text = "schema = 1\ndata = \"d.json\"\nepochs = 2\nseed = 3\nlearning_rate = 1\n\
+                [align]\nepochs = 9\n[finetune]\nepochs = 4\nlearning_rate = 0.5";
+    let settings = load(text, &["learning_rate=1e-3", "data=x=y.json"]).unwrap();
+    assert_eq!(settings.epochs, 4);
+    assert_eq!(settings.seed, 3);
+    assert_eq!(settings.learning_rate, 1e-3);
+    // Paths of --set are the caller's, those of the file relative to it.
+    assert_eq!(settings.data, Path::new("x=y.json"));
+    assert_eq!(settings.media, Path::new(""));
+    assert!(load(text, &[]).unwrap().data.ends_with("d.json"));
+    assert!(load(text, &[]).unwrap().data.is_absolute());
+    // The defaults of the stage.
+    assert_eq!((settings.global_batch, settings.device_batch), (128, 8));
+    assert_eq!(settings.weight_decay, 0.1);
+}
+
+#[test]
+fn mistakes_are_named_with_their_lines() {
+    let cases: [(&str, &[&str], &[&str]); 9] = [
+        (
+            "schema = 1\nlearnin_rate = 1",
+            &[],
+            &["F:2", "learnin_rate", "write `learning_rate`"],
+        ),
+        (
+            "schema = 1\n[align]\nepochs = 0\n[finetune]\nseed = \"a\"",
+            &[],
+            &["2 problems", "F:3", "[align]", "F:5", "the string `a`"],
+        ),
+        ("schema = 2", &[], &["F:1", "`schema = 1`"]),
+        (
+            "epochs = 1",
+            &[],
+            &["`schema` is missing", "configs/README.md"],
+        ),
+        ("schema = 1\n[finetun]\n", &[], &["F:2", "write `finetune`"]),
+        ("schema = 1", &[], &["`data` is missing", "--set data=…"]),
+        ("schema = 1", &["epochs"], &["--set epochs:", "no `=`"]),
+        (
+            "schema = 1",
+            &["epoch=3"],
+            &["--set epoch=3:", "write `epochs`"],
+        ),
+        (
+            "schema = 1",
+            &["epochs=many"],
+            &["--set epochs=many:", "the string `many`"],
+        ),
+    ];
+    for (text, sets, words) in cases {
+        let error = load(text, sets).unwrap_err();
+        for word in words {
+            assert!(error.contains(word), "no `{word}`: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_written_reads_back_the_same() {
+    let text = "schema = 1\nregistry = \"merv-full\"\ndata = \"/d/\\\"x\\\".json\"\nmax_steps = 5\n\
+                learning_rate = 3e-7\nmax_grad_norm = 0";
+    let settings = load(text, &[]).unwrap();
+    let again = load(&settings.to_toml(), &[]).unwrap();
+    assert_eq!(settings, again);
+    assert!(settings.fixed_differences(&again).is_empty());
+    let changed = Settings {
+        seed: 8,
+        workers: 9,
+        max_steps: None,
+        ..again
+    };
+    let found = settings.fixed_differences(&changed);
+    assert_eq!(found, ["`max_steps`: 5, now nothing", "`seed`: 7, now 8"]);
+}

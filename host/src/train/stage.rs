@@ -1,0 +1,111 @@
+//! The stages of training, and what each trains.
+
+use crate::nearest::nearest;
+use std::{fmt, str::FromStr};
+
+/// A stage of training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TrainingStage {
+    /// Projectors and fusion, on captions.
+    Align,
+    /// Projectors, fusion and language model, on captions.
+    FullAlign,
+    /// Projectors, fusion and language model, on conversations.
+    Finetune,
+    /// As `finetune`, from a model that was finetuned before.
+    SecondFinetune,
+    /// As `finetune`, and the encoders too.
+    FullFinetune,
+}
+
+/// What of an example is trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// The last reply alone, as a caption of what is seen.
+    Caption,
+    /// The whole conversation, with loss on the replies.
+    Conversation,
+}
+
+impl TrainingStage {
+    /// All there are.
+    pub const ALL: [Self; 5] = [
+        Self::Align,
+        Self::FullAlign,
+        Self::Finetune,
+        Self::SecondFinetune,
+        Self::FullFinetune,
+    ];
+
+    /// The name in settings and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Align => "align",
+            Self::FullAlign => "full-align",
+            Self::Finetune => "finetune",
+            Self::SecondFinetune => "second_finetune",
+            Self::FullFinetune => "full-finetune",
+        }
+    }
+
+    /// Whether the language model is trained. The mixer always is.
+    pub fn trains_llm(self) -> bool {
+        self != Self::Align
+    }
+
+    /// Whether the encoders are trained.
+    pub fn trains_encoders(self) -> bool {
+        self == Self::FullFinetune
+    }
+
+    /// What of an example is trained on.
+    pub fn task(self) -> Task {
+        match self {
+            Self::Align | Self::FullAlign => Task::Caption,
+            Self::Finetune | Self::SecondFinetune | Self::FullFinetune => Task::Conversation,
+        }
+    }
+
+    /// Whether batches are made of examples of about one length: conversations differ much more than
+    /// captions.
+    pub fn groups_by_length(self) -> bool {
+        self.task() == Task::Conversation
+    }
+}
+
+impl fmt::Display for TrainingStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for TrainingStage {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|stage| stage.name() == name);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name);
+            let near = nearest(name, &names).map(|near| format!("; did you mean `{near}`?"));
+            format!(
+                "a stage is one of {}{}",
+                names.join(", "),
+                near.unwrap_or_default()
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back() {
+        for stage in TrainingStage::ALL {
+            assert_eq!(stage.name().parse(), Ok(stage));
+        }
+        let error = "fine-tune".parse::<TrainingStage>().unwrap_err();
+        assert!(error.contains("did you mean `finetune`"), "{error}");
+    }
+}

@@ -1,0 +1,436 @@
+//! Batch after batch, step after step, with checkpoints on the way.
+
+use super::{
+    Schedule, Settings, StepMetrics, Summary, TrainError, TrainObserver,
+    checkpoint::{Checkpoints, State},
+    data::{Batch, Batching, Broken, DataError, Index, Loader, Source, TextForm, Work},
+    metrics::MetricsLog,
+    model::{Model, Sums},
+    run_folder::RunFolder,
+};
+use crate::{VideoOptions, encoders::Prepared, registry::PromptEntry};
+use merv_plugin_api::Backward;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Broken examples that an error tells of.
+const TOLD: usize = 5;
+
+/// Everything that lasts as long as a run.
+pub(super) struct Trainer<'s> {
+    settings: &'s Settings,
+    run: RunFolder,
+    checkpoints: Checkpoints,
+    model: Model,
+    source: Arc<Source<Prepared>>,
+    validation: Option<Arc<Source<Prepared>>>,
+    batching: Batching,
+    per_epoch: usize,
+    schedule: Schedule,
+    /// Steps that were done.
+    step: u64,
+    /// Entries that turned out broken when they were read.
+    broken: BTreeSet<u32>,
+    /// What was wrong with the latest of all that are broken.
+    latest: Vec<Broken>,
+    loss: Option<f64>,
+    validation_loss: Option<f64>,
+}
+
+/// How a data set is shared out by these settings.
+pub(super) fn batching(settings: &Settings) -> Batching {
+    Batching {
+        size: settings.global_batch,
+        group_by_length: settings.stage.groups_by_length(),
+        seed: settings.seed,
+    }
+}
+
+/// The steps of a run whose epochs have so many batches.
+pub(super) fn total_steps(settings: &Settings, per_epoch: usize) -> usize {
+    let all = per_epoch.saturating_mul(settings.epochs);
+    settings.max_steps.map_or(all, |most| all.min(most))
+}
+
+impl<'s> Trainer<'s> {
+    /// Nothing is read yet but the index.
+    pub(super) fn new(
+        settings: &'s Settings,
+        run: RunFolder,
+        checkpoints: Checkpoints,
+        model: Model,
+        index: Index,
+        validation: Option<Index>,
+    ) -> Result<Self, TrainError> {
+        let batching = batching(settings);
+        let per_epoch = batching.per_epoch(index.entries());
+        let total = total_steps(settings, per_epoch);
+        let source = source(settings, &model, index)?;
+        let validation = validation.map(|index| source_beside(settings, &model, index));
+        Ok(Self {
+            settings,
+            run,
+            checkpoints,
+            model,
+            source,
+            validation: validation.transpose()?,
+            batching,
+            per_epoch,
+            schedule: Schedule::new(settings.learning_rate, settings.warmup_ratio, total),
+            step: 0,
+            broken: BTreeSet::new(),
+            latest: Vec::new(),
+            loss: None,
+            validation_loss: None,
+        })
+    }
+
+    /// Tells of the examples that the file alone shows to be broken.
+    pub(super) fn look_over_data(
+        &mut self,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<(), TrainError> {
+        let source = Arc::clone(&self.source);
+        for broken in source.index.broken() {
+            self.tell_broken(broken, observer);
+        }
+        self.check_broken()
+    }
+
+    /// Goes back to where a checkpoint was written.
+    pub(super) fn restore(&mut self, state: &State) -> Result<(), TrainError> {
+        let index = &self.source.index;
+        if state.data_sha256 != index.sha256() {
+            return Err(TrainError::OtherData {
+                path: index.path().to_owned(),
+                expected: state.data_sha256.clone(),
+                found: index.sha256().to_owned(),
+            });
+        }
+        let checkpoints = &self.checkpoints;
+        self.model
+            .restore(|part| checkpoints.restore(state, part))?;
+        self.step = state.step;
+        self.broken = state.broken.iter().copied().collect();
+        self.validation_loss = state.validation_loss;
+        Ok(())
+    }
+
+    /// Does the steps that are left.
+    pub(super) fn run(
+        mut self,
+        stop: &AtomicBool,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Summary, TrainError> {
+        let total = self.schedule.total as u64;
+        let mut log = MetricsLog::open(self.run.path(), self.step)?;
+        let mut loader = Loader::new(
+            Arc::clone(&self.source),
+            self.work(),
+            self.settings.workers,
+            self.settings.prefetch,
+        )?;
+        observer.begin(self.step, total);
+        let mut sums = Sums::default();
+        let (mut started, mut waited) = (Instant::now(), Duration::ZERO);
+        let mut stopped = false;
+        while let Some(mut batch) = loader.take()? {
+            waited += batch.waited;
+            self.note_broken(&mut batch, observer)?;
+            self.tell_cache_notices(observer);
+            if !batch.ready.is_empty() {
+                let ready = std::mem::take(&mut batch.ready);
+                self.model.compute(ready, Backward::Gradients, &mut sums)?;
+            }
+            if batch.work.last {
+                let metrics = self.finish_step(&sums, started.elapsed(), waited, observer)?;
+                sums = Sums::default();
+                (started, waited) = (Instant::now(), Duration::ZERO);
+                let last = self.step == total;
+                let validated = self.validate_if_due(last, observer)?;
+                if let Some(mut metrics) = metrics {
+                    metrics.validation_loss = validated;
+                    log.push(&metrics)?;
+                    observer.step(&metrics);
+                }
+                if last || self.step.is_multiple_of(self.settings.save_every as u64) {
+                    self.save(validated, &log)?;
+                }
+            }
+            if stop.load(Ordering::Relaxed) && self.step < total {
+                stopped = true;
+                break;
+            }
+        }
+        if stopped {
+            // What has come in since the last whole step is computed again.
+            self.model.clear_gradients()?;
+            self.save(None, &log)?;
+        }
+        Ok(Summary {
+            steps: self.step,
+            total_steps: total,
+            stopped,
+            loss: self.loss,
+            validation_loss: self.validation_loss,
+            broken_examples: self.broken_count(),
+            examples: self.source.index.total(),
+        })
+    }
+
+    /// What is left to compute: the steps' batches, in pieces that are computed at once.
+    fn work(&self) -> impl Iterator<Item = Work> + use<> {
+        let (source, batching) = (Arc::clone(&self.source), self.batching);
+        let (per_epoch, size) = (self.per_epoch as u64, self.settings.device_batch);
+        let mut epoch = (u64::MAX, Vec::new());
+        (self.step..self.schedule.total as u64).flat_map(move |step| {
+            if epoch.0 != step / per_epoch {
+                let number = step / per_epoch;
+                epoch = (number, batching.epoch(source.index.entries(), number));
+            }
+            let batch: &Vec<u32> = &epoch.1[(step % per_epoch) as usize];
+            let count = batch.len().div_ceil(size);
+            let pieces = batch.chunks(size).enumerate().map(|(at, numbers)| Work {
+                step,
+                last: at + 1 == count,
+                numbers: numbers.to_vec(),
+            });
+            pieces.collect::<Vec<_>>()
+        })
+    }
+
+    /// Changes the parameters. No metrics come from a step without a single label.
+    fn finish_step(
+        &mut self,
+        sums: &Sums,
+        took: Duration,
+        waited: Duration,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Option<StepMetrics>, TrainError> {
+        let number = self.step + 1;
+        let learning_rate = self.schedule.rate(self.step as usize);
+        if sums.labels == 0 {
+            self.model.clear_gradients()?;
+            self.step = number;
+            observer.notice(&format!(
+                "step {number} has nothing to learn from: every example of it is broken, or without a \
+                 reply within `max_length`"
+            ));
+            return Ok(None);
+        }
+        let loss = sums.loss / sums.labels as f64;
+        let not_finite = |what| TrainError::NotFinite { what, step: number };
+        if !loss.is_finite() {
+            return Err(not_finite("loss"));
+        }
+        let change = self.model.step(self.settings, learning_rate, sums.labels)?;
+        if !change.gradient_norm.is_finite() {
+            return Err(not_finite("gradient"));
+        }
+        self.step = number;
+        self.loss = Some(loss);
+        let ids = self.model.encoders.ids();
+        let weights = sums.mixer_weights.iter().map(|sum| sum / sums.seen as f64);
+        let seconds = took.as_secs_f64();
+        Ok(Some(StepMetrics {
+            step: number,
+            epoch: number as f64 / self.per_epoch as f64,
+            loss,
+            learning_rate,
+            gradient_norm: change.gradient_norm,
+            tokens: sums.tokens,
+            tokens_per_second: sums.tokens as f64 / seconds.max(1e-9),
+            examples: sums.examples,
+            seconds,
+            data_wait: waited.as_secs_f64(),
+            mixer_weights: ids.map(str::to_owned).zip(weights).collect(),
+            validation_loss: None,
+        }))
+    }
+
+    /// The loss on the held-out examples, if this is a step to compute it at.
+    fn validate_if_due(
+        &mut self,
+        last: bool,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Option<f64>, TrainError> {
+        let due = last
+            || self
+                .step
+                .is_multiple_of(self.settings.validate_every as u64);
+        let Some(source) = self.validation.clone().filter(|_| due) else {
+            return Ok(None);
+        };
+        let size = self.settings.device_batch;
+        let numbers: Vec<u32> = (0..source.index.entries().len() as u32).collect();
+        let work: Vec<_> = numbers
+            .chunks(size)
+            .map(|numbers| Work {
+                step: self.step,
+                last: false,
+                numbers: numbers.to_vec(),
+            })
+            .collect();
+        let (workers, prefetch) = (self.settings.workers, self.settings.prefetch);
+        let mut loader = Loader::new(Arc::clone(&source), work.into_iter(), workers, prefetch)?;
+        let (mut sums, mut broken) = (Sums::default(), 0);
+        while let Some(batch) = loader.take()? {
+            broken += batch.broken.len();
+            if !batch.ready.is_empty() {
+                self.model
+                    .compute(batch.ready, Backward::LossOnly, &mut sums)?;
+            }
+        }
+        if broken > 0 {
+            let path = source.index.path().display();
+            observer.notice(&format!("{broken} held-out examples of {path} are broken"));
+        }
+        let loss = (sums.labels > 0).then(|| sums.loss / sums.labels as f64);
+        self.validation_loss = loss.or(self.validation_loss);
+        Ok(loss)
+    }
+
+    /// Writes a checkpoint, then the registry that leads to it.
+    fn save(&mut self, validation_loss: Option<f64>, log: &MetricsLog) -> Result<(), TrainError> {
+        // So that the curves of a run that goes on from here are whole.
+        log.sync()?;
+        let (stage, step) = (self.settings.stage, self.step);
+        let (index, broken) = (&self.source.index, &self.broken);
+        self.checkpoints
+            .save(&self.model.parts_to_save(), step, |version, parts| State {
+                version,
+                step,
+                stage: stage.name().to_owned(),
+                data_sha256: index.sha256().to_owned(),
+                broken: broken.iter().copied().collect(),
+                validation_loss,
+                parts,
+            })?;
+        if let Some(saved) = self.checkpoints.preferred() {
+            self.run.write_registry(
+                &self.model.registry,
+                saved,
+                stage.trains_llm(),
+                stage.trains_encoders(),
+            )?;
+        }
+        // Only now, since the registry led to one of them.
+        Ok(self.checkpoints.prune()?)
+    }
+
+    fn broken_count(&self) -> usize {
+        self.source.index.broken_count() + self.broken.len()
+    }
+
+    /// Counts and names the examples that could not be read, each once.
+    fn note_broken(
+        &mut self,
+        batch: &mut Batch<Prepared>,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<(), TrainError> {
+        for (number, broken) in batch.broken.drain(..) {
+            if self.broken.insert(number) {
+                self.tell_broken(&broken, observer);
+            }
+        }
+        self.check_broken()
+    }
+
+    fn tell_broken(&mut self, broken: &Broken, observer: &mut dyn TrainObserver) {
+        observer.notice(&format!("{} is left out: {}", broken.name, broken.why));
+        if self.latest.len() == TOLD {
+            self.latest.remove(0);
+        }
+        self.latest.push(broken.clone());
+    }
+
+    fn check_broken(&self) -> Result<(), TrainError> {
+        let (broken, total) = (self.broken_count(), self.source.index.total());
+        let fraction = self.settings.max_bad_fraction;
+        if broken as f64 <= fraction * total as f64 {
+            return Ok(());
+        }
+        let latest = self.latest.iter();
+        let latest = latest.map(|broken| format!("\n  {}: {}", broken.name, broken.why));
+        Err(DataError::TooManyBroken {
+            broken,
+            total,
+            fraction,
+            latest: latest.collect(),
+        }
+        .into())
+    }
+
+    fn tell_cache_notices(&self, observer: &mut dyn TrainObserver) {
+        let notices = self
+            .model
+            .cache
+            .iter()
+            .flat_map(|cache| cache.take_notices());
+        notices.for_each(|notice| observer.notice(&notice));
+    }
+}
+
+/// How the examples of an index are read.
+fn source(
+    settings: &Settings,
+    model: &Model,
+    index: Index,
+) -> Result<Arc<Source<Prepared>>, TrainError> {
+    source_in(settings, model, index, &settings.media)
+}
+
+/// The same of held-out examples, whose paths begin at their own file unless `media` was stated.
+fn source_beside(
+    settings: &Settings,
+    model: &Model,
+    index: Index,
+) -> Result<Arc<Source<Prepared>>, TrainError> {
+    let beside = |path: &Path| path.parent().unwrap_or(Path::new("")).to_owned();
+    let media = match settings.media == beside(&settings.data) {
+        true => beside(index.path()),
+        false => settings.media.clone(),
+    };
+    source_in(settings, model, index, &media)
+}
+
+fn source_in(
+    settings: &Settings,
+    model: &Model,
+    index: Index,
+    media: &Path,
+) -> Result<Arc<Source<Prepared>>, TrainError> {
+    let (visual, context) = (model.visual_tokens(), model.context());
+    let entry = &model.registry.llm;
+    let room = context.saturating_sub(visual);
+    if room < 2 {
+        return Err(TrainError::NoRoom { visual, context });
+    }
+    let PromptEntry::Format(format) = &entry.prompt else {
+        return Err(TrainError::Template(entry.prompt.to_string()));
+    };
+    let (encoders, cache) = (Arc::clone(&model.encoders), model.cache.clone());
+    let see = move |path: &Path| {
+        encoders.prepare(path, &VideoOptions::default(), cache.as_deref(), &mut ())
+    };
+    Ok(Arc::new(Source {
+        index: Arc::new(index),
+        media: media.to_owned(),
+        form: TextForm {
+            tokenizer: Arc::clone(&model.tokenizer),
+            format: *format,
+            marks: entry.marks,
+            system: entry.system_prompt.clone(),
+            task: settings.stage.task(),
+            max_length: settings.max_length.unwrap_or(entry.max_length).min(room),
+        },
+        see: Box::new(see),
+    }))
+}

@@ -1,0 +1,304 @@
+//! A weight of a model: read where it is mapped, or trained.
+
+use crate::{
+    Result,
+    kernels::backward::{AdamW, adamw},
+    weights::{Elements, Matrix},
+};
+use merv_plugin_api::{AdamWStep, PluginError, StatePart, TensorView};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard},
+};
+
+/// A weight of a model. It stays in the mapped file until it is trained; from then on it is `f32` in
+/// memory, with its gradient and the optimizer's state. Clones are the same weight.
+#[derive(Clone)]
+pub struct Parameter(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    shape: Vec<usize>,
+    rows: usize,
+    columns: usize,
+    stored: Stored,
+    trained: OnceLock<Trained>,
+}
+
+enum Stored {
+    Mapped(Matrix),
+    /// Small ones are copied.
+    Copied(Vec<f32>),
+}
+
+struct Trained {
+    weights: RwLock<Vec<f32>>,
+    gradient: Mutex<Gradient>,
+    /// Empty until the first step.
+    moments: Mutex<[Vec<f32>; 2]>,
+}
+
+struct Gradient {
+    /// Not read while `zero`.
+    values: Vec<f32>,
+    zero: bool,
+}
+
+/// The elements of a [`Parameter`], as long as they do not change.
+pub enum Values<'a> {
+    /// As they are stored.
+    Stored(Elements<'a>),
+    /// As training has left them.
+    Trained(RwLockReadGuard<'a, Vec<f32>>),
+}
+
+impl Values<'_> {
+    /// The elements, row after row.
+    pub fn elements(&self) -> Elements<'_> {
+        match self {
+            Self::Stored(elements) => *elements,
+            Self::Trained(values) => Elements::F32(values),
+        }
+    }
+
+    /// The elements in `f32`: borrowed, but for those that are mapped and stored otherwise.
+    pub fn f32s(&self) -> Cow<'_, [f32]> {
+        match self.elements() {
+            Elements::F32(values) => Cow::Borrowed(values),
+            other => {
+                let mut scratch = Vec::new();
+                other.to_f32(&mut scratch);
+                Cow::Owned(scratch)
+            }
+        }
+    }
+}
+
+/// Nothing that is locked here is left half done by a panic but numbers.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Parameter {
+    /// A weight that stays mapped. All dimensions but the first make up the columns.
+    pub(crate) fn mapped(name: String, shape: &[usize], matrix: Matrix) -> Self {
+        let sizes = (matrix.rows(), matrix.columns());
+        Self::of(name, shape, sizes, Stored::Mapped(matrix))
+    }
+
+    /// A small weight: a bias, a norm's scale, a position embedding.
+    pub(crate) fn copied(name: String, shape: &[usize], values: Vec<f32>) -> Self {
+        let sizes = (1, shape.iter().product());
+        Self::of(name, shape, sizes, Stored::Copied(values))
+    }
+
+    /// A vector that belongs to no file and is never trained.
+    pub(crate) fn constant(values: Vec<f32>) -> Self {
+        Self::copied(String::new(), &[values.len()], values)
+    }
+
+    fn of(name: String, shape: &[usize], (rows, columns): (usize, usize), stored: Stored) -> Self {
+        Self(Arc::new(Inner {
+            name,
+            shape: shape.to_vec(),
+            rows,
+            columns,
+            stored,
+            trained: OnceLock::new(),
+        }))
+    }
+
+    /// Its name in the file.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its shape in the file.
+    pub fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    /// The first dimension: the outputs of a linear layer. 1 for a small one.
+    pub fn rows(&self) -> usize {
+        self.0.rows
+    }
+
+    /// All other dimensions: the inputs of a linear layer. All of a small one.
+    pub fn columns(&self) -> usize {
+        self.0.columns
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.0.rows * self.0.columns
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements as they are now.
+    pub fn values(&self) -> Values<'_> {
+        match self.0.trained.get() {
+            Some(trained) => {
+                let weights = trained.weights.read();
+                Values::Trained(weights.unwrap_or_else(PoisonError::into_inner))
+            }
+            None => Values::Stored(self.stored()),
+        }
+    }
+
+    fn stored(&self) -> Elements<'_> {
+        match &self.0.stored {
+            Stored::Mapped(matrix) => matrix.elements(),
+            Stored::Copied(values) => Elements::F32(values),
+        }
+    }
+
+    /// Whether it is trained.
+    pub fn is_trained(&self) -> bool {
+        self.0.trained.get().is_some()
+    }
+
+    /// Why it cannot be trained, if it cannot.
+    pub(super) fn untrainable(&self) -> Option<String> {
+        match self.stored() {
+            Elements::Quantized(kind, _) => {
+                Some(format!("`{}` is quantised ({kind})", self.name()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Moves the elements into memory, to be trained.
+    pub(super) fn train(&self) {
+        self.0.trained.get_or_init(|| {
+            let weights = Values::Stored(self.stored()).f32s().into_owned();
+            Trained {
+                gradient: Mutex::new(Gradient {
+                    values: vec![0.0; weights.len()],
+                    zero: true,
+                }),
+                weights: RwLock::new(weights),
+                moments: Mutex::default(),
+            }
+        });
+    }
+
+    /// Adds to the gradient by a function that writes all of it, or adds to it when it is told so. Does
+    /// nothing when the parameter is not trained.
+    pub fn update_gradient(&self, write: impl FnOnce(&mut [f32], bool)) {
+        if let Some(trained) = self.0.trained.get() {
+            let mut gradient = lock(&trained.gradient);
+            let added = !std::mem::replace(&mut gradient.zero, false);
+            write(&mut gradient.values, added);
+        }
+    }
+
+    /// Adds to the gradient by a function that only ever adds, to some of its elements.
+    pub fn add_to_gradient(&self, add: impl FnOnce(&mut [f32])) {
+        self.update_gradient(|gradient, added| {
+            if !added {
+                gradient.fill(0.0);
+            }
+            add(gradient);
+        });
+    }
+
+    /// The gradient, zeros where nothing has come in.
+    pub(super) fn visit<R>(&self, visit: impl FnOnce(&mut [f32]) -> R) -> Option<R> {
+        let trained = self.0.trained.get()?;
+        let mut gradient = lock(&trained.gradient);
+        if std::mem::replace(&mut gradient.zero, false) {
+            gradient.values.fill(0.0);
+        }
+        Some(visit(&mut gradient.values))
+    }
+
+    pub(super) fn clear(&self) {
+        if let Some(trained) = self.0.trained.get() {
+            lock(&trained.gradient).zero = true;
+        }
+    }
+
+    /// Whether weight decay applies: to everything of two or more dimensions that is not a bias.
+    fn decays(&self) -> bool {
+        self.shape().len() >= 2 && !self.name().ends_with("bias")
+    }
+
+    pub(super) fn step(&self, step: &AdamWStep) {
+        let Some(trained) = self.0.trained.get() else {
+            return;
+        };
+        let decay = if self.decays() {
+            1.0 - step.learning_rate * step.weight_decay
+        } else {
+            1.0
+        };
+        let t = step.step as f64;
+        let numbers = AdamW {
+            gradient_scale: step.gradient_scale as f32,
+            beta1: step.beta1 as f32,
+            beta2: step.beta2 as f32,
+            epsilon: step.epsilon as f32,
+            decay: decay as f32,
+            rate: (step.learning_rate / (1.0 - step.beta1.powf(t))) as f32,
+            correction: (1.0 / (1.0 - step.beta2.powf(t)).sqrt()) as f32,
+            shares: [(1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32],
+        };
+        let mut weights = trained
+            .weights
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut moments = lock(&trained.moments);
+        self.visit(|gradient| {
+            let [first, second] = moments.each_mut().map(|moment| {
+                moment.resize(gradient.len(), 0.0);
+                moment.as_mut_slice()
+            });
+            adamw(&mut weights, gradient, [first, second], numbers);
+        });
+    }
+
+    /// Calls `take` with one part of the state.
+    pub(super) fn export<R>(&self, part: StatePart, take: impl FnOnce(&[f32]) -> R) -> Option<R> {
+        let trained = self.0.trained.get()?;
+        let moment = |index: usize| {
+            let mut moments = lock(&trained.moments);
+            moments[index].resize(self.len(), 0.0);
+            moments
+        };
+        Some(match part {
+            StatePart::Weights => take(&self.values().f32s()),
+            StatePart::FirstMoment => take(&moment(0)[0]),
+            StatePart::SecondMoment => take(&moment(1)[1]),
+        })
+    }
+
+    pub(super) fn import(&self, part: StatePart, values: &TensorView<'_>) -> Result<()> {
+        let name = self.name();
+        let trained = self.0.trained.get().ok_or_else(|| {
+            PluginError::invalid(format!("`{name}` is not trained: nothing to import into"))
+        })?;
+        if values.shape() != self.shape() {
+            return Err(PluginError::invalid(format!(
+                "`{name}` has shape {:?}, found {:?}",
+                self.shape(),
+                values.shape()
+            )));
+        }
+        let values = values.f32s()?.to_vec();
+        match part {
+            StatePart::Weights => {
+                *trained
+                    .weights
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = values;
+            }
+            StatePart::FirstMoment => lock(&trained.moments)[0] = values,
+            StatePart::SecondMoment => lock(&trained.moments)[1] = values,
+        }
+        Ok(())
+    }
+}

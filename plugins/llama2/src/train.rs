@@ -1,0 +1,336 @@
+//! Training: the loss of a batch of texts, and the way back.
+
+use crate::{
+    model::Llama,
+    rope::{Angle, Rope},
+};
+use candle_core::Tensor;
+use merv_plugin_api::{
+    Backward, IGNORED_LABEL, LossAndGradient, PluginError, TensorBuf, TensorView,
+    TrainableLanguageModel,
+};
+use merv_plugin_sdk::{
+    Result,
+    gradients::{checkpoint, choose_rows, cross_entropy, note, record},
+    kernels::attention::{
+        AttentionGradients, BatchStride, Heads, Span, Strided, attention_backward, attention_of,
+    },
+    tensor::{from_vec, with_slice},
+};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// A batch without its padding: the tokens of all texts in rows, one text after the other. What comes
+/// after the last token that foretells a label is left out, for nothing looks back at it.
+struct Packed {
+    /// The row of `[batch, length]` that each row was.
+    origins: Vec<usize>,
+    /// The place of each row in its text.
+    positions: Vec<usize>,
+    /// Rows of each text.
+    lengths: Vec<usize>,
+    /// Rows that foretell a label.
+    speaking: Vec<usize>,
+    /// Those labels.
+    labels: Vec<u32>,
+}
+
+impl Packed {
+    fn new(mask: &[u8], labels: &[i64], length: usize) -> Result<Self> {
+        let mut packed = Self {
+            origins: Vec::new(),
+            positions: Vec::new(),
+            lengths: Vec::new(),
+            speaking: Vec::new(),
+            labels: Vec::new(),
+        };
+        let texts = mask.chunks_exact(length).zip(labels.chunks_exact(length));
+        for (text, (mask, labels)) in texts.enumerate() {
+            let next = |position: usize| -> Option<i64> {
+                let label = *labels.get(position + 1)?;
+                let real = mask[position] != 0 && mask[position + 1] != 0;
+                (real && label != IGNORED_LABEL).then_some(label)
+            };
+            let end = (0..length).rev().find(|&position| next(position).is_some());
+            let Some(end) = end else {
+                continue;
+            };
+            let start = packed.origins.len();
+            for position in (0..=end).filter(|&position| mask[position] != 0) {
+                if let Some(label) = next(position) {
+                    let label = u32::try_from(label).map_err(|_| {
+                        PluginError::invalid(format!(
+                            "expected labels from 0 on, or {IGNORED_LABEL}, found {label}"
+                        ))
+                    })?;
+                    packed.speaking.push(packed.origins.len());
+                    packed.labels.push(label);
+                }
+                packed.origins.push(text * length + position);
+                packed.positions.push(position);
+            }
+            packed.lengths.push(packed.origins.len() - start);
+        }
+        Ok(packed)
+    }
+
+    /// `[batch, length, width]` → `[rows, width]`
+    fn gather(&self, all: &[f32], width: usize) -> Vec<f32> {
+        let rows = self.origins.iter().map(|row| &all[row * width..][..width]);
+        rows.flatten().copied().collect()
+    }
+
+    /// `[rows, width]` → `[batch, length, width]`, of `count` rows in all, zeros where nothing was.
+    fn scatter(&self, rows: &[f32], width: usize, count: usize) -> Vec<f32> {
+        let mut all = vec![0.0; count * width];
+        for (origin, row) in self.origins.iter().zip(rows.chunks_exact(width)) {
+            all[origin * width..][..width].copy_from_slice(row);
+        }
+        all
+    }
+}
+
+/// Causal attention of packed texts to themselves, with its rotary embedding.
+struct SelfAttention {
+    rope: Arc<Rope>,
+    /// By position.
+    angles: Vec<Vec<Angle>>,
+    positions: Vec<usize>,
+    spans: Vec<Span>,
+    heads: Heads,
+}
+
+impl SelfAttention {
+    fn new(model: &Llama, packed: &Packed) -> Self {
+        let config = &model.config;
+        let last = packed.positions.iter().max().map_or(0, |last| last + 1);
+        let mut first = 0;
+        let spans = packed.lengths.iter().map(|&length| {
+            let row = first;
+            first += length;
+            Span {
+                queries: length,
+                keys: length,
+                q: row * model.query_row(),
+                k: row * model.cache_row(),
+                v: row * model.cache_row(),
+            }
+        });
+        Self {
+            angles: (0..last).map(|at| model.rope.angles(at)).collect(),
+            spans: spans.collect(),
+            rope: Arc::clone(&model.rope),
+            positions: packed.positions.clone(),
+            heads: Heads {
+                heads: config.num_attention_heads,
+                kv_heads: config.kv_heads(),
+                head_dim: config.head_dim(),
+                causal: true,
+            },
+        }
+    }
+
+    /// Turns every row to its position, or back from it.
+    fn turn(&self, rows: &mut [f32], back: bool) {
+        let width = rows.len() / self.positions.len().max(1);
+        rows.par_chunks_exact_mut(width.max(1))
+            .zip(&self.positions)
+            .for_each(|(row, &position)| {
+                if back {
+                    let angles = self.angles[position].iter();
+                    let angles: Vec<Angle> = angles.map(|(sin, cos)| (-sin, *cos)).collect();
+                    self.rope.turn(row, &angles);
+                } else {
+                    self.rope.turn(row, &self.angles[position]);
+                }
+            });
+    }
+
+    /// `data` of `heads` heads.
+    fn view<'a>(&self, data: &'a [f32], heads: usize) -> Strided<'a> {
+        Strided {
+            data,
+            position: heads * self.heads.head_dim,
+            head: self.heads.head_dim,
+            batch: BatchStride::plain(0),
+        }
+    }
+
+    /// `[rows, heads · head_dim]`, three times → `[rows, heads · head_dim]`
+    fn forward(self: &Arc<Self>, qkv: [Tensor; 3]) -> Result<Tensor> {
+        let Heads {
+            heads, kv_heads, ..
+        } = self.heads;
+        let turned = |x: &Tensor| {
+            with_slice(x, |x| {
+                let mut x = x.to_vec();
+                self.turn(&mut x, false);
+                Ok(x)
+            })
+        };
+        let (q, k) = (turned(&qkv[0])?, turned(&qkv[1])?);
+        let output = with_slice(&qkv[2], |v| {
+            let (q, k, v) = (
+                self.view(&q, heads),
+                self.view(&k, kv_heads),
+                self.view(v, kv_heads),
+            );
+            Ok(attention_of(q, k, v, &self.spans, self.heads))
+        })?;
+        let y = from_vec(output, qkv[0].shape())?;
+        let (this, ids, v) = (
+            Arc::clone(self),
+            qkv.each_ref().map(Tensor::id),
+            qkv[2].clone(),
+        );
+        note(
+            "an attention",
+            &qkv.each_ref(),
+            &y,
+            false,
+            move |gradient, flow| {
+                let mut gradients = [q.len(), k.len(), k.len()].map(|length| vec![0.0; length]);
+                let [dq, dk, dv] = &mut gradients;
+                with_slice(&v, |v| {
+                    let (q, k, v) = (
+                        this.view(&q, heads),
+                        this.view(&k, kv_heads),
+                        this.view(v, kv_heads),
+                    );
+                    let out = AttentionGradients {
+                        q: &mut *dq,
+                        k: &mut *dk,
+                        v: dv,
+                    };
+                    attention_backward(q, k, v, &this.spans, this.heads, &gradient, out);
+                    Ok(())
+                })?;
+                this.turn(dq, true);
+                this.turn(dk, true);
+                for (id, gradient) in ids.into_iter().zip(gradients) {
+                    flow.add(id, gradient);
+                }
+                Ok(())
+            },
+        );
+        Ok(y)
+    }
+}
+
+impl Llama {
+    /// `[rows, width]` → `[speaking rows, width]`, normed for the head
+    fn forward_packed(&self, x: &Tensor, packed: &Packed, checkpointed: bool) -> Result<Tensor> {
+        let attention = Arc::new(SelfAttention::new(self, packed));
+        let mut x = x.clone();
+        for layer in &self.layers {
+            let (layer, attention) = (Arc::clone(layer), Arc::clone(&attention));
+            let trained = layer.is_trained();
+            let forward = move |x: &Tensor| layer.forward(x, |qkv| attention.forward(qkv));
+            x = if checkpointed {
+                checkpoint(&x, trained, forward)?
+            } else {
+                forward(&x)?
+            };
+        }
+        self.norm
+            .forward(&choose_rows(&x, packed.speaking.iter().copied())?)
+    }
+}
+
+impl TrainableLanguageModel for Llama {
+    fn forward_backward(
+        &self,
+        embeds: &TensorView<'_>,
+        mask: &TensorView<'_>,
+        labels: &TensorView<'_>,
+        what: Backward,
+    ) -> Result<LossAndGradient> {
+        let options = self.parameters.options()?;
+        let [batch, length, width] = embeds.dims::<3>()?;
+        let fits = [batch, length] == mask.dims::<2>()? && [batch, length] == labels.dims::<2>()?;
+        if !fits || width != self.config.hidden_size {
+            return Err(PluginError::invalid(format!(
+                "expected embeddings [batch, length, {}] with a mask and labels [batch, length], found \
+                 {:?}, {:?} and {:?}",
+                self.config.hidden_size,
+                embeds.shape(),
+                mask.shape(),
+                labels.shape()
+            )));
+        }
+        if length > self.config.max_position_embeddings {
+            return Err(PluginError::invalid(format!(
+                "the texts are {length} tokens long, but the model's context holds {}",
+                self.config.max_position_embeddings
+            )));
+        }
+        let go_back = what == Backward::Gradients;
+        let packed = Packed::new(mask.elements()?, labels.elements()?, length)?;
+        let tokens = packed.labels.len() as u64;
+        let empty = || TensorBuf::from_vec(Vec::<f32>::new(), &[0]);
+        if tokens == 0 {
+            let zeros = vec![0.0f32; batch * length * width];
+            let gradient = if go_back {
+                TensorBuf::from_vec(zeros, embeds.shape())?
+            } else {
+                empty()?
+            };
+            return Ok(LossAndGradient {
+                loss_sum: 0.0,
+                tokens,
+                gradient,
+            });
+        }
+        let rows = packed.gather(embeds.f32s()?, width);
+        let x = from_vec(rows, (packed.origins.len(), width))?;
+        if !go_back {
+            let hidden = self.forward_packed(&x, &packed, false)?;
+            let (loss_sum, _) = with_slice(&hidden, |h| {
+                cross_entropy(h, &self.head, &packed.labels, false)
+            })?;
+            return Ok(LossAndGradient {
+                loss_sum,
+                tokens,
+                gradient: empty()?,
+            });
+        }
+        let (hidden, tape) = record(&[&x], || {
+            self.forward_packed(&x, &packed, options.checkpoint_activations)
+        })?;
+        let (loss_sum, gradient) = with_slice(&hidden, |h| {
+            cross_entropy(h, &self.head, &packed.labels, true)
+        })?;
+        let mut flow = tape.backward(hidden.id(), gradient)?;
+        let gradient = flow.take(&x).unwrap_or_default();
+        let gradient = packed.scatter(&gradient, width, batch * length);
+        Ok(LossAndGradient {
+            loss_sum,
+            tokens,
+            gradient: TensorBuf::from_vec(gradient, embeds.shape())?,
+        })
+    }
+
+    fn backward_embed(&self, ids: &[u32], gradient: &TensorView<'_>) -> Result<()> {
+        self.parameters.options()?;
+        let width = self.config.hidden_size;
+        if gradient.dims::<2>()? != [ids.len(), width] {
+            return Err(PluginError::invalid(format!(
+                "expected a gradient [{}, {width}] for as many ids, found {:?}",
+                ids.len(),
+                gradient.shape()
+            )));
+        }
+        let rows = gradient.f32s()?;
+        let ids: Vec<usize> = ids
+            .iter()
+            .map(|&id| self.known(id))
+            .collect::<Result<_>>()?;
+        self.embedding.add_to_gradient(|sums| {
+            for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
+                let sums = &mut sums[id * width..][..width];
+                sums.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
+            }
+        });
+        Ok(())
+    }
+}

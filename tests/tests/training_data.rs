@@ -1,0 +1,73 @@
+//! What examples become: tokens and labels, batches; against upstream's rules in PyTorch
+//! (`make_training_runs.py`).
+
+use merv_host::{
+    prompt::{PromptFormat, VisualMarks},
+    tokenizer::TextTokenizer,
+    train::{
+        Task,
+        data::{Batching, Index, TextForm},
+    },
+};
+use merv_tests::{fixture, root};
+use serde_json::Value;
+use std::{fs, sync::Arc};
+
+fn json(file: &str) -> Value {
+    let text = fs::read_to_string(fixture(file)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn batches_come_in_the_order_that_the_curves_were_made_with() {
+    let order = json("training_runs/order.json");
+    for (name, task) in [("align", Task::Caption), ("finetune", Task::Conversation)] {
+        let index = Index::read(&fixture("training_runs/data.json"), task).unwrap();
+        let batching = Batching {
+            size: 3,
+            group_by_length: task == Task::Conversation,
+            seed: 7,
+        };
+        let batches = (0..5).flat_map(|epoch| batching.epoch(index.entries(), epoch));
+        let batches: Vec<Vec<u32>> = batches.collect();
+        assert_eq!(serde_json::json!(batches), order[name], "{name}");
+    }
+}
+
+#[test]
+fn tokens_and_labels_are_upstreams() {
+    let expected = json("training_runs/expected.json");
+    let tokenizer = TextTokenizer::load(&root().join("assets/merv-tiny/llm/tokenizer.json"));
+    let tokenizer = Arc::new(tokenizer.unwrap());
+    let cut = expected["cut"].as_u64().unwrap() as usize;
+    for (name, task, max_length) in [
+        ("align", Task::Caption, 512),
+        ("finetune", Task::Conversation, 512),
+        ("cut", Task::Conversation, cut),
+    ] {
+        let form = TextForm {
+            tokenizer: Arc::clone(&tokenizer),
+            format: PromptFormat::Pure,
+            marks: VisualMarks::default(),
+            system: None,
+            task,
+            max_length,
+        };
+        let index = Index::read(&fixture("training_runs/data.json"), task).unwrap();
+        let mut shortened = 0;
+        for (number, entry) in index.entries().iter().enumerate() {
+            let example = index.example(entry).unwrap();
+            let tokens = form.tokens(&example).unwrap();
+            let expected = &expected["tokens"][name][number];
+            let case = format!("{name}, `{}`", example.id);
+            assert_eq!(serde_json::json!(tokens.ids), expected["ids"], "{case}");
+            assert_eq!(
+                serde_json::json!(tokens.labels),
+                expected["labels"],
+                "{case}"
+            );
+            shortened += usize::from(tokens.ids.len() == cut);
+        }
+        assert_eq!(shortened > 2, name == "cut", "{name}");
+    }
+}
