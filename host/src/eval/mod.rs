@@ -1,16 +1,19 @@
 //! Evaluation on question-answering benchmarks, with the original's files and protocol.
 //!
-//! [`dataset`] reads a benchmark; [`run`] asks its questions, a clip at a time and many answers at once;
+//! [`dataset`] reads a benchmark; [`mod@run`] asks its questions, a clip at a time and many answers at once;
 //! [`store`] keeps the predictions, safe against kills and between processes; [`score`] and [`interval`]
 //! judge them without a judge, [`judge`] with one; [`report`] puts the result together and [`compare`]
 //! compares two.
 
+mod bad;
+mod clips;
 pub mod compare;
 pub mod dataset;
 mod error;
 pub mod interval;
 mod json;
 pub mod judge;
+mod likelihood;
 pub mod protocol;
 pub mod report;
 pub mod run;

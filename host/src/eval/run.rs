@@ -3,19 +3,20 @@
 
 use super::{
     EvalError, Failure, Question, Strategy, Task,
-    dataset::{Dataset, Window},
+    bad::{Bad, is_of_the_clip, whole},
+    clips::{Clip, clip_key, clips},
+    dataset::Dataset,
+    likelihood::{letter_tokens, likelihoods},
     protocol,
     store::{Chunk, Merged, Store},
-    videos::Videos,
 };
 use crate::{
     Answer, AnswerOptions, Ask, Error, Prefix, Prepared, VidLm, VideoOptions,
-    features::{FeatureCache, FeatureError},
-    generate, video,
+    features::FeatureCache, generate, video,
 };
 use serde_json::{Map, Value, json};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     path::PathBuf,
     sync::{Arc, mpsc::sync_channel},
     thread,
@@ -165,122 +166,6 @@ fn settings<'k>(
     ])
 }
 
-/// What of a video some questions are about.
-struct Clip<'q> {
-    video: &'q str,
-    path: PathBuf,
-    window: Window,
-    questions: Vec<&'q Question>,
-}
-
-/// What makes two questions be about one clip.
-fn clip_key(question: &Question) -> (&str, Option<u64>, Option<u64>, Option<i64>) {
-    let Window {
-        start,
-        end,
-        end_frame,
-    } = question.window;
-    let bits = |time: Option<f64>| time.map(f64::to_bits);
-    (&question.video_name, bits(start), bits(end), end_frame)
-}
-
-type MissingClip<'q> = (&'q str, Vec<&'q Question>, String);
-
-/// The clips in the order of their first questions, and those whose video is not there.
-fn clips<'q>(
-    dataset: &Dataset,
-    questions: impl Iterator<Item = &'q Question>,
-) -> (Vec<Clip<'q>>, Vec<MissingClip<'q>>) {
-    let mut videos = Videos::new(&dataset.folder);
-    let mut places: HashMap<_, usize> = HashMap::new();
-    let mut clips: Vec<(Result<PathBuf, String>, Clip<'q>)> = Vec::new();
-    for question in questions {
-        let place = *places.entry(clip_key(question)).or_insert(clips.len());
-        if place == clips.len() {
-            clips.push((
-                videos.find(&question.video_name),
-                Clip {
-                    video: &question.video_name,
-                    path: PathBuf::new(),
-                    window: question.window,
-                    questions: Vec::new(),
-                },
-            ));
-        }
-        clips[place].1.questions.push(question);
-    }
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for (path, clip) in clips {
-        match path {
-            Ok(path) => found.push(Clip { path, ..clip }),
-            Err(reason) => missing.push((clip.video, clip.questions, reason)),
-        }
-    }
-    (found, missing)
-}
-
-/// What cannot be used, counted.
-struct Bad {
-    allowed: usize,
-    clips: usize,
-    /// A clip each.
-    bad: Vec<Failure>,
-    /// A question each.
-    failed: Vec<Failure>,
-}
-
-impl Bad {
-    fn clip(&mut self, video: &str, questions: &[&Question], reason: &str, watch: &mut dyn Watch) {
-        let failure = |question: &Question| Failure {
-            question_id: question.id.clone(),
-            video_name: video.to_owned(),
-            error: reason.to_owned(),
-        };
-        self.failed.extend(questions.iter().map(|q| failure(q)));
-        if let Some(first) = questions.first() {
-            let failure = failure(first);
-            watch.failed(&failure);
-            self.bad.push(failure);
-        }
-    }
-
-    fn question(&mut self, question: &Question, error: &Error, watch: &mut dyn Watch) {
-        let failure = Failure {
-            question_id: question.id.clone(),
-            video_name: question.video_name.clone(),
-            error: whole(error),
-        };
-        watch.failed(&failure);
-        self.failed.push(failure);
-    }
-
-    fn check(&self) -> Result<(), EvalError> {
-        if self.bad.len() <= self.allowed {
-            return Ok(());
-        }
-        Err(EvalError::TooManyBad {
-            bad: self.bad.clone(),
-            clips: self.clips,
-            allowed: self.allowed,
-        })
-    }
-}
-
-/// Whether only this clip is bad, and others may be good.
-fn is_of_the_clip(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Video(_) | Error::Transform(_) | Error::Features(FeatureError::Digest { .. })
-    )
-}
-
-/// An error with its causes, in one line.
-fn whole(error: &Error) -> String {
-    let causes = crate::causes(error).map(|cause| format!(": {cause}"));
-    let text = causes.fold(error.to_string(), |text, cause| text + &cause);
-    text.replace("\n  ", "; ").replace('\n', " ")
-}
-
 /// A clip that the language model has taken in, and the questions about it.
 type Ready<'q, 'm> = (Prefix<'m>, &'q [&'q Question]);
 
@@ -300,7 +185,7 @@ impl<'r> Runner<'r> {
     ) -> Result<(), EvalError> {
         let letters = match self.options.strategy {
             Strategy::Letter => Vec::new(),
-            Strategy::Likelihood | Strategy::Both => self.letter_tokens(clips)?,
+            Strategy::Likelihood | Strategy::Both => letter_tokens(self.model, clips)?,
         };
         thread::scope(|scope| {
             let (sender, receiver) = sync_channel::<Result<Prepared, Error>>(AHEAD);
@@ -439,33 +324,6 @@ impl<'r> Runner<'r> {
         }
         fields
     }
-
-    /// The tokens that may stand for each letter that a question offers.
-    fn letter_tokens(&self, clips: &[Clip<'_>]) -> Result<Vec<Vec<u32>>, EvalError> {
-        let questions = clips.iter().flat_map(|clip| &clip.questions);
-        let offered = questions.filter_map(|q| q.choice.as_ref().map(|choice| choice.letters));
-        let tokens = (0..offered.max().unwrap_or(0)).map(|option| {
-            let letter = protocol::letter(option);
-            let tokens = self.model.first_tokens(&letter.to_string())?;
-            if tokens.is_empty() {
-                return Err(EvalError::NoLetter { letter });
-            }
-            Ok(tokens)
-        });
-        tokens.collect()
-    }
-}
-
-/// The probability of each letter among them all: of each token that may stand for it, together.
-fn likelihoods(logits: &[f32], letters: &[Vec<u32>]) -> Vec<f64> {
-    let logit = |id: &u32| f64::from(logits.get(*id as usize).copied().unwrap_or(f32::MIN));
-    let highest = letters.iter().flatten().map(logit).fold(f64::MIN, f64::max);
-    let weights: Vec<f64> = letters
-        .iter()
-        .map(|tokens| tokens.iter().map(|id| (logit(id) - highest).exp()).sum())
-        .collect();
-    let total: f64 = weights.iter().sum();
-    weights.iter().map(|weight| weight / total).collect()
 }
 
 impl RunOptions {
@@ -479,23 +337,5 @@ impl RunOptions {
                 min_new_tokens: 0,
             },
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::likelihoods;
-
-    #[test]
-    fn a_letter_is_as_likely_as_its_tokens_together() {
-        let logits = [0.0, 1.0, 1.0, 1.5, -5.0];
-        let found = likelihoods(&logits, &[vec![1, 2], vec![3]]);
-        let (a, b) = (2.0 * 1f64.exp(), 1.5f64.exp());
-        assert!((found[0] - a / (a + b)).abs() < 1e-12 && (found[1] - b / (a + b)).abs() < 1e-12);
-        assert!(
-            found[0] > found[1],
-            "one token alone would say otherwise: {found:?}"
-        );
-        assert_eq!(likelihoods(&[f32::MIN; 3], &[vec![0], vec![1]]), [0.5, 0.5]);
     }
 }

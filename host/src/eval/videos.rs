@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// Finds `videos/<video_name>` (a folder of frames, or a file named so) or else `videos/<video_name>.*`.
@@ -30,9 +30,16 @@ impl Videos {
     pub(super) fn find(&mut self, name: &str) -> Result<PathBuf, String> {
         let wanted = self.root.join(name);
         let missing = || format!("there is no {} and no {0}.*", wanted.display());
-        let (Some(folder), Some(file)) = (wanted.parent(), wanted.file_name()) else {
+        let inside = Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        let (Some(folder), Some(file)) = (wanted.parent(), Path::new(name).file_name()) else {
             return Err(missing());
         };
+        // A benchmark names its own videos, not files of this machine.
+        if !inside {
+            return Err(missing());
+        }
         let entries = match self.folders.get(folder) {
             Some(entries) => entries,
             None => {
@@ -92,6 +99,7 @@ mod tests {
             ("sub/e", Some("sub/e.mp4")),
             ("e", None),
             ("", None),
+            ("../videos/a", None),
         ] {
             let path = found.find(name).ok();
             assert_eq!(path, expected.map(|file| videos.join(file)), "{name}");
