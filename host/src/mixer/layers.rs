@@ -32,8 +32,10 @@ pub fn reshaped(
     if parameter.is_contiguous() {
         return Ok(parameter.reshape(shape)?);
     }
-    // Stands for one that is missing, and takes no memory.
-    Ok(parameter.flatten_all()?.get(0)?.broadcast_as(shape)?)
+    // Stands for one that is missing: one element, repeated. candle would write all of them out to
+    // reshape it.
+    let first = (0..stored.len()).try_fold(parameter, |tensor, dim| tensor.narrow(dim, 0, 1))?;
+    Ok(first.reshape(())?.broadcast_as(shape)?)
 }
 
 /// `x·Wᵀ + b` (`torch.nn.Linear`).
