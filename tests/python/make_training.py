@@ -144,7 +144,7 @@ def main():
     norm, output = "model.layers.0.input_layernorm.weight", "model.layers.1.self_attn.o_proj.weight"
     language_model("mha", 600, [norm, output])
     language_model("gqa-tied-llama3-rope", 610, [norm, output])
-    language_model("qwen2-tied", 620, [norm, output, "model.layers.1.self_attn.k_proj.bias"])
+    language_model("qwen2-tied", 620, [norm, output, "model.layers.1.self_attn.q_proj.bias"])
     timm_case("siglip/variants-small-activations", timm_vit.pooled)
     timm_case(
         "dinov2/variants-small-activations",

@@ -33,10 +33,20 @@ impl Coding {
             log::set_level(log::Level::Quiet);
             ffmpeg_next::error::register_all();
         });
-        let h264 = encoder::find_by_name("libx264").map(|codec| (codec, true));
-        let mpeg4 = || encoder::find(codec::Id::MPEG4).map(|codec| (codec, false));
-        let (codec, is_h264) = h264.or_else(mpeg4).ok_or(SynthError::NoEncoder)?;
-        Ok(Self { codec, is_h264 })
+        let found = Self::h264().or_else(Self::mpeg4);
+        found.ok_or(SynthError::NoEncoder)
+    }
+
+    fn h264() -> Option<Self> {
+        let codec = encoder::find_by_name("libx264")?;
+        let is_h264 = true;
+        Some(Self { codec, is_h264 })
+    }
+
+    pub fn mpeg4() -> Option<Self> {
+        let codec = encoder::find(codec::Id::MPEG4)?;
+        let is_h264 = false;
+        Some(Self { codec, is_h264 })
     }
 
     /// What it is called.

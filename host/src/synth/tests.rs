@@ -172,11 +172,10 @@ fn middle(pixels: &[[f32; 2]]) -> [f32; 2] {
     })
 }
 
-fn decoded(scene: &Scene, side: usize) -> Vec<Arc<RgbFrame>> {
+fn decoded(coding: Coding, scene: &Scene, side: usize) -> Vec<Arc<RgbFrame>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clip.mp4");
     let pictures = (0..FRAMES).map(|frame| paint(scene, time(frame), side));
-    let coding = Coding::choose().unwrap();
     coding
         .write(&path, side, FRAMES_PER_SECOND as i32, pictures)
         .unwrap();
@@ -190,8 +189,9 @@ fn decoded(scene: &Scene, side: usize) -> Vec<Arc<RgbFrame>> {
 #[test]
 fn decoded_clips_show_each_shape_where_and_when_it_is_to_be() {
     let mut checked = 0;
+    let coding = Coding::choose().unwrap();
     for scene in scenes(2, Split::Train, 60) {
-        let frames = decoded(&scene, SIDE);
+        let frames = decoded(coding, &scene, SIDE);
         let counted = matches!(scene.story, Story::Counts(_));
         for (frame, picture) in frames.iter().enumerate() {
             assert_eq!((picture.width, picture.height), (SIDE, SIDE));
@@ -220,6 +220,19 @@ fn decoded_clips_show_each_shape_where_and_when_it_is_to_be() {
         }
     }
     assert!(checked > 1000);
+}
+
+#[test]
+fn without_libx264_clips_are_mpeg_4() {
+    let coding = Coding::mpeg4().unwrap();
+    assert_eq!(coding.name(), "mpeg4");
+    for scene in scenes(6, Split::Train, 8) {
+        let frames = decoded(coding, &scene, SIDE);
+        for sprite in &scene.sprites {
+            let pixels = of_colour(&frames[FRAMES - 1].data, SIDE, sprite.colour);
+            assert!(pixels.len() > 20, "no {} in {scene:?}", sprite.name());
+        }
+    }
 }
 
 /// The middle of the extent of a shape: triangles and stars reach farther up than down.

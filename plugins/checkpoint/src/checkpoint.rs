@@ -13,9 +13,22 @@ use std::{
 /// The tensors of one or more files, mapped into memory.
 pub struct Checkpoint {
     paths: Vec<PathBuf>,
+    files: Vec<Arc<MappedFile>>,
     tensors: BTreeMap<String, StoredTensor>,
     gguf: Option<GgufMetadata>,
     ignored: Vec<(String, &'static str)>,
+}
+
+/// The files of a checkpoint, as they are mapped.
+#[derive(Clone)]
+pub struct Mapping(Vec<Arc<MappedFile>>);
+
+impl Mapping {
+    /// Gives back the memory that the files' pages take; they are read again when they are needed, from the
+    /// system's cache as long as it has room. For whoever will not need the weights for a while.
+    pub fn release(&self) {
+        self.0.iter().for_each(|file| file.release());
+    }
 }
 
 /// What a reader found in one file.
@@ -44,12 +57,15 @@ impl Checkpoint {
                 .iter()
                 .map(|path| path.as_ref().to_path_buf())
                 .collect(),
+            files: Vec::with_capacity(paths.len()),
             tensors: BTreeMap::new(),
             gguf: None,
             ignored: Vec::new(),
         };
         for path in paths {
-            let contents = read(&MappedFile::open(path.as_ref())?)?;
+            let file = MappedFile::open(path.as_ref())?;
+            let contents = read(&file)?;
+            checkpoint.files.push(file);
             checkpoint.gguf = checkpoint.gguf.take().or(contents.gguf);
             checkpoint.ignored.extend(contents.ignored);
             for (name, tensor) in contents.tensors {
@@ -81,6 +97,7 @@ impl Checkpoint {
     pub fn rename(self, rename: impl Fn(&str) -> Option<String>) -> Result<Self, CheckpointError> {
         let mut renamed = Self {
             paths: self.paths,
+            files: self.files,
             tensors: BTreeMap::new(),
             gguf: self.gguf,
             ignored: self.ignored,
@@ -96,6 +113,11 @@ impl Checkpoint {
     /// The files, as they were given.
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
+    }
+
+    /// The files, as they are mapped.
+    pub fn mapping(&self) -> Mapping {
+        Mapping(self.files.clone())
     }
 
     /// The names of the tensors, sorted. Nested dictionaries of PyTorch are joined with dots.

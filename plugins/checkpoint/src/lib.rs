@@ -28,7 +28,7 @@ mod safetensors_file;
 mod shards;
 mod tensor;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Mapping};
 pub use dtype::{GgmlType, StoredDtype};
 pub use error::CheckpointError;
 pub use gguf::{FromGguf, GgufArray, GgufMetadata, GgufValue};

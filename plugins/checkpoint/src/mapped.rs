@@ -2,6 +2,8 @@
 
 use crate::CheckpointError;
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use std::{
     fs::File,
     io,
@@ -49,6 +51,17 @@ impl MappedFile {
         &self.path
     }
 
+    /// Gives the pages that are in memory back to the system, which reads them again when they are
+    /// needed.
+    pub fn release(&self) {
+        // SAFETY: the map is of a file and is only read: what is dropped is read again unchanged.
+        #[cfg(unix)]
+        let result = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        // Where the system does not take the advice, the pages stay: nothing is lost.
+        #[cfg(unix)]
+        drop(result);
+    }
+
     /// All of it.
     pub fn bytes(&self) -> &[u8] {
         &self.map
@@ -69,5 +82,34 @@ impl MappedFile {
             path: self.path.clone(),
             what: what.into(),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Kilobytes of the file that are in this process's memory, as Linux tells it.
+    fn resident(path: &Path) -> usize {
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let name = path.to_str().unwrap();
+        let mut lines = maps.lines().skip_while(|line| !line.ends_with(name));
+        let size = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        size.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_released_takes_no_memory_and_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 251) as u8).collect();
+        fs::write(&path, &bytes).unwrap();
+        let file = MappedFile::open(&path).unwrap();
+        assert!(file.bytes() == bytes);
+        assert_eq!(resident(&path), 1024);
+        file.release();
+        assert_eq!(resident(&path), 0);
+        assert!(file.bytes() == bytes);
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     weights::{self, Scope},
 };
 use candle_core::Tensor;
+use merv_checkpoint::Mapping;
 use merv_plugin_api::{
     DType, Encoder, EncoderInfo, Interpolation, PreprocessSpec, ResizeDomain, TensorBuf,
     TensorView, TrainableEncoder,
@@ -75,6 +76,9 @@ pub struct FrameEncoder {
     choice: FrameTokens,
     info: EncoderInfo,
     parameters: Parameters,
+    /// The files of the weights: their pages are given back when a call has been answered, so that
+    /// models that take turns are not all in memory.
+    mapping: Mapping,
 }
 
 impl FrameEncoder {
@@ -155,6 +159,7 @@ impl FrameEncoder {
                 choice: features.choice(),
                 info,
                 parameters: scope.parameters(),
+                mapping: scope.mapping(),
             })
         })
     }
@@ -213,8 +218,10 @@ impl Encoder for FrameEncoder {
 
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
         let (group, prefix) = (self.group(), self.prefix());
-        encode_frames(clips, &self.info, group, self.choice, prefix, |frames| {
+        let features = encode_frames(clips, &self.info, group, self.choice, prefix, |frames| {
             self.forward(frames)
-        })
+        });
+        self.mapping.release();
+        features
     }
 }

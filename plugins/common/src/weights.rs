@@ -9,7 +9,7 @@ use crate::{
     kernels::quantized::dequantize,
 };
 use half::{bf16, f16};
-use merv_checkpoint::{Checkpoint, CheckpointError, GgmlType, StoredDtype, StoredTensor};
+use merv_checkpoint::{Checkpoint, CheckpointError, GgmlType, Mapping, StoredDtype, StoredTensor};
 use merv_plugin_api::{PluginError, TensorElement};
 use std::{
     cell::RefCell, collections::BTreeSet, error::Error, ops::Range, path::PathBuf, sync::Arc,
@@ -348,6 +348,11 @@ impl Scope<'_> {
             ledger: self.ledger,
             prefix: self.full(&name.to_string()),
         }
+    }
+
+    /// The files, as they are mapped.
+    pub fn mapping(&self) -> Mapping {
+        self.ledger.checkpoint.mapping()
     }
 
     /// Whether the files hold `name` below this scope.

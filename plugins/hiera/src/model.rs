@@ -11,6 +11,7 @@ use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView};
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
+    checkpoint::Mapping,
     features::encode_in_groups,
     kernels::attention::{AttentionShape, BatchStride, Strided, attention},
     linear::Linear,
@@ -126,6 +127,9 @@ pub struct Hiera {
     blocks: Vec<Block>,
     config: Config,
     info: EncoderInfo,
+    /// The files of the weights: their pages are given back when a call has been answered, so that
+    /// models that take turns are not all in memory.
+    mapping: Mapping,
 }
 
 impl Hiera {
@@ -153,6 +157,7 @@ impl Hiera {
                 .collect(),
             config,
             info,
+            mapping: scope.mapping(),
         })
     }
 
@@ -205,8 +210,10 @@ impl Encoder for Hiera {
     }
 
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
-        encode_in_groups(clips, &self.info, self.config.frames(), |frames| {
+        let features = encode_in_groups(clips, &self.info, self.config.frames(), |frames| {
             self.forward(frames)
-        })
+        });
+        self.mapping.release();
+        features
     }
 }

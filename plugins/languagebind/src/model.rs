@@ -13,6 +13,7 @@ use merv_plugin_sdk::{
     Result,
     attention::{SelfAttention, Sequences},
     block::Block,
+    checkpoint::Mapping,
     frame_tokens::{FrameTokens, encode_frames},
     gradients::{ClipTape, Parameter, Parameters, add_repeated, reshape, swap_rows},
     linear::Linear,
@@ -123,6 +124,9 @@ pub struct LanguageBind {
     config: Config,
     info: EncoderInfo,
     parameters: Parameters,
+    /// The files of the weights: their pages are given back when a call has been answered, so that
+    /// models that take turns are not all in memory.
+    mapping: Mapping,
 }
 
 trainable!(LanguageBind, parameters);
@@ -172,6 +176,7 @@ impl LanguageBind {
             config: config.clone(),
             info,
             parameters: scope.parameters(),
+            mapping: scope.mapping(),
         })
     }
 
@@ -199,9 +204,11 @@ impl Encoder for LanguageBind {
 
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
         let (group, choice) = (self.config.num_frames, self.choice);
-        encode_frames(clips, &self.info, group, choice, 1, |frames| {
+        let features = encode_frames(clips, &self.info, group, choice, 1, |frames| {
             self.forward(frames)
-        })
+        });
+        self.mapping.release();
+        features
     }
 }
 

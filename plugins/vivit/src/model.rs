@@ -8,6 +8,7 @@ use merv_plugin_sdk::{
     Result,
     attention::SelfAttention,
     block::Block,
+    checkpoint::Mapping,
     features::encode_in_groups,
     gradients::{ClipTape, Parameters, choose_rows},
     linear::Linear,
@@ -29,6 +30,9 @@ pub struct Vivit {
     config: Config,
     info: EncoderInfo,
     parameters: Parameters,
+    /// The files of the weights: their pages are given back when a call has been answered, so that
+    /// models that take turns are not all in memory.
+    mapping: Mapping,
 }
 
 trainable!(Vivit, parameters);
@@ -70,6 +74,7 @@ impl Vivit {
             config: config.clone(),
             info,
             parameters: scope.parameters(),
+            mapping: scope.mapping(),
         })
     }
 
@@ -128,9 +133,11 @@ impl Encoder for Vivit {
     }
 
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
-        encode_in_groups(clips, &self.info, self.config.num_frames, |frames| {
+        let features = encode_in_groups(clips, &self.info, self.config.num_frames, |frames| {
             self.forward(frames)
-        })
+        });
+        self.mapping.release();
+        features
     }
 }
 
