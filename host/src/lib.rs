@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`convert`] stands beside them: checkpoints to safetensors. [`features`] keeps what frozen encoders
-//! made of clips; [`synth`] makes clips to train on and ask about; [`eval`] asks a benchmark's questions and
+//! made of clips; [`synth`] makes clips to train on and ask about; [`train`] trains
+//! stage after stage; [`eval`] asks a benchmark's questions and
 //! scores the answers; [`plot`] and [`tensorboard`] show how a training run goes.
 //!
 //! The modules stand in that order, and each uses only earlier ones. What belongs together is written

@@ -4,6 +4,7 @@ use merv_tests::{Run, Tiny, TrainingRun, fixture, small_clip, tiny_with_one_enco
 use serde_json::Value;
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -42,10 +43,16 @@ fn survives(stage: &str, kills: u32) {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
+        // Every other time while it computes; most of a short run is loading.
         let wait = took.mul_f64((random % 1000) as f64 / 1000.0);
-        run.run().ended_when("KILL", |elapsed| elapsed >= wait);
+        let step = (kill % 2 == 0).then_some(3 + random % 4);
+        let metrics = run.out().join("metrics.jsonl");
+        run.run().ended_when("KILL", |elapsed| match step {
+            Some(step) => lines(&metrics) >= step,
+            None => elapsed >= wait,
+        });
         let before = run.checkpoints();
-        let case = format!("kill {kill} after {wait:?} of {took:?}, with {before:?}");
+        let case = format!("kill {kill} at {step:?} or after {wait:?}, with {before:?}");
         let resumed = match run.out().join("config.toml").exists() {
             true => short_resumed(&run),
             false => run.run(),
@@ -54,6 +61,11 @@ fn survives(stage: &str, kills: u32) {
         assert_eq!(run.digests(STEPS), digests, "{case}");
         assert_eq!(run.curve("loss"), losses, "{case}");
     }
+}
+
+/// Lines of a file that may not be there yet.
+fn lines(path: &Path) -> u64 {
+    fs::read_to_string(path).map_or(0, |text| text.lines().count() as u64)
 }
 
 fn short_resumed(run: &TrainingRun) -> Run {

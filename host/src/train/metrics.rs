@@ -1,13 +1,17 @@
-//! `metrics.jsonl`: a line a step, for people, plots and trackers.
+//! `metrics.jsonl`: a line a step, for people, plots and trackers; and the same as events for TensorBoard.
 
-use super::{TrainError, run_folder::METRICS};
-use crate::whole_file;
+use super::{
+    TrainError,
+    run_folder::{EVENTS, METRICS},
+};
+use crate::{tensorboard::EventWriter, whole_file};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// What happened in a step.
@@ -41,10 +45,29 @@ pub struct StepMetrics {
     pub validation_loss: Option<f64>,
 }
 
-/// The file, open at its end.
+impl StepMetrics {
+    /// What TensorBoard draws curves of, by their tags.
+    fn scalars(&self) -> impl Iterator<Item = (String, f64)> {
+        let named = [
+            ("loss", Some(self.loss)),
+            ("validation_loss", self.validation_loss),
+            ("learning_rate", Some(self.learning_rate)),
+            ("gradient_norm", Some(self.gradient_norm)),
+            ("tokens_per_second", Some(self.tokens_per_second)),
+            ("data_wait", Some(self.data_wait)),
+        ];
+        let named = named.into_iter();
+        let named = named.filter_map(|(tag, value)| Some((tag.to_owned(), value?)));
+        let weights = self.mixer_weights.iter();
+        named.chain(weights.map(|(id, weight)| (format!("mixer_weights/{id}"), *weight)))
+    }
+}
+
+/// The file, open at its end, and the events beside it.
 pub(super) struct MetricsLog {
     path: PathBuf,
     file: File,
+    events: EventWriter,
 }
 
 impl MetricsLog {
@@ -70,14 +93,25 @@ impl MetricsLog {
             whole_file::write(&path, kept.as_bytes()).map_err(failed)?;
         }
         let file = File::options().append(true).open(&path).map_err(failed)?;
-        Ok(Self { path, file })
+        let events = EventWriter::create(&run.join(EVENTS)).map_err(failed)?;
+        Ok(Self { path, file, events })
     }
 
     /// Adds a line.
     pub(super) fn push(&mut self, metrics: &StepMetrics) -> Result<(), TrainError> {
         let line = serde_json::to_string(metrics).map_err(io::Error::from);
         line.and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()))
-            .map_err(|source| self.failed(source))
+            .map_err(|source| self.failed(source))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs_f64();
+        for (tag, value) in metrics.scalars() {
+            let written = self.events.scalar(&tag, metrics.step, now, value);
+            written.map_err(|source| TrainError::Write {
+                path: self.events.path().to_owned(),
+                source,
+            })?;
+        }
+        Ok(())
     }
 
     /// Has all lines on the disk.
@@ -135,5 +169,8 @@ mod tests {
             steps.map(|metrics| metrics.step).collect::<Vec<_>>(),
             [1, 2, 3]
         );
+        // One of each run, which TensorBoard joins.
+        let events = fs::read_dir(run.path().join(EVENTS)).unwrap();
+        assert_eq!(events.count(), 2);
     }
 }

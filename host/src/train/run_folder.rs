@@ -1,5 +1,5 @@
 //! The folder of a run: `config.toml` (its settings), `base.toml` (the model it began from),
-//! `metrics.jsonl`, `checkpoints/`, and `registry.toml`, by which the trained model is used.
+//! `metrics.jsonl`, `tensorboard/`, `checkpoints/`, and `registry.toml`, by which the trained model is used.
 
 use super::{
     Settings, TrainError, TrainingStage,
@@ -18,6 +18,8 @@ const CONFIG: &str = "config.toml";
 const BASE: &str = "base.toml";
 /// See [`super::metrics`].
 pub(super) const METRICS: &str = "metrics.jsonl";
+/// The folder of TensorBoard's events.
+pub(super) const EVENTS: &str = "tensorboard";
 /// See [`super::checkpoint`].
 pub(super) const CHECKPOINTS: &str = "checkpoints";
 
@@ -122,7 +124,8 @@ fn check_free(path: &Path) -> Result<(), TrainError> {
     };
     for entry in entries {
         let name = entry.map_err(unreadable)?.file_name();
-        if ![CONFIG, BASE, METRICS, CHECKPOINTS].contains(&name.to_string_lossy().as_ref()) {
+        if ![CONFIG, BASE, METRICS, EVENTS, CHECKPOINTS].contains(&name.to_string_lossy().as_ref())
+        {
             let run = path.join(CONFIG).exists() && path.join(BASE).exists();
             return Err(match run {
                 true => TrainError::Occupied(path.to_owned()),
