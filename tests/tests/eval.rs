@@ -278,13 +278,23 @@ fn kills_lose_nothing_and_repeat_nothing() {
         }
     }
     assert!(killed >= 3, "the runs are too fast to be killed: {killed}");
-    for k in 0..2 {
-        toy.run("open-ended")
-            .args(SHORT)
-            .args(more(2, k))
-            .finish()
-            .succeeded();
+    let mut kept = std::collections::BTreeSet::new();
+    for file in toy.files("out").iter().filter(|f| f.contains("_pred_")) {
+        let text = fs::read_to_string(toy.result(file)).unwrap();
+        let whole = text.lines().filter_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            line["question_id"].as_u64()
+        });
+        kept.extend(whole);
     }
+    let mut asked = 0;
+    for k in 0..2 {
+        let run = toy.run("open-ended").args(SHORT).args(more(2, k));
+        let run = run.arg("--json").finish().succeeded();
+        let said: Value = serde_json::from_str(&run.stdout).unwrap();
+        asked += said["asked"].as_u64().unwrap() as usize;
+    }
+    assert_eq!(asked, 24 - kept.len(), "what is answered is asked again");
     assert_eq!(fs::read(toy.result("toy_pred_merge.jsonl")).unwrap(), whole);
     // Nothing of the other numbers of chunks is left lying about.
     assert_eq!(toy.files("out"), toy.files("whole"));
