@@ -1,7 +1,7 @@
 //! Evaluation with merv-tiny on small benchmarks in the original's layout.
 
 use merv_host::{GenerateOptions, VideoOptions, eval::protocol};
-use merv_tests::{Benchmark, artifacts, json_lines, root, small_clip, tiny_model};
+use merv_tests::{Benchmark, Tiny, artifacts, json_lines, root, small_clip, tiny_model};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -278,14 +278,26 @@ fn kills_lose_nothing_and_repeat_nothing() {
         }
     }
     assert!(killed >= 3, "the runs are too fast to be killed: {killed}");
-    for k in 0..2 {
-        toy.run("open-ended")
-            .args(SHORT)
-            .args(more(2, k))
-            .finish()
-            .succeeded();
+    let mut kept = std::collections::BTreeSet::new();
+    for file in toy.files("out").iter().filter(|f| f.contains("_pred_")) {
+        let text = fs::read_to_string(toy.result(file)).unwrap();
+        let whole = text.lines().filter_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            line["question_id"].as_u64()
+        });
+        kept.extend(whole);
     }
+    let mut asked = 0;
+    for k in 0..2 {
+        let run = toy.run("open-ended").args(SHORT).args(more(2, k));
+        let run = run.arg("--json").finish().succeeded();
+        let said: Value = serde_json::from_str(&run.stdout).unwrap();
+        asked += said["asked"].as_u64().unwrap() as usize;
+    }
+    assert_eq!(asked, 24 - kept.len(), "what is answered is asked again");
     assert_eq!(fs::read(toy.result("toy_pred_merge.jsonl")).unwrap(), whole);
+    // Nothing of the other numbers of chunks is left lying about.
+    assert_eq!(toy.files("out"), toy.files("whole"));
 }
 
 #[test]
@@ -465,6 +477,46 @@ fn results_of_other_settings_are_not_mixed() {
         1,
         &["other settings", "max_new_tokens: there 6, here 7", "--out"],
     );
+    // Nor are those of another model that has the same id.
+    let tiny = Tiny::new();
+    let with_tiny = || {
+        toy.run("open-ended")
+            .args(SHORT)
+            .arg("--registry")
+            .arg(tiny.registry())
+    };
+    with_tiny()
+        .finish()
+        .failed(1, &["other settings", "- llm: there", "- mixer: there"]);
+    // What came to nothing binds nobody.
+    let broken = toy
+        .run_into("open-ended", "nothing")
+        .args(SHORT)
+        .arg("--registry")
+        .arg(tiny.registry());
+    tiny.replace("tiny.toml", "siglip\"", "no-such-plugin\"");
+    broken.finish().failed(1, &["no-such-plugin"]);
+    assert!(toy.path("nothing/toy_settings.json").exists());
+    toy.run_into("open-ended", "nothing")
+        .args(SHORT)
+        .finish()
+        .succeeded();
+    toy.run("open-ended")
+        .args(["--temperature", "-1"])
+        .finish()
+        .failed(1, &["temperature"]);
+    toy.run("open-ended")
+        .args(["--folder-fps", "0"])
+        .finish()
+        .failed(2, &["--folder-fps", "above 0"]);
+    let named = merv_tests::Run::new()
+        .args(["eval", "open-ended", "--benchmark", "../toy", "--data-dir"])
+        .arg(toy.path("eval_data"))
+        .arg("--out")
+        .arg(toy.path("out"));
+    named
+        .finish()
+        .failed(1, &["`../toy` is no name of a benchmark"]);
     // Nor is one chunk worked on twice at once.
     let running = toy.path("busy/toy_pred_2_0.jsonl");
     fs::create_dir(toy.path("busy")).unwrap();

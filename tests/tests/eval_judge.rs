@@ -372,6 +372,25 @@ fn what_a_batch_leaves_open_is_sent_again() {
 }
 
 #[test]
+fn multiple_choice_is_not_judged() {
+    let judged = Judged::new(1);
+    let line = json!({
+        "question_id": "1", "video_name": "v", "question": "which?", "options": ["x", "y"],
+        "answer": "x", "answer_char": "A", "pred": "A",
+    });
+    fs::write(judged.path("toy_pred_merge.jsonl"), format!("{line}\n")).unwrap();
+    fs::write(judged.path("toy_gpt.json"), "by letter").unwrap();
+    judged
+        .run()
+        .finish()
+        .failed(1, &["multiple-choice", "need no judge"]);
+    let kept = fs::read_to_string(judged.path("toy_gpt.json")).unwrap();
+    assert_eq!((kept.as_str(), judged.server.chats()), ("by letter", 0));
+    fs::remove_file(judged.path("toy_pred_merge.jsonl")).unwrap();
+    judged.run().finish().failed(1, &["cannot be read"]);
+}
+
+#[test]
 fn a_local_judge_needs_no_service() {
     let judged = Judged::new(3);
     let run = judged
@@ -386,6 +405,10 @@ fn a_local_judge_needs_no_service() {
         report["unparsable"].as_u64().unwrap(),
     );
     assert_eq!(count + unparsable, 3);
+    assert_eq!(report["accuracy"].is_null(), count == 0, "{report}");
+    let markdown = fs::read_to_string(judged.path("toy_gpt_report.md")).unwrap();
+    let words = format!("{unparsable} replies of the judge say nothing");
+    assert_eq!(markdown.contains(&words), unparsable > 0, "{markdown}");
     assert_eq!(
         json_lines(&judged.path("toy_gpt.jsonl"))[0]["judge"],
         "merv-tiny"

@@ -82,7 +82,7 @@ pub struct Asking {
     #[arg(long, value_name = "FRACTION", default_value_t = 0.05, value_parser = fraction)]
     pub max_bad_fraction: f64,
     /// Frames per second of videos that are folders of images
-    #[arg(long, value_name = "FPS", default_value_t = 3.0)]
+    #[arg(long, value_name = "FPS", default_value_t = 3.0, value_parser = rate)]
     pub folder_fps: f64,
     /// Keep the encoders' features here, and use those that are there
     #[arg(long, value_name = "DIR")]
@@ -180,6 +180,16 @@ fn fraction(text: &str) -> Result<f64, String> {
     match (0.0..=1.0).contains(&number) {
         true => Ok(number),
         false => Err("expected 0 to 1".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let number: f64 = text
+        .parse()
+        .map_err(|e: std::num::ParseFloatError| e.to_string())?;
+    match number > 0.0 && number.is_finite() {
+        true => Ok(number),
+        false => Err("expected a number above 0".to_owned()),
     }
 }
 

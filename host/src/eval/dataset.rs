@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// What is asked and how it is scored.
@@ -91,6 +92,12 @@ impl Dataset {
     /// When it is not there, or with all of its items that are wrong.
     pub fn load(data_dir: &Path, name: &str, task: Task) -> Result<Self, EvalError> {
         let plain = name.replace(TOKEN, "");
+        // The names of the results begin with it.
+        let mut parts = Path::new(name).components();
+        let first = parts.next();
+        if parts.next().is_some() || first != Some(Component::Normal(OsStr::new(name))) {
+            return Err(EvalError::NotAName(name.to_owned()));
+        }
         let folder = data_dir.join(&plain);
         if plain.is_empty() || !folder.is_dir() {
             return Err(EvalError::NoBenchmark {

@@ -27,6 +27,11 @@ pub enum EvalError {
         /// What may have been meant.
         hint: String,
     },
+    /// The name of a benchmark is a path.
+    #[error(
+        "`{0}` is no name of a benchmark\n  expected: the name of a folder in --data-dir, and no path"
+    )]
+    NotAName(String),
     /// A file cannot be read.
     #[error("{} cannot be read", .path.display())]
     Read {
@@ -129,6 +134,16 @@ pub enum EvalError {
         .path.display()
     )]
     NoPredictions {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A judge is asked about what needs none.
+    #[error(
+        "{} holds multiple-choice predictions, which need no judge\n  \
+         expected: a `…_pred_merge.jsonl` that `eval open-ended` wrote",
+        .path.display()
+    )]
+    NotOpenEnded {
         /// The file.
         path: PathBuf,
     },

@@ -1,10 +1,7 @@
 //! What the model is asked, word for word as the original asks it (`scripts/eval_openended.py` and
 //! `scripts/eval_mcq.py` of `princetonvisualai/merv`): accuracy depends on it.
 
-use super::{
-    Question,
-    dataset::{Choice, Dataset},
-};
+use super::{Question, dataset::Dataset};
 
 /// The letter of an option.
 pub fn letter(option: usize) -> char {
@@ -17,17 +14,21 @@ pub fn message(dataset: &Dataset, question: &Question) -> String {
     match (&question.choice, dataset.video_mark) {
         (None, false) => question.text.clone(),
         (None, true) => format!("{}\n<video>", question.text),
-        (Some(choice), false) => multiple_choice(&question.text, choice),
-        (Some(choice), true) => format!("<video>\n{}", multiple_choice(&question.text, choice)),
+        (Some(choice), mark) => {
+            let asked = multiple_choice(&question.text, &choice.options, choice.letters);
+            match mark {
+                false => asked,
+                true => format!("<video>\n{asked}"),
+            }
+        }
     }
 }
 
-/// The four blanks before the first option are the original's: the published figures were measured with
-/// them.
-fn multiple_choice(question: &str, choice: &Choice) -> String {
-    let letters: Vec<String> = (0..choice.letters).map(|i| letter(i).to_string()).collect();
-    let options: Vec<String> = choice
-        .options
+/// A question with its options, of which the first so many letters may be answered. The four blanks before
+/// the first option are the original's: the published figures were measured with them.
+pub fn multiple_choice(question: &str, options: &[String], letters: usize) -> String {
+    let letters: Vec<String> = (0..letters).map(|i| letter(i).to_string()).collect();
+    let options: Vec<String> = options
         .iter()
         .enumerate()
         .map(|(index, option)| format!("{}. {option}", letter(index)))
@@ -53,17 +54,9 @@ mod tests {
     /// As the original's own example data is asked about.
     #[test]
     fn options_are_written_as_the_original_does() {
-        let choice = Choice {
-            options: vec![
-                "static or shaking".into(),
-                "I don't know".into(),
-                "moving".into(),
-            ],
-            letters: 3,
-            answer_id: 2,
-        };
+        let options = ["static or shaking", "I don't know", "moving"].map(str::to_owned);
         assert_eq!(
-            multiple_choice("Is the camera moving or static?", &choice),
+            multiple_choice("Is the camera moving or static?", &options, 3),
             "Is the camera moving or static? Select the correct answer from the following options. \
              Write your answer as only one of A, B, C and nothing else.\n\n    \
              A. static or shaking\nB. I don't know\nC. moving"

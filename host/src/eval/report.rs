@@ -18,8 +18,8 @@ pub struct Report {
     pub benchmark: String,
     /// The model, or the judge and what it judged.
     pub model: String,
-    /// Of all measures the first: what the original reports.
-    pub accuracy: f64,
+    /// Of all measures the first: what the original reports; none where no question counts.
+    pub accuracy: Option<f64>,
     /// Questions that count.
     pub count: usize,
     /// Replies that name no option, or verdicts that say nothing. The former count as wrong, as in the
@@ -106,7 +106,7 @@ impl Report {
         Self {
             benchmark: benchmark.to_owned(),
             model: model.to_owned(),
-            accuracy: measures.first().map_or(0.0, |m| m.value),
+            accuracy: measures.first().map(|m| m.value),
             count: scored.len(),
             unparsable: scored.iter().filter(|one| one.unparsable).count(),
             failed: failures.len(),
@@ -140,13 +140,14 @@ impl Report {
     /// What belongs under the table.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        let is_judged = self.measures.iter().any(|m| m.measure == Measure::Judge);
-        match (self.unparsable, is_judged) {
+        // Of a judge's replies that say nothing there may be no measure at all.
+        let by_letter = self.measures.iter().any(|m| m.measure == Measure::Letter);
+        match (self.unparsable, by_letter) {
             (0, _) => {}
-            (n, true) => notes.push(format!(
+            (n, false) => notes.push(format!(
                 "{n} replies of the judge say nothing and do not count"
             )),
-            (n, false) => notes.push(format!("{n} replies name no option and count as wrong")),
+            (n, true) => notes.push(format!("{n} replies name no option and count as wrong")),
         }
         if self.failed > 0 {
             notes.push(format!(

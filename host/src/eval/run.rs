@@ -12,12 +12,15 @@ use super::{
 };
 use crate::{
     Answer, AnswerOptions, Ask, Error, Prefix, Prepared, VidLm, VideoOptions,
-    features::FeatureCache, generate, video,
+    features::FeatureCache,
+    generate,
+    registry::{PluginRef, PromptEntry, Registry, WeightSource},
+    video,
 };
 use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc::sync_channel},
     thread,
 };
@@ -78,14 +81,14 @@ pub struct RunOutcome {
     pub asked: usize,
 }
 
-/// Runs a chunk. `model_id` names the model, which `load` loads if anything is to be asked.
+/// Runs a chunk. `registry` describes the model, which `load` loads if anything is to be asked.
 ///
 /// # Errors
 ///
 /// When the data set, the files or the model cannot be used, or too many videos cannot.
 pub fn run(
     options: &RunOptions,
-    model_id: &str,
+    registry: &Registry,
     watch: &mut dyn Watch,
     load: impl FnOnce() -> Result<VidLm, Error>,
 ) -> Result<RunOutcome, EvalError> {
@@ -95,7 +98,7 @@ pub fn run(
         Task::OpenEnded => options.benchmark.clone(),
         Task::MultipleChoice => format!("{}_{}", options.benchmark, options.strategy.file_name()),
     };
-    let store = Store::open(&options.out, &stem, &settings(options, model_id, &dataset))?;
+    let store = Store::open(&options.out, &stem, settings(options, registry, &dataset))?;
     if let Some(merged) = store.complete(&dataset)? {
         return Ok(RunOutcome {
             dataset,
@@ -141,14 +144,14 @@ pub fn run(
 }
 
 /// All that answers depend on.
-fn settings<'k>(
+fn settings(
     options: &RunOptions,
-    model_id: &str,
+    registry: &Registry,
     dataset: &Dataset,
-) -> BTreeMap<&'k str, Value> {
+) -> BTreeMap<String, Value> {
     let AnswerOptions { sampling, limits } = options.answers;
-    BTreeMap::from([
-        ("model", json!(model_id)),
+    let settings = [
+        ("model", json!(registry.id)),
         ("data_sha256", json!(dataset.digest)),
         ("strategy", json!(options.strategy)),
         ("temperature", json!(sampling.temperature)),
@@ -163,7 +166,70 @@ fn settings<'k>(
             "features",
             json!(options.features.as_ref().map(|f| f.dtype().name())),
         ),
-    ])
+    ];
+    let settings = settings.map(|(key, value)| (key.to_owned(), value));
+    settings.into_iter().chain(parts(registry)).collect()
+}
+
+/// What a model is made of: two may have one id, as a model and what was trained from it. Devices are left
+/// out, which may differ between chunks.
+fn parts(registry: &Registry) -> Vec<(String, Value)> {
+    let path = |path: &Path| {
+        let whole = path.canonicalize();
+        whole
+            .unwrap_or_else(|_| path.to_owned())
+            .display()
+            .to_string()
+    };
+    let source = |source: &WeightSource| match source {
+        WeightSource::Local { path: file, .. } => path(file),
+        other => other.to_string(),
+    };
+    let maybe = |file: &Option<WeightSource>| file.as_ref().map(source).unwrap_or_default();
+    let plugin = |plugin: &PluginRef| match plugin {
+        PluginRef::Name(name) => name.clone(),
+        PluginRef::Library { path: file, .. } => path(file),
+    };
+    let encoders = registry.encoders.iter().enumerate().map(|(index, entry)| {
+        let what = format!(
+            "{}; {}; {} frames; {}; {}; image size {:?}; {:?}",
+            entry.id,
+            plugin(&entry.plugin),
+            entry.num_frames,
+            source(&entry.weights),
+            maybe(&entry.config),
+            entry.image_size,
+            entry.dtype,
+        );
+        (format!("encoder {index}"), json!(what))
+    });
+    let (llm, mixer) = (&registry.llm, &registry.mixer);
+    let prompt = match &llm.prompt {
+        PromptEntry::Format(format) => format.to_string(),
+        PromptEntry::Template(file) => format!("the template of {}", source(file)),
+    };
+    let about_llm = format!(
+        "{}; {}; {}; {}; {}; {prompt}; {:?}; {:?}; {} tokens; {:?}",
+        llm.id,
+        plugin(&llm.plugin),
+        source(&llm.weights),
+        source(&llm.tokenizer),
+        maybe(&llm.config),
+        llm.system_prompt,
+        llm.marks,
+        llm.max_length,
+        llm.dtype,
+    );
+    let about_mixer = format!("{:?}; {}", mixer.kind, source(&mixer.weights));
+    let resize = format!("{:?}", registry.transform.resize);
+    let rest = [
+        ("llm", about_llm),
+        ("mixer", about_mixer),
+        ("resize", resize),
+    ];
+    encoders
+        .chain(rest.map(|(part, what)| (part.to_owned(), json!(what))))
+        .collect()
 }
 
 /// A clip that the language model has taken in, and the questions about it.

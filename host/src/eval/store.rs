@@ -25,6 +25,8 @@ pub struct Store {
     folder: PathBuf,
     /// `MSVD`, or `NExT-QA_naive`: what all file names begin with.
     stem: String,
+    /// All that answers depend on.
+    settings: BTreeMap<String, Value>,
 }
 
 /// A prediction: the line, and what it says.
@@ -60,26 +62,32 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be written, or holds predictions of other settings.
+    /// When the folder cannot be made.
     pub fn open(
         folder: &Path,
         stem: &str,
-        settings: &BTreeMap<&str, Value>,
+        settings: BTreeMap<String, Value>,
     ) -> Result<Self, EvalError> {
         fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
-        let store = Self {
+        Ok(Self {
             folder: folder.to_owned(),
             stem: stem.to_owned(),
+            settings,
+        })
+    }
+
+    /// Notes the settings, or compares them with those that are noted. Those of a run that came to nothing
+    /// bind nobody. To be called with the folder's lock.
+    fn settle(&self) -> Result<(), EvalError> {
+        let settings = &self.settings;
+        let path = self.path("settings.json");
+        let write = || {
+            let text = serde_json::to_string_pretty(settings);
+            let text = text.map_err(|error| unwritable(&path, error.into()))?;
+            replace(&path, (text + "\n").as_bytes())
         };
-        let _lock = store.lock()?;
-        let path = store.path("settings.json");
         let Some(text) = read_if_there(&path)? else {
-            let text = serde_json::to_string_pretty(settings).map_err(|e| EvalError::Write {
-                path: path.clone(),
-                source: e.into(),
-            })?;
-            replace(&path, (text + "\n").as_bytes())?;
-            return Ok(store);
+            return write();
         };
         let there: BTreeMap<String, Value> =
             serde_json::from_str(&text).map_err(|source| EvalError::Json {
@@ -88,25 +96,43 @@ impl Store {
                 source,
             })?;
         let mut keys: Vec<&str> = there.keys().map(String::as_str).collect();
-        keys.extend(settings.keys());
+        keys.extend(settings.keys().map(String::as_str));
         keys.sort_unstable();
         keys.dedup();
         let show = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
         let differences: Vec<String> = keys
             .into_iter()
-            .filter(|key| there.get(*key) != settings.get(key))
+            .filter(|key| there.get(*key) != settings.get(*key))
             .map(|key| {
                 let (there, here) = (show(there.get(key)), show(settings.get(key)));
                 format!("- {key}: there {there}, here {here}")
             })
             .collect();
         if differences.is_empty() {
-            return Ok(store);
+            return Ok(());
+        }
+        if self.is_unused()? {
+            return write();
         }
         Err(EvalError::OtherSettings {
             path,
             differences: differences.join("\n"),
         })
+    }
+
+    /// Whether nothing came of what was asked so far, and nobody is at work.
+    fn is_unused(&self) -> Result<bool, EvalError> {
+        let prefix = format!("{}_failed", self.stem);
+        if !self.files(|name| name.starts_with(&prefix))?.is_empty() {
+            return Ok(false);
+        }
+        for path in self.prediction_files(|_| true)? {
+            let about = fs::metadata(&path).map_err(|source| unreadable(&path, source))?;
+            if about.len() > 0 || !is_free(&path)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The file `<stem>_<what>`.
@@ -123,9 +149,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or is about another data set.
+    /// When the file cannot be read, is about another data set, or was made with other settings.
     pub fn complete(&self, dataset: &Dataset) -> Result<Option<Merged>, EvalError> {
         let _lock = self.lock()?;
+        self.settle()?;
         let mut lines = self.lines(&self.merged_path(), &index(&dataset.questions))?;
         let found = dataset.questions.iter().map(|q| lines.remove(&q.id));
         Ok(found.collect::<Option<Vec<Line>>>().map(|lines| Merged {
@@ -138,13 +165,15 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When files cannot be read or written, or another process is at work on the same chunk.
+    /// When files cannot be read or written, were made with other settings, or another process is at work
+    /// on the same chunk.
     pub fn begin(
         &self,
         name: (usize, usize),
         questions: &[Question],
     ) -> Result<Chunk<'_>, EvalError> {
         let _lock = self.lock()?;
+        self.settle()?;
         let (path, whole) = (self.running(name), self.done(name));
         if whole.exists() && !path.exists() {
             fs::rename(&whole, &path).map_err(|source| unwritable(&path, source))?;
@@ -237,6 +266,14 @@ impl Store {
         {
             fs::remove_file(file).map_err(|source| unwritable(file, source))?;
         }
+        if merged.failed.is_empty() {
+            // What was begun with another number of chunks is in the merged file too.
+            for file in self.prediction_files(|name| self.is_chunk(name))? {
+                if is_free(&file)? {
+                    fs::remove_file(&file).map_err(|source| unwritable(&file, source))?;
+                }
+            }
+        }
         Ok(Ok(merged))
     }
 
@@ -265,6 +302,18 @@ impl Store {
 
     fn done(&self, (count, index): (usize, usize)) -> PathBuf {
         self.path(&format!("pred_{count}_{index}_done.jsonl"))
+    }
+
+    /// Whether this is the name of a chunk's predictions, of any number of chunks.
+    fn is_chunk(&self, name: &str) -> bool {
+        let prefix = format!("{}_pred_", self.stem);
+        let numbers = name
+            .strip_prefix(&prefix)
+            .and_then(|rest| rest.strip_suffix(".jsonl"))
+            .map(|rest| rest.strip_suffix("_done").unwrap_or(rest));
+        let numbers = numbers.and_then(|rest| rest.split_once('_'));
+        let is_number = |text: &str| text.parse::<usize>().is_ok();
+        numbers.is_some_and(|(count, index)| is_number(count) && is_number(index))
     }
 
     /// Held while the folder's files of this benchmark are looked through or renamed.
@@ -396,6 +445,16 @@ pub(super) fn read_lines(path: &Path) -> Result<Vec<Line>, EvalError> {
             })
     });
     Ok(lines.collect())
+}
+
+/// Whether no process is at work on a chunk's file.
+fn is_free(path: &Path) -> Result<bool, EvalError> {
+    let file = File::open(path).map_err(|source| unreadable(path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(source)) => Err(unreadable(path, source)),
+    }
 }
 
 fn index(questions: &[Question]) -> HashMap<&str, &Question> {

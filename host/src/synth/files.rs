@@ -6,6 +6,7 @@ use super::{
     scene::Scene,
     words::{self, Asker, Question},
 };
+use crate::eval::protocol;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -170,7 +171,7 @@ fn train(
     let open = example("questions", open.collect());
     let chosen = asker.some(questions, CHOICES);
     let choice = chosen.into_iter().map(|question| {
-        let letter = words::letter(question.answer_id()).to_string();
+        let letter = protocol::letter(question.answer_id()).to_string();
         (question.multiple_choice(), letter)
     });
     let choice = example("choices", choice.collect());

@@ -4,6 +4,7 @@ use super::{
     chance::{Chance, Deck},
     scene::{Colour, Direction, Scene, Shape, Size, Speed, Sprite, Story},
 };
+use crate::eval::protocol;
 use std::collections::HashMap;
 
 /// Options of a question whose answers are many.
@@ -63,27 +64,8 @@ impl Question {
 
     /// The question with its options, word for word as multiple choice is asked in the evaluation.
     pub fn multiple_choice(&self) -> String {
-        let letters: Vec<String> = (0..self.options.len())
-            .map(|i| letter(i).to_string())
-            .collect();
-        let options = self.options.iter().enumerate();
-        let options: Vec<String> = options
-            .map(|(index, option)| format!("{}. {option}", letter(index)))
-            .collect();
-        format!(
-            "{} Select the correct answer from the following options. Write your answer as only one of {} \
-             and nothing else.\n\n    {}",
-            self.text,
-            letters.join(", "),
-            options.join("\n")
-        )
+        protocol::multiple_choice(&self.text, &self.options, self.options.len())
     }
-}
-
-/// The letter of an option.
-pub fn letter(option: usize) -> char {
-    // There are a handful of options.
-    char::from(b'A' + option as u8)
 }
 
 /// What a clip shows, in a sentence or two.

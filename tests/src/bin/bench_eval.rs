@@ -62,12 +62,13 @@ fn main() -> Result<()> {
     let data = folder.path().join("eval_data");
     let clip = write_benchmark(&root, &data)?;
     let registry = root.join("registry/merv-tiny.toml");
-    let id = Registry::load(&registry)?.id;
+    let described = Registry::load(&registry)?;
     let load = || VidLm::load_with(&registry, &LoadOptions::default(), &mut ());
     let model = load()?;
     let count = CLIPS * QUESTIONS;
     println!(
-        "{id}, {CLIPS} clips of 1280x720 with {QUESTIONS} questions each, {MAX_NEW_TOKENS} tokens an answer, {} threads",
+        "{}, {CLIPS} clips of 1280x720 with {QUESTIONS} questions each, {MAX_NEW_TOKENS} tokens an answer, {} threads",
+        described.id,
         std::thread::available_parallelism()?
     );
     let mut ratios = Vec::new();
@@ -80,7 +81,7 @@ fn main() -> Result<()> {
         // The model is loaded before: what is compared is the asking.
         let ready = load()?;
         let started = Instant::now();
-        let shared = evaluation(&data, &out, &id, ready)?;
+        let shared = evaluation(&data, &out, &described, ready)?;
         let shared_time = started.elapsed().as_secs_f64();
         if alone != shared {
             return Err(format!("the answers differ:\n{alone:?}\n{shared:?}").into());
@@ -157,7 +158,7 @@ fn one_at_a_time(model: &VidLm, clip: &Path) -> Result<Vec<String>> {
     Ok(answers)
 }
 
-fn evaluation(data: &Path, out: &Path, id: &str, model: VidLm) -> Result<Vec<String>> {
+fn evaluation(data: &Path, out: &Path, registry: &Registry, model: VidLm) -> Result<Vec<String>> {
     let mut answers = RunOptions::default_answers();
     answers.limits.max_new_tokens = MAX_NEW_TOKENS;
     let options = RunOptions {
@@ -175,7 +176,7 @@ fn evaluation(data: &Path, out: &Path, id: &str, model: VidLm) -> Result<Vec<Str
         limits: video::Limits::default(),
         features: None,
     };
-    let outcome = run(&options, id, &mut Silent, || Ok(model))?;
+    let outcome = run(&options, registry, &mut Silent, || Ok(model))?;
     let merged = outcome
         .merged
         .map_err(|left| format!("{left} questions are left"))?;

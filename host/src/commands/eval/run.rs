@@ -10,6 +10,7 @@ use merv_host::{
     AnswerOptions, VidLm,
     eval::{self, Failure, Report, RunOptions, RunOutcome, Strategy, Task, Watch, report},
     features::{FeatureCache, StoreDtype},
+    generate::Sampler,
     registry::Registry,
 };
 use serde::Serialize;
@@ -39,6 +40,8 @@ struct Whole<'r> {
 
 pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: Ui) -> Outcome {
     let started = Instant::now();
+    // What is cheap to refuse is refused before anything is written.
+    Sampler::new(options::sampling(&args.answer))?;
     let features = match &args.feature_cache {
         Some(folder) => Some(Arc::new(FeatureCache::open(folder, StoreDtype::F16)?)),
         None => None,
@@ -64,7 +67,7 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
     let registry = Registry::load(&global.registry)?;
     let mut watch = Progress { ui, bar: ui.bar() };
     let mut bar = ui.bar();
-    let outcome = eval::run(&run_options, &registry.id, &mut watch, || {
+    let outcome = eval::run(&run_options, &registry, &mut watch, || {
         let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
         bar.finish();
         Ok(model)

@@ -13,7 +13,10 @@ pub use protocol::{Case, DEFAULT_MODEL, Verdict};
 pub use verdicts::{Outcome, Verdicts};
 
 use super::{EvalError, dataset::text, store::read_lines};
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 use thiserror::Error;
 
 /// Why a judge cannot be asked.
@@ -91,12 +94,27 @@ pub enum JudgeError {
 ///
 /// # Errors
 ///
-/// When the file holds no open-ended predictions.
+/// When the file cannot be read or holds no open-ended predictions.
 pub fn cases(predictions: &Path) -> Result<(Vec<Case>, PathBuf, String), EvalError> {
     let none = || EvalError::NoPredictions {
         path: predictions.to_owned(),
     };
+    if !predictions.exists() {
+        return Err(EvalError::Read {
+            path: predictions.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        });
+    }
     let lines = read_lines(predictions)?;
+    // Their letters need no judge, and its verdicts would take the place of what the letters gave.
+    if lines
+        .iter()
+        .any(|line| line.fields.contains_key("answer_char"))
+    {
+        return Err(EvalError::NotOpenEnded {
+            path: predictions.to_owned(),
+        });
+    }
     let cases: Vec<Case> = lines
         .iter()
         .filter_map(|line| {

@@ -222,7 +222,7 @@ fn values() {
         (
             "prompt = \"pure\"",
             "prompt = \"prue\"",
-            &["unknown prompt format", "found: `prue`"],
+            &["one of the chat formats", "found: `prue`"],
         ),
         (
             "prompt = \"pure\"",
