@@ -24,7 +24,7 @@ use std::{
 };
 
 /// Turns of ours and PyTorch's.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// Steps of a turn, and how many of them at its start are not timed.
 const STEPS: usize = 8;
