@@ -9,7 +9,7 @@ export PROMPT ?= Describe what is happening in this video.
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test test-long bench bench-eval bench-memory parity parity-llm lint fixtures build system
+.PHONY: help demo test test-long bench bench-eval bench-train bench-memory parity parity-llm lint fixtures build system
 
 help:
 	@echo "make demo          describe the sample clip with merv-tiny (VIDEO=… PROMPT=… for your own)"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-long     twenty training runs killed at random moments, and gone on with"
 	@echo "make bench         speed and memory, beside PyTorch where it is installed"
 	@echo "make bench-eval    questions per second of an evaluation, beside one question at a time"
+	@echo "make bench-train   seconds a training step, beside PyTorch where it is installed"
 	@echo "make bench-memory  the memory of merv-full's sizes, with random weights of 8 GB"
 	@echo "make parity        the encoders at full size against PyTorch, which it installs"
 	@echo "make parity-llm    a real language model, SmolLM2, against llama.cpp's answers"
@@ -39,6 +40,9 @@ bench: build
 
 bench-eval: build
 	cargo run --locked --release --quiet --bin bench_eval
+
+bench-train: build
+	cargo run --locked --release --quiet --bin bench_train
 
 bench-memory: build
 	@scripts/bench-memory $(VENV)

@@ -360,7 +360,8 @@ impl Encoders {
                 first.image_size,
                 first.image_size,
             ];
-            let data: Vec<f32> = clips.iter().flat_map(|clip| &clip.data).copied().collect();
+            let data: Vec<&[f32]> = clips.iter().map(|clip| &clip.data[..]).collect();
+            let data = data.concat();
             let (features, tape) = loaded
                 .encoder
                 .forward_train(TensorView::new(&data, &shape)?)?;
@@ -401,7 +402,7 @@ impl Encoders {
 /// Refuses values that are not finite, where they first appear.
 pub(crate) fn finite(values: &Tensor, what: &str, weights: &WeightSource) -> Result<(), Error> {
     // A sum is finite only if every value is; it may overflow only far beyond what a model computes.
-    let sum = values.abs()?.sum_all()?.to_scalar::<f32>()?;
+    let sum = values.sum_all()?.to_scalar::<f32>()?;
     if sum.is_finite() {
         return Ok(());
     }

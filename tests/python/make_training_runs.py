@@ -9,7 +9,9 @@ from PIL import Image
 
 from reference.fixture_files import ASSETS, FIXTURES, setup
 from reference.pipeline import NUM_FRAMES, Pipeline
-from reference.training_steps import batch_loss, caption_tokens, conversation_tokens, optimizer, rate
+from reference.training_steps import (
+    batch_loss, caption_tokens, conversation_tokens, optimizer, rate, trained_parameters, update,
+)
 from reference.video_frames import decode_agreed
 
 FOLDER = FIXTURES / "training_runs"
@@ -39,17 +41,8 @@ def tokens(tokenizer, example, stage, max_length=512):
 
 def train(stage, examples, clips, order):
     pipeline = Pipeline(ASSETS / "merv-tiny")
-    trained = [(f"mixer.{name}", parameter) for name, parameter in pipeline.mixer.named_parameters()]
+    trained = trained_parameters(pipeline, stage)
     trains_encoders = stage == "full-finetune"
-    if stage != "align":
-        trained += [(f"llm.{name}", parameter) for name, parameter in pipeline.llm.named_parameters()]
-    if trains_encoders:
-        for id, encoder in pipeline.encoders.items():
-            trained += [(f"{id}.{name}", parameter) for name, parameter in encoder.named_parameters()]
-    for module in [pipeline.mixer, pipeline.llm, *pipeline.encoders.values()]:
-        module.requires_grad_(False)
-    for _, parameter in trained:
-        parameter.requires_grad_(True)
     settings = STAGES[stage]
     adamw = optimizer(trained, settings["weight_decay"])
     frozen = {}
@@ -73,10 +66,7 @@ def train(stage, examples, clips, order):
             adamw.zero_grad(set_to_none=True)
             if loss.requires_grad:
                 (loss / count).backward()
-        for group in adamw.param_groups:
-            group["lr"] = rate(step, len(order), settings["learning_rate"])
-        norms.append(float(torch.nn.utils.clip_grad_norm_([p for _, p in trained], MAX_GRAD_NORM)))
-        adamw.step()
+        norms.append(update(adamw, rate(step, len(order), settings["learning_rate"]), MAX_GRAD_NORM))
         losses.append(float(loss) / count)
     print(f"{stage}: {losses[0]:.3f} … {losses[-1]:.3f}, norms {min(norms):.3f} to {max(norms):.3f}")
     return {**settings, "loss": losses, "gradient_norm": norms}

@@ -150,7 +150,7 @@ impl<'s> Trainer<'s> {
                 self.model.compute(ready, Backward::Gradients, &mut sums)?;
             }
             if batch.work.last {
-                let metrics = self.finish_step(&sums, started.elapsed(), waited, observer)?;
+                let metrics = self.finish_step(&sums, started, waited, observer)?;
                 sums = Sums::default();
                 (started, waited) = (Instant::now(), Duration::ZERO);
                 let last = self.step == total;
@@ -206,11 +206,12 @@ impl<'s> Trainer<'s> {
         })
     }
 
-    /// Changes the parameters. No metrics come from a step without a single label.
+    /// Changes the parameters, which is part of the step that began at `started`. No metrics come from a
+    /// step without a single label.
     fn finish_step(
         &mut self,
         sums: &Sums,
-        took: Duration,
+        started: Instant,
         waited: Duration,
         observer: &mut dyn TrainObserver,
     ) -> Result<Option<StepMetrics>, TrainError> {
@@ -238,7 +239,7 @@ impl<'s> Trainer<'s> {
         self.loss = Some(loss);
         let ids = self.model.encoders.ids();
         let weights = sums.mixer_weights.iter().map(|sum| sum / sums.seen as f64);
-        let seconds = took.as_secs_f64();
+        let seconds = started.elapsed().as_secs_f64();
         Ok(Some(StepMetrics {
             step: number,
             epoch: number as f64 / self.per_epoch as f64,

@@ -60,6 +60,32 @@ def optimizer(named_parameters, weight_decay):
     ])
 
 
+def trained_parameters(pipeline, stage):
+    """Names and parameters of what a stage trains; everything else of the pipeline is frozen."""
+    parts = {"mixer": pipeline.mixer}
+    if stage != "align":
+        parts["llm"] = pipeline.llm
+    if stage == "full-finetune":
+        parts |= pipeline.encoders
+    for module in [pipeline.mixer, pipeline.llm, *pipeline.encoders.values()]:
+        module.requires_grad_(False)
+    named = [(f"{part}.{name}", p) for part, module in parts.items() for name, p in module.named_parameters()]
+    for _, parameter in named:
+        parameter.requires_grad_(True)
+    return named
+
+
+def update(adamw, learning_rate, max_grad_norm):
+    """Clips the gradient of everything that is trained and takes a step; returns the norm before."""
+    parameters = []
+    for group in adamw.param_groups:
+        group["lr"] = learning_rate
+        parameters += group["params"]
+    norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    adamw.step()
+    return float(norm)
+
+
 def batch_loss(llm, rows, visual):
     """Sum of losses and count of labels of rows of (ids, labels, has vision); visual [clips, V, D]."""
     embeds, targets, clips = [], [], iter(visual if visual is not None else [])
