@@ -513,3 +513,26 @@ fn unreadable(path: &Path, source: io::Error) -> EvalError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_a_kill_tore_is_cut_off() {
+        for (there, kept) in [
+            ("{\"a\": 1}\n{\"b\"", "{\"a\": 1}\n"),
+            ("{\"a\": 1}\n", "{\"a\": 1}\n"),
+            ("{\"a\"", ""),
+            ("", ""),
+        ] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(there.as_bytes()).unwrap();
+            cut_torn_end(&mut file).unwrap();
+            let mut found = String::new();
+            file.seek(SeekFrom::Start(0)).unwrap();
+            file.read_to_string(&mut found).unwrap();
+            assert_eq!(found, kept);
+        }
+    }
+}
