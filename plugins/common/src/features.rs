@@ -1,6 +1,6 @@
 //! Clips in, features out: the checks and the loop that encoders share.
 
-use crate::{Result, patch::CHANNELS, tensor::with_slice};
+use crate::{Result, patch::CHANNELS, tensor::with_slice, threads::on_pool};
 use candle_core::Tensor;
 use merv_plugin_api::{EncoderInfo, PluginError, TensorBuf, TensorView};
 use std::slice::ChunksExact;
@@ -18,16 +18,19 @@ pub fn encode_in_groups(
     clips: &TensorView<'_>,
     info: &EncoderInfo,
     group: usize,
-    mut encode: impl FnMut(&[f32]) -> Result<Tensor>,
+    mut encode: impl FnMut(&[f32]) -> Result<Tensor> + Send,
 ) -> Result<TensorBuf> {
     let (batch, groups) = clips_in_groups(clips, info, group)?;
     let mut features = Vec::with_capacity(batch * tokens_of(info) * info.width as usize);
-    for part in groups {
-        with_slice(&encode(part)?, |rows| {
-            features.extend_from_slice(rows);
-            Ok(())
-        })?;
-    }
+    on_pool(|| {
+        for part in groups {
+            with_slice(&encode(part)?, |rows| {
+                features.extend_from_slice(rows);
+                Ok(())
+            })?;
+        }
+        Ok::<_, PluginError>(())
+    })?;
     TensorBuf::from_vec(features, &[batch, tokens_of(info), info.width as usize])
 }
 

@@ -4,6 +4,7 @@ use crate::{
     Result,
     features::{clips_in_groups, tokens_of},
     tensor::with_slice,
+    threads::on_pool,
 };
 use candle_core::Tensor;
 use merv_plugin_api::{EncoderInfo, PluginError, TensorBuf, TensorView};
@@ -151,33 +152,36 @@ pub fn encode_frames(
     group: usize,
     choice: FrameTokens,
     prefix: usize,
-    mut encode: impl FnMut(&[f32]) -> Result<Tensor>,
+    mut encode: impl FnMut(&[f32]) -> Result<Tensor> + Send,
 ) -> Result<TensorBuf> {
     let (batch, groups) = clips_in_groups(clips, info, group)?;
     let (frames, width) = (info.num_frames as usize, info.width as usize);
     let expected = (info.temporal, info.spatial);
     let clip = tokens_of(info) * width;
     let mut features = vec![0.0; batch * clip];
-    for (index, part) in groups.enumerate() {
-        let tokens = encode(part)?;
-        let (found, count, found_width) = tokens.dims3()?;
-        let patches = count.saturating_sub(prefix);
-        let fits = found == group && found_width == width && count > 0;
-        if !fits || choice.shape(frames, patches) != expected {
-            return Err(PluginError::invalid(format!(
-                "{:?} are not the tokens of {group} frames, {width} wide",
-                tokens.dims()
-            )));
-        }
-        with_slice(&tokens, |tokens| {
-            for (offset, tokens) in tokens.chunks_exact(count * width).enumerate() {
-                let frame = index * group + offset;
-                let out = &mut features[frame / frames * clip..][..clip];
-                choice.place((frame % frames, frames), tokens, (prefix, width), out);
+    on_pool(|| {
+        for (index, part) in groups.enumerate() {
+            let tokens = encode(part)?;
+            let (found, count, found_width) = tokens.dims3()?;
+            let patches = count.saturating_sub(prefix);
+            let fits = found == group && found_width == width && count > 0;
+            if !fits || choice.shape(frames, patches) != expected {
+                return Err(PluginError::invalid(format!(
+                    "{:?} are not the tokens of {group} frames, {width} wide",
+                    tokens.dims()
+                )));
             }
-            Ok(())
-        })?;
-    }
+            with_slice(&tokens, |tokens| {
+                for (offset, tokens) in tokens.chunks_exact(count * width).enumerate() {
+                    let frame = index * group + offset;
+                    let out = &mut features[frame / frames * clip..][..clip];
+                    choice.place((frame % frames, frames), tokens, (prefix, width), out);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    })?;
     TensorBuf::from_vec(features, &[batch, tokens_of(info), width])
 }
 

@@ -17,3 +17,11 @@ pub fn init(host: &HostServices) -> Result<()> {
             PluginError::unsupported("the plugin's thread pool cannot start").caused_by(&error)
         })
 }
+
+/// Runs a computation of many parallel steps on a thread of the pool.
+///
+/// From any other thread each step would wait for the pool to wake up and to report back, which for small
+/// models takes longer than the steps.
+pub fn on_pool<R: Send>(compute: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| compute())
+}

@@ -22,6 +22,7 @@ use merv_plugin_sdk::{
     linear::Linear,
     norm::RmsNorm,
     tensor::{export, from_vec, import, with_slice},
+    threads::on_pool,
     trainable,
     weights::Scope,
 };
@@ -329,12 +330,16 @@ impl LanguageModel for Llama {
                 embeds.shape()
             )));
         }
-        let hidden = self.forward(import(embeds)?, &mut [session], length)?;
-        match logits {
-            LogitsAt::None => TensorBuf::from_vec(Vec::<f32>::new(), &[0, self.config.vocab_size]),
-            LogitsAt::Last => self.logits(&hidden.narrow(0, length - 1, 1)?),
-            LogitsAt::All => self.logits(&hidden),
-        }
+        on_pool(|| {
+            let hidden = self.forward(import(embeds)?, &mut [session], length)?;
+            match logits {
+                LogitsAt::None => {
+                    TensorBuf::from_vec(Vec::<f32>::new(), &[0, self.config.vocab_size])
+                }
+                LogitsAt::Last => self.logits(&hidden.narrow(0, length - 1, 1)?),
+                LogitsAt::All => self.logits(&hidden),
+            }
+        })
     }
 
     /// A session's logits do not depend on those beside it: they are computed in groups whose products
@@ -345,7 +350,8 @@ impl LanguageModel for Llama {
         let mut done = 0;
         while done < tokens.len() {
             let group = done..tokens.len().min(done + FEW_ROWS);
-            match self.decode_group(&mut sessions[group.clone()], &tokens[group.clone()]) {
+            let (few, new) = (&mut sessions[group.clone()], &tokens[group.clone()]);
+            match on_pool(|| self.decode_group(few, new)) {
                 Ok(rows) => logits.extend_from_slice(rows.view().f32s()?),
                 Err(error) => {
                     for session in &mut sessions[..done] {

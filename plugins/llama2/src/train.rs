@@ -16,6 +16,7 @@ use merv_plugin_sdk::{
         AttentionGradients, BatchStride, Heads, Span, Strided, attention_backward, attention_of,
     },
     tensor::{from_vec, with_slice},
+    threads::on_pool,
 };
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -284,9 +285,11 @@ impl TrainableLanguageModel for Llama {
         let rows = packed.gather(embeds.f32s()?, width);
         let x = from_vec(rows, (packed.origins.len(), width))?;
         if !go_back {
-            let hidden = self.forward_packed(&x, &packed, false)?;
-            let (loss_sum, _) = with_slice(&hidden, |h| {
-                cross_entropy(h, &self.head, &packed.labels, false)
+            let (loss_sum, _) = on_pool(|| {
+                let hidden = self.forward_packed(&x, &packed, false)?;
+                with_slice(&hidden, |h| {
+                    cross_entropy(h, &self.head, &packed.labels, false)
+                })
             })?;
             return Ok(LossAndGradient {
                 loss_sum,
@@ -294,14 +297,16 @@ impl TrainableLanguageModel for Llama {
                 gradient: empty()?,
             });
         }
-        let (hidden, tape) = record(&[&x], || {
-            self.forward_packed(&x, &packed, options.checkpoint_activations)
+        let (loss_sum, gradient) = on_pool(|| {
+            let (hidden, tape) = record(&[&x], || {
+                self.forward_packed(&x, &packed, options.checkpoint_activations)
+            })?;
+            let (loss_sum, gradient) = with_slice(&hidden, |h| {
+                cross_entropy(h, &self.head, &packed.labels, true)
+            })?;
+            let mut flow = tape.backward(hidden.id(), gradient)?;
+            Ok::<_, PluginError>((loss_sum, flow.take(&x).unwrap_or_default()))
         })?;
-        let (loss_sum, gradient) = with_slice(&hidden, |h| {
-            cross_entropy(h, &self.head, &packed.labels, true)
-        })?;
-        let mut flow = tape.backward(hidden.id(), gradient)?;
-        let gradient = flow.take(&x).unwrap_or_default();
         let gradient = packed.scatter(&gradient, width, batch * length);
         Ok(LossAndGradient {
             loss_sum,

@@ -1,7 +1,7 @@
 //! The tapes of clips that went through an encoder in groups of frames.
 
 use super::{Tape, record};
-use crate::{Result, features::tokens_of, frame_tokens::FrameTokens};
+use crate::{Result, features::tokens_of, frame_tokens::FrameTokens, threads::on_pool};
 use candle_core::{Tensor, TensorId};
 use merv_plugin_api::{EncoderInfo, PluginError, TensorView};
 
@@ -43,12 +43,14 @@ impl ClipTape {
         let elements: usize = self.0.iter().map(|group| group.elements).sum();
         check(info, gradient, |numbers| numbers == elements)?;
         let mut rest = gradient.f32s()?;
-        for group in self.0 {
-            let (part, after) = rest.split_at(group.elements);
-            rest = after;
-            group.tape.backward(group.result, part.to_vec())?;
-        }
-        Ok(())
+        on_pool(|| {
+            for group in self.0 {
+                let (part, after) = rest.split_at(group.elements);
+                rest = after;
+                group.tape.backward(group.result, part.to_vec())?;
+            }
+            Ok(())
+        })
     }
 
     /// Goes back from the gradient of features that `choice` has made of the groups' tokens, `prefix` of
@@ -71,17 +73,19 @@ impl ClipTape {
         check(info, gradient, |_| batch * frames == recorded)?;
         let numbers = gradient.f32s()?;
         let mut frame = 0;
-        for group in self.0 {
-            let tokens = group.elements.checked_div(group.frames).unwrap_or(0);
-            let mut lifted = vec![0.0; group.elements];
-            for out in lifted.chunks_exact_mut(tokens.max(1)) {
-                let from = &numbers[frame / frames * clip..][..clip];
-                choice.lift((frame % frames, frames), from, (prefix, width), out);
-                frame += 1;
+        on_pool(|| {
+            for group in self.0 {
+                let tokens = group.elements.checked_div(group.frames).unwrap_or(0);
+                let mut lifted = vec![0.0; group.elements];
+                for out in lifted.chunks_exact_mut(tokens.max(1)) {
+                    let from = &numbers[frame / frames * clip..][..clip];
+                    choice.lift((frame % frames, frames), from, (prefix, width), out);
+                    frame += 1;
+                }
+                group.tape.backward(group.result, lifted)?;
             }
-            group.tape.backward(group.result, lifted)?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! All parameters of a model, as the host trains them.
 
 use super::Parameter;
-use crate::Result;
+use crate::{Result, threads::on_pool};
 use merv_plugin_api::{
     AdamWStep, ParameterInfo, PluginError, StatePart, TakeTensor, TensorView, TrainingOptions,
     VisitGradient,
@@ -126,7 +126,7 @@ impl Parameters {
                 "expected a step from 1 on, betas from 0 to below 1 and finite numbers, found {step:?}"
             )));
         }
-        trained.iter().for_each(|parameter| parameter.step(step));
+        on_pool(|| trained.iter().for_each(|parameter| parameter.step(step)));
         Ok(())
     }
 
