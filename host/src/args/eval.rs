@@ -25,6 +25,8 @@ pub enum EvalCommand {
     Judge(Judge),
     /// Compare two results about the same questions
     Compare(Compare),
+    /// Show the results of several models by kind of question, as Markdown
+    Table(Table),
 }
 
 #[derive(Debug, clap::Args)]
@@ -161,6 +163,16 @@ pub struct Compare {
     #[arg(value_name = "B")]
     pub b: PathBuf,
     /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Table {
+    /// Results on one benchmark (…_report.json)
+    #[arg(value_name = "REPORT", required = true)]
+    pub reports: Vec<PathBuf>,
+    /// Print the table as one JSON object
     #[arg(long)]
     pub json: bool,
 }

@@ -157,6 +157,21 @@ pub enum EvalError {
         /// Why not.
         reason: String,
     },
+    /// A table of nothing.
+    #[error("there is no result to show\n  do: give the `…_report.json` of each model")]
+    NoReports,
+    /// A file is no result.
+    #[error(
+        "{} is no result: {reason}\n  expected: a `…_report.json` that `eval open-ended`, `eval mcq` or \
+         `eval judge` wrote",
+        .path.display()
+    )]
+    NoReport {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 /// The first few of a list, a line each.

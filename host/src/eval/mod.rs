@@ -2,8 +2,8 @@
 //!
 //! [`dataset`] reads a benchmark; [`mod@run`] asks its questions, a clip at a time and many answers at once;
 //! [`store`] keeps the predictions, safe against kills and between processes; [`score`] and [`interval`]
-//! judge them without a judge, [`judge`] with one; [`report`] puts the result together and [`compare`]
-//! compares two.
+//! judge them without a judge, [`judge`] with one; [`report`] puts the result together, [`compare`]
+//! compares two, and [`table`] shows several beside each other.
 
 mod bad;
 mod clips;
@@ -19,6 +19,7 @@ pub mod report;
 pub mod run;
 pub mod score;
 pub mod store;
+pub mod table;
 mod videos;
 
 pub use dataset::{Dataset, Question, Task};

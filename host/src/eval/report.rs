@@ -7,12 +7,12 @@ use super::{
     score::{Measure, Scored, score},
     store::{Merged, Store, replace, unwritable},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::{collections::HashMap, path::Path};
 
 /// A result.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// The benchmark.
     pub benchmark: String,
@@ -36,7 +36,7 @@ pub struct Report {
 }
 
 /// A measure over some questions.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Measured {
     /// What is measured.
     pub measure: Measure,
@@ -49,7 +49,7 @@ pub struct Measured {
 }
 
 /// A kind of question.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Kind {
     /// Its name.
     pub kind: String,
@@ -197,10 +197,7 @@ impl Report {
 
 impl Measured {
     fn cells(&self) -> Vec<String> {
-        let shown = |value: f64| match self.measure {
-            Measure::JudgeScore => format!("{value:.2}"),
-            _ => format!("{:.1} %", value * 100.0),
-        };
+        let shown = |value| self.measure.shown(value);
         let (low, high) = self.interval;
         vec![
             self.measure.title().to_owned(),

@@ -1,11 +1,12 @@
 //! Scores without a judge.
 
 use super::protocol::first_letter;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// What is measured of a prediction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// The reply's first letter is the right option's.
@@ -32,6 +33,14 @@ impl Measure {
             Self::TokenF1 => "token F1",
             Self::Judge => "judge says yes",
             Self::JudgeScore => "judge's score (0 to 5)",
+        }
+    }
+
+    /// A mean, as tables show it: in percent, but for the judge's score.
+    pub fn shown(self, mean: f64) -> String {
+        match self {
+            Self::JudgeScore => format!("{mean:.2}"),
+            _ => format!("{:.1} %", mean * 100.0),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     },
     ui::Ui,
 };
-use merv_host::eval::{Report, Strategy, Task, compare};
+use merv_host::eval::{Report, Strategy, Task, compare, table::Table};
 use serde::Serialize;
 
 pub fn run(global: &Global, args: &Eval, ui: Ui) -> Outcome {
@@ -23,6 +23,13 @@ pub fn run(global: &Global, args: &Eval, ui: Ui) -> Outcome {
         }
         EvalCommand::Judge(args) => judge::run(global, args, ui),
         EvalCommand::Compare(args) => compare_two(args),
+        EvalCommand::Table(args) => {
+            let table = Table::read(&args.reports)?;
+            match args.json {
+                true => print_json(&table),
+                false => print(&table.markdown()),
+            }
+        }
     }
 }
 

@@ -1,0 +1,136 @@
+//! The results of several models on one benchmark, by kind of question.
+
+use super::{EvalError, Report, report::Measured, score::Measure, store::read_if_there};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Results beside each other.
+#[derive(Debug, Clone, Serialize)]
+pub struct Table {
+    /// The benchmark that all are about.
+    pub benchmark: String,
+    /// What is compared: the first measure of the first result.
+    pub measure: Measure,
+    /// The models, in the order of the reports.
+    pub models: Vec<String>,
+    /// All questions together, then each kind.
+    pub rows: Vec<Row>,
+}
+
+/// Some questions.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Their kind, or `all`.
+    pub kind: String,
+    /// How many there are.
+    pub count: usize,
+    /// What each model reaches; none where it has not that measure.
+    pub values: Vec<Option<f64>>,
+}
+
+impl Table {
+    /// Reads `…_report.json` files.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read, or they are not about the same questions.
+    pub fn read(paths: &[PathBuf]) -> Result<Self, EvalError> {
+        let reports = paths.iter().map(|path| read(path));
+        let reports = reports.collect::<Result<Vec<_>, _>>()?;
+        let sizes = |report: &Report| {
+            let kinds = report.kinds.iter();
+            let kinds = kinds.map(|kind| (kind.kind.clone(), count(&kind.measures)));
+            (report.count, kinds.collect::<Vec<_>>())
+        };
+        let (Some(first), Some(path)) = (reports.first(), paths.first()) else {
+            return Err(EvalError::NoReports);
+        };
+        for (other, other_path) in reports.iter().zip(paths).skip(1) {
+            let reason = if other.benchmark != first.benchmark {
+                format!(
+                    "one is about {}, the other about {}",
+                    first.benchmark, other.benchmark
+                )
+            } else if sizes(other) != sizes(first) {
+                format!(
+                    "one counts {} questions, the other {}, or other kinds",
+                    first.count, other.count
+                )
+            } else {
+                continue;
+            };
+            return Err(EvalError::Incomparable {
+                a: path.clone(),
+                b: other_path.clone(),
+                reason,
+            });
+        }
+        let Some(measure) = first.measures.first().map(|measured| measured.measure) else {
+            return Err(EvalError::NoReport {
+                path: path.clone(),
+                reason: "no question counts".to_owned(),
+            });
+        };
+        let row = |kind: &str, of: &dyn Fn(&Report) -> Vec<Measured>| Row {
+            kind: kind.to_owned(),
+            count: count(&of(first)),
+            values: reports
+                .iter()
+                .map(|report| value(&of(report), measure))
+                .collect(),
+        };
+        let kinds = first.kinds.iter().enumerate();
+        let kinds = kinds
+            .map(|(index, kind)| row(&kind.kind, &|report| report.kinds[index].measures.clone()));
+        let rows = std::iter::once(row("all", &|report| report.measures.clone())).chain(kinds);
+        Ok(Self {
+            benchmark: first.benchmark.clone(),
+            measure,
+            models: reports.iter().map(|report| report.model.clone()).collect(),
+            rows: rows.collect(),
+        })
+    }
+
+    /// As Markdown, the best of each row in bold.
+    pub fn markdown(&self) -> String {
+        let line = |cells: Vec<String>| format!("| {} |", cells.join(" | ").replace('\n', " "));
+        let names = self.models.iter().map(|name| name.replace('|', "\\|"));
+        let header = ["kind".to_owned(), "questions".to_owned()];
+        let mut lines = vec![line(header.into_iter().chain(names).collect())];
+        lines.push(line(vec!["---".to_owned(); self.models.len() + 2]));
+        for row in &self.rows {
+            let best = row
+                .values
+                .iter()
+                .flatten()
+                .copied()
+                .fold(f64::MIN, f64::max);
+            let values = row.values.iter().map(|value| match value {
+                None => String::new(),
+                Some(value) if *value == best => format!("**{}**", self.measure.shown(*value)),
+                Some(value) => self.measure.shown(*value),
+            });
+            let head = [row.kind.replace('|', "\\|"), row.count.to_string()];
+            lines.push(line(head.into_iter().chain(values).collect()));
+        }
+        lines.join("\n")
+    }
+}
+
+fn read(path: &Path) -> Result<Report, EvalError> {
+    let no_report = |reason| EvalError::NoReport {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = read_if_there(path)?.ok_or_else(|| no_report("there is no such file".to_owned()))?;
+    serde_json::from_str(&text).map_err(|error| no_report(error.to_string()))
+}
+
+fn count(measures: &[Measured]) -> usize {
+    measures.first().map_or(0, |measured| measured.count)
+}
+
+fn value(measures: &[Measured], measure: Measure) -> Option<f64> {
+    let found = measures.iter().find(|measured| measured.measure == measure);
+    found.map(|measured| measured.value)
+}
