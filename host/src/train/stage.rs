@@ -66,7 +66,7 @@ impl TrainingStage {
         }
     }
 
-    /// Whether batches are made of examples of about one length: conversations differ much more than
+    /// Whether batches are made of examples of about one length, if the settings do not say: conversations differ much more than
     /// captions.
     pub fn groups_by_length(self) -> bool {
         self.task() == Task::Conversation

@@ -48,7 +48,7 @@ pub(super) struct Trainer<'s> {
 pub(super) fn batching(settings: &Settings) -> Batching {
     Batching {
         size: settings.global_batch,
-        group_by_length: settings.stage.groups_by_length(),
+        group_by_length: settings.group_by_length,
         seed: settings.seed,
     }
 }

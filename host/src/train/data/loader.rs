@@ -232,7 +232,7 @@ mod tests {
         let index = Arc::new(Index::read(&path, Task::Conversation).unwrap());
         let tokenizer = concat!(
             env!("CARGO_MANIFEST_DIR"),
-            "/../assets/merv-tiny/llm/tokenizer.json"
+            "/../tests/fixtures/lively/llm/tokenizer.json"
         );
         let seen = Arc::new(AtomicUsize::new(0));
         let see = {

@@ -78,6 +78,8 @@ pub struct Settings {
     pub max_grad_norm: f64,
     /// Text tokens of an example at most, if not the registry's number.
     pub max_length: Option<usize>,
+    /// Whether batches are made of examples of about one length.
+    pub group_by_length: bool,
     /// Whether the language model computes its activations again instead of keeping them.
     pub gradient_checkpointing: bool,
     /// Decides the order of the examples.
@@ -154,6 +156,7 @@ impl Settings {
             warmup_ratio: values.warmup_ratio.unwrap_or(0.03),
             max_grad_norm: values.max_grad_norm.unwrap_or(1.0),
             max_length: values.max_length,
+            group_by_length: values.group_by_length.unwrap_or(stage.groups_by_length()),
             gradient_checkpointing: values.gradient_checkpointing.unwrap_or(true),
             seed: values.seed.unwrap_or(7) as u64,
             max_bad_fraction: values.max_bad_fraction.unwrap_or(0.01),
@@ -231,6 +234,7 @@ impl Settings {
             ("warmup_ratio", Some(number(self.warmup_ratio))),
             ("max_grad_norm", Some(number(self.max_grad_norm))),
             ("max_length", self.max_length.map(|n| n.to_string())),
+            ("group_by_length", Some(self.group_by_length.to_string())),
             (
                 "gradient_checkpointing",
                 Some(self.gradient_checkpointing.to_string()),

@@ -15,7 +15,7 @@ use toml::de::DeTable;
 const SCHEMA_VERSION: usize = 1;
 
 /// The keys of a stage, each of which may stand at the top level too, for all stages.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "registry",
     "data",
     "media",
@@ -29,6 +29,7 @@ const KEYS: [&str; 22] = [
     "warmup_ratio",
     "max_grad_norm",
     "max_length",
+    "group_by_length",
     "gradient_checkpointing",
     "seed",
     "max_bad_fraction",
@@ -108,6 +109,7 @@ pub(super) struct Values {
     pub(super) warmup_ratio: Option<f64>,
     pub(super) max_grad_norm: Option<f64>,
     pub(super) max_length: Option<usize>,
+    pub(super) group_by_length: Option<bool>,
     pub(super) gradient_checkpointing: Option<bool>,
     pub(super) seed: Option<usize>,
     pub(super) max_bad_fraction: Option<f64>,
@@ -136,6 +138,7 @@ impl Values {
             warmup_ratio: self.warmup_ratio.or(other.warmup_ratio),
             max_grad_norm: self.max_grad_norm.or(other.max_grad_norm),
             max_length: self.max_length.or(other.max_length),
+            group_by_length: self.group_by_length.or(other.group_by_length),
             gradient_checkpointing: self.gradient_checkpointing.or(other.gradient_checkpointing),
             seed: self.seed.or(other.seed),
             max_bad_fraction: self.max_bad_fraction.or(other.max_bad_fraction),
@@ -188,6 +191,7 @@ impl Values {
             warmup_ratio: value(table.number("warmup_ratio", 0.0..=1.0, reader)),
             max_grad_norm: value(table.number("max_grad_norm", 0.0..=1e9, reader)),
             max_bad_fraction: value(table.number("max_bad_fraction", 0.0..=1.0, reader)),
+            group_by_length: value(table.flag("group_by_length", reader)),
             gradient_checkpointing: value(table.flag("gradient_checkpointing", reader)),
         }
     }
