@@ -63,7 +63,7 @@ fn the_seed_decides_every_byte() {
         .finish()
         .succeeded();
     let files = tree(first.path());
-    assert_eq!(files.len(), 6 + 3 * CLIPS);
+    assert_eq!(files.len(), 7 + 3 * CLIPS);
     assert_eq!(files, tree(second.path()));
     // A split alone is the same as beside the other.
     let alone = tempdir().unwrap();
@@ -81,7 +81,14 @@ fn training_data_are_llavas() {
     let folder = made();
     let all = list(folder.path().join("train.json"));
     let captions = list(folder.path().join("captions.json"));
-    assert_eq!((all.len(), captions.len()), (3 * CLIPS, CLIPS));
+    let open = list(folder.path().join("open.json"));
+    let counts = [all.len(), open.len(), captions.len()];
+    assert_eq!(counts, [3 * CLIPS, 2 * CLIPS, CLIPS]);
+    let is_choice = |example: &&Value| text(&example["id"]).ends_with("-choices");
+    assert!(
+        open.iter()
+            .eq(all.iter().filter(|example| !is_choice(example)))
+    );
     let mut ids = BTreeSet::new();
     for example in &all {
         assert!(ids.insert(text(&example["id"])));

@@ -33,7 +33,7 @@ pub struct Synth {
 /// What `--split` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SplitChoice {
-    /// train.json, captions.json and videos/
+    /// train.json, open.json, captions.json and videos/
     Train,
     /// eval_data/shapes-mcq/ and eval_data/shapes-open/
     HeldOut,

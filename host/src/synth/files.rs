@@ -54,7 +54,7 @@ impl<'d> Files<'d> {
 
     fn lists(&self) -> Vec<PathBuf> {
         match self.split {
-            Split::Train => ["train.json", "captions.json"]
+            Split::Train => ["train.json", "open.json", "captions.json"]
                 .map(|name| self.folder.join(name))
                 .to_vec(),
             Split::HeldOut => [MULTIPLE_CHOICE, OPEN_ENDED]
@@ -135,7 +135,7 @@ fn name(number: usize) -> String {
     format!("{number:06}")
 }
 
-/// `train.json` and `captions.json`.
+/// `train.json`, `open.json` without the multiple choice, and `captions.json`.
 fn train(
     number: usize,
     scene: &Scene,
@@ -175,13 +175,15 @@ fn train(
         (question.multiple_choice(), letter)
     });
     let choice = example("choices", choice.collect());
-    let [all, captions] = lists else {
+    let [all, without_choices, captions] = lists else {
         return Ok(());
     };
     captions.push(&caption)?;
-    [caption, open, choice]
-        .iter()
-        .try_for_each(|item| all.push(item))
+    for item in [&caption, &open] {
+        without_choices.push(item)?;
+        all.push(item)?;
+    }
+    all.push(&choice)
 }
 
 /// `test_q.json` and `test_a.json` of both benchmarks.

@@ -30,12 +30,12 @@ const KINDS: [Kind; 10] = [
     Kind::Moves,
     Kind::Moves,
     Kind::Moves,
-    Kind::Moves,
     Kind::Counts,
     Kind::Counts,
-    Kind::Appears,
     Kind::Appears,
     Kind::AppearInOrder,
+    Kind::AppearInOrder,
+    Kind::Turns,
     Kind::Turns,
 ];
 
