@@ -26,7 +26,7 @@
 //!         ..GenerateOptions::default()
 //!     };
 //!     let prompt = "Describe what is happening in this video.";
-//!     let reply = vidlm.generate("assets/bigbuckbunny.mp4", prompt, &options)?;
+//!     let reply = vidlm.generate("assets/shapes.mp4", prompt, &options)?;
 //!     println!("{}", reply.text);
 //!     Ok(())
 //! }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from reference.fixture_files import ASSETS, setup
+from reference.fixture_files import FIXTURES, setup
 from reference.pipeline import NUM_FRAMES, Pipeline
 from reference.training_steps import batch_loss, conversation_tokens, optimizer, rate, trained_parameters, update
 from reference.video_frames import decode_agreed
@@ -33,7 +33,7 @@ class Video(torch.nn.Module):
 
 
 def pipeline():
-    whole = Pipeline(ASSETS / "merv-tiny")
+    whole = Pipeline(FIXTURES / "lively")
     whole.llm.set_attn_implementation("sdpa")
     for id, encoder in whole.encoders.items():
         if hasattr(encoder, "blocks"):

@@ -21,7 +21,7 @@ STRIDES = {"clip_sample": 97, "features": 15, "projected": 5}
 def main():
     setup()
     indices, frames = decode_agreed(ASSETS / "bigbuckbunny.mp4", max(NUM_FRAMES.values()))
-    result = Pipeline(ASSETS / "merv-tiny").run(frames, PROMPT, STEPS)
+    result = Pipeline(FIXTURES / "lively").run(frames, PROMPT, STEPS)
 
     io = {"frame_indices": torch.tensor(indices)}
     for name, clip in result["clips"].items():

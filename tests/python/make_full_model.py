@@ -17,7 +17,7 @@ from gguf import GGMLQuantizationType as Type
 
 from full_size import ENCODERS
 from make_gguf import NAMES
-from reference.fixture_files import ASSETS, setup, write_tensors
+from reference.fixture_files import FIXTURES, setup, write_tensors
 from reference.ggml_blocks import random_tensor
 from reference.lively_weights import fill
 from reference.mixer import Mixer
@@ -102,7 +102,7 @@ def registry(root):
         )
     parts.append(
         '[llm]\nid = "llama"\nplugin = "llama2"\nweights = { path = "llm.gguf" }\n'
-        f'tokenizer = {{ path = "{ASSETS / "merv-tiny/llm/tokenizer.json"}" }}\nprompt = "pure"\n'
+        f'tokenizer = {{ path = "{FIXTURES / "lively/llm/tokenizer.json"}" }}\nprompt = "pure"\n'
     )
     parts.append(
         '[mixer]\nprojector = "3davg+linear"\nfusion = "cross_attention_avg_lq"\n'

@@ -40,7 +40,7 @@ def tokens(tokenizer, example, stage, max_length=512):
 
 
 def train(stage, examples, clips, order):
-    pipeline = Pipeline(ASSETS / "merv-tiny")
+    pipeline = Pipeline(FIXTURES / "lively")
     trained = trained_parameters(pipeline, stage)
     trains_encoders = stage == "full-finetune"
     settings = STAGES[stage]
@@ -76,7 +76,7 @@ def main():
     setup()
     examples = json.loads((FOLDER / "data.json").read_text())
     order = json.loads((FOLDER / "order.json").read_text())
-    pipeline = Pipeline(ASSETS / "merv-tiny")
+    pipeline = Pipeline(FIXTURES / "lively")
     seen = {number: frames(example) for number, example in enumerate(examples)}
     clips = {number: pipeline.clips(film) for number, film in seen.items() if film is not None}
     texts = {

@@ -117,8 +117,15 @@ impl Benchmark {
 
     /// The same with another folder for results.
     pub fn run_into(&self, task: &str, out: &str) -> Run {
+        self.ask(&super::fixture("lively/registry.toml"), task, out)
+    }
+
+    /// The same with another model.
+    pub fn ask(&self, registry: &Path, task: &str, out: &str) -> Run {
         Run::new()
             .keeping(&self.folder)
+            .arg("--registry")
+            .arg(registry)
             .args(["eval", task, "--benchmark", "toy", "--data-dir"])
             .arg(self.path("eval_data"))
             .arg("--out")
@@ -128,8 +135,9 @@ impl Benchmark {
     /// The arguments of a run, for a process that a test handles itself.
     pub fn arguments(&self, task: &str, out: &str) -> Vec<String> {
         let path = |path: &str| self.path(path).display().to_string();
-        let fixed = ["eval", task, "--benchmark", "toy", "--data-dir"].map(str::to_owned);
-        let mut arguments = fixed.to_vec();
+        let registry = super::fixture("lively/registry.toml").display().to_string();
+        let mut arguments = vec!["--registry".to_owned(), registry];
+        arguments.extend(["eval", task, "--benchmark", "toy", "--data-dir"].map(str::to_owned));
         arguments.extend([path("eval_data"), "--out".to_owned(), path(out)]);
         arguments
     }
@@ -164,7 +172,7 @@ pub fn json_lines(path: &Path) -> Vec<Map<String, Value>> {
         .collect()
 }
 
-/// merv-tiny in this process, with the plugins of the build.
+/// The lively model in this process, with the plugins of the build.
 ///
 /// # Panics
 ///
@@ -176,6 +184,6 @@ pub fn tiny_model() -> VidLm {
         threads: Some(2),
         ..LoadOptions::default()
     };
-    let registry = super::root().join("registry/merv-tiny.toml");
-    VidLm::load_with(registry, &options, &mut ()).expect("merv-tiny loads")
+    let registry = super::fixture("lively/registry.toml");
+    VidLm::load_with(registry, &options, &mut ()).expect("the lively model loads")
 }

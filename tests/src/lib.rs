@@ -1,5 +1,5 @@
 //! What the tests share: the libraries and the binary of the build that is tested, runs of that
-//! binary, fixtures and their tolerance, and copies of merv-tiny to break.
+//! binary, fixtures and their tolerance, and copies of a toy model to break.
 
 mod artifacts;
 mod benchmark;

@@ -1,6 +1,6 @@
-//! Copies of merv-tiny that a test may break, and folders of plugins.
+//! Copies of the lively model that a test may break, and folders of plugins.
 
-use super::{Run, artifacts, library_file, root};
+use super::{Run, artifacts, fixture, library_file};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,7 +8,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A copy of merv-tiny: its registry file beside its weights.
+/// A copy of the lively model, which is built as merv-tiny and answers with many different words: its registry file beside its weights.
 pub struct Tiny {
     folder: Arc<TempDir>,
 }
@@ -27,14 +27,10 @@ impl Tiny {
     /// When the disk is full.
     pub fn new() -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
-        copy(&root().join("assets/merv-tiny"), folder.path());
-        let registry = root().join("registry/merv-tiny.toml");
-        let text = fs::read_to_string(registry).expect("the registry is there");
-        let tiny = Self {
+        copy(&fixture("lively"), folder.path());
+        Self {
             folder: Arc::new(folder),
-        };
-        fs::write(tiny.registry(), text.replace("../assets/merv-tiny/", "")).expect("as above");
-        tiny
+        }
     }
 
     /// A file of the copy: `siglip/config.json`.
@@ -44,7 +40,7 @@ impl Tiny {
 
     /// The registry file.
     pub fn registry(&self) -> PathBuf {
-        self.path("tiny.toml")
+        self.path("registry.toml")
     }
 
     /// Replaces `from`, which must occur, in a text file.

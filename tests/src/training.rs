@@ -1,6 +1,6 @@
 //! Runs of `merv-host train` in folders of their own.
 
-use super::{Run, Tiny, edit, fixture, root};
+use super::{Run, Tiny, edit, fixture};
 use serde_json::Value;
 use std::{fs, path::PathBuf, sync::Arc};
 use tempfile::TempDir;
@@ -25,9 +25,7 @@ impl TrainingRun {
             stage: stage.to_owned(),
             arguments: Vec::new(),
         };
-        let data = fixture("training_runs/data.json");
-        run.set("data", data.display())
-            .set("global_batch", 3)
+        run.set("global_batch", 3)
             .set("device_batch", 3)
             .set("save_every", 1000)
     }
@@ -56,7 +54,7 @@ impl TrainingRun {
         Run::new()
             .keeping(&self.folder)
             .args(["--threads", "2", "train", "--config"])
-            .arg(root().join("configs/merv-tiny.toml"))
+            .arg(fixture("training_runs/settings.toml"))
             .args(["--stage", &self.stage, "--out"])
             .arg(self.out())
             .args(&self.arguments)
@@ -114,7 +112,7 @@ impl TrainingRun {
     }
 }
 
-/// merv-tiny with SigLIP alone, which is quickly encoded.
+/// The lively model with SigLIP alone, which is quickly encoded.
 ///
 /// # Panics
 ///

@@ -401,7 +401,7 @@ fn files_that_are_gone() {
             fs::remove_file(&path).unwrap();
             let words = vec![
                 path.display().to_string(),
-                "tiny.toml:".to_owned(),
+                "registry.toml:".to_owned(),
                 "do: ".to_owned(),
             ];
             (file, tiny.generate().finish(), words)
@@ -723,7 +723,7 @@ fn mistakes_in_registries() {
             "num_frame = 32",
             &["num_frame", "do: write `num_frames`"],
         ),
-        ("schema = 1", "schema = 1\n[", &["tiny.toml:2"]),
+        ("schema = 1", "schema = 1\n[", &["registry.toml:2"]),
         (
             "dinov2/model.safetensors\" }",
             "dinov2/model.safetensors\", sha256 = \"aa\" }",
@@ -734,7 +734,7 @@ fn mistakes_in_registries() {
         1,
         cases.map(|(from, to, words)| {
             let tiny = Tiny::new();
-            tiny.replace("tiny.toml", from, to);
+            tiny.replace("registry.toml", from, to);
             (to.to_owned(), tiny.generate().finish(), words.to_vec())
         }),
     );
@@ -843,7 +843,7 @@ fn prompts_of_any_length_are_answered_or_refused() {
     );
     // The registry's `max_length` and the context bound it, whichever is less.
     let tiny = Tiny::new();
-    tiny.replace("tiny.toml", "max_length = 512", "max_length = 5");
+    tiny.replace("registry.toml", "max_length = 512", "max_length = 5");
     let words = ["expected: at most 5", "`max_length`"];
     tiny.ask("Hello, who is there?", 2)
         .finish()

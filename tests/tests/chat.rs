@@ -39,7 +39,7 @@ fn say(chat: &mut Chat<'_>, message: &str) -> merv_host::Reply {
 fn language_model() -> LanguageModel {
     let path = |file: &str| {
         root()
-            .join("assets/merv-tiny/llm")
+            .join("tests/fixtures/lively/llm")
             .join(file)
             .display()
             .to_string()
@@ -59,7 +59,7 @@ fn language_model() -> LanguageModel {
 
 #[test]
 fn each_turn_is_what_the_whole_conversation_at_once_gives() {
-    let model = load(&root().join("registry/merv-tiny.toml"));
+    let model = load(&root().join("tests/fixtures/lively/registry.toml"));
     let visual = model
         .see(&small_clip(), &VideoOptions::default(), &mut ())
         .unwrap();
@@ -115,7 +115,7 @@ fn each_turn_is_what_the_whole_conversation_at_once_gives() {
 
 #[test]
 fn a_single_answer_is_a_first_turn_and_reset_begins_anew() {
-    let model = load(&root().join("registry/merv-tiny.toml"));
+    let model = load(&root().join("tests/fixtures/lively/registry.toml"));
     let visual = model
         .see(&small_clip(), &VideoOptions::default(), &mut ())
         .unwrap();
@@ -151,7 +151,7 @@ fn a_template_that_writes_the_past_anew_is_followed() {
     // Only the last reply is kept, and the number of turns stands in front.
     let tiny = Tiny::new();
     tiny.replace(
-        "tiny.toml",
+        "registry.toml",
         "prompt = \"pure\"",
         "prompt = { template = \"t.jinja\" }",
     );
@@ -188,7 +188,7 @@ fn chat(run: Run, messages: &[u8]) -> Run {
 #[test]
 fn messages_come_from_standard_input() {
     let plain = chat(
-        Run::new(),
+        Tiny::new().run(),
         b"What is happening?\n\n  Why?  \n/reset\nWhat is happening?\n/quit\nNever read\n",
     );
     let plain = plain.finish().succeeded();
@@ -196,7 +196,7 @@ fn messages_come_from_standard_input() {
     assert_eq!(replies.len(), 3, "{plain}");
     assert_eq!(replies[0], replies[2]);
 
-    let run = chat(Run::new(), b"What is happening?\nWhy?")
+    let run = chat(Tiny::new().run(), b"What is happening?\nWhy?")
         .arg("--json")
         .finish()
         .succeeded();
@@ -213,14 +213,17 @@ fn messages_come_from_standard_input() {
     assert!(report["timings"]["encode"].as_f64().unwrap() > 0.0);
     assert_eq!(report["mixer_weights"].as_object().unwrap().len(), 4);
 
-    let nothing = chat(Run::new(), b"").arg("--json").finish().succeeded();
+    let nothing = chat(Tiny::new().run(), b"")
+        .arg("--json")
+        .finish()
+        .succeeded();
     assert!(nothing.stdout.contains("\"turns\": []"), "{nothing}");
 }
 
 #[test]
 fn what_cannot_be_said_is_said_so() {
     let full = b"What is happening?\n".repeat(40);
-    let run = chat(Run::new(), &full).finish();
+    let run = chat(Tiny::new().run(), &full).finish();
     assert_eq!(run.code, Some(1), "{run}");
     for word in [
         "the conversation is full",
@@ -240,14 +243,14 @@ fn what_cannot_be_said_is_said_so() {
     for word in ["context is full", "context of 274", "/reset"] {
         assert!(run.stderr.contains(word), "{run}");
     }
-    chat(Run::new(), b"\xff\n")
+    chat(Tiny::new().run(), b"\xff\n")
         .finish()
         .failed(1, &["standard input", "UTF-8"]);
     let long = "x".repeat(1 << 20);
-    chat(Run::new(), long.as_bytes())
+    chat(Tiny::new().run(), long.as_bytes())
         .finish()
         .failed(1, &["standard input", "too long"]);
-    chat(Run::new(), b"Hi\n")
+    chat(Tiny::new().run(), b"Hi\n")
         .args(["--top-p", "2"])
         .finish()
         .failed(1, &["top-p"]);

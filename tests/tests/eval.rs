@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     io::Write,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -479,22 +480,15 @@ fn results_of_other_settings_are_not_mixed() {
     );
     // Nor are those of another model that has the same id.
     let tiny = Tiny::new();
-    let with_tiny = || {
-        toy.run("open-ended")
-            .args(SHORT)
-            .arg("--registry")
-            .arg(tiny.registry())
-    };
+    let with_tiny = || toy.ask(&tiny.registry(), "open-ended", "out").args(SHORT);
     with_tiny()
         .finish()
         .failed(1, &["other settings", "- llm: there", "- mixer: there"]);
     // What came to nothing binds nobody.
     let broken = toy
-        .run_into("open-ended", "nothing")
-        .args(SHORT)
-        .arg("--registry")
-        .arg(tiny.registry());
-    tiny.replace("tiny.toml", "siglip\"", "no-such-plugin\"");
+        .ask(&tiny.registry(), "open-ended", "nothing")
+        .args(SHORT);
+    tiny.replace("registry.toml", "siglip\"", "no-such-plugin\"");
     broken.finish().failed(1, &["no-such-plugin"]);
     assert!(toy.path("nothing/toy_settings.json").exists());
     toy.run_into("open-ended", "nothing")
@@ -640,6 +634,70 @@ fn two_results_are_compared_question_by_question() {
         .failed(1, &["holds no predictions"]);
 }
 
+#[test]
+fn several_results_stand_beside_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |model: &str, benchmark: &str, values: [f64; 3]| {
+        let measures = |value: f64, count: usize| {
+            json!([
+                {"measure": "exact_match", "value": value, "interval": [0.0, 1.0], "count": count},
+                {"measure": "token_f1", "value": 0.9, "interval": [0.0, 1.0], "count": count},
+            ])
+        };
+        let [all, colour, order] = values;
+        let report = json!({
+            "benchmark": benchmark, "model": model, "accuracy": all, "count": 30, "unparsable": 0,
+            "failed": 0, "failures": [], "measures": measures(all, 30), "kinds": [
+                {"kind": "colour", "measures": measures(colour, 20)},
+                {"kind": "order", "measures": measures(order, 10)},
+            ],
+        });
+        let path = folder.path().join(format!("{model}-{benchmark}.json"));
+        fs::write(&path, report.to_string()).unwrap();
+        path
+    };
+    let table = |reports: &[&PathBuf]| {
+        let reports = reports.iter().map(|path| path.display().to_string());
+        merv_tests::Run::new()
+            .args(["eval", "table"])
+            .args(&reports.collect::<Vec<_>>())
+    };
+    let mix = write("mix", "shapes", [0.9, 0.95, 0.8]);
+    let one = write("one", "shapes", [0.85, 0.955, 0.8]);
+    assert_eq!(
+        table(&[&mix, &one]).finish().succeeded().stdout,
+        "| kind | questions | mix | one |\n\
+         | --- | --- | --- | --- |\n\
+         | all | 30 | **90.0 %** | 85.0 % |\n\
+         | colour | 20 | 95.0 % | **95.5 %** |\n\
+         | order | 10 | **80.0 %** | **80.0 %** |\n"
+    );
+    let object = table(&[&one, &mix])
+        .arg("--json")
+        .finish()
+        .succeeded()
+        .stdout;
+    let object: Value = serde_json::from_str(&object).unwrap();
+    assert_eq!(object["models"], json!(["one", "mix"]));
+    assert_eq!(object["measure"], "exact_match");
+    assert_eq!(
+        object["rows"][1],
+        json!({"kind": "colour", "count": 20, "values": [0.955, 0.95]})
+    );
+    let other = write("mix", "other", [0.9, 0.95, 0.8]);
+    table(&[&mix, &other])
+        .finish()
+        .failed(1, &["cannot be compared", "shapes", "other"]);
+    let none = folder.path().join("none.json");
+    table(&[&mix, &none])
+        .finish()
+        .failed(1, &["none.json is no result: there is no such file"]);
+    fs::write(&none, "{}").unwrap();
+    table(&[&none])
+        .finish()
+        .failed(1, &["none.json is no result", "_report.json"]);
+}
+
 /// The text of a fenced block of `docs/evaluation.md`, for merv-tiny and the small benchmark.
 fn example(fence: &str) -> String {
     let text = fs::read_to_string(root().join("docs/evaluation.md")).unwrap();
@@ -740,7 +798,7 @@ fn the_documentation_names_every_option() {
             .collect()
     };
     let mut own = std::collections::BTreeSet::new();
-    for command in ["open-ended", "mcq", "judge", "compare"] {
+    for command in ["open-ended", "mcq", "judge", "compare", "table"] {
         own.extend(options(&help(&["eval", command])));
     }
     let global = options(&help(&[]));

@@ -62,7 +62,7 @@ impl Published {
                 there +=
                     &format!("\nconfig = {{ repo = \"{REPO}\", file = \"{folder}/config.json\" }}");
             }
-            published.tiny.replace("tiny.toml", &here, &there);
+            published.tiny.replace("registry.toml", &here, &there);
             fs::remove_file(published.tiny.path(weights)).unwrap();
         }
         published
@@ -157,12 +157,12 @@ fn what_is_refused_is_told_together_before_anything_is_downloaded() {
         .add("meta/llama", "tokenizer.json", "{}", Kept::Small);
     published.server.gate("meta/llama");
     published.tiny.replace(
-        "tiny.toml",
+        "registry.toml",
         "prompt = \"pure\"",
         "prompt = \"pure\"\ntokenizer = { repo = \"meta/llama\", file = \"tokenizer.json\" }",
     );
     published.tiny.replace(
-        "tiny.toml",
+        "registry.toml",
         "\"vivit/model.safetensors\"",
         "\"vivit/model.bin\"",
     );
@@ -181,7 +181,7 @@ fn what_is_refused_is_told_together_before_anything_is_downloaded() {
     assert_eq!(published.downloads(), Vec::<String>::new());
 
     published.tiny.replace(
-        "tiny.toml",
+        "registry.toml",
         "\"vivit/model.bin\"",
         "\"vivit/model.safetensors\"",
     );
@@ -194,9 +194,9 @@ fn parts_that_do_not_fit_are_told_before_weights_are_downloaded() {
     let published = Published::new();
     published
         .tiny
-        .replace("tiny.toml", "token_length = 16", "token_length = 9");
+        .replace("registry.toml", "token_length = 16", "token_length = 9");
     published.tiny.replace(
-        "tiny.toml",
+        "registry.toml",
         "visual_feature_length = 256",
         "visual_feature_length = 9",
     );
@@ -259,12 +259,12 @@ fn info_downloads_nothing() {
 fn the_sizes_of_a_gguf_model_are_in_its_file() {
     let published = Published::new();
     published.tiny.replace(
-        "tiny.toml",
+        "registry.toml",
         "\"llm/model.safetensors\"",
         "\"llm/model.gguf\"",
     );
     let config = "\nconfig = { repo = \"merv/tiny\", file = \"llm/config.json\" }";
-    published.tiny.replace("tiny.toml", config, "");
+    published.tiny.replace("registry.toml", config, "");
     published
         .online(published.tiny.run().arg("info"))
         .finish()
@@ -295,11 +295,11 @@ fn a_wrong_digest_in_the_registry_is_told() {
     let published = Published::new();
     let wrong = "a".repeat(64);
     published.tiny.replace(
-        "tiny.toml",
+        "registry.toml",
         "file = \"mixer.safetensors\"",
         &format!("file = \"mixer.safetensors\", sha256 = \"{wrong}\""),
     );
-    let found = sha256(&fs::read(root().join("assets/merv-tiny/mixer.safetensors")).unwrap());
+    let found = sha256(&fs::read(root().join("tests/fixtures/lively/mixer.safetensors")).unwrap());
     published
         .generate()
         .finish()
@@ -354,7 +354,7 @@ fn sharded() -> Tiny {
     let index = split(&tiny.path("llm/model.safetensors"));
     fs::write(tiny.path("llm/model.safetensors.index.json"), index).unwrap();
     tiny.replace(
-        "tiny.toml",
+        "registry.toml",
         "llm/model.safetensors\"",
         "llm/model.safetensors.index.json\"",
     );
@@ -385,7 +385,7 @@ fn shards_are_found_through_their_index() {
             .add(REPO, &format!("llm/{file}"), content, kept);
     }
     published.tiny.replace(
-        "tiny.toml",
+        "registry.toml",
         "llm/model.safetensors\"",
         "llm/model.safetensors.index.json\"",
     );
@@ -398,7 +398,7 @@ fn shards_are_found_through_their_index() {
 
     // A mixer is one file.
     tiny.replace(
-        "tiny.toml",
+        "registry.toml",
         "\"mixer.safetensors\"",
         "\"llm/model.safetensors.index.json\"",
     );
@@ -443,7 +443,7 @@ fn an_index_does_not_lead_out_of_its_folder() {
             Kept::Small,
         );
         published.tiny.replace(
-            "tiny.toml",
+            "registry.toml",
             "llm/model.safetensors\"",
             "llm/model.safetensors.index.json\"",
         );

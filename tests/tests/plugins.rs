@@ -220,7 +220,7 @@ fn the_binary_refuses_them_with_exit_code_1() {
                 let tiny = Tiny::new();
                 let plugin = format!("plugin = {{ path = \"{}\" }}", path.display());
                 tiny.replace(
-                    "tiny.toml",
+                    "registry.toml",
                     SIGLIP,
                     &SIGLIP.replace("plugin = \"siglip\"", &plugin),
                 );
@@ -467,7 +467,7 @@ fn a_pipe_is_no_plugin_and_is_not_waited_for() {
     let tiny = Tiny::new();
     let plugin = format!("plugin = {{ path = \"{}\" }}", pipe.display());
     let entry = SIGLIP.replace("plugin = \"siglip\"", &plugin);
-    tiny.replace("tiny.toml", SIGLIP, &entry);
+    tiny.replace("registry.toml", SIGLIP, &entry);
     let run = tiny.generate().finish();
     run.failed(1, &[&pipe.display().to_string()]);
 }
@@ -537,7 +537,7 @@ fn swapped(plugins: &Path, encoder: Option<&str>, llm: Option<&str>) -> Run {
     for (old, new) in [(SIGLIP, encoder), (LLAMA, llm)] {
         if let Some(id) = new {
             tiny.replace(
-                "tiny.toml",
+                "registry.toml",
                 old,
                 &format!("id = \"{id}\"\nplugin = \"faulty\""),
             );

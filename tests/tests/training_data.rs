@@ -37,7 +37,7 @@ fn batches_come_in_the_order_that_the_curves_were_made_with() {
 #[test]
 fn tokens_and_labels_are_upstreams() {
     let expected = json("training_runs/expected.json");
-    let tokenizer = TextTokenizer::load(&root().join("assets/merv-tiny/llm/tokenizer.json"));
+    let tokenizer = TextTokenizer::load(&root().join("tests/fixtures/lively/llm/tokenizer.json"));
     let tokenizer = Arc::new(tokenizer.unwrap());
     let cut = expected["cut"].as_u64().unwrap() as usize;
     for (name, task, max_length) in [

@@ -325,7 +325,7 @@ fn a_dry_run_shows_the_plan_and_does_nothing() {
     let run = TrainingRun::new("finetune").set("global_batch", 2);
     let text = run.run().arg("--dry-run").finish().succeeded().stdout;
     for word in [
-        "finetune of merv-tiny",
+        "finetune of lively",
         "siglip-vit-b16-224px-all-no-cls     frozen",
         "mixer                               trained",
         "4 videos, 2 images, 2 texts",

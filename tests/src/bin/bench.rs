@@ -130,10 +130,13 @@ fn torch(python: &str, weights: &Path, threads: usize) -> Result<Option<f64>> {
     ))
 }
 
-/// merv-tiny from the start of the process to the end of its answer.
+/// The toy model from the start of the process to the end of its answer.
 fn tiny() -> Result<()> {
     let program = std::env::current_exe()?.with_file_name("merv-host");
     let video: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../assets/bigbuckbunny.mp4"]
+        .iter()
+        .collect();
+    let registry: PathBuf = [env!("CARGO_MANIFEST_DIR"), "fixtures/lively/registry.toml"]
         .iter()
         .collect();
     let mut seconds = Vec::new();
@@ -141,6 +144,8 @@ fn tiny() -> Result<()> {
     for _ in 0..2 * ROUNDS {
         let started = Instant::now();
         let output = Command::new(&program)
+            .arg("--registry")
+            .arg(&registry)
             .args([
                 "generate",
                 "--json",
@@ -159,7 +164,7 @@ fn tiny() -> Result<()> {
         last = serde_json::from_slice(&output.stdout)?;
     }
     let (low, high) = spread(&seconds);
-    println!("\nmerv-tiny, 132 frames of 1280x720, 32 tokens, from start to end");
+    println!("\nthe toy model, 132 frames of 1280x720, 32 tokens, from start to end");
     println!("  {:.3} s ({low:.3} to {high:.3})", median(&mut seconds));
     println!("  stages of the last run: {}", last["timings"]);
     println!(

@@ -61,7 +61,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("eval_data");
     let clip = write_benchmark(&root, &data)?;
-    let registry = root.join("registry/merv-tiny.toml");
+    let registry = root.join("tests/fixtures/lively/registry.toml");
     let described = Registry::load(&registry)?;
     let load = || VidLm::load_with(&registry, &LoadOptions::default(), &mut ());
     let model = load()?;

@@ -127,9 +127,8 @@ fn settings(stage: TrainingStage, data: &Path) -> Result<Settings> {
         format!("max_steps={STEPS}"),
         "save_every=1000000".to_owned(),
     ];
-    let mut settings = Settings::load(&root.join("configs/merv-tiny.toml"), stage, &sets)?;
-    settings.registry = root.join("registry/merv-tiny.toml");
-    Ok(settings)
+    let settings = root.join("tests/fixtures/training_runs/settings.toml");
+    Ok(Settings::load(&settings, stage, &sets)?)
 }
 
 /// What PyTorch is told.
@@ -137,7 +136,7 @@ fn job_of(settings: &Settings, threads: usize) -> Result<Value> {
     let index = Index::read(&settings.data, settings.stage.task())?;
     let batching = Batching {
         size: settings.global_batch,
-        group_by_length: settings.stage.groups_by_length(),
+        group_by_length: settings.group_by_length,
         seed: settings.seed,
     };
     let batches = (0..).flat_map(|epoch| batching.epoch(index.entries(), epoch));
