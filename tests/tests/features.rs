@@ -216,7 +216,8 @@ fn encode_fills_the_cache_once_and_again_after_a_change() {
     assert_eq!(work, NOTHING);
 
     // How frames become squares.
-    data.tiny.replace("tiny.toml", "resize-naive", "letterbox");
+    data.tiny
+        .replace("registry.toml", "resize-naive", "letterbox");
     assert_eq!(data.counts(), [2, 0, 2]);
 
     // The clip itself, under its old name.

@@ -135,8 +135,8 @@ fn other_mixers_are_counted_before_their_weights_exist() {
     ];
     for (projector, fusion, tokens, parameters) in cases {
         let tiny = Tiny::new();
-        tiny.replace("tiny.toml", "3davg+linear", projector);
-        tiny.replace("tiny.toml", "cross_attention_avg_lq", fusion);
+        tiny.replace("registry.toml", "3davg+linear", projector);
+        tiny.replace("registry.toml", "cross_attention_avg_lq", fusion);
         let found = info(tiny.run());
         assert_eq!(found["visual_tokens"], tokens, "{projector}, {fusion}");
         assert_eq!(found["mixer"]["tokens"], tokens, "{projector}, {fusion}");

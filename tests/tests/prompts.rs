@@ -151,7 +151,7 @@ fn templates_are_transformers() {
 /// merv-tiny with this as its prompt.
 fn with_prompt(prompt: &str) -> Tiny {
     let tiny = Tiny::new();
-    tiny.replace("tiny.toml", "prompt = \"pure\"", prompt);
+    tiny.replace("registry.toml", "prompt = \"pure\"", prompt);
     tiny
 }
 
@@ -258,11 +258,11 @@ fn templates_that_cannot_be_used_are_said_so() {
     with_prompt("prompt = \"template\"")
         .generate()
         .finish()
-        .failed(1, &["tiny.toml", "chat_template.jinja"]);
+        .failed(1, &["registry.toml", "chat_template.jinja"]);
     with_prompt("prompt = {}")
         .generate()
         .finish()
-        .failed(1, &["tiny.toml", "`template` is missing"]);
+        .failed(1, &["registry.toml", "`template` is missing"]);
     let both = "prompt = \"pure\"\nmarks = \"none\"";
     with_prompt(both)
         .generate()

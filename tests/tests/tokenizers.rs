@@ -192,7 +192,7 @@ fn a_gguf_tokenizer_serves_a_registry() {
         "prompt = \"pure\"\ntokenizer = {:?}",
         path("tokenizer.gguf")
     );
-    tiny.replace("tiny.toml", "prompt = \"pure\"", &named);
+    tiny.replace("registry.toml", "prompt = \"pure\"", &named);
     let run = tiny
         .ask("Hello, who is there?", 3)
         .arg("--json")
@@ -203,7 +203,11 @@ fn a_gguf_tokenizer_serves_a_registry() {
     let prompt = tokenizer.encode("In: Hello, who is there?\nOut:").unwrap();
     assert_eq!(answer["prompt_tokens"], prompt.len());
     // It has no template to go with it.
-    tiny.replace("tiny.toml", "prompt = \"pure\"", "prompt = \"template\"");
+    tiny.replace(
+        "registry.toml",
+        "prompt = \"pure\"",
+        "prompt = \"template\"",
+    );
     let words = [
         "tokenizer.gguf holds no chat template",
         "tokenizer.chat_template",
