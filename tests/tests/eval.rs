@@ -660,7 +660,7 @@ fn several_results_stand_beside_each_other() {
         let reports = reports.iter().map(|path| path.display().to_string());
         merv_tests::Run::new()
             .args(["eval", "table"])
-            .args(&reports.collect::<Vec<_>>())
+            .args(reports.collect::<Vec<_>>())
     };
     let mix = write("mix", "shapes", [0.9, 0.95, 0.8]);
     let one = write("one", "shapes", [0.85, 0.955, 0.8]);
