@@ -1,4 +1,4 @@
-"""Times PyTorch's training of merv-tiny, step by step; prints one JSON line.
+"""Times PyTorch's training of the lively model, step by step; prints one JSON line.
 
 The examples and their order come from `make bench-train`, which trains `merv-host` on the same. PyTorch has
 its clips read before it starts. Attention is PyTorch's fused one wherever the models can use it, and what no

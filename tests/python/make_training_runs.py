@@ -1,4 +1,4 @@
-"""tests/fixtures/training_runs: 20 steps of merv-tiny in PyTorch, stage by stage, on the examples of data.json
+"""tests/fixtures/training_runs: 20 steps of the lively model in PyTorch, stage by stage, on the examples of data.json
 in the order of order.json (which is the host's own, and checked by its test)."""
 
 import json
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from reference.fixture_files import ASSETS, FIXTURES, setup
+from reference.fixture_files import FIXTURES, setup
 from reference.pipeline import NUM_FRAMES, Pipeline
 from reference.training_steps import (
     batch_loss, caption_tokens, conversation_tokens, optimizer, rate, trained_parameters, update,

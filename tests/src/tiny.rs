@@ -8,7 +8,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A copy of the lively model, which is built as merv-tiny and answers with many different words: its registry file beside its weights.
+/// A copy of the lively model, which is merv-full at toy size and answers with many different words: its
+/// registry file beside its weights.
 pub struct Tiny {
     folder: Arc<TempDir>,
 }

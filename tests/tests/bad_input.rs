@@ -10,7 +10,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// The models of merv-tiny: the folder, and a tensor that it needs.
+/// The models of the lively model: the folder, and a tensor that it needs.
 const MODELS: [(&str, &str); 5] = [
     (
         "languagebind",
@@ -30,7 +30,7 @@ const MIXER: (&str, &str) = (
     "projectors.2.projector.projector.weight",
 );
 
-/// Every weights file of merv-tiny and a tensor that is needed from it.
+/// Every weights file of the lively model and a tensor that is needed from it.
 fn weights() -> impl Iterator<Item = (String, &'static str)> {
     let models = MODELS.map(|(folder, tensor)| (format!("{folder}/model.safetensors"), tensor));
     models.into_iter().chain([(MIXER.0.to_owned(), MIXER.1)])
@@ -218,7 +218,7 @@ fn every_limit_is_kept_and_can_be_set() {
     }
 }
 
-/// All weights files of a copy of merv-tiny, each spoilt by `spoil`, must be named in one message.
+/// All weights files of a copy of the lively model, each spoilt by `spoil`, must be named in one message.
 fn spoilt_weights(words: &[&str], spoil: impl Fn(&Path, &str)) -> (Finished, Vec<String>) {
     let tiny = Tiny::new();
     let mut all: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
@@ -435,7 +435,7 @@ fn configs_that_are_damaged() {
     );
 }
 
-/// Sizes in the configs of merv-tiny: the folder, the key, its value.
+/// Sizes in the configs of the lively model: the folder, the key, its value.
 const SIZES: [(&str, &str, &str); 27] = [
     ("siglip", "img_size", "64"),
     ("siglip", "patch_size", "8"),

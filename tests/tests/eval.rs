@@ -1,4 +1,4 @@
-//! Evaluation with merv-tiny on small benchmarks in the original's layout.
+//! Evaluation with the lively model on small benchmarks in the original's layout.
 
 use merv_host::{GenerateOptions, VideoOptions, eval::protocol};
 use merv_tests::{Benchmark, Tiny, artifacts, json_lines, root, small_clip, tiny_model};

@@ -14,14 +14,14 @@ use tempfile::TempDir;
 
 const REPO: &str = "merv/tiny";
 
-/// merv-tiny with all of its files on a hub.
+/// the lively model with all of its files on a hub.
 struct Published {
     server: HubServer,
     home: Arc<TempDir>,
     tiny: Tiny,
 }
 
-/// Every file of merv-tiny, as the hub has it.
+/// Every file of the lively model, as the hub has it.
 const FILES: [&str; 11] = [
     "languagebind/model.safetensors",
     "languagebind/config.json",
@@ -348,7 +348,7 @@ fn split(file: &Path) -> String {
     json!({ "metadata": { "total_size": 1 }, "weight_map": map }).to_string()
 }
 
-/// merv-tiny with its language model in two shards on this machine.
+/// the lively model with its language model in two shards on this machine.
 fn sharded() -> Tiny {
     let tiny = Tiny::new();
     let index = split(&tiny.path("llm/model.safetensors"));

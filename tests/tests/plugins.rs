@@ -206,7 +206,7 @@ fn what_is_no_plugin_is_said_to_be_none() {
     }
 }
 
-/// `plugin = …` of merv-tiny's SigLIP and Llama, to be replaced.
+/// `plugin = …` of the lively model's SigLIP and Llama, to be replaced.
 const SIGLIP: &str = "id = \"siglip-vit-b16-224px-all-no-cls\"\nplugin = \"siglip\"";
 const LLAMA: &str = "id = \"llama\"\nplugin = \"llama2\"";
 
@@ -531,7 +531,7 @@ fn what_a_plugin_says_is_shown_as_loudly_as_asked_for() {
     }
 }
 
-/// `generate` with merv-tiny, its SigLIP and Llama replaced by models of the faulty plugin.
+/// `generate` with the lively model, its SigLIP and Llama replaced by models of the faulty plugin.
 fn swapped(plugins: &Path, encoder: Option<&str>, llm: Option<&str>) -> Run {
     let tiny = Tiny::new();
     for (old, new) in [(SIGLIP, encoder), (LLAMA, llm)] {

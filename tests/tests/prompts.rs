@@ -148,7 +148,7 @@ fn templates_are_transformers() {
     }
 }
 
-/// merv-tiny with this as its prompt.
+/// the lively model with this as its prompt.
 fn with_prompt(prompt: &str) -> Tiny {
     let tiny = Tiny::new();
     tiny.replace("registry.toml", "prompt = \"pure\"", prompt);

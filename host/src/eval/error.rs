@@ -163,7 +163,7 @@ pub enum EvalError {
     /// A file is no result.
     #[error(
         "{} is no result: {reason}\n  expected: a `…_report.json` that `eval open-ended`, `eval mcq` or \
-         `eval judge` wrote",
+         `eval judge` wrote\n  do: name such a file, or run the evaluation again",
         .path.display()
     )]
     NoReport {

@@ -29,18 +29,18 @@ pub struct Row {
 }
 
 impl Table {
-    /// Reads `…_report.json` files.
+    /// Reads `…_report.json` files. The measure is the first one's; others that lack it have empty cells.
     ///
     /// # Errors
     ///
-    /// When one cannot be read, or they are not about the same questions.
+    /// When one cannot be read, or they are about other benchmarks or count other numbers of questions.
     pub fn read(paths: &[PathBuf]) -> Result<Self, EvalError> {
         let reports = paths.iter().map(|path| read(path));
         let reports = reports.collect::<Result<Vec<_>, _>>()?;
-        let sizes = |report: &Report| {
+        let kinds = |report: &Report| {
             let kinds = report.kinds.iter();
             let kinds = kinds.map(|kind| (kind.kind.clone(), count(&kind.measures)));
-            (report.count, kinds.collect::<Vec<_>>())
+            kinds.collect::<Vec<_>>()
         };
         let (Some(first), Some(path)) = (reports.first(), paths.first()) else {
             return Err(EvalError::NoReports);
@@ -51,11 +51,13 @@ impl Table {
                     "one is about {}, the other about {}",
                     first.benchmark, other.benchmark
                 )
-            } else if sizes(other) != sizes(first) {
+            } else if other.count != first.count {
                 format!(
-                    "one counts {} questions, the other {}, or other kinds",
+                    "one counts {} questions, the other {}",
                     first.count, other.count
                 )
+            } else if kinds(other) != kinds(first) {
+                "their questions are of other kinds, or of some kinds not as many".to_owned()
             } else {
                 continue;
             };
@@ -79,10 +81,10 @@ impl Table {
                 .map(|report| value(&of(report), measure))
                 .collect(),
         };
-        let kinds = first.kinds.iter().enumerate();
-        let kinds = kinds
+        let by_kind = first.kinds.iter().enumerate();
+        let by_kind = by_kind
             .map(|(index, kind)| row(&kind.kind, &|report| report.kinds[index].measures.clone()));
-        let rows = std::iter::once(row("all", &|report| report.measures.clone())).chain(kinds);
+        let rows = std::iter::once(row("all", &|report| report.measures.clone())).chain(by_kind);
         Ok(Self {
             benchmark: first.benchmark.clone(),
             measure,
@@ -91,7 +93,7 @@ impl Table {
         })
     }
 
-    /// As Markdown, the best of each row in bold.
+    /// As Markdown, the best of each row in bold where there are several.
     pub fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |", cells.join(" | ").replace('\n', " "));
         let names = self.models.iter().map(|name| name.replace('|', "\\|"));
@@ -107,7 +109,9 @@ impl Table {
                 .fold(f64::MIN, f64::max);
             let values = row.values.iter().map(|value| match value {
                 None => String::new(),
-                Some(value) if *value == best => format!("**{}**", self.measure.shown(*value)),
+                Some(value) if *value == best && self.models.len() > 1 => {
+                    format!("**{}**", self.measure.shown(*value))
+                }
                 Some(value) => self.measure.shown(*value),
             });
             let head = [row.kind.replace('|', "\\|"), row.count.to_string()];

@@ -66,8 +66,8 @@ impl TrainingStage {
         }
     }
 
-    /// Whether batches are made of examples of about one length, if the settings do not say: conversations differ much more than
-    /// captions.
+    /// Whether batches are made of examples of about one length, if the settings do not say: conversations
+    /// differ much more than captions.
     pub fn groups_by_length(self) -> bool {
         self.task() == Task::Conversation
     }

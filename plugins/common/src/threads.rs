@@ -2,6 +2,7 @@
 
 use crate::Result;
 use merv_plugin_api::{HostServices, PluginError};
+use std::sync::{Mutex, PoisonError};
 
 /// Gives this library's own rayon pool as many threads as the host allows.
 ///
@@ -18,10 +19,17 @@ pub fn init(host: &HostServices) -> Result<()> {
         })
 }
 
-/// Runs a computation of many parallel steps on a thread of the pool.
+/// Runs a computation of many parallel steps on a thread of the pool, one computation after the other.
 ///
 /// From any other thread each step would wait for the pool to wake up and to report back, which for small
-/// models takes longer than the steps.
+/// models takes longer than the steps. A tape is a thread's own: what is recorded has to begin inside.
 pub fn on_pool<R: Send>(compute: impl FnOnce() -> R + Send) -> R {
+    static ONE: Mutex<()> = Mutex::new(());
+    if rayon::current_thread_index().is_some() {
+        return compute();
+    }
+    // A thread of the pool that waits for a part of its own would begin another caller's computation
+    // meanwhile, in the middle of this one: with its tape, and with its locks held.
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     rayon::scope(|_| compute())
 }

@@ -66,7 +66,7 @@ fn main() -> Result<()> {
     synth(&data, &options, &mut |_, _| ())?;
     let python = std::env::var("MERV_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_torch = has_torch(&python);
-    println!("merv-tiny, {BATCH} clips a step, {threads} threads");
+    println!("the toy model, {BATCH} clips a step, {threads} threads");
     if !has_torch {
         println!(
             "PyTorch not installed for `{python}`, or not all of tests/python/requirements.txt"

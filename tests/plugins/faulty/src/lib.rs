@@ -1,5 +1,5 @@
 //! A plugin that can fail in every way a plugin can: the id of a model says how. None needs weights.
-//! The models have the sizes of merv-tiny's SigLIP and Llama, so that they can take their places.
+//! The models have the sizes of the lively model's SigLIP and Llama, so that they can take their places.
 //!
 //! `$MERV_FAULTY_INIT`, set to `panic` or `error`, makes the whole library refuse to start.
 
