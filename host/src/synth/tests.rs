@@ -37,7 +37,7 @@ fn a_seed_makes_the_same_scenes_whatever_follows() {
 
 const GOLDEN: [&str; 2] = [
     "A large yellow triangle moves fast right over stripes. The camera moves.",
-    "An orange star is on clouds, then a green square appears.",
+    "First a green square appears on clouds, then an orange cross.",
 ];
 
 #[test]
