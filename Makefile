@@ -3,16 +3,17 @@
 SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-export VIDEO ?= assets/bigbuckbunny.mp4
+export VIDEO ?= assets/shapes.mp4
 export PROMPT ?= Describe what is happening in this video.
+export QUESTION ?= Where does the shape move?
 
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test test-long bench bench-eval bench-train bench-memory parity parity-llm lint fixtures build system
+.PHONY: help demo test test-long bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build system
 
 help:
-	@echo "make demo          describe the sample clip with merv-tiny (VIDEO=… PROMPT=… for your own)"
+	@echo "make demo          describe a clip with merv-tiny, and ask it a question (VIDEO=… PROMPT=… QUESTION=…)"
 	@echo "make test          build, every test, and the lints"
 	@echo "make test-long     twenty training runs killed at random moments, and gone on with"
 	@echo "make bench         speed and memory, beside PyTorch where it is installed"
@@ -21,12 +22,15 @@ help:
 	@echo "make bench-memory  the memory of merv-full's sizes, with random weights of 8 GB"
 	@echo "make parity        the encoders at full size against PyTorch, which it installs"
 	@echo "make parity-llm    a real language model, SmolLM2, against llama.cpp's answers"
+	@echo "make table         how often merv-tiny, and each of its encoders alone, is right about new clips"
 	@echo "make lint          format, clippy and documentation"
-	@echo "make fixtures      make tests/fixtures and assets/merv-tiny anew with PyTorch"
+	@echo "make fixtures      make tests/fixtures anew with PyTorch"
 
 demo: build
 	@cargo run --locked --release --quiet --bin merv-host -- \
 	    generate --show-mixer --max-new-tokens 64 --video "$$VIDEO" --prompt "$$PROMPT"
+	@cargo run --locked --release --quiet --bin merv-host -- \
+	    generate --max-new-tokens 64 --video "$$VIDEO" --prompt "$$QUESTION"
 
 test: build
 	cargo test --locked --release --workspace --no-fail-fast
@@ -52,6 +56,9 @@ parity: build
 
 parity-llm: build
 	@scripts/parity-llm $(VENV)
+
+table: build
+	@scripts/merv-tiny-table target/table 1000
 
 lint: system
 	scripts/lint

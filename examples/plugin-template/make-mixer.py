@@ -1,5 +1,5 @@
 """Writes mixer.safetensors: a mixer with random weights for one encoder of width 3 and merv-tiny's
-language model of width 96. Needs nothing but Python: python3 make-mixer.py
+language model of width 128. Needs nothing but Python: python3 make-mixer.py
 """
 
 import json
@@ -7,7 +7,7 @@ import random
 import struct
 from pathlib import Path
 
-ENCODER, LLM, QUERY = 3, 96, 4
+ENCODER, LLM, QUERY = 3, 128, 4
 
 SHAPES = {
     "projectors.0.projector.projector.weight": [LLM, ENCODER],

@@ -1,4 +1,4 @@
-"""Regenerates everything below tests/fixtures. Needs assets/ (see make_merv_tiny.py)."""
+"""Regenerates everything below tests/fixtures. Needs the lively model (see make_lively_model.py)."""
 
 import make_checkpoints
 import make_costs
@@ -13,6 +13,7 @@ import make_mixer
 import make_prompts
 import make_siglip
 import make_tensorboard
+import make_tiny_answers
 import make_tokenizers
 import make_training
 import make_training_runs
@@ -24,7 +25,7 @@ def main():
     for script in (
         make_siglip, make_dinov2, make_languagebind, make_vivit, make_hiera, make_llama, make_gguf, make_training,
         make_transforms, make_frame_indices, make_mixer, make_costs, make_checkpoints, make_tokenizers,
-        make_prompts, make_tensorboard, make_e2e, make_training_runs,
+        make_prompts, make_tensorboard, make_e2e, make_tiny_answers, make_training_runs,
     ):
         script.main()
 

@@ -1,140 +1,390 @@
-"""assets/merv-tiny: the architecture of merv-full at toy size, with fixed random weights.
+"""What `scripts/train-merv-tiny` needs besides `merv-host`: the model before training, and its parts after.
 
-Ends by running the model on real and made-up clips and asserting that its
-answers are lively enough to test with.
+    examples DATA              DATA/recipe.json: of DATA/train.json what teaches most; DATA/single.json: one
+                               question a clip; DATA/images.json: of its clips
+                               that show the same from beginning to end, some pictures
+    begin OUT DATA             every part of merv-full at toy size, nothing learned yet; the tokenizer gets DATA's words
+    follow BEGIN RUN OUT       the same with the language model that RUN has trained
+    join BEGIN RUN OUT OTHER…  the same with RUN's mixer and encoders, and the encoder of each OTHER run, which are
+                               heard little by little
+    even BEGIN RUN OUT         the same with all that RUN has trained, its mixer's weights made even without a difference
+    export OUT MIX LAST ALONE… the files of assets/merv-tiny and assets/merv-tiny-alone: encoders from MIX, the rest from
+                               LAST, and all of the runs of each encoder alone
+
+BEGIN and OUT are folders with `registry.toml` for the mix and one `<encoder>.toml` for each encoder alone; RUN, MIX
+and ALONE are folders of `merv-host train`.
 """
 
+import json
+import random
+import re
 import shutil
+import sys
+from pathlib import Path
 
+import av
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from reference import languagebind_video, llama, timm_vit, toy_tokenizer, vivit
-from reference.fixture_files import ASSETS, setup, write_json, write_tensors
-from reference.lively_weights import fill
+from reference.fixture_files import setup, write_json, write_tensors
 from reference.mixer import Mixer
-from reference.pipeline import IMAGE_SIZE, TEMPORAL, TOKEN_LENGTH, Pipeline
-from reference.video_frames import decode_agreed
 
-ROOT = ASSETS / "merv-tiny"
+IMAGE, PATCH, WIDTH, DEPTH, HEADS = 64, 8, 64, 3, 4
+TUBELET, VIVIT_WIDTH = 16, 96
+PICTURES = 4  # of a clip, for the encoders that see one frame at a time
+FRAMES, TOKENS = 8, 16  # of every encoder, ViViT's tubelets being of two; visual tokens of a frame
 VOCABULARY, BOS, EOS, PAD = 1024, 1, 2, 1023
-WIDTHS = {"languagebind": 64, "dinov2": 64, "vivit": 64, "siglip": 64}
-LLM_WIDTH, QUERY_WIDTH = 96, 80
-STEPS = 32
-PROMPT = "Describe what is happening in this video."
+LLM_WIDTH, LLM_DEPTH, QUERY_WIDTH = 128, 4, 64
+SIDE = IMAGE // PATCH
+
+# Encoder id, plugin and frames, in the order of the mixer's projectors.
+ENCODERS = [
+    ("languagebind-video-noclass", "languagebind", FRAMES),
+    ("dinov2-video-all-tokens", "dinov2", FRAMES),
+    ("vivit-google-b-all-no-cls-16frames", "vivit", 2 * FRAMES),
+    ("siglip-vit-b16-224px-all-no-cls", "siglip", FRAMES),
+]
+FOLDERS = [folder for _, folder, _ in ENCODERS]
+
+HEAD = """\
+schema = 1
+id = "{id}"
+description = "{description}"
+license = "MIT OR Apache-2.0, as this repository"
+"""
+
+ENCODER = """
+[[encoders]]
+id = "{id}"
+plugin = "{folder}"
+num_frames = {frames}
+weights = {{ path = "{weights}" }}
+config = {{ path = "{root}{folder}/config.json" }}
+"""
+
+TAIL = """
+[llm]
+id = "llama"
+plugin = "llama2"
+weights = {{ path = "{llm}" }}
+tokenizer = {{ path = "{root}llm/tokenizer.json" }}
+config = {{ path = "{root}llm/config.json" }}
+prompt = "pure"
+marks = "remove-all"
+max_length = 512
+
+[transform]
+resize = "resize-naive"
+
+[mixer]
+projector = "3davg+linear"
+fusion = "cross_attention_avg_lq"
+token_length = {tokens}
+visual_feature_length = {length}
+weights = {{ path = "{mixer}" }}
+"""
 
 
-def write_model(folder, config, weights):
-    write_json(ROOT / folder / "config.json", config)
-    write_tensors(ROOT / folder / "model.safetensors", weights)
+def registry(name, description, encoders, root="", weights="{folder}/model.safetensors", llm="llm/model.safetensors", mixer="mixer.safetensors"):
+    """The text of a registry; paths of configs and the tokenizer begin with `root`."""
+    parts = [HEAD.format(id=name, description=description)]
+    for id, folder, frames in encoders:
+        path = weights.format(folder=folder)
+        parts.append(ENCODER.format(id=id, folder=folder, frames=frames, weights=path, root=root))
+    parts.append(TAIL.format(llm=llm, root=root, mixer=mixer, tokens=TOKENS, length=FRAMES * TOKENS))
+    return "".join(parts)
 
 
-def encoders():
-    cfg = timm_vit.config(
-        timm_vit.SIGLIP, img_size=IMAGE_SIZE, patch_size=8, embed_dim=WIDTHS["siglip"], depth=3, num_heads=4, mlp_ratio=2
-    )
-    write_model("siglip", cfg, fill(timm_vit.build(cfg), 1).state_dict())
+def alone(tensors, index):
+    """The mixer with one projector only."""
+    kept = {}
+    for name, tensor in tensors.items():
+        if name.startswith(f"projectors.{index}."):
+            kept["projectors.0." + name.split(".", 2)[2]] = tensor
+        elif not name.startswith("projectors."):
+            kept[name] = tensor
+    return kept
 
-    cfg = timm_vit.config(
-        timm_vit.DINOV2, img_size=IMAGE_SIZE, patch_size=8, embed_dim=WIDTHS["dinov2"], depth=4, num_heads=4,
-        mlp_ratio=2, reg_tokens=4, no_embed_class=True, init_values=1e-5,
-    )
-    write_model("dinov2", cfg, fill(timm_vit.build(cfg), 2).state_dict())
+
+def waves(*sides, width=WIDTH):
+    """Sines and cosines of every place in a grid, [prod(sides), width]: near places look alike from the start."""
+    each = width // (2 * len(sides))
+    grids = np.meshgrid(*[np.arange(side) for side in sides], indexing="ij")
+    parts = []
+    for grid, side in zip(grids, sides):
+        angles = grid.reshape(-1, 1) * np.pi / side * 2.0 ** np.linspace(-1, np.log2(side) - 1, each)
+        parts += [np.sin(angles), np.cos(angles)]
+    table = np.concatenate(parts, 1)
+    table = np.pad(table, ((0, 0), (0, width - table.shape[1])))
+    return torch.tensor(table, dtype=torch.float32)
+
+
+def initial(model, seed, depth):
+    """Variance-keeping matrices, neutral norms and no biases; what ends a block is small, so that depth adds up."""
+    generator = torch.Generator().manual_seed(seed)
+    ends = ("attn.proj.weight", "fc2.weight", "out_proj.weight", "output.dense.weight", "o_proj.weight", "down_proj.weight")
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if parameter.dim() >= 2 and not name.endswith(("pos_embed", "position_embeddings", "cls_token", "reg_token")):
+                fan_in = parameter[0].numel()
+                scale = fan_in**-0.5 * ((2 * depth) ** -0.5 if name.endswith(ends) else 1.0)
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+            elif name.endswith(("gamma",)) or (name.endswith("weight") and parameter.dim() == 1):
+                parameter.fill_(1.0)
+            elif parameter.dim() == 1:
+                parameter.zero_()
+            else:
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def begin(root, data):
+    def write_model(folder, config, weights):
+        write_json(root / folder / "config.json", config)
+        write_tensors(root / folder / "model.safetensors", weights)
+
+    grid = 0.5 * waves(SIDE, SIDE)
+    sizes = dict(img_size=IMAGE, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, mlp_ratio=2)
+    # The features are those of the last block but one.
+    sizes["depth"] += 1
+    cfg = timm_vit.config(timm_vit.SIGLIP, **sizes)
+    model = initial(timm_vit.build(cfg), 1, DEPTH)
+    with torch.no_grad():
+        model.pos_embed.copy_(grid[None])
+    write_model("siglip", cfg, model.state_dict())
+
+    cfg = timm_vit.config(timm_vit.DINOV2, **sizes, reg_tokens=4, no_embed_class=True, init_values=1.0)
+    model = initial(timm_vit.build(cfg), 2, DEPTH)
+    with torch.no_grad():
+        model.pos_embed.copy_(grid[None])
+    write_model("dinov2", cfg, model.state_dict())
 
     cfg = languagebind_video.config(
-        "gelu", 8, hidden_size=WIDTHS["languagebind"], num_hidden_layers=3, num_attention_heads=4,
-        intermediate_size=128, patch_size=8, image_size=IMAGE_SIZE,
+        "gelu", FRAMES, hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS,
+        intermediate_size=2 * WIDTH, patch_size=PATCH, image_size=IMAGE,
     )
-    write_model("languagebind", cfg, languagebind_video.weights(fill(languagebind_video.build(cfg), 3)))
+    model = initial(languagebind_video.build(cfg), 3, DEPTH)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("vision_model.embeddings.position_embedding.weight"):
+                parameter[1:].copy_(grid)
+            if name.endswith("temporal_embedding"):
+                parameter.copy_(0.5 * waves(FRAMES)[None])
+    write_model("languagebind", cfg, languagebind_video.weights(model))
 
     cfg = vivit.config(
-        image_size=IMAGE_SIZE, num_frames=32, tubelet_size=[2, 8, 8], hidden_size=WIDTHS["vivit"],
-        num_hidden_layers=3, num_attention_heads=4, intermediate_size=128,
+        image_size=IMAGE, num_frames=2 * FRAMES, tubelet_size=[2, TUBELET, TUBELET], hidden_size=VIVIT_WIDTH,
+        num_hidden_layers=DEPTH, num_attention_heads=HEADS, intermediate_size=2 * VIVIT_WIDTH,
     )
-    write_model("vivit", cfg, fill(vivit.build_with_head(cfg), 4).state_dict())
+    model = initial(vivit.build_with_head(cfg), 4, DEPTH)
+    with torch.no_grad():
+        model.vivit.embeddings.position_embeddings[0, 1:].copy_(0.5 * waves(FRAMES, IMAGE // TUBELET, IMAGE // TUBELET, width=VIVIT_WIDTH))
+    write_model("vivit", cfg, model.state_dict())
 
-
-def mixer():
     made = Mixer(
-        list(WIDTHS.values()), spatial=[64] * 4, temporal=TEMPORAL, token_length=TOKEN_LENGTH,
+        [WIDTH, WIDTH, VIVIT_WIDTH, WIDTH], spatial=[SIDE * SIDE] * 4, temporal=FRAMES, token_length=TOKENS,
         llm_width=LLM_WIDTH, query_width=QUERY_WIDTH,
     )
-    # The keys are means over all tokens, so clips differ little there: a larger
-    # query and key make the difference show.
-    fill(made, 38, r"\.Q$|k_proj_weight", 1.5)
-    write_tensors(ROOT / "mixer.safetensors", made.state_dict())
+    mixer = initial(made, 5, 1).state_dict()
+    write_tensors(root / "mixer.safetensors", mixer)
+    (root / "registry.toml").write_text(registry("merv-tiny", "Nothing learned yet", ENCODERS))
+    for index, encoder in enumerate(ENCODERS):
+        folder = encoder[1]
+        write_tensors(root / f"mixer-{folder}.safetensors", alone(mixer, index))
+        text = registry(f"merv-tiny-{folder}", "Nothing learned yet", [encoder], mixer=f"mixer-{folder}.safetensors")
+        (root / f"{folder}.toml").write_text(text)
+        if folder in ("dinov2", "siglip"):
+            # They see frames one by one: a picture teaches as much as a clip, and takes an eighth of the time.
+            picture = text.replace("num_frames = 8", "num_frames = 1")
+            picture = picture.replace(f"feature_length = {FRAMES * TOKENS}", f"feature_length = {TOKENS}")
+            (root / f"{folder}-image.toml").write_text(picture)
 
-
-def llm():
     cfg = llama.config(
-        vocab_size=VOCABULARY, hidden_size=LLM_WIDTH, intermediate_size=192, num_hidden_layers=4,
+        vocab_size=VOCABULARY, hidden_size=LLM_WIDTH, intermediate_size=2 * LLM_WIDTH, num_hidden_layers=LLM_DEPTH,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, rms_norm_eps=1e-5,
         tie_word_embeddings=False, bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD,
     )
-    model = fill(llama.build(cfg), 7, r"embed_tokens\.weight", 4.0)
+    model = initial(llama.build(cfg), 6, LLM_DEPTH)
     with torch.no_grad():
-        # Sharper attention: otherwise hundreds of visual tokens average out.
-        for layer in model.model.layers:
-            layer.self_attn.q_proj.weight *= 1.5
-            layer.self_attn.k_proj.weight *= 1.5
-    # Specials and bytes stay possible but rare, so that answers are readable.
-    rare = torch.tensor([*range(259), PAD])
-    with torch.no_grad():
-        model.lm_head.weight[rare] *= 0.2
-    write_model("llm", {**cfg, "untrained": True}, llama.weights(model))
-    tokenizer = toy_tokenizer.train(VOCABULARY)
-    for text, index in (("<unk>", 0), ("<s>", BOS), ("</s>", EOS), ("<PAD>", PAD)):
-        assert tokenizer.token_to_id(text) == index
-    tokenizer.save(str(ROOT / "llm" / "tokenizer.json"))
+        rows = model.model.embed_tokens.weight
+        rows.copy_(0.5 * torch.randn(rows.shape, generator=torch.Generator().manual_seed(7)))
+    write_model("llm", cfg, llama.weights(model))
+
+    examples = json.loads((data / "train.json").read_text())[:6000]
+    lines = [turn["value"] for example in examples for turn in example["conversations"]]
+    lines = [line for text in lines for line in text.removeprefix("<video>").splitlines() if line]
+    toy_tokenizer.train(VOCABULARY, lines).save(str(root / "llm" / "tokenizer.json"))
 
 
-def moving_square(colour, step):
-    """32 frames of a square that moves over grey noise."""
-    random = np.random.default_rng(step + 10)
-    frames = random.integers(90, 130, (32, 90, 120, 3)).astype(np.uint8)
-    for index, frame in enumerate(frames):
-        left = (10 + step * index) % 90
-        frame[30:60, left : left + 30] = colour
-    return frames
+def examples(data):
+    """Captions and open questions: of the kinds that are learned early, one in every other conversation."""
+    chance = random.Random(7)
+    kept = []
+    for example in json.loads((data / "train.json").read_text()):
+        if example["id"].endswith("-choices"):
+            continue
+        if example["id"].endswith("-questions"):
+            turns = example["conversations"]
+            pairs = list(zip(turns[::2], turns[1::2]))
+            early = [pair for pair in pairs if re.search("colour|camera|Is the shape", pair[0]["value"])]
+            late = [pair for pair in pairs if pair not in early]
+            chosen = late + ([chance.choice(early)] if early and chance.random() < 0.5 else [])
+            chance.shuffle(chosen)
+            turns = []
+            for index, (asked, said) in enumerate(chosen):
+                mark = "" if index else "<video>\n"
+                turns += [{"from": "human", "value": mark + asked["value"].removeprefix("<video>\n")}, said]
+            example = {**example, "conversations": turns}
+        kept.append(example)
+    (data / "recipe.json").write_text(json.dumps(kept))
+    singles(data)
+    pictures(data)
 
 
-def check():
-    pipeline = Pipeline(ROOT)
-    _, film = decode_agreed(ASSETS / "bigbuckbunny.mp4", 32)
-    films = {
-        "big buck bunny": film,
-        "red square": moving_square((220, 30, 30), 2),
-        "blue square": moving_square((20, 40, 230), -1),
-    }
-    seen = []
-    for name, frames in films.items():
-        result = pipeline.run(frames, PROMPT, STEPS)
-        logits, tokens, weights = result["logits"], result["tokens"].tolist(), result["mixer_weights"][0]
-        top = logits.topk(2).values
-        margin = float(((top[:, 0] - top[:, 1]) / logits.std(dim=1)).min())
-        print(f"{name}: weights {[round(w, 4) for w in weights.tolist()]}, margin {margin:.4f}, {len(set(tokens))} kinds")
-        print(f"  {result['text']!r}")
-        if name == "big buck bunny":
-            assert margin > 1e-3, margin
-        assert EOS not in tokens[:8]
-        assert len(set(tokens)) >= 10
-        assert 0.05 < float(weights.min()) and float(weights.max() - weights.min()) > 0.1
-        for other_tokens, other_weights in seen:
-            assert tokens != other_tokens
-            assert float((weights - other_weights).abs().max()) > 0.01
-        seen.append((tokens, weights))
+def singles(data):
+    """Captions, and one question a clip: what is asked first is not told by what was asked before."""
+    chance = random.Random(13)
+    made = []
+    for example in json.loads((data / "open.json").read_text()):
+        if example["id"].endswith("-questions"):
+            turns = example["conversations"]
+            asked, said = chance.choice(list(zip(turns[::2], turns[1::2])))
+            first = "<video>\n" + asked["value"].removeprefix("<video>\n")
+            example = {**example, "conversations": [{"from": "human", "value": first}, said]}
+        made.append(example)
+    (data / "single.json").write_text(json.dumps(made))
+
+
+def pictures(data):
+    """What a picture alone tells: the shape always, its colour, size and number now and then."""
+    chance = random.Random(11)
+    (data / "frames").mkdir(exist_ok=True)
+    made = []
+    for example in json.loads((data / "train.json").read_text()):
+        if not example["id"].endswith("-questions") or not re.match("moves|counts|turns", example["combination"]):
+            continue
+        turns = example["conversations"]
+        pairs = list(zip(turns[::2], turns[1::2]))
+        shape = [pair for pair in pairs if "Which shape" in pair[0]["value"]]
+        rest = [pair for pair in pairs if re.search("How many|colour|small or large", pair[0]["value"])]
+        clip = example["id"].removesuffix("-questions")
+        numbers = sorted(chance.sample(range(32), PICTURES))
+        with av.open(str(data / example["video"])) as container:
+            for number, frame in enumerate(container.decode(video=0)):
+                if number in numbers:
+                    frame.to_image().save(data / "frames" / f"{clip}-{number:02}.png", compress_level=1)
+        for number in numbers:
+            chosen = shape + [pair for pair in rest if chance.random() < 0.4]
+            chance.shuffle(chosen)
+            conversation = []
+            for index, (asked, said) in enumerate(chosen):
+                mark = "" if index else "<image>\n"
+                conversation += [{"from": "human", "value": mark + asked["value"].removeprefix("<video>\n")}, said]
+            name = f"{clip}-{number:02}"
+            made.append({"id": name, "image": f"frames/{name}.png", "conversations": conversation})
+    (data / "images.json").write_text(json.dumps(made))
+
+
+def newest(run):
+    return max((run / "checkpoints").glob("step-*"), default=None) or sys.exit(f"{run} holds no checkpoint")
+
+
+def encoder_file(run, index):
+    return newest(run) / f"encoder-{ENCODERS[index][0]}.safetensors"
+
+
+def trained_in(run):
+    """The numbers of the encoders that a run has trained."""
+    return [index for index in range(len(ENCODERS)) if encoder_file(run, index).exists()]
+
+
+def follow(start, run, out):
+    shutil.copytree(start, out)
+    shutil.copy(newest(run) / "llm.safetensors", out / "llm/model.safetensors")
+
+
+def join(start, run, out, *others):
+    """What RUN has not trained, or other runs have, begins at nothing: what RUN has learned still holds."""
+    follow(start, run, out)
+    learned, mixer = load_file(newest(run) / "mixer.safetensors"), load_file(out / "mixer.safetensors")
+    sources = {index: run for index in trained_in(run)} | {trained_in(other)[0]: other for other in others}
+    alone = len(trained_in(run)) == 1
+    kept = [index for index, source in sources.items() if source == run]
+    for index, source in sources.items():
+        shutil.copy(encoder_file(source, index), out / FOLDERS[index] / "model.safetensors")
+    for name, tensor in mixer.items():
+        if not name.startswith("projectors."):
+            # One encoder alone has learned nothing about weighing: even weights, then.
+            even = torch.zeros_like(tensor) if name.endswith(("Q", "bias")) else tensor
+            mixer[name] = even if alone else learned[name]
+        elif int(name.split(".")[1]) in kept:
+            if alone:
+                # At a quarter of the weight four times as loud is the same.
+                own = "projectors.0." + name.split(".", 2)[2]
+                mixer[name] = len(ENCODERS) * learned[own]
+            else:
+                mixer[name] = learned[name]
+        else:
+            mixer[name] = torch.zeros_like(tensor)
+    write_tensors(out / "mixer.safetensors", mixer)
+
+
+def even(start, run, out):
+    """The softmax of the weights has come to prefer one encoder: from even weights again, at the same loudness."""
+    join(start, run, out)
+    rows = [json.loads(line)["mixer_weights"] for line in (run / "metrics.jsonl").read_text().splitlines()[-100:]]
+    mixer = load_file(out / "mixer.safetensors")
+    for name, tensor in mixer.items():
+        if name.startswith("projectors."):
+            encoder = ENCODERS[int(name.split(".")[1])][0]
+            weight = sum(row[encoder] for row in rows) / len(rows)
+            mixer[name] = tensor * (len(ENCODERS) * weight)
+        elif name.endswith(("Q", "bias")):
+            mixer[name] = torch.zeros_like(tensor)
+        elif name.endswith("k_proj_weight"):
+            # Adam's steps are of one size: small keys keep the weights even for longer.
+            mixer[name] = tensor * 0.25
+    write_tensors(out / "mixer.safetensors", mixer)
+
+
+def export(out, mix, last, *runs):
+    """Weights as f16; those of the encoders alone in a folder of their own, beside OUT."""
+    begin_at = Path(re.search(r'config = { path = "(.*)/llm/config.json"', (last / "registry.toml").read_text())[1])
+
+    def halve(source, target):
+        # Nothing reads the text tower that a LanguageBind checkpoint may hold.
+        kept = {name: tensor for name, tensor in load_file(source).items() if not name.startswith("text_")}
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in kept.items()}
+        write_tensors(target, tensors)
+
+    for index, folder in enumerate(FOLDERS):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(begin_at / folder / "config.json", out / folder)
+        halve(encoder_file(mix, index), out / folder / "model.safetensors")
+    (out / "llm").mkdir(exist_ok=True)
+    for file in ("config.json", "tokenizer.json"):
+        shutil.copy(begin_at / "llm" / file, out / "llm")
+    halve(newest(last) / "llm.safetensors", out / "llm/model.safetensors")
+    halve(newest(last) / "mixer.safetensors", out / "mixer.safetensors")
+    for index, (encoder, run) in enumerate(zip(ENCODERS, runs, strict=True)):
+        folder = encoder[1]
+        to = out.with_name(f"{out.name}-alone") / folder
+        halve(encoder_file(run, index), to / "encoder.safetensors")
+        halve(newest(run) / "llm.safetensors", to / "llm.safetensors")
+        halve(newest(run) / "mixer.safetensors", to / "mixer.safetensors")
+        text = registry(
+            f"{folder} alone", "One encoder of merv-tiny, trained without the others", [encoder], root=f"../../{out.name}/",
+            weights="encoder.safetensors", llm="llm.safetensors",
+        )
+        (to / "registry.toml").write_text(text)
 
 
 def main():
     setup()
-    shutil.rmtree(ROOT, ignore_errors=True)
-    encoders()
-    mixer()
-    llm()
-    check()
-    size = sum(file.stat().st_size for file in ROOT.rglob("*") if file.is_file())
-    print(f"assets/merv-tiny: {size / 1e6:.2f} MB")
-    assert size < 6e6
+    commands = {"examples": examples, "begin": begin, "follow": follow, "join": join, "even": even, "export": export}
+    commands[sys.argv[1]](*map(Path, sys.argv[2:]))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::{fs, sync::LazyLock};
 use tempfile::TempDir;
 
-const REGISTRY: &str = "registry/merv-tiny.toml";
+const REGISTRY: &str = "tests/fixtures/lively/registry.toml";
 const PROMPT: &str = "Describe what is happening in this video.";
 const STEPS: usize = 32;
 
@@ -26,6 +26,10 @@ const ENCODERS: [&str; 4] = [
 static EXPECTED: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_slice(&fs::read(fixture("e2e/expected.json")).unwrap()).unwrap()
 });
+
+/// What merv-tiny says in PyTorch.
+static TINY: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_slice(&fs::read(fixture("e2e/tiny.json")).unwrap()).unwrap());
 
 static IO: LazyLock<Tensors> = LazyLock::new(|| read(&fixture("e2e/io.safetensors")));
 
@@ -173,24 +177,52 @@ fn stdout_is_the_text_and_nothing_else() {
 }
 
 #[test]
-fn merv_tiny_is_the_default_and_its_name_will_do() {
-    let arguments = [
-        "generate",
-        "--video",
-        "assets/bigbuckbunny.mp4",
-        "--prompt",
-        PROMPT,
-    ];
-    let short = ["--max-new-tokens", "1", "--json"];
-    let tokens = |run: Run| {
-        let run = run.args(arguments).args(short).finish().succeeded();
-        serde_json::from_str::<Value>(&run.stdout).unwrap()["tokens"].clone()
-    };
-    let expected = Value::from(vec![EXPECTED["tokens"][0].clone()]);
-    assert_eq!(tokens(Run::new()), expected);
+fn merv_tiny_is_the_default_and_answers_as_pytorch_does() {
+    for (index, case) in TINY.as_array().unwrap().iter().enumerate() {
+        let video = format!("assets/{}", case["video"].as_str().unwrap());
+        let prompt = case["prompt"].as_str().unwrap();
+        let registry: &[&str] = match index % 2 {
+            0 => &[],
+            _ => &["--registry", "merv-tiny"],
+        };
+        let run = Run::new()
+            .args(registry)
+            .args(["generate", "--json", "--video", &video, "--prompt", prompt])
+            .args(["--max-new-tokens", "32"])
+            .finish()
+            .succeeded();
+        let answer: Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(answer["text"], case["text"], "{video}: {prompt}");
+        let mut tokens = answer["tokens"].as_array().unwrap().clone();
+        // The end of the text may be told among the tokens.
+        tokens.truncate(case["tokens"].as_array().unwrap().len());
+        assert_eq!(Value::from(tokens), case["tokens"], "{video}: {prompt}");
+        for (id, expected) in case["mixer_weights"].as_object().unwrap() {
+            let [found, expected] = [&answer["mixer_weights"][id], expected];
+            let [found, expected] = [found, expected].map(|x| x.as_f64().unwrap() as f32);
+            assert_close(&format!("mixer weight of {id}"), &[found], &[expected]);
+        }
+    }
+}
+
+#[test]
+fn merv_tiny_is_right_about_the_shapes() {
+    let said: Vec<&str> = TINY
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|case| case["video"] == "shapes.mp4")
+        .map(|case| case["text"].as_str().unwrap())
+        .collect();
     assert_eq!(
-        tokens(Run::new().args(["--registry", "merv-tiny"])),
-        expected
+        said,
+        [
+            "A large yellow ring moves fast up over a plain background.",
+            "up",
+            "ring",
+            "yellow",
+            "fast"
+        ]
     );
 }
 

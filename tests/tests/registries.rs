@@ -117,7 +117,8 @@ fn each_resolves_and_names_files_that_are_published() {
             registry.mixer.kind.visual_feature_length,
         );
         let expected = match name.as_str() {
-            "merv-tiny" | "merv-hiera" => (16, 256),
+            "merv-tiny" => (16, 128),
+            "merv-hiera" => (16, 256),
             _ => (64, 1024),
         };
         assert_eq!(kind, expected, "{name}");

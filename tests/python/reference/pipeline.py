@@ -1,4 +1,4 @@
-"""The whole of MERV in PyTorch, on the files of assets/merv-tiny."""
+"""The whole of MERV in PyTorch, on the files of a model at toy size."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from reference import clip_transforms, languagebind_video, llama, mixer, timm_vit, vivit
 
-# Encoder id -> folder below merv-tiny, which is also the transform's name. In merv-full's order.
+# Encoder id -> folder of the model, which is also the transform's name. In merv-full's order.
 ENCODERS = {
     "languagebind-video-noclass": "languagebind",
     "dinov2-video-all-tokens": "dinov2",
@@ -34,8 +34,11 @@ def pure_prompt(message):
 
 
 class Pipeline:
-    def __init__(self, root):
+    """temporal: time steps of every encoder's features; ViViT takes two frames for each."""
+
+    def __init__(self, root, temporal=TEMPORAL):
         root = Path(root)
+        self.num_frames = {name: frames * temporal // TEMPORAL for name, frames in NUM_FRAMES.items()}
         self.encoders = {}
         for name, folder in ENCODERS.items():
             cfg = json.loads((root / folder / "config.json").read_text())
@@ -45,7 +48,10 @@ class Pipeline:
             weights.pop("text_model.embeddings.position_ids", None)
             if folder == "vivit":
                 weights = {key.removeprefix("vivit."): value for key, value in weights.items() if "classifier" not in key}
-            model.load_state_dict(weights)
+            missing, surplus = model.load_state_dict(weights, strict=False)
+            # Nothing that MERV uses: LanguageBind's text side.
+            unused = ("text_model.", "text_projection.", "logit_scale")
+            assert not surplus and all(name.startswith(unused) for name in missing), (missing, surplus)
             self.encoders[name] = model
 
         llm_cfg = json.loads((root / "llm" / "config.json").read_text())
@@ -58,7 +64,7 @@ class Pipeline:
         self.mixer = mixer.Mixer(
             widths,
             spatial=[64] * len(ENCODERS),
-            temporal=TEMPORAL,
+            temporal=temporal,
             token_length=TOKEN_LENGTH,
             llm_width=llm_cfg["hidden_size"],
             query_width=weights["feature_fusion.Q"].shape[1],
@@ -66,9 +72,9 @@ class Pipeline:
         self.mixer.load_state_dict(weights)
 
     def clips(self, frames):
-        """uint8 [32, H, W, 3] to encoder id -> [1, F, 3, S, S]."""
+        """uint8 [frames of the encoder that takes most, H, W, 3] to encoder id -> [1, F, 3, S, S]."""
         return {
-            name: clip_transforms.clip(frames[:: len(frames) // NUM_FRAMES[name]], folder, IMAGE_SIZE)[None]
+            name: clip_transforms.clip(frames[:: len(frames) // self.num_frames[name]], folder, IMAGE_SIZE)[None]
             for name, folder in ENCODERS.items()
         }
 

@@ -75,8 +75,8 @@ def corpus():
     yield from ["'\"#$%&*+-/<=>@[\\]^_`{|}~ abcdefghijklmnopqrstuvwxyz"] * 3
 
 
-def train(vocabulary):
-    """Specials first, then the bytes, the alphabet and the merges; `<PAD>` last, as if added later."""
+def train(vocabulary, lines=()):
+    """From the sentences here, and `lines`. Specials first, then the bytes, the alphabet and the merges; `<PAD>` last, as if added later."""
     normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     draft = Tokenizer(models.BPE())
     draft.normalizer = normalizer
@@ -89,7 +89,7 @@ def train(vocabulary):
         ]
     )
     draft.train_from_iterator(
-        corpus(),
+        itertools.chain(corpus(), lines),
         trainers.BpeTrainer(vocab_size=vocabulary - 1, special_tokens=SPECIALS + BYTES, show_progress=False),
     )
     learned = json.loads(draft.to_str())["model"]
