@@ -33,3 +33,36 @@ pub fn on_pool<R: Send>(compute: impl FnOnce() -> R + Send) -> R {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     rayon::scope(|_| compute())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rayon::prelude::*;
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+        time::Duration,
+    };
+
+    #[test]
+    fn computations_of_several_callers_do_not_run_inside_each_other() {
+        let running = AtomicBool::new(false);
+        let compute = || {
+            on_pool(|| {
+                assert!(rayon::current_thread_index().is_some());
+                assert!(!running.swap(true, Ordering::SeqCst), "one is under way");
+                // Parts for others, so that this thread waits and looks for work.
+                (0..8)
+                    .into_par_iter()
+                    .for_each(|_| thread::sleep(Duration::from_millis(1)));
+                assert_eq!(on_pool(|| 7), 7, "a computation may ask for another");
+                running.store(false, Ordering::SeqCst);
+            });
+        };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10).for_each(|_| compute()));
+            }
+        });
+    }
+}
