@@ -85,7 +85,7 @@ impl Encoders {
         options: &LoadOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
-        let registry = Registry::load(registry)?;
+        let registry = options.registry(registry)?;
         let mut files = Files::new(&registry, &options.hub)?;
         let weights = registry.encoders.iter().map(|entry| &entry.weights);
         let configs = registry.encoders.iter().flat_map(|entry| &entry.config);

@@ -9,14 +9,17 @@ use crate::{
     plugin::{Library, PluginPath},
     registry::{
         DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef, Registry,
-        WeightSource,
+        RegistryError, WeightSource,
     },
 };
 use merv_plugin_api::{
     DType, Device, DeviceKind, EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo,
     LanguageModelRequest, ModelKind, ModelSource,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// How models are loaded.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +30,8 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Where everything runs, whatever the registry says.
     pub device: Option<DeviceChoice>,
+    /// What everything multiplies in, whatever the registry says.
+    pub precision: Option<DtypeChoice>,
     /// Where files of the hub are, and whether they may be downloaded.
     pub hub: hub::Settings,
 }
@@ -36,6 +41,27 @@ impl LoadOptions {
     pub fn threads(&self) -> usize {
         self.threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// Reads a registry, with what is said here in place of what it says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::load`].
+    pub fn registry(&self, registry: impl AsRef<Path>) -> Result<Registry, RegistryError> {
+        Registry::load(registry).map(|registry| self.over(registry))
+    }
+
+    /// `registry` with what is said here in place of what it says.
+    pub(crate) fn over(&self, mut registry: Registry) -> Registry {
+        let encoders = registry.encoders.iter_mut();
+        let encoders = encoders.map(|entry| (&mut entry.device, &mut entry.dtype));
+        let llm = (&mut registry.llm.device, &mut registry.llm.dtype);
+        for (device, dtype) in encoders.chain([llm]) {
+            *device = self.device.unwrap_or(*device);
+            *dtype = self.precision.unwrap_or(*dtype);
+        }
+        registry
     }
 }
 
@@ -74,7 +100,8 @@ pub struct PlannedLlm {
 }
 
 impl Plan {
-    /// Loads the plugins of `registry` and asks each to describe its model. Nothing is downloaded.
+    /// Loads the plugins of `registry`, which [`LoadOptions::registry`] reads, and asks each to describe its
+    /// model. Nothing is downloaded.
     ///
     /// # Errors
     ///
@@ -158,7 +185,6 @@ struct Maker<'f> {
     files: &'f Files,
     path: PluginPath,
     threads: usize,
-    device: Option<DeviceChoice>,
 }
 
 impl<'f> Maker<'f> {
@@ -167,7 +193,6 @@ impl<'f> Maker<'f> {
             files,
             path: PluginPath::from_env(&options.plugin_folders),
             threads: options.threads(),
-            device: options.device,
         }
     }
 
@@ -250,7 +275,7 @@ impl<'f> Maker<'f> {
             id: part.id.into(),
             weights: Vec::new().into(),
             config: config.transpose()?.into(),
-            device: match self.device.unwrap_or(part.device) {
+            device: match part.device {
                 // The plugins of this version compute on the CPU.
                 DeviceChoice::Auto | DeviceChoice::Cpu => Device::CPU,
                 DeviceChoice::Cuda(ordinal) => Device {

@@ -167,7 +167,7 @@ impl VidLm {
         options: &LoadOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
-        let registry = Registry::load(registry)?;
+        let registry = options.registry(registry)?;
         let mut files = Files::new(&registry, &options.hub)?;
         files.locate(registry.sources(), observer)?;
         files.download(registry.sources_of_sizes(), observer)?;

@@ -37,9 +37,66 @@ pub fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     );
 }
 
+/// The least cosine of a token computed in `bf16` with that in `f32`, as REFERENCE asks.
+pub const LEAST_COSINE: f64 = 0.999;
+
+/// The cosine of the angle between two vectors.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter()
+            .zip(b)
+            .map(|(x, y)| f64::from(*x) * f64::from(*y))
+            .sum()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Checks that each token of `width` values has at least a cosine of `least` with the expected one, and
+/// that not all values are the same: then nothing was rounded.
+///
+/// # Panics
+///
+/// When one has not, or the numbers of values differ.
+#[track_caller]
+pub fn assert_aligned(what: &str, found: &[f32], expected: &[f32], width: usize, least: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}: the number of values");
+    let tokens = found.chunks_exact(width).zip(expected.chunks_exact(width));
+    for (token, (found, expected)) in tokens.enumerate() {
+        let cosine = cosine(found, expected);
+        assert!(
+            cosine >= least,
+            "{what}: token {token} has a cosine of {cosine} with the expected one, at least {least} is asked"
+        );
+    }
+    let scale = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+    let rounded = |(found, expected): (&f32, &f32)| (found - expected).abs() > TOLERANCE * scale;
+    assert!(
+        found.iter().zip(expected).any(rounded),
+        "{what}: computed in f32"
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[should_panic(expected = "token 1 has a cosine of 0.9")]
+    fn another_direction_fails() {
+        assert_aligned(
+            "x",
+            &[1.0, 0.01, 1.0, 0.1],
+            &[1.0, 0.0, 1.0, 0.0],
+            2,
+            LEAST_COSINE,
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "computed in f32")]
+    fn the_very_same_is_not_bf16() {
+        assert_aligned("x", &[1.0, 0.01], &[1.0, 0.01], 2, LEAST_COSINE);
+    }
 
     #[test]
     fn rounding_passes() {

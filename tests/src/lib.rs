@@ -14,7 +14,7 @@ mod training;
 
 pub use artifacts::{artifacts, encoder_library, library_file};
 pub use benchmark::{Benchmark, json_lines, tiny_model};
-pub use close::{TOLERANCE, assert_close};
+pub use close::{LEAST_COSINE, TOLERANCE, assert_aligned, assert_close, cosine};
 pub use hub::{COMMIT, Fault, HubServer, Kept, Seen, TOKEN};
 pub use judge::{JudgeFault, JudgeServer};
 pub use run::{Finished, Run, none_of};

@@ -943,6 +943,12 @@ fn devices_that_are_not_there() {
 }
 
 #[test]
+fn a_precision_that_no_plugin_has() {
+    let run = about(&small_clip()).args(["--precision", "f16"]).finish();
+    run.failed(1, &["asked for in f16", "f32 or bf16"]);
+}
+
+#[test]
 fn mistakes_on_the_command_line() {
     let generate = ["generate", "--video", "x.mp4", "--prompt", "?"];
     let with = |more: &[&'static str]| [&generate[..], more].concat();
@@ -960,6 +966,7 @@ fn mistakes_on_the_command_line() {
         (with(&["--vidoe", "y.mp4"]), "--video"),
         (with(&["--threads", "0"]), "--threads"),
         (with(&["--device", "tpu"]), "--device"),
+        (with(&["--precision", "double"]), "--precision"),
         (with(&["--color", "red"]), "--color"),
         (with(&["-q", "-v"]), "cannot be used with"),
         (with(&["surplus"]), "surplus"),

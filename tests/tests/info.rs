@@ -146,3 +146,16 @@ fn other_mixers_are_counted_before_their_weights_exist() {
         );
     }
 }
+
+/// What is multiplied in is the registry's, or what goes before it.
+#[test]
+fn a_precision_goes_before_the_registrys() {
+    for (arguments, expected) in [(&[][..], "f32"), (&["--precision", "bf16"], "bf16")] {
+        let found = info(Run::new().args(arguments));
+        let encoders = found["encoders"].as_array().unwrap();
+        assert_eq!(encoders.len(), 4);
+        for part in encoders.iter().chain([&found["llm"]]) {
+            assert_eq!(part["dtype"], expected, "{arguments:?}: {}", part["id"]);
+        }
+    }
+}

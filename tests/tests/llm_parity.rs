@@ -1,8 +1,13 @@
 //! The language model, as the library that users load, against transformers' Llama and Qwen2.
 
 use merv_host::plugin::{LanguageModel, Library, Session};
-use merv_plugin_api::{Device, LanguageModelRequest, LogitsAt, ModelSource, TensorBuf, TensorView};
-use merv_tests::{Dtype, Stored, Tensors, artifacts, assert_close, chain, edit, fixture, read};
+use merv_plugin_api::{
+    DType, Device, LanguageModelRequest, LogitsAt, ModelSource, TensorBuf, TensorView,
+};
+use merv_tests::{
+    Dtype, LEAST_COSINE, Stored, Tensors, artifacts, assert_aligned, assert_close, chain, edit,
+    fixture, read,
+};
 use serde_json::Value;
 use std::{fs, path::Path};
 use tempfile::TempDir;
@@ -25,14 +30,7 @@ struct Case {
 
 impl Case {
     fn load(name: &'static str) -> Self {
-        let folder = fixture("llama2").join(name);
-        let [gguf, weights, config] =
-            ["model.gguf", "model.safetensors", "config.json"].map(|file| folder.join(file));
-        if gguf.is_file() {
-            Self::with(name, &gguf, None)
-        } else {
-            Self::with(name, &weights, Some(&config))
-        }
+        Self::of(name, request_of(name))
     }
 
     fn with_config(name: &'static str, config: &Path) -> Self {
@@ -41,7 +39,10 @@ impl Case {
     }
 
     fn with(name: &'static str, weights: &Path, config: Option<&Path>) -> Self {
-        let request = request(weights, config);
+        Self::of(name, request(weights, config))
+    }
+
+    fn of(name: &'static str, request: LanguageModelRequest) -> Self {
         let library = Library::open(artifacts().library("merv_llama2"), 2).unwrap();
         let model = library
             .load_llm(&request)
@@ -98,6 +99,17 @@ impl Case {
         ids.iter()
             .map(|&id| numbers(&self.model.decode(&mut [&mut session], &[id]).unwrap()))
             .collect()
+    }
+}
+
+fn request_of(name: &str) -> LanguageModelRequest {
+    let folder = fixture("llama2").join(name);
+    let [gguf, weights, config] =
+        ["model.gguf", "model.safetensors", "config.json"].map(|file| folder.join(file));
+    if gguf.is_file() {
+        request(&gguf, None)
+    } else {
+        request(&weights, Some(&config))
     }
 }
 
@@ -160,6 +172,26 @@ fn embeddings_and_logits_are_transformers() {
             case.length() + case.io.get("ids").values.len()
         );
     });
+}
+
+#[test]
+fn logits_in_bf16_are_transformers_of_f32_but_for_rounding() {
+    for name in CASES {
+        let mut request = request_of(name);
+        request.model.dtype = Some(DType::BF16).into();
+        let case = Case::of(name, request);
+        assert_eq!(case.model.info().dtype, DType::BF16, "{name}");
+        let mut session = case.model.open().unwrap();
+        let logits = case.prefill(&mut session, 0..case.length());
+        let expected = case.io.get("prefill_logits");
+        assert_aligned(
+            name,
+            &logits,
+            &expected.values,
+            expected.shape[1],
+            LEAST_COSINE,
+        );
+    }
 }
 
 /// transformers 5 writes `rope_theta` and `rope_scaling` together.

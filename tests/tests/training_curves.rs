@@ -20,6 +20,18 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 #[track_caller]
 fn follows_pytorch(stage: &str, device_batch: usize) {
+    follows_pytorch_in("auto", stage, device_batch, LOSS_TOLERANCE, NORM_TOLERANCE);
+}
+
+/// Returns the largest error of the loss.
+#[track_caller]
+fn follows_pytorch_in(
+    precision: &str,
+    stage: &str,
+    device_batch: usize,
+    loss_tolerance: f64,
+    norm_tolerance: f64,
+) -> f64 {
     let text = fs::read_to_string(fixture("training_runs/expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
     let expected = &expected["runs"][stage];
@@ -33,23 +45,27 @@ fn follows_pytorch(stage: &str, device_batch: usize) {
         .set("device_batch", device_batch)
         .set("learning_rate", &expected["learning_rate"])
         .set("weight_decay", &expected["weight_decay"])
-        .set("max_length", 512);
+        .set("max_length", 512)
+        .set("precision", precision);
     run.run().finish().succeeded();
     let (found, found_norms) = (run.curve("loss"), run.curve("gradient_norm"));
     assert_eq!(found.len(), losses.len());
+    let mut furthest = 0.0f64;
     for step in 0..losses.len() {
         let (loss, norm) = (found[step], found_norms[step]);
+        furthest = furthest.max((loss - losses[step]).abs());
         assert!(
-            (loss - losses[step]).abs() <= LOSS_TOLERANCE,
+            (loss - losses[step]).abs() <= loss_tolerance,
             "{stage}, step {step}: loss {loss}, expected {}",
             losses[step]
         );
         assert!(
-            (norm - norms[step]).abs() <= NORM_TOLERANCE * norms[step],
+            (norm - norms[step]).abs() <= norm_tolerance * norms[step],
             "{stage}, step {step}: norm {norm}, expected {}",
             norms[step]
         );
     }
+    furthest
 }
 
 #[test]
@@ -65,6 +81,14 @@ fn finetune_follows_pytorch() {
 #[test]
 fn full_finetune_follows_pytorch() {
     follows_pytorch("full-finetune", 3);
+}
+
+/// The curve is that of `f32`. `bf16` has 8 bits: its losses were seen to be off by 0.006 at most, lengths
+/// by 3.4 %; allowed is about three times as much.
+#[test]
+fn full_finetune_in_bf16_follows_pytorch() {
+    let furthest = follows_pytorch_in("bf16", "full-finetune", 3, 0.02, 0.1);
+    assert!(furthest > LOSS_TOLERANCE, "computed in f32: {furthest}");
 }
 
 /// After one step AdamW's first moments are a tenth of the gradient.

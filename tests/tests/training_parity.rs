@@ -2,10 +2,12 @@
 
 use merv_host::plugin::{Encoder, LanguageModel, Training};
 use merv_plugin_api::{
-    AdamWStep, Backward, Device, EncoderRequest, LanguageModelRequest, LossAndGradient,
+    AdamWStep, Backward, DType, Device, EncoderRequest, LanguageModelRequest, LossAndGradient,
     ModelSource, StatePart, TensorView, TrainingOptions,
 };
-use merv_tests::{Tensor, Tensors, artifacts, chain, encoder_library, fixture, read};
+use merv_tests::{
+    LEAST_COSINE, Tensor, Tensors, artifacts, chain, cosine, encoder_library, fixture, read,
+};
 use std::collections::BTreeMap;
 
 type Library = std::sync::Arc<merv_host::plugin::Library>;
@@ -134,6 +136,27 @@ fn assert_gradients(what: &str, training: &Training, expected: &Tensors) {
     }
 }
 
+/// Every gradient that matters points where torch's of `f32` does, up to what `bf16` rounds away.
+fn assert_gradients_aligned(what: &str, training: &Training, expected: &Tensors, least: f64) {
+    let found = gradients(training);
+    let torchs = |name: &str| &expected.get(&format!("grad.{name}")).values;
+    let names = || expected.names().filter_map(|n| n.strip_prefix("grad."));
+    let floor = 1e-3 * largest(names().flat_map(|name| torchs(name)).copied());
+    let mut compared = 0;
+    for name in names() {
+        let (found, expected) = (&found[name], torchs(name));
+        if largest(expected.iter().copied()) < floor {
+            let difference = largest(found.iter().zip(expected).map(|(f, e)| f - e));
+            assert!(difference < floor, "{what}, {name}: off by {difference}");
+            continue;
+        }
+        let cosine = cosine(found, expected);
+        assert!(cosine >= least, "{what}, {name}: a cosine of {cosine}");
+        compared += 1;
+    }
+    assert!(compared > 5, "{what}: {compared} gradients were compared");
+}
+
 struct Llama {
     name: &'static str,
     model: LanguageModel,
@@ -143,10 +166,14 @@ struct Llama {
 
 impl Llama {
     fn load(name: &'static str, options: TrainingOptions) -> Self {
+        Self::load_in(None, name, options)
+    }
+
+    fn load_in(dtype: Option<DType>, name: &'static str, options: TrainingOptions) -> Self {
         let library = Library::clone(&llama_library());
-        let request = LanguageModelRequest {
-            model: source("llama2", name, "llama", "model.safetensors"),
-        };
+        let mut model = source("llama2", name, "llama", "model.safetensors");
+        model.dtype = dtype.into();
+        let request = LanguageModelRequest { model };
         let model = library
             .load_llm(&request)
             .unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
@@ -256,6 +283,39 @@ fn losses_and_gradients_of_language_models_are_torchs() {
             0.0,
         );
         assert_gradients(name, &llama.training, &llama.expected);
+    }
+}
+
+#[test]
+fn gradients_in_bf16_are_torchs_but_for_rounding() {
+    for name in LANGUAGE_MODELS {
+        let llama = Llama::load_in(Some(DType::BF16), name, TRAINED);
+        let (answer, _) = llama.pass();
+        let loss = f64::from(llama.expected.get("loss_sum").values[0]);
+        let error = (answer.loss_sum / loss - 1.0).abs();
+        assert!(
+            error < 1e-2 && error > 1e-7,
+            "{name}: {} is not {loss}",
+            answer.loss_sum
+        );
+        assert_gradients_aligned(name, &llama.training, &llama.expected, LEAST_COSINE);
+    }
+    for (plugin, case, id) in ENCODERS {
+        let video = Video::load_in(Some(DType::BF16), plugin, case, id);
+        video.training.begin(&TRAINED).unwrap();
+        let (_, tape) = video.encoder.forward_train(video.clips()).unwrap();
+        let gradient = video.expected.get("features_grad");
+        let view = TensorView::new(&gradient.values, &gradient.shape).unwrap();
+        tape.backward(view)
+            .unwrap_or_else(|error| panic!("{}", chain(&error)));
+        // As for its features, in encoder_parity.rs: rounding decides which of two frames is attended to.
+        let least = if case == "adapters" {
+            0.9
+        } else {
+            LEAST_COSINE
+        };
+        let what = format!("{plugin}/{case}");
+        assert_gradients_aligned(&what, &video.training, &video.expected, least);
     }
 }
 
@@ -523,10 +583,16 @@ struct Video {
 
 impl Video {
     fn load(plugin: &str, case: &str, id: &str) -> Self {
+        Self::load_in(None, plugin, case, id)
+    }
+
+    fn load_in(dtype: Option<DType>, plugin: &str, case: &str, id: &str) -> Self {
         let clips = read(&fixture(plugin).join(case).join("io.safetensors"));
         let clips = clips.get("clips").clone();
+        let mut model = source(plugin, case, id, "model.safetensors");
+        model.dtype = dtype.into();
         let request = EncoderRequest {
-            model: source(plugin, case, id, "model.safetensors"),
+            model,
             num_frames: clips.shape[1] as u32,
             image_size: Some(clips.shape[3] as u32).into(),
         };

@@ -46,6 +46,9 @@ pub struct Global {
     /// Where to compute, whatever the registry says: auto, cpu or cuda:N
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Option<merv_host::registry::DeviceChoice>,
+    /// What to multiply in, whatever the registry says: auto, f32 or bf16
+    #[arg(long, global = true, value_name = "DTYPE")]
+    pub precision: Option<merv_host::registry::DtypeChoice>,
     /// Download nothing: use only files that are on this machine
     #[arg(long, global = true)]
     pub offline: bool,

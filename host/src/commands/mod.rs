@@ -59,6 +59,7 @@ fn load_options(global: &Global) -> LoadOptions {
         plugin_folders: global.plugin_dir.clone(),
         threads: global.threads.map(usize::from),
         device: global.device,
+        precision: global.precision,
         hub: hub::Settings {
             offline: hub.offline || global.offline,
             ..hub

@@ -29,6 +29,7 @@ pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
     if let Some(registry) = args.from.as_ref().or(named) {
         train::begin_from(&mut settings, registry)?;
     }
+    settings.precision = global.precision.or(settings.precision);
     if args.dry_run {
         let outline = Outline::new(&settings, &load_options(global))?;
         return if args.json {

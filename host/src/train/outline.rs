@@ -114,7 +114,12 @@ impl Outline {
     /// Everything that is wrong with them, as far as it can be known without weights.
     pub fn new(settings: &Settings, options: &LoadOptions) -> Result<Self, TrainError> {
         let registry = find(&settings.registry, &SearchPath::from_env())?;
-        let plan = Plan::new(Registry::from_file(&registry)?, options)?;
+        let options = LoadOptions {
+            precision: settings.precision,
+            ..options.clone()
+        };
+        let registry = options.over(Registry::from_file(&registry)?);
+        let plan = Plan::new(registry, &options)?;
         let index = Index::read(&settings.data, settings.stage.task())?;
         let validation = settings.validation.as_deref();
         let validation = validation.map(|path| Index::read(path, settings.stage.task()));

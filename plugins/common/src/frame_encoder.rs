@@ -6,6 +6,7 @@ use crate::{
     frame_tokens::{FrameTokens, encode_frames},
     gradients::{ClipTape, Parameters, choose_rows, reshape},
     norm::LayerNorm,
+    precision::Precision,
     timm::{Pool, VitConfig, VitFeatures},
     vit::{EPSILON, Vit},
     weights::{self, Scope},
@@ -13,8 +14,8 @@ use crate::{
 use candle_core::Tensor;
 use merv_checkpoint::Mapping;
 use merv_plugin_api::{
-    DType, Encoder, EncoderInfo, Interpolation, PreprocessSpec, ResizeDomain, TensorBuf,
-    TensorView, TrainableEncoder,
+    Encoder, EncoderInfo, Interpolation, PreprocessSpec, ResizeDomain, TensorBuf, TensorView,
+    TrainableEncoder,
 };
 use std::path::PathBuf;
 
@@ -88,8 +89,8 @@ impl FrameEncoder {
         features: VitFeatures,
         num_frames: u32,
         image_size: usize,
-        mean: [f32; 3],
-        std: [f32; 3],
+        precision: Precision,
+        [mean, std]: [[f32; 3]; 2],
     ) -> EncoderInfo {
         let patches = config.grid(image_size).pow(2);
         let (temporal, spatial) = features.choice().shape(num_frames as usize, patches);
@@ -107,7 +108,7 @@ impl FrameEncoder {
                 mean,
                 std,
             },
-            dtype: DType::F32,
+            dtype: precision.dtype(),
             parameters: config.parameters(features),
             macs_per_clip: u64::from(num_frames).saturating_mul(config.macs(image_size, features)),
         }
@@ -142,6 +143,7 @@ impl FrameEncoder {
         rest.extend(in_open_clip.iter().map(String::as_str));
         rest.extend(OPEN_CLIP_REST);
         weights::load(paths, &rest, |scope| {
+            let scope = scope.in_precision(Precision::of(info.dtype));
             let open_clip = scope.contains(&format!("{OPEN_CLIP}pos_embed"));
             let scope = if open_clip {
                 scope.pp(OPEN_CLIP.trim_end_matches('.'))

@@ -7,7 +7,8 @@
 //! ([`frame_tokens`]), the kernels under them ([`kernels`]), and how all of it is trained ([`gradients`]).
 //!
 //! Activations are candle tensors of `f32`, C-contiguous, in main memory. Weights stay where the file
-//! is mapped; the kernels read them there, in `f32`, `f16` or `bf16`, until they are trained.
+//! is mapped; the kernels read them there, in `f32`, `f16` or `bf16`, until they are trained. Matrices are
+//! multiplied in `f32` or, if the registry says so, in `bf16` ([`precision`]).
 
 pub mod activation;
 pub mod attention;
@@ -24,6 +25,7 @@ pub mod mlp;
 pub mod norm;
 pub mod patch;
 pub mod position;
+pub mod precision;
 pub mod request;
 pub mod tensor;
 pub mod threads;

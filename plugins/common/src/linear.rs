@@ -222,6 +222,7 @@ impl Linear {
             self.inputs(),
             self.outputs(),
             epilogue,
+            self.weight.precision(),
         )
     }
 
@@ -257,6 +258,7 @@ impl Linear {
     /// Adds to the gradients of weight and bias, from inputs and the gradient of outputs.
     pub(crate) fn add_gradients(&self, x: &[f32], gradient: &[f32]) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
+        let precision = self.weight.precision();
         self.weight.update_gradient(|sum, added| {
             let parts = x
                 .chunks(ROWS_AT_ONCE * inputs)
@@ -264,7 +266,7 @@ impl Linear {
             for (index, (x, gradient)) in parts.enumerate() {
                 let sizes = [outputs, x.len() / inputs, inputs];
                 let (left, right) = (Left::Columns(gradient), Right::Rows(Elements::F32(x)));
-                product_into(left, right, sizes, sum, added || index > 0);
+                product_into(left, right, sizes, sum, added || index > 0, precision);
             }
         });
         if let Some(bias) = &self.bias {
@@ -276,11 +278,13 @@ impl Linear {
     pub(crate) fn input_gradient(&self, gradient: &[f32], out: &mut [f32], added: bool) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         let rows = out.len().checked_div(inputs).unwrap_or(0);
+        let precision = self.weight.precision();
         let weight = self.weight.values();
         let weight = weight.elements();
         if !matches!(weight, Elements::Quantized(..)) {
             let sizes = [rows, outputs, inputs];
-            product_into(Left::Rows(gradient), Right::Rows(weight), sizes, out, added);
+            let (left, right) = (Left::Rows(gradient), Right::Rows(weight));
+            product_into(left, right, sizes, out, added, precision);
             return;
         }
         // Parts of quantised rows cannot be read apart: convert some rows at a time.
@@ -295,7 +299,8 @@ impl Linear {
             let rows_of = weight.slice(first * inputs..(first + count) * inputs);
             let right = Right::Rows(Elements::F32(rows_of.to_f32(&mut scratch)));
             let sizes = [rows, count, inputs];
-            product_into(Left::Rows(&part), right, sizes, out, added || first > 0);
+            let added = added || first > 0;
+            product_into(Left::Rows(&part), right, sizes, out, added, precision);
         }
     }
 }

@@ -1,15 +1,15 @@
 //! What every plugin of this kit asks of a request.
 
-use crate::Result;
+use crate::{Result, precision::Precision};
 use merv_plugin_api::{DType, DeviceKind, ModelSource, PluginError};
 use std::path::PathBuf;
 
-/// Refuses devices and dtypes that these kernels do not compute on.
+/// What a request wants matrix products computed in: `f32` unless it says otherwise.
 ///
 /// # Errors
 ///
-/// When the request names another device than the CPU or another dtype than `f32`.
-pub fn check_cpu_f32(source: &ModelSource) -> Result<()> {
+/// When the request names another device than the CPU, or another dtype than `f32` and `bf16`.
+pub fn precision(source: &ModelSource) -> Result<Precision> {
     if source.device.kind != DeviceKind::Cpu {
         return Err(PluginError::unsupported(format!(
             "`{}` was asked for on {}, but this plugin was built for the cpu; \
@@ -18,9 +18,10 @@ pub fn check_cpu_f32(source: &ModelSource) -> Result<()> {
         )));
     }
     match source.dtype.into_option() {
-        None | Some(DType::F32) => Ok(()),
+        None | Some(DType::F32) => Ok(Precision::F32),
+        Some(DType::BF16) => Ok(Precision::Bf16),
         Some(other) => Err(PluginError::unsupported(format!(
-            "`{}` was asked for in {other}, but on the cpu it computes in f32; \
+            "`{}` was asked for in {other}, but on the cpu it computes in f32 or bf16; \
              say `dtype = \"auto\"` (weights of f16 and bf16 are read as they are)",
             source.id
         ))),

@@ -6,6 +6,7 @@ use crate::{
     config::{self, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, require, within},
     frame_tokens::FrameTokens,
     patch::CHANNELS,
+    precision::Precision,
     request,
 };
 use merv_plugin_api::{EncoderRequest, PluginError};
@@ -241,7 +242,7 @@ impl VitConfig {
     }
 }
 
-/// Finds the sizes of a timm model and the image size to run it at.
+/// Finds the sizes of a timm model, the image size to run it at, and what it computes in.
 ///
 /// Sizes come from the config file, if there is one, else they are those of the variant's architecture.
 /// The image size is the one asked for, else the config file's `img_size`, else MERV's 224.
@@ -254,8 +255,8 @@ pub fn resolve(
     request: &EncoderRequest,
     architectures: &[(&str, VitConfig)],
     variant: &VitVariant,
-) -> Result<(VitConfig, usize)> {
-    request::check_cpu_f32(&request.model)?;
+) -> Result<(VitConfig, usize, Precision)> {
+    let precision = request::precision(&request.model)?;
     let path = request::config(&request.model);
     let timm = match &path {
         Some(path) => config::read::<TimmConfig>(path)?,
@@ -265,10 +266,11 @@ pub fn resolve(
             model_args: TimmArgs::default(),
         },
     };
-    config::in_file(
+    let (sizes, image_size) = config::in_file(
         path.as_deref(),
         sizes_of(request, &timm, architectures, variant.features),
-    )
+    )?;
+    Ok((sizes, image_size, precision))
 }
 
 fn sizes_of(

@@ -7,6 +7,7 @@ use crate::{
     Result,
     gradients::{Parameter, Parameters},
     kernels::quantized::dequantize,
+    precision::Precision,
 };
 use half::{bf16, f16};
 use merv_checkpoint::{Checkpoint, CheckpointError, GgmlType, Mapping, StoredDtype, StoredTensor};
@@ -256,6 +257,7 @@ struct Ledger {
 pub struct Scope<'a> {
     ledger: &'a Ledger,
     prefix: String,
+    precision: Precision,
 }
 
 /// Maps `paths` and builds a model from their tensors.
@@ -295,6 +297,7 @@ pub fn load_checkpoint<T>(
     let model = build(Scope {
         ledger: &ledger,
         prefix: String::new(),
+        precision: Precision::F32,
     });
     let mut problems = ledger.problems.take();
     let used = ledger.used.take();
@@ -347,7 +350,19 @@ impl Scope<'_> {
         Self {
             ledger: self.ledger,
             prefix: self.full(&name.to_string()),
+            precision: self.precision,
         }
+    }
+
+    /// The same scope, whose matrices are multiplied in `precision`; `f32` without.
+    #[must_use]
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// What matrices are multiplied in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The files, as they are mapped.
@@ -420,7 +435,12 @@ impl Scope<'_> {
     /// As [`Self::matrix`], to be trained too.
     pub fn parameter(&self, name: &str, shape: &[usize]) -> Parameter {
         let matrix = self.matrix(name, shape);
-        self.noted(Parameter::mapped(self.full(name), shape, matrix))
+        self.noted(Parameter::mapped(
+            self.full(name),
+            shape,
+            matrix,
+            self.precision,
+        ))
     }
 
     /// As [`Self::vector`], to be trained too.

@@ -25,9 +25,9 @@ struct DinoV2Plugin;
 
 fn resolve(request: &EncoderRequest) -> Result<(VitConfig, VitFeatures, EncoderInfo), PluginError> {
     let variant = variants::find(&VARIANTS, &request.model.id)?;
-    let (sizes, image_size) = timm::resolve(request, &config::architectures(), variant)?;
+    let (sizes, image_size, precision) = timm::resolve(request, &config::architectures(), variant)?;
     let (features, frames) = (variant.features, request.num_frames);
-    let info = FrameEncoder::describe(&sizes, features, frames, image_size, MEAN, STD);
+    let info = FrameEncoder::describe(&sizes, features, frames, image_size, precision, [MEAN, STD]);
     Ok((sizes, features, info))
 }
 

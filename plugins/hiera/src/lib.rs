@@ -10,11 +10,12 @@ mod patch;
 
 use config::{Config, VARIANTS};
 use merv_plugin_api::{
-    DType, EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest,
-    Plugin, PluginError, PreprocessSpec, ResizeDomain,
+    EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest, Plugin,
+    PluginError, PreprocessSpec, ResizeDomain,
 };
 use merv_plugin_sdk::{
     config::{in_file, read},
+    precision::Precision,
     request, threads, variants, weights,
 };
 
@@ -42,7 +43,7 @@ struct HieraPlugin;
 
 fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginError> {
     let published = variants::find(&VARIANTS, &request.model.id)?;
-    request::check_cpu_f32(&request.model)?;
+    let precision = request::precision(&request.model)?;
     let path = request::config(&request.model);
     let config = match &path {
         Some(path) => read::<Config>(path)?,
@@ -71,7 +72,7 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginErro
             mean: [0.45; 3],
             std: [0.225; 3],
         },
-        dtype: DType::F32,
+        dtype: precision.dtype(),
         parameters: config.parameters(),
         macs_per_clip: config.macs().saturating_mul(u64::from(clips)),
     };
@@ -106,6 +107,7 @@ impl Plugin for HieraPlugin {
         let model = weights::load(&paths, &unused, |scope| {
             let is_nested = scope.contains(&format!("{STATE}.patch_embed.proj.weight"));
             let scope = if is_nested { scope.pp(STATE) } else { scope };
+            let scope = scope.in_precision(Precision::of(info.dtype));
             model::Hiera::new(config, info, &scope)
         })?;
         Ok(EncoderObject::new(model))

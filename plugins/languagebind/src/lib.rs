@@ -5,12 +5,13 @@ mod model;
 
 use config::{Config, ConfigFile, VARIANTS};
 use merv_plugin_api::{
-    DType, EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest,
-    Plugin, PluginError, PreprocessSpec, ResizeDomain,
+    EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest, Plugin,
+    PluginError, PreprocessSpec, ResizeDomain,
 };
 use merv_plugin_sdk::{
     config::{in_file, read},
     frame_tokens::FrameTokens,
+    precision::Precision,
     request, threads, variants, weights,
 };
 
@@ -22,7 +23,7 @@ struct LanguageBindPlugin;
 
 fn resolve(request: &EncoderRequest) -> Result<(Config, FrameTokens, EncoderInfo), PluginError> {
     let choice = *variants::find(&VARIANTS, &request.model.id)?;
-    request::check_cpu_f32(&request.model)?;
+    let precision = request::precision(&request.model)?;
     let path = request::config(&request.model);
     let config = match &path {
         Some(path) => read::<ConfigFile>(path)?.vision_config,
@@ -49,7 +50,7 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, FrameTokens, EncoderInfo
             mean: MEAN,
             std: STD,
         },
-        dtype: DType::F32,
+        dtype: precision.dtype(),
         parameters: config.parameters(),
         macs_per_clip: u64::from(request.num_frames) * config.macs_per_frame(),
     };
@@ -89,6 +90,7 @@ impl Plugin for LanguageBindPlugin {
         ];
         let paths = request::weights(&request.model);
         let model = weights::load(&paths, &unused, |scope| {
+            let scope = scope.in_precision(Precision::of(info.dtype));
             model::LanguageBind::new(&config, choice, info, &scope)
         })?;
         Ok(EncoderObject::trainable(model))

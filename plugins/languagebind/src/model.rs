@@ -21,6 +21,7 @@ use merv_plugin_sdk::{
     norm::LayerNorm,
     patch::{CHANNELS, PatchEmbed},
     position::TokenEmbedding,
+    precision::Precision,
     trainable,
     weights::Scope,
 };
@@ -105,11 +106,14 @@ fn projection(config: &Config, scope: &Scope<'_>) -> Linear {
     let (down, up) = ("lora_A.default.weight", "lora_B.default.weight");
     match scope.shape(down) {
         // The rank is the file's; whether the rest of the shape fits is checked when it is taken.
-        Some(&[rank, _]) if rank > 0 => linear.adapted(
-            scope.parameter(down, &[rank, d]),
-            scope.parameter(up, &[d, rank]),
-            (config.lora_alpha / rank as f64) as f32,
-        ),
+        Some(&[rank, _]) if rank > 0 => {
+            let exact = scope.clone().in_precision(Precision::F32);
+            linear.adapted(
+                exact.parameter(down, &[rank, d]),
+                exact.parameter(up, &[d, rank]),
+                (config.lora_alpha / rank as f64) as f32,
+            )
+        }
         _ => linear,
     }
 }

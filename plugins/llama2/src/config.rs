@@ -1,10 +1,11 @@
 //! The sizes of a Llama or a Qwen2: Hugging Face's `config.json` (`LlamaConfig`, `Qwen2Config`).
 
-use merv_plugin_api::{DType, LanguageModelInfo};
+use merv_plugin_api::LanguageModelInfo;
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
     config::{MAX_LAYERS, MAX_SIZE, clamped, require, within},
+    precision::Precision,
 };
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -330,7 +331,7 @@ impl Config {
     }
 
     /// What the host is told of the model.
-    pub fn info(&self) -> LanguageModelInfo {
+    pub fn info(&self, precision: Precision) -> LanguageModelInfo {
         LanguageModelInfo {
             width: self.hidden_size as u32,
             vocab_size: self.vocab_size as u32,
@@ -342,7 +343,7 @@ impl Config {
                 .map(OneOrMany::to_vec)
                 .unwrap_or_default()
                 .into(),
-            dtype: DType::F32,
+            dtype: precision.dtype(),
             parameters: self.parameters(),
             macs_per_token: self.macs_per_token(),
             cache_bytes_per_token: self.cache_bytes_per_token(),

@@ -50,7 +50,6 @@ const PUBLISHED: [(&str, &[&str]); 5] = [
 struct LlamaPlugin;
 
 fn resolve(request: &LanguageModelRequest) -> Result<Config, PluginError> {
-    request::check_cpu_f32(&request.model)?;
     let id = request.model.id.as_str();
     let weights = request::weights(&request.model);
     // A GGUF file holds its own config; the host names it in place of one before it names weights.
@@ -102,10 +101,12 @@ impl Plugin for LlamaPlugin {
     }
 
     fn describe_llm(request: &LanguageModelRequest) -> Result<LanguageModelInfo, PluginError> {
-        Ok(resolve(request)?.info())
+        let precision = request::precision(&request.model)?;
+        Ok(resolve(request)?.info(precision))
     }
 
     fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {
+        let precision = request::precision(&request.model)?;
         let config = resolve(request)?;
         // Older conversions store the rotary frequencies, which follow from the config.
         let mut unused: Vec<String> = (0..config.num_hidden_layers)
@@ -117,7 +118,7 @@ impl Plugin for LlamaPlugin {
         let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
         let checkpoint = open(&request::weights(&request.model))?;
         let model = weights::load_checkpoint(checkpoint, &unused, |scope| {
-            model::Llama::new(&config, &scope)
+            model::Llama::new(&config, &scope.in_precision(precision))
         })?;
         Ok(LanguageModelObject::trainable(model))
     }

@@ -157,7 +157,7 @@ impl Llama {
             norm: RmsNorm::new(d, config.rms_norm_eps, &model.pp("norm")),
             head,
             rope: Arc::new(Rope::new(&config)?.divided(&rope_factors(&config, scope))),
-            info: config.info(),
+            info: config.info(scope.precision()),
             config,
             parameters: scope.parameters(),
         })

@@ -25,15 +25,15 @@ fn resolve(request: &EncoderRequest) -> Result<(VitConfig, VitFeatures, EncoderI
         )));
     }
     let variant = variants::find(&VARIANTS, id)?;
-    let (sizes, image_size) = timm::resolve(request, &config::architectures(), variant)?;
+    let (sizes, image_size, precision) = timm::resolve(request, &config::architectures(), variant)?;
     let features = variant.features;
     let info = FrameEncoder::describe(
         &sizes,
         features,
         request.num_frames,
         image_size,
-        [0.5; 3],
-        [0.5; 3],
+        precision,
+        [[0.5; 3]; 2],
     );
     Ok((sizes, features, info))
 }

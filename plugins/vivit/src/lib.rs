@@ -5,11 +5,12 @@ mod model;
 
 use config::{ClipTokens, Config, VARIANTS};
 use merv_plugin_api::{
-    DType, EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest,
-    Plugin, PluginError, PreprocessSpec, ResizeDomain,
+    EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest, Plugin,
+    PluginError, PreprocessSpec, ResizeDomain,
 };
 use merv_plugin_sdk::{
     config::{in_file, read},
+    precision::Precision,
     request, threads, variants, weights,
 };
 
@@ -17,7 +18,7 @@ struct VivitPlugin;
 
 fn resolve(request: &EncoderRequest) -> Result<(Config, ClipTokens, EncoderInfo), PluginError> {
     let tokens = *variants::find(&VARIANTS, &request.model.id)?;
-    request::check_cpu_f32(&request.model)?;
+    let precision = request::precision(&request.model)?;
     let path = request::config(&request.model);
     let config = match &path {
         Some(path) => read::<Config>(path)?,
@@ -45,7 +46,7 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, ClipTokens, EncoderInfo)
             mean: [0.5; 3],
             std: [0.5; 3],
         },
-        dtype: DType::F32,
+        dtype: precision.dtype(),
         parameters: config.parameters(),
         macs_per_clip: config.macs(),
     };
@@ -72,6 +73,7 @@ impl Plugin for VivitPlugin {
         let (config, tokens, info) = resolve(request)?;
         let paths = request::weights(&request.model);
         let model = weights::load(&paths, &["classifier."], |scope| {
+            let scope = scope.in_precision(Precision::of(info.dtype));
             model::Vivit::new(&config, tokens, info, &scope)
         })?;
         Ok(EncoderObject::trainable(model))

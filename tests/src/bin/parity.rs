@@ -9,7 +9,7 @@
 
 use merv_host::plugin::{Library, PluginPath};
 use merv_plugin_api::{Device, EncoderRequest, ModelSource, TensorView};
-use merv_tests::{TOLERANCE, read, write_f32};
+use merv_tests::{TOLERANCE, cosine, read, write_f32};
 use serde_json::{Value, json};
 use std::{
     env,
@@ -178,16 +178,6 @@ fn report(command: &mut Command) -> Result<Value> {
         return Err(format!("{command:?} failed:\n{said}").into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter()
-            .zip(b)
-            .map(|(x, y)| f64::from(*x) * f64::from(*y))
-            .sum()
-    };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// The folder that cargo builds into: files of gigabytes do not belong in `/tmp`.

@@ -9,7 +9,6 @@ use crate::{
 use merv_host::{
     VidLm,
     eval::judge::{self, Service, Verdicts, batch::BatchOptions},
-    registry::Registry,
 };
 use std::{error::Error, fs, time::Duration};
 
@@ -20,7 +19,7 @@ pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
     let (cases, stem, benchmark) = judge::cases(&args.predictions)?;
     let mut bar = ui.bar();
     let report = if args.local {
-        let registry = Registry::load(&global.registry)?;
+        let registry = load_options(global).registry(&global.registry)?;
         let mut verdicts = Verdicts::open(&stem, &registry.id)?;
         if !verdicts.pending(&cases).is_empty() {
             let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;

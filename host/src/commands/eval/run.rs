@@ -11,7 +11,6 @@ use merv_host::{
     eval::{self, Failure, Report, RunOptions, RunOutcome, Strategy, Task, Watch, report},
     features::{FeatureCache, StoreDtype},
     generate::Sampler,
-    registry::Registry,
 };
 use serde::Serialize;
 use std::{path::PathBuf, sync::Arc, time::Instant};
@@ -64,7 +63,7 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
         limits: options::limits(&args.limits),
         features: features.clone(),
     };
-    let registry = Registry::load(&global.registry)?;
+    let registry = load_options(global).registry(&global.registry)?;
     let mut watch = Progress { ui, bar: ui.bar() };
     let mut bar = ui.bar();
     let outcome = eval::run(&run_options, &registry, &mut watch, || {

@@ -7,12 +7,12 @@ mod text;
 
 use super::{Outcome, load_options, print, print_json};
 use crate::args::{Global, info::Info};
-use merv_host::{Plan, registry::Registry};
+use merv_host::Plan;
 use report::Report;
 
 pub fn run(global: &Global, args: &Info) -> Outcome {
-    let registry = Registry::load(&global.registry)?;
-    let plan = Plan::new(registry, &load_options(global))?;
+    let options = load_options(global);
+    let plan = Plan::new(options.registry(&global.registry)?, &options)?;
     let report = Report::new(&plan)?;
     if args.json {
         print_json(&report)

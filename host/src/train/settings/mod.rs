@@ -6,7 +6,7 @@ mod raw;
 mod tests;
 
 use super::TrainingStage;
-use crate::registry::{DEFAULT_REGISTRY, Problems};
+use crate::registry::{DEFAULT_REGISTRY, DtypeChoice, Problems};
 use std::{
     io,
     path::{Path, PathBuf, absolute},
@@ -80,6 +80,8 @@ pub struct Settings {
     pub max_length: Option<usize>,
     /// Whether batches are made of examples of about one length.
     pub group_by_length: bool,
+    /// What matrices are multiplied in, if not what the registry says.
+    pub precision: Option<DtypeChoice>,
     /// Whether the language model computes its activations again instead of keeping them.
     pub gradient_checkpointing: bool,
     /// Decides the order of the examples.
@@ -157,6 +159,7 @@ impl Settings {
             max_grad_norm: values.max_grad_norm.unwrap_or(1.0),
             max_length: values.max_length,
             group_by_length: values.group_by_length.unwrap_or(stage.groups_by_length()),
+            precision: values.precision,
             gradient_checkpointing: values.gradient_checkpointing.unwrap_or(true),
             seed: values.seed.unwrap_or(7) as u64,
             max_bad_fraction: values.max_bad_fraction.unwrap_or(0.01),
@@ -235,6 +238,10 @@ impl Settings {
             ("max_grad_norm", Some(number(self.max_grad_norm))),
             ("max_length", self.max_length.map(|n| n.to_string())),
             ("group_by_length", Some(self.group_by_length.to_string())),
+            (
+                "precision",
+                self.precision.map(|dtype| format!("\"{dtype}\"")),
+            ),
             (
                 "gradient_checkpointing",
                 Some(self.gradient_checkpointing.to_string()),

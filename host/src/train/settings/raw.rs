@@ -2,7 +2,7 @@
 
 use super::SettingsError;
 use crate::registry::{
-    Problem, Problems,
+    DtypeChoice, Problem, Problems,
     document::{self, About, Lines, Refusal},
     error::shown,
     table::{At, Reader, Shape, Table},
@@ -15,7 +15,7 @@ use toml::de::DeTable;
 const SCHEMA_VERSION: usize = 1;
 
 /// The keys of a stage, each of which may stand at the top level too, for all stages.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "registry",
     "data",
     "media",
@@ -30,6 +30,7 @@ const KEYS: [&str; 23] = [
     "max_grad_norm",
     "max_length",
     "group_by_length",
+    "precision",
     "gradient_checkpointing",
     "seed",
     "max_bad_fraction",
@@ -110,6 +111,7 @@ pub(super) struct Values {
     pub(super) max_grad_norm: Option<f64>,
     pub(super) max_length: Option<usize>,
     pub(super) group_by_length: Option<bool>,
+    pub(super) precision: Option<DtypeChoice>,
     pub(super) gradient_checkpointing: Option<bool>,
     pub(super) seed: Option<usize>,
     pub(super) max_bad_fraction: Option<f64>,
@@ -139,6 +141,7 @@ impl Values {
             max_grad_norm: self.max_grad_norm.or(other.max_grad_norm),
             max_length: self.max_length.or(other.max_length),
             group_by_length: self.group_by_length.or(other.group_by_length),
+            precision: self.precision.or(other.precision),
             gradient_checkpointing: self.gradient_checkpointing.or(other.gradient_checkpointing),
             seed: self.seed.or(other.seed),
             max_bad_fraction: self.max_bad_fraction.or(other.max_bad_fraction),
@@ -191,8 +194,24 @@ impl Values {
             warmup_ratio: value(table.number("warmup_ratio", 0.0..=1.0, reader)),
             max_grad_norm: value(table.number("max_grad_norm", 0.0..=1e9, reader)),
             max_bad_fraction: value(table.number("max_bad_fraction", 0.0..=1.0, reader)),
+            precision: precision(table, reader),
             group_by_length: value(table.flag("group_by_length", reader)),
             gradient_checkpointing: value(table.flag("gradient_checkpointing", reader)),
+        }
+    }
+}
+
+fn precision(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<DtypeChoice> {
+    let text = table.text("precision", reader)?;
+    match text.value.parse() {
+        Ok(dtype) => Some(dtype),
+        Err(known) => {
+            let problem = table.refuse("precision", text.line, "is none that there is");
+            let problem = problem.expected("`auto`, `f32` or `bf16`");
+            reader
+                .problems
+                .push(problem.found(shown(&text.value)).hint(known));
+            None
         }
     }
 }

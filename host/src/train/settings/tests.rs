@@ -33,7 +33,7 @@ fn a_set_goes_before_the_stage_and_the_stage_before_all() {
 
 #[test]
 fn mistakes_are_named_with_their_lines() {
-    let cases: [(&str, &[&str], &[&str]); 9] = [
+    let cases: [(&str, &[&str], &[&str]); 10] = [
         (
             "schema = 1\nlearnin_rate = 1",
             &[],
@@ -63,6 +63,11 @@ fn mistakes_are_named_with_their_lines() {
             &["epochs=many"],
             &["--set epochs=many:", "the string `many`"],
         ),
+        (
+            "schema = 1",
+            &["precision=half"],
+            &["--set precision=half:", "did you mean `f16`"],
+        ),
     ];
     for (text, sets, words) in cases {
         let error = load(text, sets).unwrap_err();
@@ -75,7 +80,7 @@ fn mistakes_are_named_with_their_lines() {
 #[test]
 fn what_is_written_reads_back_the_same() {
     let text = "schema = 1\nregistry = \"merv-full\"\ndata = \"/d/\\\"x\\\".json\"\nmax_steps = 5\n\
-                learning_rate = 3e-7\nmax_grad_norm = 0";
+                learning_rate = 3e-7\nmax_grad_norm = 0\nprecision = \"bf16\"";
     let settings = load(text, &[]).unwrap();
     let again = load(&settings.to_toml(), &[]).unwrap();
     assert_eq!(settings, again);
@@ -84,8 +89,13 @@ fn what_is_written_reads_back_the_same() {
         seed: 8,
         workers: 9,
         max_steps: None,
+        precision: None,
         ..again
     };
     let found = settings.fixed_differences(&changed);
-    assert_eq!(found, ["`max_steps`: 5, now nothing", "`seed`: 7, now 8"]);
+    let precision = "`precision`: \"bf16\", now nothing";
+    assert_eq!(
+        found,
+        ["`max_steps`: 5, now nothing", precision, "`seed`: 7, now 8"]
+    );
 }

@@ -3,6 +3,7 @@
 use crate::{
     Result,
     kernels::backward::{AdamW, adamw},
+    precision::Precision,
     weights::{Elements, Matrix},
 };
 use merv_plugin_api::{AdamWStep, PluginError, StatePart, TensorView};
@@ -21,6 +22,7 @@ struct Inner {
     shape: Vec<usize>,
     rows: usize,
     columns: usize,
+    precision: Precision,
     stored: Stored,
     trained: OnceLock<Trained>,
 }
@@ -81,15 +83,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Parameter {
     /// A weight that stays mapped. All dimensions but the first make up the columns.
-    pub(crate) fn mapped(name: String, shape: &[usize], matrix: Matrix) -> Self {
+    pub(crate) fn mapped(
+        name: String,
+        shape: &[usize],
+        matrix: Matrix,
+        precision: Precision,
+    ) -> Self {
         let sizes = (matrix.rows(), matrix.columns());
-        Self::of(name, shape, sizes, Stored::Mapped(matrix))
+        Self::of(name, shape, sizes, Stored::Mapped(matrix), precision)
     }
 
     /// A small weight: a bias, a norm's scale, a position embedding.
     pub(crate) fn copied(name: String, shape: &[usize], values: Vec<f32>) -> Self {
         let sizes = (1, shape.iter().product());
-        Self::of(name, shape, sizes, Stored::Copied(values))
+        Self::of(name, shape, sizes, Stored::Copied(values), Precision::F32)
     }
 
     /// A vector that belongs to no file and is never trained.
@@ -97,12 +104,19 @@ impl Parameter {
         Self::copied(String::new(), &[values.len()], values)
     }
 
-    fn of(name: String, shape: &[usize], (rows, columns): (usize, usize), stored: Stored) -> Self {
+    fn of(
+        name: String,
+        shape: &[usize],
+        (rows, columns): (usize, usize),
+        stored: Stored,
+        precision: Precision,
+    ) -> Self {
         Self(Arc::new(Inner {
             name,
             shape: shape.to_vec(),
             rows,
             columns,
+            precision,
             stored,
             trained: OnceLock::new(),
         }))
@@ -126,6 +140,11 @@ impl Parameter {
     /// All other dimensions: the inputs of a linear layer. All of a small one.
     pub fn columns(&self) -> usize {
         self.0.columns
+    }
+
+    /// What products with it are computed in.
+    pub fn precision(&self) -> Precision {
+        self.0.precision
     }
 
     /// Elements.

@@ -1,7 +1,7 @@
 //! `x · Wᵀ`, and what follows it, in one go.
 
 use super::{elementwise, product::product, reduce};
-use crate::{activation::Activation, weights::Elements};
+use crate::{activation::Activation, precision::Precision, weights::Elements};
 use gemm::Parallelism;
 use rayon::prelude::*;
 use std::marker::PhantomData;
@@ -74,7 +74,8 @@ impl Epilogue<'_> {
     }
 }
 
-/// `x [rows, inputs] · weight [outputs, inputs]ᵀ` → `[rows, outputs]`, then `epilogue`.
+/// `x [rows, inputs] · weight [outputs, inputs]ᵀ` → `[rows, outputs]`, then `epilogue`. Up to
+/// [`FEW_ROWS`] rows are multiplied in `f32` whatever `precision` says: reading the weights bounds them.
 ///
 /// The caller guarantees the lengths: they come from shapes that were checked.
 pub fn linear(
@@ -83,6 +84,7 @@ pub fn linear(
     inputs: usize,
     outputs: usize,
     epilogue: Epilogue<'_>,
+    precision: Precision,
 ) -> Vec<f32> {
     let rows = x.len().checked_div(inputs).unwrap_or(0);
     assert_eq!(
@@ -91,7 +93,7 @@ pub fn linear(
         "a weight matrix has another size than its layer"
     );
     if rows > FEW_ROWS {
-        return product(x, weight, inputs, outputs, epilogue);
+        return product(x, weight, inputs, outputs, epilogue, precision);
     }
     let mut y = vec![0.0; rows * outputs];
     if !y.is_empty() {
@@ -313,7 +315,7 @@ mod tests {
             };
             for (elements, plain) in [(Elements::F32(&w), &w), (Elements::F16(&half), &rounded)] {
                 for epilogue in [Epilogue::default(), epilogue] {
-                    let found = linear(&x, elements, k, n, epilogue);
+                    let found = linear(&x, elements, k, n, epilogue, Precision::F32);
                     let expected = naive(&x, plain, k, n, epilogue);
                     let worst = found
                         .iter()

@@ -4,14 +4,17 @@
 //! Forward it is `x · Wᵀ`. Weights are stored a row per output, so a panel must be transposed, and
 //! converted where they are not `f32`; that is done once for all rows of `x`, by the thread that
 //! multiplies with it. The two products of the backward pass, `gradient · W` and `gradientᵀ · x`, have
-//! their second operand a row per input, and the last one its first operand transposed.
+//! their second operand a row per input, and the last one its first operand transposed. In `bf16` the
+//! operands are [`pairs`] of inputs, made beforehand.
 
 use super::{
     linear::{Epilogue, apply},
+    pairs,
     tile::{self, Column, Kernel, PACKED_STEP, Part},
 };
-use crate::weights::Elements;
+use crate::{precision::Precision, weights::Elements};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Inputs that a tile sums before it moves on: a panel of so many is about half of a first-level cache.
 const DEPTH: usize = 256;
@@ -85,6 +88,7 @@ pub(super) fn product(
     inputs: usize,
     outputs: usize,
     epilogue: Epilogue<'_>,
+    precision: Precision,
 ) -> Vec<f32> {
     let rows = x.len().checked_div(inputs).unwrap_or(0);
     let residual = epilogue.residual.map_or(rows * outputs, <[f32]>::len);
@@ -102,8 +106,9 @@ pub(super) fn product(
         epilogue,
         added: false,
     };
-    product.run(Output(y.spare_capacity_mut().as_mut_ptr().cast()));
-    // SAFETY: `run` has written all of the output.
+    let out = Output(y.spare_capacity_mut().as_mut_ptr().cast());
+    product.run_in(precision, out);
+    // SAFETY: `run_in` has written all of the output.
     unsafe { y.set_len(rows * outputs) };
     y
 }
@@ -116,6 +121,7 @@ pub(crate) fn product_into(
     [rows, inputs, outputs]: [usize; 3],
     out: &mut [f32],
     added: bool,
+    precision: Precision,
 ) {
     let (Left::Rows(left) | Left::Columns(left)) = x;
     let (Right::Rows(right) | Right::Columns(right)) = weight;
@@ -140,7 +146,15 @@ pub(crate) fn product_into(
         epilogue: Epilogue::default(),
         added,
     };
-    product.run(Output(out.as_mut_ptr()));
+    product.run_in(precision, Output(out.as_mut_ptr()));
+}
+
+/// Whether the processor has the instruction that [`pairs`] are for.
+fn multiplies_pairs() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Cuts an output into tasks: by columns, and by rows too where there are few columns and many rows.
@@ -177,6 +191,49 @@ struct Scratch<const WIDTH: usize> {
 }
 
 impl Product<'_> {
+    /// Computes the product of its operands, or of what they are in `bf16`.
+    fn run_in(&self, precision: Precision, out: Output) {
+        match precision {
+            Precision::F32 => self.run(out),
+            Precision::Bf16 => self.run_in_bf16(out),
+        }
+    }
+
+    /// With the processor's instruction for pairs, or, where it has none, with rounded operands.
+    fn run_in_bf16(&self, out: Output) {
+        let paired = multiplies_pairs();
+        let (Left::Rows(x) | Left::Columns(x)) = self.x;
+        let (Right::Rows(weight) | Right::Columns(weight)) = self.weight;
+        let x = Elements::F32(x);
+        let x = match self.x {
+            _ if !paired => pairs::rounded_each(x).into(),
+            Left::Rows(_) => pairs::along_rows(x, self.inputs),
+            Left::Columns(_) => pairs::across_rows(x, self.rows).into(),
+        };
+        let weight: Cow<'_, [f32]> = match self.weight {
+            _ if !paired => pairs::rounded_each(weight).into(),
+            Right::Rows(_) => pairs::across_rows(weight, self.outputs).into(),
+            Right::Columns(_) => pairs::along_rows(weight, self.inputs),
+        };
+        let product = Product {
+            x: match self.x {
+                Left::Rows(_) => Left::Rows(&x),
+                Left::Columns(_) => Left::Columns(&x),
+            },
+            weight: match self.weight {
+                Right::Rows(_) => Right::Rows(Elements::F32(&weight)),
+                Right::Columns(_) => Right::Columns(Elements::F32(&weight)),
+            },
+            inputs: self.inputs.div_ceil(if paired { 2 } else { 1 }),
+            ..*self
+        };
+        #[cfg(target_arch = "x86_64")]
+        if paired {
+            return product.run_tasks::<tile::Avx512Bf16, 12, 32>(out);
+        }
+        product.run(out);
+    }
+
     /// Computes the product with the widest instructions that the machine has.
     fn run(&self, out: Output) {
         #[cfg(target_arch = "x86_64")]
@@ -252,7 +309,7 @@ impl Product<'_> {
                             fresh: start == 0,
                         };
                         let left = rows - row;
-                        // SAFETY: `run` has seen that the machine has what `K` needs.
+                        // SAFETY: `run` or `run_in_bf16` has seen that the machine has what `K` needs.
                         row += unsafe {
                             match self.x {
                                 Left::Rows(_) => tiles::<K, HEIGHT, WIDTH, 1>(part, panel, left),
@@ -358,48 +415,98 @@ unsafe fn tiles<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize, const
 mod tests {
     use super::*;
 
-    /// Both products of the backward pass, against the definition, fresh and added to.
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count)
+            .map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0)
+            .collect()
+    }
+
+    /// All layouts, both of the forward and of the backward pass, against the definition: fresh and added to,
+    /// in `f32` and of operands rounded to `bf16`.
     #[test]
-    fn other_layouts_agree_with_the_definition() {
-        let numbers = |count: usize, seed: usize| -> Vec<f32> {
-            (0..count)
-                .map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0)
-                .collect()
-        };
-        for (rows, inputs, outputs) in [(1, 3, 2), (7, 5, 33), (130, 300, 70), (97, 600, 129)] {
+    fn every_layout_agrees_with_the_definition() {
+        let sizes = [(1, 3, 2), (7, 5, 33), (130, 300, 70), (97, 601, 129)];
+        for ((rows, inputs, outputs), flags) in
+            sizes.iter().flat_map(|s| (0..16).map(move |f| (*s, f)))
+        {
+            let [x_turned, w_turned, added, in_bf16] = [1, 2, 4, 8].map(|bit| flags & bit != 0);
+            let precision = if in_bf16 {
+                Precision::Bf16
+            } else {
+                Precision::F32
+            };
             let (a, b) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
             let before = numbers(rows * outputs, 3);
-            for (transposed, added) in [(false, false), (false, true), (true, false), (true, true)]
-            {
-                let left = |r: usize, i: usize| {
-                    f64::from(
-                        a[if transposed {
-                            i * rows + r
-                        } else {
-                            r * inputs + i
-                        }],
-                    )
-                };
-                let x = if transposed {
-                    Left::Columns(&a)
+            let operand = |value: f32| match precision {
+                Precision::F32 => f64::from(value),
+                Precision::Bf16 => half::bf16::from_f32(value).to_f64(),
+            };
+            let at = |turned: bool, row: usize, column: usize, [rows, columns]: [usize; 2]| {
+                if turned {
+                    column * rows + row
                 } else {
-                    Left::Rows(&a)
-                };
-                let mut out = before.clone();
-                let sizes = [rows, inputs, outputs];
-                product_into(x, Right::Rows(Elements::F32(&b)), sizes, &mut out, added);
-                for (index, found) in out.iter().enumerate() {
-                    let (r, o) = (index / outputs, index % outputs);
-                    let product: f64 = (0..inputs)
-                        .map(|i| left(r, i) * f64::from(b[i * outputs + o]))
-                        .sum();
-                    let expected = product + if added { f64::from(before[index]) } else { 0.0 };
-                    assert!(
-                        (f64::from(*found) - expected).abs() < 1e-4,
-                        "{rows}x{inputs}x{outputs}, transposed {transposed}, added {added}: {found}, {expected}"
-                    );
+                    row * columns + column
                 }
+            };
+            let x = if x_turned {
+                Left::Columns(&a)
+            } else {
+                Left::Rows(&a)
+            };
+            let weight = Elements::F32(&b);
+            let weight = if w_turned {
+                Right::Columns(weight)
+            } else {
+                Right::Rows(weight)
+            };
+            let mut out = before.clone();
+            product_into(
+                x,
+                weight,
+                [rows, inputs, outputs],
+                &mut out,
+                added,
+                precision,
+            );
+            for (index, found) in out.iter().enumerate() {
+                let (r, o) = (index / outputs, index % outputs);
+                let product: f64 = (0..inputs)
+                    .map(|i| {
+                        operand(a[at(x_turned, r, i, [rows, inputs])])
+                            * operand(b[at(w_turned, i, o, [inputs, outputs])])
+                    })
+                    .sum();
+                let expected = product + if added { f64::from(before[index]) } else { 0.0 };
+                assert!(
+                    (f64::from(*found) - expected).abs() < 2e-6 * (inputs + 1) as f64,
+                    "{rows}x{inputs}x{outputs}, {flags:04b}: {found}, {expected}"
+                );
             }
+        }
+    }
+
+    /// Where the processor multiplies pairs, what it computes is what others compute.
+    #[test]
+    fn pairs_and_rounded_operands_give_the_same() {
+        let (rows, inputs, outputs) = (50, 77, 40);
+        let (x, w) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
+        let product = |x, weight, precision| {
+            let mut out = vec![0.0; rows * outputs];
+            product_into(
+                Left::Rows(x),
+                Right::Columns(Elements::F32(weight)),
+                [rows, inputs, outputs],
+                &mut out,
+                false,
+                precision,
+            );
+            out
+        };
+        let found = product(&x, &w, Precision::Bf16);
+        let [x, w] = [&x, &w].map(|values| pairs::rounded_each(Elements::F32(values)));
+        let expected = product(&x, &w, Precision::F32);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5, "{found}, {expected}");
         }
     }
 

@@ -84,15 +84,15 @@ impl Kernel<16> for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512};
+pub(super) use x86::{Avx2, Avx512, Avx512Bf16};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Column, Kernel, Part};
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-        _mm512_storeu_ps,
+        __m256, __m512, __m512bh, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
     /// Two registers of 8 a row: 6 rows fill 12 of 16 registers.
@@ -100,6 +100,18 @@ mod x86 {
 
     /// Two registers of 16 a row: 12 rows fill 24 of 32 registers.
     pub(crate) struct Avx512;
+
+    /// As [`Avx512`], each element being two of `bf16`; see [`pairs`](super::super::pairs).
+    pub(crate) struct Avx512Bf16;
+
+    /// `sum + x₀·w₀ + x₁·w₁` of pairs.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn add_pairs(x: __m512, w: __m512, sum: __m512) -> __m512 {
+        // SAFETY: both types are 512 bits, of which any are valid.
+        let [x, w]: [__m512bh; 2] = unsafe { std::mem::transmute([x, w]) };
+        _mm512_dpbf16_ps(sum, x, w)
+    }
 
     macro_rules! kernel {
         ($name:ident, $width:literal, $half:literal, $features:literal, $register:ty,
@@ -166,5 +178,17 @@ mod x86 {
         _mm512_storeu_ps,
         _mm512_set1_ps,
         _mm512_fmadd_ps
+    );
+    kernel!(
+        Avx512Bf16,
+        32,
+        16,
+        "avx512f,avx512bf16",
+        __m512,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        add_pairs
     );
 }

@@ -1,0 +1,181 @@
+//! Operands of products in `bf16`.
+//!
+//! The processor's instruction multiplies two neighbouring inputs at once and adds both to one sum. So two
+//! of them, rounded, take the place of one `f32`, and the blocked product runs over half as many inputs
+//! without knowing.
+
+use crate::weights::Elements;
+use rayon::prelude::*;
+use std::borrow::Cow;
+
+/// Elements that one task converts, about.
+const TASK: usize = 32 * 1024;
+
+/// `bf16` nearest to `x`, ties to even, in the lower half; what is not a number stays so.
+#[inline(always)]
+fn rounded(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    (if x.is_nan() {
+        bits | 0x0040_0000
+    } else {
+        nearest
+    }) >> 16
+}
+
+multiversion! {
+    /// Neighbours in `row`; the last one's is 0 if it has none.
+    fn join_neighbours(row: &[f32], pairs: &mut [f32]) {
+        let (both, rest) = row.as_chunks::<2>();
+        for (pair, [low, high]) in pairs.iter_mut().zip(both) {
+            *pair = f32::from_bits(rounded(*low) | rounded(*high) << 16);
+        }
+        if let ([last], Some(pair)) = (rest, pairs.last_mut()) {
+            *pair = f32::from_bits(rounded(*last));
+        }
+    }
+}
+
+multiversion! {
+    /// Elements of two rows that stand above each other.
+    fn join_rows(low: &[f32], high: &[f32], pairs: &mut [f32]) {
+        for ((pair, low), high) in pairs.iter_mut().zip(low).zip(high) {
+            *pair = f32::from_bits(rounded(*low) | rounded(*high) << 16);
+        }
+    }
+}
+
+multiversion! {
+    fn round_all(values: &mut [f32]) {
+        for value in values.iter_mut() {
+            *value = f32::from_bits(rounded(*value) << 16);
+        }
+    }
+}
+
+/// Rows that one task takes.
+fn rows_per_task(columns: usize) -> usize {
+    (TASK / columns.max(1)).max(1)
+}
+
+/// `[rows, columns]` → `[rows, columns / 2]`, rounded up: neighbours of a row as one. Borrowed where they
+/// lie so already.
+pub(super) fn along_rows(matrix: Elements<'_>, columns: usize) -> Cow<'_, [f32]> {
+    if let Elements::BF16(data) = matrix
+        && columns.is_multiple_of(2)
+    {
+        // SAFETY: any 32 bits are an `f32`.
+        let (before, pairs, after) = unsafe { data.align_to::<f32>() };
+        if before.is_empty() && after.is_empty() {
+            return Cow::Borrowed(pairs);
+        }
+    }
+    let (rows, width) = (matrix.len() / columns.max(1), columns.div_ceil(2));
+    let mut pairs = vec![0.0; rows * width];
+    let task = rows_per_task(columns);
+    pairs
+        .par_chunks_mut((task * width).max(1))
+        .enumerate()
+        .for_each(|(index, pairs)| {
+            let mut scratch = Vec::new();
+            for (row, pairs) in (index * task..).zip(pairs.chunks_exact_mut(width)) {
+                let row = matrix.slice(row * columns..(row + 1) * columns);
+                join_neighbours(row.to_f32(&mut scratch), pairs);
+            }
+        });
+    Cow::Owned(pairs)
+}
+
+/// `[rows, columns]` → `[rows / 2, columns]`, rounded up: neighbours of a column as one.
+pub(super) fn across_rows(matrix: Elements<'_>, columns: usize) -> Vec<f32> {
+    let rows = matrix.len() / columns.max(1);
+    let mut pairs = vec![0.0; rows.div_ceil(2) * columns];
+    let task = rows_per_task(2 * columns);
+    pairs
+        .par_chunks_mut((task * columns).max(1))
+        .enumerate()
+        .for_each(|(index, pairs)| {
+            let [mut low_scratch, mut high_scratch] = [Vec::new(), Vec::new()];
+            let firsts = (2 * index * task..).step_by(2);
+            for (first, pairs) in firsts.zip(pairs.chunks_exact_mut(columns)) {
+                let low = matrix.slice(first * columns..(first + 1) * columns);
+                let low = low.to_f32(&mut low_scratch);
+                if first + 1 == rows {
+                    high_scratch.clear();
+                    high_scratch.resize(columns, 0.0);
+                    join_rows(low, &high_scratch, pairs);
+                } else {
+                    let high = matrix.slice((first + 1) * columns..(first + 2) * columns);
+                    join_rows(low, high.to_f32(&mut high_scratch), pairs);
+                }
+            }
+        });
+    pairs
+}
+
+/// The elements, each rounded to `bf16` and kept as `f32`: for processors without the instruction, whose
+/// results are then the same up to the order of sums.
+pub(super) fn rounded_each(matrix: Elements<'_>) -> Vec<f32> {
+    let mut scratch = Vec::new();
+    let mut values = match matrix {
+        Elements::F32(values) => values.to_vec(),
+        other => {
+            other.to_f32(&mut scratch);
+            scratch
+        }
+    };
+    values.par_chunks_mut(TASK).for_each(round_all);
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    #[test]
+    fn rounding_is_that_of_bf16() {
+        let specials = [
+            0.0,
+            -0.0,
+            1.0,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MIN_POSITIVE,
+            // Ties: to the even one of its neighbours.
+            f32::from_bits(0x3f80_8000),
+            f32::from_bits(0x3f81_8000),
+            f32::from_bits(0x3f80_8001),
+        ];
+        let many = (0..100_000u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)));
+        for x in specials.into_iter().chain(many) {
+            let (found, expected) = (rounded(x), bf16::from_f32(x));
+            if expected.is_nan() {
+                assert!(bf16::from_bits(found as u16).is_nan(), "{x}");
+            } else {
+                assert_eq!(found, u32::from(expected.to_bits()), "{x}");
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_are_neighbours() {
+        let halves = |pairs: &[f32]| -> Vec<[f32; 2]> {
+            let of = |pair: &f32| {
+                let bits = pair.to_bits();
+                [bits << 16, bits & 0xffff_0000].map(f32::from_bits)
+            };
+            pairs.iter().map(of).collect()
+        };
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let f32s = Elements::F32(&values);
+        let along = halves(&along_rows(f32s, 3));
+        assert_eq!(along, [[1.0, 2.0], [3.0, 0.0], [4.0, 5.0], [6.0, 0.0]]);
+        let across = halves(&across_rows(f32s, 2));
+        assert_eq!(across, [[1.0, 3.0], [2.0, 4.0], [5.0, 0.0], [6.0, 0.0]]);
+        let stored = values.map(bf16::from_f32);
+        let along = along_rows(Elements::BF16(&stored), 2);
+        assert_eq!(halves(&along), [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+    }
+}
