@@ -9,9 +9,10 @@ use crate::{
     plugin::{Library, PluginPath},
     registry::{
         DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef, Registry,
-        RegistryError, WeightSource,
+        RegistryError, SourceError, WeightSource,
     },
 };
+use merv_checkpoint::Checkpoint;
 use merv_plugin_api::{
     DType, Device, DeviceKind, EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo,
     LanguageModelRequest, ModelKind, ModelSource,
@@ -30,7 +31,7 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Where everything runs, whatever the registry says.
     pub device: Option<DeviceChoice>,
-    /// What everything multiplies in, whatever the registry says.
+    /// What encoders and the language model multiply matrices in, whatever the registry says.
     pub precision: Option<DtypeChoice>,
     /// Where files of the hub are, and whether they may be downloaded.
     pub hub: hub::Settings,
@@ -53,7 +54,7 @@ impl LoadOptions {
     }
 
     /// `registry` with what is said here in place of what it says.
-    pub(crate) fn over(&self, mut registry: Registry) -> Registry {
+    fn over(&self, mut registry: Registry) -> Registry {
         let encoders = registry.encoders.iter_mut();
         let encoders = encoders.map(|entry| (&mut entry.device, &mut entry.dtype));
         let llm = (&mut registry.llm.device, &mut registry.llm.dtype);
@@ -99,9 +100,49 @@ pub struct PlannedLlm {
     pub info: LanguageModelInfo,
 }
 
+impl PlannedEncoder {
+    /// Bytes of its weights as their files store them; see [`LoadOptions::precision`] for what is computed.
+    ///
+    /// # Errors
+    ///
+    /// When a file is damaged.
+    pub fn weight_bytes(&self) -> Result<u64, SourceError> {
+        stored_bytes(self.info.parameters, &self.request.model)
+    }
+}
+
+impl PlannedLlm {
+    /// Bytes of its weights as their files store them.
+    ///
+    /// # Errors
+    ///
+    /// When a file is damaged.
+    pub fn weight_bytes(&self) -> Result<u64, SourceError> {
+        stored_bytes(self.info.parameters, &self.request.model)
+    }
+}
+
+/// Bytes of so many parameters as the files store them, whatever else these hold; where there is no file
+/// yet, four each.
+fn stored_bytes(parameters: u64, model: &ModelSource) -> Result<u64, SourceError> {
+    let files: Vec<&str> = model.weights.iter().map(|path| path.as_str()).collect();
+    if !files.is_empty() {
+        let checkpoint = Checkpoint::open(&files)?;
+        let (mut elements, mut bytes) = (0u64, 0u64);
+        for (_, tensor) in checkpoint.iter() {
+            elements = elements.saturating_add(tensor.elements() as u64);
+            bytes = bytes.saturating_add(tensor.bytes().len() as u64);
+        }
+        if elements > 0 {
+            let stored = u128::from(parameters) * u128::from(bytes) / u128::from(elements);
+            return Ok(u64::try_from(stored).unwrap_or(u64::MAX));
+        }
+    }
+    Ok(parameters.saturating_mul(DType::F32.size() as u64))
+}
+
 impl Plan {
-    /// Loads the plugins of `registry`, which [`LoadOptions::registry`] reads, and asks each to describe its
-    /// model. Nothing is downloaded.
+    /// Loads the plugins of `registry` and asks each to describe its model. Nothing is downloaded.
     ///
     /// # Errors
     ///
@@ -119,6 +160,7 @@ impl Plan {
         options: &LoadOptions,
         files: &Files,
     ) -> Result<Self, Error> {
+        let registry = options.over(registry);
         let maker = Maker::new(options, files);
         let encoders = Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
         let (encoders, llm) = Error::both(encoders, maker.llm(&registry.llm))?;

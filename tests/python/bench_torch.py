@@ -1,4 +1,4 @@
-"""Times PyTorch's SigLIP-B/16 on one clip of 16 frames in float32; prints one JSON line.
+"""Times PyTorch's SigLIP-B/16 on one clip of 16 frames in float32 or bfloat16; prints one JSON line.
 
 Only what the features need is computed: blocks 0 to depth-2, without the last
 block, the final norm and the pooling.
@@ -23,6 +23,7 @@ FRAMES = 16
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--weights", help="safetensors file; random weights if left out")
     args = parser.parse_args()
@@ -32,7 +33,9 @@ def main():
     model = timm_vit.build(timm_vit.config(timm_vit.SIGLIP, **SIZES))
     if args.weights:
         model.load_state_dict(load_file(args.weights))
-    clip = randn(1, 1, FRAMES, 3, SIZES["img_size"], SIZES["img_size"])
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
+    model = model.to(dtype)
+    clip = randn(1, 1, FRAMES, 3, SIZES["img_size"], SIZES["img_size"]).to(dtype)
     # The features are those of block depth-2, so the last block can go.
     layer = len(model.blocks) - 2
     model.blocks = model.blocks[: layer + 1]
@@ -51,7 +54,7 @@ def main():
         json.dumps(
             {
                 "bench": "siglip-b16-224", "backend": "torch", "torch": torch.__version__, "timm": timm.__version__,
-                "dtype": "f32", "frames": FRAMES, "threads": args.threads, "runs": args.runs,
+                "dtype": args.dtype, "frames": FRAMES, "threads": args.threads, "runs": args.runs,
                 "output": list(tokens.shape),
                 "median_s": round(statistics.median(seconds), 4),
                 "min_s": round(min(seconds), 4),

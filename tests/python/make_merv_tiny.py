@@ -5,9 +5,8 @@
                                that show the same from beginning to end, some pictures
     begin OUT DATA             every part of merv-full at toy size, nothing learned yet; the tokenizer gets DATA's words
     follow BEGIN RUN OUT       the same with the language model that RUN has trained
-    join BEGIN RUN OUT OTHER…  the same with RUN's mixer and encoders, and the encoder of each OTHER run, which are
-                               heard little by little
-    even BEGIN RUN OUT         the same with all that RUN has trained, its mixer's weights made even without a difference
+    join BEGIN RUN OUT OTHER…  the same with all that RUN has trained, one encoder alone, and the encoders of the
+                               OTHER runs, which are heard little by little
     export OUT MIX LAST ALONE… the files of assets/merv-tiny and assets/merv-tiny-alone: encoders from MIX, the rest from
                                LAST, and all of the runs of each encoder alone
 
@@ -33,7 +32,7 @@ from reference.mixer import Mixer
 
 IMAGE, PATCH, WIDTH, DEPTH, HEADS = 64, 8, 64, 3, 4
 TUBELET, VIVIT_WIDTH = 16, 96
-PICTURES = 4  # of a clip, for the encoders that see one frame at a time
+PICTURES = 16  # of a clip, for the encoders that see one frame at a time
 FRAMES, TOKENS = 8, 16  # of every encoder, ViViT's tubelets being of two; visual tokens of a frame
 VOCABULARY, BOS, EOS, PAD = 1024, 1, 2, 1023
 LLM_WIDTH, LLM_DEPTH, QUERY_WIDTH = 128, 4, 64
@@ -276,7 +275,9 @@ def pictures(data):
                 if number in numbers:
                     frame.to_image().save(data / "frames" / f"{clip}-{number:02}.png", compress_level=1)
         for number in numbers:
-            chosen = shape + [pair for pair in rest if chance.random() < 0.4]
+            chosen = shape + [pair for pair in rest if chance.random() < 0.2]
+            if not chosen:
+                continue
             chance.shuffle(chosen)
             conversation = []
             for index, (asked, said) in enumerate(chosen):
@@ -306,46 +307,24 @@ def follow(start, run, out):
 
 
 def join(start, run, out, *others):
-    """What RUN has not trained, or other runs have, begins at nothing: what RUN has learned still holds."""
+    """RUN is an encoder alone: what it and its language model have learned still holds, beside the other encoders.
+
+    They begin at nothing and all have the same weight. The softmax of the weights comes to prefer whoever knows
+    most, who then teaches the others less: Adam's steps are of one size, so small keys keep it even for longer."""
     follow(start, run, out)
-    learned, mixer = load_file(newest(run) / "mixer.safetensors"), load_file(out / "mixer.safetensors")
-    sources = {index: run for index in trained_in(run)} | {trained_in(other)[0]: other for other in others}
-    alone = len(trained_in(run)) == 1
-    kept = [index for index, source in sources.items() if source == run]
+    sources = {trained_in(source)[0]: source for source in (run, *others)}
+    [own] = trained_in(run)
     for index, source in sources.items():
         shutil.copy(encoder_file(source, index), out / FOLDERS[index] / "model.safetensors")
+    learned, mixer = load_file(newest(run) / "mixer.safetensors"), load_file(out / "mixer.safetensors")
     for name, tensor in mixer.items():
-        if not name.startswith("projectors."):
-            # One encoder alone has learned nothing about weighing: even weights, then.
-            even = torch.zeros_like(tensor) if name.endswith(("Q", "bias")) else tensor
-            mixer[name] = even if alone else learned[name]
-        elif int(name.split(".")[1]) in kept:
-            if alone:
-                # At a quarter of the weight four times as loud is the same.
-                own = "projectors.0." + name.split(".", 2)[2]
-                mixer[name] = len(ENCODERS) * learned[own]
-            else:
-                mixer[name] = learned[name]
-        else:
-            mixer[name] = torch.zeros_like(tensor)
-    write_tensors(out / "mixer.safetensors", mixer)
-
-
-def even(start, run, out):
-    """The softmax of the weights has come to prefer one encoder: from even weights again, at the same loudness."""
-    join(start, run, out)
-    rows = [json.loads(line)["mixer_weights"] for line in (run / "metrics.jsonl").read_text().splitlines()[-100:]]
-    mixer = load_file(out / "mixer.safetensors")
-    for name, tensor in mixer.items():
-        if name.startswith("projectors."):
-            encoder = ENCODERS[int(name.split(".")[1])][0]
-            weight = sum(row[encoder] for row in rows) / len(rows)
-            mixer[name] = tensor * (len(ENCODERS) * weight)
-        elif name.endswith(("Q", "bias")):
+        if name.startswith(f"projectors.{own}."):
+            # At a quarter of the weight four times as loud is the same.
+            mixer[name] = len(ENCODERS) * learned["projectors.0." + name.split(".", 2)[2]]
+        elif name.startswith("projectors.") or name.endswith(("Q", "bias")):
             mixer[name] = torch.zeros_like(tensor)
         elif name.endswith("k_proj_weight"):
-            # Adam's steps are of one size: small keys keep the weights even for longer.
-            mixer[name] = tensor * 0.25
+            mixer[name] = 0.25 * tensor
     write_tensors(out / "mixer.safetensors", mixer)
 
 
@@ -383,7 +362,7 @@ def export(out, mix, last, *runs):
 
 def main():
     setup()
-    commands = {"examples": examples, "begin": begin, "follow": follow, "join": join, "even": even, "export": export}
+    commands = {"examples": examples, "begin": begin, "follow": follow, "join": join, "export": export}
     commands[sys.argv[1]](*map(Path, sys.argv[2:]))
 
 

@@ -478,6 +478,9 @@ fn results_of_other_settings_are_not_mixed() {
         1,
         &["other settings", "max_new_tokens: there 6, here 7", "--out"],
     );
+    let rounded = toy.run("open-ended").args(SHORT);
+    let rounded = rounded.args(["--precision", "bf16"]).finish();
+    rounded.failed(1, &["other settings", "encoder 0: there", "- llm: there"]);
     // Nor are those of another model that has the same id.
     let tiny = Tiny::new();
     let with_tiny = || toy.ask(&tiny.registry(), "open-ended", "out").args(SHORT);

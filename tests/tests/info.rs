@@ -147,15 +147,27 @@ fn other_mixers_are_counted_before_their_weights_exist() {
     }
 }
 
-/// What is multiplied in is the registry's, or what goes before it.
+/// What is multiplied in is the registry's, or what goes before it; how much the weights take does not depend
+/// on it.
 #[test]
 fn a_precision_goes_before_the_registrys() {
-    for (arguments, expected) in [(&[][..], "f32"), (&["--precision", "bf16"], "bf16")] {
-        let found = info(Run::new().args(arguments));
+    let plain = Tiny::new();
+    let rounded = Tiny::new();
+    rounded.replace("registry.toml", "plugin = ", "dtype = \"bf16\"\nplugin = ");
+    let cases = [
+        (&plain, &[][..], "f32"),
+        (&plain, &["--precision", "bf16"], "bf16"),
+        (&rounded, &[], "bf16"),
+        (&rounded, &["--precision", "f32"], "f32"),
+    ];
+    let weights = info(plain.run())["memory"]["weights"].clone();
+    for (model, arguments, expected) in cases {
+        let found = info(model.run().args(arguments));
         let encoders = found["encoders"].as_array().unwrap();
         assert_eq!(encoders.len(), 4);
         for part in encoders.iter().chain([&found["llm"]]) {
             assert_eq!(part["dtype"], expected, "{arguments:?}: {}", part["id"]);
         }
+        assert_eq!(found["memory"]["weights"], weights, "{arguments:?}");
     }
 }

@@ -294,7 +294,7 @@ fn gradients_in_bf16_are_torchs_but_for_rounding() {
         let loss = f64::from(llama.expected.get("loss_sum").values[0]);
         let error = (answer.loss_sum / loss - 1.0).abs();
         assert!(
-            error < 1e-2 && error > 1e-7,
+            error < 1e-2 && error > 1e-5,
             "{name}: {} is not {loss}",
             answer.loss_sum
         );

@@ -208,6 +208,30 @@ fn a_run_is_not_begun_twice_nor_gone_on_with_as_another() {
         .failed(1, &["`seed`: 7, now 8", "`epochs`: 2, now 3"]);
 }
 
+/// The model that comes of it computes in what its registry says.
+#[test]
+fn a_precision_holds_for_the_run_and_not_for_its_model() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align")
+        .set("max_steps", 1)
+        .set("precision", "f32")
+        .arg("--precision")
+        .arg("bf16");
+    run.run().finish().succeeded();
+    let text = |file: &str| fs::read_to_string(run.out().join(file)).unwrap();
+    assert!(text("config.toml").contains("precision = \"bf16\""));
+    assert!(!text("registry.toml").contains("bf16"));
+    let plan = run.run().args(["--dry-run", "--json"]).finish().succeeded();
+    let exact = short(&tiny, "align").set("max_steps", 1);
+    let exact = exact
+        .run()
+        .args(["--dry-run", "--json"])
+        .finish()
+        .succeeded();
+    let memory = |json: &str| serde_json::from_str::<Value>(json).unwrap()["memory_bytes"].clone();
+    assert_eq!(memory(&plan.stdout), memory(&exact.stdout));
+}
+
 #[test]
 fn broken_examples_are_named_and_too_many_stop_the_run() {
     let tiny = tiny_with_one_encoder();

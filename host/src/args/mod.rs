@@ -46,7 +46,7 @@ pub struct Global {
     /// Where to compute, whatever the registry says: auto, cpu or cuda:N
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Option<merv_host::registry::DeviceChoice>,
-    /// What to multiply in, whatever the registry says: auto, f32 or bf16
+    /// What to multiply matrices in, whatever the registry says: auto, f32 or bf16
     #[arg(long, global = true, value_name = "DTYPE")]
     pub precision: Option<merv_host::registry::DtypeChoice>,
     /// Download nothing: use only files that are on this machine

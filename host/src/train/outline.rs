@@ -114,12 +114,7 @@ impl Outline {
     /// Everything that is wrong with them, as far as it can be known without weights.
     pub fn new(settings: &Settings, options: &LoadOptions) -> Result<Self, TrainError> {
         let registry = find(&settings.registry, &SearchPath::from_env())?;
-        let options = LoadOptions {
-            precision: settings.precision,
-            ..options.clone()
-        };
-        let registry = options.over(Registry::from_file(&registry)?);
-        let plan = Plan::new(registry, &options)?;
+        let plan = Plan::new(Registry::from_file(&registry)?, &settings.over(options))?;
         let index = Index::read(&settings.data, settings.stage.task())?;
         let validation = settings.validation.as_deref();
         let validation = validation.map(|path| Index::read(path, settings.stage.task()));
@@ -159,7 +154,7 @@ impl Outline {
         let (trained, frozen) = (of(true), of(false));
         let infos: Vec<&EncoderInfo> = plan.encoders.iter().map(|encoder| &encoder.info).collect();
         let memory = MemoryOutline {
-            weights: weights(&plan, settings.stage, mixer.parameters),
+            weights: weights(&plan, settings.stage, mixer.parameters)?,
             training_state: trained.saturating_mul(KEPT * F32),
             activations: activations(settings, &infos, llm, visual_tokens, max_length),
             examples: examples(settings, &infos),
@@ -233,20 +228,19 @@ fn parts(plan: &Plan, stage: TrainingStage, mixer: u64) -> Vec<PartOutline> {
     parts
 }
 
-/// Trained weights are kept in single precision, others as their plugin computes with them.
-fn weights(plan: &Plan, stage: TrainingStage, mixer: u64) -> u64 {
-    let bytes = |parameters: u64, trained: bool, size: usize| {
-        parameters.saturating_mul(if trained { F32 } else { size as u64 })
-    };
-    let encoders = plan.encoders.iter().map(|encoder| {
-        let info = &encoder.info;
-        bytes(info.parameters, stage.trains_encoders(), info.dtype.size())
-    });
-    let llm = &plan.llm.info;
-    let llm = bytes(llm.parameters, stage.trains_llm(), llm.dtype.size());
-    encoders
-        .chain([llm, mixer.saturating_mul(F32)])
-        .fold(0, u64::saturating_add)
+/// Trained weights are kept in single precision, others stay as they are stored.
+fn weights(plan: &Plan, stage: TrainingStage, mixer: u64) -> Result<u64, crate::Error> {
+    let mut sum = mixer.saturating_mul(F32);
+    for planned in &plan.encoders {
+        sum = sum.saturating_add(match stage.trains_encoders() {
+            true => planned.info.parameters.saturating_mul(F32),
+            false => planned.weight_bytes()?,
+        });
+    }
+    Ok(sum.saturating_add(match stage.trains_llm() {
+        true => plan.llm.info.parameters.saturating_mul(F32),
+        false => plan.llm.weight_bytes()?,
+    }))
 }
 
 /// From the sizes that the models state: what they really hold is their own affair.

@@ -21,7 +21,7 @@ use std::{
 /// What a run is given besides its settings.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
-    /// How models are loaded; in which precision, the settings say.
+    /// How models are loaded. The settings' precision, if they have one, goes before that said here.
     pub load: LoadOptions,
     /// The run's folder.
     pub out: PathBuf,
@@ -106,10 +106,7 @@ pub fn train(
     let cache = settings.feature_cache.as_deref();
     let cache = cache.filter(|_| !settings.stage.trains_encoders());
     let cache = cache.map(|folder| FeatureCache::open(folder, StoreDtype::F16));
-    let load = LoadOptions {
-        precision: settings.precision,
-        ..options.load.clone()
-    };
+    let load = settings.over(&options.load);
     let model = Model::load(&run.base(), settings, &load, cache.transpose()?, observer)?;
     let mut trainer = Trainer::new(settings, run, checkpoints, model, index, validation)?;
     trainer.look_over_data(observer)?;

@@ -338,3 +338,95 @@ fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tens
     );
     Ok(sum)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{gradients::Parameters, precision::Precision};
+    use merv_plugin_api::TrainingOptions;
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count)
+            .map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0)
+            .collect()
+    }
+
+    /// `[rows, inner] · [inner, columns]` of what the precision makes of the operands.
+    fn product(
+        precision: Precision,
+        [rows, inner, columns]: [usize; 3],
+        left: impl Fn(usize, usize) -> f32,
+        right: impl Fn(usize, usize) -> f32,
+    ) -> Vec<f64> {
+        let number = |x: f32| match precision {
+            Precision::F32 => f64::from(x),
+            Precision::Bf16 => half::bf16::from_f32(x).to_f64(),
+        };
+        let at = |index: usize| {
+            let (row, column) = (index / columns, index % columns);
+            let terms = (0..inner).map(|i| number(left(row, i)) * number(right(i, column)));
+            terms.sum()
+        };
+        (0..rows * columns).map(at).collect()
+    }
+
+    #[test]
+    fn all_three_products_are_in_the_layers_precision() {
+        let (rows, inputs, outputs) = (41, 33, 21);
+        let (x, w) = (numbers(rows * inputs, 1), numbers(outputs * inputs, 2));
+        let gradient = numbers(rows * outputs, 3);
+        for precision in [Precision::F32, Precision::Bf16] {
+            let assert_near = |what: &str, found: &[f32], expected: Vec<f64>| {
+                for (found, expected) in found.iter().zip(&expected) {
+                    let error = (f64::from(*found) - expected).abs();
+                    // What rounding the operands changes is fifty times as much.
+                    assert!(error < 2e-5, "{what} in {precision:?}: {found}, {expected}");
+                }
+            };
+            let weight = Parameter::matrix(w.clone(), (outputs, inputs), precision);
+            let parameters = Parameters::new(vec![weight.clone()]);
+            let options = TrainingOptions {
+                trainable: true,
+                checkpoint_activations: false,
+            };
+            parameters.begin(&options).unwrap();
+            let layer = Linear::from_parts(weight, None);
+
+            let sizes = [rows, inputs, outputs];
+            let expected = product(
+                precision,
+                sizes,
+                |r, i| x[r * inputs + i],
+                |i, o| w[o * inputs + i],
+            );
+            assert_near("outputs", &layer.product(&x), expected);
+
+            let sizes = [rows, outputs, inputs];
+            let mut found = vec![f32::NAN; rows * inputs];
+            layer.input_gradient(&gradient, &mut found, false);
+            let expected = product(
+                precision,
+                sizes,
+                |r, o| gradient[r * outputs + o],
+                |o, i| w[o * inputs + i],
+            );
+            assert_near("the gradient of inputs", &found, expected);
+
+            let sizes = [outputs, rows, inputs];
+            layer.add_gradients(&x, &gradient);
+            let mut found = Vec::new();
+            let mut take = |_: &str, gradient: &mut [f32]| {
+                found = gradient.to_vec();
+                Ok(())
+            };
+            parameters.visit_gradients(&mut take).unwrap();
+            let expected = product(
+                precision,
+                sizes,
+                |o, r| gradient[r * outputs + o],
+                |r, i| x[r * inputs + i],
+            );
+            assert_near("the gradient of the weight", &found, expected);
+        }
+    }
+}

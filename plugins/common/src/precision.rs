@@ -9,9 +9,9 @@ pub enum Precision {
     /// Single precision.
     #[default]
     F32,
-    /// Both operands rounded to `bf16`, products summed in `f32`: twice as fast on a CPU that has
-    /// AVX-512 BF16, and no faster on one that has not. Attention and products with up to
-    /// [`FEW_ROWS`](crate::kernels::linear::FEW_ROWS) rows stay in `f32`.
+    /// Both operands rounded to `bf16`, products summed in `f32`: faster on a CPU that has AVX-512 BF16,
+    /// slower on one that has not. Attention, low-rank adapters, and products with up to
+    /// [`FEW_ROWS`](crate::kernels::linear::FEW_ROWS) rows (decoding) stay in `f32`.
     Bf16,
 }
 

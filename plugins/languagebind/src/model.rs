@@ -107,6 +107,7 @@ fn projection(config: &Config, scope: &Scope<'_>) -> Linear {
     match scope.shape(down) {
         // The rank is the file's; whether the rest of the shape fits is checked when it is taken.
         Some(&[rank, _]) if rank > 0 => {
+            // They take little of the time, and what they add to a layer may be many times as large as they are.
             let exact = scope.clone().in_precision(Precision::F32);
             linear.adapted(
                 exact.parameter(down, &[rank, d]),

@@ -4,7 +4,7 @@
 //! turns, on the same weights and threads.
 
 use merv_host::plugin::{Encoder, Library, PluginPath};
-use merv_plugin_api::{Device, EncoderRequest, ModelSource, TensorView};
+use merv_plugin_api::{DType, Device, EncoderRequest, ModelSource, TensorView};
 use safetensors::{Dtype, tensor::TensorView as FileTensor};
 use std::{
     error::Error,
@@ -34,12 +34,16 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let threads = std::thread::available_parallelism()?.get();
     println!("threads: {threads}");
-    siglip(threads)?;
+    for dtype in [DType::F32, DType::BF16] {
+        siglip(threads, dtype)?;
+    }
+    println!("\nresident at most: {}", resident("self")?);
     tiny()
 }
 
-/// SigLIP-B/16 on one clip in f32: ours through the real plugin, PyTorch's by timm.
-fn siglip(threads: usize) -> Result<()> {
+/// SigLIP-B/16 on one clip, its weights f32: ours through the real plugin, PyTorch's by timm, whose weights are
+/// converted beforehand.
+fn siglip(threads: usize, dtype: DType) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let weights = folder.path().join("model.safetensors");
     write_siglip(&weights)?;
@@ -50,7 +54,7 @@ fn siglip(threads: usize) -> Result<()> {
             weights: vec![weights.display().to_string().into()].into(),
             config: None.into(),
             device: Device::CPU,
-            dtype: None.into(),
+            dtype: Some(dtype).into(),
         },
         num_frames: FRAMES as u32,
         image_size: None.into(),
@@ -61,7 +65,7 @@ fn siglip(threads: usize) -> Result<()> {
     let gigaflops = 2.0 * encoder.info().macs_per_clip as f64 / 1e9;
     let python = std::env::var("MERV_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let mut ratios = Vec::new();
-    println!("\nSigLIP-B/16, {FRAMES} frames, f32, {gigaflops:.0} GFLOP a clip");
+    println!("\nSigLIP-B/16, {FRAMES} frames, {dtype}, {gigaflops:.0} GFLOP a clip");
     for round in 1..=ROUNDS {
         let mut seconds = Vec::new();
         for _ in 0..RUNS {
@@ -72,7 +76,7 @@ fn siglip(threads: usize) -> Result<()> {
             "  round {round}: merv {ours:.3} s ({:.0} GFLOP/s)",
             gigaflops / ours
         );
-        match torch(&python, &weights, threads)? {
+        match torch(&python, &weights, threads, dtype)? {
             Some(theirs) => {
                 println!(", PyTorch {theirs:.3} s, ratio {:.3}", ours / theirs);
                 ratios.push(ours / theirs);
@@ -87,7 +91,6 @@ fn siglip(threads: usize) -> Result<()> {
             median(&mut ratios)
         );
     }
-    println!("  resident at most: {}", resident("self")?);
     Ok(())
 }
 
@@ -100,7 +103,7 @@ fn run(encoder: &Encoder, clip: &[f32]) -> Result<f64> {
 }
 
 /// The median of PyTorch's runs; `None` where there is no PyTorch.
-fn torch(python: &str, weights: &Path, threads: usize) -> Result<Option<f64>> {
+fn torch(python: &str, weights: &Path, threads: usize, dtype: DType) -> Result<Option<f64>> {
     let has_torch = Command::new(python)
         .args(["-c", "import torch, timm"])
         .output();
@@ -111,6 +114,8 @@ fn torch(python: &str, weights: &Path, threads: usize) -> Result<Option<f64>> {
     let output = Command::new(python)
         .arg(script)
         .args([
+            "--dtype",
+            dtype.name(),
             "--threads",
             &threads.to_string(),
             "--runs",

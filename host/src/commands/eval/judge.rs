@@ -9,6 +9,7 @@ use crate::{
 use merv_host::{
     VidLm,
     eval::judge::{self, Service, Verdicts, batch::BatchOptions},
+    registry::DtypeChoice,
 };
 use std::{error::Error, fs, time::Duration};
 
@@ -20,7 +21,11 @@ pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
     let mut bar = ui.bar();
     let report = if args.local {
         let registry = load_options(global).registry(&global.registry)?;
-        let mut verdicts = Verdicts::open(&stem, &registry.id)?;
+        let name = match registry.llm.dtype {
+            DtypeChoice::Auto => registry.id,
+            dtype => format!("{} in {dtype}", registry.id),
+        };
+        let mut verdicts = Verdicts::open(&stem, &name)?;
         if !verdicts.pending(&cases).is_empty() {
             let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
             let mut watch =

@@ -4,9 +4,7 @@
 //! affair and estimated from the sizes that it states.
 
 use merv_plugin_api::{EncoderInfo, LanguageModelInfo};
-use merv_plugin_sdk::checkpoint::{Checkpoint, CheckpointError};
 use serde::Serialize;
-use std::path::Path;
 
 /// Bytes of a number that the host keeps: a clip's, a feature's, a mixer's parameter.
 const F32: u64 = 4;
@@ -50,29 +48,22 @@ impl Memory {
         })
     }
 
-    /// Of an encoder whose weights are in `files`, those that are on this machine already.
-    ///
-    /// # Errors
-    ///
-    /// When a file is damaged.
-    pub fn of_encoder(
-        info: &EncoderInfo,
-        files: &[impl AsRef<Path>],
-    ) -> Result<Self, CheckpointError> {
+    /// Of an encoder whose weights take `weights` bytes.
+    pub fn of_encoder(info: &EncoderInfo, weights: u64) -> Self {
         let clip = product(&[info.num_frames, 3, info.image_size, info.image_size]);
         let features = product(&[info.temporal, info.spatial, info.width]);
         // In linear layers every parameter is used once for each token inside the encoder, which may be
         // more tokens than come out.
         let inside = info.macs_per_clip / info.parameters.max(1);
         let tokens = inside.max(product(&[info.temporal, info.spatial]));
-        Ok(Self {
-            weights: weights(info.parameters, info.dtype.size() as u64, files)?,
+        Self {
+            weights,
             features: clip.saturating_add(features).saturating_mul(F32),
             activations: [u64::from(info.width), ENCODER_COPIES, F32]
                 .into_iter()
                 .fold(tokens, u64::saturating_mul),
             cache: 0,
-        })
+        }
     }
 
     /// Of a mixer of `parameters`, whose projectors end at these numbers of tokens, `fused` after the
@@ -92,44 +83,18 @@ impl Memory {
         }
     }
 
-    /// Of a language model that is given `positions` at once.
-    ///
-    /// # Errors
-    ///
-    /// When a file is damaged.
-    pub fn of_llm(
-        info: &LanguageModelInfo,
-        positions: u64,
-        files: &[impl AsRef<Path>],
-    ) -> Result<Self, CheckpointError> {
+    /// Of a language model whose weights take `weights` bytes and that is given `positions` at once.
+    pub fn of_llm(info: &LanguageModelInfo, positions: u64, weights: u64) -> Self {
         let stream = [u64::from(info.width), LLM_COPIES, F32]
             .into_iter()
             .fold(positions, u64::saturating_mul);
-        Ok(Self {
-            weights: weights(info.parameters, info.dtype.size() as u64, files)?,
+        Self {
+            weights,
             features: 0,
             activations: stream.saturating_add(u64::from(info.vocab_size) * F32),
             cache: positions.saturating_mul(info.cache_bytes_per_token),
-        })
-    }
-}
-
-/// Bytes of so many parameters as the files store them, whatever else they hold; where there is no file
-/// yet, as the model computes with them, `size` bytes each.
-fn weights(parameters: u64, size: u64, files: &[impl AsRef<Path>]) -> Result<u64, CheckpointError> {
-    if !files.is_empty() {
-        let checkpoint = Checkpoint::open(files)?;
-        let (mut elements, mut bytes) = (0u64, 0u64);
-        for (_, tensor) in checkpoint.iter() {
-            elements = elements.saturating_add(tensor.elements() as u64);
-            bytes = bytes.saturating_add(tensor.bytes().len() as u64);
-        }
-        if elements > 0 {
-            let stored = u128::from(parameters) * u128::from(bytes) / u128::from(elements);
-            return Ok(u64::try_from(stored).unwrap_or(u64::MAX));
         }
     }
-    Ok(parameters.saturating_mul(size))
 }
 
 fn product(factors: &[u32]) -> u64 {

@@ -134,13 +134,6 @@ fn encoder(
     projected_tokens: usize,
 ) -> Made<EncoderReport> {
     let info = &planned.info;
-    let files: Vec<&str> = planned
-        .request
-        .model
-        .weights
-        .iter()
-        .map(|p| p.as_str())
-        .collect();
     Ok(EncoderReport {
         id: entry.id.clone(),
         plugin: planned.library.manifest().name.clone(),
@@ -155,7 +148,7 @@ fn encoder(
         dtype: info.dtype.name(),
         parameters: info.parameters,
         macs: info.macs_per_clip,
-        memory: Memory::of_encoder(info, &files)?,
+        memory: Memory::of_encoder(info, planned.weight_bytes()?),
     })
 }
 
@@ -187,13 +180,6 @@ fn llm_report(entry: &LlmEntry, planned: &PlannedLlm, visual_tokens: usize) -> M
     let prompt_tokens = entry.prompt_tokens(context, visual_tokens);
     // The answer fills what the prompt leaves of `max_length`.
     let positions = visual_tokens.saturating_add(entry.max_length).min(context) as u64;
-    let files: Vec<&str> = planned
-        .request
-        .model
-        .weights
-        .iter()
-        .map(|p| p.as_str())
-        .collect();
     Ok(LlmReport {
         id: entry.id.clone(),
         plugin: planned.library.manifest().name.clone(),
@@ -209,6 +195,6 @@ fn llm_report(entry: &LlmEntry, planned: &PlannedLlm, visual_tokens: usize) -> M
         macs_per_token: info.macs_per_token,
         macs: info.macs_per_token.saturating_mul(visual_tokens as u64),
         cache_bytes_per_token: info.cache_bytes_per_token,
-        memory: Memory::of_llm(info, positions, &files)?,
+        memory: Memory::of_llm(info, positions, planned.weight_bytes()?),
     })
 }

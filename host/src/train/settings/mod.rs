@@ -6,7 +6,10 @@ mod raw;
 mod tests;
 
 use super::TrainingStage;
-use crate::registry::{DEFAULT_REGISTRY, DtypeChoice, Problems};
+use crate::{
+    LoadOptions,
+    registry::{DEFAULT_REGISTRY, DtypeChoice, Problems},
+};
 use std::{
     io,
     path::{Path, PathBuf, absolute},
@@ -169,6 +172,14 @@ impl Settings {
             keep: values.keep.unwrap_or(3),
             validate_every: values.validate_every.unwrap_or(save_every),
         })
+    }
+
+    /// `options` with the settings' precision, if they have one.
+    pub(super) fn over(&self, options: &LoadOptions) -> LoadOptions {
+        LoadOptions {
+            precision: self.precision.or(options.precision),
+            ..options.clone()
+        }
     }
 
     /// As a settings file that means the same wherever it lies.

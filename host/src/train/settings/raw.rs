@@ -207,7 +207,7 @@ fn precision(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<DtypeChoice> 
         Ok(dtype) => Some(dtype),
         Err(known) => {
             let problem = table.refuse("precision", text.line, "is none that there is");
-            let problem = problem.expected("`auto`, `f32` or `bf16`");
+            let problem = problem.expected("`auto`, `f32`, `bf16` or `f16`");
             reader
                 .problems
                 .push(problem.found(shown(&text.value)).hint(known));

@@ -104,6 +104,14 @@ impl Parameter {
         Self::copied(String::new(), &[values.len()], values)
     }
 
+    /// A weight matrix that belongs to no file.
+    #[cfg(test)]
+    pub(crate) fn matrix(values: Vec<f32>, sizes: (usize, usize), precision: Precision) -> Self {
+        let shape = [sizes.0, sizes.1];
+        let stored = Stored::Copied(values);
+        Self::of("weight".to_owned(), &shape, sizes, stored, precision)
+    }
+
     fn of(
         name: String,
         shape: &[usize],

@@ -4,9 +4,7 @@
 //! of them, rounded, take the place of one `f32`, and the blocked product runs over half as many inputs
 //! without knowing.
 
-use crate::weights::Elements;
 use rayon::prelude::*;
-use std::borrow::Cow;
 
 /// Elements that one task converts, about.
 const TASK: usize = 32 * 1024;
@@ -25,7 +23,7 @@ fn rounded(x: f32) -> u32 {
 
 multiversion! {
     /// Neighbours in `row`; the last one's is 0 if it has none.
-    fn join_neighbours(row: &[f32], pairs: &mut [f32]) {
+    pub(super) fn join_neighbours(row: &[f32], pairs: &mut [f32]) {
         let (both, rest) = row.as_chunks::<2>();
         for (pair, [low, high]) in pairs.iter_mut().zip(both) {
             *pair = f32::from_bits(rounded(*low) | rounded(*high) << 16);
@@ -37,16 +35,21 @@ multiversion! {
 }
 
 multiversion! {
-    /// Elements of two rows that stand above each other.
-    fn join_rows(low: &[f32], high: &[f32], pairs: &mut [f32]) {
-        for ((pair, low), high) in pairs.iter_mut().zip(low).zip(high) {
-            *pair = f32::from_bits(rounded(*low) | rounded(*high) << 16);
+    /// Elements of two rows that stand above each other; those of the upper one alone where there is no
+    /// lower one.
+    pub(super) fn join_rows(low: &[f32], high: &[f32], pairs: &mut [f32]) {
+        for (pair, low) in pairs.iter_mut().zip(low) {
+            *pair = f32::from_bits(rounded(*low));
+        }
+        for (pair, high) in pairs.iter_mut().zip(high) {
+            *pair = f32::from_bits(pair.to_bits() | rounded(*high) << 16);
         }
     }
 }
 
 multiversion! {
-    fn round_all(values: &mut [f32]) {
+    /// Each to the nearest `bf16`.
+    pub(super) fn round_all(values: &mut [f32]) {
         for value in values.iter_mut() {
             *value = f32::from_bits(rounded(*value) << 16);
         }
@@ -58,56 +61,36 @@ fn rows_per_task(columns: usize) -> usize {
     (TASK / columns.max(1)).max(1)
 }
 
-/// `[rows, columns]` → `[rows, columns / 2]`, rounded up: neighbours of a row as one. Borrowed where they
-/// lie so already.
-pub(super) fn along_rows(matrix: Elements<'_>, columns: usize) -> Cow<'_, [f32]> {
-    if let Elements::BF16(data) = matrix
-        && columns.is_multiple_of(2)
-    {
-        // SAFETY: any 32 bits are an `f32`.
-        let (before, pairs, after) = unsafe { data.align_to::<f32>() };
-        if before.is_empty() && after.is_empty() {
-            return Cow::Borrowed(pairs);
-        }
-    }
+/// `[rows, columns]` → `[rows, columns / 2]`, rounded up: neighbours of a row as one.
+pub(super) fn along_rows(matrix: &[f32], columns: usize) -> Vec<f32> {
     let (rows, width) = (matrix.len() / columns.max(1), columns.div_ceil(2));
     let mut pairs = vec![0.0; rows * width];
     let task = rows_per_task(columns);
     pairs
         .par_chunks_mut((task * width).max(1))
-        .enumerate()
-        .for_each(|(index, pairs)| {
-            let mut scratch = Vec::new();
-            for (row, pairs) in (index * task..).zip(pairs.chunks_exact_mut(width)) {
-                let row = matrix.slice(row * columns..(row + 1) * columns);
-                join_neighbours(row.to_f32(&mut scratch), pairs);
+        .zip(matrix.par_chunks((task * columns).max(1)))
+        .for_each(|(pairs, rows)| {
+            let rows = rows.chunks_exact(columns);
+            for (pairs, row) in pairs.chunks_exact_mut(width).zip(rows) {
+                join_neighbours(row, pairs);
             }
         });
-    Cow::Owned(pairs)
+    pairs
 }
 
 /// `[rows, columns]` → `[rows / 2, columns]`, rounded up: neighbours of a column as one.
-pub(super) fn across_rows(matrix: Elements<'_>, columns: usize) -> Vec<f32> {
+pub(super) fn across_rows(matrix: &[f32], columns: usize) -> Vec<f32> {
     let rows = matrix.len() / columns.max(1);
     let mut pairs = vec![0.0; rows.div_ceil(2) * columns];
     let task = rows_per_task(2 * columns);
     pairs
         .par_chunks_mut((task * columns).max(1))
-        .enumerate()
-        .for_each(|(index, pairs)| {
-            let [mut low_scratch, mut high_scratch] = [Vec::new(), Vec::new()];
-            let firsts = (2 * index * task..).step_by(2);
-            for (first, pairs) in firsts.zip(pairs.chunks_exact_mut(columns)) {
-                let low = matrix.slice(first * columns..(first + 1) * columns);
-                let low = low.to_f32(&mut low_scratch);
-                if first + 1 == rows {
-                    high_scratch.clear();
-                    high_scratch.resize(columns, 0.0);
-                    join_rows(low, &high_scratch, pairs);
-                } else {
-                    let high = matrix.slice((first + 1) * columns..(first + 2) * columns);
-                    join_rows(low, high.to_f32(&mut high_scratch), pairs);
-                }
+        .zip(matrix.par_chunks((2 * task * columns).max(1)))
+        .for_each(|(pairs, rows)| {
+            let rows = rows.chunks(2 * columns);
+            for (pairs, two) in pairs.chunks_exact_mut(columns).zip(rows) {
+                let (low, high) = two.split_at(columns);
+                join_rows(low, high, pairs);
             }
         });
     pairs
@@ -115,15 +98,8 @@ pub(super) fn across_rows(matrix: Elements<'_>, columns: usize) -> Vec<f32> {
 
 /// The elements, each rounded to `bf16` and kept as `f32`: for processors without the instruction, whose
 /// results are then the same up to the order of sums.
-pub(super) fn rounded_each(matrix: Elements<'_>) -> Vec<f32> {
-    let mut scratch = Vec::new();
-    let mut values = match matrix {
-        Elements::F32(values) => values.to_vec(),
-        other => {
-            other.to_f32(&mut scratch);
-            scratch
-        }
-    };
+pub(super) fn rounded_each(values: &[f32]) -> Vec<f32> {
+    let mut values = values.to_vec();
     values.par_chunks_mut(TASK).for_each(round_all);
     values
 }
@@ -169,13 +145,9 @@ mod tests {
             pairs.iter().map(of).collect()
         };
         let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let f32s = Elements::F32(&values);
-        let along = halves(&along_rows(f32s, 3));
+        let along = halves(&along_rows(&values, 3));
         assert_eq!(along, [[1.0, 2.0], [3.0, 0.0], [4.0, 5.0], [6.0, 0.0]]);
-        let across = halves(&across_rows(f32s, 2));
+        let across = halves(&across_rows(&values, 2));
         assert_eq!(across, [[1.0, 3.0], [2.0, 4.0], [5.0, 0.0], [6.0, 0.0]]);
-        let stored = values.map(bf16::from_f32);
-        let along = along_rows(Elements::BF16(&stored), 2);
-        assert_eq!(halves(&along), [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
     }
 }

@@ -4,8 +4,8 @@
 //! Forward it is `x · Wᵀ`. Weights are stored a row per output, so a panel must be transposed, and
 //! converted where they are not `f32`; that is done once for all rows of `x`, by the thread that
 //! multiplies with it. The two products of the backward pass, `gradient · W` and `gradientᵀ · x`, have
-//! their second operand a row per input, and the last one its first operand transposed. In `bf16` the
-//! operands are [`pairs`] of inputs, made beforehand.
+//! their second operand a row per input, and the last one its first operand transposed. In `bf16` two
+//! inputs at a time are multiplied, as [`pairs`]: those of `x` are made beforehand, those of weights when a panel is.
 
 use super::{
     linear::{Epilogue, apply},
@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{precision::Precision, weights::Elements};
 use rayon::prelude::*;
-use std::borrow::Cow;
 
 /// Inputs that a tile sums before it moves on: a panel of so many is about half of a first-level cache.
 const DEPTH: usize = 256;
@@ -59,13 +58,29 @@ pub(crate) enum Right<'a> {
     Columns(Elements<'a>),
 }
 
+/// What is multiplied in place of the operands' elements.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// They themselves.
+    Exact,
+    /// Each rounded to `bf16`.
+    Rounded,
+    /// Two inputs at a time, each rounded to `bf16`; see [`pairs`].
+    Paired,
+}
+
 /// The sizes and operands of a product, whose lengths were checked.
 #[derive(Clone, Copy)]
 struct Product<'a> {
+    /// In the form that is multiplied: `[rows, steps]`.
     x: Left<'a>,
+    /// As it is stored.
     weight: Right<'a>,
+    form: Form,
     rows: usize,
     inputs: usize,
+    /// Inputs, or pairs of them.
+    steps: usize,
     outputs: usize,
     epilogue: Epilogue<'a>,
     /// Whether the output is added to what is there.
@@ -100,8 +115,10 @@ pub(super) fn product(
     let product = Product {
         x: Left::Rows(x),
         weight: Right::Columns(weight),
+        form: Form::Exact,
         rows,
         inputs,
+        steps: inputs,
         outputs,
         epilogue,
         added: false,
@@ -140,8 +157,10 @@ pub(crate) fn product_into(
     let product = Product {
         x,
         weight,
+        form: Form::Exact,
         rows,
         inputs,
+        steps: inputs,
         outputs,
         epilogue: Epilogue::default(),
         added,
@@ -184,53 +203,45 @@ struct Scratch<const WIDTH: usize> {
     panels: Vec<Column<WIDTH>>,
     /// `[BLOCK_ROWS, panels]`
     sums: Vec<Column<WIDTH>>,
-    /// A weight row that is not `f32` in the file.
-    row: Vec<f32>,
+    /// A weight row that is not `f32` in the file, and the next one.
+    rows: [Vec<f32>; 2],
+    /// What is multiplied in place of a weight row.
+    formed: Vec<f32>,
     /// Rows of an `x` that is stored column after column: `[DEPTH, BLOCK_ROWS]`.
     x: Vec<f32>,
 }
 
 impl Product<'_> {
-    /// Computes the product of its operands, or of what they are in `bf16`.
     fn run_in(&self, precision: Precision, out: Output) {
-        match precision {
-            Precision::F32 => self.run(out),
-            Precision::Bf16 => self.run_in_bf16(out),
-        }
+        self.run_as(
+            match precision {
+                Precision::F32 => Form::Exact,
+                Precision::Bf16 if multiplies_pairs() => Form::Paired,
+                Precision::Bf16 => Form::Rounded,
+            },
+            out,
+        );
     }
 
-    /// With the processor's instruction for pairs, or, where it has none, with rounded operands.
-    fn run_in_bf16(&self, out: Output) {
-        let paired = multiplies_pairs();
-        let (Left::Rows(x) | Left::Columns(x)) = self.x;
-        let (Right::Rows(weight) | Right::Columns(weight)) = self.weight;
-        let x = Elements::F32(x);
-        let x = match self.x {
-            _ if !paired => pairs::rounded_each(x).into(),
-            Left::Rows(_) => pairs::along_rows(x, self.inputs),
-            Left::Columns(_) => pairs::across_rows(x, self.rows).into(),
-        };
-        let weight: Cow<'_, [f32]> = match self.weight {
-            _ if !paired => pairs::rounded_each(weight).into(),
-            Right::Rows(_) => pairs::across_rows(weight, self.outputs).into(),
-            Right::Columns(_) => pairs::along_rows(weight, self.inputs),
+    fn run_as(&self, form: Form, out: Output) {
+        let formed = match (form, self.x) {
+            (Form::Exact, _) => return self.run(out),
+            (Form::Rounded, Left::Rows(x) | Left::Columns(x)) => pairs::rounded_each(x),
+            (Form::Paired, Left::Rows(x)) => pairs::along_rows(x, self.inputs),
+            (Form::Paired, Left::Columns(x)) => pairs::across_rows(x, self.rows),
         };
         let product = Product {
             x: match self.x {
-                Left::Rows(_) => Left::Rows(&x),
-                Left::Columns(_) => Left::Columns(&x),
+                Left::Rows(_) => Left::Rows(&formed),
+                Left::Columns(_) => Left::Columns(&formed),
             },
-            weight: match self.weight {
-                Right::Rows(_) => Right::Rows(Elements::F32(&weight)),
-                Right::Columns(_) => Right::Columns(Elements::F32(&weight)),
+            form,
+            steps: match form {
+                Form::Paired => self.inputs.div_ceil(2),
+                _ => self.inputs,
             },
-            inputs: self.inputs.div_ceil(if paired { 2 } else { 1 }),
             ..*self
         };
-        #[cfg(target_arch = "x86_64")]
-        if paired {
-            return product.run_tasks::<tile::Avx512Bf16, 12, 32>(out);
-        }
         product.run(out);
     }
 
@@ -238,6 +249,10 @@ impl Product<'_> {
     fn run(&self, out: Output) {
         #[cfg(target_arch = "x86_64")]
         {
+            if self.form == Form::Paired {
+                assert!(multiplies_pairs(), "this machine has no product of pairs");
+                return self.run_tasks::<tile::Avx512Bf16, 12, 32>(out);
+            }
             if is_x86_feature_detected!("avx512f") {
                 return self.run_tasks::<tile::Avx512, 12, 32>(out);
             }
@@ -268,20 +283,21 @@ impl Product<'_> {
         let Scratch {
             panels,
             sums,
-            row,
+            rows: weight_rows,
+            formed,
             x: packed,
         } = scratch;
-        panels.resize(count * self.inputs, Column::ZERO);
+        panels.resize(count * self.steps, Column::ZERO);
         sums.resize(BLOCK_ROWS * count, Column::ZERO);
         match self.weight {
-            Right::Columns(weight) => self.pack_columns(weight, task, panels, row),
-            Right::Rows(weight) => self.pack_rows(weight, task, panels, row),
+            Right::Columns(weight) => self.pack_columns(weight, task, panels, weight_rows, formed),
+            Right::Rows(weight) => self.pack_rows(weight, task, panels, weight_rows, formed),
         }
         for block in (0..task.rows).step_by(BLOCK_ROWS) {
             let first = task.first_row + block;
             let rows = BLOCK_ROWS.min(task.rows - block);
-            for start in (0..self.inputs).step_by(DEPTH) {
-                let depth = DEPTH.min(self.inputs - start);
+            for start in (0..self.steps).step_by(DEPTH) {
+                let depth = DEPTH.min(self.steps - start);
                 if let Left::Columns(x) = self.x {
                     packed.resize(DEPTH * BLOCK_ROWS, 0.0);
                     let columns = packed
@@ -291,14 +307,12 @@ impl Product<'_> {
                         to[..rows].copy_from_slice(&x[input * self.rows + first..][..rows]);
                     }
                 }
-                for (index, panel) in panels.chunks_exact(self.inputs).enumerate() {
+                for (index, panel) in panels.chunks_exact(self.steps).enumerate() {
                     let panel = &panel[start..start + depth];
                     let mut row = 0;
                     while row < rows {
                         let (x, stride) = match self.x {
-                            Left::Rows(x) => {
-                                (&x[(first + row) * self.inputs + start..], self.inputs)
-                            }
+                            Left::Rows(x) => (&x[(first + row) * self.steps + start..], self.steps),
                             Left::Columns(_) => (&packed[row..], 1),
                         };
                         let part = Part {
@@ -309,7 +323,7 @@ impl Product<'_> {
                             fresh: start == 0,
                         };
                         let left = rows - row;
-                        // SAFETY: `run` or `run_in_bf16` has seen that the machine has what `K` needs.
+                        // SAFETY: `run` has seen that the machine has what `K` needs.
                         row += unsafe {
                             match self.x {
                                 Left::Rows(_) => tiles::<K, HEIGHT, WIDTH, 1>(part, panel, left),
@@ -342,37 +356,66 @@ impl Product<'_> {
         }
     }
 
-    /// Copies the task's part of weights that are stored a row per input into panels `[inputs, WIDTH]`,
+    /// Copies the task's part of weights that are stored a row per input into panels `[steps, WIDTH]`,
     /// outputs that do not exist being 0.
     fn pack_rows<const WIDTH: usize>(
         &self,
         weight: Elements<'_>,
         task: Task,
         panels: &mut [Column<WIDTH>],
-        scratch: &mut Vec<f32>,
+        [scratch, next_scratch]: &mut [Vec<f32>; 2],
+        formed: &mut Vec<f32>,
     ) {
-        for input in 0..self.inputs {
+        let part = |input: usize| {
             let start = input * self.outputs + task.first_output;
-            let row = weight.slice(start..start + task.outputs);
-            let mut parts = row.to_f32(scratch).chunks(WIDTH);
-            for panel in panels.chunks_exact_mut(self.inputs) {
+            weight.slice(start..start + task.outputs)
+        };
+        formed.resize(task.outputs, 0.0);
+        for step in 0..self.steps {
+            let (row, next);
+            let row = match self.form {
+                Form::Exact => {
+                    row = part(step);
+                    row.to_f32(scratch)
+                }
+                Form::Rounded => {
+                    formed.copy_from_slice(part(step).to_f32(scratch));
+                    pairs::round_all(formed);
+                    formed.as_slice()
+                }
+                Form::Paired => {
+                    row = part(2 * step);
+                    let high: &[f32] = if 2 * step + 1 < self.inputs {
+                        next = part(2 * step + 1);
+                        next.to_f32(next_scratch)
+                    } else {
+                        &[]
+                    };
+                    pairs::join_rows(row.to_f32(scratch), high, formed);
+                    formed.as_slice()
+                }
+            };
+            let mut parts = row.chunks(WIDTH);
+            for panel in panels.chunks_exact_mut(self.steps) {
                 let part = parts.next().unwrap_or_default();
-                let to = &mut panel[input].0;
+                let to = &mut panel[step].0;
                 to[..part.len()].copy_from_slice(part);
                 to[part.len()..].fill(0.0);
             }
         }
     }
 
-    /// Transposes the task's weights into panels `[inputs, WIDTH]`, outputs that do not exist being 0.
+    /// Transposes the task's weights into panels `[steps, WIDTH]`, outputs that do not exist being 0.
     fn pack_columns<const WIDTH: usize>(
         &self,
         weight: Elements<'_>,
         task: Task,
         panels: &mut [Column<WIDTH>],
-        scratch: &mut Vec<f32>,
+        [scratch, _]: &mut [Vec<f32>; 2],
+        formed: &mut Vec<f32>,
     ) {
-        for (index, panel) in panels.chunks_exact_mut(self.inputs).enumerate() {
+        formed.resize(self.steps, 0.0);
+        for (index, panel) in panels.chunks_exact_mut(self.steps).enumerate() {
             for lane in 0..WIDTH {
                 let output = index * WIDTH + lane;
                 if output >= task.outputs {
@@ -381,7 +424,20 @@ impl Product<'_> {
                 }
                 let start = (task.first_output + output) * self.inputs;
                 let row = weight.slice(start..start + self.inputs);
-                for (column, &value) in panel.iter_mut().zip(row.to_f32(scratch)) {
+                let row = row.to_f32(scratch);
+                let row = match self.form {
+                    Form::Exact => row,
+                    Form::Rounded => {
+                        formed.copy_from_slice(row);
+                        pairs::round_all(formed);
+                        formed.as_slice()
+                    }
+                    Form::Paired => {
+                        pairs::join_neighbours(row, formed);
+                        formed.as_slice()
+                    }
+                };
+                for (column, &value) in panel.iter_mut().zip(row) {
                     column.0[lane] = value;
                 }
             }
@@ -490,23 +546,32 @@ mod tests {
     fn pairs_and_rounded_operands_give_the_same() {
         let (rows, inputs, outputs) = (50, 77, 40);
         let (x, w) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
-        let product = |x, weight, precision| {
+        let rounded: Vec<_> = [&x, &w].map(|v| pairs::rounded_each(v)).into();
+        let product = |x, weight, form| {
             let mut out = vec![0.0; rows * outputs];
-            product_into(
-                Left::Rows(x),
-                Right::Columns(Elements::F32(weight)),
-                [rows, inputs, outputs],
-                &mut out,
-                false,
-                precision,
-            );
+            let product = Product {
+                x: Left::Rows(x),
+                weight: Right::Columns(Elements::F32(weight)),
+                form: Form::Exact,
+                rows,
+                inputs,
+                steps: inputs,
+                outputs,
+                epilogue: Epilogue::default(),
+                added: false,
+            };
+            product.run_as(form, Output(out.as_mut_ptr()));
             out
         };
-        let found = product(&x, &w, Precision::Bf16);
-        let [x, w] = [&x, &w].map(|values| pairs::rounded_each(Elements::F32(values)));
-        let expected = product(&x, &w, Precision::F32);
-        for (found, expected) in found.iter().zip(&expected) {
-            assert!((found - expected).abs() < 1e-5, "{found}, {expected}");
+        let expected = product(&rounded[0], &rounded[1], Form::Exact);
+        for form in [Form::Rounded, Form::Paired] {
+            if form == Form::Paired && !multiplies_pairs() {
+                eprintln!("not tested: this machine has no product of pairs");
+                continue;
+            }
+            for (found, expected) in product(&x, &w, form).iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-5, "{found}, {expected}");
+            }
         }
     }
 
