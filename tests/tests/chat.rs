@@ -232,6 +232,11 @@ fn what_cannot_be_said_is_said_so() {
     ] {
         assert!(run.stderr.contains(word), "{run}");
     }
+    // What was answered before is not lost.
+    let run = chat(Tiny::new().run(), &full).arg("--json").finish();
+    assert_eq!(run.code, Some(1), "{run}");
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert!(report["turns"].as_array().unwrap().len() > 1, "{run}");
     let tiny = Tiny::new();
     let (long, short) = (
         "\"max_position_embeddings\": 1024",

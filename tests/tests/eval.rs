@@ -254,7 +254,7 @@ fn kills_lose_nothing_and_repeat_nothing() {
         .args(SHORT)
         .finish()
         .succeeded();
-    let whole = fs::read(toy.path("whole/toy_pred_merge.jsonl")).unwrap();
+    let whole = fs::read_to_string(toy.path("whole/toy_pred_merge.jsonl")).unwrap();
     let more = |n: usize, k: usize| {
         let (n, k) = (n.to_string(), k.to_string());
         ["--batch-size", "2", "--num-chunks", &n, "--chunk-idx", &k].map(str::to_owned)
@@ -296,7 +296,10 @@ fn kills_lose_nothing_and_repeat_nothing() {
         asked += said["asked"].as_u64().unwrap() as usize;
     }
     assert_eq!(asked, 24 - kept.len(), "what is answered is asked again");
-    assert_eq!(fs::read(toy.result("toy_pred_merge.jsonl")).unwrap(), whole);
+    assert_eq!(
+        fs::read_to_string(toy.result("toy_pred_merge.jsonl")).unwrap(),
+        whole
+    );
     // Nothing of the other numbers of chunks is left lying about.
     assert_eq!(toy.files("out"), toy.files("whole"));
 }
@@ -329,8 +332,8 @@ fn four_processes_at_once_give_what_one_gives() {
             assert!(child.wait().unwrap().success());
         }
         assert_eq!(
-            fs::read(toy.path(&format!("{out}/toy_pred_merge.jsonl"))).unwrap(),
-            fs::read(toy.path("one/toy_pred_merge.jsonl")).unwrap()
+            fs::read_to_string(toy.path(&format!("{out}/toy_pred_merge.jsonl"))).unwrap(),
+            fs::read_to_string(toy.path("one/toy_pred_merge.jsonl")).unwrap()
         );
         assert_eq!(toy.files(&out), toy.files("one"));
     }
@@ -541,7 +544,7 @@ fn kept_features_give_the_same_answers_without_the_encoders() {
     }
     let shards = fs::read_dir(cache.join("shards")).unwrap().count();
     assert_eq!(shards, 1, "the second run computes nothing");
-    let read = |out: &str| fs::read(toy.path(out).join("toy_pred_merge.jsonl")).unwrap();
+    let read = |out: &str| fs::read_to_string(toy.path(out).join("toy_pred_merge.jsonl")).unwrap();
     assert_eq!(read("first"), read("second"));
 }
 
@@ -737,7 +740,8 @@ fn bash(toy: &Benchmark, script: &str, variables: &[(&str, &str)]) -> Child {
 #[test]
 fn the_examples_for_many_machines_work() {
     let toy = Benchmark::open_ended(2);
-    let merged = || fs::read(toy.path("eval_result/merv-tiny/toy_pred_merge.jsonl")).unwrap();
+    let merged =
+        || fs::read_to_string(toy.path("eval_result/merv-tiny/toy_pred_merge.jsonl")).unwrap();
     // 512 tokens are too many for a test.
     let short = |script: String| script.replace("--num-chunks", "--max-new-tokens 6 --num-chunks");
     let slurm = short(example("slurm"));

@@ -1,7 +1,7 @@
 use super::{Outcome, load_options, options, print, print_json, report};
 use crate::{
     args::{Global, chat::Chat},
-    ui::Ui,
+    ui::{Bar, Ui},
 };
 use merv_host::{GenerateOptions, Reply, Sampling, Stage, Stop, VidLm, generate::Sampler};
 use serde::Serialize;
@@ -51,8 +51,39 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
     }
     let visual = model.see(&args.clip.video, &options.video, &mut bar)?;
     bar.finish();
-    let mut chat = model.chat(&visual);
     let mut turns = Vec::new();
+    let ended = converse(
+        &mut model.chat(&visual),
+        &options,
+        args.json,
+        &mut turns,
+        &mut bar,
+        ui,
+    );
+    // What was answered before something went wrong is not lost.
+    if args.json && (ended.is_ok() || !turns.is_empty()) {
+        let mut timings = visual.timings.clone();
+        timings.insert(Stage::Load, model.load_seconds());
+        print_json(&Report {
+            turns,
+            visual_tokens: model.visual_tokens(),
+            mixer_weights: visual.mixer_weights()?,
+            timings,
+            peak_resident_bytes: report::peak_resident_bytes(),
+        })?;
+    }
+    ended
+}
+
+/// Answers messages until they end, and notes each reply.
+fn converse(
+    chat: &mut merv_host::Chat<'_>,
+    options: &GenerateOptions,
+    json: bool,
+    turns: &mut Vec<Turn>,
+    bar: &mut Bar,
+    ui: Ui,
+) -> Outcome {
     let mut input = io::stdin().lock();
     let at_terminal = io::stdin().is_terminal();
     if at_terminal {
@@ -76,7 +107,7 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
             },
             ..options.clone()
         };
-        let reply = match chat.say(&message, &options, &mut bar) {
+        let reply = match chat.say(&message, &options, bar) {
             Ok(reply) => reply,
             // A person can go on; a script must learn that its message has no reply.
             Err(error) if at_terminal => {
@@ -86,7 +117,7 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
             Err(error) => return Err(error.into()),
         };
         bar.finish();
-        if !args.json {
+        if !json {
             // The text was streamed.
             print("")?;
         }
@@ -94,17 +125,6 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
             ui.warn("the reply ends here because the model's context is full: /reset begins anew");
         }
         turns.push(turn(message, reply));
-    }
-    if args.json {
-        let mut timings = visual.timings.clone();
-        timings.insert(Stage::Load, model.load_seconds());
-        print_json(&Report {
-            turns,
-            visual_tokens: model.visual_tokens(),
-            mixer_weights: visual.mixer_weights()?,
-            timings,
-            peak_resident_bytes: report::peak_resident_bytes(),
-        })?;
     }
     Ok(())
 }
