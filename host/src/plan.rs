@@ -375,3 +375,21 @@ fn check_id(library: &Library, id: &str, kind: ModelKind) -> Result<(), Error> {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_file_a_parameter_is_four_bytes() {
+        let model = ModelSource {
+            id: "x".into(),
+            weights: Vec::new().into(),
+            config: None.into(),
+            device: Device::CPU,
+            dtype: Some(DType::BF16).into(),
+        };
+        assert_eq!(stored_bytes(7, &model).unwrap(), 28);
+        assert_eq!(stored_bytes(u64::MAX, &model).unwrap(), u64::MAX);
+    }
+}

@@ -141,7 +141,7 @@ fn assert_gradients_aligned(what: &str, training: &Training, expected: &Tensors,
     let found = gradients(training);
     let torchs = |name: &str| &expected.get(&format!("grad.{name}")).values;
     let names = || expected.names().filter_map(|n| n.strip_prefix("grad."));
-    let floor = 1e-3 * largest(names().flat_map(|name| torchs(name)).copied());
+    let floor = 1e-3 * largest(names().flat_map(torchs).copied());
     let mut compared = 0;
     for name in names() {
         let (found, expected) = (&found[name], torchs(name));

@@ -1,7 +1,7 @@
 //! Loops over plain slices, where the time goes.
 //!
 //! Each is written so that the compiler turns it into vector code, once for every instruction set that
-//! `multiversion!` tells apart at run time. Layers' matrix products are [`product`]'s, attention's [`gemm`]'s.
+//! `multiversion!` tells apart at run time. Layers' matrix products are `product`'s, attention's [`gemm`]'s.
 
 /// Compiles a function several times, for the plain instruction set and for wider ones, and picks the
 /// widest that this machine has at each call. The body must inline all that it calls: a function that
