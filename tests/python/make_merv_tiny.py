@@ -1,14 +1,13 @@
 """What `scripts/train-merv-tiny` needs besides `merv-host`: the model before training, and its parts after.
 
-    examples DATA              DATA/recipe.json: of DATA/train.json what teaches most; DATA/single.json: one
-                               question a clip; DATA/images.json: of its clips
+    examples DATA              DATA/recipe.json: of DATA/train.json what teaches most; DATA/images.json: of its clips
                                that show the same from beginning to end, some pictures
     begin OUT DATA             every part of merv-full at toy size, nothing learned yet; the tokenizer gets DATA's words
     follow BEGIN RUN OUT       the same with the language model that RUN has trained
     join BEGIN RUN OUT OTHER…  the same with all that RUN has trained, one encoder alone, and the encoders of the
                                OTHER runs, which are heard little by little
-    export OUT MIX LAST ALONE… the files of assets/merv-tiny and assets/merv-tiny-alone: encoders from MIX, the rest from
-                               LAST, and all of the runs of each encoder alone
+    export OUT MIX ALONE…      the files of assets/merv-tiny and assets/merv-tiny-alone: of MIX, and of the runs of each
+                               encoder alone
 
 BEGIN and OUT are folders with `registry.toml` for the mix and one `<encoder>.toml` for each encoder alone; RUN, MIX
 and ALONE are folders of `merv-host train`.
@@ -238,22 +237,7 @@ def examples(data):
             example = {**example, "conversations": turns}
         kept.append(example)
     (data / "recipe.json").write_text(json.dumps(kept))
-    singles(data)
     pictures(data)
-
-
-def singles(data):
-    """Captions, and one question a clip: what is asked first is not told by what was asked before."""
-    chance = random.Random(13)
-    made = []
-    for example in json.loads((data / "open.json").read_text()):
-        if example["id"].endswith("-questions"):
-            turns = example["conversations"]
-            asked, said = chance.choice(list(zip(turns[::2], turns[1::2])))
-            first = "<video>\n" + asked["value"].removeprefix("<video>\n")
-            example = {**example, "conversations": [{"from": "human", "value": first}, said]}
-        made.append(example)
-    (data / "single.json").write_text(json.dumps(made))
 
 
 def pictures(data):
@@ -328,9 +312,9 @@ def join(start, run, out, *others):
     write_tensors(out / "mixer.safetensors", mixer)
 
 
-def export(out, mix, last, *runs):
+def export(out, mix, *runs):
     """Weights as f16; those of the encoders alone in a folder of their own, beside OUT."""
-    begin_at = Path(re.search(r'config = { path = "(.*)/llm/config.json"', (last / "registry.toml").read_text())[1])
+    begin_at = Path(re.search(r'config = { path = "(.*)/llm/config.json"', (mix / "registry.toml").read_text())[1])
 
     def halve(source, target):
         # Nothing reads the text tower that a LanguageBind checkpoint may hold.
@@ -345,8 +329,8 @@ def export(out, mix, last, *runs):
     (out / "llm").mkdir(exist_ok=True)
     for file in ("config.json", "tokenizer.json"):
         shutil.copy(begin_at / "llm" / file, out / "llm")
-    halve(newest(last) / "llm.safetensors", out / "llm/model.safetensors")
-    halve(newest(last) / "mixer.safetensors", out / "mixer.safetensors")
+    halve(newest(mix) / "llm.safetensors", out / "llm/model.safetensors")
+    halve(newest(mix) / "mixer.safetensors", out / "mixer.safetensors")
     for index, (encoder, run) in enumerate(zip(ENCODERS, runs, strict=True)):
         folder = encoder[1]
         to = out.with_name(f"{out.name}-alone") / folder

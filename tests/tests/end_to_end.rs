@@ -217,10 +217,10 @@ fn merv_tiny_is_right_about_the_shapes() {
     assert_eq!(
         said,
         [
-            "A large yellow ring moves fast up over a plain background.",
-            "up",
-            "ring",
-            "yellow",
+            "A large blue star moves fast left over a checkerboard. The camera moves.",
+            "left",
+            "star",
+            "blue",
             "fast"
         ]
     );
