@@ -199,7 +199,7 @@ impl Plan {
     }
 }
 
-/// The encoders of `registry` alone, as [`Plan::new`] asks for them.
+/// The encoders of `registry` alone, which [`LoadOptions::registry`] has read, as [`Plan::new`] asks for them.
 ///
 /// # Errors
 ///

@@ -221,6 +221,8 @@ impl VidLm {
             ..
         } = &registry.llm;
         let prompter = Prompter::new(writing, system_prompt.clone(), *marks, tokenizer, ends);
+        // A template that cannot write any message is refused before a video is decoded.
+        prompter.ask(&Conversation::default(), "?")?;
         let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
         let load_seconds = started.elapsed().as_secs_f64();
         Ok(Self {

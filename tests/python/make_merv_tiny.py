@@ -260,8 +260,6 @@ def pictures(data):
                     frame.to_image().save(data / "frames" / f"{clip}-{number:02}.png", compress_level=1)
         for number in numbers:
             chosen = shape + [pair for pair in rest if chance.random() < 0.2]
-            if not chosen:
-                continue
             chance.shuffle(chosen)
             conversation = []
             for index, (asked, said) in enumerate(chosen):

@@ -300,8 +300,10 @@ fn kills_lose_nothing_and_repeat_nothing() {
         fs::read_to_string(toy.result("toy_pred_merge.jsonl")).unwrap(),
         whole
     );
-    // Nothing of the other numbers of chunks is left lying about.
-    assert_eq!(toy.files("out"), toy.files("whole"));
+    // Nothing of the other numbers of chunks is left lying about; a kill may have left a file half written.
+    let mut left = toy.files("out");
+    left.retain(|file| !file.ends_with(".tmp"));
+    assert_eq!(left, toy.files("whole"));
 }
 
 #[test]

@@ -111,7 +111,8 @@ impl Outline {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with them, as far as it can be known without weights.
+    /// Everything that is wrong with them, as far as it can be known without reading weights; and damaged files of
+    /// frozen parts.
     pub fn new(settings: &Settings, options: &LoadOptions) -> Result<Self, TrainError> {
         let registry = find(&settings.registry, &SearchPath::from_env())?;
         let plan = Plan::new(Registry::from_file(&registry)?, &settings.over(options))?;

@@ -377,6 +377,7 @@ mod tests {
         let gradient = numbers(rows * outputs, 3);
         for precision in [Precision::F32, Precision::Bf16] {
             let assert_near = |what: &str, found: &[f32], expected: Vec<f64>| {
+                assert_eq!(found.len(), expected.len(), "{what}");
                 for (found, expected) in found.iter().zip(&expected) {
                     let error = (f64::from(*found) - expected).abs();
                     // What rounding the operands changes is fifty times as much.

@@ -10,7 +10,7 @@ pub enum Precision {
     #[default]
     F32,
     /// Both operands rounded to `bf16`, products summed in `f32`: faster on a CPU that has AVX-512 BF16,
-    /// slower on one that has not. Attention, low-rank adapters, and products with up to
+    /// slower on one that has not. Attention, low-rank adapters, and forward products with up to
     /// [`FEW_ROWS`](crate::kernels::linear::FEW_ROWS) rows (decoding) stay in `f32`.
     Bf16,
 }

@@ -59,7 +59,7 @@ pub(crate) enum Right<'a> {
 }
 
 /// What is multiplied in place of the operands' elements.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// They themselves.
     Exact,
@@ -148,6 +148,9 @@ pub(crate) fn product_into(
             && out.len() == rows * outputs,
         "a matrix product reaches beyond its operands"
     );
+    if rows == 0 {
+        return;
+    }
     if inputs == 0 {
         if !added {
             out.fill(0.0);
@@ -199,7 +202,7 @@ fn share_out(rows: usize, outputs: usize, threads: usize) -> Vec<Task> {
 /// What a thread needs for a task, kept from one to the next.
 #[derive(Default)]
 struct Scratch<const WIDTH: usize> {
-    /// `[panels, inputs]`
+    /// `[panels, steps]`
     panels: Vec<Column<WIDTH>>,
     /// `[BLOCK_ROWS, panels]`
     sums: Vec<Column<WIDTH>>,
@@ -477,26 +480,33 @@ mod tests {
             .collect()
     }
 
-    /// All layouts, both of the forward and of the backward pass, against the definition: fresh and added to,
-    /// in `f32` and of operands rounded to `bf16`.
+    /// All layouts, those of the forward and of the backward pass, and all forms, against the definition: fresh
+    /// and added to, with weights of single and of half precision.
     #[test]
     fn every_layout_agrees_with_the_definition() {
         let sizes = [(1, 3, 2), (7, 5, 33), (130, 300, 70), (97, 601, 129)];
-        for ((rows, inputs, outputs), flags) in
-            sizes.iter().flat_map(|s| (0..16).map(move |f| (*s, f)))
-        {
-            let [x_turned, w_turned, added, in_bf16] = [1, 2, 4, 8].map(|bit| flags & bit != 0);
-            let precision = if in_bf16 {
-                Precision::Bf16
-            } else {
-                Precision::F32
-            };
+        let forms = [Form::Exact, Form::Rounded, Form::Paired];
+        if !multiplies_pairs() {
+            eprintln!("not tested: this machine has no product of pairs");
+        }
+        let forms = forms.into_iter();
+        let forms = forms.filter(|form| *form != Form::Paired || multiplies_pairs());
+        let cases = forms.flat_map(|form| sizes.map(|sizes| (form, sizes)));
+        let cases = cases.flat_map(|(form, sizes)| (0..16).map(move |flags| (form, sizes, flags)));
+        for (form, (rows, inputs, outputs), flags) in cases {
+            let [x_turned, w_turned, added, halves] = [1, 2, 4, 8].map(|bit| flags & bit != 0);
             let (a, b) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
             let before = numbers(rows * outputs, 3);
-            let operand = |value: f32| match precision {
-                Precision::F32 => f64::from(value),
-                Precision::Bf16 => half::bf16::from_f32(value).to_f64(),
+            let half: Vec<_> = b.iter().map(|&value| half::f16::from_f32(value)).collect();
+            let weight = match halves {
+                true => Elements::F16(&half),
+                false => Elements::F32(&b),
             };
+            let operand = |value: f32| match form {
+                Form::Exact => f64::from(value),
+                _ => half::bf16::from_f32(value).to_f64(),
+            };
+            let stored = |at: usize| if halves { half[at].to_f32() } else { b[at] };
             let at = |turned: bool, row: usize, column: usize, [rows, columns]: [usize; 2]| {
                 if turned {
                     column * rows + row
@@ -504,75 +514,67 @@ mod tests {
                     row * columns + column
                 }
             };
-            let x = if x_turned {
-                Left::Columns(&a)
-            } else {
-                Left::Rows(&a)
-            };
-            let weight = Elements::F32(&b);
-            let weight = if w_turned {
-                Right::Columns(weight)
-            } else {
-                Right::Rows(weight)
-            };
             let mut out = before.clone();
-            product_into(
-                x,
-                weight,
-                [rows, inputs, outputs],
-                &mut out,
-                added,
-                precision,
-            );
-            for (index, found) in out.iter().enumerate() {
-                let (r, o) = (index / outputs, index % outputs);
-                let product: f64 = (0..inputs)
-                    .map(|i| {
-                        operand(a[at(x_turned, r, i, [rows, inputs])])
-                            * operand(b[at(w_turned, i, o, [inputs, outputs])])
-                    })
-                    .sum();
-                let expected = product + if added { f64::from(before[index]) } else { 0.0 };
-                assert!(
-                    (f64::from(*found) - expected).abs() < 2e-6 * (inputs + 1) as f64,
-                    "{rows}x{inputs}x{outputs}, {flags:04b}: {found}, {expected}"
-                );
-            }
-        }
-    }
-
-    /// Where the processor multiplies pairs, what it computes is what others compute.
-    #[test]
-    fn pairs_and_rounded_operands_give_the_same() {
-        let (rows, inputs, outputs) = (50, 77, 40);
-        let (x, w) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
-        let rounded: Vec<_> = [&x, &w].map(|v| pairs::rounded_each(v)).into();
-        let product = |x, weight, form| {
-            let mut out = vec![0.0; rows * outputs];
             let product = Product {
-                x: Left::Rows(x),
-                weight: Right::Columns(Elements::F32(weight)),
+                x: if x_turned {
+                    Left::Columns(&a)
+                } else {
+                    Left::Rows(&a)
+                },
+                weight: if w_turned {
+                    Right::Columns(weight)
+                } else {
+                    Right::Rows(weight)
+                },
                 form: Form::Exact,
                 rows,
                 inputs,
                 steps: inputs,
                 outputs,
                 epilogue: Epilogue::default(),
-                added: false,
+                added,
             };
             product.run_as(form, Output(out.as_mut_ptr()));
-            out
-        };
-        let expected = product(&rounded[0], &rounded[1], Form::Exact);
-        for form in [Form::Rounded, Form::Paired] {
-            if form == Form::Paired && !multiplies_pairs() {
-                eprintln!("not tested: this machine has no product of pairs");
-                continue;
-            }
-            for (found, expected) in product(&x, &w, form).iter().zip(&expected) {
-                assert!((found - expected).abs() < 1e-5, "{found}, {expected}");
+            for (index, found) in out.iter().enumerate() {
+                let (r, o) = (index / outputs, index % outputs);
+                let product: f64 = (0..inputs)
+                    .map(|i| {
+                        operand(a[at(x_turned, r, i, [rows, inputs])])
+                            * operand(stored(at(w_turned, i, o, [inputs, outputs])))
+                    })
+                    .sum();
+                let expected = product + if added { f64::from(before[index]) } else { 0.0 };
+                // No term is above 1.
+                assert!(
+                    (f64::from(*found) - expected).abs() < 2e-6 * (inputs + 1) as f64,
+                    "{form:?}, {rows}x{inputs}x{outputs}, {flags:04b}: {found}, {expected}"
+                );
             }
         }
+    }
+
+    #[test]
+    fn nothing_times_something_is_nothing() {
+        let mut out = [1.0; 4];
+        let none = Right::Rows(Elements::F32(&[]));
+        product_into(
+            Left::Rows(&[]),
+            none,
+            [2, 0, 2],
+            &mut out,
+            false,
+            Precision::Bf16,
+        );
+        assert_eq!(out, [0.0; 4]);
+        let weight = Right::Rows(Elements::F32(&[1.0; 6]));
+        product_into(
+            Left::Rows(&[]),
+            weight,
+            [0, 3, 2],
+            &mut [],
+            false,
+            Precision::Bf16,
+        );
     }
 
     #[test]
