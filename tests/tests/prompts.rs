@@ -240,8 +240,10 @@ fn templates_that_cannot_be_used_are_said_so() {
         let tiny = with_prompt("prompt = { template = \"q.jinja\" }");
         fs::write(tiny.path("q.jinja"), text).unwrap();
         // It is what is complained of, not that it is no video: that is seen later.
-        let run = tiny.run().args(["generate", "--prompt", "?", "--video"]);
-        run.arg(tiny.path("q.jinja")).finish().failed(1, words);
+        for command in [&["generate", "--prompt", "?"][..], &["chat"]] {
+            let run = tiny.run().args(command).arg("--video");
+            run.arg(tiny.path("q.jinja")).finish().failed(1, words);
+        }
     }
     let tiny = with_prompt("prompt = { template = \"q.jinja\" }");
     fs::write(tiny.path("q.jinja"), [0xff, 0xfe]).unwrap();
