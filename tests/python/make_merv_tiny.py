@@ -2,6 +2,7 @@
 
     examples DATA              DATA/recipe.json: of DATA/train.json what teaches most; DATA/images.json: of its clips
                                that show the same from beginning to end, some pictures
+    descriptions DATA          DATA/eval_data/shapes-descriptions: its captions as a benchmark for `merv-host eval`
     begin OUT DATA             every part of merv-full at toy size, nothing learned yet; the tokenizer gets DATA's words
     follow BEGIN RUN OUT       the same with the language model that RUN has trained
     join BEGIN RUN OUT OTHER…  the same with all that RUN has trained, one encoder alone, and the encoders of the
@@ -240,6 +241,26 @@ def examples(data):
     pictures(data)
 
 
+def descriptions(data):
+    """Every clip's caption as the answer to the question that asks for it."""
+    out = data / "eval_data" / "shapes-descriptions"
+    out.mkdir(parents=True)
+    (out / "videos").symlink_to((data / "videos").resolve())
+    questions, answers = [], []
+    for number, example in enumerate(json.loads((data / "captions.json").read_text())):
+        asked, said = example["conversations"]
+        kind = example["combination"].split("/")[0]
+        questions.append(
+            {
+                "question_id": number, "video_name": Path(example["video"]).stem, "kind": kind,
+                "question": asked["value"].removeprefix("<video>\n"),
+            }
+        )
+        answers.append({"question_id": number, "answer": said["value"], "type": kind})
+    (out / "test_q.json").write_text(json.dumps(questions))
+    (out / "test_a.json").write_text(json.dumps(answers))
+
+
 def pictures(data):
     """What a picture alone tells: the shape always, its colour, size and number now and then."""
     chance = random.Random(11)
@@ -344,7 +365,7 @@ def export(out, mix, *runs):
 
 def main():
     setup()
-    commands = {"examples": examples, "begin": begin, "follow": follow, "join": join, "export": export}
+    commands = {"examples": examples, "descriptions": descriptions, "begin": begin, "follow": follow, "join": join, "export": export}
     commands[sys.argv[1]](*map(Path, sys.argv[2:]))
 
 

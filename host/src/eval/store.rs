@@ -11,6 +11,7 @@ use super::{
     dataset::{Dataset, text},
     json::without_nan,
 };
+use crate::whole_file;
 use serde_json::{Map, Value};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -478,17 +479,7 @@ pub(super) fn cut_torn_end(file: &mut File) -> io::Result<()> {
 
 /// Puts a file in another's place, whole or not at all.
 pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), EvalError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = File::create(&beside)
-        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&beside, path));
-    written.map_err(|source| {
-        // What could not be written is of no use to anyone.
-        let _ = fs::remove_file(&beside);
-        unwritable(path, source)
-    })
+    whole_file::write(path, content).map_err(|source| unwritable(path, source))
 }
 
 pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, EvalError> {

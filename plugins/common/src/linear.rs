@@ -342,14 +342,8 @@ fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tens
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{gradients::Parameters, precision::Precision};
+    use crate::{gradients::Parameters, kernels::numbers, precision::Precision};
     use merv_plugin_api::TrainingOptions;
-
-    fn numbers(count: usize, seed: usize) -> Vec<f32> {
-        (0..count)
-            .map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0)
-            .collect()
-    }
 
     /// `[rows, inner] · [inner, columns]` of what the precision makes of the operands.
     fn product(

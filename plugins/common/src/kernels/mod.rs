@@ -80,3 +80,11 @@ pub(crate) fn reduce(a: &[f32], b: &[f32], map: impl Fn(f32, f32, f32) -> f32) -
         .zip(b_rest)
         .fold(sums[0], |sum, (&x, &y)| map(sum, x, y))
 }
+
+/// Numbers from -1 to 1 that look random.
+#[cfg(test)]
+pub(crate) fn numbers(count: usize, seed: usize) -> Vec<f32> {
+    (0..count)
+        .map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0)
+        .collect()
+}

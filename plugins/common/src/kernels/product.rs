@@ -112,16 +112,10 @@ pub(super) fn product(
         "a matrix product reaches beyond its operands"
     );
     let mut y: Vec<f32> = Vec::with_capacity(rows * outputs);
+    let sizes = [rows, inputs, outputs];
     let product = Product {
-        x: Left::Rows(x),
-        weight: Right::Columns(weight),
-        form: Form::Exact,
-        rows,
-        inputs,
-        steps: inputs,
-        outputs,
         epilogue,
-        added: false,
+        ..Product::new(Left::Rows(x), Right::Columns(weight), sizes)
     };
     let out = Output(y.spare_capacity_mut().as_mut_ptr().cast());
     product.run_in(precision, out);
@@ -158,15 +152,8 @@ pub(crate) fn product_into(
         return;
     }
     let product = Product {
-        x,
-        weight,
-        form: Form::Exact,
-        rows,
-        inputs,
-        steps: inputs,
-        outputs,
-        epilogue: Epilogue::default(),
         added,
+        ..Product::new(x, weight, [rows, inputs, outputs])
     };
     product.run_in(precision, Output(out.as_mut_ptr()));
 }
@@ -214,7 +201,22 @@ struct Scratch<const WIDTH: usize> {
     x: Vec<f32>,
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    /// A product of the operands as they are, without an epilogue.
+    fn new(x: Left<'a>, weight: Right<'a>, [rows, inputs, outputs]: [usize; 3]) -> Self {
+        Self {
+            x,
+            weight,
+            form: Form::Exact,
+            rows,
+            inputs,
+            steps: inputs,
+            outputs,
+            epilogue: Epilogue::default(),
+            added: false,
+        }
+    }
+
     fn run_in(&self, precision: Precision, out: Output) {
         self.run_as(
             match precision {
@@ -473,12 +475,7 @@ unsafe fn tiles<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize, const
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn numbers(count: usize, seed: usize) -> Vec<f32> {
-        (0..count)
-            .map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0)
-            .collect()
-    }
+    use crate::kernels::numbers;
 
     /// All layouts, those of the forward and of the backward pass, and all forms, against the definition: fresh
     /// and added to, with weights of single and of half precision.
@@ -515,24 +512,17 @@ mod tests {
                 }
             };
             let mut out = before.clone();
+            let x = match x_turned {
+                true => Left::Columns(&a),
+                false => Left::Rows(&a),
+            };
+            let weight = match w_turned {
+                true => Right::Columns(weight),
+                false => Right::Rows(weight),
+            };
             let product = Product {
-                x: if x_turned {
-                    Left::Columns(&a)
-                } else {
-                    Left::Rows(&a)
-                },
-                weight: if w_turned {
-                    Right::Columns(weight)
-                } else {
-                    Right::Rows(weight)
-                },
-                form: Form::Exact,
-                rows,
-                inputs,
-                steps: inputs,
-                outputs,
-                epilogue: Epilogue::default(),
                 added,
+                ..Product::new(x, weight, [rows, inputs, outputs])
             };
             product.run_as(form, Output(out.as_mut_ptr()));
             for (index, found) in out.iter().enumerate() {
