@@ -265,13 +265,20 @@ fn kills_lose_nothing_and_repeat_nothing() {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let more = more(n, k);
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let running = toy.path(&format!("out/toy_pred_{n}_{k}.jsonl"));
+        let lines =
+            || fs::read(&running).map_or(0, |text| text.split(|byte| *byte == b'\n').count());
+        // However fast the machine is: when some more answers are there, and a random moment later.
+        let enough = lines() + random as usize % 4;
         let mut child = start(&toy, "open-ended", "out", &more);
-        thread::sleep(Duration::from_millis(150 + u64::from(random >> 24)));
+        while lines() < enough && child.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(u64::from(random >> 27)));
         killed += usize::from(child.try_wait().unwrap().is_none());
         let _ = child.kill();
         child.wait().unwrap();
         // As a kill in the middle of a line leaves it.
-        let running = toy.path(&format!("out/toy_pred_{n}_{k}.jsonl"));
         if running.exists() && n != 2 {
             let mut file = fs::OpenOptions::new().append(true).open(running).unwrap();
             file.write_all(b"{\"question_id\": 3, \"pred\": \"to")
