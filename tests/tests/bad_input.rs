@@ -174,6 +174,8 @@ fn every_limit_is_kept_and_can_be_set() {
         (still.clone(), "--max-pixels", "5"),
         (still.clone(), "--max-image-bytes", "5"),
         (video("motion.gif"), "--max-pixels", "5"),
+        (video("motion.gif"), "--max-animation-pixels", "5"),
+        (small_clip(), "--max-decoded-pixels", "5"),
         (video("frames"), "--max-frames", "3"),
     ];
     all_fail(
@@ -213,6 +215,8 @@ fn every_limit_is_kept_and_can_be_set() {
         "--max-frames",
         "--max-clip-bytes",
         "--max-image-bytes",
+        "--max-animation-pixels",
+        "--max-decoded-pixels",
     ] {
         about(&small_clip()).args([flag, high]).finish().succeeded();
     }

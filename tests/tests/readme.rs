@@ -341,6 +341,11 @@ fn its_limits_are_the_defaults() {
     assert_eq!(number("--max-frames"), limits.max_frames);
     assert_eq!(number("--max-clip-bytes"), limits.max_clip_bytes);
     assert_eq!(number("--max-image-bytes"), limits.max_image_bytes);
+    assert_eq!(
+        number("--max-animation-pixels"),
+        limits.max_animation_pixels
+    );
+    assert_eq!(number("--max-decoded-pixels"), limits.max_decoded_pixels);
 }
 
 #[test]

@@ -29,7 +29,13 @@ pub struct Limits {
     /// Bytes of all sampled frames together at most
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_clip_bytes: Option<u64>,
-    /// Bytes of a still image's file at most
+    /// Bytes of an image file at most
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_image_bytes: Option<u64>,
+    /// Pixels of an animation to compute for the sampled frames at most
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_animation_pixels: Option<u64>,
+    /// Pixels of a video to decode for the sampled frames at most
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_decoded_pixels: Option<u64>,
 }

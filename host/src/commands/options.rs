@@ -48,6 +48,12 @@ pub(super) fn limits(args: &Limits) -> video::Limits {
         max_frames: args.max_frames.unwrap_or(default.max_frames),
         max_clip_bytes: args.max_clip_bytes.unwrap_or(default.max_clip_bytes),
         max_image_bytes: args.max_image_bytes.unwrap_or(default.max_image_bytes),
+        max_animation_pixels: args
+            .max_animation_pixels
+            .unwrap_or(default.max_animation_pixels),
+        max_decoded_pixels: args
+            .max_decoded_pixels
+            .unwrap_or(default.max_decoded_pixels),
         ..default
     }
 }

@@ -3,6 +3,8 @@
 //! The `unsafe` here is what ffmpeg-next's safe interface has no name for.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::ptr;
 use std::sync::Once;
@@ -52,11 +54,7 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
         check_pixels(path, &stream, limits)?;
     }
     probe(&mut input, limits).map_err(|source| about.explain(path, source))?;
-    let Some(stream) = input
-        .streams()
-        .best(media::Type::Video)
-        .filter(|stream| !stream.disposition().contains(Disposition::ATTACHED_PIC))
-    else {
+    let Some(stream) = main_stream(&input, &about) else {
         return Err(VideoError::NoVideoStream {
             path: path.to_owned(),
             found: listed(&input),
@@ -80,6 +78,35 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
     };
     container.ignore_other_streams();
     Ok(container)
+}
+
+/// The stream that a player shows: FFmpeg's choice, unless that is a cover, thumbnails, a tile of a
+/// picture, or another stream's alpha or depth.
+fn main_stream<'a>(input: &'a Input, about: &mp4::About) -> Option<Stream<'a>> {
+    let aside = ffi::AV_DISPOSITION_ATTACHED_PIC
+        | ffi::AV_DISPOSITION_TIMED_THUMBNAILS
+        | ffi::AV_DISPOSITION_DEPENDENT;
+    let is_shown = |stream: &Stream<'_>| {
+        // SAFETY: the stream is alive, and a plain integer is read.
+        let disposition = unsafe { (*stream.as_ptr()).disposition };
+        disposition & aside as i32 == 0 && !about.is_auxiliary(stream.id())
+    };
+    let best = input.streams().best(media::Type::Video);
+    best.filter(is_shown).or_else(|| {
+        let mut videos = input
+            .streams()
+            .filter(|stream| stream.parameters().medium() == media::Type::Video);
+        videos.find(is_shown)
+    })
+}
+
+/// Whether the file is JPEGs in a row: other JPEGs do not come here. FFmpeg would take those with
+/// small pictures for a sequence of files.
+fn is_motion_jpeg(path: &Path) -> bool {
+    let mut head = [0; 3];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut head))
+        .is_ok_and(|()| head == *b"\xff\xd8\xff")
 }
 
 /// Checks the size that a stream declares. Returns how many pictures its decoder holds back.
@@ -106,13 +133,19 @@ fn open_input(path: &Path) -> Result<Input, Error> {
     options.set("protocol_whitelist", "file");
     options.set("format_whitelist", FORMATS);
 
+    let format = if is_motion_jpeg(path) {
+        // SAFETY: the name is NUL-terminated; FFmpeg returns null or a static description.
+        unsafe { ffi::av_find_input_format(c"mjpeg".as_ptr()) }
+    } else {
+        ptr::null()
+    };
     // SAFETY: `url` is NUL-terminated and outlives the call. `options` is handed over by `disown`
     // and taken back by `own`, whatever the call left in it. On failure avformat_open_input frees
     // what it allocated; on success `Input::wrap` takes ownership and closes it.
     unsafe {
         let mut context = ptr::null_mut();
         let mut raw = options.disown();
-        let code = ffi::avformat_open_input(&mut context, url.as_ptr(), ptr::null(), &mut raw);
+        let code = ffi::avformat_open_input(&mut context, url.as_ptr(), format, &mut raw);
         drop(Dictionary::own(raw));
         if code < 0 {
             return Err(Error::from(code));

@@ -1,8 +1,11 @@
 //! Everything that can keep a file from becoming frames, each said in full: which file, what was
 //! expected, what was found, what to do.
 
+use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use super::kind;
 
 /// Why no frames came out of a file or folder.
 #[derive(Debug, thiserror::Error)]
@@ -164,7 +167,7 @@ pub enum VideoError {
         source: ffmpeg_next::Error,
     },
 
-    /// An image or GIF does not decode.
+    /// An image or animation does not decode.
     #[error(
         "{}: the image does not decode: it is cut short, damaged or of an unsupported kind; fetch \
          it again or convert it to PNG or JPEG",
@@ -175,7 +178,65 @@ pub enum VideoError {
         path: PathBuf,
         /// What the decoder said.
         #[source]
-        source: image::ImageError,
+        source: Box<dyn Error + Send + Sync>,
+    },
+
+    /// An image in a format that is not read.
+    #[error(
+        "{}: {format} image, a format that is not read; expected {} or a video: convert it, for \
+         example to PNG",
+        path.display(), kind::READ
+    )]
+    OtherImage {
+        /// The file.
+        path: PathBuf,
+        /// The format's name, with its article.
+        format: &'static str,
+    },
+
+    /// A file in a folder of images whose name ends like an image's, but whose bytes are none.
+    #[error(
+        "{}: not an image, though its name ends like one; expected {}: take it out of the folder \
+         or fetch it again",
+        path.display(), kind::READ
+    )]
+    NotAnImage {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// An animation where each file is one frame.
+    #[error(
+        "{}: an animation among the images of a folder, each of which is one frame; give the \
+         animation alone, or take it out of the folder",
+        path.display()
+    )]
+    AnimationInFolder {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A time window over a still image.
+    #[error(
+        "{}: a still image has no time to choose from; leave the start and the end out",
+        path.display()
+    )]
+    WindowOfStill {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// There is not enough memory for what the file holds.
+    #[error(
+        "{}: out of memory: {bytes} bytes are needed at once and could not be allocated; free some \
+         memory, or give a smaller file",
+        path.display()
+    )]
+    OutOfMemory {
+        /// The file.
+        path: PathBuf,
+        /// What was asked of the system.
+        bytes: usize,
     },
 
     /// The time window opens after the last frame.
@@ -262,4 +323,22 @@ pub enum VideoError {
         /// The option that raises the limit.
         flag: &'static str,
     },
+}
+
+impl VideoError {
+    /// An image that does not decode.
+    pub(super) fn image(path: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Image {
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    /// An image in a format that is not read.
+    pub(super) fn other_image(path: &Path, format: &'static str) -> Self {
+        Self::OtherImage {
+            path: path.to_owned(),
+            format,
+        }
+    }
 }

@@ -1,102 +1,113 @@
-//! GIFs: composed frame by frame, read twice so that only the chosen frames are kept.
+//! GIFs as animations.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
+use std::num::NonZeroU64;
 use std::path::Path;
-use std::sync::Arc;
 
-use image::codecs::gif::GifDecoder;
-use image::{AnimationDecoder, ImageDecoder, ImageError};
+use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError, DisposalMethod, MemoryLimit};
 
+use super::animation::{Animation, Disposal, Patch, Pixels};
 use super::error::VideoError;
 use super::limits::Limits;
-use super::{Frames, RgbFrame, Selection, images, sample, unreadable};
+use super::orientation::Orientation;
+use super::{Frames, Selection, memory, unreadable};
 
-/// What browsers take for a delay of 0, in seconds.
-const UNSTATED_DELAY: f64 = 0.1;
-
-/// Reads the chosen frames of the GIF at `path`. Its rate is its frames over its duration.
+/// Reads the chosen frames of the GIF at `path`.
 pub(super) fn read(
     path: &Path,
     selection: &Selection,
     limits: &Limits,
 ) -> Result<Frames, VideoError> {
-    let failed = |source: ImageError| VideoError::Image {
-        path: path.to_owned(),
-        source,
+    let failed = |source: DecodingError| VideoError::image(path, source);
+    let mut decoder = open(path, limits)?;
+    let mut patches = Vec::new();
+    while let Some(frame) = decoder.next_frame_info().map_err(failed)? {
+        limits.check_frames(path, patches.len() as u64 + 1)?;
+        let disposal = match frame.dispose {
+            DisposalMethod::Any | DisposalMethod::Keep => Disposal::Keep,
+            DisposalMethod::Background => Disposal::Clear,
+            DisposalMethod::Previous => Disposal::Restore,
+        };
+        let patch = Patch {
+            x: frame.left.into(),
+            y: frame.top.into(),
+            width: frame.width.into(),
+            height: frame.height.into(),
+            seconds: f64::from(frame.delay) * 10.0 / 1000.0,
+            disposal,
+            opaque: frame.transparent.is_none(),
+        };
+        memory::push(path, &mut patches, patch)?;
+    }
+    let animation = Animation {
+        path,
+        limits,
+        width: decoder.width().into(),
+        height: decoder.height().into(),
+        patches,
+        orientation: Orientation::default(),
+        pixels: GifPixels {
+            path,
+            decoder: open(path, limits)?,
+            next: 0,
+        },
     };
-    let (mut n, mut seconds) = (0, 0.0);
-    let mut size = (0, 0);
-    for frame in open(path, limits)?.into_frames() {
-        let frame = frame.map_err(failed)?;
-        n += 1;
-        limits.check_frames(path, n as u64)?;
-        size = frame.buffer().dimensions();
-        let (numerator, denominator) = frame.delay().numer_denom_ms();
-        let delay = f64::from(numerator) / f64::from(denominator.max(1)) / 1000.0;
-        seconds += if delay > 0.0 { delay } else { UNSTATED_DELAY };
-    }
-    if n == 0 {
-        return Err(VideoError::NoFrames {
-            path: path.to_owned(),
-        });
-    }
-    let fps = n as f64 / seconds;
-    let bounded = selection.has_window() || selection.end_frame.is_some_and(|frame| frame >= 0);
-    let indices = if bounded {
-        sample::frame_indices(path, n, fps, selection)?
-    } else {
-        sample::evenly(n, selection.num_frames)
-    };
-
-    let mut chosen: BTreeMap<usize, Option<Arc<RgbFrame>>> =
-        indices.iter().map(|&index| (index, None)).collect();
-    limits.check_clip(path, chosen.len() as u64, size.0.into(), size.1.into())?;
-    let last = chosen.keys().next_back().copied().unwrap_or(0);
-    for (index, frame) in open(path, limits)?.into_frames().take(last + 1).enumerate() {
-        let frame = frame.map_err(failed)?;
-        if let Some(place) = chosen.get_mut(&index) {
-            let picture = frame.into_buffer();
-            let (width, height) = (picture.width() as usize, picture.height() as usize);
-            let data = picture
-                .pixels()
-                .flat_map(|pixel| [pixel.0[0], pixel.0[1], pixel.0[2]]);
-            *place = Some(Arc::new(RgbFrame {
-                width,
-                height,
-                data: data.collect(),
-            }));
-        }
-    }
-    let frames: Vec<_> = indices
-        .iter()
-        .filter_map(|index| chosen.get(index).cloned().flatten())
-        .collect();
-    if frames.len() != indices.len() {
-        return Err(VideoError::NoFrames {
-            path: path.to_owned(),
-        });
-    }
-    Ok(Frames {
-        frames,
-        indices,
-        total_frames: n,
-        fps,
-    })
+    animation.read(selection)
 }
 
-fn open(path: &Path, limits: &Limits) -> Result<GifDecoder<BufReader<File>>, VideoError> {
-    let failed = |source: ImageError| VideoError::Image {
-        path: path.to_owned(),
-        source,
-    };
+fn open(path: &Path, limits: &Limits) -> Result<Decoder<BufReader<File>>, VideoError> {
     let file = File::open(path).map_err(|source| unreadable(path, source))?;
-    let mut decoder = GifDecoder::new(BufReader::new(file)).map_err(failed)?;
-    let (width, height) = decoder.dimensions();
-    limits.check_pixels(path, width.into(), height.into())?;
-    decoder
-        .set_limits(images::decoder_limits(limits))
-        .map_err(failed)?;
+    let mut options = DecodeOptions::new();
+    options.set_color_output(ColorOutput::Indexed);
+    if let Some(bytes) = NonZeroU64::new(limits.max_pixels) {
+        options.set_memory_limit(MemoryLimit::Bytes(bytes));
+    }
+    let decoder = options
+        .read_info(BufReader::new(file))
+        .map_err(|source| VideoError::image(path, source))?;
+    limits.check_pixels(path, decoder.width().into(), decoder.height().into())?;
     Ok(decoder)
+}
+
+struct GifPixels<'a> {
+    path: &'a Path,
+    decoder: Decoder<BufReader<File>>,
+    /// The patch that the decoder comes to next.
+    next: usize,
+}
+
+impl Pixels for GifPixels<'_> {
+    fn decode(&mut self, index: usize, _: &Patch) -> Result<Vec<u8>, VideoError> {
+        let failed = |source: DecodingError| VideoError::image(self.path, source);
+        // Asking for the next frame's description leaves out the pixels of this one.
+        while self.next <= index {
+            if self.decoder.next_frame_info().map_err(failed)?.is_none() {
+                // The file has changed since it was listed.
+                return Err(VideoError::NoFrames {
+                    path: self.path.to_owned(),
+                });
+            }
+            self.next += 1;
+        }
+        let mut places = memory::zeroed(self.path, self.decoder.buffer_size())?;
+        self.decoder.read_into_buffer(&mut places).map_err(failed)?;
+        let palette = self.decoder.palette().map_err(failed)?.as_chunks::<3>().0;
+        let transparent = self
+            .decoder
+            .current_frame_info()
+            .and_then(|frame| frame.transparent);
+        let mut rgba = memory::with_room_for(self.path, places.len() * 4)?;
+        for place in places {
+            // Places outside the palette are black, as in Pillow.
+            let [red, green, blue] = palette.get(usize::from(place)).copied().unwrap_or_default();
+            let alpha = if Some(place) == transparent { 0 } else { 255 };
+            rgba.extend_from_slice(&[red, green, blue, alpha]);
+        }
+        Ok(rgba)
+    }
+
+    fn blend(below: [u8; 4], above: [u8; 4]) -> [u8; 4] {
+        if above[3] == 0 { below } else { above }
+    }
 }

@@ -1,26 +1,44 @@
-//! Still images and folders of images.
+//! Still images, and which image files are animations.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::Path;
 use std::sync::Arc;
 
-use image::{ImageDecoder, ImageReader};
+use image::{ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::error::VideoError;
+use super::jpeg::Jpeg;
+use super::kind::{self, Format, Kind};
 use super::limits::Limits;
-use super::{Frames, RgbFrame, Selection, sample, unreadable};
+use super::orientation::Orientation;
+use super::png::Png;
+use super::webp::WebP;
+use super::{Frames, RgbFrame, Selection, decode, memory, samples, unreadable};
 
-/// The endings of the files in a folder that count as frames.
-const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
-
-/// A still image is a video that stands still: one frame, as often as frames are wanted.
-pub(super) fn read_still(
+/// Reads an animation, or a still image: a video that stands still, one frame as often as frames are
+/// wanted.
+pub(super) fn read(
     path: &Path,
     selection: &Selection,
     limits: &Limits,
 ) -> Result<Frames, VideoError> {
-    let frame = Arc::new(decode(path, 0, limits)?);
+    let bytes = load(path, limits)?;
+    let image = Image::parse(path, &bytes, limits)?;
+    if image.is_animated() {
+        return image.read_animation(selection, limits);
+    }
+    if matches!(&image.content, Content::Jpeg(jpeg) if jpeg.is_stream) {
+        drop(image);
+        drop(bytes);
+        return decode::read(path, selection, limits);
+    }
+    if selection.has_window() {
+        return Err(VideoError::WindowOfStill {
+            path: path.to_owned(),
+        });
+    }
+    let frame = Arc::new(image.read_still(0, limits)?);
     Ok(Frames {
         frames: vec![frame; selection.num_frames],
         indices: vec![0; selection.num_frames],
@@ -29,129 +47,154 @@ pub(super) fn read_still(
     })
 }
 
-/// The images of a folder, sorted by file name, are the frames of a video.
-pub(super) fn read_folder(
+/// Reads a still image that is one frame of many. `taken` bytes of the others are there already.
+pub(super) fn read_frame(
     path: &Path,
-    selection: &Selection,
+    taken: u128,
     limits: &Limits,
-) -> Result<Frames, VideoError> {
-    let images = images_in(path, limits)?;
-    if images.is_empty() {
-        let extensions = EXTENSIONS.map(|end| format!(".{end}")).join(", ");
-        return Err(VideoError::EmptyFolder {
+) -> Result<RgbFrame, VideoError> {
+    let bytes = load(path, limits)?;
+    let image = Image::parse(path, &bytes, limits)?;
+    if image.is_animated() {
+        return Err(VideoError::AnimationInFolder {
             path: path.to_owned(),
-            extensions,
         });
     }
-    let n = images.len();
-    let over_all = selection.end_frame.is_some_and(|frame| frame >= 0);
-    let indices = match selection.folder_fps {
-        Some(fps) if !(fps.is_finite() && fps > 0.0) => {
-            return Err(VideoError::BadFolderRate {
-                path: path.to_owned(),
-                fps,
-            });
-        }
-        Some(fps) => sample::frame_indices(path, n, fps, selection)?,
-        None if over_all => sample::frame_indices(path, n, 1.0, selection)?,
-        None if selection.has_window() => {
-            return Err(VideoError::NoFolderRate {
-                path: path.to_owned(),
-            });
-        }
-        None => sample::evenly(n, selection.num_frames),
-    };
+    image.read_still(taken, limits)
+}
 
-    let mut decoded: BTreeMap<usize, Arc<RgbFrame>> = BTreeMap::new();
-    let mut bytes = 0;
-    let mut frames = Vec::with_capacity(indices.len());
-    for &index in &indices {
-        let frame = match decoded.get(&index) {
-            Some(frame) => frame.clone(),
-            None => {
-                let frame = Arc::new(decode(&images[index], bytes, limits)?);
-                bytes += frame.data.len() as u128;
-                decoded.insert(index, frame.clone());
-                frame
+/// An image file that is whole, as far as can be told without decoding it.
+struct Image<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    Png(Png<'a>),
+    WebP(WebP<'a>),
+    Jpeg(Jpeg),
+    Bmp,
+    Tiff,
+}
+
+impl<'a> Image<'a> {
+    fn parse(path: &'a Path, bytes: &'a [u8], limits: &Limits) -> Result<Self, VideoError> {
+        let content = match kind::of(path, bytes) {
+            Kind::Image(Format::Png) => Content::Png(Png::parse(path, bytes, limits)?),
+            Kind::Image(Format::WebP) => Content::WebP(WebP::parse(path, bytes, limits)?),
+            Kind::Image(Format::Jpeg) => Content::Jpeg(Jpeg::parse(path, bytes)?),
+            Kind::Image(Format::Bmp) => Content::Bmp,
+            Kind::Image(Format::Tiff) => Content::Tiff,
+            Kind::OtherImage(name) => return Err(VideoError::other_image(path, name)),
+            Kind::Gif | Kind::Video => {
+                return Err(VideoError::NotAnImage {
+                    path: path.to_owned(),
+                });
             }
         };
-        frames.push(frame);
+        Ok(Self {
+            path,
+            bytes,
+            content,
+        })
     }
-    let fps = selection.folder_fps.unwrap_or(0.0);
-    Ok(Frames {
-        frames,
-        indices,
-        total_frames: n,
-        fps,
-    })
-}
 
-fn images_in(path: &Path, limits: &Limits) -> Result<Vec<PathBuf>, VideoError> {
-    let mut images = Vec::new();
-    for entry in fs::read_dir(path).map_err(|source| unreadable(path, source))? {
-        let file = entry.map_err(|source| unreadable(path, source))?.path();
-        let is_image = file.extension().is_some_and(|end| {
-            EXTENSIONS
-                .iter()
-                .any(|known| end.eq_ignore_ascii_case(known))
-        });
-        if is_image && file.is_file() {
-            limits.check_frames(path, images.len() as u64 + 1)?;
-            images.push(file);
+    fn is_animated(&self) -> bool {
+        match &self.content {
+            Content::Png(png) => png.is_animated(),
+            Content::WebP(webp) => webp.is_animated(),
+            Content::Jpeg(_) | Content::Bmp | Content::Tiff => false,
         }
     }
-    images.sort();
-    Ok(images)
+
+    fn read_animation(self, selection: &Selection, limits: &Limits) -> Result<Frames, VideoError> {
+        match self.content {
+            Content::Png(png) => png.read_animation(selection, limits),
+            Content::WebP(webp) => webp.read_animation(selection, limits),
+            Content::Jpeg(_) | Content::Bmp | Content::Tiff => Err(VideoError::NoFrames {
+                path: self.path.to_owned(),
+            }),
+        }
+    }
+
+    /// The picture as Pillow's `convert("RGB")` makes it (an alpha channel is dropped, grey is
+    /// repeated), upright as EXIF says.
+    fn read_still(&self, taken: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
+        let decode = |format| decode_with(format, self.path, self.bytes, taken, limits);
+        let (frame, orientation) = match &self.content {
+            Content::Png(png) => (png.read_still(taken, limits)?, png.orientation()),
+            Content::WebP(webp) => (webp.read_still(taken, limits)?, webp.orientation()),
+            Content::Jpeg(jpeg) => (decode(ImageFormat::Jpeg)?.0, jpeg.orientation),
+            Content::Bmp => decode(ImageFormat::Bmp)?,
+            Content::Tiff => decode(ImageFormat::Tiff)?,
+        };
+        memory::check(self.path, frame.data.len() as u64)?;
+        Ok(orientation.apply(frame))
+    }
 }
 
-/// Decodes one image to RGB as Pillow's `convert("RGB")` does: an alpha channel is dropped, grey is
-/// repeated, and a note on how the camera was held (EXIF) is not followed. `bytes` are those of the
-/// frames already chosen.
-fn decode(path: &Path, bytes: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
-    let failed = |source| VideoError::Image {
-        path: path.to_owned(),
-        source,
-    };
-    let size = fs::metadata(path)
-        .map_err(|source| unreadable(path, source))?
-        .len();
+/// All bytes of an image file.
+fn load(path: &Path, limits: &Limits) -> Result<Vec<u8>, VideoError> {
+    let unreadable = |source| unreadable(path, source);
+    let mut file = File::open(path).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
     limits.check_image_bytes(path, size)?;
     if size == 0 {
         return Err(VideoError::EmptyFile {
             path: path.to_owned(),
         });
     }
-    let mut decoder = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(|source| unreadable(path, source))?
-        .into_decoder()
-        .map_err(failed)?;
-    let (width, height) = decoder.dimensions();
-    limits.check_pixels(path, width.into(), height.into())?;
-    let chosen = u128::from(width) * u128::from(height) * 3;
-    limits.check_clip_bytes(path, bytes.saturating_add(chosen))?;
-    decoder.set_limits(decoder_limits(limits)).map_err(failed)?;
-
-    let rgb = image::DynamicImage::from_decoder(decoder)
-        .map_err(failed)?
-        .into_rgb8();
-    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Ok(RgbFrame {
-        width,
-        height,
-        data: rgb.into_raw(),
-    })
+    let mut bytes = memory::zeroed(path, usize::try_from(size).unwrap_or(usize::MAX))?;
+    file.read_exact(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
 }
 
-/// What the image decoders may allocate: a picture of the largest size at 16 bits and four
-/// channels, once decoded and once converted.
-pub(super) fn decoder_limits(limits: &Limits) -> image::Limits {
+/// What the decoders of the `image` crate allocate for a pixel at most, besides what they hand out:
+/// the coefficients of a progressive JPEG.
+const BYTES_PER_PIXEL: u64 = 8;
+
+/// The picture as the `image` crate decodes it, and how it is turned if the crate can tell.
+fn decode_with(
+    format: ImageFormat,
+    path: &Path,
+    bytes: &[u8],
+    taken: u128,
+    limits: &Limits,
+) -> Result<(RgbFrame, Orientation), VideoError> {
+    let failed = |source: ImageError| VideoError::image(path, source);
+    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format)
+        .into_decoder()
+        .map_err(failed)?;
+    let size = decoder.dimensions();
+    limits.check_picture(path, taken, size)?;
+    let pixels = u64::from(size.0) * u64::from(size.1);
+    let own = pixels * BYTES_PER_PIXEL + bytes.len() as u64 + (1 << 20);
+    memory::check(path, own.saturating_add(decoder.total_bytes()))?;
     let mut bounds = image::Limits::default();
-    bounds.max_alloc = Some(
-        limits
-            .max_pixels
-            .saturating_mul(16)
-            .saturating_add(64 << 20),
-    );
-    bounds
+    bounds.max_alloc = Some(own.saturating_add(decoder.total_bytes()));
+    decoder.set_limits(bounds).map_err(failed)?;
+    let orientation = decoder.orientation().map_err(failed)?.to_exif();
+
+    let colour = decoder.color_type();
+    let len = usize::try_from(decoder.total_bytes()).unwrap_or(usize::MAX);
+    let mut samples = memory::zeroed(path, len)?;
+    decoder.read_image(&mut samples).map_err(failed)?;
+    let channels = usize::from(colour.channel_count());
+    match colour.bytes_per_pixel() / colour.channel_count() {
+        1 => {}
+        2 => samples::upper_bytes(&mut samples),
+        _ => {
+            return Err(VideoError::image(
+                path,
+                "its samples are floating-point numbers",
+            ));
+        }
+    }
+    let frame = RgbFrame {
+        width: size.0 as usize,
+        height: size.1 as usize,
+        data: samples::to_rgb(path, samples, channels)?,
+    };
+    Ok((frame, Orientation::from_exif(orientation)))
 }

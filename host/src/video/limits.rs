@@ -14,8 +14,14 @@ pub struct Limits {
     pub max_frames: u64,
     /// Bytes of all chosen frames together, as RGB, a repeated frame counted once. 2 GiB by default.
     pub max_clip_bytes: u64,
-    /// Size of one still image file, in bytes. 256 MiB by default.
+    /// Size of one image file, in bytes. 256 MiB by default.
     pub max_image_bytes: u64,
+    /// Pixels of an animation (GIF, APNG, WebP) that must be computed for the chosen frames. 2
+    /// billion by default: 1,000 frames of 1920×1080 that all lean on one another.
+    pub max_animation_pixels: u64,
+    /// Pixels of a video that must be decoded for the chosen frames. 100 billion by default: 48,000
+    /// frames of 1920×1080 without a key frame between.
+    pub max_decoded_pixels: u64,
     /// Threads of the decoder; 0 means one a core.
     pub threads: usize,
 }
@@ -27,6 +33,8 @@ impl Default for Limits {
             max_frames: 10_000_000,
             max_clip_bytes: 2 << 30,
             max_image_bytes: 256 << 20,
+            max_animation_pixels: 2_000_000_000,
+            max_decoded_pixels: 100_000_000_000,
             threads: 0,
         }
     }
@@ -72,6 +80,40 @@ impl Limits {
     pub(super) fn check_clip_bytes(&self, path: &Path, found: u128) -> Result<(), VideoError> {
         let what = "the bytes of the chosen frames together";
         check(path, what, found, self.max_clip_bytes, "--max-clip-bytes")
+    }
+
+    /// Refuses one more picture, of `size` (width, height), beside the `taken` bytes of others.
+    pub(super) fn check_picture(
+        &self,
+        path: &Path,
+        taken: u128,
+        size: (u32, u32),
+    ) -> Result<(), VideoError> {
+        self.check_pixels(path, size.0.into(), size.1.into())?;
+        let picture = u128::from(size.0) * u128::from(size.1) * 3;
+        self.check_clip_bytes(path, taken.saturating_add(picture))
+    }
+
+    /// Refuses an animation whose chosen frames take more than `max_animation_pixels`.
+    pub(super) fn check_animation(&self, path: &Path, found: u128) -> Result<(), VideoError> {
+        check(
+            path,
+            "the pixels of the animation to compute",
+            found,
+            self.max_animation_pixels,
+            "--max-animation-pixels",
+        )
+    }
+
+    /// Refuses a video whose chosen frames take more than `max_decoded_pixels`.
+    pub(super) fn check_decoded(&self, path: &Path, found: u128) -> Result<(), VideoError> {
+        check(
+            path,
+            "the pixels of the video to decode",
+            found,
+            self.max_decoded_pixels,
+            "--max-decoded-pixels",
+        )
     }
 
     /// Refuses an image file of more than `max_image_bytes`.

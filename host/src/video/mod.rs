@@ -1,31 +1,44 @@
 //! From a file on disk to the RGB frames that the encoders will see.
 //!
-//! A file is a video in any container FFmpeg reads (`decode`), a GIF, a still image or a folder of
-//! images (`images`, `gif`). What kind it is is told from its first bytes, never from its name.
+//! A file is a video in any container FFmpeg reads (`decode`), an animation (`gif`, `png`, `webp`),
+//! a still image (`images`) or a folder of them (`folder`). What kind it is is told from its first bytes, never from its name.
 //! `sample` says which frames are taken; only those are turned to RGB and kept.
 //!
 //! Files are untrusted: they are opened as local files and nothing else, and [`Limits`] bounds what
 //! each may cost before it is paid. For H.264 the pixels are those of decord, PyAV and OpenCV, byte
 //! for byte.
 
+mod animation;
 mod container;
 mod decode;
 mod error;
+mod folder;
 mod gif;
 mod images;
 mod index;
+mod jpeg;
+mod kind;
 mod limits;
+mod memory;
 mod mp4;
+mod orientation;
+mod png;
 mod rgb;
 mod sample;
+mod samples;
+#[cfg(test)]
+mod still_tests;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod webp;
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
+
+use kind::Kind;
 
 pub use error::VideoError;
 pub use limits::Limits;
@@ -111,7 +124,7 @@ pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frame
     }
     let about = fs::metadata(path).map_err(|source| unreadable(path, source))?;
     if about.is_dir() {
-        return images::read_folder(path, selection, limits);
+        return folder::read(path, selection, limits);
     }
     if !about.is_file() {
         return Err(VideoError::NotAFile {
@@ -123,9 +136,14 @@ pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frame
             path: path.to_owned(),
         });
     }
-    match kind_of(path)? {
+    let mut head = Vec::with_capacity(kind::HEAD);
+    File::open(path)
+        .and_then(|file| file.take(kind::HEAD as u64).read_to_end(&mut head))
+        .map_err(|source| unreadable(path, source))?;
+    match kind::of(path, &head) {
         Kind::Gif => gif::read(path, selection, limits),
-        Kind::Image => images::read_still(path, selection, limits),
+        Kind::Image(_) => images::read(path, selection, limits),
+        Kind::OtherImage(name) => Err(VideoError::other_image(path, name)),
         Kind::Video => decode::read(path, selection, limits),
     }
 }
@@ -136,35 +154,4 @@ fn unreadable(path: &Path, source: std::io::Error) -> VideoError {
         ErrorKind::NotFound => VideoError::Missing { path },
         _ => VideoError::Unreadable { path, source },
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Gif,
-    Image,
-    Video,
-}
-
-/// Tells GIFs and still images from their first bytes; all else is left to FFmpeg.
-fn kind_of(path: &Path) -> Result<Kind, VideoError> {
-    let mut head = Vec::with_capacity(16);
-    File::open(path)
-        .and_then(|file| file.take(16).read_to_end(&mut head))
-        .map_err(|source| unreadable(path, source))?;
-    // A motion JPEG stream begins as a single JPEG does: here the name decides.
-    let motion_jpeg = path
-        .extension()
-        .is_some_and(|end| end.eq_ignore_ascii_case("mjpeg") || end.eq_ignore_ascii_case("mjpg"));
-    let webp = head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP");
-    let jpeg = head.starts_with(b"\xff\xd8\xff") && !motion_jpeg;
-    let png = head.starts_with(b"\x89PNG\r\n\x1a\n");
-    Ok(
-        if head.starts_with(b"GIF87a") || head.starts_with(b"GIF89a") {
-            Kind::Gif
-        } else if webp || jpeg || png || head.starts_with(b"BM") {
-            Kind::Image
-        } else {
-            Kind::Video
-        },
-    )
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::error::VideoError;
 use super::limits::Limits;
+use super::memory;
 
 /// How many boxes are looked at; an hour of one-second fragments has some 15,000.
 const MAX_BOXES: usize = 4_000_000;
@@ -21,9 +22,16 @@ pub(super) struct About {
     is_mp4: bool,
     has_index: bool,
     length: u64,
+    /// The tracks that go with another: its alpha, its depth.
+    auxiliary: Vec<u32>,
 }
 
 impl About {
+    /// Whether the track of this number only goes with another, as its alpha or its depth.
+    pub(super) fn is_auxiliary(&self, track: i32) -> bool {
+        u32::try_from(track).is_ok_and(|track| self.auxiliary.contains(&track))
+    }
+
     /// The error for a file that FFmpeg could not open.
     pub(super) fn explain(&self, path: &Path, source: ffmpeg_next::Error) -> VideoError {
         if self.is_mp4 && !self.has_index {
@@ -59,6 +67,7 @@ pub(super) fn inspect(path: &Path, limits: &Limits) -> Result<About, VideoError>
         samples: 0,
         track_samples: 0,
         track_edits: 0,
+        track: 0,
     };
     walk.children(0, length, 0)?;
     Ok(walk.about)
@@ -74,6 +83,8 @@ struct Walk<'a> {
     samples: u64,
     track_samples: u64,
     track_edits: u64,
+    /// The number of the track that is being looked at.
+    track: u32,
 }
 
 impl Walk<'_> {
@@ -119,6 +130,14 @@ impl Walk<'_> {
                 b"trun" => {
                     self.samples = self.samples.saturating_add(self.word(body + 4));
                     self.limits.check_frames(self.path, self.samples)?;
+                }
+                // Version 1 has longer times before the number.
+                b"tkhd" => {
+                    let long = self.word(body) >> 24 == 1;
+                    self.track = self.word(body + if long { 20 } else { 12 }) as u32;
+                }
+                b"hdlr" if self.word(body + 8) == u64::from(u32::from_be_bytes(*b"auxv")) => {
+                    memory::push(self.path, &mut self.about.auxiliary, self.track)?;
                 }
                 _ => {}
             }

@@ -49,6 +49,8 @@ pub(super) struct Stream<'a> {
     failure: Option<Error>,
     /// How often it complained since its last picture.
     complaints: usize,
+    /// Pixels of all pictures that the decoder has given.
+    decoded: u128,
 }
 
 impl<'a> Stream<'a> {
@@ -75,6 +77,7 @@ impl<'a> Stream<'a> {
             no_seeking: false,
             failure: None,
             complaints: 0,
+            decoded: 0,
         }
     }
 
@@ -110,6 +113,8 @@ impl<'a> Stream<'a> {
             match self.decoder.receive_frame(&mut frame) {
                 Ok(()) => {
                     self.complaints = 0;
+                    self.decoded += u128::from(frame.width()) * u128::from(frame.height());
+                    self.limits.check_decoded(self.path, self.decoded)?;
                     let place = frame.pts().and_then(|pts| usize::try_from(pts).ok());
                     return Ok(Some(Picture { place, frame }));
                 }

@@ -1,0 +1,278 @@
+//! Animated pictures (GIF, APNG, WebP): patches that are painted one after another on a canvas.
+//!
+//! A small file can ask for many large canvases. So the patches are listed first, without their
+//! pixels, and only those are decoded that can be seen in a chosen frame.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::VideoError;
+use super::limits::Limits;
+use super::orientation::Orientation;
+use super::{Frames, RgbFrame, Selection, memory, sample};
+
+/// What browsers take for a duration of 0, in seconds.
+const UNSTATED_DURATION: f64 = 0.1;
+
+/// What becomes of a patch after its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Disposal {
+    /// It stays.
+    Keep,
+    /// Its area is cleared.
+    Clear,
+    /// What it covered comes back.
+    Restore,
+}
+
+/// One frame as the file has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patch {
+    pub(super) x: u32,
+    pub(super) y: u32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// For how long it is shown; 0 where the file does not say.
+    pub(super) seconds: f64,
+    pub(super) disposal: Disposal,
+    /// Nothing shows through it: it replaces what it covers.
+    pub(super) opaque: bool,
+}
+
+impl Patch {
+    fn area(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+}
+
+/// The pixels of an animation.
+pub(super) trait Pixels {
+    /// Those of patch `index`, `[height, width, 4]`, red first and alpha last. Asked for in
+    /// ascending order, each at most once.
+    fn decode(&mut self, index: usize, patch: &Patch) -> Result<Vec<u8>, VideoError>;
+
+    /// A pixel with another one above it.
+    fn blend(below: [u8; 4], above: [u8; 4]) -> [u8; 4];
+}
+
+/// An animation whose patches are known.
+pub(super) struct Animation<'a, P> {
+    pub(super) path: &'a Path,
+    pub(super) limits: &'a Limits,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) patches: Vec<Patch>,
+    pub(super) orientation: Orientation,
+    pub(super) pixels: P,
+}
+
+impl<P: Pixels> Animation<'_, P> {
+    /// The chosen frames. The rate is the number of frames over their duration.
+    pub(super) fn read(mut self, selection: &Selection) -> Result<Frames, VideoError> {
+        let n = self.patches.len();
+        if n == 0 {
+            return Err(VideoError::NoFrames {
+                path: self.path.to_owned(),
+            });
+        }
+        self.limits
+            .check_pixels(self.path, self.width.into(), self.height.into())?;
+        let shown = |patch: &Patch| match patch.seconds {
+            seconds if seconds > 0.0 => seconds,
+            _ => UNSTATED_DURATION,
+        };
+        let fps = n as f64 / self.patches.iter().map(shown).sum::<f64>();
+        let bounded = selection.has_window() || selection.end_frame.is_some_and(|frame| frame >= 0);
+        let indices = if bounded {
+            sample::frame_indices(self.path, n, fps, selection)?
+        } else {
+            sample::evenly(n, selection.num_frames)
+        };
+        let wanted = indices.iter().copied().collect();
+        let found = self.paint(&wanted)?;
+        let frames = indices
+            .iter()
+            .filter_map(|index| found.get(index).cloned())
+            .collect();
+        Ok(Frames {
+            frames,
+            indices,
+            total_frames: n,
+            fps,
+        })
+    }
+
+    fn paint(
+        &mut self,
+        wanted: &BTreeSet<usize>,
+    ) -> Result<BTreeMap<usize, Arc<RgbFrame>>, VideoError> {
+        let (path, size) = (self.path, (self.width, self.height));
+        let count = wanted.len() as u64;
+        self.limits
+            .check_clip(path, count, size.0.into(), size.1.into())?;
+        let last = wanted.last().map_or(0, |last| last + 1);
+        let plan = plan(path, &self.patches[..last], size, wanted)?;
+        let pixels = plan.iter().zip(&self.patches).map(|(step, patch)| {
+            let times = u64::from(step.paint) + u64::from(step.dispose);
+            u128::from(patch.area()) * u128::from(times)
+        });
+        self.limits.check_animation(path, pixels.sum())?;
+
+        let mut canvas = Canvas::new(path, size)?;
+        let mut found = BTreeMap::new();
+        for (index, step) in plan.iter().enumerate() {
+            let patch = self.patches[index];
+            let mut covered = None;
+            if step.paint {
+                let (width, height) = (patch.width.into(), patch.height.into());
+                self.limits.check_pixels(path, width, height)?;
+                if step.dispose && patch.disposal == Disposal::Restore {
+                    covered = Some(canvas.copy(path, &patch)?);
+                }
+                // A patch without pixels needs no decoder, and some decoders take offence.
+                if patch.area() > 0 {
+                    let above = self.pixels.decode(index, &patch)?;
+                    canvas.paint::<P>(&patch, &above);
+                }
+            }
+            if wanted.contains(&index) {
+                let frame = canvas.snapshot(path)?;
+                memory::check(path, frame.data.len() as u64)?;
+                let frame = self.orientation.apply(frame);
+                found.insert(index, Arc::new(frame));
+            }
+            match covered {
+                Some(covered) => canvas.put_back(&patch, &covered),
+                None if step.dispose && patch.disposal == Disposal::Clear => canvas.clear(&patch),
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What has to be done with a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Step {
+    /// It is decoded and painted.
+    paint: bool,
+    /// Its disposal matters for what follows.
+    dispose: bool,
+}
+
+/// Which patches a chosen frame depends on: found backwards, from each to the last patch that covers
+/// all before it.
+fn plan(
+    path: &Path,
+    patches: &[Patch],
+    size: (u32, u32),
+    wanted: &BTreeSet<usize>,
+) -> Result<Vec<Step>, VideoError> {
+    let mut plan = memory::with_room_for(path, patches.len())?;
+    plan.resize(patches.len(), Step::default());
+    // Whether somebody needs the canvas as it is after the patch and its disposal.
+    let mut needed_after = false;
+    for (index, (step, patch)) in plan.iter_mut().zip(patches).enumerate().rev() {
+        let chosen = wanted.contains(&index);
+        let full = patch.x == 0 && patch.y == 0 && patch.width >= size.0 && patch.height >= size.1;
+        step.paint = chosen || (needed_after && patch.disposal == Disposal::Keep);
+        step.dispose = match patch.disposal {
+            Disposal::Keep => false,
+            Disposal::Clear => needed_after,
+            // What is never painted need not be taken away.
+            Disposal::Restore => needed_after && step.paint,
+        };
+        let shows_through = step.paint && !(full && patch.opaque);
+        let survives = needed_after
+            && match patch.disposal {
+                Disposal::Keep => false,
+                Disposal::Clear => !full,
+                Disposal::Restore => true,
+            };
+        needed_after = shows_through || survives;
+    }
+    Ok(plan)
+}
+
+/// What is painted on.
+struct Canvas {
+    width: usize,
+    height: usize,
+    /// `[height, width]` pixels with alpha.
+    pixels: Vec<[u8; 4]>,
+}
+
+impl Canvas {
+    fn new(path: &Path, (width, height): (u32, u32)) -> Result<Self, VideoError> {
+        let (width, height) = (width as usize, height as usize);
+        let mut pixels = memory::with_room_for(path, width * height)?;
+        pixels.resize(width * height, [0; 4]);
+        Ok(Self {
+            width,
+            height,
+            pixels,
+        })
+    }
+
+    /// Where the rows of a patch lie on the canvas, as far as they do.
+    fn rows(&self, patch: &Patch) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (left, top) = (patch.x as usize, patch.y as usize);
+        let right = left.saturating_add(patch.width as usize).min(self.width);
+        let bottom = top.saturating_add(patch.height as usize).min(self.height);
+        let stride = self.width;
+        (top..if left < right { bottom } else { top })
+            .map(move |row| row * stride + left..row * stride + right)
+    }
+
+    fn paint<P: Pixels>(&mut self, patch: &Patch, above: &[u8]) {
+        let above = above.as_chunks::<4>().0.chunks(patch.width.max(1) as usize);
+        for (row, above) in self.rows(patch).zip(above) {
+            let below = &mut self.pixels[row];
+            if patch.opaque {
+                below.copy_from_slice(&above[..below.len()]);
+            } else {
+                for (below, &above) in below.iter_mut().zip(above) {
+                    *below = P::blend(*below, above);
+                }
+            }
+        }
+    }
+
+    fn clear(&mut self, patch: &Patch) {
+        for row in self.rows(patch) {
+            self.pixels[row].fill([0; 4]);
+        }
+    }
+
+    fn copy(&self, path: &Path, patch: &Patch) -> Result<Vec<[u8; 4]>, VideoError> {
+        let len = self.rows(patch).map(|row| row.len()).sum();
+        let mut covered = memory::with_room_for(path, len)?;
+        self.rows(patch)
+            .for_each(|row| covered.extend_from_slice(&self.pixels[row]));
+        Ok(covered)
+    }
+
+    fn put_back(&mut self, patch: &Patch, covered: &[[u8; 4]]) {
+        let mut at = 0;
+        for row in self.rows(patch) {
+            let len = row.len();
+            self.pixels[row].copy_from_slice(&covered[at..at + len]);
+            at += len;
+        }
+    }
+
+    /// The canvas without its alpha, as Pillow's `convert("RGB")` makes it.
+    fn snapshot(&self, path: &Path) -> Result<RgbFrame, VideoError> {
+        let mut data = memory::with_room_for(path, self.pixels.len() * 3)?;
+        for [red, green, blue, _] in &self.pixels {
+            data.extend_from_slice(&[*red, *green, *blue]);
+        }
+        Ok(RgbFrame {
+            width: self.width,
+            height: self.height,
+            data,
+        })
+    }
+}

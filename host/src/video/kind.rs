@@ -1,0 +1,94 @@
+//! What a file is, told from its first bytes.
+
+use std::path::Path;
+
+/// The image formats that are read here, for messages.
+pub(super) const READ: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF";
+
+/// How many bytes tell.
+pub(super) const HEAD: usize = 64;
+
+/// A file's format, as far as it decides who reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Gif,
+    Image(Format),
+    /// An image format that is not read here, by its name.
+    OtherImage(&'static str),
+    /// For FFmpeg to tell.
+    Video,
+}
+
+/// Image formats of one file, one picture, mostly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Jpeg,
+    Png,
+    WebP,
+    Bmp,
+    Tiff,
+}
+
+/// Tells by the first bytes and, where they leave it open, by the name.
+pub(super) fn of(path: &Path, head: &[u8]) -> Kind {
+    // A motion JPEG stream begins as a single JPEG does: here the name decides.
+    let motion_jpeg = path
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("mjpeg") || end.eq_ignore_ascii_case("mjpg"));
+    let at = |offset: usize, bytes: &[u8]| head.get(offset..).is_some_and(|x| x.starts_with(bytes));
+    if at(0, b"GIF87a") || at(0, b"GIF89a") {
+        Kind::Gif
+    } else if at(0, b"\xff\xd8\xff") {
+        if motion_jpeg {
+            Kind::Video
+        } else {
+            Kind::Image(Format::Jpeg)
+        }
+    } else if at(0, b"\x89PNG\r\n\x1a\n") {
+        Kind::Image(Format::Png)
+    } else if at(0, b"RIFF") && at(8, b"WEBP") {
+        Kind::Image(Format::WebP)
+    } else if at(0, b"BM") {
+        Kind::Image(Format::Bmp)
+    } else if at(0, b"II*\0\x10\0\0\0CR") {
+        Kind::OtherImage("a camera's raw (CR2)")
+    } else if [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"]
+        .iter()
+        .any(|mark| at(0, *mark))
+    {
+        Kind::Image(Format::Tiff)
+    } else {
+        other(head, at).map_or(Kind::Video, Kind::OtherImage)
+    }
+}
+
+fn other(head: &[u8], at: impl Fn(usize, &[u8]) -> bool) -> Option<&'static str> {
+    let known: [(usize, &[u8], &str); 17] = [
+        (4, b"ftyphei", "a HEIC"),
+        (4, b"ftyphev", "a HEIC"),
+        (4, b"ftypcrx ", "a camera's raw (CR3)"),
+        (0, b"\0\0\0\x0cjP  \r\n", "a JPEG 2000"),
+        (0, b"\xff\x4f\xff\x51", "a JPEG 2000"),
+        (0, b"\0\0\0\x0cJXL \r\n", "a JPEG XL"),
+        (0, b"\xff\x0a", "a JPEG XL"),
+        (0, b"8BPS", "a Photoshop"),
+        (0, b"\0\0\x01\0", "an icon (ICO)"),
+        (0, b"\x76\x2f\x31\x01", "an OpenEXR"),
+        (0, b"#?RADIANCE", "a Radiance HDR"),
+        (0, b"qoif", "a QOI"),
+        (0, b"DDS ", "a DDS"),
+        (0, b"gimp xcf", "a GIMP"),
+        (0, b"%PDF-", "a PDF"),
+        (0, b"<svg", "an SVG"),
+        (0, b"FUJIFILMCCD-RAW", "a camera's raw (RAF)"),
+    ];
+    if let Some((_, _, name)) = known.iter().find(|(offset, mark, _)| at(*offset, mark)) {
+        return Some(name);
+    }
+    match head {
+        [b'P', b'1'..=b'7', space, ..] if space.is_ascii_whitespace() => {
+            Some("a PPM, PGM or PBM (Netpbm)")
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,356 @@
+//! Images and animations against what Pillow makes of them (`tests/python/make_still_fixtures.py`),
+//! and files that were made to be cut, to lie and to cost.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::*;
+
+fn fixture(name: &str) -> PathBuf {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures");
+    let still = PathBuf::from(format!("{root}/stills/{name}"));
+    match still.exists() {
+        true => still,
+        false => PathBuf::from(format!("{root}/video/{name}")),
+    }
+}
+
+fn bytes(name: &str) -> Vec<u8> {
+    fs::read(fixture(name)).unwrap()
+}
+
+fn expected() -> Value {
+    serde_json::from_slice(&bytes("../stills/expected.json")).unwrap()
+}
+
+/// Width, height and digest, as the fixtures hold them.
+fn seen(frame: &RgbFrame) -> Value {
+    let digest = Sha256::digest(&frame.data);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    serde_json::json!([frame.width, frame.height, digest])
+}
+
+/// Reads a file of these bytes; its name is no help.
+fn read_bytes(bytes: &[u8], selection: &Selection) -> Result<Frames, VideoError> {
+    read_named(bytes, "picture", selection, &Limits::default())
+}
+
+fn read_named(
+    bytes: &[u8],
+    name: &str,
+    selection: &Selection,
+    limits: &Limits,
+) -> Result<Frames, VideoError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    read(&path, selection, limits)
+}
+
+fn one(bytes: &[u8]) -> Result<Frames, VideoError> {
+    read_bytes(bytes, &Selection::new(1))
+}
+
+/// Frames `0..n`.
+fn all(n: usize) -> Selection {
+    Selection {
+        end_frame: Some(n as i64 - 1),
+        ..Selection::new(n)
+    }
+}
+
+#[test]
+fn animations_are_played_as_pillow_plays_them() {
+    for (name, frames) in expected()["animations"].as_object().unwrap() {
+        let frames = frames.as_array().unwrap();
+        let found = read_bytes(&bytes(name), &all(frames.len())).unwrap();
+        assert_eq!(found.total_frames, frames.len(), "{name}");
+        for (index, (frame, expected)) in found.frames.iter().zip(frames).enumerate() {
+            assert_eq!(&seen(frame), expected, "{name}, frame {index}");
+        }
+        // Each frame alone depends on fewer patches.
+        for (index, expected) in frames.iter().enumerate() {
+            let only = Selection {
+                start: Some((index as f64 + 0.5) / found.fps),
+                ..Selection::new(1)
+            };
+            let found = read_bytes(&bytes(name), &only).unwrap();
+            assert_eq!(found.indices, [index], "{name}");
+            assert_eq!(
+                &seen(&found.frames[0]),
+                expected,
+                "{name}, frame {index} alone"
+            );
+        }
+    }
+    let found = one(&bytes("blend.apng")).unwrap();
+    assert!((found.fps - 7.0 / 0.95).abs() < 1e-9, "{}", found.fps);
+}
+
+#[test]
+fn stills_are_as_pillow_has_them() {
+    for (name, expected) in expected()["stills"].as_object().unwrap() {
+        let found = one(&bytes(name)).unwrap();
+        assert_eq!(
+            (&seen(&found.frames[0]), found.total_frames),
+            (expected, 1),
+            "{name}"
+        );
+    }
+}
+
+/// Writes an orientation where the file says 1: EXIF's tag 0x0112, one number of 16 bits.
+fn oriented(name: &str, number: u8) -> Vec<u8> {
+    let mut bytes = bytes(name);
+    let little = [0x12, 1, 3, 0, 1, 0, 0, 0, 1];
+    let big = [1, 0x12, 0, 3, 0, 0, 0, 1, 0, 1];
+    let places = bytes
+        .windows(9)
+        .position(|found| found == little)
+        .map(|at| at + 8);
+    let place = places.or_else(|| {
+        bytes
+            .windows(10)
+            .position(|found| found == big)
+            .map(|at| at + 9)
+    });
+    bytes[place.unwrap_or_else(|| panic!("{name} has an orientation"))] = number;
+    bytes
+}
+
+#[test]
+fn all_orientations_of_exif_are_shown_upright() {
+    for (number, picture) in expected()["orientations"].as_object().unwrap() {
+        let hex = picture["rgb"].as_str().unwrap();
+        let byte = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
+        for (name, tolerance) in [
+            ("oriented.png", 0),
+            ("oriented.webp", 0),
+            ("oriented.tif", 0),
+            ("oriented.jpg", 12),
+        ] {
+            let found = one(&oriented(name, number.parse().unwrap())).unwrap();
+            let frame = &found.frames[0];
+            let size = serde_json::json!([frame.width, frame.height]);
+            assert_eq!(size, picture["size"], "{name}, {number}");
+            let off = frame
+                .data
+                .iter()
+                .enumerate()
+                .map(|(at, value)| value.abs_diff(byte(at)));
+            assert!(off.max() <= Some(tolerance), "{name}, {number}");
+        }
+    }
+}
+
+/// A file cut anywhere is refused as one that was cut, damaged or empty, in every image format.
+#[test]
+fn images_that_were_cut_anywhere_are_refused() {
+    for name in [
+        "still.jpg",
+        "oriented.jpg",
+        "still.png",
+        "blend.apng",
+        "plain.png",
+        "still.webp",
+        "lossless.webp",
+        "blend.webp",
+        "motion.gif",
+        "grey.tif",
+        "deflate.tif",
+    ] {
+        let whole = bytes(name);
+        for len in (0..whole.len()).step_by(if whole.len() > 2000 { 37 } else { 3 }) {
+            let Err(error) = one(&whole[..len]) else {
+                panic!("{name} of {len} bytes of {} is accepted", whole.len());
+            };
+            let known = matches!(
+                error,
+                VideoError::Truncated { .. }
+                    | VideoError::Image { .. }
+                    | VideoError::EmptyFile { .. }
+                    | VideoError::NotAVideo { .. }
+            );
+            assert!(known, "{name} of {len} bytes: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_window_over_a_still_is_refused() {
+    let window = Selection {
+        start: Some(1.0),
+        ..Selection::new(2)
+    };
+    let error = read_bytes(&bytes("still.png"), &window).unwrap_err();
+    assert!(matches!(error, VideoError::WindowOfStill { .. }), "{error}");
+}
+
+/// A GIF of so many frames of 1×1 on a canvas of that side.
+fn tiny_patches(side: u16, frames: usize, disposal: u8) -> Vec<u8> {
+    let mut gif = b"GIF89a".to_vec();
+    gif.extend_from_slice(&side.to_le_bytes());
+    gif.extend_from_slice(&side.to_le_bytes());
+    gif.extend_from_slice(&[0x80, 0, 0, 10, 20, 30, 200, 100, 50]);
+    for _ in 0..frames {
+        gif.extend_from_slice(&[0x21, 0xf9, 4, disposal << 2, 1, 0, 0, 0]);
+        gif.extend_from_slice(&[0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x4c, 1, 0]);
+    }
+    gif.push(0x3b);
+    gif
+}
+
+/// One GIF's patches as large as its canvas, transparent in places, so that each needs all before it.
+fn whole_patches(side: u16, frames: usize) -> Vec<u8> {
+    let mut gif = Vec::new();
+    let mut encoder = ::gif::Encoder::new(&mut gif, side, side, &[0, 0, 0, 9, 9, 9]).unwrap();
+    let pixels = vec![1; usize::from(side) * usize::from(side)];
+    let mut frame = ::gif::Frame::from_indexed_pixels(side, side, pixels, Some(0));
+    frame.make_lzw_pre_encoded();
+    for _ in 0..frames {
+        encoder.write_lzw_pre_encoded_frame(&frame).unwrap();
+    }
+    drop(encoder);
+    gif
+}
+
+#[test]
+fn small_animations_cannot_cost_much() {
+    let watch = Instant::now();
+    let found = read_bytes(&tiny_patches(6000, 60, 1), &Selection::new(2)).unwrap();
+    assert_eq!((found.total_frames, found.frames[1].width), (60, 6000));
+    for disposal in [1, 2, 3] {
+        let found = read_bytes(&tiny_patches(500, 300_000, disposal), &Selection::new(4)).unwrap();
+        assert_eq!(found.indices, [0, 99_999, 199_999, 299_999]);
+        assert_eq!(&found.frames[3].data[..6], [200, 100, 50, 0, 0, 0]);
+    }
+    let flag = |result| match result {
+        Err(VideoError::OverLimit { flag, .. }) => flag,
+        other => panic!("{other:?}"),
+    };
+    let heavy = whole_patches(6000, 80);
+    assert!(heavy.len() < 6_000_000, "{}", heavy.len());
+    assert_eq!(
+        flag(read_bytes(&heavy, &Selection::new(8))),
+        "--max-animation-pixels"
+    );
+    // Only what a chosen frame needs counts.
+    assert!(read_bytes(&heavy, &all(2)).is_ok());
+    assert!(
+        watch.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        watch.elapsed()
+    );
+}
+
+#[test]
+fn what_a_canvas_shows_at_each_frame() {
+    // Red everywhere, then one blue pixel that is kept, cleared or taken back, then another.
+    for (disposal, after) in [(1, [0, 0, 255]), (2, [0, 0, 0]), (3, [255, 0, 0])] {
+        let mut gif = b"GIF89a\x02\0\x01\0\x80\0\0\xff\0\0\0\0\xff".to_vec();
+        gif.extend_from_slice(b"\x2c\0\0\0\0\x02\0\x01\0\0\x02\x02\x04\x0a\0");
+        gif.extend_from_slice(&[0x21, 0xf9, 4, disposal << 2, 1, 0, 0, 0]);
+        gif.extend_from_slice(b"\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x4c\x01\0");
+        gif.extend_from_slice(b"\x2c\x01\0\0\0\x01\0\x01\0\0\x02\x02\x4c\x01\0;");
+        let found = read_bytes(&gif, &all(3)).unwrap();
+        assert_eq!(found.frames[0].data, [255, 0, 0, 255, 0, 0], "{disposal}");
+        assert_eq!(found.frames[1].data, [0, 0, 255, 255, 0, 0], "{disposal}");
+        let last = [after, [0, 0, 255]].concat();
+        assert_eq!(found.frames[2].data, last, "{disposal}");
+        let alone = Selection {
+            start: Some(0.9 * 3.0 / found.fps),
+            ..Selection::new(1)
+        };
+        assert_eq!(
+            read_bytes(&gif, &alone).unwrap().frames[0].data,
+            last,
+            "{disposal}"
+        );
+    }
+}
+
+#[test]
+fn formats_that_are_not_read_are_named_with_those_that_are() {
+    for (head, name) in [
+        (&b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..], "HEIC"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"P6\n2 2\n255\n123456789012", "PPM"),
+        (b"P5 2 2 255 1234", "PPM"),
+        (b"8BPS\0\x01", "Photoshop"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\x01", "CR3"),
+    ] {
+        let error = one(head).unwrap_err().to_string();
+        assert!(
+            error.contains(name) && error.contains("JPEG, PNG, WebP"),
+            "{error}"
+        );
+        assert!(!error.contains("fetch"), "{error}");
+    }
+}
+
+#[test]
+fn folders_are_sorted_as_people_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let (red, blue) = (bytes("still.png"), bytes("rgb16.png"));
+    for number in 1..=11 {
+        let content = if number == 10 { &blue } else { &red };
+        fs::write(folder.path().join(format!("frame{number}.png")), content).unwrap();
+    }
+    for junk in ["._frame1.png", ".DS_Store", "Thumbs.db", "desktop.ini"] {
+        let mut file = fs::File::create(folder.path().join(junk)).unwrap();
+        file.write_all(b"\0\x05\x16\x07no picture").unwrap();
+    }
+    let found = read(folder.path(), &Selection::new(11), &Limits::default()).unwrap();
+    assert_eq!((found.total_frames, found.frames[9].width), (11, 11));
+}
+
+/// Pictures of another size than the second may be appended to a JPEG; a stream has one size.
+#[test]
+fn jpegs_in_a_row_are_a_video_whatever_their_name() {
+    let jpeg = bytes("still.jpg");
+    assert!(jpeg.len() < 5000);
+    for name in ["stream.mjpeg", "stream"] {
+        let stream = jpeg.repeat(12);
+        let found = read_named(&stream, name, &Selection::new(3), &Limits::default()).unwrap();
+        assert_eq!(
+            (found.total_frames, found.indices),
+            (12, vec![0, 5, 11]),
+            "{name}"
+        );
+    }
+    let with_preview = [jpeg, bytes("oriented.jpg")].concat();
+    assert_eq!(one(&with_preview).unwrap().total_frames, 1);
+}
+
+/// The picture is red and the alpha, coded at a higher rate, is noise.
+#[test]
+fn the_alpha_of_an_animated_avif_is_not_its_picture() {
+    let found = read(&fixture("alpha.avif"), &all(3), &Limits::default()).unwrap();
+    assert_eq!(found.total_frames, 3);
+    for frame in &found.frames {
+        let [red, green, blue] = [0, 1, 2].map(|at| frame.data[at + 3 * 40]);
+        assert!(red > 180 && green < 80 && blue < 80, "{red} {green} {blue}");
+    }
+}
+
+#[test]
+fn the_pixels_that_a_video_makes_us_decode_are_bounded() {
+    let limits = Limits {
+        max_decoded_pixels: 96 * 54 * 20,
+        ..Limits::default()
+    };
+    let ask = |name: &str, selection: &Selection| read(&fixture(name), selection, &limits);
+    assert!(ask("bframes.mp4", &Selection::new(1)).is_ok());
+    for name in ["bframes.mp4", "nopts_bframes.avi"] {
+        let error = ask(name, &all(40)).unwrap_err();
+        assert!(
+            error.to_string().contains("--max-decoded-pixels"),
+            "{name}: {error}"
+        );
+    }
+}

@@ -1,0 +1,257 @@
+//! WebP, still and animated.
+
+use std::io::Cursor;
+use std::ops::Range;
+use std::path::Path;
+
+use image_webp::{DecodingError, WebPDecoder};
+
+use super::animation::{Animation, Disposal, Patch, Pixels};
+use super::error::VideoError;
+use super::limits::Limits;
+use super::orientation::Orientation;
+use super::{Frames, RgbFrame, Selection, memory, samples};
+
+/// What a decoder allocates for a pixel at most, besides what it hands out.
+const BYTES_PER_PIXEL: u64 = 8;
+
+/// A WebP whose chunks are all there.
+pub(super) struct WebP<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    width: u32,
+    height: u32,
+    animated: bool,
+    exif: Option<Range<usize>>,
+    patches: Vec<Patch>,
+    /// The chunks of each patch.
+    parts: Vec<Range<usize>>,
+}
+
+impl<'a> WebP<'a> {
+    /// Lists the chunks.
+    pub(super) fn parse(
+        path: &'a Path,
+        bytes: &'a [u8],
+        limits: &Limits,
+    ) -> Result<Self, VideoError> {
+        let mut webp = Self {
+            path,
+            bytes,
+            width: 0,
+            height: 0,
+            animated: false,
+            exif: None,
+            patches: Vec::new(),
+            parts: Vec::new(),
+        };
+        let declared = webp.number(4, 4) + 8;
+        if declared > bytes.len() {
+            return Err(webp.broken(
+                format!("{declared} bytes"),
+                format!("{} bytes", bytes.len()),
+            ));
+        }
+        let mut at = 12;
+        while at < declared {
+            let (kind, data) = webp.chunk(&mut at, declared)?;
+            match &kind {
+                b"VP8X" => {
+                    webp.animated = webp.number(data.start, 1) & 2 != 0;
+                    webp.width = webp.number(data.start + 4, 3) as u32 + 1;
+                    webp.height = webp.number(data.start + 7, 3) as u32 + 1;
+                }
+                b"EXIF" => webp.exif = Some(data),
+                b"ANMF" if webp.animated => {
+                    limits.check_frames(path, webp.patches.len() as u64 + 1)?;
+                    let patch = webp.patch(&data)?;
+                    memory::push(path, &mut webp.patches, patch)?;
+                    memory::push(path, &mut webp.parts, data.start + 16..data.end)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(webp)
+    }
+
+    /// Type and contents of the chunk at `at`, which is moved past it.
+    fn chunk(&self, at: &mut usize, end: usize) -> Result<([u8; 4], Range<usize>), VideoError> {
+        let data = *at + 8..(*at + 8).saturating_add(self.number(*at + 4, 4));
+        let kind = self
+            .bytes
+            .get(*at..*at + 4)
+            .and_then(|kind| kind.try_into().ok());
+        match kind.filter(|_| data.end <= end) {
+            Some(kind) => {
+                *at = data.end + data.len() % 2;
+                Ok((kind, data))
+            }
+            None => {
+                let found = format!("one at byte {at} that passes the end at {end}");
+                Err(self.broken("whole chunks".into(), found))
+            }
+        }
+    }
+
+    fn broken(&self, expected: String, found: String) -> VideoError {
+        VideoError::Truncated {
+            path: self.path.to_owned(),
+            container: "WebP".into(),
+            expected,
+            found,
+            source: None,
+        }
+    }
+
+    /// The little-endian number of `len` bytes at `at`; 0 past the end.
+    fn number(&self, at: usize, len: usize) -> usize {
+        let bytes = self.bytes.get(at..at.saturating_add(len)).unwrap_or(&[]);
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |number, &byte| number << 8 | usize::from(byte))
+    }
+
+    fn patch(&self, data: &Range<usize>) -> Result<Patch, VideoError> {
+        if data.len() < 24 {
+            let found = format!("{} bytes", data.len());
+            return Err(self.broken("at least 24 bytes of a frame".into(), found));
+        }
+        let word = |at: usize| self.number(data.start + at, 3) as u32;
+        let (x, y, width, height) = (word(0) * 2, word(3) * 2, word(6) + 1, word(9) + 1);
+        if x + width > self.width || y + height > self.height {
+            let expected = format!("frames within {}×{}", self.width, self.height);
+            let found = format!("{width}×{height} at {x}, {y}");
+            return Err(self.broken(expected, found));
+        }
+        let flags = self.number(data.start + 15, 1);
+        let (replaces, clears) = (flags & 2 != 0, flags & 1 != 0);
+        Ok(Patch {
+            x,
+            y,
+            width,
+            height,
+            seconds: f64::from(word(12)) / 1000.0,
+            disposal: if clears {
+                Disposal::Clear
+            } else {
+                Disposal::Keep
+            },
+            opaque: replaces || self.patches.is_empty() || !self.has_alpha(data.start + 16),
+        })
+    }
+
+    /// Whether the patch whose chunks begin at `at` may be transparent.
+    fn has_alpha(&self, at: usize) -> bool {
+        match self.bytes.get(at..at + 4) {
+            Some(b"VP8 ") => false,
+            Some(b"VP8L") => self.number(at + 9, 4) >> 28 & 1 != 0,
+            _ => true,
+        }
+    }
+
+    /// How pictures must be turned.
+    pub(super) fn orientation(&self) -> Orientation {
+        let exif = self.exif.clone().map(|exif| &self.bytes[exif]);
+        exif.map_or_else(Orientation::default, Orientation::from_exif_block)
+    }
+
+    pub(super) fn is_animated(&self) -> bool {
+        self.animated
+    }
+
+    /// The chosen frames of an animation.
+    pub(super) fn read_animation(
+        mut self,
+        selection: &Selection,
+        limits: &Limits,
+    ) -> Result<Frames, VideoError> {
+        let animation = Animation {
+            path: self.path,
+            limits,
+            width: self.width,
+            height: self.height,
+            orientation: self.orientation(),
+            patches: std::mem::take(&mut self.patches),
+            pixels: self,
+        };
+        animation.read(selection)
+    }
+
+    /// The picture of a file that is no animation. `taken` bytes of the clip are there already.
+    pub(super) fn read_still(&self, taken: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
+        let check = |size| limits.check_picture(self.path, taken, size);
+        let (size, samples, channels) = decode(self.path, self.bytes, check)?;
+        Ok(RgbFrame {
+            width: size.0 as usize,
+            height: size.1 as usize,
+            data: samples::to_rgb(self.path, samples, channels)?,
+        })
+    }
+}
+
+impl Pixels for WebP<'_> {
+    fn decode(&mut self, index: usize, patch: &Patch) -> Result<Vec<u8>, VideoError> {
+        let part = &self.bytes[self.parts[index].clone()];
+        let mut file = memory::with_room_for(self.path, part.len() + 30)?;
+        file.extend_from_slice(b"RIFF");
+        let extended = !part.starts_with(b"VP8L");
+        let len = part.len() + if extended { 22 } else { 4 };
+        file.extend_from_slice(&(len as u32).to_le_bytes());
+        file.extend_from_slice(b"WEBP");
+        if extended {
+            let alpha = u8::from(part.starts_with(b"ALPH")) << 4;
+            file.extend_from_slice(b"VP8X\x0a\0\0\0");
+            file.extend_from_slice(&[alpha, 0, 0, 0]);
+            for side in [patch.width, patch.height] {
+                file.extend_from_slice(&(side - 1).to_le_bytes()[..3]);
+            }
+        }
+        file.extend_from_slice(part);
+        let expected = (patch.width, patch.height);
+        let check = |found| match found == expected {
+            true => Ok(()),
+            false => Err(self.broken(format!("a frame of {expected:?}"), format!("{found:?}"))),
+        };
+        let (_, samples, channels) = decode(self.path, &file, check)?;
+        samples::to_rgba(self.path, samples, channels)
+    }
+
+    /// As libwebp blends colours that are not multiplied by their alpha.
+    fn blend(below: [u8; 4], above: [u8; 4]) -> [u8; 4] {
+        let alpha = u32::from(above[3]);
+        if alpha == 0 {
+            return below;
+        }
+        if below[3] == 0 || alpha == 255 {
+            return above;
+        }
+        let shown = (u32::from(below[3]) * (256 - alpha)) >> 8;
+        let both = alpha + shown;
+        let scale = (1 << 24) / both;
+        let mixed = |above: u8, below: u8| {
+            let sum = u32::from(above) * alpha + u32::from(below) * shown;
+            ((u64::from(sum) * u64::from(scale)) >> 24) as u8
+        };
+        let [red, green, blue] = [0, 1, 2].map(|channel| mixed(above[channel], below[channel]));
+        [red, green, blue, both as u8]
+    }
+}
+
+/// Width, height, samples of 8 bits, and how many of them a pixel has. `check` hears the size first.
+fn decode(
+    path: &Path,
+    file: &[u8],
+    check: impl FnOnce((u32, u32)) -> Result<(), VideoError>,
+) -> Result<((u32, u32), Vec<u8>, usize), VideoError> {
+    let failed = |source: DecodingError| VideoError::image(path, source);
+    let mut decoder = WebPDecoder::new(Cursor::new(file)).map_err(failed)?;
+    let size = decoder.dimensions();
+    check(size)?;
+    let len = decoder.output_buffer_size().unwrap_or(usize::MAX);
+    let own = u64::from(size.0) * u64::from(size.1) * BYTES_PER_PIXEL + file.len() as u64;
+    memory::check(path, own.saturating_add(len as u64))?;
+    let mut samples = memory::zeroed(path, len)?;
+    decoder.read_image(&mut samples).map_err(failed)?;
+    Ok((size, samples, if decoder.has_alpha() { 4 } else { 3 }))
+}
