@@ -8,6 +8,7 @@ use crate::{
     plugin::{CallError, LoadError, PluginNotFound},
     prompt::TemplateError,
     registry::{RegistryError, SourceError},
+    shown::clipped,
     tokenizer::TextError,
     train::data::DataError,
     transform::TransformError,
@@ -148,6 +149,12 @@ pub fn causes<'e>(
     error: &'e (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
     std::iter::successors(error.source(), |cause| cause.source())
+}
+
+/// An error with its causes, in one line.
+pub fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+    clipped(&text.replace("\n  ", "; ").replace('\n', " "))
 }
 
 /// Several errors, each with its causes, since only one chain can be followed from outside.

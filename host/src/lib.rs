@@ -40,6 +40,7 @@ mod error;
 mod files;
 mod nearest;
 mod observer;
+mod shown;
 mod vidlm;
 mod whole_file;
 
@@ -63,10 +64,11 @@ pub mod video;
 
 pub use chat::Chat;
 pub use encoders::{Encoders, Features, Prepared};
-pub use error::{Error, causes};
+pub use error::{Error, causes, in_one_line};
 pub use generate::{Sampling, Stop};
 pub use observer::{Observer, Stage};
 pub use plan::{LoadOptions, Plan};
+pub use shown::clipped;
 pub use vidlm::{
     Answer, AnswerOptions, Ask, GenerateOptions, Prefix, Reply, VidLm, VideoOptions, Visual,
 };

@@ -1,15 +1,12 @@
 use super::{Outcome, print, print_json, table::table};
 use crate::args::{Global, plugins::Plugins};
 use merv_host::{
-    causes,
+    in_one_line,
     plugin::{Library, PATH_VARIABLE, PluginPath, name_of},
 };
 use merv_plugin_api::{Manifest, ModelKind, ModelManifest};
 use serde::Serialize;
-use std::{
-    error::Error,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 #[derive(Serialize)]
 struct Listing {
@@ -65,7 +62,7 @@ fn row(path: &Path, threads: usize) -> Row {
     let manifest = Library::manifest_of(path).ok();
     let error = Library::open(path, threads)
         .err()
-        .map(|error| with_causes(&error));
+        .map(|error| in_one_line(&error));
     let known = |get: fn(&Manifest) -> &String| manifest.as_ref().map(|m| get(m).clone());
     Row {
         name: known(|m| &m.name).unwrap_or_else(|| name_of(path)),
@@ -83,10 +80,6 @@ fn row(path: &Path, threads: usize) -> Row {
             .unwrap_or_default(),
         models: manifest.map(|m| m.models).unwrap_or_default(),
     }
-}
-
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn kind(manifest: &Manifest) -> String {

@@ -1,7 +1,7 @@
 //! Clips and questions that cannot be used: named, counted, and too many of them no evaluation.
 
 use super::{EvalError, Failure, Question, run::Watch};
-use crate::{Error, features::FeatureError};
+use crate::{Error, features::FeatureError, in_one_line};
 
 /// What cannot be used, counted.
 pub(super) struct Bad {
@@ -40,7 +40,7 @@ impl Bad {
         let failure = Failure {
             question_id: question.id.clone(),
             video_name: question.video_name.clone(),
-            error: whole(error),
+            error: in_one_line(error),
         };
         watch.failed(&failure);
         self.failed.push(failure);
@@ -64,11 +64,4 @@ pub(super) fn is_of_the_clip(error: &Error) -> bool {
         error,
         Error::Video(_) | Error::Transform(_) | Error::Features(FeatureError::Digest { .. })
     )
-}
-
-/// An error with its causes, in one line.
-pub(super) fn whole(error: &Error) -> String {
-    let causes = crate::causes(error).map(|cause| format!(": {cause}"));
-    let text = causes.fold(error.to_string(), |text, cause| text + &cause);
-    text.replace("\n  ", "; ").replace('\n', " ")
 }

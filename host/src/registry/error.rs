@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+pub(crate) use crate::shown::shown;
+
 /// More problems than this are counted, not printed: the first ones usually cause the rest.
 const SHOWN_PROBLEMS: usize = 40;
-
-/// Longer texts from the file are cut before they are repeated in a message.
-const SHOWN_CHARS: usize = 100;
 
 /// A registry could not be found, read, or accepted.
 #[derive(Debug, Error)]
@@ -148,24 +147,6 @@ impl fmt::Display for Problems {
         }
         Ok(())
     }
-}
-
-/// Text from the file, fit to be repeated in a message: cut when long, and with control
-/// characters escaped, because a file may hold what would drive the reader's terminal.
-pub(crate) fn shown(text: &str) -> String {
-    let mut out = String::from("`");
-    for c in text.chars().take(SHOWN_CHARS) {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    if text.chars().nth(SHOWN_CHARS).is_some() {
-        out.push('…');
-    }
-    out.push('`');
-    out
 }
 
 /// `a`, `b` and so on, as messages list them.

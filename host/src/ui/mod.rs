@@ -6,13 +6,14 @@ use crate::args::{Color, Global};
 use anstyle::{AnsiColor, Style};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use merv_host::{
-    Observer, Stage, causes,
+    Observer, Stage, causes, clipped,
     plugin::{Message, on_message},
 };
 use merv_plugin_api::LogLevel;
 use std::{
     error::Error,
     io::{IsTerminal, Write},
+    sync::Arc,
     time::Duration,
 };
 
@@ -86,6 +87,7 @@ impl Ui {
     /// A line that should be read.
     pub fn warn(self, text: &str) {
         if !self.quiet {
+            let text = clipped(text);
             let _ = writeln!(anstream::stderr(), "{WARNING}note:{WARNING:#} {text}");
         }
     }
@@ -95,7 +97,7 @@ impl Ui {
         error_line(&error.to_string());
         let mut stderr = anstream::stderr();
         for cause in causes(error) {
-            let _ = writeln!(stderr, "  because: {cause}");
+            let _ = writeln!(stderr, "  because: {}", clipped(&cause.to_string()));
         }
     }
 
@@ -120,6 +122,7 @@ impl Ui {
 
 /// What went wrong is said even when quiet.
 fn error_line(text: &str) {
+    let text = clipped(text);
     let _ = writeln!(anstream::stderr(), "{ERROR}error:{ERROR:#} {text}");
 }
 
@@ -143,6 +146,12 @@ impl Bar {
     /// Runs `body`, which writes to standard error, with the bar out of the way.
     pub fn suspend(&self, body: impl FnOnce()) {
         self.bar.suspend(body);
+    }
+
+    /// Writes notices, from any thread, with the bar out of the way.
+    pub fn notices(&self) -> Arc<dyn Fn(&str) + Send + Sync> {
+        let (ui, bar) = (self.ui, self.bar.clone());
+        Arc::new(move |text: &str| bar.suspend(|| ui.warn(text)))
     }
 
     fn style(&self, template: &str) {

@@ -85,11 +85,8 @@ impl Checkpoints {
                     newest.get_or_insert(state);
                 }
                 Err(error) if newest.is_none() => {
-                    let causes = crate::causes(&error).map(|cause| format!(": {cause}"));
-                    let causes: String = causes.collect();
-                    warn(&format!(
-                        "the checkpoint of step {step} is not used: {error}{causes}"
-                    ));
+                    let why = crate::in_one_line(&error);
+                    warn(&format!("the checkpoint of step {step} is not used: {why}"));
                 }
                 Err(_) => {}
             }
