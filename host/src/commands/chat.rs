@@ -3,6 +3,7 @@ use crate::{
     args::{Global, chat::Chat},
     ui::{Bar, Ui},
 };
+use merv_checkpoint::text;
 use merv_host::{GenerateOptions, Reply, Sampling, Stage, Stop, VidLm, generate::Sampler};
 use serde::Serialize;
 use std::{
@@ -12,6 +13,10 @@ use std::{
 
 /// Bytes of a message at most; no context holds so many.
 const MAX_MESSAGE: u64 = 1 << 20;
+
+/// UTF-16 from some shells is the usual case.
+const NOT_UTF8: &str =
+    "a message on standard input is not UTF-8\n  do: convert it, such as with iconv";
 
 /// What is said at a terminal.
 const WELCOME: &str =
@@ -152,11 +157,12 @@ fn next_message(input: &mut impl BufRead, at_terminal: bool, ui: Ui) -> io::Resu
         Ok(read) if read as u64 == MAX_MESSAGE && !line.ends_with('\n') => Err(invalid(format!(
             "a message on standard input is too long\n  expected: at most {MAX_MESSAGE} bytes a line"
         ))),
-        Ok(_) => Ok(Some(line.trim().to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(invalid(
-            "a message on standard input is not UTF-8\n  do: convert it, such as with iconv"
-                .to_owned(),
-        )),
+        Ok(_) if text::is_utf16(line.as_bytes()) => Err(invalid(NOT_UTF8.to_owned())),
+        // Some shells put a byte-order mark before what they pipe.
+        Ok(_) => Ok(Some(line.trim_start_matches('\u{feff}').trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(invalid(NOT_UTF8.to_owned()))
+        }
         Err(error) => Err(error),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::ConvertError;
 use crate::registry::{FILE_OF_A_RUN, Moved, Registry, RegistryError, WeightSource};
+use merv_checkpoint::text;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -43,7 +44,7 @@ impl Made<'_> {
                 registry.id
             )));
         }
-        let text = fs::read_to_string(&registry.path).map_err(|source| {
+        let text = text::read(&registry.path, u64::MAX).map_err(|source| {
             refuse(RegistryError::Read {
                 path: registry.path.clone(),
                 source,

@@ -12,6 +12,7 @@ use super::{
     json::without_nan,
 };
 use crate::whole_file;
+use merv_checkpoint::text::{NotUtf8, is_utf16, without_mark};
 use serde_json::{Map, Value};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -484,8 +485,12 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), EvalError> {
 
 pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, EvalError> {
     match fs::read(path) {
+        Ok(bytes) if is_utf16(&bytes) => Err(unreadable(path, NotUtf8::Utf16.into())),
         // A torn end may be no text.
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Ok(bytes) => {
+            let text = without_mark(&bytes);
+            Ok(Some(String::from_utf8_lossy(text).into_owned()))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(unreadable(path, source)),
     }

@@ -1,7 +1,8 @@
 //! Where the hub is, where its files are kept and who asks, as the hub's own tools are told it.
 
+use merv_checkpoint::text;
 use std::{
-    env, fmt, fs,
+    env, fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,6 +12,9 @@ pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
 /// The file of the working directory that may hold a token, as MERV's own code reads it.
 const TOKEN_FILE: &str = ".hf_token";
+
+/// Bytes of a token's file at most.
+const MAX_TOKEN: u64 = 1 << 16;
 
 /// How the hub is used.
 #[derive(Debug, Clone)]
@@ -103,7 +107,7 @@ impl Token {
 
     /// The token in a file, if there is one.
     fn read(path: &Path) -> Option<Self> {
-        let text = fs::read_to_string(path).ok()?;
+        let text = text::read(path, MAX_TOKEN).ok()?;
         Self::new(&text, format!("the file {}", path.display()))
     }
 

@@ -1,6 +1,7 @@
 //! `metrics.jsonl` as curves.
 
 use super::PlotError;
+use merv_checkpoint::text;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -67,16 +68,16 @@ pub fn read_panels(path: &Path) -> Result<(Vec<Panel>, Option<Skipped>), PlotErr
         cut_line: false,
         not_finite: 0,
     };
-    let mut text = Vec::new();
+    let mut line = Vec::new();
     for number in 1.. {
-        text.clear();
-        if file.read_until(b'\n', &mut text).map_err(failed)? == 0 {
+        line.clear();
+        if file.read_until(b'\n', &mut line).map_err(failed)? == 0 {
             break;
         }
-        let whole = text.last() == Some(&b'\n');
-        match serde_json::from_slice::<Line>(&text) {
-            Ok(line) => curves.add(line, &mut skipped.not_finite),
-            Err(_) if text.trim_ascii().is_empty() => {}
+        let whole = line.last() == Some(&b'\n');
+        match serde_json::from_slice::<Line>(text::without_mark(&line)) {
+            Ok(values) => curves.add(values, &mut skipped.not_finite),
+            Err(_) if line.trim_ascii().is_empty() => {}
             Err(_) if !whole => skipped.cut_line = true,
             Err(why) => {
                 return Err(PlotError::Line {

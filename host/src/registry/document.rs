@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use merv_checkpoint::text::{self, NotUtf8};
 use toml::de::DeTable;
 
 use super::error::Problem;
@@ -66,16 +67,18 @@ pub(crate) fn read(path: &Path, about: &About) -> Result<String, Refusal> {
                 .hint("check that this is the file you meant"),
         ));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes()[..good]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count();
+    let text = text::decode(&bytes).map_err(|error| {
+        let (line, found) = match error {
+            NotUtf8::Utf16 => (1, "UTF-16 text".to_owned()),
+            NotUtf8::Other { at } => (
+                1 + bytes[..at].iter().filter(|b| **b == b'\n').count(),
+                format!("bytes that are not UTF-8, from byte {at} on"),
+            ),
+        };
         refused(
             Problem::new(line, "the file is not UTF-8 text")
                 .expected("TOML, which is UTF-8 text")
-                .found(format!("bytes that are not UTF-8, from byte {good} on"))
+                .found(found)
                 .hint("save the file as UTF-8, or check that this is the file you meant"),
         )
     })?;
@@ -87,7 +90,7 @@ pub(crate) fn read(path: &Path, about: &About) -> Result<String, Refusal> {
                 .hint(format!("copy {} and change it", about.example)),
         ));
     }
-    Ok(text)
+    Ok(text.to_owned())
 }
 
 /// Parses the TOML, collecting every syntax error with the line it is on.

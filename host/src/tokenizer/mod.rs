@@ -9,7 +9,7 @@ mod stream;
 
 pub use stream::Stream;
 
-use merv_checkpoint::Checkpoint;
+use merv_checkpoint::{Checkpoint, text};
 use std::{
     fs::File,
     io::Read,
@@ -159,7 +159,8 @@ fn from_gguf(path: &Path) -> Result<(Tokenizer, Vec<u32>), String> {
 }
 
 fn from_json(bytes: &[u8]) -> Result<(Tokenizer, Vec<u32>), String> {
-    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
+    let text = text::decode(bytes).map_err(|error| error.to_string())?;
+    let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| error.to_string())?;
     tokenizer.with_padding(None);
     tokenizer
         .with_truncation(None)

@@ -9,6 +9,7 @@ use crate::{
     registry::{FILE_OF_A_RUN, Moved, Registry, SearchPath, find},
     whole_file,
 };
+use merv_checkpoint::text;
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -165,7 +166,7 @@ pub(super) fn registry_of(from: &Path) -> Result<PathBuf, TrainError> {
 }
 
 fn read(path: &Path) -> Result<String, TrainError> {
-    fs::read_to_string(path).map_err(|source| TrainError::Read {
+    text::read(path, u64::MAX).map_err(|source| TrainError::Read {
         path: path.to_owned(),
         source,
     })

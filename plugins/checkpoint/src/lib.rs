@@ -14,8 +14,8 @@
 //! opcodes and the names that `torch.save` writes, and refuses all others by name. Counts, sizes and offsets are checked against the file before anything is allocated for them; nothing recurses with the
 //! depth of the input.
 //!
-//! [`ShardIndex`] reads the index of a checkpoint in several files, and [`published`] knows the names in
-//! MERV's own checkpoints.
+//! [`ShardIndex`] reads the index of a checkpoint in several files, [`published`] knows the names in MERV's
+//! own checkpoints, and [`text`] reads the text files that lie beside checkpoints.
 
 mod checkpoint;
 mod dtype;
@@ -27,6 +27,7 @@ mod pytorch;
 mod safetensors_file;
 mod shards;
 mod tensor;
+pub mod text;
 
 pub use checkpoint::{Checkpoint, Mapping};
 pub use dtype::{GgmlType, StoredDtype};

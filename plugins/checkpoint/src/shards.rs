@@ -1,7 +1,7 @@
 //! The index of a checkpoint in several files: `model.safetensors.index.json`,
 //! `pytorch_model.bin.index.json`.
 
-use crate::CheckpointError;
+use crate::{CheckpointError, text};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,7 +35,8 @@ impl ShardIndex {
     /// Says what is wrong when it is no index, names no file, or names one that is not in the index's
     /// own folder: only plain file names are taken, without `/`, `\` or `..`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let index: Json = serde_json::from_slice(bytes)
+        let text = text::decode(bytes).map_err(|error| error.to_string())?;
+        let index: Json = serde_json::from_str(text)
             .map_err(|error| format!("it is no index of shards: {error}"))?;
         let files: BTreeSet<String> = index.weight_map.into_values().collect();
         if files.is_empty() {

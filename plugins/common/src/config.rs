@@ -1,9 +1,13 @@
 //! Config files beside the weights: Hugging Face's and timm's `config.json`.
 
 use crate::Result;
+use merv_checkpoint::text;
 use merv_plugin_api::PluginError;
 use serde::de::DeserializeOwned;
 use std::path::Path;
+
+/// Bytes of a config file at most; published ones have some thousand.
+const MAX_BYTES: u64 = 1 << 26;
 
 /// Reads a JSON config file.
 ///
@@ -12,7 +16,7 @@ use std::path::Path;
 /// When the file cannot be read, is no JSON, or lacks what `T` needs; the message names the file and
 /// the place in it.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = text::read(path, MAX_BYTES).map_err(|error| {
         PluginError::weights(format!("the config file {} cannot be read", path.display()))
             .caused_by(&error)
     })?;

@@ -1,11 +1,9 @@
 //! Where a chat template is: in a GGUF file, in a `tokenizer_config.json`, or a file of its own.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
-use merv_checkpoint::Checkpoint;
+use merv_checkpoint::{Checkpoint, text};
 use serde_json::{Map, Value};
 
 use super::TemplateError;
@@ -29,7 +27,7 @@ pub(super) fn read(path: &Path) -> Result<Source, TemplateError> {
     if ends("gguf") {
         return in_gguf(path);
     }
-    let text = text(path).map_err(|source| TemplateError::Read {
+    let text = text::read(path, MAX_BYTES).map_err(|source| TemplateError::Read {
         path: path.to_owned(),
         source,
     })?;
@@ -44,18 +42,6 @@ pub(super) fn read(path: &Path) -> Result<Source, TemplateError> {
         why,
         expected: "the key `chat_template`, as `tokenizer_config.json` has it",
     })
-}
-
-fn text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?
-        .take(MAX_BYTES + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_BYTES {
-        let why = format!("it has more than {MAX_BYTES} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-    }
-    Ok(text)
 }
 
 fn in_gguf(path: &Path) -> Result<Source, TemplateError> {
