@@ -154,7 +154,8 @@ impl Data {
             .enumerate()
             .map(|(id, name)| json!({"id": id.to_string(), "video": name, "conversations": talk}))
             .collect();
-        examples.push(json!({"id": "text", "conversations": talk}));
+        let text = json!([{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]);
+        examples.push(json!({"id": "text", "conversations": text}));
         fs::write(data.path("train.json"), json!(examples).to_string()).unwrap();
         data
     }
@@ -292,11 +293,21 @@ fn mistakes_are_told() {
     };
     run(&[]).failed(2, &["--data", "--video"]);
     run(&["--data", "no/such.json"]).failed(1, &["no/such.json"]);
-    fs::write(data.path("bad.json"), r#"{"id": 1}"#).unwrap();
     let bad = data.path("bad.json");
-    run(&["--data", bad.to_str().unwrap()]).failed(1, &["bad.json", "a list of examples"]);
-    fs::write(&bad, r#"[{"video": 7}]"#).unwrap();
-    run(&["--data", bad.to_str().unwrap()]).failed(1, &["bad.json", "line 1"]);
+    for (content, words) in [
+        ("3", ["bad.json", "a JSON list of examples"]),
+        (r#"{"id": 1}"#, ["bad.json, line 1 is left out", "no clips"]),
+        (
+            r#"[{"video": 7}]"#,
+            [
+                "bad.json, example 1 is left out: `video` is `7`",
+                "no clips",
+            ],
+        ),
+    ] {
+        fs::write(&bad, content).unwrap();
+        run(&["--data", bad.to_str().unwrap()]).failed(1, &words);
+    }
     let empty = tempdir().unwrap();
     run(&["--videos", empty.path().to_str().unwrap()]).failed(1, &["no clips"]);
     run(&["--video", "no/such.mp4"]).failed(1, &["none of the 1 clips", "no/such.mp4"]);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("clips").required(true).multiple(true)))]
 pub struct Encode {
-    /// The clips and images of training data: JSON in LLaVA's format (may be repeated)
+    /// The clips and images of training data: JSON or JSONL, as configs/README.md says (may be repeated)
     #[arg(long, value_name = "FILE", group = "clips")]
     pub data: Vec<PathBuf>,
     /// Where the paths in the data begin; by default the folder of the data

@@ -1,18 +1,16 @@
 //! Which clips are encoded: those of training data, of folders, and those that are named.
 
 use crate::args::encode::Encode;
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
-};
+use merv_host::train::data::{Broken, DataError, each_example};
 use std::{
     collections::HashSet,
     error::Error,
-    fmt,
-    fs::{self, File},
-    io::{self, BufReader},
+    fs, io,
     path::{Path, PathBuf},
 };
+
+/// Broken examples of a data set that are named.
+const TOLD: usize = 5;
 
 /// What the names of videos end in; in a folder, all else is no clip.
 const VIDEOS: [&str; 16] = [
@@ -20,14 +18,13 @@ const VIDEOS: [&str; 16] = [
     "vob", "webm", "wmv",
 ];
 
-/// The clips that `args` name, each once, in order.
-pub fn of(args: &Encode) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+/// The clips that `args` name, each once, in order; `left_out` hears of examples that are broken.
+pub fn of(args: &Encode, left_out: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let mut clips = Clips::default();
     for data in &args.data {
         let folder = data.parent().unwrap_or(Path::new(""));
         let media = args.media.as_deref().unwrap_or(folder);
-        read_data(data, &mut |path| clips.add(media.join(path)))
-            .map_err(|why| format!("{}: {why}", data.display()))?;
+        read_data(data, &mut |path| clips.add(media.join(path)), left_out)?;
     }
     for folder in &args.videos {
         in_folder(folder, &mut clips).map_err(|why| format!("{}: {why}", folder.display()))?;
@@ -72,35 +69,33 @@ fn in_folder(folder: &Path, clips: &mut Clips) -> io::Result<()> {
     Ok(())
 }
 
-/// Calls `found` with the path of each video and image. The file is never in memory as a whole.
-fn read_data(path: &Path, found: &mut dyn FnMut(PathBuf)) -> Result<(), Box<dyn Error>> {
-    let mut reader = serde_json::Deserializer::from_reader(BufReader::new(File::open(path)?));
-    reader.deserialize_seq(Entries(found)).map_err(|why| {
-        format!("no training data: {why}\n  expected: a list of examples, in LLaVA's format")
-    })?;
-    Ok(reader.end()?)
-}
-
-/// An example, as far as it matters here.
-#[derive(Deserialize)]
-struct Entry {
-    video: Option<PathBuf>,
-    image: Option<PathBuf>,
-}
-
-struct Entries<'f>(&'f mut dyn FnMut(PathBuf));
-
-impl<'de> Visitor<'de> for Entries<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of examples")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while let Some(Entry { video, image }) = list.next_element()? {
-            video.into_iter().chain(image).for_each(&mut *self.0);
+/// Calls `found` with the path of each video and image, and `left_out` with what is said of examples that
+/// cannot be trained on.
+fn read_data(
+    path: &Path,
+    found: &mut dyn FnMut(PathBuf),
+    left_out: &mut dyn FnMut(&str),
+) -> Result<(), DataError> {
+    let mut broken = 0;
+    each_example(path, |example| match example {
+        Ok(example) => {
+            if let Some((_, path)) = example.visual {
+                found(path);
+            }
         }
-        Ok(())
+        Err(Broken { name, why }) => {
+            broken += 1;
+            if broken <= TOLD {
+                left_out(&format!("{name} is left out: {why}"));
+            }
+        }
+    })?;
+    if broken > TOLD {
+        let path = path.display();
+        left_out(&format!(
+            "{} more examples of {path} are left out",
+            broken - TOLD
+        ));
     }
+    Ok(())
 }

@@ -6,8 +6,9 @@ use crate::{
     ui::Ui,
 };
 use merv_host::{
-    Encoders, Error, Prepared, VideoOptions, causes,
+    Encoders, Error, Prepared, VideoOptions,
     features::{FeatureCache, FeatureError},
+    in_one_line,
 };
 use serde::Serialize;
 use std::{
@@ -46,7 +47,7 @@ enum Next {
 
 pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
     let started = Instant::now();
-    let clips = clips::of(args)?;
+    let clips = clips::of(args, &mut |text| ui.warn(text))?;
     let cache = FeatureCache::open(&args.out, args.dtype.into())?;
     let mut bar = ui.bar();
     let encoders = Encoders::load(&global.registry, &load_options(global), &mut bar)?;
@@ -90,7 +91,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
                 Ok(true) => report.encoded += 1,
                 Ok(false) => report.cached += 1,
                 Err(error) if is_of_the_clip(&error) => {
-                    let error = told(&error);
+                    let error = in_one_line(&error);
                     bar.suspend(|| ui.warn(&format!("left out: {error}")));
                     let path = clip.clone();
                     report.broken.push(Broken { path, error });
@@ -142,13 +143,4 @@ fn is_of_the_clip(error: &Error) -> bool {
         error,
         Error::Video(_) | Error::Transform(_) | Error::Features(FeatureError::Digest { .. })
     )
-}
-
-/// An error with its causes, in one line.
-fn told(error: &Error) -> String {
-    let causes = causes(error).map(ToString::to_string);
-    std::iter::once(error.to_string())
-        .chain(causes)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

@@ -1,7 +1,18 @@
 //! One example as the JSON file has it, checked.
 
-use serde::Deserialize;
-use std::path::PathBuf;
+use super::media;
+use crate::shown::{clipped, shown};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use std::{fmt, path::PathBuf};
+
+/// The lists that may hold the messages, and the keys of a message in each style: LLaVA's, OpenAI's.
+const LISTS: [&str; 2] = ["conversations", "messages"];
+const SPEAKERS: [&str; 2] = ["from", "role"];
+const TEXTS: [&str; 2] = ["value", "content"];
 
 /// What an example shows. Batches hold one kind each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,24 +32,25 @@ pub struct Example {
     pub id: String,
     /// The image or video, as the file names it.
     pub visual: Option<(Modality, PathBuf)>,
+    /// The system prompt that its conversation begins with, if it has one.
+    pub system: Option<String>,
     /// Question, reply, question, reply and so on.
     pub turns: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct Raw {
-    #[serde(default)]
-    id: serde_json::Value,
-    image: Option<PathBuf>,
-    video: Option<PathBuf>,
-    #[serde(default)]
-    conversations: Vec<RawTurn>,
+/// What is wrong with an example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// In a line.
+    pub why: String,
+    /// Where it is no JSON: the line and the column in it, from 1 on.
+    pub place: Option<(usize, usize)>,
 }
 
-#[derive(Deserialize)]
-struct RawTurn {
-    from: String,
-    value: String,
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self { why, place: None }
+    }
 }
 
 impl Example {
@@ -46,43 +58,32 @@ impl Example {
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in a line.
-    pub fn parse(json: &[u8]) -> Result<Self, String> {
-        let raw: Raw = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        let visual = match (raw.image, raw.video) {
-            (Some(_), Some(_)) => return Err("it has both an image and a video".to_owned()),
-            (Some(path), None) => Some((Modality::Image, path)),
-            (None, Some(path)) => Some((Modality::Video, path)),
-            (None, None) => None,
-        };
-        if raw.conversations.is_empty() {
-            return Err("its `conversations` are missing or empty".to_owned());
-        }
-        if raw.conversations.len() % 2 == 1 {
-            return Err("its last message has no reply".to_owned());
-        }
-        for (number, turn) in raw.conversations.iter().enumerate() {
-            let expected = if number % 2 == 0 { "human" } else { "gpt" };
-            if turn.from != expected {
-                return Err(format!(
-                    "message {} is from `{}`, expected `{expected}`",
-                    number + 1,
-                    turn.from
-                ));
+    /// What is wrong with it.
+    pub fn parse(json: &[u8]) -> Result<Self, Fault> {
+        let Object(fields) = serde_json::from_slice(json).map_err(|error| {
+            let text = error.to_string();
+            let why = text.rsplit_once(" at line ").map_or(&*text, |(why, _)| why);
+            Fault {
+                why: clipped(why),
+                place: Some((error.line(), error.column())),
             }
-        }
+        })?;
+        let visual = media::visual(&fields)?;
+        let (system, turns) = conversation(&fields)?;
+        let shows = visual.as_ref().map(|(modality, _)| *modality);
+        let first = 1 + usize::from(system.of_a_turn);
+        let asked = turns.iter().enumerate().step_by(2);
+        let asked = asked.map(|(number, text)| (first + number, text.as_str()));
+        media::check_marks(shows, asked)?;
         Ok(Self {
-            id: match raw.id {
-                serde_json::Value::String(id) => id,
-                serde_json::Value::Null => String::new(),
-                other => other.to_string(),
+            id: match field(&fields, "id") {
+                Some(Value::String(id)) => id.clone(),
+                None | Some(Value::Null) => String::new(),
+                Some(other) => other.to_string(),
             },
             visual,
-            turns: raw
-                .conversations
-                .into_iter()
-                .map(|turn| turn.value)
-                .collect(),
+            system: system.text,
+            turns,
         })
     }
 
@@ -93,42 +94,417 @@ impl Example {
     }
 }
 
+/// A JSON object that has no key twice.
+struct Object(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an example, `{…}`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut fields: Vec<(String, Value)> = Vec::new();
+                while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                    if field(&fields, &key).is_some() {
+                        let why = format!("the key {} is there twice", shown(&key));
+                        return Err(serde::de::Error::custom(why));
+                    }
+                    fields.push((key, value));
+                }
+                Ok(Object(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+fn field<'f>(fields: &'f [(String, Value)], key: &str) -> Option<&'f Value> {
+    let found = fields.iter().find(|(other, _)| other == key);
+    found.map(|(_, value)| value)
+}
+
+/// A system prompt, and whether it is the first message.
+#[derive(Default)]
+struct System {
+    text: Option<String>,
+    of_a_turn: bool,
+}
+
+/// Who says a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaker {
+    System,
+    User,
+    Assistant,
+}
+
+impl Speaker {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "system" => Some(Self::System),
+            "human" | "user" => Some(Self::User),
+            "gpt" | "assistant" => Some(Self::Assistant),
+            _ => None,
+        }
+    }
+
+    /// What LLaVA's format calls it.
+    fn names(self) -> &'static str {
+        match self {
+            Self::System => "`system`",
+            Self::User => "`human` or `user`",
+            Self::Assistant => "`gpt` or `assistant`",
+        }
+    }
+}
+
+/// The system prompt, and the messages in turns.
+fn conversation(fields: &[(String, Value)]) -> Result<(System, Vec<String>), String> {
+    let messages = messages(fields)?;
+    let mut system = System::default();
+    match field(fields, "system") {
+        None | Some(Value::Null) => {}
+        // A column that a table has for all.
+        Some(Value::String(text)) if text.is_empty() => {}
+        Some(Value::String(text)) => system.text = Some(text.clone()),
+        Some(other) => {
+            let found = shown(&other.to_string());
+            return Err(format!("`system` is {found}; expected a text"));
+        }
+    }
+    let mut turns = Vec::with_capacity(messages.len());
+    for (number, message) in (1..).zip(messages) {
+        let (speaker, text) = turn(message).map_err(|why| format!("message {number}{why}"))?;
+        let expected = match turns.len() % 2 {
+            0 => Speaker::User,
+            _ => Speaker::Assistant,
+        };
+        if speaker == Speaker::System && number == 1 {
+            if system.text.is_some() {
+                return Err("it has both `system` and a message from `system`".to_owned());
+            }
+            system = System {
+                text: Some(text.to_owned()),
+                of_a_turn: true,
+            };
+        } else if speaker == Speaker::System {
+            return Err(format!(
+                "message {number} is from `system`, which only the first may be"
+            ));
+        } else if speaker != expected {
+            return Err(format!(
+                "message {number} is from {}, expected {}",
+                speaker.names(),
+                expected.names()
+            ));
+        } else {
+            turns.push(text.to_owned());
+        }
+    }
+    match turns.len() {
+        0 => Err("there is no message after that from `system`".to_owned()),
+        odd if odd % 2 == 1 => Err("its last message has no reply".to_owned()),
+        _ => Ok((system, turns)),
+    }
+}
+
+fn messages(fields: &[(String, Value)]) -> Result<&[Value], String> {
+    let lists = LISTS.map(|key| (key, field(fields, key).filter(|list| !list.is_null())));
+    let (key, list) = match lists {
+        [(a, Some(_)), (b, Some(_))] => return Err(format!("it has both `{a}` and `{b}`")),
+        [(key, Some(list)), _] | [_, (key, Some(list))] => (key, list),
+        [(a, None), (b, None)] => {
+            let keys: Vec<&str> = fields.iter().map(|(key, _)| key.as_str()).collect();
+            let near = crate::nearest::nearest(a, &keys).or(crate::nearest::nearest(b, &keys));
+            let near = near.map(|near| format!("; did you mean {}?", shown(near)));
+            let near = near.unwrap_or_default();
+            return Err(format!("its `{a}` (or `{b}`) are missing{near}"));
+        }
+    };
+    match list {
+        Value::Array(list) if list.is_empty() => Err(format!("its `{key}` are empty")),
+        Value::Array(list) => Ok(list),
+        other => Err(format!(
+            "`{key}` is {}; expected a list of messages",
+            shown(&other.to_string())
+        )),
+    }
+}
+
+/// Who says a message, and what; or what follows `message 3` in an error.
+fn turn(message: &Value) -> Result<(Speaker, &str), String> {
+    let Value::Object(message) = message else {
+        return Err(format!(
+            " is {}; expected an object with `from` and `value`, or `role` and `content`",
+            shown(&message.to_string())
+        ));
+    };
+    for key in message.keys() {
+        if ["image", "images", "video", "videos"].contains(&key.as_str()) {
+            return Err(format!(
+                " has `{key}`; expected it beside the messages, not in one"
+            ));
+        }
+    }
+    let name = text(message, SPEAKERS)?;
+    let speaker = Speaker::named(name).ok_or_else(|| {
+        let known = [Speaker::User, Speaker::Assistant, Speaker::System].map(Speaker::names);
+        format!(" is from {}; expected {}", shown(name), known.join(", "))
+    })?;
+    Ok((speaker, text(message, TEXTS)?))
+}
+
+fn text<'m>(message: &'m Map<String, Value>, keys: [&str; 2]) -> Result<&'m str, String> {
+    let found = keys.iter().find_map(|key| Some((key, message.get(*key)?)));
+    match found {
+        Some((_, Value::String(text))) => Ok(text),
+        Some((key, other)) => Err(format!(
+            ": `{key}` is {}; expected a text",
+            shown(&other.to_string())
+        )),
+        None => Err(format!(" has neither `{}` nor `{}`", keys[0], keys[1])),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn why(json: &str) -> String {
+        match Example::parse(json.as_bytes()) {
+            Ok(example) => format!("taken as {example:?}"),
+            Err(fault) => fault.why,
+        }
+    }
+
+    /// An example with these keys beside two messages, of which the first holds `marks`.
+    fn with(keys: &str, marks: &str) -> String {
+        format!(
+            r#"{{{keys} "conversations": [{{"from": "human", "value": "{marks}What?"}},
+            {{"from": "gpt", "value": "That, not <video>."}}]}}"#
+        )
+    }
+
     #[test]
     fn an_example_is_read_with_what_others_add_to_it() {
-        let json = br#"{"id": 7, "video": "a/b.mp4", "source": {"x": [1]}, "conversations": [
+        let json = br#"{"id": 7, "video": "a/b.mp4", "source": {"x": [1]}, "video_id": "v_1", "system": "",
+            "clip": "00:10", "conversations": [
             {"from": "human", "value": "<video>\nWhat?", "more": 1}, {"from": "gpt", "value": "That."}]}"#;
         let example = Example::parse(json).unwrap();
-        assert_eq!(example.id, "7");
+        assert_eq!((example.id.as_str(), &example.system), ("7", &None));
         assert_eq!(example.modality(), Modality::Video);
         assert_eq!(example.turns, ["<video>\nWhat?", "That."]);
     }
 
     #[test]
+    fn each_style_says_the_same() {
+        for (speaker, text, names) in [
+            ("from", "value", ["system", "human", "gpt"]),
+            ("role", "content", ["system", "user", "assistant"]),
+        ] {
+            for list in ["conversations", "messages"] {
+                let [system, user, assistant] = names;
+                let json = format!(
+                    r#"{{"videos": ["v.mp4"], "images": [], "{list}": [
+                    {{"{speaker}": "{system}", "{text}": "Be kind."}}, {{"{speaker}": "{user}", "{text}": "a"}},
+                    {{"{speaker}": "{assistant}", "{text}": "b"}}]}}"#
+                );
+                let example = Example::parse(json.as_bytes()).unwrap();
+                assert_eq!(example.system.as_deref(), Some("Be kind."));
+                assert_eq!(example.turns, ["a", "b"]);
+                assert_eq!(example.visual, Some((Modality::Video, "v.mp4".into())));
+            }
+        }
+        let beside = Example::parse(with(r#""system": "Be kind.","#, "").as_bytes()).unwrap();
+        assert_eq!(beside.system.as_deref(), Some("Be kind."));
+    }
+
+    #[test]
+    fn media_are_understood_or_refused_but_never_passed_over() {
+        let image = Some((Modality::Image, "a.jpg".into()));
+        for keys in [
+            r#""image": "a.jpg","#,
+            r#""image": ["a.jpg"],"#,
+            r#""images": ["a.jpg"], "videos": [], "video": null,"#,
+            r#""image": "a.jpg", "image_id": 3, "image_path": "/x/a.jpg", "clip": "x.mp4","#,
+        ] {
+            let example = Example::parse(with(keys, "<image>\\n").as_bytes());
+            assert_eq!(example.unwrap().visual, image, "{keys}");
+        }
+        for (keys, word) in [
+            (
+                r#""image": "a.jpg", "video": "b.mp4","#,
+                "both `image` and `video`",
+            ),
+            (
+                r#""image": "a.jpg", "images": ["a.jpg"],"#,
+                "both `image` and `images`",
+            ),
+            (
+                r#""video": "a.mp4", "Image": "b.jpg","#,
+                "`Image`: write `image`",
+            ),
+            (
+                r#""videos": ["a.mp4", "b.mp4"],"#,
+                "`videos` names 2 files; expected one",
+            ),
+            (r#""video": "","#, "`video` is empty"),
+            (r#""video": [" "],"#, "`video` is empty"),
+            (r#""video": 7,"#, "`video` is `7`; expected a path"),
+            (r#""video": [7],"#, "`video` holds `7`; expected a path"),
+            (r#""image": {"path": "a.jpg"},"#, "expected a path"),
+            (r#""img": "a.jpg","#, "unknown key `img`: write `image`"),
+            (r#""Video": "a.mp4","#, "unknown key `Video`: write `video`"),
+            (r#""video_path": "a.mp4","#, "`video_path`: write `video`"),
+            (r#""imageFiles": ["a.jpg"],"#, "`imageFiles`: write `image`"),
+            (r#""picture": "a.jpg","#, "`picture`: write `image`"),
+            (r#""media": ["a/b"],"#, "`media`: write `image` or `video`"),
+            (r#""audio": "a.wav","#, "`audio`: models here see"),
+            (
+                r#""video": "a.mp4", "video": "b.mp4","#,
+                "`video` is there twice",
+            ),
+        ] {
+            let found = why(&with(keys, ""));
+            assert!(found.contains(word), "{keys}: {found}");
+        }
+        // What somebody notes about a text is no medium.
+        for keys in [
+            r#""media": "radio","#,
+            r#""clip": [1, 2],"#,
+            r#""image_id": 3,"#,
+        ] {
+            let example = Example::parse(with(keys, "").as_bytes()).unwrap();
+            assert_eq!(example.visual, None, "{keys}");
+        }
+    }
+
+    #[test]
+    fn marks_are_those_of_the_media() {
+        let (image, video) = (r#""image": "a.jpg","#, r#""video": "a.mp4","#);
+        // `<image>` stands for a video in LLaVA-Video's data.
+        for (keys, marks) in [(image, "<image>\\n"), (video, "<image> "), (video, "")] {
+            let found = why(&with(keys, marks));
+            assert!(found.starts_with("taken"), "{found}");
+        }
+        for (keys, marks, word) in [
+            (
+                "",
+                "<video>\\n",
+                "message 1 holds `<video>`, but the example has neither",
+            ),
+            (
+                "",
+                "a <image> ",
+                "message 1 holds `<image>`, but the example has neither",
+            ),
+            (
+                image,
+                "<video>\\n",
+                "`<video>`, but the example shows an image",
+            ),
+            (video, "<video><video>", "2 marks"),
+            (video, "<video><image>", "2 marks"),
+        ] {
+            let found = why(&with(keys, marks));
+            assert!(found.contains(word), "{keys} {marks}: {found}");
+        }
+        let later = r#"{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"}, {"role": "user", "content": "<video>"},
+            {"role": "assistant", "content": "c"}]}"#;
+        assert!(why(later).starts_with("message 4 holds"), "{}", why(later));
+    }
+
+    #[test]
     fn what_cannot_be_trained_on_says_why() {
         let cases = [
-            (r#"{"id": "a"}"#, "missing or empty"),
             (
-                r#"{"image": "a", "video": "b", "conversations": []}"#,
-                "both an image and a video",
+                r#"{"id": "a"}"#,
+                "its `conversations` (or `messages`) are missing",
+            ),
+            (r#"{"conversation": []}"#, "did you mean `conversation`?"),
+            (r#"{"conversations": []}"#, "its `conversations` are empty"),
+            (
+                r#"{"conversations": [], "messages": []}"#,
+                "both `conversations` and `messages`",
+            ),
+            (
+                r#"{"conversations": 3}"#,
+                "`conversations` is `3`; expected a list",
             ),
             (
                 r#"{"conversations": [{"from": "human", "value": ""}]}"#,
-                "no reply",
+                "its last message has no reply",
             ),
             (
                 r#"{"conversations": [{"from": "gpt", "value": ""}, {"from": "gpt", "value": ""}]}"#,
-                "message 1 is from `gpt`, expected `human`",
+                "message 1 is from `gpt` or `assistant`, expected `human` or `user`",
             ),
-            (r#"{"conversations": 3}"#, "expected a sequence"),
-            ("[1]", "invalid"),
+            (
+                r#"{"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}"#,
+                "message 2 is from `tool`; expected `human` or `user`, `gpt` or `assistant`, `system`",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]}"#,
+                "message 2 is from `system`, which only the first may be",
+            ),
+            (
+                r#"{"messages": [{"role": "system", "content": "a"}]}"#,
+                "no message after that from `system`",
+            ),
+            (
+                r#"{"system": "a", "messages": [{"role": "system", "content": "a"}]}"#,
+                "both `system` and a message from `system`",
+            ),
+            (
+                r#"{"system": 3, "messages": [{}]}"#,
+                "`system` is `3`; expected a text",
+            ),
+            (
+                r#"{"messages": [3]}"#,
+                "message 1 is `3`; expected an object",
+            ),
+            (
+                r#"{"messages": [{"role": "user"}]}"#,
+                "message 1 has neither `value` nor `content`",
+            ),
+            (
+                r#"{"messages": [{"content": ""}]}"#,
+                "message 1 has neither `from` nor `role`",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": [{"type": "text"}]}]}"#,
+                "message 1: `content` is `[{\"type\":\"text\"}]`; expected a text",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": "", "images": ["a"]}]}"#,
+                "message 1 has `images`; expected it beside the messages",
+            ),
+            ("[1]", "expected an example"),
+            ("{", "EOF"),
         ];
         for (json, word) in cases {
-            let error = Example::parse(json.as_bytes()).unwrap_err();
-            assert!(error.contains(word), "{json}: {error}");
+            let found = why(json);
+            assert!(found.contains(word), "{json}: {found}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        let long = "ä".repeat(1 << 20);
+        for json in [
+            format!(r#"{{"video": {{"{long}": 1}}}}"#),
+            format!(r#"{{"messages": [{{"role": "{long}", "content": ""}}]}}"#),
+            format!(r#"{{"Video{long}": "a", "messages": "{long}"}}"#),
+            format!(r#""{long}""#),
+        ] {
+            let found = why(&json);
+            assert!(found.chars().count() < 1200, "{}", found.chars().count());
         }
     }
 }

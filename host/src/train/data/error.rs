@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum DataError {
     /// The file cannot be read.
-    #[error("{}: cannot read the data set\n  expected: a readable JSON file\n  \
+    #[error("{}: cannot read the data set\n  expected: a readable file of examples, JSON or JSONL\n  \
              do: check that the path is right and that you may read it", .path.display())]
     Read {
         /// The file.
@@ -16,15 +16,18 @@ pub enum DataError {
         source: io::Error,
     },
     /// The file is no list of examples.
-    #[error("{}: {what}, at byte {at}\n  expected: a JSON list of examples, `[{{…}}, {{…}}]`\n  \
+    #[error("{}: {what}, at line {line}, column {column}\n  \
+             expected: a JSON list of examples, `[{{…}}, {{…}}]`, or JSONL, an example `{{…}}` a line\n  \
              do: correct the file there, or make it anew", .path.display())]
     NoList {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         what: String,
-        /// Where.
-        at: u64,
+        /// In which line, from 1 on.
+        line: usize,
+        /// At which of its bytes, from 1 on.
+        column: usize,
     },
     /// There is nothing to train on.
     #[error(

@@ -1,18 +1,19 @@
 //! Where each example of a data set lies in its file. The examples themselves stay there: a million of
 //! them take 24 MB.
 
-use super::{DataError, Example, Modality};
+use super::{
+    DataError, Example, Modality,
+    entry::Fault,
+    scan::{Layout, Place, ScanError, scan},
+};
 use crate::train::Task;
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    io::{self, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
-
-/// Bytes of one example at most: a longer one is a mistake in the file's brackets.
-const MAX_EXAMPLE: usize = 1 << 24;
 
 /// Broken examples of which it is remembered what is wrong.
 const MAX_REMEMBERED: usize = 1000;
@@ -22,6 +23,8 @@ const MAX_REMEMBERED: usize = 1000;
 pub struct Entry {
     offset: u64,
     length: u32,
+    /// Its number, or its line, in the file.
+    number: u32,
     /// The words of what is trained on: a measure of its length in tokens.
     pub words: u32,
     /// What it shows.
@@ -35,6 +38,7 @@ impl Entry {
         Self {
             offset: 0,
             length: 0,
+            number: 0,
             words,
             modality,
         }
@@ -44,7 +48,7 @@ impl Entry {
 /// An example that cannot be trained on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// What the reader of a message finds it by: its place in the file, and its id.
+    /// What the reader of a message finds it by: the file, its place in it, and its id.
     pub name: String,
     /// What is wrong with it.
     pub why: String,
@@ -53,6 +57,7 @@ pub struct Broken {
 /// A data set: an open file and where its examples lie.
 pub struct Index {
     path: PathBuf,
+    layout: Layout,
     file: Mutex<File>,
     entries: Vec<Entry>,
     broken: Vec<Broken>,
@@ -65,33 +70,23 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or is no JSON list, or none of its examples can be trained on.
+    /// When the file cannot be read or is neither a JSON list nor JSONL, or none of its examples can be
+    /// trained on.
     pub fn read(path: &Path, task: Task) -> Result<Self, DataError> {
-        let unreadable = |source| DataError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::open(path).map_err(unreadable)?;
+        let open = || File::open(path).map_err(|source| unreadable(path, source));
+        let file = open()?;
         let mut index = Self {
             path: path.to_owned(),
-            file: Mutex::new(File::open(path).map_err(unreadable)?),
+            layout: Layout::List,
+            file: Mutex::new(open()?),
             entries: Vec::new(),
             broken: Vec::new(),
             broken_count: 0,
             sha256: String::new(),
         };
         let mut hasher = Sha256::new();
-        let reader = BufReader::with_capacity(1 << 18, Hashed(file, &mut hasher));
-        scan(reader, |number, offset, json| {
-            index.add(number, offset, json, task);
-        })
-        .map_err(|error| match error {
-            ScanError::Io(source) => unreadable(source),
-            ScanError::Form(what, at) => DataError::NoList {
-                path: path.to_owned(),
-                what,
-                at,
-            },
+        index.layout = scan_file(path, Hashed(file, &mut hasher), |layout, place, json| {
+            index.add(layout, place, json, task);
         })?;
         let digest = hasher.finalize();
         index.sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -107,7 +102,7 @@ impl Index {
         Ok(index)
     }
 
-    fn add(&mut self, number: usize, offset: u64, json: &[u8], task: Task) {
+    fn add(&mut self, layout: Layout, place: Place, json: &[u8], task: Task) {
         match Example::parse(json) {
             Ok(example) => {
                 let turns = match task {
@@ -116,19 +111,17 @@ impl Index {
                 };
                 let words = turns.iter().flat_map(|turn| turn.split_whitespace());
                 self.entries.push(Entry {
-                    offset,
+                    offset: place.offset,
                     length: json.len() as u32,
+                    number: u32::try_from(place.number).unwrap_or(u32::MAX),
                     words: words.filter(|&word| word != "<image>").count() as u32,
                     modality: example.modality(),
                 });
             }
-            Err(why) => {
+            Err(fault) => {
                 self.broken_count += 1;
                 if self.broken.len() < MAX_REMEMBERED {
-                    self.broken.push(Broken {
-                        name: format!("example {number}"),
-                        why,
-                    });
+                    self.broken.push(broken(&self.path, layout, place, fault));
                 }
             }
         }
@@ -164,6 +157,11 @@ impl Index {
         &self.sha256
     }
 
+    /// What the reader of a message finds an entry by: the file and its place in it.
+    pub fn name(&self, entry: &Entry) -> String {
+        name(&self.path, self.layout, entry.number as usize)
+    }
+
     /// Reads an example.
     ///
     /// # Errors
@@ -181,12 +179,7 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(DataError::Changed(self.path.clone()));
             }
-            Err(source) => {
-                return Err(DataError::Read {
-                    path: self.path.clone(),
-                    source,
-                });
-            }
+            Err(source) => return Err(unreadable(&self.path, source)),
         }
         Example::parse(&json).map_err(|_| DataError::Changed(self.path.clone()))
     }
@@ -203,106 +196,77 @@ impl Read for Hashed<'_> {
     }
 }
 
-enum ScanError {
-    Io(io::Error),
-    /// What is wrong, and at which byte.
-    Form(String, u64),
+/// Reads the examples of a data set one after the other; the file is never in memory as a whole.
+///
+/// # Errors
+///
+/// When the file cannot be read, or is neither a JSON list nor JSONL.
+pub fn each_example(
+    path: &Path,
+    mut take: impl FnMut(Result<Example, Broken>),
+) -> Result<(), DataError> {
+    let file = File::open(path).map_err(|source| unreadable(path, source))?;
+    scan_file(path, file, |layout, place, json| {
+        let example = Example::parse(json);
+        take(example.map_err(|fault| broken(path, layout, place, fault)));
+    })?;
+    Ok(())
 }
 
-/// Hands the bytes of each element of a JSON list to `take`, with its number from 1 and its offset. An
-/// element is whatever its brackets and strings hold together; whether it is JSON, its reader finds out.
-fn scan(
-    mut reader: impl BufRead,
-    mut take: impl FnMut(usize, u64, &[u8]),
-) -> Result<(), ScanError> {
-    let mut state = State::Before;
-    let (mut element, mut start, mut number) = (Vec::new(), 0, 0);
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    let mut at = 0u64;
-    loop {
-        let chunk = match reader.fill_buf() {
-            Ok(chunk) => chunk,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(ScanError::Io(error)),
-        };
-        if chunk.is_empty() {
-            break;
-        }
-        for (index, &byte) in chunk.iter().enumerate() {
-            let here = at + index as u64;
-            let unexpected = |expected: &str| {
-                let found = char::from(byte).escape_default();
-                Err(ScanError::Form(
-                    format!("found `{found}` where {expected} was expected"),
-                    here,
-                ))
-            };
-            if state == State::Element {
-                if in_string {
-                    in_string = escaped || byte != b'"';
-                    escaped = !escaped && byte == b'\\';
-                } else {
-                    match byte {
-                        b'"' => in_string = true,
-                        b'{' | b'[' => depth += 1,
-                        b'}' | b']' => depth -= 1,
-                        _ => {}
-                    }
-                }
-                element.push(byte);
-                if element.len() > MAX_EXAMPLE {
-                    let what = format!("an example is longer than {MAX_EXAMPLE} bytes");
-                    return Err(ScanError::Form(what, start));
-                }
-                if depth == 0 {
-                    take(number, start, &element);
-                    state = State::After;
-                }
-                continue;
-            }
-            // A byte order mark may stand before everything.
-            let blank = byte.is_ascii_whitespace()
-                || (state == State::Before && here < 3 && [0xef, 0xbb, 0xbf].contains(&byte));
-            match (state, byte) {
-                _ if blank => {}
-                (State::Before, b'[') => state = State::First,
-                (State::Before, _) => return unexpected("`[`"),
-                (State::First | State::Next, b'{') => {
-                    (state, depth, start) = (State::Element, 1, here);
-                    number += 1;
-                    element.clear();
-                    element.push(byte);
-                }
-                (State::First | State::After, b']') => state = State::End,
-                (State::After, b',') => state = State::Next,
-                (State::First | State::Next, _) => return unexpected("`{`"),
-                (State::After, _) => return unexpected("`,` or `]`"),
-                (State::End | State::Element, _) => return unexpected("the end"),
-            }
-        }
-        let length = chunk.len();
-        at += length as u64;
-        reader.consume(length);
-    }
-    if state == State::End {
-        return Ok(());
-    }
-    Err(ScanError::Form(
-        "the file ends in the middle".to_owned(),
-        at,
-    ))
+fn scan_file(
+    path: &Path,
+    file: impl Read,
+    take: impl FnMut(Layout, Place, &[u8]),
+) -> Result<Layout, DataError> {
+    let reader = BufReader::with_capacity(1 << 18, file);
+    scan(reader, take).map_err(|error| match error {
+        ScanError::Io(source) => unreadable(path, source),
+        ScanError::Form(what, line, column) => DataError::NoList {
+            path: path.to_owned(),
+            what,
+            line,
+            column,
+        },
+    })
 }
 
-/// Where in the list the scan is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Before,
-    /// An element, or the end of an empty list.
-    First,
-    Element,
-    After,
-    Next,
-    End,
+fn unreadable(path: &Path, source: io::Error) -> DataError {
+    DataError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// What is said of an example: where it is, and in which line and column of the file what is no JSON.
+fn broken(path: &Path, layout: Layout, place: Place, Fault { why, place: at }: Fault) -> Broken {
+    let why = match (at, layout) {
+        (None, _) => why,
+        (Some((_, column)), Layout::Lines) => {
+            format!("{why}, column {}", place.column + column)
+        }
+        (Some((1, column)), Layout::List) => {
+            format!(
+                "{why}, line {}, column {}",
+                place.line,
+                place.column + column
+            )
+        }
+        (Some((line, column)), Layout::List) => {
+            format!("{why}, line {}, column {column}", place.line + line - 1)
+        }
+    };
+    Broken {
+        name: name(path, layout, place.number),
+        why,
+    }
+}
+
+fn name(path: &Path, layout: Layout, number: usize) -> String {
+    let what = match layout {
+        Layout::List => "example",
+        Layout::Lines => "line",
+    };
+    format!("{}, {what} {number}", path.display())
 }
 
 #[cfg(test)]
@@ -353,26 +317,81 @@ mod tests {
         let index = read(&json).unwrap();
         assert_eq!((index.entries().len(), index.total()), (1, 3));
         let names: Vec<_> = index.broken().iter().map(|broken| &broken.name).collect();
-        assert_eq!(names, ["example 1", "example 3"]);
+        assert!(names[0].ends_with("d.json, example 1"), "{names:?}");
+        assert!(names[1].ends_with("d.json, example 3"), "{names:?}");
     }
 
     #[test]
     fn what_is_no_list_says_where() {
         for (json, words) in [
-            ("", "the file ends in the middle, at byte 0"),
-            ("{}", "found `{` where `[` was expected, at byte 0"),
+            ("", "the file is empty"),
             (
-                "[{} {}]",
-                "found `{` where `,` or `]` was expected, at byte 4",
+                "3",
+                "found `3` where `[` or `{` was expected, at line 1, column 1",
             ),
-            ("[{},]", "found `]` where `{` was expected, at byte 4"),
-            ("[{\"a\": \"}]", "ends in the middle, at byte 10"),
-            ("[{}] x", "found `x` where the end was expected, at byte 5"),
+            (
+                "[{}\n {}]",
+                "found `{` where `,` or `]` was expected, at line 2, column 2",
+            ),
+            (
+                "[{},]",
+                "found `]` where `{` was expected, at line 1, column 5",
+            ),
+            ("[{\"a\": \"}]", "ends in the middle, at line 1, column 11"),
+            (
+                "[{}]\n\nx",
+                "found `x` where the end was expected, at line 3, column 1",
+            ),
             ("[]", "no example can be trained on"),
-            ("[{}]", "example 1: its `conversations` are missing"),
+            (
+                "[{}]",
+                "d.json, example 1: its `conversations` (or `messages`) are missing",
+            ),
+            ("{}", "d.json, line 1: its `conversations`"),
+            (
+                "\u{feff}{\n",
+                "d.json, line 1: EOF while parsing an object, column 4",
+            ),
         ] {
             let error = read(json).err().unwrap();
             assert!(error.contains(words), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn an_example_a_line_is_read_as_a_list_is() {
+        let line = |id, rest| example(id, "x", rest).replace('\n', "");
+        let json = format!(
+            "\u{feff}{}\r\n\n  {}\n{{\"id\": \"torn\n[1]\n{}",
+            line("a", ""),
+            line("b", r#""video": "v.mp4","#),
+            line("c", ""),
+        );
+        let index = read(&json).unwrap();
+        let ids = index
+            .entries()
+            .iter()
+            .map(|entry| index.example(entry).unwrap().id);
+        assert_eq!(ids.collect::<Vec<_>>(), ["a", "b", "c"]);
+        let names = index.entries().iter().map(|entry| index.name(entry));
+        let names: Vec<_> = names.collect();
+        for (name, line) in names.iter().zip([1, 3, 6]) {
+            assert!(name.ends_with(&format!("d.json, line {line}")), "{name}");
+        }
+        let broken = index.broken();
+        assert!(broken[0].name.ends_with("d.json, line 4"), "{broken:?}");
+        assert_eq!(broken[0].why, "EOF while parsing a string, column 12");
+        assert!(broken[1].why.contains("expected an example"), "{broken:?}");
+    }
+
+    #[test]
+    fn a_syntax_error_is_placed_in_the_file() {
+        let json = format!("[{}, {{\"a\" 1}},\n{{\n \"b\": }}]", example("b", "x", ""));
+        let index = read(&json).unwrap();
+        let line = json.lines().nth(1).unwrap();
+        let column = line.find('1').unwrap() + 1;
+        let whys: Vec<_> = index.broken().iter().map(|broken| &broken.why).collect();
+        assert_eq!(whys[0], &format!("expected `:`, line 2, column {column}"));
+        assert_eq!(whys[1], "expected value, line 4, column 7");
     }
 }

@@ -1,7 +1,7 @@
 //! Reads examples ahead on threads of its own, a bounded number of batches, and hands them out in order.
 
 use super::{Broken, DataError, Entry, Example, Index, TextForm, Tokens};
-use crate::Error;
+use crate::{Error, in_one_line, shown::shown};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
     collections::VecDeque,
@@ -144,7 +144,7 @@ impl<V: Send + 'static> Loader<V> {
                 Some(Err(Failure::Broken(why))) => broken.push((number, why)),
                 Some(Err(Failure::All(error))) => return Err(*error),
                 None => {
-                    let name = format!("entry {number}");
+                    let name = self.source.name(number, None);
                     let why = "reading it failed in a way that no reader should".to_owned();
                     broken.push((number, Broken { name, why }));
                 }
@@ -169,7 +169,7 @@ impl<V> Source<V> {
             .map_err(|error| all(error.into()))?;
         let broken = |why: String| {
             Failure::Broken(Broken {
-                name: self.name(number, &example),
+                name: self.name(number, Some(&example)),
                 why,
             })
         };
@@ -180,8 +180,7 @@ impl<V> Source<V> {
             Some((_, path)) => match (self.see)(&self.media.join(path)) {
                 Ok(visual) => Some(visual),
                 Err(error @ (Error::Video(_) | Error::Transform(_))) => {
-                    let causes = crate::causes(&error).map(|cause| format!(": {cause}"));
-                    return Err(broken(format!("{error}{}", causes.collect::<String>())));
+                    return Err(broken(in_one_line(&error)));
                 }
                 Err(error) => return Err(all(error)),
             },
@@ -189,10 +188,11 @@ impl<V> Source<V> {
         Ok(Ready { tokens, visual })
     }
 
-    fn name(&self, number: u32, example: &Example) -> String {
-        match example.id.as_str() {
-            "" => format!("entry {number}"),
-            id => format!("`{id}`"),
+    fn name(&self, number: u32, example: Option<&Example>) -> String {
+        let place = self.index.name(&self.index.entries()[number as usize]);
+        match example.map_or("", |example| &example.id) {
+            "" => place,
+            id => format!("{place} ({})", shown(id)),
         }
     }
 }
@@ -280,7 +280,8 @@ mod tests {
             let names: Vec<_> = batch.broken.iter().map(|(_, b)| b.name.as_str()).collect();
             assert_eq!(names.is_empty(), step != 1, "{names:?}");
             if step == 1 {
-                assert_eq!(names, ["`e5`", "entry 6"]);
+                assert!(names[0].ends_with("d.json, example 6 (`e5`)"), "{names:?}");
+                assert!(names[1].ends_with("d.json, example 7"), "{names:?}");
                 assert!(batch.broken[0].1.why.contains('5'));
             }
         }

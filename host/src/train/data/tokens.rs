@@ -9,6 +9,7 @@ use crate::{
 };
 use merv_plugin_api::IGNORED_LABEL;
 use std::sync::Arc;
+use thiserror::Error;
 
 /// The text of an example as the language model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,20 @@ pub struct Tokens {
     pub labels: Vec<i64>,
 }
 
+/// An example cannot become tokens.
+#[derive(Debug, Error)]
+pub enum FormError {
+    /// The tokenizer fails.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The chat format has no place for the example's system prompt.
+    #[error(
+        "it begins with a system prompt, which the chat format `{0}` has no place for; remove it, or name a \
+         format that has one as `prompt` in the registry's [llm]"
+    )]
+    NoSystem(PromptFormat),
+}
+
 /// How examples become tokens.
 pub struct TextForm {
     /// The language model's tokenizer.
@@ -27,7 +42,7 @@ pub struct TextForm {
     pub format: PromptFormat,
     /// What happens to `<image>` and `<video>` in messages.
     pub marks: VisualMarks,
-    /// The system prompt, for formats that take one.
+    /// The system prompt of examples that have none of their own, for formats that take one.
     pub system: Option<String>,
     /// What is trained on.
     pub task: Task,
@@ -40,11 +55,17 @@ impl TextForm {
     ///
     /// # Errors
     ///
-    /// When the tokenizer fails.
-    pub fn tokens(&self, example: &Example) -> Result<Tokens, TextError> {
+    /// When the tokenizer fails, or the format has no place for the example's system prompt.
+    pub fn tokens(&self, example: &Example) -> Result<Tokens, FormError> {
         let mut tokens = match self.task {
             Task::Caption => self.caption(example)?,
-            Task::Conversation => self.conversation(example)?,
+            Task::Conversation => {
+                let system = example.system.as_deref().unwrap_or_default();
+                if !system.trim().is_empty() && !self.format.takes_system() {
+                    return Err(FormError::NoSystem(self.format));
+                }
+                self.conversation(example)?
+            }
         };
         tokens.ids.truncate(self.max_length);
         tokens.labels.truncate(self.max_length);
@@ -69,11 +90,12 @@ impl TextForm {
     /// the replies.
     fn conversation(&self, example: &Example) -> Result<Tokens, TextError> {
         let (mut ids, mut labels) = (Vec::new(), Vec::new());
+        let system = example.system.as_deref().or(self.system.as_deref());
         for (number, turn) in example.turns.iter().enumerate() {
             let message = self.marks.strip(turn);
             let is_reply = number % 2 == 1;
             let text = match number {
-                0 => self.format.first_turn(self.system.as_deref(), &message),
+                0 => self.format.first_turn(system, &message),
                 _ if is_reply => self.format.reply(&message),
                 _ => self.format.turn(&message),
             };
@@ -94,5 +116,66 @@ impl TextForm {
             ids.extend(new);
         }
         Ok(Tokens { ids, labels })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn form(format: PromptFormat, task: Task) -> TextForm {
+        let tokenizer = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/lively/llm/tokenizer.json"
+        );
+        TextForm {
+            tokenizer: Arc::new(TextTokenizer::load(Path::new(tokenizer)).unwrap()),
+            format,
+            marks: VisualMarks::default(),
+            system: Some("Be brief.".to_owned()),
+            task,
+            max_length: 512,
+        }
+    }
+
+    fn example(system: &str) -> Example {
+        let json = format!(
+            r#"{{"messages": [{system} {{"role": "user", "content": "What?"}}, {{"role": "assistant", "content": "That."}}]}}"#
+        );
+        Example::parse(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn an_examples_system_prompt_replaces_the_registrys() {
+        let form = form(PromptFormat::Vicuna, Task::Conversation);
+        let text = |system: &str| {
+            let tokens = form.tokens(&example(system)).unwrap();
+            form.tokenizer.decode(&tokens.ids).unwrap()
+        };
+        let own = text(r#"{"role": "system", "content": "Be kind."},"#);
+        assert!(own.contains("Be kind. USER: What?"), "{own}");
+        assert!(!own.contains("brief"), "{own}");
+        let registrys = text("");
+        assert!(registrys.contains("Be brief. USER: What?"), "{registrys}");
+        let none = text(r#"{"role": "system", "content": ""},"#);
+        assert!(none.trim_start().starts_with("USER: What?"), "{none}");
+    }
+
+    #[test]
+    fn a_format_without_a_place_for_it_says_so() {
+        let example = example(r#"{"role": "system", "content": "Be kind."},"#);
+        let error = form(PromptFormat::Pure, Task::Conversation).tokens(&example);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("the chat format `pure` has no place"),
+            "{error}"
+        );
+        // A caption is learned without its question, and so without what comes before that.
+        assert!(
+            form(PromptFormat::Pure, Task::Caption)
+                .tokens(&example)
+                .is_ok()
+        );
     }
 }

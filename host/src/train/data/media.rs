@@ -1,0 +1,171 @@
+//! Which file an example shows. A key that somebody may have meant for it is refused, since the example
+//! would be trained on without its video.
+
+use super::Modality;
+use crate::shown::shown;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// What follows the name of a medium in the key of a file.
+const OF_A_FILE: [&str; 7] = ["path", "file", "filename", "name", "url", "uri", "dir"];
+
+/// The marks in messages, and what they stand for. `<image>` stands for videos too, as in LLaVA-Video's data.
+const MARKS: [(&str, Option<Modality>); 2] =
+    [("<image>", None), ("<video>", Some(Modality::Video))];
+
+/// The image or video of an example.
+///
+/// # Errors
+///
+/// What is wrong with it, in a line.
+pub(super) fn visual(example: &[(String, Value)]) -> Result<Option<(Modality, PathBuf)>, String> {
+    let mut visual: Option<(&str, Modality, PathBuf)> = None;
+    for (key, value) in example {
+        let modality = match key.as_str() {
+            "image" | "images" => Modality::Image,
+            "video" | "videos" => Modality::Video,
+            _ => continue,
+        };
+        let Some(path) = path(key, value)? else {
+            continue;
+        };
+        if let Some((other, ..)) = visual.replace((key, modality, path)) {
+            return Err(format!(
+                "it has both `{other}` and `{key}`; expected one image or one video"
+            ));
+        }
+    }
+    for (key, value) in example {
+        if let Some(remedy) = misnamed(key, value, visual.is_some()) {
+            return Err(format!("unknown key {}: {remedy}", shown(key)));
+        }
+    }
+    Ok(visual.map(|(_, modality, path)| (modality, path)))
+}
+
+/// The path that a key names; none where it says that there is none.
+fn path(key: &str, value: &Value) -> Result<Option<PathBuf>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(path) if path.trim().is_empty() => Err(format!(
+            "`{key}` is empty; expected a path, or no `{key}` at all"
+        )),
+        Value::String(path) => Ok(Some(path.into())),
+        Value::Array(list) => match list.as_slice() {
+            [] => Ok(None),
+            [one @ Value::String(_)] => path(key, one),
+            [other] => Err(format!(
+                "`{key}` holds {}; expected a path",
+                shown(&other.to_string())
+            )),
+            more => Err(format!(
+                "`{key}` names {} files; expected one: an example shows one image or one video",
+                more.len()
+            )),
+        },
+        other => Err(format!(
+            "`{key}` is {}; expected a path",
+            shown(&other.to_string())
+        )),
+    }
+}
+
+/// What to do about a key that seems to mean the medium. Beside a medium only another spelling of
+/// its key is suspicious, and all else is what somebody notes about it.
+fn misnamed(key: &str, value: &Value, has_visual: bool) -> Option<&'static str> {
+    let is_known = ["image", "images", "video", "videos"].contains(&key);
+    if is_known || !names_something(value) {
+        return None;
+    }
+    let plain: String = key
+        .chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect();
+    let whole = |name: &str| name.strip_suffix('s').unwrap_or(name).to_owned();
+    let suffix = OF_A_FILE
+        .iter()
+        .find_map(|end| whole(&plain).strip_suffix(end).map(str::to_owned));
+    let (name, of_a_file) = match &suffix {
+        Some(name) if !name.is_empty() => (whole(name), true),
+        _ => (whole(&plain), false),
+    };
+    let (remedy, sure) = match name.as_str() {
+        "image" | "img" => ("write `image`", true),
+        "video" | "vid" => ("write `video`", true),
+        "picture" | "pic" | "photo" => ("write `image`", false),
+        "clip" | "movie" | "film" | "frame" => ("write `video`", false),
+        "media" | "medium" | "visual" => ("write `image` or `video`", false),
+        "audio" | "sound" | "speech" => ("models here see, and do not hear", false),
+        _ => return None,
+    };
+    let is_meant = match (has_visual, sure) {
+        (true, sure) => sure && !of_a_file,
+        (false, true) => true,
+        (false, false) => is_a_file(value),
+    };
+    is_meant.then_some(remedy)
+}
+
+/// Whether a value could be the path of a file, or some.
+fn names_something(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Array(list) => list.iter().any(names_something),
+        Value::Object(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether a value looks like the name of a file: with a folder before it or an ending behind it.
+fn is_a_file(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            let ending = text.rsplit_once('.').map_or("", |(_, ending)| ending);
+            let is_ending = (2..=5).contains(&ending.len())
+                && ending.chars().all(|c| c.is_ascii_alphanumeric());
+            is_ending || (text.contains('/') && !text.contains(' '))
+        }
+        Value::Array(list) => list.iter().any(is_a_file),
+        _ => false,
+    }
+}
+
+/// Checks that the marks in the user's messages, `(number, text)`, are those of what the example shows.
+///
+/// # Errors
+///
+/// What is wrong with them, in a line.
+pub(super) fn check_marks<'m>(
+    visual: Option<Modality>,
+    messages: impl Iterator<Item = (usize, &'m str)>,
+) -> Result<(), String> {
+    let mut found = 0;
+    for (number, message) in messages {
+        for (mark, of) in MARKS {
+            let count = message.matches(mark).count();
+            found += count;
+            match visual {
+                _ if count == 0 => {}
+                None => {
+                    return Err(format!(
+                        "message {number} holds `{mark}`, but the example has neither `image` nor `video`"
+                    ));
+                }
+                Some(visual) if of.is_some_and(|of| of != visual) => {
+                    return Err(format!(
+                        "message {number} holds `{mark}`, but the example shows an image"
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    match found {
+        0 | 1 => Ok(()),
+        more => Err(format!(
+            "its messages hold {more} marks, such as `<video>`; expected one at most, for an example shows one \
+             image or one video"
+        )),
+    }
+}

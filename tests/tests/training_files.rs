@@ -1,0 +1,285 @@
+//! Files of training data in every form that people have them, and mistakes in them, against the real
+//! program.
+
+use merv_tests::{Finished, Run, Tiny, fixture, none_of, root, small_clip};
+use serde_json::{Value, json};
+use std::{fs, path::PathBuf};
+use tempfile::TempDir;
+
+/// A file of examples, and a model that it can be trained on.
+struct Data {
+    folder: TempDir,
+}
+
+impl Data {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::copy(small_clip(), folder.path().join("a.mp4")).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    /// `merv-host train` for a step of `stage` on `bytes`, in a file of this name.
+    fn train(&self, stage: &str, file: &str, bytes: &[u8]) -> Finished {
+        self.train_with(stage, file, bytes, &[])
+    }
+
+    fn train_with(&self, stage: &str, file: &str, bytes: &[u8], more: &[&str]) -> Finished {
+        let path = self.path(file);
+        fs::write(&path, bytes).unwrap();
+        let out = self.path("run");
+        let _ = fs::remove_dir_all(&out);
+        let set = format!("data={}", path.display());
+        Run::new()
+            .args(["--threads", "2", "train", "--config"])
+            .arg(fixture("training_runs/settings.toml"))
+            .args(["--stage", stage, "--set", &set, "--set", "max_steps=1"])
+            .args(["--set", "global_batch=2", "--set", "device_batch=2"])
+            .args(more)
+            .arg("--out")
+            .arg(out)
+            .finish()
+    }
+
+    /// The loss of the step that was done.
+    fn loss(&self) -> f64 {
+        let text = fs::read_to_string(self.path("run/metrics.jsonl")).unwrap();
+        let line: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        line["loss"].as_f64().unwrap()
+    }
+
+    fn tokens(&self) -> u64 {
+        let text = fs::read_to_string(self.path("run/metrics.jsonl")).unwrap();
+        let line: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        line["tokens"].as_u64().unwrap()
+    }
+}
+
+/// An example in LLaVA's format.
+fn llava(media: &str) -> String {
+    format!(
+        r#"{{"id": "1", {media} "conversations": [{{"from": "human", "value": "<video>\nWhat happens?"}},
+        {{"from": "gpt", "value": "A dog runs."}}]}}"#
+    )
+}
+
+#[test]
+fn a_wrong_media_key_never_trains_without_the_video() {
+    let data = Data::new();
+    let right = format!("[{}]", llava(r#""video": "a.mp4","#));
+    data.train("finetune", "d.json", right.as_bytes())
+        .succeeded();
+    let (loss, tokens) = (data.loss(), data.tokens());
+    // What has a plain meaning is understood.
+    for media in [
+        r#""videos": ["a.mp4"],"#,
+        r#""video": ["a.mp4"], "images": [],"#,
+    ] {
+        let file = format!("[{}]", llava(media));
+        data.train("finetune", "d.json", file.as_bytes())
+            .succeeded();
+        assert_eq!((data.loss(), data.tokens()), (loss, tokens), "{media}");
+    }
+    // What has none is refused.
+    let cases = [
+        ("", "but the example has neither `image` nor `video`"),
+        (r#""Video": "a.mp4","#, "unknown key `Video`: write `video`"),
+        (r#""video_path": "a.mp4","#, "unknown key `video_path`"),
+        (r#""img": "a.png","#, "unknown key `img`: write `image`"),
+        (r#""video": "","#, "`video` is empty"),
+        (
+            r#""videos": ["a.mp4", "a.mp4"],"#,
+            "names 2 files; expected one",
+        ),
+        (
+            r#""video": "a.mp4", "image": "a.png","#,
+            "both `video` and `image`",
+        ),
+        (r#""image": "a.png","#, "but the example shows an image"),
+    ];
+    none_of(cases.map(|(media, word)| {
+        let file = format!("[{}]", llava(media));
+        let run = data.train("finetune", "d.json", file.as_bytes());
+        let result = run.judge(1, &["d.json, example 1: ", word]);
+        let result = result.and_then(|()| match data.path("run").exists() {
+            true => Err("a run was begun".to_owned()),
+            false => Ok(()),
+        });
+        (media.to_owned(), result)
+    }));
+}
+
+#[test]
+fn every_form_of_a_file_trains_the_same() {
+    let data = Data::new();
+    let example = llava(r#""video": "a.mp4","#);
+    let text =
+        r#"{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho."}]}"#;
+    let line = example.replace('\n', "");
+    let openai = json!({"id": 1, "video": "a.mp4", "messages": [
+        {"role": "user", "content": "<video>\nWhat happens?"},
+        {"role": "assistant", "content": "A dog runs."}]});
+    let list = format!("[{example}, {text}]");
+    data.train("finetune", "d.json", list.as_bytes())
+        .succeeded();
+    let expected = (data.loss(), data.tokens());
+    for (file, content) in [
+        ("d.jsonl", format!("{line}\n{text}\n")),
+        ("d.json", format!("{line}\r\n\r\n{text}")),
+        ("mark.jsonl", format!("\u{feff}{line}\n{text}\n")),
+        ("mark.json", format!("\u{feff}{list}\r\n")),
+        ("openai.jsonl", format!("{openai}\n{text}\n")),
+    ] {
+        data.train("finetune", file, content.as_bytes()).succeeded();
+        assert_eq!((data.loss(), data.tokens()), expected, "{file}");
+    }
+}
+
+#[test]
+fn a_system_turn_is_trained_on_where_the_format_has_a_place_for_it() {
+    let data = Data::new();
+    let with = |system: &str| {
+        let system = match system {
+            "" => String::new(),
+            text => format!(r#"{{"role": "system", "content": "{text}"}}, "#),
+        };
+        format!(
+            r#"[{{"messages": [{system}{{"role": "user", "content": "Hi"}}, {{"role": "assistant", "content": "Ho."}}]}}]"#
+        )
+    };
+    let run = data.train("finetune", "d.json", with("Be kind.").as_bytes());
+    let words = [
+        "d.json, example 1",
+        "the chat format `pure` has no place",
+        "max_bad_fraction",
+    ];
+    run.failed(1, &words);
+    data.train("finetune", "d.json", with("").as_bytes())
+        .succeeded();
+    let without = data.tokens();
+
+    // The same model with a format that has one.
+    let tiny = Tiny::new();
+    let prompt = "prompt = \"vicuna\"\nsystem_prompt = \"\"";
+    tiny.replace("registry.toml", "prompt = \"pure\"", prompt);
+    let named = tiny.registry().display().to_string();
+    let more = ["--registry", named.as_str()];
+    data.train_with("finetune", "d.json", with("").as_bytes(), &more)
+        .succeeded();
+    let plain = data.tokens();
+    data.train_with("finetune", "d.json", with("Be kind.").as_bytes(), &more)
+        .succeeded();
+    assert!(
+        data.tokens() > plain,
+        "{} tokens, {plain} and {without} without",
+        data.tokens()
+    );
+}
+
+#[test]
+fn a_mistake_is_placed_in_the_file() {
+    let data = Data::new();
+    let good = llava(r#""video": "a.mp4","#);
+    let more = ["--set", "max_bad_fraction=0.9"];
+    let list = format!("[{good},\n{good},\n{{\"id\": 3, \"video\" 5}}]");
+    let run = data
+        .train_with("finetune", "list.json", list.as_bytes(), &more)
+        .succeeded();
+    let word = "list.json, example 3 is left out: expected `:`, line 5, column 19";
+    assert!(run.stderr.contains(word), "{run}");
+    let line = good.replace('\n', "");
+    let lines = format!("{line}\n\n{{\"id\": 3, \"video\" 5}}\n{line}\n");
+    let run = data
+        .train_with("finetune", "lines.jsonl", lines.as_bytes(), &more)
+        .succeeded();
+    let word = "lines.jsonl, line 3 is left out: expected `:`, column 19";
+    assert!(run.stderr.contains(word), "{run}");
+    // A video that is not there is named with the example that names it.
+    let gone = good
+        .replace("a.mp4", "gone.mp4")
+        .replace(r#""1""#, r#""seven""#);
+    let list = format!("[{{}}, {gone}, {good}]");
+    let run = data
+        .train_with("finetune", "gone.json", list.as_bytes(), &more)
+        .succeeded();
+    for word in [
+        "gone.json, example 1 is left out",
+        "gone.json, example 2 (`seven`) is left out",
+    ] {
+        assert!(run.stderr.contains(word), "{run}");
+    }
+}
+
+#[test]
+fn a_megabyte_is_not_echoed() {
+    let data = Data::new();
+    let long = "ä".repeat(1 << 20);
+    let cases = [
+        format!(r#"[{{"video": {{"{long}": 1}}, "conversations": []}}]"#),
+        format!(r#"[{{"messages": [{{"role": "{long}", "content": ""}}]}}]"#),
+        format!(r#"[{{"conversations": "{long}"}}]"#),
+        format!(r#"[{{"Video{long}": "a", "conversations": 3}}]"#),
+        format!(r#"{{"messages": [{{"role": "user", "content": {{"{long}": 1}}}}]}}"#),
+    ];
+    none_of(cases.map(|content| {
+        let run = data.train("finetune", "long.json", content.as_bytes());
+        let length = run.stderr.chars().count();
+        let result = run.judge(1, &["long.json"]).and_then(|()| match length {
+            0..2500 => Ok(()),
+            _ => Err(format!("the message has {length} characters")),
+        });
+        let case: String = content.chars().take(40).collect();
+        (
+            case,
+            result.map_err(|text| text.chars().take(300).collect()),
+        )
+    }));
+}
+
+#[test]
+fn other_encodings_are_named() {
+    let data = Data::new();
+    let text = format!("[{}]", llava(r#""video": "a.mp4","#));
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let marked = [b"\xff\xfe", utf16.as_slice()].concat();
+    for bytes in [utf16, marked] {
+        let run = data.train("finetune", "wide.json", &bytes);
+        run.failed(1, &["wide.json", "UTF-16", "UTF-8"]);
+        let run = Run::new()
+            .args(["encode", "--data"])
+            .arg(data.path("wide.json"));
+        let run = run.arg("--out").arg(data.path("features"));
+        run.finish().failed(1, &["wide.json", "UTF-16"]);
+    }
+}
+
+#[test]
+fn encode_reads_what_train_reads() {
+    let data = Data::new();
+    let example = llava(r#""videos": ["a.mp4"],"#).replace('\n', "");
+    let registry = root().join("tests/fixtures/lively/registry.toml");
+    for (file, content) in [
+        ("d.jsonl", format!("{example}\n{{}}\n")),
+        ("d.json", format!("\u{feff}[{example}]\r\n")),
+    ] {
+        fs::write(data.path(file), content).unwrap();
+        let run = Run::new().arg("--registry").arg(&registry);
+        let run = run
+            .args(["encode", "--json", "--data"])
+            .arg(data.path(file));
+        let run = run
+            .arg("--out")
+            .arg(data.path("features"))
+            .finish()
+            .succeeded();
+        let report: Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(report["clips"], 1, "{run}");
+        let told = run
+            .stderr
+            .contains("d.jsonl, line 2 is left out: its `conversations`");
+        assert_eq!(told, file == "d.jsonl", "{run}");
+    }
+}
