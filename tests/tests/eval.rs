@@ -490,13 +490,33 @@ fn results_of_other_settings_are_not_mixed() {
     );
     let rounded = toy.run("open-ended").args(SHORT);
     let rounded = rounded.args(["--precision", "bf16"]).finish();
-    rounded.failed(1, &["other settings", "encoder 0: there", "- llm: there"]);
+    let words = [
+        "other settings",
+        "- encoder 0 dtype: there \"auto\", here \"bf16\"",
+        "- llm dtype: there \"auto\", here \"bf16\"",
+    ];
+    rounded.failed(1, &words);
     // Nor are those of another model that has the same id.
     let tiny = Tiny::new();
     let with_tiny = || toy.ask(&tiny.registry(), "open-ended", "out").args(SHORT);
-    with_tiny()
-        .finish()
-        .failed(1, &["other settings", "- llm: there", "- mixer: there"]);
+    let run = with_tiny().finish();
+    // Told in words that a registry uses, and only what differs.
+    for debug in [
+        "Some(",
+        "None",
+        "{ ",
+        "KeepVideo",
+        "ResizeNaive",
+        "num_frames",
+    ] {
+        assert!(!run.stderr.contains(debug), "{debug}: {run}");
+    }
+    let words = [
+        "other settings",
+        "- llm weights: there",
+        "- mixer weights: there",
+    ];
+    run.failed(1, &words);
     // What came to nothing binds nobody.
     let broken = toy
         .ask(&tiny.registry(), "open-ended", "nothing")

@@ -18,6 +18,7 @@ pub mod protocol;
 pub mod report;
 pub mod run;
 pub mod score;
+mod settings;
 pub mod store;
 pub mod table;
 mod videos;

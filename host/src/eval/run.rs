@@ -3,24 +3,22 @@
 
 use super::{
     EvalError, Failure, Question, Strategy, Task,
-    bad::{Bad, is_of_the_clip, whole},
+    bad::{Bad, is_of_the_clip},
     clips::{Clip, clip_key, clips},
     dataset::Dataset,
     likelihood::{letter_tokens, likelihoods},
     protocol,
+    settings::settings,
     store::{Chunk, Merged, Store},
 };
 use crate::{
     Answer, AnswerOptions, Ask, Error, Prefix, Prepared, VidLm, VideoOptions,
-    features::FeatureCache,
-    generate,
-    registry::{PluginRef, PromptEntry, Registry, WeightSource},
-    video,
+    features::FeatureCache, generate, in_one_line, registry::Registry, video,
 };
 use serde_json::{Map, Value, json};
 use std::{
-    collections::{BTreeMap, HashSet},
-    path::{Path, PathBuf},
+    collections::HashSet,
+    path::PathBuf,
     sync::{Arc, mpsc::sync_channel},
     thread,
 };
@@ -143,95 +141,6 @@ pub fn run(
     })
 }
 
-/// All that answers depend on.
-fn settings(
-    options: &RunOptions,
-    registry: &Registry,
-    dataset: &Dataset,
-) -> BTreeMap<String, Value> {
-    let AnswerOptions { sampling, limits } = options.answers;
-    let settings = [
-        ("model", json!(registry.id)),
-        ("data_sha256", json!(dataset.digest)),
-        ("strategy", json!(options.strategy)),
-        ("temperature", json!(sampling.temperature)),
-        ("top_p", json!(sampling.top_p)),
-        ("top_k", json!(sampling.top_k)),
-        ("seed", json!(sampling.seed)),
-        ("max_new_tokens", json!(limits.max_new_tokens)),
-        ("min_length", json!(limits.min_length)),
-        ("min_new_tokens", json!(limits.min_new_tokens)),
-        ("folder_fps", json!(options.folder_fps)),
-        (
-            "features",
-            json!(options.features.as_ref().map(|f| f.dtype().name())),
-        ),
-    ];
-    let settings = settings.map(|(key, value)| (key.to_owned(), value));
-    settings.into_iter().chain(parts(registry)).collect()
-}
-
-/// What a model is made of: two may have one id, as a model and what was trained from it. Devices are left
-/// out, which may differ between chunks.
-fn parts(registry: &Registry) -> Vec<(String, Value)> {
-    let path = |path: &Path| {
-        let whole = path.canonicalize();
-        whole
-            .unwrap_or_else(|_| path.to_owned())
-            .display()
-            .to_string()
-    };
-    let source = |source: &WeightSource| match source {
-        WeightSource::Local { path: file, .. } => path(file),
-        other => other.to_string(),
-    };
-    let maybe = |file: &Option<WeightSource>| file.as_ref().map(source).unwrap_or_default();
-    let plugin = |plugin: &PluginRef| match plugin {
-        PluginRef::Name(name) => name.clone(),
-        PluginRef::Library { path: file, .. } => path(file),
-    };
-    let encoders = registry.encoders.iter().enumerate().map(|(index, entry)| {
-        let what = format!(
-            "{}; {}; {} frames; {}; {}; image size {:?}; {:?}",
-            entry.id,
-            plugin(&entry.plugin),
-            entry.num_frames,
-            source(&entry.weights),
-            maybe(&entry.config),
-            entry.image_size,
-            entry.dtype,
-        );
-        (format!("encoder {index}"), json!(what))
-    });
-    let (llm, mixer) = (&registry.llm, &registry.mixer);
-    let prompt = match &llm.prompt {
-        PromptEntry::Format(format) => format.to_string(),
-        PromptEntry::Template(file) => format!("the template of {}", source(file)),
-    };
-    let about_llm = format!(
-        "{}; {}; {}; {}; {}; {prompt}; {:?}; {:?}; {} tokens; {:?}",
-        llm.id,
-        plugin(&llm.plugin),
-        source(&llm.weights),
-        source(&llm.tokenizer),
-        maybe(&llm.config),
-        llm.system_prompt,
-        llm.marks,
-        llm.max_length,
-        llm.dtype,
-    );
-    let about_mixer = format!("{:?}; {}", mixer.kind, source(&mixer.weights));
-    let resize = format!("{:?}", registry.transform.resize);
-    let rest = [
-        ("llm", about_llm),
-        ("mixer", about_mixer),
-        ("resize", resize),
-    ];
-    encoders
-        .chain(rest.map(|(part, what)| (part.to_owned(), json!(what))))
-        .collect()
-}
-
 /// A clip that the language model has taken in, and the questions about it.
 type Ready<'q, 'm> = (Prefix<'m>, &'q [&'q Question]);
 
@@ -276,7 +185,7 @@ impl<'r> Runner<'r> {
                         ready.push((self.model.prefix(&visual)?, &clip.questions));
                     }
                     Err(error) if is_of_the_clip(&error) => {
-                        bad.clip(clip.video, &clip.questions, &whole(&error), watch);
+                        bad.clip(clip.video, &clip.questions, &in_one_line(&error), watch);
                         bad.check()?;
                     }
                     Err(error) => return Err(error.into()),

@@ -1,6 +1,6 @@
 //! The marks that a training set leaves in its messages, where a picture or a video was.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 /// What happens to the marks in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -26,6 +26,15 @@ impl VisualMarks {
 /// What Python's `str.strip` strips: the weights were trained on text that went through it.
 fn is_python_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+impl fmt::Display for VisualMarks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeepVideo => "keep-video",
+            Self::RemoveAll => "remove-all",
+        })
+    }
 }
 
 impl FromStr for VisualMarks {
