@@ -2,13 +2,14 @@
 //! `videos/` in one folder.
 
 use super::{EvalError, json::without_nan};
-use crate::nearest::nearest;
+use crate::{nearest::nearest, shown::shown};
+use merv_checkpoint::text;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    fs,
+    fmt, fs,
     path::{Component, Path, PathBuf},
 };
 
@@ -20,6 +21,23 @@ pub enum Task {
     /// A question with options.
     MultipleChoice,
 }
+
+/// The files of a benchmark.
+const QUESTIONS: &str = "test_q.json";
+const ANSWERS: &str = "test_a.json";
+
+/// What this program reads of a question, and of an answer.
+const QUESTION_KEYS: [&str; 8] = [
+    "question_id",
+    "video_name",
+    "question",
+    "options",
+    "num_option",
+    "time",
+    "end_frame",
+    "kind",
+];
+const ANSWER_KEYS: [&str; 4] = ["question_id", "answer", "answer_id", "kind"];
 
 /// The suffix of a benchmark's name that asks for a `<video>` mark in every message.
 const TOKEN: &str = "_token";
@@ -48,8 +66,6 @@ pub struct Question {
     pub video_name: String,
     /// What is asked.
     pub text: String,
-    /// The right answer.
-    pub answer: String,
     /// The options of a multiple-choice question.
     pub choice: Option<Choice>,
     /// What of the video it is about.
@@ -108,46 +124,46 @@ impl Dataset {
         let mut digest = Sha256::new();
         let mut read = |file: &str| {
             let path = folder.join(file);
-            let text = fs::read_to_string(&path).map_err(|source| EvalError::Read {
+            let text = text::read(&path, u64::MAX).map_err(|source| EvalError::Read {
                 path: path.clone(),
                 source,
             })?;
             digest.update(text.as_bytes());
             let items = serde_json::from_str::<Vec<Map<String, Value>>>(&without_nan(&text));
-            let items = items.map_err(|source| EvalError::Json {
+            items.map_err(|source| EvalError::Json {
                 path: path.clone(),
                 expected: "a list of objects",
                 source,
-            })?;
-            Ok::<_, EvalError>((path, items))
+            })
         };
-        let (questions_path, questions) = read("test_q.json")?;
-        let (answers_path, answers) = read("test_a.json")?;
-        let answers = by_id(&answers_path, answers)?;
+        let (questions, answers) = (read(QUESTIONS)?, read(ANSWERS)?);
+        let mut problems = Vec::new();
+        let answers = by_id(answers, &mut problems);
         let mut seen = HashMap::new();
-        let (mut checked, mut problems) = (Vec::new(), Vec::new());
+        let mut checked = Vec::new();
         for (index, fields) in questions.into_iter().enumerate() {
-            match question(fields, &answers, task, &plain) {
+            let item = Item { index, fields };
+            match question(item, &answers, task, name) {
                 Ok(question) => {
                     if let Some(first) = seen.insert(question.id.clone(), index) {
-                        let id = &question.id;
-                        problems.push(format!(
-                            "item {index}: question_id `{id}` is item {first}'s already"
-                        ));
+                        let id = shown(&question.id);
+                        problems.push(Problem {
+                            file: QUESTIONS,
+                            index,
+                            what: format!("question_id {id} is item {first}'s already"),
+                        });
                     }
                     checked.push(question);
                 }
-                Err(problem) => problems.push(format!("item {index}: {problem}")),
+                Err(problem) => problems.push(problem),
             }
         }
-        if checked.is_empty() && problems.is_empty() {
-            problems.push("there is no question".to_owned());
-        }
         if !problems.is_empty() {
-            return Err(EvalError::Items {
-                path: questions_path,
-                problems,
-            });
+            return Err(EvalError::Items { folder, problems });
+        }
+        if checked.is_empty() {
+            let path = folder.join(QUESTIONS);
+            return Err(EvalError::NoQuestion { path });
         }
         let digest = digest.finalize();
         Ok(Self {
@@ -179,7 +195,7 @@ impl Dataset {
 fn hint(data_dir: &Path, name: &str) -> String {
     let entries = fs::read_dir(data_dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
-        .filter(|entry| entry.path().join("test_q.json").is_file())
+        .filter(|entry| entry.path().join(QUESTIONS).is_file())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort();
@@ -194,78 +210,222 @@ fn hint(data_dir: &Path, name: &str) -> String {
     }
 }
 
-fn by_id(
-    path: &Path,
-    items: Vec<Map<String, Value>>,
-) -> Result<HashMap<String, Map<String, Value>>, EvalError> {
-    let mut found = HashMap::with_capacity(items.len());
-    let mut problems = Vec::new();
-    for (index, item) in items.into_iter().enumerate() {
-        match text(&item, "question_id") {
+/// An object of a list, and its place there.
+struct Item {
+    index: usize,
+    fields: Map<String, Value>,
+}
+
+/// What is wrong with an item of a benchmark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file that it stands in.
+    pub file: &'static str,
+    /// Which item of the file, from 0 on.
+    pub index: usize,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, item {}: {}", self.file, self.index, self.what)
+    }
+}
+
+fn by_id(items: Vec<Map<String, Value>>, problems: &mut Vec<Problem>) -> HashMap<String, Item> {
+    let mut found: HashMap<String, Item> = HashMap::with_capacity(items.len());
+    for (index, fields) in items.into_iter().enumerate() {
+        let mut wrong = |what: String| {
+            problems.push(Problem {
+                file: ANSWERS,
+                index,
+                what,
+            });
+        };
+        let id = filled(&fields, "question_id").and_then(|id| {
+            misspelt(&fields, &ANSWER_KEYS)?;
+            Ok(id)
+        });
+        match id {
             Ok(id) => {
-                if found.insert(id.clone(), item).is_some() {
-                    problems.push(format!("item {index}: question_id `{id}` is there already"));
+                if let Some(first) = found.get(&id) {
+                    let id = shown(&id);
+                    wrong(format!(
+                        "question_id {id} is item {}'s already",
+                        first.index
+                    ));
+                } else {
+                    found.insert(id, Item { index, fields });
                 }
             }
-            Err(problem) => problems.push(format!("item {index}: {problem}")),
+            Err(what) => wrong(what),
         }
     }
-    if problems.is_empty() {
-        return Ok(found);
-    }
-    Err(EvalError::Items {
-        path: path.to_owned(),
-        problems,
-    })
+    found
 }
 
 fn question(
-    fields: Map<String, Value>,
-    answers: &HashMap<String, Map<String, Value>>,
+    Item { index, fields }: Item,
+    answers: &HashMap<String, Item>,
     task: Task,
     benchmark: &str,
-) -> Result<Question, String> {
-    let id = text(&fields, "question_id")?;
-    let answer_fields = answers
-        .get(&id)
-        .ok_or_else(|| format!("question `{id}` has no answer in test_a.json"))?
-        .clone();
+) -> Result<Question, Problem> {
+    let wrong = |what| Problem {
+        file: QUESTIONS,
+        index,
+        what,
+    };
+    let id = filled(&fields, "question_id").map_err(wrong)?;
+    let about = |what: String| wrong(format!("question {}: {what}", shown(&id)));
+    misspelt(&fields, &QUESTION_KEYS).map_err(about)?;
+    let (video_name, text) = (
+        filled(&fields, "video_name").map_err(about)?,
+        filled(&fields, "question").map_err(about)?,
+    );
+    marks(&text, benchmark).map_err(about)?;
+    let window = window(&fields).map_err(about)?;
+    let item = answers.get(&id);
+    let item = item.ok_or_else(|| {
+        wrong(format!(
+            "question {} has no answer in {ANSWERS}",
+            shown(&id)
+        ))
+    })?;
+    // What is wrong with the answer stands in the other file.
+    let in_answer = |what: String| Problem {
+        file: ANSWERS,
+        index: item.index,
+        what: format!("question {}: {what}", shown(&id)),
+    };
     let choice = match task {
-        Task::OpenEnded => None,
+        Task::OpenEnded => {
+            references(&item.fields).map_err(in_answer)?;
+            None
+        }
         Task::MultipleChoice => {
-            Some(choice(&fields, &answer_fields).map_err(|problem| format!("`{id}`: {problem}"))?)
+            let (options, letters) = options(&fields).map_err(about)?;
+            let answer_id = answer_id(&item.fields, options.len()).map_err(in_answer)?;
+            Some(Choice {
+                options,
+                letters,
+                answer_id,
+            })
         }
     };
-    // The letter is what is scored; a benchmark may leave the words out.
-    let answer = match (&choice, text(&answer_fields, "answer")) {
-        (_, Ok(answer)) => answer,
-        (Some(choice), Err(_)) => choice.options[choice.answer_id].clone(),
-        (None, Err(problem)) => return Err(format!("`{id}` in test_a.json: {problem}")),
-    };
     Ok(Question {
-        video_name: text(&fields, "video_name")?,
-        text: text(&fields, "question")?,
-        window: window(&fields).map_err(|problem| format!("`{id}`: {problem}"))?,
-        kinds: kinds(&id, &fields, &answer_fields, benchmark),
+        kinds: kinds(&id, &fields, &item.fields, benchmark),
+        video_name,
+        text,
+        window,
         id,
-        answer,
         choice,
+        answer_fields: item.fields.clone(),
         fields,
-        answer_fields,
     })
 }
 
-/// A text; numbers, which some files have for ids and answers, count as their digits.
-pub(super) fn text(fields: &Map<String, Value>, key: &str) -> Result<String, String> {
-    match fields.get(key) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Number(number)) => Ok(number.to_string()),
-        Some(other) => Err(format!("`{key}` is {other}; expected a text")),
-        None => Err(format!("there is no `{key}`")),
+/// Refuses a key that can only be another spelling of one that is not there.
+fn misspelt(fields: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
+    let plain = |key: &str| {
+        let letters = key.chars().filter(|c| c.is_alphanumeric());
+        let plain: String = letters.flat_map(char::to_lowercase).collect();
+        plain.strip_suffix('s').map(str::to_owned).unwrap_or(plain)
+    };
+    for key in fields.keys().filter(|key| !known.contains(&key.as_str())) {
+        let meant = known
+            .iter()
+            .find(|meant| !fields.contains_key(**meant) && plain(meant) == plain(key));
+        if let Some(meant) = meant {
+            return Err(format!("unknown key {}; write `{meant}`", shown(key)));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a message that would hold several marks: a question is about one video.
+fn marks(question: &str, benchmark: &str) -> Result<(), String> {
+    let own: usize = ["<image>", "<video>"]
+        .map(|mark| question.matches(mark).count())
+        .iter()
+        .sum();
+    let added = usize::from(benchmark.contains(TOKEN));
+    match own + added {
+        0 | 1 => Ok(()),
+        marks if added == 0 => Err(format!(
+            "`question` holds {marks} marks, such as `<video>`; expected one at most"
+        )),
+        _ => Err(format!(
+            "`question` holds a mark, such as `<video>`, and `{TOKEN}` adds another"
+        )),
     }
 }
 
-fn choice(fields: &Map<String, Value>, answer: &Map<String, Value>) -> Result<Choice, String> {
+/// The answers that are right: a text, or a list of some.
+pub(super) fn references(fields: &Map<String, Value>) -> Result<Vec<String>, String> {
+    match fields.get("answer") {
+        Some(Value::Array(list)) if list.is_empty() => {
+            Err("`answer` is an empty list; expected a text or some".to_owned())
+        }
+        Some(Value::Array(list)) => {
+            let answers = list.iter().map(|one| match one {
+                Value::String(text) => Ok(text.clone()),
+                Value::Number(number) => Ok(number.to_string()),
+                other => {
+                    let other = shown(&other.to_string());
+                    Err(format!("`answer` holds {other}; expected texts"))
+                }
+            });
+            answers.collect()
+        }
+        _ => text(fields, "answer").map(|one| vec![one]),
+    }
+}
+
+/// As [`text`], and not empty.
+fn filled(fields: &Map<String, Value>, key: &str) -> Result<String, String> {
+    match text(fields, key) {
+        Ok(text) if text.trim().is_empty() => Err(format!("`{key}` is empty")),
+        other => other,
+    }
+}
+
+/// A text, or a list of one; numbers, which some files have for ids and answers, count as their digits.
+pub(super) fn text(fields: &Map<String, Value>, key: &str) -> Result<String, String> {
+    let value = match fields.get(key) {
+        Some(Value::Array(list)) if list.len() == 1 => list.first(),
+        other => other,
+    };
+    match value {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        Some(other) => Err(format!(
+            "`{key}` is {}; expected a text",
+            shown(&other.to_string())
+        )),
+        None => {
+            let keys: Vec<&str> = fields.keys().map(String::as_str).collect();
+            let near = nearest(key, &keys).map(|near| format!("; did you mean {}?", shown(near)));
+            Err(format!("there is no `{key}`{}", near.unwrap_or_default()))
+        }
+    }
+}
+
+fn whole(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, String> {
+    match fields.get(key) {
+        None => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(number) => Ok(Some(number as usize)),
+            None => {
+                let value = shown(&value.to_string());
+                Err(format!("`{key}` is {value}; expected a whole number"))
+            }
+        },
+    }
+}
+
+/// The options, and how many letters are offered.
+fn options(fields: &Map<String, Value>) -> Result<(Vec<String>, usize), String> {
     let options = fields.get("options").and_then(Value::as_array);
     let options = options.ok_or("there is no list `options`")?;
     let options: Vec<String> = options
@@ -273,35 +433,30 @@ fn choice(fields: &Map<String, Value>, answer: &Map<String, Value>) -> Result<Ch
         .map(|option| match option {
             Value::String(text) => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),
-            other => Err(format!("the option {other} is no text")),
+            other => {
+                let other = shown(&other.to_string());
+                Err(format!("`options` holds {other}; expected texts"))
+            }
         })
         .collect::<Result<_, _>>()?;
-    let whole = |fields: &Map<String, Value>, key: &str| match fields.get(key) {
-        None => Ok(None),
-        Some(value) => match value.as_u64() {
-            Some(number) => Ok(Some(number as usize)),
-            None => Err(format!("`{key}` is {value}; expected a whole number")),
-        },
-    };
     let letters = whole(fields, "num_option")?.unwrap_or(options.len());
-    let answer_id = whole(answer, "answer_id")?.ok_or("there is no `answer_id` in test_a.json")?;
     if letters == 0 || letters > options.len() || options.len() > 26 {
         return Err(format!(
             "`num_option` is {letters} and there are {} options; expected 1 to 26 options, no fewer than `num_option`",
             options.len()
         ));
     }
-    if answer_id >= options.len() {
+    Ok((options, letters))
+}
+
+fn answer_id(answer: &Map<String, Value>, options: usize) -> Result<usize, String> {
+    let answer_id = whole(answer, "answer_id")?.ok_or("there is no `answer_id`")?;
+    if answer_id >= options {
         return Err(format!(
-            "`answer_id` is {answer_id}; expected one below {}, for so many options there are",
-            options.len()
+            "`answer_id` is {answer_id}; expected one below {options}, for so many options there are"
         ));
     }
-    Ok(Choice {
-        options,
-        letters,
-        answer_id,
-    })
+    Ok(answer_id)
 }
 
 fn window(fields: &Map<String, Value>) -> Result<Window, String> {
@@ -313,6 +468,7 @@ fn window(fields: &Map<String, Value>) -> Result<Window, String> {
                 (start.as_f64(), end.as_f64())
             }
             _ => {
+                let time = shown(&time.to_string());
                 return Err(format!(
                     "`time` is {time}; expected [start, end] in seconds"
                 ));
@@ -324,7 +480,10 @@ fn window(fields: &Map<String, Value>) -> Result<Window, String> {
         // Python's numpy may have left a float.
         Some(frame) => match frame.as_i64().or_else(|| frame.as_f64().map(|f| f as i64)) {
             Some(frame) => Some(frame),
-            None => return Err(format!("`end_frame` is {frame}; expected a whole number")),
+            None => {
+                let frame = shown(&frame.to_string());
+                return Err(format!("`end_frame` is {frame}; expected a whole number"));
+            }
         },
     };
     Ok(Window {

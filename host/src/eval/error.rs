@@ -1,6 +1,6 @@
 //! What can go wrong in an evaluation.
 
-use super::{Failure, judge::JudgeError};
+use super::{Failure, dataset::Problem, judge::JudgeError};
 use std::{fmt, io, path::PathBuf};
 use thiserror::Error;
 
@@ -59,12 +59,22 @@ pub enum EvalError {
         source: serde_json::Error,
     },
     /// Items of a benchmark cannot be used.
-    #[error("{}: {} items are wrong\n{}", .path.display(), .problems.len(), Some5(.problems))]
+    #[error(
+        "{}: {} wrong\n{}", .folder.display(),
+        match .problems.len() { 1 => "an item is".to_owned(), n => format!("{n} items are") },
+        Some5(.problems)
+    )]
     Items {
+        /// The benchmark's folder.
+        folder: PathBuf,
+        /// What is wrong with which.
+        problems: Vec<Problem>,
+    },
+    /// A benchmark without questions.
+    #[error("{}: there is no question\n  expected: at least one", .path.display())]
+    NoQuestion {
         /// The file.
         path: PathBuf,
-        /// What is wrong with which.
-        problems: Vec<String>,
     },
     /// There is no such chunk.
     #[error("--chunk-idx {index}: of {count} chunks the last is {}", .count.saturating_sub(1))]

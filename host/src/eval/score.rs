@@ -13,9 +13,9 @@ pub enum Measure {
     Letter,
     /// The likeliest letter is the right option's.
     Likelihood,
-    /// The reply is the answer, up to case, punctuation and articles.
+    /// The reply is the answer, or one of several, up to case, punctuation and articles.
     ExactMatch,
-    /// F1 of the words of reply and answer.
+    /// F1 of the words of reply and answer; of several answers, the highest.
     TokenF1,
     /// The judge says yes.
     Judge,
@@ -85,11 +85,13 @@ pub fn score(line: &Map<String, Value>) -> Option<Scored> {
             (values, unparsable)
         }
         None => {
-            let answer = text("answer")?;
-            let exact = f64::from(normalised(&pred) == normalised(&answer));
+            // Of several answers that are right, the one that the reply is closest to counts.
+            let answers = super::dataset::references(line).ok()?;
+            let best = |of: &dyn Fn(&str) -> f64| answers.iter().map(|a| of(a)).fold(0.0, f64::max);
+            let exact = |answer: &str| f64::from(normalised(&pred) == normalised(answer));
             let values = vec![
-                (Measure::ExactMatch, exact),
-                (Measure::TokenF1, token_f1(&pred, &answer)),
+                (Measure::ExactMatch, best(&exact)),
+                (Measure::TokenF1, best(&|answer| token_f1(&pred, answer))),
             ];
             (values, false)
         }
@@ -184,5 +186,16 @@ mod tests {
             [(Measure::ExactMatch, 1.0), (Measure::TokenF1, 1.0)]
         );
         assert_eq!(scored(r#"{"question_id": "q", "pred": "show"}"#), None);
+        let several = |pred: &str| {
+            let line = format!(
+                r#"{{"question_id": "q", "pred": "{pred}", "answer": ["a dog", "the big cat", 3]}}"#
+            );
+            let values = scored(&line).unwrap().values;
+            (values[0].1, values[1].1)
+        };
+        assert_eq!(several("The dog."), (1.0, 1.0));
+        assert_eq!(several("3"), (1.0, 1.0));
+        assert_eq!(several("a cat"), (0.0, 2.0 / 3.0));
+        assert_eq!(several("a bird"), (0.0, 0.0));
     }
 }

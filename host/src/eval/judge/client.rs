@@ -4,13 +4,13 @@
 use super::JudgeError;
 use serde_json::Value;
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 use ureq::{
     Agent,
-    http::{HeaderMap, HeaderValue, Request, StatusCode},
+    http::{HeaderMap, HeaderValue, Request, StatusCode, Uri},
 };
 
 /// How long a connection may take to be made.
@@ -21,6 +21,12 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// The longest wait that a service may ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(600);
+
+/// A failure of the same try is told again after this: many threads may fail at once.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
+
+/// Hosts that answer nobody without a key.
+const WANT_A_KEY: [&str; 2] = ["openai.com", "openai.azure.com"];
 
 /// Bytes of an answer at most: a batch's results may have 200 MB.
 const MAX_ANSWER: u64 = 1 << 30;
@@ -38,7 +44,12 @@ pub struct Service {
     pub tries: u32,
     /// The wait after the first that failed; it doubles.
     pub first_delay: Duration,
+    /// Hears of failures that may pass, while they are waited for.
+    pub notices: Notices,
 }
+
+/// Takes a notice; it may come from any thread.
+pub type Notices = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Asks the service. May be used from many threads: when one is told to wait, all do.
 pub(super) struct Client {
@@ -46,6 +57,8 @@ pub(super) struct Client {
     service: Service,
     authorization: Option<HeaderValue>,
     not_before: Mutex<Instant>,
+    /// When a failure was told last, and of which try.
+    told: Mutex<Option<(Instant, u32)>>,
 }
 
 /// A body and what it is.
@@ -66,6 +79,10 @@ enum Failure {
 
 impl Client {
     pub(super) fn new(service: &Service) -> Result<Self, JudgeError> {
+        if service.key.is_none() && wants_a_key(&service.base_url) {
+            let url = service.base_url.clone();
+            return Err(JudgeError::NoKey { url });
+        }
         let authorization = service.key.as_ref().map(|key| {
             let mut value =
                 HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| JudgeError::BadKey)?;
@@ -84,6 +101,7 @@ impl Client {
             authorization: authorization.transpose()?,
             service: service.clone(),
             not_before: Mutex::new(Instant::now()),
+            told: Mutex::new(None),
         })
     }
 
@@ -154,14 +172,29 @@ impl Client {
                         let url = self.url(path);
                         return Err(JudgeError::GaveUp { url, tries, last });
                     }
-                    if let Some(asked) = asked {
-                        self.pause(asked.min(LONGEST_ASKED));
-                    } else {
-                        thread::sleep(delay);
+                    let asked = asked.map(|asked| asked.min(LONGEST_ASKED));
+                    self.tell(path, &last, tries, asked.unwrap_or(delay));
+                    match asked {
+                        Some(asked) => self.pause(asked),
+                        None => thread::sleep(delay),
                     }
                     delay = (delay * 2).min(LONGEST_DELAY);
                 }
             }
+        }
+    }
+
+    /// Says that a request failed and is tried again.
+    fn tell(&self, path: &str, why: &str, tries: u32, wait: Duration) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = told.is_some_and(|(when, of)| tries <= of && when.elapsed() < TOLD_AGAIN);
+        if !is_known {
+            *told = Some((Instant::now(), tries));
+            let (url, most) = (self.url(path), self.service.tries);
+            let (wait, next) = (wait.as_secs_f64(), tries + 1);
+            (self.service.notices)(&format!(
+                "{url}: {why}; trying again in {wait:.1} s ({next} of {most})"
+            ));
         }
     }
 
@@ -280,6 +313,15 @@ impl Client {
     }
 }
 
+fn wants_a_key(base_url: &str) -> bool {
+    let uri: Option<Uri> = base_url.parse().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    WANT_A_KEY.into_iter().any(|name| {
+        let before = host.strip_suffix(name);
+        before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    })
+}
+
 /// How long the service wants us to wait. A date, which the header may hold too, is left to our own idea.
 fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     let number = |name| -> Option<f64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
@@ -300,4 +342,24 @@ fn shortened(text: &str) -> String {
         line.push('…');
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_services_that_are_known_to_want_a_key_are_refused_without() {
+        for (url, wants) in [
+            ("https://api.openai.com/v1", true),
+            ("https://api.openai.com:443/v1", true),
+            ("https://mine.openai.azure.com/openai/v1", true),
+            ("http://localhost:8000/v1", false),
+            ("https://openai.com.example.org/v1", false),
+            ("https://notopenai.com/v1", false),
+            ("no address", false),
+        ] {
+            assert_eq!(wants_a_key(url), wants, "{url}");
+        }
+    }
 }

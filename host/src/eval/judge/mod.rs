@@ -8,11 +8,15 @@ pub mod local;
 mod protocol;
 mod verdicts;
 
-pub use client::Service;
+pub use client::{Notices, Service};
 pub use protocol::{Case, DEFAULT_MODEL, Verdict};
 pub use verdicts::{Outcome, Verdicts};
 
-use super::{EvalError, dataset::text, store::read_lines};
+use super::{
+    EvalError,
+    dataset::{references, text},
+    store::read_lines,
+};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -22,6 +26,15 @@ use thiserror::Error;
 /// Why a judge cannot be asked.
 #[derive(Debug, Error)]
 pub enum JudgeError {
+    /// There is no key, and the service wants one.
+    #[error(
+        "{url} wants a key, and there is none\n  \
+         do: set $OPENAI_API_KEY, name a file with --key-file, or let a model judge with --local"
+    )]
+    NoKey {
+        /// The address.
+        url: String,
+    },
     /// The key cannot be sent.
     #[error(
         "the key holds characters that no key has\n  do: look at $OPENAI_API_KEY or the key file"
@@ -123,7 +136,7 @@ pub fn cases(predictions: &Path) -> Result<(Vec<Case>, PathBuf, String), EvalErr
             Some(Case {
                 video: get("video_name").unwrap_or_else(|| id.clone()),
                 question: get("question")?,
-                answer: get("answer")?,
+                answer: protocol::answer(&references(&line.fields).ok()?),
                 pred: get("pred")?,
                 id,
             })

@@ -31,7 +31,7 @@ pub struct Case {
     pub video: String,
     /// What was asked.
     pub question: String,
-    /// The right answer.
+    /// The right answer, or several in a row.
     pub answer: String,
     /// The model's.
     pub pred: String,
@@ -44,6 +44,17 @@ pub struct Verdict {
     pub yes: bool,
     /// How much so: 0 to 5.
     pub score: f64,
+}
+
+/// The right answer as the judge is told it: the answer itself, or all of several.
+pub(super) fn answer(references: &[String]) -> String {
+    match references {
+        [one] => one.clone(),
+        several => {
+            let quoted: Vec<String> = several.iter().map(|one| format!("\"{one}\"")).collect();
+            quoted.join(" or ")
+        }
+    }
 }
 
 impl Case {
@@ -176,6 +187,20 @@ mod tests {
         ] {
             assert_eq!(Verdict::parse(reply), expected, "{reply}");
         }
+    }
+
+    #[test]
+    fn the_judge_is_shown_every_reference() {
+        let told = |references: &[&str]| {
+            answer(
+                &references
+                    .iter()
+                    .map(|r| (*r).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(told(&["a dog"]), "a dog");
+        assert_eq!(told(&["a dog", "or not"]), "\"a dog\" or \"or not\"");
     }
 
     #[test]

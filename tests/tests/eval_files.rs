@@ -1,0 +1,219 @@
+//! The files of a benchmark: what is understood, and mistakes in them, against the real program.
+
+use merv_tests::{Benchmark, json_lines, none_of};
+use serde_json::{Value, json};
+use std::fs;
+
+/// Two tokens are enough.
+const SHORT: [&str; 2] = ["--max-new-tokens", "2"];
+
+fn open(id: &str) -> Value {
+    json!({"video_name": "a", "question_id": id, "question": "what?"})
+}
+
+fn mcq(id: &str) -> Value {
+    json!({"video_name": "a", "question_id": id, "question": "?", "options": ["x", "y"], "num_option": 2})
+}
+
+/// `fields` with others over them; null takes a field away.
+fn with(mut fields: Value, other: &Value) -> Value {
+    for (key, value) in other.as_object().unwrap() {
+        let fields = fields.as_object_mut().unwrap();
+        match value {
+            Value::Null => drop(fields.remove(key)),
+            value => drop(fields.insert(key.clone(), value.clone())),
+        }
+    }
+    fields
+}
+
+#[test]
+fn a_mistake_is_told_of_the_file_that_it_stands_in() {
+    let mut toy = Benchmark::new();
+    toy.add(mcq("1"), json!({"answer_id": 0}));
+    toy.add(mcq("2"), json!({"answer_id": 7}));
+    toy.add(
+        with(mcq("3"), &json!({"num_option": 9})),
+        json!({"answer_id": 0}),
+    );
+    toy.add(mcq("4"), json!({}));
+    toy.write();
+    let words = [
+        "3 items are wrong",
+        "test_a.json, item 1: question `2`: `answer_id` is 7",
+        "test_q.json, item 2: question `3`: `num_option` is 9",
+        "test_a.json, item 3: question `4`: there is no `answer_id`",
+    ];
+    toy.run("mcq").finish().failed(1, &words);
+}
+
+#[test]
+fn keys_that_are_meant_otherwise_and_values_that_say_nothing_are_refused() {
+    let fine = json!({"answer": "x"});
+    let cases = [
+        (
+            json!({"video_name": null, "video_names": "a"}),
+            &fine,
+            "unknown key `video_names`; write `video_name`",
+        ),
+        (
+            json!({"video_name": null, "video": "a"}),
+            &fine,
+            "there is no `video_name`; did you mean `video`?",
+        ),
+        (
+            json!({"Time": [0, 1]}),
+            &fine,
+            "unknown key `Time`; write `time`",
+        ),
+        (
+            json!({"endFrame": 3}),
+            &fine,
+            "unknown key `endFrame`; write `end_frame`",
+        ),
+        (json!({"video_name": ""}), &fine, "`video_name` is empty"),
+        (
+            json!({"video_name": ["a", "b"]}),
+            &fine,
+            "`video_name` is `[\"a\",\"b\"]`; expected a text",
+        ),
+        (json!({"question": " "}), &fine, "`question` is empty"),
+        (
+            json!({"question": "<video> and <video>?"}),
+            &fine,
+            "`question` holds 2 marks",
+        ),
+        (
+            json!({}),
+            &json!({"answers": "x"}),
+            "unknown key `answers`; write `answer`",
+        ),
+        (
+            json!({}),
+            &json!({"answer": []}),
+            "`answer` is an empty list",
+        ),
+        (
+            json!({}),
+            &json!({"answer": [{}]}),
+            "`answer` holds `{}`; expected texts",
+        ),
+        (
+            json!({}),
+            &json!({"answer": {"a": 1}}),
+            "`answer` is `{\"a\":1}`; expected a text",
+        ),
+    ];
+    none_of(cases.map(|(question, answer, word)| {
+        let mut toy = Benchmark::new();
+        toy.add(with(open("1"), &question), answer.clone());
+        toy.write();
+        let run = toy.run("open-ended").args(SHORT).finish();
+        (
+            format!("{question} {answer}"),
+            run.judge(1, &["an item is wrong", word]),
+        )
+    }));
+    let mut toy = Benchmark::new();
+    let question = with(mcq("1"), &json!({"num_option": null, "num_options": 2}));
+    toy.add(question, json!({"answer_id": 0}));
+    toy.write();
+    let run = toy.run("mcq").finish();
+    run.failed(1, &["unknown key `num_options`; write `num_option`"]);
+}
+
+#[test]
+fn a_list_of_one_and_several_references_are_understood() {
+    let mut toy = Benchmark::new();
+    let listed = json!({"video_name": ["a"]});
+    toy.add(with(open("1"), &listed), json!({"answer": "no such words"}));
+    toy.write();
+    toy.run("open-ended").args(SHORT).finish().succeeded();
+    let reply = json_lines(&toy.result("toy_pred_merge.jsonl"))[0]["pred"].clone();
+    assert!(!reply.as_str().unwrap().trim().is_empty(), "{reply}");
+
+    let mut toy = Benchmark::new();
+    toy.add(open("1"), json!({"answer": ["no such words", reply]}));
+    toy.write();
+    let run = toy
+        .run("open-ended")
+        .args(SHORT)
+        .arg("--json")
+        .finish()
+        .succeeded();
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    for index in [0, 1] {
+        assert_eq!(report["measures"][index]["value"], 1.0, "{run}");
+    }
+    // Both stay in what is stored.
+    let lines = json_lines(&toy.result("toy_pred_merge.jsonl"));
+    assert_eq!(lines[0]["answer"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_mistake() {
+    let toy = Benchmark::open_ended(1);
+    toy.run("open-ended").args(SHORT).finish().succeeded();
+    let expected = fs::read(toy.result("toy_pred_merge.jsonl")).unwrap();
+    for file in ["test_q.json", "test_a.json"] {
+        let path = toy.path("eval_data/toy").join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("\u{feff}{text}\r\n")).unwrap();
+    }
+    let run = toy.run_into("open-ended", "marked").args(SHORT);
+    run.finish().succeeded();
+    let found = fs::read(toy.path("marked/toy_pred_merge.jsonl")).unwrap();
+    assert_eq!(found, expected);
+    // Nor is it one in what an editor saved of the results.
+    let marked = toy.path("marked/toy_pred_merge.jsonl");
+    let text = String::from_utf8(expected).unwrap();
+    fs::write(&marked, format!("\u{feff}{text}")).unwrap();
+    let compare = merv_tests::Run::new()
+        .args(["eval", "compare"])
+        .arg(toy.result("toy_pred_merge.jsonl"))
+        .arg(&marked);
+    compare.finish().succeeded();
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(&marked, &wide).unwrap();
+    let compare = merv_tests::Run::new()
+        .args(["eval", "compare"])
+        .arg(toy.result("toy_pred_merge.jsonl"))
+        .arg(&marked);
+    compare
+        .finish()
+        .failed(1, &["toy_pred_merge.jsonl", "UTF-16"]);
+    fs::write(toy.path("eval_data/toy/test_q.json"), wide).unwrap();
+    let run = toy.run_into("open-ended", "wide").finish();
+    run.failed(1, &["test_q.json", "UTF-16", "UTF-8"]);
+}
+
+#[test]
+fn a_megabyte_is_not_echoed() {
+    let long = "ä".repeat(1 << 20);
+    let fine = json!({"answer": "x"});
+    let cases = [
+        (json!({"video_name": {"a": long}}), &fine),
+        (json!({"time": [long]}), &fine),
+        (json!({"end_frame": long}), &fine),
+        (json!({"question_id": long, "question": ""}), &fine),
+        (json!({"question_id": long, "video_name": "gone"}), &fine),
+        (json!({}), &json!({"answer": [[long]]})),
+    ];
+    none_of(
+        cases
+            .into_iter()
+            .enumerate()
+            .map(|(case, (question, answer))| {
+                let mut toy = Benchmark::new();
+                toy.add(with(open("1"), &question), answer.clone());
+                toy.write();
+                let run = toy.run("open-ended").args(SHORT).finish();
+                let length = run.stderr.chars().count();
+                let result = match (run.code, length) {
+                    (Some(1), 0..4000) => Ok(()),
+                    (code, _) => Err(format!("exit {code:?}, {length} characters")),
+                };
+                (case.to_string(), result)
+            }),
+    );
+}
