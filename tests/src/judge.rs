@@ -122,6 +122,11 @@ impl JudgeServer {
         self.state().chats.len()
     }
 
+    /// What each chat asked.
+    pub fn asked(&self) -> Vec<String> {
+        self.state().chats.clone()
+    }
+
     /// The most requests that were worked on at once.
     pub fn most_at_once(&self) -> usize {
         self.state().most_at_once

@@ -414,3 +414,66 @@ fn a_local_judge_needs_no_service() {
         "merv-tiny"
     );
 }
+
+#[test]
+fn without_a_key_nothing_is_waited_for() {
+    let judged = Judged::new(2);
+    for url in [None, Some("https://api.openai.com/v1")] {
+        let run = Run::new().keeping(&judged.folder).args(judged.arguments());
+        let run = match url {
+            Some(url) => run.args(["--base-url", url]),
+            None => run,
+        };
+        run.finish().failed(
+            1,
+            &["wants a key", "$OPENAI_API_KEY", "--key-file", "--local"],
+        );
+    }
+    // A service of one's own may want none.
+    let own = Run::new().keeping(&judged.folder).args(judged.arguments());
+    let own = own.args(["--base-url", &judged.server.base_url()]);
+    judged.check(&own.finish().succeeded().stdout);
+}
+
+#[test]
+fn that_a_request_is_tried_again_is_said_once() {
+    let judged = Judged::new(20);
+    let run = judged
+        .run()
+        .env("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+        .args(["--tries", "3", "--concurrency", "8"])
+        .finish();
+    let told = run
+        .stderr
+        .lines()
+        .filter(|line| line.contains("trying again in"));
+    let told: Vec<_> = told.map(str::to_owned).collect();
+    assert_eq!(told.len(), 2, "{run}");
+    assert!(
+        told[0].contains("http://127.0.0.1:1/v1/chat/completions: "),
+        "{run}"
+    );
+    assert!(
+        told[0].ends_with("(2 of 3)") && told[1].ends_with("(3 of 3)"),
+        "{run}"
+    );
+    run.failed(1, &["failed 3 times"]);
+}
+
+#[test]
+fn the_judge_is_shown_all_references() {
+    let judged = Judged::new(1);
+    let line = json!({
+        "question_id": "0", "video_name": "v", "question": "what is it?", "answer": ["dog", "a puppy"],
+        "pred": "puppy",
+    });
+    fs::write(
+        judged.path("toy_pred_merge.jsonl"),
+        format!("\u{feff}{line}\r\n"),
+    )
+    .unwrap();
+    judged.run().finish().succeeded();
+    let asked = judged.server.asked();
+    let told = "Correct Answer: \"dog\" or \"a puppy\"\nPredicted Answer: puppy\n";
+    assert!(asked[0].contains(told), "{asked:?}");
+}

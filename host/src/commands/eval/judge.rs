@@ -6,12 +6,16 @@ use crate::{
     args::{Global, eval::Judge},
     ui::Ui,
 };
+use merv_checkpoint::text;
 use merv_host::{
     VidLm,
-    eval::judge::{self, Service, Verdicts, batch::BatchOptions},
+    eval::judge::{self, Notices, Service, Verdicts, batch::BatchOptions},
     registry::DtypeChoice,
 };
-use std::{error::Error, fs, time::Duration};
+use std::{error::Error, time::Duration};
+
+/// Bytes of a key file at most.
+const MAX_KEY: u64 = 1 << 16;
 
 /// Cases that a local judge has before it at once.
 const LOCAL_BATCH: usize = 16;
@@ -37,7 +41,7 @@ pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
         let mut verdicts = Verdicts::open(&stem, &args.model)?;
         let mut watch = |done, total| bar.show("judging", &benchmark, done as u64, total as u64);
         if !verdicts.pending(&cases).is_empty() {
-            let service = service(args)?;
+            let service = service(args, bar.notices())?;
             if args.batch {
                 let options = BatchOptions {
                     max_requests: args.batch_requests,
@@ -59,10 +63,10 @@ pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
     print_report(&report)
 }
 
-fn service(args: &Judge) -> Result<Service, Box<dyn Error>> {
+fn service(args: &Judge, notices: Notices) -> Result<Service, Box<dyn Error>> {
     let key = match &args.key_file {
         Some(path) => {
-            let text = fs::read_to_string(path)
+            let text = text::read(path, MAX_KEY)
                 .map_err(|error| format!("--key-file {}: {error}", path.display()))?;
             Some(text)
         }
@@ -80,5 +84,6 @@ fn service(args: &Judge) -> Result<Service, Box<dyn Error>> {
         timeout: Duration::from_secs(args.timeout),
         tries: args.tries,
         first_delay: Duration::from_secs_f64(args.retry_delay),
+        notices,
     })
 }
