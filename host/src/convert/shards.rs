@@ -189,7 +189,7 @@ impl View for Streamed<'_, '_, '_, '_> {
             Ok(bytes) => Cow::Owned(bytes),
             Err(lost) => {
                 state.failed = Some(ConvertError::Refused(format!(
-                    "tensor `{name}` has {lost} numbers that are too large for {dtype:?}; \
+                    "tensor `{name}` has {lost} numbers that are too large for {dtype}; \
                      say `--dtype bf16` or `--dtype f32`"
                 )));
                 stored

@@ -183,8 +183,8 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "its {what} is not usable as a file's name: {:?}",
-        name.chars().take(80).collect::<String>()
+        "its {what} is not usable as a file's name: {}",
+        crate::shown::shown(name)
     ))
 }
 

@@ -21,7 +21,7 @@ pub enum HubError {
     /// `HF_ENDPOINT` is no address.
     #[error(
         "HF_ENDPOINT is not the address of a hub\n  expected: an address such as \
-         https://huggingface.co\n  found: {0:?}\n  do: correct or unset HF_ENDPOINT"
+         https://huggingface.co\n  found: `{0}`\n  do: correct or unset HF_ENDPOINT"
     )]
     Endpoint(String),
     /// What was found is no token.

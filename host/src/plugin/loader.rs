@@ -279,8 +279,14 @@ fn plausible_encoder(info: &EncoderInfo, request: &EncoderRequest) -> Result<(),
     Err(PluginError::new(
         ErrorKind::Internal,
         format!(
-            "it describes an impossible encoder for {} frames: {info:?}",
-            request.num_frames
+            "it describes an impossible encoder for {} frames: width {}, {} frames, images of {} pixels, \
+             {} · {} features",
+            request.num_frames,
+            info.width,
+            info.num_frames,
+            info.image_size,
+            info.temporal,
+            info.spatial
         ),
     ))
 }
@@ -291,7 +297,10 @@ fn plausible_llm(info: &LanguageModelInfo) -> Result<(), PluginError> {
     if sizes.iter().all(|size| (1..=MAX_CLAIM).contains(size)) {
         return Ok(());
     }
-    let message = format!("it describes an impossible language model: {info:?}");
+    let [width, vocabulary, context] = sizes;
+    let message = format!(
+        "it describes an impossible language model: width {width}, {vocabulary} tokens, a context of {context}"
+    );
     Err(PluginError::new(ErrorKind::Internal, message))
 }
 

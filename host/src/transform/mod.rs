@@ -113,7 +113,11 @@ pub enum TransformError {
     },
 
     /// An encoder asks for something impossible.
-    #[error("the encoder's preprocessing cannot be followed: {reason} (found {spec:?})")]
+    #[error(
+        "the encoder's preprocessing cannot be followed: {reason}; found `image_size` {}, `short_side` {}, \
+         `mean` {:?}, `std` {:?}",
+        .spec.image_size, .spec.short_side, .spec.mean, .spec.std
+    )]
     BadSpec {
         /// What is wrong.
         reason: &'static str,

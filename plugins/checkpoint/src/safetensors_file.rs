@@ -50,7 +50,7 @@ pub(crate) fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> 
     for (name, view) in parsed.iter() {
         let dtype = stored(view.dtype()).ok_or_else(|| {
             file.unsupported(format!(
-                "tensor `{name}` is of {:?}; expected F64, F32, F16, BF16, an integer or BOOL",
+                "tensor `{name}` is of {}; expected F64, F32, F16, BF16, an integer or BOOL",
                 view.dtype()
             ))
         })?;

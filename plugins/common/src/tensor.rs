@@ -14,10 +14,14 @@ pub fn with_slice<R>(tensor: &Tensor, body: impl FnOnce(&[f32]) -> Result<R>) ->
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::F32(data)), Some((start, end))) => body(&data[start..end]),
         _ => Err(PluginError::invalid(format!(
-            "a kernel expected a contiguous f32 tensor on the CPU, found {:?} {:?} on {:?}",
-            tensor.dtype(),
+            "a kernel expected a contiguous f32 tensor on the CPU, found {} {:?}{}",
+            tensor.dtype().as_str(),
             tensor.shape(),
-            tensor.device().location()
+            if tensor.device().is_cpu() {
+                ""
+            } else {
+                " on another device"
+            }
         ))),
     }
 }

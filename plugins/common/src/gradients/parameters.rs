@@ -123,7 +123,15 @@ impl Parameters {
             || !finite.iter().all(|number| number.is_finite())
         {
             return Err(PluginError::invalid(format!(
-                "expected a step from 1 on, betas from 0 to below 1 and finite numbers, found {step:?}"
+                "expected a step from 1 on, betas from 0 to below 1 and finite numbers, found step {}, \
+                 betas {} and {}, epsilon {}, learning rate {}, weight decay {}, gradient scale {}",
+                step.step,
+                step.beta1,
+                step.beta2,
+                step.epsilon,
+                step.learning_rate,
+                step.weight_decay,
+                step.gradient_scale
             )));
         }
         on_pool(|| trained.iter().for_each(|parameter| parameter.step(step)));

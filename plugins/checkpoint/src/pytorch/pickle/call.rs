@@ -23,7 +23,8 @@ impl<'a> Machine<'a> {
     fn call(&mut self, function: Global, arguments: Id) -> Result<(), Refusal> {
         let odd = || {
             damaged(format!(
-                "the arguments of {function:?} are not those that PyTorch writes"
+                "the arguments of {} are not those that PyTorch writes",
+                function.name()
             ))
         };
         let Value::Tuple(arguments) = self.value(arguments) else {

@@ -27,6 +27,24 @@ pub(in super::super) enum Global {
 }
 
 impl Global {
+    /// What messages call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OrderedDict => "`collections.OrderedDict`",
+            Self::RebuildTensor => "`torch._utils._rebuild_tensor_v2`",
+            Self::RebuildParameter => "`torch._utils._rebuild_parameter`",
+            Self::RebuildFromType => "`torch._tensor._rebuild_from_type_v2`",
+            Self::Storage(_) => "a storage's class",
+            Self::Size => "`torch.Size`",
+            Self::Device => "`torch.device`",
+            Self::Dtype => "a data type",
+            Self::TensorType => "`torch.Tensor`",
+            Self::NumpyScalar => "numpy's `scalar`",
+            Self::NumpyDtype => "`numpy.dtype`",
+            Self::Encode => "`_codecs.encode`",
+        }
+    }
+
     /// What `module.name` is, or that it is refused.
     pub fn find(module: &str, name: &str) -> Result<Self, Refusal> {
         let known = match module {
