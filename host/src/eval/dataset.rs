@@ -243,11 +243,7 @@ fn by_id(items: Vec<Map<String, Value>>, problems: &mut Vec<Problem>) -> HashMap
                 what,
             });
         };
-        let id = filled(&fields, "question_id").and_then(|id| {
-            misspelt(&fields, &ANSWER_KEYS)?;
-            Ok(id)
-        });
-        match id {
+        match filled(&fields, "question_id") {
             Ok(id) => {
                 if let Some(first) = found.get(&id) {
                     let id = shown(&id);
@@ -298,6 +294,7 @@ fn question(
         index: item.index,
         what: format!("question {}: {what}", shown(&id)),
     };
+    misspelt(&item.fields, &ANSWER_KEYS).map_err(in_answer)?;
     let choice = match task {
         Task::OpenEnded => {
             references(&item.fields).map_err(in_answer)?;
