@@ -171,6 +171,7 @@ impl Encoders {
             end: options.end,
             end_frame: options.end_frame,
             folder_fps: options.folder_fps,
+            seconds: options.seconds,
         }
     }
 

@@ -63,6 +63,8 @@ pub struct VideoOptions {
     pub end_frame: Option<i64>,
     /// Frames per second of a folder of images.
     pub folder_fps: Option<f64>,
+    /// What start and end mean in a video of variable frame rate.
+    pub seconds: video::Seconds,
     /// What reading the file may cost.
     pub limits: video::Limits,
 }

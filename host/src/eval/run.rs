@@ -23,6 +23,9 @@ use std::{
     thread,
 };
 
+/// How the original finds the frames of a window; results are compared with its own.
+pub(super) const SECONDS: video::Seconds = video::Seconds::AverageRate;
+
 /// Clips that are read ahead of the model.
 const AHEAD: usize = 2;
 
@@ -210,6 +213,7 @@ impl<'r> Runner<'r> {
             end: clip.window.end,
             end_frame: clip.window.end_frame,
             folder_fps: Some(self.options.folder_fps),
+            seconds: SECONDS,
             limits: self.options.limits,
         }
     }

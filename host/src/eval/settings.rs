@@ -1,7 +1,10 @@
 //! What the answers of a run depend on, a value a name: predictions of other settings are not mixed with
 //! these, and the names that differ are told.
 
-use super::{dataset::Dataset, run::RunOptions};
+use super::{
+    dataset::Dataset,
+    run::{RunOptions, SECONDS},
+};
 use crate::{
     AnswerOptions,
     registry::{PluginRef, PromptEntry, Registry, WeightSource},
@@ -28,6 +31,7 @@ pub(super) fn settings(
         ("min_length", json!(limits.min_length)),
         ("min_new_tokens", json!(limits.min_new_tokens)),
         ("folder_fps", json!(options.folder_fps)),
+        ("seconds", json!(SECONDS.name())),
         (
             "features",
             json!(options.features.as_ref().map(|f| f.dtype().name())),

@@ -11,7 +11,7 @@ use std::{
 
 /// Counts up when the host makes other clips of the same frames: features from before are then not
 /// found.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// All that an encoder's features depend on, besides the clip.
 #[derive(Debug, Clone)]
@@ -148,6 +148,10 @@ impl EncoderKey {
                 .unwrap_or(-1),
         );
         fields.real("folder's rate", selection.folder_fps);
+        // Where it makes no difference all share what is there.
+        if selection.goes_by_seconds() {
+            fields.text("seconds", selection.seconds.name());
+        }
         ClipKey(format!("{}/{}", self.id, fields.finish()))
     }
 }

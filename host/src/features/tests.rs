@@ -1,5 +1,8 @@
 use super::{shard, *};
-use crate::{transform::ResizeStrategy, video::Selection};
+use crate::{
+    transform::ResizeStrategy,
+    video::{Seconds, Selection},
+};
 use candle_core::{Device, Tensor};
 use merv_plugin_api::{DType, EncoderInfo, Interpolation, PreprocessSpec, ResizeDomain};
 use std::{
@@ -308,7 +311,21 @@ fn everything_that_matters_changes_the_key() {
         assert!(!seen.contains(&other), "window {index}");
         seen.push(other);
     }
+    let later = |seconds| {
+        let start = Some(1.0);
+        key(
+            &plain,
+            &Selection {
+                start,
+                seconds,
+                ..selection
+            },
+        )
+    };
+    assert_ne!(later(Seconds::Presentation), later(Seconds::AverageRate));
     let mut same = selection;
+    same.seconds = Seconds::AverageRate;
+    assert_eq!(key(&plain, &same), first, "there are no seconds");
     (same.start, same.end_frame) = (Some(f64::NAN), Some(-1));
     assert_eq!(key(&plain, &same), first, "these say nothing");
 

@@ -18,11 +18,21 @@ use ffmpeg_next::{Dictionary, Error, Packet, Stream, decoder, ffi, log, media};
 use super::error::VideoError;
 use super::limits::Limits;
 use super::mp4;
+use super::orientation::Orientation;
 
 /// The demuxers a file may reach. Playlists and concatenations (hls, dash, concat, image2, …) are
 /// not among them: they name further files.
 const FORMATS: &str = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,ivf,h264,hevc,\
                        av1,obu,vc1,m4v,mjpeg,mxf,nut,dv,yuv4mpegpipe,rm,mp3,wav,flac,aac";
+
+/// Whether packets come in another order than their pictures are shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reordering {
+    /// The header or the first packets say so.
+    pub(super) is_seen: bool,
+    /// The codec can do it.
+    pub(super) is_possible: bool,
+}
 
 /// An open container and its one video stream.
 pub(super) struct Container {
@@ -31,10 +41,11 @@ pub(super) struct Container {
     pub(super) stream: usize,
     /// Frames a second on average.
     pub(super) fps: Option<f64>,
-    /// Whether packets of this stream may come in another order than their pictures are shown.
-    pub(super) reorders: bool,
-    /// By how many quarter turns clockwise each picture must be turned before it is shown.
-    pub(super) quarter_turns: u8,
+    pub(super) reordering: Reordering,
+    /// How pictures are turned and mirrored, unless they say otherwise themselves.
+    pub(super) orientation: Orientation,
+    /// Seconds of one tick of the time stamps.
+    pub(super) tick: f64,
 }
 
 /// Opens the file, finds its video stream, and checks what it declares.
@@ -61,20 +72,32 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
         });
     };
 
+    // So Matroska's demuxer names the key of a stream that it gives as it is.
+    if stream.metadata().get("enc_key_id").is_some() {
+        return Err(VideoError::Encrypted {
+            path: path.to_owned(),
+        });
+    }
     let delay = check_pixels(path, &stream, limits)?;
     let rate = |r: ffmpeg_next::Rational| {
         let (num, den) = (r.numerator(), r.denominator());
         (num > 0 && den > 0).then(|| f64::from(num) / f64::from(den))
     };
     let fps = rate(stream.avg_frame_rate()).or_else(|| rate(stream.rate()));
-    let quarter_turns = quarter_turns(&stream);
+    let orientation = orientation(&stream);
+    let tick = f64::from(stream.time_base());
+    let reordering = Reordering {
+        is_seen: delay > 0,
+        is_possible: can_reorder(stream.parameters().id()),
+    };
     let stream = stream.index();
     let mut container = Container {
         input,
         stream,
         fps,
-        reorders: delay > 0,
-        quarter_turns,
+        reordering,
+        orientation,
+        tick,
     };
     container.ignore_other_streams();
     Ok(container)
@@ -276,6 +299,22 @@ pub(super) fn is_hidden(packet: &Packet) -> bool {
     flags & ffi::AV_PKT_FLAG_DISCARD != 0
 }
 
+/// Whether streams of this codec may be reordered.
+fn can_reorder(codec: codec::Id) -> bool {
+    // SAFETY: FFmpeg returns null or a pointer to static memory, of which a plain integer is read.
+    unsafe {
+        let about = ffi::avcodec_descriptor_get(codec.into());
+        about.is_null() || (*about).props & (ffi::AV_CODEC_PROP_REORDER as i32) != 0
+    }
+}
+
+/// Whether the packet's bytes are encrypted, as far as the container says (MP4's Common Encryption).
+pub(super) fn is_encrypted(packet: &Packet) -> bool {
+    let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_ENCRYPTION_INFO;
+    // SAFETY: the packet is alive, the size may be left out, and the pointer is only compared.
+    unsafe { !ffi::av_packet_get_side_data(packet.as_ptr(), kind, ptr::null_mut()).is_null() }
+}
+
 /// "1 audio stream (aac)", for the message that there is no video.
 fn listed(input: &Input) -> String {
     let names: Vec<String> = input
@@ -303,28 +342,12 @@ fn listed(input: &Input) -> String {
     }
 }
 
-/// Phones record sideways and note the turn. decord and OpenCV apply it, and so do we; like OpenCV
-/// we take whole quarter turns and leave mirrorings and other angles alone.
-fn quarter_turns(stream: &Stream<'_>) -> u8 {
-    let matrix = stream
+/// Phones record sideways and note the turn.
+fn orientation(stream: &Stream<'_>) -> Orientation {
+    stream
         .side_data()
-        .find(|data| data.kind() == side_data::Type::DisplayMatrix);
-    let entry = |index: usize| {
-        let bytes = matrix.as_ref()?.data().get(index * 4..index * 4 + 4)?;
-        Some(f64::from(i32::from_ne_bytes(bytes.try_into().ok()?)))
-    };
-    let (Some(a), Some(b), Some(c), Some(d)) = (entry(0), entry(1), entry(3), entry(4)) else {
-        return 0;
-    };
-    let (across, down) = (a.hypot(c), b.hypot(d));
-    if across == 0.0 || down == 0.0 {
-        return 0;
-    }
-    // `av_display_rotation_get`, with the sign turned so that clockwise is positive.
-    let degrees = (b / down).atan2(a / across).to_degrees().round() as i64;
-    if degrees % 90 == 0 {
-        (degrees / 90).rem_euclid(4) as u8
-    } else {
-        0
-    }
+        .find(|data| data.kind() == side_data::Type::DisplayMatrix)
+        .map_or_else(Orientation::default, |data| {
+            Orientation::from_display_matrix(data.data())
+        })
 }

@@ -98,6 +98,17 @@ pub enum VideoError {
         source: Option<ffmpeg_next::Error>,
     },
 
+    /// The pictures are encrypted.
+    #[error(
+        "{}: the video is encrypted, and reading encrypted videos is not supported: give a copy \
+         without copy protection",
+        path.display()
+    )]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A container with sound or text only.
     #[error(
         "{}: the file holds no video: expected a video stream, found {found}; give a file with \

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ffmpeg_next::{Error, Packet};
 
-use super::container::{self, Container};
+use super::container::{self, Container, Reordering};
 use super::error::VideoError;
 use super::limits::Limits;
 
@@ -14,6 +14,8 @@ use super::limits::Limits;
 pub(super) struct Entry {
     pub(super) pts: Option<i64>,
     pub(super) dts: Option<i64>,
+    /// For how long it is shown, in ticks; 0 where the file does not say.
+    pub(super) duration: i64,
     /// Byte position in the file, or −1.
     position: i64,
     key: bool,
@@ -26,6 +28,7 @@ impl Entry {
         Self {
             pts: packet.pts(),
             dts: packet.dts(),
+            duration: packet.duration(),
             position: packet.position() as i64,
             key: packet.is_key(),
             hidden: container::is_hidden(packet),
@@ -45,12 +48,19 @@ impl Entry {
 pub(super) struct Index {
     /// In the order they lie in the file, which is the order of decoding.
     pub(super) entries: Vec<Entry>,
-    /// The packet of each frame in the order of presentation; `None` where the file does not say
-    /// (an AVI with B-frames): then only decoding from the start and counting tells.
+    /// The packet of each frame in the order of presentation, as the time stamps have it; `None`
+    /// where they are missing or contradict themselves (an AVI with B-frames, streams that were
+    /// joined): then only decoding from the start and counting tells.
     pub(super) order: Option<Vec<u32>>,
-    /// How many frames are shown.
+    /// How many packets are shown.
     pub(super) shown: usize,
+    /// Whether the order must be seen on the first pictures before it is believed.
+    pub(super) is_doubtful: bool,
 }
+
+/// By how many packets a picture may be shown earlier or later than it lies in the file. No codec
+/// holds back more; time stamps that ask for more were not made for this stream.
+const LONGEST_DELAY: u32 = 64;
 
 impl Index {
     /// Reads all packets of `container`, which is left at its end.
@@ -69,11 +79,16 @@ impl Index {
             }
             if packet.stream() == container.stream {
                 limits.check_frames(path, entries.len() as u64 + 1)?;
+                if container::is_encrypted(&packet) {
+                    return Err(VideoError::Encrypted {
+                        path: path.to_owned(),
+                    });
+                }
                 entries.push(Entry::of(&packet));
             }
             packet = Packet::empty();
         }
-        let index = Self::new(entries, container.reorders);
+        let index = Self::new(entries, container.reordering);
         if index.shown == 0 {
             return Err(VideoError::NoFrames {
                 path: path.to_owned(),
@@ -82,30 +97,33 @@ impl Index {
         Ok(index)
     }
 
-    fn new(entries: Vec<Entry>, reorders: bool) -> Self {
-        let shown = entries.iter().filter(|entry| !entry.hidden).count();
-        let timed = entries
-            .iter()
-            .all(|entry| entry.hidden || entry.pts.is_some());
-        let untimed = entries.iter().all(|entry| entry.pts.is_none());
-        let order = if timed || (untimed && !reorders) {
-            let mut order: Vec<u32> = (0..)
-                .zip(&entries)
-                .filter(|(_, entry)| !entry.hidden)
-                .map(|(at, _)| at)
-                .collect();
-            if timed {
-                // Stable: packets with one and the same time stay in the order of decoding.
-                order.sort_by_key(|&at| entries[at as usize].pts);
-            }
-            Some(order)
+    fn new(entries: Vec<Entry>, reordering: Reordering) -> Self {
+        let shown: Vec<u32> = (0..)
+            .zip(&entries)
+            .filter(|(_, entry)| !entry.hidden)
+            .map(|(at, _)| at)
+            .collect();
+        let is_timed = shown.iter().all(|&at| entries[at as usize].pts.is_some());
+        let is_untimed = entries.iter().all(|entry| entry.pts.is_none());
+        let order = if is_timed {
+            by_time(&entries, &shown)
         } else {
-            None
+            (is_untimed && !reordering.is_seen).then(|| shown.clone())
         };
+        // A stream that was cut at its head begins with packets that give no picture. And where
+        // packets are reordered but times are not, whoever wrote the times took them from the
+        // packets.
+        let begins_late = !entries.first().is_some_and(|first| first.key)
+            || order
+                .as_ref()
+                .is_some_and(|order| order.first() != shown.first());
+        let may_reorder = reordering.is_seen || is_untimed && reordering.is_possible;
+        let is_doubtful = begins_late || may_reorder && order.as_ref() == Some(&shown);
         Self {
             entries,
             order,
-            shown,
+            shown: shown.len(),
+            is_doubtful,
         }
     }
 
@@ -141,6 +159,21 @@ impl Index {
     }
 }
 
+/// The packets `shown` in the order of their times, if these can be those of one stream: each once,
+/// never jumping back.
+fn by_time(entries: &[Entry], shown: &[u32]) -> Option<Vec<u32>> {
+    if !entries.iter().filter_map(|entry| entry.dts).is_sorted() {
+        return None;
+    }
+    let time = |at: u32| entries[at as usize].pts;
+    let mut order = shown.to_vec();
+    order.sort_by_key(|&at| time(at));
+    let unique = order.windows(2).all(|pair| time(pair[0]) < time(pair[1]));
+    let mut moved = order.iter().zip(shown);
+    let near = moved.all(|(by_time, by_file)| by_time.abs_diff(*by_file) <= LONGEST_DELAY);
+    (unique && near).then_some(order)
+}
+
 fn cut_short(path: &Path, container: &Container, frames: usize, source: Error) -> VideoError {
     VideoError::Truncated {
         path: path.to_owned(),
@@ -159,10 +192,69 @@ mod tests {
         Entry {
             pts: Some(pts),
             dts: None,
+            duration: 0,
             position: pts,
             key,
             hidden: false,
         }
+    }
+
+    const NEVER: Reordering = Reordering {
+        is_seen: false,
+        is_possible: false,
+    };
+    const SEEN: Reordering = Reordering {
+        is_seen: true,
+        is_possible: true,
+    };
+
+    fn timed(times: &[i64]) -> Index {
+        let entries = times.iter().enumerate();
+        Index::new(
+            entries.map(|(at, &pts)| entry(pts, at == 0)).collect(),
+            SEEN,
+        )
+    }
+
+    #[test]
+    fn times_that_cannot_be_of_one_stream_give_no_order() {
+        assert_eq!(
+            timed(&[0, 3, 1, 2]).order.as_deref(),
+            Some(&[0, 2, 3, 1][..])
+        );
+        assert_eq!(timed(&[0, 1, 2, 2, 3]).order, None, "repeated");
+        let joined: Vec<i64> = (0..100)
+            .map(|n| 2 * n)
+            .chain((0..100).map(|n| 2 * n + 1))
+            .collect();
+        assert_eq!(
+            timed(&joined).order,
+            None,
+            "two streams between one another"
+        );
+        let decoded = |dts: [i64; 4]| {
+            let entries = dts.iter().zip([0, 3, 1, 2]);
+            let entries = entries.map(|(&dts, pts)| Entry {
+                dts: Some(dts),
+                ..entry(pts, true)
+            });
+            Index::new(entries.collect(), SEEN).order
+        };
+        assert!(decoded([-1, 0, 1, 2]).is_some());
+        assert_eq!(decoded([-1, 0, -1, 2]), None, "jumping back");
+    }
+
+    #[test]
+    fn what_may_begin_late_or_was_never_reordered_is_doubtful() {
+        assert!(!timed(&[0, 3, 1, 2]).is_doubtful);
+        assert!(
+            timed(&[0, 1, 2, 3]).is_doubtful,
+            "reordered, but not by its times"
+        );
+        assert!(timed(&[2, 0, 1, 3]).is_doubtful, "leading pictures");
+        let steady = |key| Index::new(vec![entry(0, key), entry(1, false)], NEVER).is_doubtful;
+        assert!(steady(false), "no key frame");
+        assert!(!steady(true));
     }
 
     #[test]
@@ -172,7 +264,7 @@ mod tests {
         let shown = shown
             .into_iter()
             .chain([(6, true), (4, false), (5, false), (9, false)]);
-        let index = Index::new(shown.map(|(pts, key)| entry(pts, key)).collect(), true);
+        let index = Index::new(shown.map(|(pts, key)| entry(pts, key)).collect(), SEEN);
         let order = index.order.as_deref().unwrap();
         assert_eq!(order, [0, 2, 3, 1, 5, 6, 4, 7]);
         let starts = order.iter().map(|&at| index.start_for(at as usize));
@@ -188,7 +280,7 @@ mod tests {
             entry(1, false),
             entry(2, false),
         ];
-        let index = Index::new(twice, false);
+        let index = Index::new(twice, NEVER);
         assert_eq!(index.locate(&entry(2, false)), Some(3));
         assert_eq!(index.locate(&entry(1, false)), None);
         assert_eq!(index.locate(&entry(7, false)), None);
@@ -196,14 +288,14 @@ mod tests {
 
     #[test]
     fn without_times_the_order_is_known_only_if_nothing_is_reordered() {
-        let untimed = |reorders| {
+        let untimed = |reordering| {
             let entry = Entry {
                 pts: None,
                 ..entry(0, true)
             };
-            Index::new(vec![entry; 3], reorders).order
+            Index::new(vec![entry; 3], reordering).order
         };
-        assert_eq!(untimed(false), Some(vec![0, 1, 2]));
-        assert_eq!(untimed(true), None);
+        assert_eq!(untimed(NEVER), Some(vec![0, 1, 2]));
+        assert_eq!(untimed(SEEN), None);
     }
 }

@@ -10,6 +10,7 @@
 
 mod animation;
 mod container;
+mod counted;
 mod decode;
 mod error;
 mod folder;
@@ -31,6 +32,7 @@ mod still_tests;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timed;
 mod webp;
 
 use std::fs::{self, File};
@@ -75,6 +77,28 @@ pub struct Selection {
     /// Frames per second of a folder of images; without it the frames are spread over the whole
     /// folder.
     pub folder_fps: Option<f64>,
+    /// What the seconds of the window mean.
+    pub seconds: Seconds,
+}
+
+/// What seconds mean in a video whose frames do not come at a constant rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Seconds {
+    /// When frames are shown.
+    #[default]
+    Presentation,
+    /// Frames over the average rate, as the published evaluations counted.
+    AverageRate,
+}
+
+impl Seconds {
+    /// As settings and reports have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Presentation => "presentation time",
+            Self::AverageRate => "average rate",
+        }
+    }
 }
 
 impl Selection {
@@ -96,6 +120,11 @@ impl Selection {
 
     fn has_window(&self) -> bool {
         self.window() != (None, None)
+    }
+
+    /// Whether what is chosen depends on seconds.
+    pub(crate) fn goes_by_seconds(&self) -> bool {
+        self.has_window() && self.end_frame.is_none_or(|frame| frame < 0)
     }
 }
 

@@ -69,8 +69,26 @@ pub(super) fn inspect(path: &Path, limits: &Limits) -> Result<About, VideoError>
         track_edits: 0,
         track: 0,
     };
-    walk.children(0, length, 0)?;
+    walk.boxes()?;
     Ok(walk.about)
+}
+
+/// The boxes in which FFmpeg looks for others, as far as they can hold tables of samples.
+const PARENTS: [&[u8; 4]; 15] = [
+    b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf", b"mvex", b"dinf",
+    b"tref", b"sinf", b"schi", b"udta", b"wave",
+];
+
+/// How deep boxes may lie in one another: files have up to 8 levels, and FFmpeg gives up at 11.
+const MAX_DEPTH: usize = 16;
+
+/// A box, or the file, whose contents are being looked at.
+#[derive(Clone, Copy)]
+struct Open {
+    kind: [u8; 4],
+    /// Where the next box in it begins.
+    at: u64,
+    end: u64,
 }
 
 struct Walk<'a> {
@@ -88,10 +106,29 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Looks at the boxes that lie in `at..end`.
-    fn children(&mut self, mut at: u64, end: u64, depth: usize) -> Result<(), VideoError> {
-        while let Some((kind, body, size)) = self.header(at, end) {
-            if depth == 0 && at == 0 {
+    /// Looks at the boxes of the file, and at those in them.
+    fn boxes(&mut self) -> Result<(), VideoError> {
+        let mut open = vec![Open {
+            kind: *b"file",
+            at: 0,
+            end: self.about.length,
+        }];
+        // A list and not a recursion: how deep boxes lie is for the file to say.
+        while let Some(&Open {
+            kind: parent,
+            at,
+            end,
+        }) = open.last()
+        {
+            let Some((kind, body, size)) = self.header(at, end) else {
+                open.pop();
+                if parent == *b"trak" {
+                    self.track()?;
+                }
+                continue;
+            };
+            let is_top = open.len() == 1;
+            if is_top && at == 0 {
                 let first = [
                     b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp",
                 ];
@@ -105,26 +142,17 @@ impl Walk<'_> {
                 return Ok(());
             }
             let next = at.saturating_add(size);
-            if depth == 0 && next > end && [b"moov", b"moof", b"mdat"].contains(&&kind) {
+            if is_top && next > end && [b"moov", b"moof", b"mdat"].contains(&&kind) {
                 return Err(self.cut_short(&kind, next));
             }
-            let inner = next.min(end);
+            if let Some(here) = open.last_mut() {
+                here.at = next;
+            }
             match &kind {
-                b"moov" => {
-                    self.about.has_index = true;
-                    self.children(body, inner, depth + 1)?;
-                }
-                b"trak" => {
-                    (self.track_samples, self.track_edits) = (0, 0);
-                    self.children(body, inner, depth + 1)?;
-                    self.track()?;
-                }
-                b"mdia" | b"minf" | b"stbl" | b"edts" | b"moof" | b"traf" if depth < 8 => {
-                    self.children(body, inner, depth + 1)?;
-                }
                 // Both begin with version and flags, then a size (or its width), then the count.
                 b"stsz" | b"stz2" => {
                     self.track_samples = self.track_samples.saturating_add(self.word(body + 8));
+                    self.track()?;
                 }
                 b"elst" => self.track_edits = self.track_edits.saturating_add(self.word(body + 4)),
                 b"trun" => {
@@ -139,14 +167,25 @@ impl Walk<'_> {
                 b"hdlr" if self.word(body + 8) == u64::from(u32::from_be_bytes(*b"auxv")) => {
                     memory::push(self.path, &mut self.about.auxiliary, self.track)?;
                 }
+                b"moov" => self.about.has_index = true,
+                b"trak" => (self.track_samples, self.track_edits) = (0, 0),
                 _ => {}
             }
-            at = next;
+            if PARENTS.contains(&&kind) {
+                if open.len() > MAX_DEPTH {
+                    return Err(self.too_deep(&kind, at));
+                }
+                open.push(Open {
+                    kind,
+                    at: body,
+                    end: next.min(end),
+                });
+            }
         }
         Ok(())
     }
 
-    /// Adds up a finished track. FFmpeg repeats the samples of a track for each of its edits.
+    /// Checks the samples of a track, so far as it was read. FFmpeg repeats the samples of a track for each of its edits.
     fn track(&mut self) -> Result<(), VideoError> {
         self.limits.check_frames(self.path, self.track_samples)?;
         if self.track_edits > 4 {
@@ -190,6 +229,17 @@ impl Walk<'_> {
             u64::from(u32::from_be_bytes(bytes))
         } else {
             0
+        }
+    }
+
+    fn too_deep(&self, kind: &[u8; 4], at: u64) -> VideoError {
+        let kind = kind.escape_ascii();
+        VideoError::Truncated {
+            path: self.path.to_owned(),
+            container: "MP4/QuickTime".into(),
+            expected: format!("boxes that lie at most {MAX_DEPTH} deep in one another"),
+            found: format!("a `{kind}` box deeper than that at byte {at}"),
+            source: None,
         }
     }
 

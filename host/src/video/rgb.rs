@@ -7,6 +7,7 @@ use ffmpeg_next::util::color;
 use ffmpeg_next::{Error, ffi};
 
 use super::RgbFrame;
+use super::orientation::Orientation;
 
 /// Converts pictures, keeping the tables while their form stays the same.
 #[derive(Default)]
@@ -40,8 +41,12 @@ impl Form {
 }
 
 impl Converter {
-    /// Turns a decoded picture to RGB and by `quarter_turns` clockwise.
-    pub(super) fn convert(&mut self, frame: &Video, quarter_turns: u8) -> Result<RgbFrame, Error> {
+    /// Turns a decoded picture to RGB, oriented as it is to be shown.
+    pub(super) fn convert(
+        &mut self,
+        frame: &Video,
+        orientation: Orientation,
+    ) -> Result<RgbFrame, Error> {
         let form = Form::of(frame);
         let tables = match self.tables.take().filter(|(known, _)| *known == form) {
             Some(tables) => tables,
@@ -68,14 +73,11 @@ impl Converter {
         for row in picture.data(0).chunks(picture.stride(0)).take(height) {
             data.extend_from_slice(&row[..width * 3]);
         }
-        Ok(turned(
-            RgbFrame {
-                width,
-                height,
-                data,
-            },
-            quarter_turns,
-        ))
+        Ok(orientation.apply(RgbFrame {
+            width,
+            height,
+            data,
+        }))
     }
 }
 
@@ -125,32 +127,4 @@ fn scaler(form: Form) -> Result<Context, Error> {
         }
     }
     Ok(context)
-}
-
-/// The frame turned clockwise by `quarter_turns` · 90°.
-fn turned(frame: RgbFrame, quarter_turns: u8) -> RgbFrame {
-    let (w, h) = (frame.width, frame.height);
-    let pixels = frame.data.as_chunks::<3>().0;
-    let (width, height) = if quarter_turns % 2 == 1 {
-        (h, w)
-    } else {
-        (w, h)
-    };
-    let source = |x: usize, y: usize| match quarter_turns % 4 {
-        1 => (y, h - 1 - x),
-        2 => (w - 1 - x, h - 1 - y),
-        _ => (w - 1 - y, x),
-    };
-    if quarter_turns.is_multiple_of(4) {
-        return frame;
-    }
-    let data = (0..height)
-        .flat_map(|y| (0..width).map(move |x| source(x, y)))
-        .flat_map(|(x, y)| pixels[y * w + x])
-        .collect();
-    RgbFrame {
-        width,
-        height,
-        data,
-    }
 }

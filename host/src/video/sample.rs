@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::Selection;
 use super::error::VideoError;
+use super::{Seconds, Selection};
 
 /// `selection.num_frames` frame numbers, spread evenly over the time window.
 ///
@@ -20,13 +20,16 @@ pub fn frame_indices(
     fps: f64,
     selection: &Selection,
 ) -> Result<Vec<usize>, VideoError> {
-    let path = || path.to_owned();
     let wanted = selection.num_frames;
     if wanted == 0 {
-        return Err(VideoError::NoFramesAsked { path: path() });
+        return Err(VideoError::NoFramesAsked {
+            path: path.to_owned(),
+        });
     }
     if n == 0 {
-        return Err(VideoError::NoFrames { path: path() });
+        return Err(VideoError::NoFrames {
+            path: path.to_owned(),
+        });
     }
     let last = (n - 1) as f64;
     if let Some(end_frame) = selection.end_frame.filter(|&frame| frame >= 0) {
@@ -36,29 +39,94 @@ pub fn frame_indices(
     let length = n as f64 / fps;
     let (start, end) = selection.window();
     let start = start.unwrap_or(0.0);
+    // Compared in frames, as the original does: `n / fps` is rounded.
+    let is_past = start * fps >= n as f64;
+    check_window(path, start, end, length, is_past)?;
+    // Not simplified: `(n / fps) * fps` can come out below `n`, and the original has that too.
+    let stop = last.min(end.unwrap_or(length) * fps - 1.0);
+    Ok(linspace(start * fps, stop, wanted, n))
+}
+
+/// When the frames of a video are shown.
+pub(super) struct Times {
+    /// Of each frame, in seconds from the first.
+    pub(super) shown: Vec<f64>,
+    /// When the last one ends.
+    pub(super) length: f64,
+    /// How far the file may have rounded each.
+    pub(super) tick: f64,
+}
+
+impl Times {
+    /// Whether the frames come at a constant rate of `fps`, but for rounding.
+    fn are_steady(&self, fps: f64) -> bool {
+        let even = (0..).map(|n| f64::from(n) / fps);
+        let mut pairs = self.shown.iter().zip(even);
+        pairs.all(|(time, even)| (time - even).abs() <= 1.5 * self.tick)
+    }
+}
+
+/// As [`frame_indices`], but for the window: unless the frames come at a constant rate or
+/// [`Seconds::AverageRate`] is asked for, it holds the frames that are shown in it.
+///
+/// # Errors
+/// As [`frame_indices`].
+pub(super) fn timed_frame_indices(
+    path: &Path,
+    times: &Times,
+    fps: f64,
+    selection: &Selection,
+) -> Result<Vec<usize>, VideoError> {
+    let n = times.shown.len();
+    let (start, end) = selection.window();
+    if selection.num_frames == 0
+        || n == 0
+        || !selection.goes_by_seconds()
+        || selection.seconds == Seconds::AverageRate
+        || times.are_steady(fps)
+    {
+        return frame_indices(path, n, fps, selection);
+    }
+    let start = start.unwrap_or(0.0);
+    check_window(path, start, end, times.length, start >= times.length)?;
+    let half = times.tick / 2.0;
+    let begun = times.shown.partition_point(|&time| time <= start + half);
+    let first = begun.saturating_sub(1);
+    let before_end = |end| times.shown.partition_point(|&time| time < end - half);
+    let last = end.map_or(n, before_end).saturating_sub(1).max(first);
+    Ok(linspace(first as f64, last as f64, selection.num_frames, n))
+}
+
+/// Refuses a window that lies outside a video of `length` seconds, or whose start `is_past` its end.
+fn check_window(
+    path: &Path,
+    start: f64,
+    end: Option<f64>,
+    length: f64,
+    is_past: bool,
+) -> Result<(), VideoError> {
+    let path = || path.to_owned();
     if start < 0.0 {
         return Err(VideoError::NegativeStart {
             path: path(),
             start,
         });
     }
-    if start * fps >= n as f64 {
+    if is_past {
         return Err(VideoError::StartPastEnd {
             path: path(),
             start,
             length,
         });
     }
-    if let Some(end) = end.filter(|&end| end < start) {
-        return Err(VideoError::EndBeforeStart {
+    match end.filter(|&end| end < start) {
+        Some(end) => Err(VideoError::EndBeforeStart {
             path: path(),
             start,
             end,
-        });
+        }),
+        None => Ok(()),
     }
-    // Not simplified: `(n / fps) * fps` can come out below `n`, and the original has that too.
-    let stop = last.min(end.unwrap_or(length) * fps - 1.0);
-    Ok(linspace(start * fps, stop, wanted, n))
 }
 
 /// Frame numbers spread evenly over all `n` frames.
@@ -113,12 +181,92 @@ mod tests {
                 start: time("start"),
                 end: time("end"),
                 end_frame: case["end_frame"].as_i64(),
-                folder_fps: None,
+                ..Selection::default()
             };
             let expected: Vec<usize> = serde_json::from_value(case["indices"].clone()).unwrap();
             let found = ask(whole("n"), case["fps"].as_f64().unwrap(), &selection).unwrap();
             assert_eq!(found, expected, "{case}");
         }
+    }
+
+    fn at(shown: &[f64], selection: &Selection) -> Result<Vec<usize>, VideoError> {
+        let times = Times {
+            shown: shown.to_vec(),
+            length: shown[shown.len() - 1] + 1.0,
+            tick: 0.001,
+        };
+        let fps = shown.len() as f64 / times.length;
+        timed_frame_indices(Path::new("clip.mp4"), &times, fps, selection)
+    }
+
+    /// Ten pictures in the first second, then one a second.
+    #[test]
+    fn seconds_are_those_at_which_frames_are_shown() {
+        let shown: Vec<f64> = (0..10)
+            .map(|n| f64::from(n) / 10.0)
+            .chain((1..=10).map(f64::from))
+            .collect();
+        let window = |start, end| Selection {
+            start,
+            end,
+            ..Selection::new(3)
+        };
+        let late = window(Some(2.0), None);
+        assert_eq!(at(&shown, &late).unwrap(), [11, 15, 19]);
+        assert_eq!(
+            at(&shown, &window(Some(0.55), Some(2.5))).unwrap(),
+            [5, 8, 11]
+        );
+        assert_eq!(
+            at(&shown, &window(Some(4.2), Some(4.6))).unwrap(),
+            [13, 13, 13]
+        );
+        assert_eq!(at(&shown, &window(None, Some(0.3))).unwrap(), [0, 1, 2]);
+        assert_eq!(at(&shown, &window(Some(10.9), None)).unwrap(), [19, 19, 19]);
+        let past = at(&shown, &window(Some(11.0), None)).unwrap_err();
+        assert!(
+            matches!(past, VideoError::StartPastEnd { length: 11.0, .. }),
+            "{past}"
+        );
+        assert!(matches!(
+            at(&shown, &window(Some(2.0), Some(1.0))),
+            Err(VideoError::EndBeforeStart { .. })
+        ));
+        let as_the_original = Selection {
+            seconds: Seconds::AverageRate,
+            ..late
+        };
+        assert_eq!(at(&shown, &as_the_original).unwrap(), [3, 11, 19]);
+    }
+
+    #[test]
+    fn without_a_window_or_at_a_constant_rate_times_change_nothing() {
+        let uneven: Vec<f64> = (0..20).map(|n| f64::from(n * n) / 10.0).collect();
+        let even: Vec<f64> = (0..20)
+            .map(|n| (f64::from(n) / 30.0 * 1000.0).round() / 1000.0)
+            .collect();
+        let all = Selection::new(7);
+        let first = Selection {
+            end_frame: Some(9),
+            start: Some(1.0),
+            ..all
+        };
+        for selection in [all, first] {
+            let expected = ask(20, 20.0 / 37.1, &selection).unwrap();
+            assert_eq!(at(&uneven, &selection).unwrap(), expected);
+        }
+        let window = Selection {
+            start: Some(0.21),
+            end: Some(0.47),
+            ..all
+        };
+        let times = Times {
+            shown: even,
+            length: 20.0 / 30.0,
+            tick: 0.001,
+        };
+        let found = timed_frame_indices(Path::new("clip.mkv"), &times, 30.0, &window).unwrap();
+        assert_eq!(found, ask(20, 30.0, &window).unwrap());
     }
 
     #[test]

@@ -6,18 +6,19 @@
 
 use std::path::Path;
 
-use ffmpeg_next::frame::Video;
+use ffmpeg_next::frame::{Video, side_data};
 use ffmpeg_next::{Error, Packet, decoder};
 
 use super::container::{self, Container};
 use super::error::VideoError;
 use super::index::{Entry, Index};
 use super::limits::Limits;
+use super::orientation::Orientation;
 
 /// Packets that are sooner decoded than jumped over.
 const SHORT_GAP: usize = 4;
 
-/// Errors in a row after which a decoder is given up.
+/// Errors about one packet after which a decoder is given up.
 const MOST_COMPLAINTS: usize = 1000;
 
 /// A picture as it leaves the decoder, with the place of its packet in the index.
@@ -47,7 +48,7 @@ pub(super) struct Stream<'a> {
     no_seeking: bool,
     /// What the decoder last complained of, since decoding began.
     failure: Option<Error>,
-    /// How often it complained since its last picture.
+    /// How often it complained since it was last given a packet.
     complaints: usize,
     /// Pixels of all pictures that the decoder has given.
     decoded: u128,
@@ -86,14 +87,23 @@ impl<'a> Stream<'a> {
         self.start
     }
 
+    /// Leaves aside what the decoder complained of so far.
+    pub(super) fn forgive(&mut self) {
+        self.failure = None;
+    }
+
     /// What the decoder last complained of, since decoding began.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failure
     }
 
-    /// By how many quarter turns clockwise the pictures are to be turned.
-    pub(super) fn quarter_turns(&self) -> u8 {
-        self.container.quarter_turns
+    /// How a picture is to be turned and mirrored: as it says itself, else as the container says.
+    pub(super) fn orientation(&self, frame: &Video) -> Orientation {
+        frame
+            .side_data(side_data::Type::DisplayMatrix)
+            .map_or(self.container.orientation, |data| {
+                Orientation::from_display_matrix(data.data())
+            })
     }
 
     /// Whether going on from here leads to what packet `key` leads to, and no later than a seek.
@@ -112,7 +122,6 @@ impl<'a> Stream<'a> {
             let mut frame = Video::empty();
             match self.decoder.receive_frame(&mut frame) {
                 Ok(()) => {
-                    self.complaints = 0;
                     self.decoded += u128::from(frame.width()) * u128::from(frame.height());
                     self.limits.check_decoded(self.path, self.decoded)?;
                     let place = frame.pts().and_then(|pts| usize::try_from(pts).ok());
@@ -184,6 +193,7 @@ impl<'a> Stream<'a> {
                 return Ok(None);
             }
             self.next += 1;
+            self.complaints = 0;
             return Ok(Some(packet));
         }
     }
@@ -244,7 +254,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Opens the file anew: the one way to its beginning that works for every container.
-    fn rewind(&mut self) -> Result<(), VideoError> {
+    pub(super) fn rewind(&mut self) -> Result<(), VideoError> {
         self.container = container::open(self.path, self.limits)?;
         self.restart(0);
         self.placed = false;

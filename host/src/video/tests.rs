@@ -48,6 +48,7 @@ fn all(n: usize) -> Selection {
 fn only(index: usize, fps: f64) -> Selection {
     Selection {
         start: Some((index as f64 + 0.5) / fps),
+        seconds: Seconds::AverageRate,
         ..Selection::new(1)
     }
 }
@@ -382,4 +383,171 @@ fn windows_outside_the_video_are_said_so() {
     let error = get("bframes.mp4", &late).unwrap_err();
     assert!(matches!(error, VideoError::StartPastEnd { .. }), "{error}");
     assert!(error.to_string().contains("1.920 s"), "{error}");
+}
+
+/// Recordings that were cut, joined or given wrong time stamps, against the `ffmpeg` command
+/// (`tests/python/make_stream_fixtures.py`; `make test-media` is the long form of this).
+#[test]
+fn damaged_streams_show_what_ffmpeg_shows() {
+    for (name, expected) in json("streams/expected.json") {
+        let expected = expected.as_array().unwrap();
+        let n = expected.len();
+        let name = format!("streams/{name}");
+        let found = get(&name, &all(n)).unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!(found.total_frames, n, "{name}");
+        let digests: Vec<Value> = found
+            .frames
+            .iter()
+            .map(|frame| seen(frame)[2].clone())
+            .collect();
+        assert_eq!(&digests, expected, "{name}");
+        for num_frames in [1, 2, 5] {
+            let found = get(&name, &Selection::new(num_frames)).unwrap();
+            for (frame, &index) in found.frames.iter().zip(&found.indices) {
+                assert_eq!(
+                    seen(frame)[2],
+                    digests[index],
+                    "{name}, frame {index} of {num_frames}"
+                );
+            }
+        }
+        for index in [n / 3, n / 2, n - 1] {
+            let found = get(&name, &only(index, found.fps)).unwrap();
+            assert_eq!(found.indices, [index], "{name}");
+            assert_eq!(
+                seen(&found.frames[0])[2],
+                digests[index],
+                "{name}, frame {index} alone"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_encrypted_video_is_said_to_be_encrypted() {
+    let error = fails("streams/encrypted.mp4");
+    assert!(matches!(error, VideoError::Encrypted { .. }), "{error}");
+    assert!(error.to_string().contains("is encrypted"), "{error}");
+}
+
+/// 169 KB that once took more stack than there is.
+#[test]
+fn boxes_may_lie_too_deep_but_do_no_harm() {
+    let start = &fs::read(fixture("bframes.mp4")).unwrap()[..32];
+    let folder = tempfile::tempdir().unwrap();
+    for kind in [b"moov", b"trak", b"udta", b"meta", b"free"] {
+        let boxes = (1..=30_000_u32).rev().flat_map(|deep| {
+            let size = (8 * deep).to_be_bytes();
+            size.into_iter().chain(*kind)
+        });
+        let path = folder.path().join("deep.mp4");
+        fs::write(&path, [start, &boxes.collect::<Vec<_>>()].concat()).unwrap();
+        let error = read(&path, &Selection::new(1), &Limits::default()).unwrap_err();
+        let deep = error.to_string().contains("deep in one another");
+        let known = [b"moov", b"trak", b"udta"].contains(&kind);
+        assert_eq!(deep, known, "{}: {error}", kind.escape_ascii());
+    }
+}
+
+/// Every level of nesting that a file can ask of FFmpeg's demuxers.
+#[test]
+fn nesting_in_other_containers_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let try_file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        // Whatever comes of it, it must come back.
+        let _ = read(&path, &Selection::new(1), &Limits::default());
+    };
+    // RIFF lists in one another.
+    let mut lists = b"RIFF\xff\xff\xff\x7fAVI ".to_vec();
+    for deep in (1..=30_000_u32).rev() {
+        lists.extend(b"LIST");
+        lists.extend((12 * deep).to_le_bytes());
+        lists.extend(b"hdrl");
+    }
+    try_file("deep.avi", &lists);
+    // Matroska: masters of unknown size in one another, of tags and of block groups.
+    let whole = fs::read(fixture("vp9.webm")).unwrap();
+    let segment = whole
+        .windows(4)
+        .position(|id| id == [0x18, 0x53, 0x80, 0x67])
+        .unwrap();
+    for master in [
+        &[0x18, 0x53, 0x80, 0x67][..],
+        &[0x67, 0xc8],
+        &[0xb6],
+        &[0xa0],
+        &[0x19, 0x41, 0xa4, 0x69],
+    ] {
+        let mut bytes = whole[..segment + 4].to_vec();
+        bytes.extend([0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        for _ in 0..30_000 {
+            bytes.extend(master);
+            bytes.extend([0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        }
+        try_file("deep.mkv", &bytes);
+    }
+    // FLV: script data whose objects and arrays lie in one another.
+    for value in [
+        &b"\x03\0\x01a"[..],
+        b"\x08\0\0\0\x01\0\x01a",
+        b"\x0a\0\0\0\x01",
+    ] {
+        let mut script = b"\x02\0\x0aonMetaData".to_vec();
+        script.extend(value.repeat(30_000));
+        let mut bytes = b"FLV\x01\x01\0\0\0\x09\0\0\0\0\x12".to_vec();
+        bytes.extend(&(script.len() as u32).to_be_bytes()[1..]);
+        bytes.extend([0; 7]);
+        bytes.extend(&script);
+        try_file("deep.flv", &bytes);
+    }
+    // ASF: header extensions in one another.
+    let header = [
+        0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11, 0xa6, 0xd9, 0, 0xaa, 0, 0x62, 0xce, 0x6c,
+    ];
+    let extension = [
+        0xb5, 0x03, 0xbf, 0x5f, 0x2e, 0xa9, 0xcf, 0x11, 0x8e, 0xe3, 0, 0xc0, 0x0c, 0x20, 0x53, 0x65,
+    ];
+    let mut bytes = header.to_vec();
+    bytes.extend((30 + 46 * 30_000_u64).to_le_bytes());
+    bytes.extend([1, 0, 0, 0, 1, 2]);
+    for deep in (1..=30_000_u64).rev() {
+        bytes.extend(extension);
+        bytes.extend((46 * deep).to_le_bytes());
+        bytes.extend([0; 22]);
+    }
+    try_file("deep.asf", &bytes);
+    // NUT and Ogg have no nesting; MXF's sets name one another, at most by a table.
+}
+
+#[test]
+fn seconds_are_those_at_which_frames_are_shown() {
+    let times = json("streams/seconds.json");
+    let times = times["vfr.mp4"].as_array().unwrap();
+    let time = |frame: usize| times[frame].as_f64().unwrap();
+    let shown_at = |seconds: f64| (0..times.len()).rev().find(|&frame| time(frame) <= seconds);
+    for start in [0.0, 0.3, 0.55, 1.0, 1.49, 2.0] {
+        let from = Selection {
+            start: Some(start),
+            ..Selection::new(1)
+        };
+        let found = get("vfr.mp4", &from).unwrap();
+        assert_eq!(Some(found.indices[0]), shown_at(start), "{start} s");
+    }
+    let window = Selection {
+        start: Some(time(5)),
+        end: Some(time(20)),
+        ..Selection::new(15)
+    };
+    let found = get("vfr.mp4", &window).unwrap();
+    assert_eq!(found.indices, (5..20).collect::<Vec<_>>());
+    let as_the_original = Selection {
+        seconds: Seconds::AverageRate,
+        ..window
+    };
+    assert_ne!(
+        get("vfr.mp4", &as_the_original).unwrap().indices,
+        found.indices
+    );
 }

@@ -1,0 +1,277 @@
+//! The chosen frames by seeking, where the time stamps say which packet each frame is.
+//!
+//! They are believed only as far as the decoder bears them out: its pictures must come in their
+//! order, each once and none left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ffmpeg_next::frame::Video;
+
+use super::decode::Reader;
+use super::error::VideoError;
+use super::sample::{self, Times};
+use super::{Frames, RgbFrame, Selection};
+
+/// A decoder may hold back this many pictures to put them in order, besides one a thread. A picture
+/// that is later than that will not come.
+const LONGEST_DELAY: usize = 64;
+
+/// How many pictures are looked at where the order is doubtful: some groups of pictures.
+const LOOK: usize = 64;
+
+/// Reads the chosen frames, of which `order` tells the packets. `None` when the decoder contradicts
+/// it.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    order: &[u32],
+    selection: &Selection,
+) -> Result<Option<Frames>, VideoError> {
+    let mut run = Run::new(reader, order.to_vec());
+    if reader.index.is_doubtful && !run.look(reader)? {
+        return Ok(None);
+    }
+    // At most twice: with the last packet and without it.
+    'all: loop {
+        let indices = run.choose(reader, selection)?;
+        run.wanted = indices.iter().copied().collect();
+        reader.check_clip(run.wanted.len())?;
+        for frame in run.wanted.clone() {
+            match run.obtain(reader, frame)? {
+                Outcome::Found => {}
+                Outcome::Contradicted => return Ok(None),
+                Outcome::Skipped if reader.is_last(run.order[frame] as usize) => {
+                    // The file was cut there.
+                    run.leave_out(frame);
+                    continue 'all;
+                }
+                Outcome::Skipped => return Err(reader.damaged(frame, run.order.len())),
+            }
+        }
+        let frames = indices.iter().filter_map(|&frame| {
+            let place = run.order.get(frame)?;
+            run.found.get(place).cloned()
+        });
+        return Ok(Some(Frames {
+            frames: frames.collect(),
+            total_frames: run.order.len(),
+            fps: reader.fps,
+            indices,
+        }));
+    }
+}
+
+/// What is known of the frames, and what is wanted and found.
+struct Run {
+    /// Packet of each frame.
+    order: Vec<u32>,
+    /// Frame of each packet; `usize::MAX` where it is never shown.
+    frame_of: Vec<usize>,
+    /// The frame that the decoder gave last, since decoding began.
+    previous: Option<usize>,
+    wanted: BTreeSet<usize>,
+    /// By packet.
+    found: BTreeMap<u32, Arc<RgbFrame>>,
+}
+
+/// How the search for a frame ended.
+enum Outcome {
+    Found,
+    /// The decoder could not give it, or not whole.
+    Skipped,
+    /// The decoder gave another.
+    Contradicted,
+}
+
+/// What the decoder gave next.
+enum Step {
+    Frame(usize, Video),
+    /// A picture that is not shown, or that comes before the packet at which decoding began.
+    Aside,
+    Contradiction,
+    End,
+}
+
+impl Run {
+    fn new(reader: &Reader<'_>, order: Vec<u32>) -> Self {
+        let mut run = Self {
+            frame_of: vec![usize::MAX; reader.index.entries.len()],
+            order,
+            previous: None,
+            wanted: BTreeSet::new(),
+            found: BTreeMap::new(),
+        };
+        run.number();
+        run
+    }
+
+    /// Fills `frame_of` from `order`.
+    fn number(&mut self) {
+        self.frame_of.fill(usize::MAX);
+        for (frame, &place) in self.order.iter().enumerate() {
+            self.frame_of[place as usize] = frame;
+        }
+    }
+
+    fn leave_out(&mut self, frame: usize) {
+        self.order.remove(frame);
+        self.number();
+        self.previous = None;
+    }
+
+    fn choose(&self, reader: &Reader<'_>, selection: &Selection) -> Result<Vec<usize>, VideoError> {
+        let entries = || {
+            self.order
+                .iter()
+                .map(|&place| reader.index.entries[place as usize])
+        };
+        let times: Option<Vec<i64>> = entries().map(|entry| entry.pts).collect();
+        let (Some(times), true) = (times, selection.goes_by_seconds()) else {
+            let n = self.order.len();
+            return sample::frame_indices(reader.path, n, reader.fps, selection);
+        };
+        let (first, last) = (times.first().copied(), times.last().copied());
+        let (first, last) = (first.unwrap_or(0), last.unwrap_or(0));
+        let seconds = |time: i64| time.saturating_sub(first) as f64 * reader.tick;
+        let duration = entries().next_back().map_or(0, |entry| entry.duration);
+        let duration = if duration > 0 {
+            duration as f64 * reader.tick
+        } else {
+            1.0 / reader.fps
+        };
+        let times = Times {
+            length: seconds(last) + duration,
+            shown: times.into_iter().map(seconds).collect(),
+            tick: reader.tick,
+        };
+        sample::timed_frame_indices(reader.path, &times, reader.fps, selection)
+    }
+
+    /// Decodes the beginning, to see how far the order holds. Packets before the first picture are no
+    /// frames: the stream was cut there. False when the decoder contradicts the order.
+    fn look(&mut self, reader: &mut Reader<'_>) -> Result<bool, VideoError> {
+        self.go_to(reader, 0)?;
+        let first = loop {
+            let Some(picture) = reader.stream.next_picture()? else {
+                return Ok(false);
+            };
+            match picture.place.map(|place| self.frame_of.get(place)) {
+                Some(Some(&frame)) if frame != usize::MAX => break frame,
+                Some(Some(_)) => {}
+                _ => return Ok(false),
+            }
+        };
+        reader.stream.forgive();
+        self.order.drain(..first);
+        self.number();
+        self.previous = Some(0);
+        for _ in 1..LOOK {
+            match self.step(reader)? {
+                Step::Frame(..) | Step::Aside => {}
+                Step::Contradiction => return Ok(false),
+                Step::End => break,
+            }
+        }
+        Ok(true)
+    }
+
+    fn go_to(&mut self, reader: &mut Reader<'_>, place: usize) -> Result<(), VideoError> {
+        self.previous = None;
+        reader.stream.go_to(place)
+    }
+
+    /// Decodes until `frame` is among those found, or cannot be.
+    fn obtain(&mut self, reader: &mut Reader<'_>, frame: usize) -> Result<Outcome, VideoError> {
+        if self.found.contains_key(&self.order[frame]) {
+            return Ok(Outcome::Found);
+        }
+        let from = reader.index.start_for(self.order[frame] as usize);
+        if !reader.stream.leads_to(from) {
+            self.go_to(reader, from)?;
+        }
+        let mut is_second = false;
+        loop {
+            let outcome = self.run_until(reader, frame)?;
+            let start = reader.stream.start();
+            if matches!(outcome, Outcome::Found) || start == 0 {
+                // A picture that is missing though the decoder did not complain never was one.
+                let is_damaged = reader.stream.failure().is_some();
+                return Ok(match outcome {
+                    Outcome::Skipped if !is_damaged => Outcome::Contradicted,
+                    outcome => outcome,
+                });
+            }
+            // Seeking may have led too far.
+            let earlier = if is_second {
+                0
+            } else {
+                reader.index.key_before(start)
+            };
+            self.go_to(reader, earlier)?;
+            is_second = true;
+        }
+    }
+
+    /// Goes on decoding until `frame` comes, or can no longer come.
+    fn run_until(&mut self, reader: &mut Reader<'_>, frame: usize) -> Result<Outcome, VideoError> {
+        let target = self.order[frame] as usize;
+        let last = target + LONGEST_DELAY + reader.limits.decoder_threads();
+        while !reader.stream.is_past(last) {
+            let (shown, picture) = match self.step(reader)? {
+                Step::Frame(shown, picture) => (shown, picture),
+                Step::Aside => continue,
+                Step::Contradiction => return Ok(Outcome::Contradicted),
+                Step::End => break,
+            };
+            let place = self.order[shown];
+            if self.wanted.contains(&shown)
+                && !self.found.contains_key(&place)
+                && !reader.is_incomplete(&picture)
+            {
+                let picture = reader.convert((shown, self.order.len()), &picture)?;
+                self.found.insert(place, picture);
+                if shown == frame {
+                    return Ok(Outcome::Found);
+                }
+            }
+            if shown >= frame {
+                break;
+            }
+        }
+        Ok(Outcome::Skipped)
+    }
+
+    /// The next picture, compared with what must come next.
+    fn step(&mut self, reader: &mut Reader<'_>) -> Result<Step, VideoError> {
+        let Some(picture) = reader.stream.next_picture()? else {
+            let is_whole = self
+                .previous
+                .is_none_or(|last| last + 1 == self.order.len());
+            return Ok(if is_whole || reader.stream.failure().is_some() {
+                Step::End
+            } else {
+                Step::Contradiction
+            });
+        };
+        let Some(place) = picture.place.filter(|&place| place < self.frame_of.len()) else {
+            return Ok(Step::Contradiction);
+        };
+        let frame = self.frame_of[place];
+        let start = reader.stream.start();
+        let entries = &reader.index.entries;
+        if frame == usize::MAX || start > 0 && entries[place].pts < entries[start].pts {
+            return Ok(Step::Aside);
+        }
+        let next = match self.previous {
+            Some(previous) => previous + 1,
+            None if start == 0 => 0,
+            None => frame,
+        };
+        // Damage may leave frames out, but never brings one back.
+        if frame < next || frame > next && reader.stream.failure().is_none() {
+            return Ok(Step::Contradiction);
+        }
+        self.previous = Some(frame);
+        Ok(Step::Frame(frame, picture.frame))
+    }
+}

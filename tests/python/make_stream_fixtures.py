@@ -1,0 +1,92 @@
+"""tests/fixtures/video/streams: recordings that were cut, joined or given wrong time stamps, and the frames
+that the `ffmpeg` command sees in them, in its order. Needs that command (5.1 made them) and nothing else.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[1] / "fixtures/video/streams"
+SCENES = {
+    "one": "testsrc2=size=96x54:rate=25:duration=1.6",
+    "two": "mandelbrot=size=96x54:rate=25,trim=duration=0.8,hue=s=0",
+}
+X264 = "-c:v libx264 -crf 36 -threads 1 -g 12 -bf 2"
+MPEG4 = "-c:v mpeg4 -q:v 14 -g 12 -bf 2"
+
+
+def run(arguments, target):
+    command = ["ffmpeg", "-v", "error", "-y", *arguments, "-fflags", "+bitexact", "-map_metadata", "-1"]
+    subprocess.run([*command, str(target)], check=True)
+    return target
+
+
+def encode(scene, options, target):
+    return run(["-f", "lavfi", "-i", SCENES[scene], "-pix_fmt", "yuv420p", *options.split()], target)
+
+
+def copy(source, options, target):
+    return run(["-i", str(source), "-c", "copy", *options.split()], target)
+
+
+def make(work):
+    ts = encode("one", X264, work / "one.ts").read_bytes()
+    other = encode("two", X264, work / "two.ts").read_bytes()
+    (FOLDER / "head_cut.ts").write_bytes(ts[188 * 8 + 100 :])
+    (FOLDER / "tail_cut.ts").write_bytes(ts[:-150])
+    (FOLDER / "joined.ts").write_bytes(ts[: len(ts) // 2] + other)
+    avi = encode("one", MPEG4, work / "one.avi")
+    run(["-i", str(avi), "-c", "copy"], FOLDER / "from_avi.mp4")
+    copy(avi, "-bsf:v noise=drop=lt(n\\,3)", FOLDER / "no_key_frame.avi")
+    mkv = encode("one", X264, work / "one.mkv")
+    copy(mkv, "-bsf:v noise=drop=lt(n\\,3)", FOLDER / "no_key_frame.mkv")
+    copy(mkv, "-bsf:v setts=ts=if(gt(N\\,15)\\,TS-0.4/TB\\,TS)", FOLDER / "stuck_time.mkv")
+    copy(mkv, "-bsf:v setts=pts=PTS-mod(N\\,2)*DURATION", FOLDER / "repeated_times.mkv")
+    one = encode("one", X264 + " -frames:v 6", work / "one.mp4")
+    for turn in range(8):
+        # Across and down by signs, exchanged for the last four.
+        a, d = 1 - 2 * (turn & 1), 1 - (turn & 2)
+        entries = [a, 0, 0, d] if turn < 4 else [0, a, d, 0]
+        data = bytearray(one.read_bytes())
+        matrix = data.index(b"tkhd") + 44
+        for index, entry in zip((0, 1, 3, 4), entries):
+            data[matrix + 4 * index : matrix + 4 * index + 4] = (entry << 16).to_bytes(4, "big", signed=True)
+        (FOLDER / f"turned{turn}.mp4").write_bytes(data)
+    copy(one, "-bsf:v h264_metadata=display_orientation=insert:rotate=90:flip=horizontal", FOLDER / "turned_by_the_stream.mp4")
+    key, kid = "76a6c65c5ea762046bd749a2e632ccbb", "a7e61c373e219033c21091fa607bf3b8"
+    copy(one, f"-encryption_scheme cenc-aes-ctr -encryption_key {key} -encryption_kid {kid}", FOLDER / "encrypted.mp4")
+
+
+def frames(path):
+    """The SHA-256 of each frame's RGB bytes. (Bilinear as decord converts; it shows in odd widths only.)"""
+    command = ["ffmpeg", "-v", "quiet", "-i", str(path), "-fps_mode", "passthrough", "-autoscale", "0"]
+    command += ["-sws_flags", "bilinear", "-pix_fmt", "rgb24", "-f", "framehash", "-hash", "sha256", "-"]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.splitlines()
+    return [line.rsplit(",", 1)[1].strip() for line in lines if not line.startswith("#")]
+
+
+def seconds(path):
+    """When each frame is shown, from the first on."""
+    command = ["ffprobe", "-v", "error", "-show_entries", "frame=pts_time", "-of", "json", str(path)]
+    found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)["frames"]
+    times = [float(frame["pts_time"]) for frame in found]
+    return [round(time - times[0], 6) for time in times]
+
+
+def main():
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    work = Path("/tmp/stream_fixtures")
+    work.mkdir(exist_ok=True)
+    make(work)
+    clips = {path.name: frames(path) for path in sorted(FOLDER.iterdir()) if path.suffix != ".json"}
+    del clips["encrypted.mp4"]
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(seen)}" for name, seen in clips.items())
+    (FOLDER / "expected.json").write_text("{\n" + lines + "\n}\n")
+    times = {name: seconds(FOLDER.parent / name) for name in ["vfr.mp4"]}
+    (FOLDER / "seconds.json").write_text(json.dumps(times) + "\n")
+    for name, seen in clips.items():
+        print(f"{name}: {len(seen)} frames, {(FOLDER / name).stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
