@@ -10,12 +10,13 @@ export QUESTION ?= Where does the shape move?
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test test-long bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build system
+.PHONY: help demo test test-long test-media bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build system
 
 help:
 	@echo "make demo          describe a clip with merv-tiny, and ask it a question (VIDEO=… PROMPT=… QUESTION=…)"
 	@echo "make test          build, every test, and the lints"
 	@echo "make test-long     twenty training runs killed at random moments, and gone on with"
+	@echo "make test-media    the frames of several hundred files, whole and damaged, against the ffmpeg command's"
 	@echo "make bench         speed and memory, beside PyTorch where it is installed"
 	@echo "make bench-eval    questions per second of an evaluation, beside one question at a time"
 	@echo "make bench-train   seconds a training step, beside PyTorch where it is installed"
@@ -35,6 +36,10 @@ demo: build
 test: build
 	cargo test --locked --release --workspace --no-fail-fast
 	scripts/lint
+
+test-media: build
+	@scripts/install-system-packages "ffmpeg command -v ffmpeg"
+	cargo run --locked --release --quiet --bin test_media -- target/test-media
 
 test-long: build
 	cargo test --locked --release -p merv-tests --test training_runs -- --ignored
