@@ -543,7 +543,7 @@ fn results_of_other_settings_are_not_mixed() {
         .arg(toy.path("out"));
     named
         .finish()
-        .failed(1, &["`../toy` is no name of a benchmark"]);
+        .failed(1, &["`../toy` is not the name of a benchmark"]);
     // Nor is one chunk worked on twice at once.
     let running = toy.path("busy/toy_pred_2_0.jsonl");
     fs::create_dir(toy.path("busy")).unwrap();
@@ -724,11 +724,11 @@ fn several_results_stand_beside_each_other() {
     let none = folder.path().join("none.json");
     table(&[&mix, &none])
         .finish()
-        .failed(1, &["none.json is no result: there is no such file"]);
+        .failed(1, &["none.json is not a result: there is no such file"]);
     fs::write(&none, "{}").unwrap();
     table(&[&none])
         .finish()
-        .failed(1, &["none.json is no result", "_report.json"]);
+        .failed(1, &["none.json is not a result", "_report.json"]);
 }
 
 /// The text of a fenced block of `docs/evaluation.md`, for merv-tiny and the small benchmark.

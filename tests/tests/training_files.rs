@@ -214,6 +214,24 @@ fn a_mistake_is_placed_in_the_file() {
 }
 
 #[test]
+fn held_out_examples_that_are_wrong_are_named_too() {
+    let data = Data::new();
+    let good = llava(r#""video": "a.mp4","#);
+    let held_out = data.path("held.json");
+    fs::write(
+        &held_out,
+        format!("[{good}, {}]", llava(r#""vid": "a.mp4","#)),
+    )
+    .unwrap();
+    let set = format!("validation={}", held_out.display());
+    let list = format!("[{good}]");
+    let run = data.train_with("align", "d.json", list.as_bytes(), &["--set", &set]);
+    let word = "held.json, example 2 is left out: unknown key `vid`: write `video`";
+    let run = run.succeeded();
+    assert!(run.stderr.contains(word), "{run}");
+}
+
+#[test]
 fn a_megabyte_is_not_echoed() {
     let data = Data::new();
     let long = "ä".repeat(1 << 20);

@@ -252,15 +252,15 @@ fn broken_examples_are_named_and_too_many_stop_the_run() {
     let patient = run(0.25);
     let finished = patient.run().arg("--json").finish().succeeded();
     for word in [
-        "`motion` is left out",
+        "data.json, example 3 (`motion`) is left out",
         "gone.mp4",
-        "example 8 is left out: message 1 is from `machine`",
+        "data.json, example 8 is left out: message 1 is from `machine`",
         "2 of 8 examples are broken",
     ] {
         assert!(finished.stderr.contains(word), "no {word}: {finished}");
     }
     // Each is told of once, however often it comes.
-    assert_eq!(finished.stderr.matches("`motion` is left out").count(), 1);
+    assert_eq!(finished.stderr.matches("(`motion`) is left out").count(), 1);
     let summary: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert_eq!(
         (&summary["broken_examples"], &summary["examples"]),

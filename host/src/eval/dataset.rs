@@ -423,8 +423,14 @@ fn whole(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, String
 
 /// The options, and how many letters are offered.
 fn options(fields: &Map<String, Value>) -> Result<(Vec<String>, usize), String> {
-    let options = fields.get("options").and_then(Value::as_array);
-    let options = options.ok_or("there is no list `options`")?;
+    let options = match fields.get("options") {
+        Some(Value::Array(options)) => options,
+        Some(other) => {
+            let other = shown(&other.to_string());
+            return Err(format!("`options` is {other}; expected a list of texts"));
+        }
+        None => return Err("there is no list `options`".to_owned()),
+    };
     let options: Vec<String> = options
         .iter()
         .map(|option| match option {

@@ -18,7 +18,7 @@ pub enum EvalError {
     Judge(#[from] JudgeError),
     /// There is no such benchmark.
     #[error(
-        "{} is no folder\n  expected: a folder with test_q.json, test_a.json and videos/\n  do: {hint}",
+        "{} is not a folder\n  expected: a folder with test_q.json, test_a.json and videos/\n  do: {hint}",
         .path.display()
     )]
     NoBenchmark {
@@ -29,7 +29,7 @@ pub enum EvalError {
     },
     /// The name of a benchmark is a path.
     #[error(
-        "`{0}` is no name of a benchmark\n  expected: the name of a folder in --data-dir, and no path"
+        "`{0}` is not the name of a benchmark\n  expected: the name of a folder in --data-dir, not a path"
     )]
     NotAName(String),
     /// A file cannot be read.
@@ -117,7 +117,7 @@ pub enum EvalError {
     /// Too many videos cannot be used.
     #[error(
         "{} of {clips} clips cannot be used; --max-bad-fraction allows {allowed}\n{}\n  \
-         do: mend the videos, or allow more; what is answered is kept",
+         do: repair the videos, or allow more; what is answered is kept",
         .bad.len(), Some5(.bad)
     )]
     TooManyBad {
@@ -172,7 +172,7 @@ pub enum EvalError {
     NoReports,
     /// A file is no result.
     #[error(
-        "{} is no result: {reason}\n  expected: a `…_report.json` that `eval open-ended`, `eval mcq` or \
+        "{} is not a result: {reason}\n  expected: a `…_report.json` that `eval open-ended`, `eval mcq` or \
          `eval judge` wrote\n  do: name such a file, or run the evaluation again",
         .path.display()
     )]

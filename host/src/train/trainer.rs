@@ -101,6 +101,13 @@ impl<'s> Trainer<'s> {
         for broken in source.index.broken() {
             self.tell_broken(broken, observer);
         }
+        let held_out = self
+            .validation
+            .iter()
+            .flat_map(|source| source.index.broken());
+        for Broken { name, why } in held_out {
+            observer.notice(&format!("{name} is left out: {why}"));
+        }
         self.check_broken()
     }
 

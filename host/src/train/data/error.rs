@@ -46,7 +46,7 @@ pub enum DataError {
     /// Too many examples are broken.
     #[error(
         "{broken} of {total} examples are broken, more than `max_bad_fraction = {fraction}` allows; the \
-         latest:{latest}\n  do: mend the data set, or raise `max_bad_fraction`"
+         latest:{latest}\n  do: repair the data set, or raise `max_bad_fraction`"
     )]
     TooManyBroken {
         /// How many are broken.
