@@ -4,7 +4,10 @@
 const VALUE_CHARS: usize = 100;
 
 /// Characters of a line of a message at most.
-const LINE_CHARS: usize = 1000;
+const LINE_CHARS: usize = 4000;
+
+/// Characters of a sentence that repeats a value.
+const SENTENCE_CHARS: usize = 300;
 
 /// Characters of a whole message at most.
 const MESSAGE_CHARS: usize = 50_000;
@@ -37,6 +40,11 @@ pub fn clipped(message: &str) -> String {
     without_middle(&lines.join("\n"), MESSAGE_CHARS)
 }
 
+/// What another library or a service said, which may repeat a value: without the middle, when it is long.
+pub(crate) fn shortened(sentence: &str) -> String {
+    without_middle(sentence, SENTENCE_CHARS)
+}
+
 fn without_middle(text: &str, most: usize) -> String {
     let half = most / 2;
     let end = |kept: usize| text.char_indices().nth(kept).map(|(at, _)| at);
@@ -61,13 +69,13 @@ mod tests {
 
     #[test]
     fn long_lines_keep_both_ends() {
-        let short = format!("one\n{}", "ä".repeat(1000));
+        let short = format!("one\n{}", "ä".repeat(4000));
         assert_eq!(clipped(&short), short);
         let long = format!("`a` is {}; expected b\n  do: c", "ä".repeat(1 << 20));
         let cut = clipped(&long);
         assert!(cut.starts_with("`a` is ää"), "{cut}");
         assert!(cut.ends_with("ä; expected b\n  do: c"), "{cut}");
-        assert!(cut.chars().count() < 1100);
+        assert!(cut.chars().count() < 4100);
         assert!(clipped(&"x\n".repeat(1 << 20)).chars().count() < 51_000);
     }
 }

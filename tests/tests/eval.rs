@@ -439,7 +439,7 @@ fn mistakes_in_a_benchmark_are_told_together() {
     fs::write(&path, more).unwrap();
     let words = [
         "3 items are wrong",
-        "item 1: there is no `video_name`",
+        "item 1: question `2`: there is no `video_name`",
         "item 2: question_id `1` is item 0's already",
         "item 3: question `9` has no answer",
     ];

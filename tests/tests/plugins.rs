@@ -577,17 +577,17 @@ const FAULTS: [(&str, &str, &[&str]); 11] = [
     (
         "of-other-frames",
         "describe",
-        &["impossible encoder for", "num_frames: "],
+        &["impossible encoder for", "frames: width"],
     ),
     (
         "of-no-width",
         "describe",
-        &["impossible encoder", "width: 0"],
+        &["impossible encoder", "width 0"],
     ),
     (
         "llm-of-no-width",
         "describe",
-        &["impossible language model", "width: 0"],
+        &["impossible language model", "width 0"],
     ),
     (
         "panics-in-prefill",

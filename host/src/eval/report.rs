@@ -7,6 +7,7 @@ use super::{
     score::{Measure, Scored, score},
     store::{Merged, Store, replace, unwritable},
 };
+use crate::shown::clipped;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::{collections::HashMap, path::Path};
@@ -157,7 +158,7 @@ impl Report {
             notes.extend(
                 self.failures
                     .iter()
-                    .map(|f| format!("{}: {f}", f.question_id)),
+                    .map(|f| clipped(&format!("{}: {f}", f.question_id))),
             );
         }
         notes

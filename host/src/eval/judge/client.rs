@@ -2,6 +2,7 @@
 //! another try would not mend.
 
 use super::JudgeError;
+use crate::shown::shortened;
 use serde_json::Value;
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -149,7 +150,7 @@ impl Client {
         let bytes = self.once(path, content)?;
         let value = serde_json::from_slice::<Value>(&bytes).ok();
         value.as_ref().and_then(&take).ok_or_else(|| {
-            let text = shortened(&String::from_utf8_lossy(&bytes));
+            let text = in_a_line(&String::from_utf8_lossy(&bytes));
             Failure::Passing(format!("it answered something else: {text}"), None)
         })
     }
@@ -252,7 +253,7 @@ impl Client {
     ) -> Failure {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
         let said = value.pointer("/error/message").and_then(Value::as_str);
-        let said = shortened(said.unwrap_or(&String::from_utf8_lossy(body)));
+        let said = in_a_line(said.unwrap_or(&String::from_utf8_lossy(body)));
         let code = value
             .pointer("/error/code")
             .and_then(Value::as_str)
@@ -331,17 +332,13 @@ fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// The beginning of what a service said, in one line.
-fn shortened(text: &str) -> String {
-    let mut line: String = text
+/// What a service said, in one line.
+fn in_a_line(text: &str) -> String {
+    let line: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    if let Some((end, _)) = line.char_indices().nth(200) {
-        line.truncate(end);
-        line.push('…');
-    }
-    line
+    shortened(&line)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One example as the JSON file has it, checked.
 
 use super::media;
-use crate::shown::{clipped, shown};
+use crate::shown::{shortened, shown};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -64,7 +64,7 @@ impl Example {
             let text = error.to_string();
             let why = text.rsplit_once(" at line ").map_or(&*text, |(why, _)| why);
             Fault {
-                why: clipped(why),
+                why: shortened(why),
                 place: Some((error.line(), error.column())),
             }
         })?;
@@ -504,7 +504,7 @@ mod tests {
             format!(r#""{long}""#),
         ] {
             let found = why(&json);
-            assert!(found.chars().count() < 1200, "{}", found.chars().count());
+            assert!(found.chars().count() < 600, "{}", found.chars().count());
         }
     }
 }
