@@ -56,6 +56,14 @@ def main():
         "variants-small-activations", 140, 2, stream_scale=1e-3,
         img_size=24, patch_size=8, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2,
     )
+    # All that makes CLIP's tower of it: a class token with a position, a norm before the blocks, another
+    # activation; and no biases on queries, keys and values, and LayerScale.
+    variants_case(
+        "like-clip", 150, 2,
+        img_size=12, patch_size=4, embed_dim=24, depth=2, num_heads=2, mlp_ratio=1, class_token=True,
+        no_embed_class=False, pre_norm=True, act_layer="quick_gelu", qkv_bias=False, init_values=0.1,
+        global_pool="map", num_classes=0, weight_init="skip",
+    )
 
 
 if __name__ == "__main__":

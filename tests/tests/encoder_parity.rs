@@ -16,6 +16,7 @@ const ENCODERS: [(&str, &[FixtureIds]); 5] = [
         "siglip",
         &[
             ("frames2-small-activations", SIGLIP_PATCHES),
+            ("like-clip", SIGLIP_VARIANTS),
             ("resampled", SIGLIP_PATCHES),
             ("tiny", SIGLIP_PATCHES),
             ("variants", SIGLIP_VARIANTS),
@@ -26,8 +27,10 @@ const ENCODERS: [(&str, &[FixtureIds]); 5] = [
         "dinov2",
         &[
             ("frames3", &["dinov2-video-all-tokens"]),
+            ("placed-class", &["dinov2-video", "dinov2-video-all-tokens"]),
             ("resampled", &["dinov2-video-all-tokens"]),
             ("resampled-up", &["dinov2-video-all-tokens"]),
+            ("stored-grid", &["dinov2-video-all-tokens"]),
             ("tiny", &["dinov2-video-all-tokens"]),
             ("variants", DINOV2_VARIANTS),
             ("variants-small-activations", DINOV2_VARIANTS),

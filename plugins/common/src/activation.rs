@@ -8,8 +8,13 @@ pub enum Activation {
     /// The exact GELU.
     #[serde(rename = "gelu")]
     Gelu,
-    /// GELU by a hyperbolic tangent: three upstream names for one function.
-    #[serde(rename = "gelu_fast", alias = "gelu_new", alias = "gelu_pytorch_tanh")]
+    /// GELU by a hyperbolic tangent: four upstream names for one function.
+    #[serde(
+        rename = "gelu_fast",
+        alias = "gelu_new",
+        alias = "gelu_pytorch_tanh",
+        alias = "gelu_tanh"
+    )]
     GeluTanh,
     /// OpenAI CLIP's approximation.
     #[serde(rename = "quick_gelu")]

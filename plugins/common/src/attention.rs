@@ -10,7 +10,6 @@ use crate::{
     },
     linear::Linear,
     tensor::{from_vec, rows, with_slice},
-    weights::Scope,
 };
 use candle_core::Tensor;
 use merv_plugin_api::PluginError;
@@ -104,20 +103,14 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// timm's `Attention`: takes `qkv` and `proj` from `scope`.
+    /// timm's `Attention`: one layer for queries, keys and values, side by side (`qkv`), and the output
+    /// (`proj`).
     ///
     /// # Errors
     ///
     /// When `heads` does not divide `width`.
-    pub fn fused(width: usize, heads: usize, scope: &Scope<'_>) -> Result<Self> {
-        let projections = Projections::Fused(Box::new(Linear::new(
-            width,
-            3 * width,
-            true,
-            &scope.pp("qkv"),
-        )));
-        let output = Linear::new(width, width, true, &scope.pp("proj"));
-        Self::from_parts(projections, output, heads, width)
+    pub fn fused(qkv: Linear, output: Linear, heads: usize, width: usize) -> Result<Self> {
+        Self::from_parts(Projections::Fused(Box::new(qkv)), output, heads, width)
     }
 
     /// Four layers taken under whatever names the checkpoint uses: query, key, value, output.

@@ -30,7 +30,7 @@ pub struct AttentionPool {
 
 impl AttentionPool {
     /// Takes `latent`, `q`, `kv`, `proj`, `norm` and `mlp` from `scope`; `hidden` is the width of the
-    /// perceptron.
+    /// perceptron, and `activation` its activation.
     ///
     /// # Errors
     ///
@@ -39,6 +39,7 @@ impl AttentionPool {
         width: usize,
         heads: usize,
         hidden: usize,
+        activation: Activation,
         epsilon: f64,
         scope: &Scope<'_>,
     ) -> Result<Self> {
@@ -50,7 +51,7 @@ impl AttentionPool {
             key_value: linear("kv", 2 * width),
             output: linear("proj", width),
             norm: LayerNorm::new(width, epsilon, &scope.pp("norm")),
-            mlp: Mlp::new(width, hidden, Activation::Gelu, &scope.pp("mlp")),
+            mlp: Mlp::new(width, hidden, activation, &scope.pp("mlp")),
             heads,
         })
     }

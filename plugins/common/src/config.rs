@@ -1,6 +1,6 @@
 //! Config files beside the weights: Hugging Face's and timm's `config.json`.
 
-use crate::Result;
+use crate::{Result, patch::CHANNELS, request};
 use merv_checkpoint::text;
 use merv_plugin_api::PluginError;
 use serde::de::DeserializeOwned;
@@ -65,12 +65,21 @@ pub fn heads_divide(heads: usize, width: usize) -> Result<()> {
 ///
 /// When a size is asked for and it is not `learned`.
 pub fn only_size(learned: usize, asked: Option<usize>) -> Result<()> {
-    match asked {
-        Some(asked) if asked != learned => Err(PluginError::weights(format!(
-            "expected frames of {learned} pixels, found image_size = {asked}"
-        ))),
-        _ => Ok(()),
-    }
+    let asked = asked.unwrap_or(learned);
+    request::fits(asked == learned, "image_size", asked, || {
+        format!("{learned}, for which the model's positions were learned")
+    })
+}
+
+/// Refuses pictures of other colours than red, green and blue.
+///
+/// # Errors
+///
+/// When `num_channels` is not three.
+pub fn colour(num_channels: usize) -> Result<()> {
+    require(num_channels == CHANNELS, || {
+        format!("expected `num_channels` to be {CHANNELS}, found {num_channels}")
+    })
 }
 
 /// Names the config file, if there is one, in an error about what is in it.

@@ -7,24 +7,20 @@ use crate::{
     gradients::{ClipTape, Parameters, choose_rows, reshape},
     norm::LayerNorm,
     precision::Precision,
-    timm::{Pool, VitConfig, VitFeatures},
-    vit::{EPSILON, Vit},
+    timm::{OPEN_CLIP, POSITIONS, Pool, TimmModel, VitConfig, VitFeatures},
+    vit::Vit,
     weights::{self, Scope},
 };
 use candle_core::Tensor;
 use merv_checkpoint::Mapping;
 use merv_plugin_api::{
-    Encoder, EncoderInfo, Interpolation, PreprocessSpec, ResizeDomain, TensorBuf, TensorView,
-    TrainableEncoder,
+    Encoder, EncoderInfo, PreprocessSpec, ResizeDomain, TensorBuf, TensorView, TrainableEncoder,
 };
 use std::path::PathBuf;
 
 /// Frames that go through the blocks together: few enough that their activations stay in the cache,
 /// enough that the products fill all cores.
 const FRAMES_AT_ONCE: usize = 4;
-
-/// Where open_clip's files keep the tower (`open_clip/timm_model.py`); timm's own files have no prefix.
-const OPEN_CLIP: &str = "visual.trunk.";
 
 /// What open_clip's files hold besides the tower.
 const OPEN_CLIP_REST: [&str; 4] = ["text.", "logit_scale", "logit_bias", "visual.head."];
@@ -37,6 +33,8 @@ struct Head {
     norm: LayerNorm,
     /// Absent when the class token is taken.
     pool: Option<AttentionPool>,
+    /// Tokens before the patches.
+    prefix: usize,
 }
 
 impl Head {
@@ -46,22 +44,33 @@ impl Head {
             Pool::Token => None,
             Pool::Map => {
                 let scope = scope.pp("attn_pool");
-                let hidden = config.hidden();
-                Some(AttentionPool::new(width, heads, hidden, EPSILON, &scope)?)
+                let (hidden, activation) = (config.hidden(), config.activation);
+                let epsilon = config.epsilon;
+                Some(AttentionPool::new(
+                    width, heads, hidden, activation, epsilon, &scope,
+                )?)
             }
         };
         Ok(Self {
-            norm: LayerNorm::new(width, EPSILON, &scope.pp("norm")),
+            norm: LayerNorm::new(width, config.epsilon, &scope.pp("norm")),
             pool,
+            prefix: config.prefix(),
         })
     }
 
     /// `[frames, tokens, width]` → `[frames, 1, width]`
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (frames, tokens, width) = x.dims3()?;
         match &self.pool {
-            Some(pool) => pool.forward(&self.norm.forward(x)?),
+            Some(pool) if self.prefix == 0 => pool.forward(&self.norm.forward(x)?),
+            // The patches alone are pooled.
+            Some(pool) => {
+                let rows = (0..frames * tokens).filter(|row| row % tokens >= self.prefix);
+                let patches = tokens.saturating_sub(self.prefix);
+                let x = reshape(&choose_rows(x, rows)?, (frames, patches, width))?;
+                pool.forward(&self.norm.forward(&x)?)
+            }
             None => {
-                let (frames, tokens, width) = x.dims3()?;
                 let first = choose_rows(x, (0..frames).map(|frame| frame * tokens))?;
                 self.norm.forward(&reshape(&first, (frames, 1, width))?)
             }
@@ -84,14 +93,8 @@ pub struct FrameEncoder {
 
 impl FrameEncoder {
     /// What such an encoder is.
-    pub fn describe(
-        config: &VitConfig,
-        features: VitFeatures,
-        num_frames: u32,
-        image_size: usize,
-        precision: Precision,
-        [mean, std]: [[f32; 3]; 2],
-    ) -> EncoderInfo {
+    pub fn describe(model: &TimmModel, features: VitFeatures, num_frames: u32) -> EncoderInfo {
+        let (config, image_size) = (&model.sizes, model.image_size);
         let patches = config.grid(image_size).pow(2);
         let (temporal, spatial) = features.choice().shape(num_frames as usize, patches);
         EncoderInfo {
@@ -103,12 +106,12 @@ impl FrameEncoder {
             preprocess: PreprocessSpec {
                 image_size: image_size as u32,
                 short_side: image_size as u32,
-                interpolation: Interpolation::Bicubic,
+                interpolation: model.interpolation,
                 domain: ResizeDomain::PillowU8,
-                mean,
-                std,
+                mean: model.mean,
+                std: model.std,
             },
-            dtype: precision.dtype(),
+            dtype: model.precision.dtype(),
             parameters: config.parameters(features),
             macs_per_clip: u64::from(num_frames).saturating_mul(config.macs(image_size, features)),
         }
@@ -144,7 +147,7 @@ impl FrameEncoder {
         rest.extend(OPEN_CLIP_REST);
         weights::load(paths, &rest, |scope| {
             let scope = scope.in_precision(Precision::of(info.dtype));
-            let open_clip = scope.contains(&format!("{OPEN_CLIP}pos_embed"));
+            let open_clip = scope.contains(&format!("{OPEN_CLIP}{POSITIONS}"));
             let scope = if open_clip {
                 scope.pp(OPEN_CLIP.trim_end_matches('.'))
             } else {

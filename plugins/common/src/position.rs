@@ -19,6 +19,8 @@ pub struct TokenEmbedding {
     positions: Parameter,
     /// Tokens at the front that have no position.
     unplaced: usize,
+    /// Rows of the positions that belong to the prefix, and to no grid.
+    leading: usize,
     /// Sides of the grid of positions, as trained and as wanted.
     grids: Option<[usize; 2]>,
     width: usize,
@@ -33,35 +35,48 @@ impl TokenEmbedding {
             prefix,
             positions,
             unplaced: 0,
+            leading: 0,
             grids: None,
             width,
             resampled: Vec::new(),
         }
     }
 
-    /// Tokens of which only the patches have positions, trained on a grid of `from` by `from` and wanted
-    /// on one of `to` by `to`: timm's.
+    /// Tokens whose patches have positions that were trained on a square grid with sides of `grids[0]` and
+    /// are wanted on one of `grids[1]`: timm's. The first `leading` rows of the positions are the prefix's: as
+    /// many as it has tokens, or none.
     pub fn resampled(
         prefix: Vec<Parameter>,
         positions: Parameter,
         width: usize,
-        from: usize,
-        to: usize,
+        leading: usize,
+        grids: [usize; 2],
     ) -> Self {
-        let unplaced = prefix.iter().map(|tokens| tokens.len() / width).sum();
-        let other = (from != to).then_some([from, to]);
-        let resampled = match other {
-            Some(_) => resample(positions.values().f32s().into_owned(), from, to, width),
-            None => Vec::new(),
-        };
-        Self {
+        let tokens: usize = prefix.iter().map(|tokens| tokens.len() / width).sum();
+        let mut embedding = Self {
             prefix,
             positions,
-            unplaced,
-            grids: other,
+            unplaced: tokens.saturating_sub(leading),
+            leading,
+            grids: (grids[0] != grids[1]).then_some(grids),
             width,
-            resampled,
+            resampled: Vec::new(),
+        };
+        if embedding.grids.is_some() {
+            let stored = embedding.positions.values();
+            embedding.resampled = embedding.on_wanted_grid(&stored.f32s());
         }
+        embedding
+    }
+
+    /// The positions on the wanted grid.
+    fn on_wanted_grid(&self, positions: &[f32]) -> Vec<f32> {
+        let Some([from, to]) = self.grids else {
+            return positions.to_vec();
+        };
+        let (leading, grid) = positions.split_at((self.leading * self.width).min(positions.len()));
+        let resampled = resample(grid.to_vec(), from, to, self.width);
+        [leading, &resampled].concat()
     }
 
     /// Tokens before the patches.
@@ -84,8 +99,8 @@ impl TokenEmbedding {
         let moved;
         let positions = match self.grids {
             None => &*positions,
-            Some([from, to]) if self.positions.is_trained() => {
-                moved = resample(positions.to_vec(), from, to, width);
+            Some(_) if self.positions.is_trained() => {
+                moved = self.on_wanted_grid(&positions);
                 &moved
             }
             Some(_) => &self.resampled,
@@ -151,7 +166,9 @@ impl TokenEmbedding {
         match self.grids {
             None => self.positions.add_to_gradient(|sum| add(sum, placed)),
             Some([from, to]) => {
-                let back = resample_back(placed, from, to, self.width);
+                let (leading, grid) = placed.split_at(self.leading * self.width);
+                let grid = resample_back(grid, from, to, self.width);
+                let back = [leading, &grid].concat();
                 self.positions.add_to_gradient(|sum| add(sum, &back));
             }
         }

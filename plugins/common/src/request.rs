@@ -2,7 +2,7 @@
 
 use crate::{Result, precision::Precision};
 use merv_plugin_api::{DType, DeviceKind, ModelSource, PluginError};
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf};
 
 /// What a request wants matrix products computed in: `f32` unless it says otherwise.
 ///
@@ -26,6 +26,27 @@ pub fn precision(source: &ModelSource) -> Result<Precision> {
             source.id
         ))),
     }
+}
+
+/// Refuses a request whose `key` asks for something that the model cannot take. The registry is at fault
+/// then, not a file of the model.
+///
+/// # Errors
+///
+/// Unless `ok`: the message names the key, what `expected` says, and what was `asked` for.
+pub fn fits(
+    ok: bool,
+    key: &str,
+    asked: impl Display,
+    expected: impl FnOnce() -> String,
+) -> Result<()> {
+    if ok {
+        return Ok(());
+    }
+    Err(PluginError::invalid(format!(
+        "expected `{key}` to be {}, found {asked}",
+        expected()
+    )))
 }
 
 /// The weights as paths.

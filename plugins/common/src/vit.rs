@@ -3,28 +3,26 @@
 
 use crate::{
     Result,
-    activation::Activation,
     attention::SelfAttention,
     block::Block,
     gradients::reshape,
+    linear::Linear,
     mlp::Mlp,
     norm::LayerNorm,
     patch::{CHANNELS, PatchEmbed},
     position::TokenEmbedding,
     tensor::rows,
-    timm::VitConfig,
+    timm::{POSITIONS, VitConfig},
     weights::Scope,
 };
 use candle_core::Tensor;
-
-/// The epsilon of timm's layer norms.
-pub(crate) const EPSILON: f64 = 1e-6;
 
 /// The first blocks of a vision transformer, without the final norm.
 pub struct Vit {
     patch_embed: PatchEmbed,
     /// For the image size that was asked for.
     embedding: TokenEmbedding,
+    pre_norm: Option<LayerNorm>,
     blocks: Vec<Block>,
     config: VitConfig,
     image_size: usize,
@@ -42,10 +40,15 @@ impl Vit {
         blocks: usize,
         scope: &Scope<'_>,
     ) -> Result<Self> {
-        config.check(image_size)?;
+        config.check()?;
+        let config = match scope.shape(POSITIONS) {
+            Some(shape) => config.clone().at_stored_size(shape)?,
+            None => config.clone(),
+        };
         let d = config.embed_dim;
         let trained = config.grid(config.img_size);
-        let positions = scope.small_parameter("pos_embed", &[1, trained * trained, d]);
+        let count = config.placed_prefix() + trained * trained;
+        let positions = scope.small_parameter(POSITIONS, &[1, count, d]);
         let mut prefix = Vec::new();
         if config.class_token {
             prefix.push(scope.small_parameter("cls_token", &[1, 1, d]));
@@ -53,19 +56,28 @@ impl Vit {
         if config.reg_tokens > 0 {
             prefix.push(scope.small_parameter("reg_token", &[1, config.reg_tokens, d]));
         }
-        let grid = config.grid(image_size);
+        let grids = [trained, config.grid(image_size)];
         Ok(Self {
             patch_embed: PatchEmbed::new_2d(
                 config.patch_size,
                 d,
-                true,
+                !config.pre_norm,
                 &scope.pp("patch_embed.proj"),
             ),
-            embedding: TokenEmbedding::resampled(prefix, positions, d, trained, grid),
+            embedding: TokenEmbedding::resampled(
+                prefix,
+                positions,
+                d,
+                config.placed_prefix(),
+                grids,
+            ),
+            pre_norm: config
+                .pre_norm
+                .then(|| LayerNorm::new(d, config.epsilon, &scope.pp("norm_pre"))),
             blocks: (0..blocks)
-                .map(|index| block(config, &scope.pp("blocks").pp(index)))
+                .map(|index| block(&config, &scope.pp("blocks").pp(index)))
                 .collect::<Result<_>>()?,
-            config: config.clone(),
+            config,
             image_size,
         })
     }
@@ -87,6 +99,9 @@ impl Vit {
         let count = frames.len() / (CHANNELS * self.image_size * self.image_size);
         let patches = self.patch_embed.forward(frames, self.image_size)?;
         let mut x = self.embedding.forward(&patches)?;
+        if let Some(norm) = &self.pre_norm {
+            x = norm.forward(&x)?;
+        }
         let tokens = rows(&x)?.0 / count.max(1);
         for block in &self.blocks {
             x = block.forward(&x, count, tokens)?;
@@ -102,12 +117,24 @@ fn block(config: &VitConfig, scope: &Scope<'_>) -> Result<Block> {
             .layer_scale
             .then(|| scope.pp(name).small_parameter("gamma", &[d]))
     };
+    let (hidden, bias) = (config.hidden(), config.proj_bias);
+    let linear =
+        |name: &str, inputs, outputs, bias| Linear::new(inputs, outputs, bias, &scope.pp(name));
     Ok(Block {
-        norm1: LayerNorm::new(d, EPSILON, &scope.pp("norm1")),
-        attention: SelfAttention::fused(d, config.num_heads, &scope.pp("attn"))?,
+        norm1: LayerNorm::new(d, config.epsilon, &scope.pp("norm1")),
+        attention: SelfAttention::fused(
+            linear("attn.qkv", d, 3 * d, config.qkv_bias),
+            linear("attn.proj", d, d, bias),
+            config.num_heads,
+            d,
+        )?,
         scale1: scale("ls1"),
-        norm2: LayerNorm::new(d, EPSILON, &scope.pp("norm2")),
-        mlp: Mlp::new(d, config.hidden(), Activation::Gelu, &scope.pp("mlp")),
+        norm2: LayerNorm::new(d, config.epsilon, &scope.pp("norm2")),
+        mlp: Mlp::from_parts(
+            linear("mlp.fc1", d, hidden, bias),
+            linear("mlp.fc2", hidden, d, bias),
+            config.activation,
+        ),
         scale2: scale("ls2"),
     })
 }

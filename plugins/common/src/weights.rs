@@ -243,6 +243,39 @@ fn listed(paths: &[PathBuf]) -> String {
     paths.collect::<Vec<_>>().join(", ")
 }
 
+/// A tensor that tells sizes: the names that it may have, the shape that the config gives it, and the keys of
+/// the config which make that shape.
+pub type Telling<'a> = (&'a [&'a str], &'a [usize], &'a str);
+
+/// Refuses weights that have other sizes than their config before they are loaded. A tensor that is not
+/// there is left to [`load`], and so is everything without `paths`.
+///
+/// # Errors
+///
+/// When a file cannot be read, or a tensor has another shape; the message names it, both shapes and the keys.
+pub fn agree(paths: &[PathBuf], telling: &[Telling<'_>]) -> Result<()> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let checkpoint = open(paths, |name| Some(name.to_owned()))?;
+    for (names, expected, keys) in telling {
+        let stored = names
+            .iter()
+            .find_map(|name| Some((name, checkpoint.get(name)?)));
+        if let Some((name, tensor)) = stored
+            && tensor.shape != *expected
+        {
+            return Err(PluginError::weights(format!(
+                "{} holds `{name}` of shape {:?}, but {keys} of the model's config make {expected:?}; \
+                 correct them, or use the config file that belongs to these weights",
+                listed(checkpoint.paths()),
+                tensor.shape
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// What `load` learns while a model takes its tensors.
 struct Ledger {
     checkpoint: Checkpoint,

@@ -2,7 +2,7 @@
 
 use merv_plugin_sdk::{
     frame_tokens::FrameTokens,
-    timm::{Pool, VitConfig, VitFeatures, VitVariant},
+    timm::{VitConfig, VitFeatures, VitVariant},
     variants::Variant,
 };
 
@@ -44,11 +44,10 @@ pub fn architectures() -> Vec<(&'static str, VitConfig)> {
         embed_dim,
         depth,
         num_heads,
-        mlp_ratio: 4.0,
-        class_token: true,
         reg_tokens: 4,
+        no_embed_class: true,
         layer_scale: true,
-        pool: Pool::Token,
+        ..VitConfig::default()
     };
     vec![
         ("vit_small_patch14_reg4_dinov2", sized(384, 12, 6)),

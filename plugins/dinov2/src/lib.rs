@@ -25,10 +25,10 @@ struct DinoV2Plugin;
 
 fn resolve(request: &EncoderRequest) -> Result<(VitConfig, VitFeatures, EncoderInfo), PluginError> {
     let variant = variants::find(&VARIANTS, &request.model.id)?;
-    let (sizes, image_size, precision) = timm::resolve(request, &config::architectures(), variant)?;
-    let (features, frames) = (variant.features, request.num_frames);
-    let info = FrameEncoder::describe(&sizes, features, frames, image_size, precision, [MEAN, STD]);
-    Ok((sizes, features, info))
+    let model = timm::resolve(request, &config::architectures(), variant, [MEAN, STD])?;
+    let features = variant.features;
+    let info = FrameEncoder::describe(&model, features, request.num_frames);
+    Ok((model.sizes, features, info))
 }
 
 impl Plugin for DinoV2Plugin {

@@ -58,15 +58,9 @@ const fn variant(
 pub fn architectures() -> Vec<(&'static str, VitConfig)> {
     let base = |img_size| VitConfig {
         img_size,
-        patch_size: 16,
-        embed_dim: 768,
-        depth: 12,
-        num_heads: 12,
-        mlp_ratio: 4.0,
         class_token: false,
-        reg_tokens: 0,
-        layer_scale: false,
         pool: Pool::Map,
+        ..VitConfig::default()
     };
     let so400m = |img_size| VitConfig {
         patch_size: 14,

@@ -25,17 +25,10 @@ fn resolve(request: &EncoderRequest) -> Result<(VitConfig, VitFeatures, EncoderI
         )));
     }
     let variant = variants::find(&VARIANTS, id)?;
-    let (sizes, image_size, precision) = timm::resolve(request, &config::architectures(), variant)?;
+    let model = timm::resolve(request, &config::architectures(), variant, [[0.5; 3]; 2])?;
     let features = variant.features;
-    let info = FrameEncoder::describe(
-        &sizes,
-        features,
-        request.num_frames,
-        image_size,
-        precision,
-        [[0.5; 3]; 2],
-    );
-    Ok((sizes, features, info))
+    let info = FrameEncoder::describe(&model, features, request.num_frames);
+    Ok((model.sizes, features, info))
 }
 
 impl Plugin for SiglipPlugin {

@@ -1,7 +1,12 @@
 """SigLIP and DINOv2 as timm computes them, from a timm hub style config."""
 
+import json
+import tempfile
+from pathlib import Path
+
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
 SIGLIP = "vit_base_patch16_siglip_224"
@@ -20,6 +25,7 @@ def config(architecture, **model_args):
     """What the timm hub has as config.json; `model_args` override the architecture's."""
     mean, std = MEAN_STD[architecture]
     size = model_args["img_size"]
+    size = size[0] if isinstance(size, list) else size
     return {
         "architecture": architecture,
         "num_classes": 0,
@@ -47,7 +53,15 @@ def build(cfg, img_size=None):
     args = dict(cfg["model_args"])
     if img_size is not None:
         args["img_size"] = img_size
-    return timm.create_model(cfg["architecture"], pretrained=False, num_classes=0, **args).eval()
+    return timm.create_model(cfg["architecture"], pretrained=False, **{"num_classes": 0, **args}).eval()
+
+
+def from_folder(cfg, state):
+    """The model as timm itself loads a folder with a config file and weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_text(json.dumps(cfg))
+        save_file(state, Path(folder, "model.safetensors"))
+        return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
 
 def at_size(cfg, model, img_size):

@@ -1,0 +1,218 @@
+//! A small vision transformer as a plugin, put together from the SDK's parts: patches, a class token with a
+//! position, a norm before the blocks, blocks with CLIP's activation, and the patches of the last block as
+//! features. Copy it to begin an encoder whose layers have other names or another order.
+//!
+//! `cargo build --release -p merv-plugin-sdk --example small_vit` builds it; as a project of its own it is a
+//! `cdylib` that depends on `merv-plugin-api`, `merv-plugin-sdk` and `serde`.
+
+use merv_plugin_api::*;
+use merv_plugin_sdk::{
+    Result,
+    activation::Activation,
+    attention::SelfAttention,
+    block::Block,
+    candle::Tensor,
+    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, heads_divide, in_file, read, within},
+    frame_tokens::{FrameTokens, encode_frames},
+    gradients::{ClipTape, Parameters, reshape},
+    linear::Linear,
+    mlp::Mlp,
+    norm::LayerNorm,
+    patch::PatchEmbed,
+    position::TokenEmbedding,
+    precision::Precision,
+    request, threads, trainable, weights,
+    weights::Scope,
+};
+
+/// The sizes, as `config.json` beside the weights states them.
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Config {
+    image_size: usize,
+    patch_size: usize,
+    width: usize,
+    layers: usize,
+    heads: usize,
+}
+
+impl Config {
+    /// Config files are not trusted: sizes are bounded before anything is computed from them.
+    fn check(&self) -> Result<()> {
+        within(
+            MAX_IMAGE,
+            &[
+                ("image_size", self.image_size),
+                ("patch_size", self.patch_size),
+            ],
+        )?;
+        within(MAX_SIZE, &[("width", self.width), ("heads", self.heads)])?;
+        within(MAX_LAYERS, &[("layers", self.layers)])?;
+        heads_divide(self.heads, self.width)
+    }
+
+    fn patches(&self) -> usize {
+        (self.image_size / self.patch_size).pow(2)
+    }
+}
+
+struct SmallVit {
+    patch_embed: PatchEmbed,
+    embedding: TokenEmbedding,
+    pre_norm: LayerNorm,
+    blocks: Vec<Block>,
+    config: Config,
+    info: EncoderInfo,
+    parameters: Parameters,
+}
+
+// What training asks of the parameters is the same for every model.
+trainable!(SmallVit, parameters);
+
+impl SmallVit {
+    /// Takes every tensor under the name that it has in the file. What is missing, left over or of another
+    /// shape is reported by `weights::load`, all of it together.
+    fn new(config: &Config, info: EncoderInfo, scope: &Scope<'_>) -> Result<Self> {
+        let d = config.width;
+        Ok(Self {
+            patch_embed: PatchEmbed::new_2d(config.patch_size, d, false, &scope.pp("patches")),
+            embedding: TokenEmbedding::placed(
+                vec![scope.small_parameter("class", &[1, 1, d])],
+                scope.small_parameter("positions", &[1, 1 + config.patches(), d]),
+                d,
+            ),
+            pre_norm: LayerNorm::new(d, 1e-5, &scope.pp("pre_norm")),
+            blocks: (0..config.layers)
+                .map(|index| block(config, &scope.pp("blocks").pp(index)))
+                .collect::<Result<_>>()?,
+            config: config.clone(),
+            info,
+            parameters: scope.parameters(),
+        })
+    }
+
+    /// `[1, 3, size, size]`, one frame → `[1, 1 + patches, width]`
+    fn forward(&self, frame: &[f32]) -> Result<Tensor> {
+        let tokens = 1 + self.config.patches();
+        let patches = self.patch_embed.forward(frame, self.config.image_size)?;
+        let mut x = self.pre_norm.forward(&self.embedding.forward(&patches)?)?;
+        for block in &self.blocks {
+            x = block.forward(&x, 1, tokens)?;
+        }
+        reshape(&x, (1, tokens, self.config.width))
+    }
+}
+
+fn block(config: &Config, scope: &Scope<'_>) -> Result<Block> {
+    let d = config.width;
+    let linear = |name: &str, inputs, outputs| Linear::new(inputs, outputs, true, &scope.pp(name));
+    Ok(Block {
+        norm1: LayerNorm::new(d, 1e-5, &scope.pp("norm1")),
+        attention: SelfAttention::fused(
+            linear("qkv", d, 3 * d),
+            linear("out", d, d),
+            config.heads,
+            d,
+        )?,
+        scale1: None,
+        norm2: LayerNorm::new(d, 1e-5, &scope.pp("norm2")),
+        mlp: Mlp::from_parts(
+            linear("up", d, 4 * d),
+            linear("down", 4 * d, d),
+            Activation::QuickGelu,
+        ),
+        scale2: None,
+    })
+}
+
+impl Encoder for SmallVit {
+    fn info(&self) -> EncoderInfo {
+        self.info.clone()
+    }
+
+    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
+        // Frame by frame; of the tokens the first is the class token, and the patches become features.
+        encode_frames(clips, &self.info, 1, FrameTokens::Patches, 1, |frame| {
+            self.forward(frame)
+        })
+    }
+}
+
+impl TrainableEncoder for SmallVit {
+    type Tape = ClipTape;
+
+    fn forward_train(&self, clips: &TensorView<'_>) -> Result<(TensorBuf, ClipTape)> {
+        self.parameters.options()?;
+        let mut tape = ClipTape::default();
+        let features = encode_frames(clips, &self.info, 1, FrameTokens::Patches, 1, |frame| {
+            tape.record(|| self.forward(frame))
+        })?;
+        Ok((features, tape))
+    }
+
+    fn backward(&self, tape: ClipTape, gradient: &TensorView<'_>) -> Result<()> {
+        tape.backward_frames(&self.info, FrameTokens::Patches, 1, gradient)
+    }
+}
+
+struct SmallVitPlugin;
+
+/// The sizes and what they make, from the request and the config file alone.
+fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo)> {
+    let precision = request::precision(&request.model)?;
+    let path = request::config(&request.model)
+        .ok_or_else(|| PluginError::weights("`small-vit` needs a `config` with its sizes"))?;
+    let config: Config = read(&path)?;
+    in_file(Some(&path), config.check())?;
+    // What the registry asks for and this model cannot give is the registry's mistake, named by its key.
+    let size = config.image_size as u32;
+    let asked = request.image_size.unwrap_or(size);
+    request::fits(asked == size, "image_size", asked, || size.to_string())?;
+    let info = EncoderInfo {
+        width: config.width as u32,
+        num_frames: request.num_frames,
+        image_size: size,
+        temporal: request.num_frames,
+        spatial: config.patches() as u32,
+        preprocess: PreprocessSpec {
+            image_size: size,
+            short_side: size,
+            interpolation: Interpolation::Bicubic,
+            domain: ResizeDomain::PillowU8,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        },
+        dtype: precision.dtype(),
+        parameters: 0,
+        macs_per_clip: 0,
+    };
+    Ok((config, info))
+}
+
+impl Plugin for SmallVitPlugin {
+    fn manifest() -> Manifest {
+        Manifest::new("small-vit", env!("CARGO_PKG_VERSION"))
+            .license("MIT")
+            .backend("candle")
+            .encoder("small-vit", "of the weights in question")
+    }
+
+    fn init(host: &HostServices) -> Result<()> {
+        threads::init(host)
+    }
+
+    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo> {
+        Ok(resolve(request)?.1)
+    }
+
+    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject> {
+        let (config, info) = resolve(request)?;
+        let paths = request::weights(&request.model);
+        let model = weights::load(&paths, &[], |scope| {
+            let scope = scope.in_precision(Precision::of(info.dtype));
+            SmallVit::new(&config, info, &scope)
+        })?;
+        Ok(EncoderObject::trainable(model))
+    }
+}
+
+merv_plugin_api::export_plugin!(SmallVitPlugin);
