@@ -5,6 +5,7 @@ use merv_plugin_sdk::{
     Result,
     config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, only_size, require, within},
     patch::CHANNELS,
+    request,
     variants::Variant,
 };
 use serde::Deserialize;
@@ -133,13 +134,12 @@ impl Config {
         }
     }
 
-    /// Refuses sizes that make no model, and clips that do not fit it.
+    /// Refuses sizes that make no model.
     ///
     /// # Errors
     ///
-    /// When a size is zero or does not divide another that it has to, the frames are no whole clips, or
-    /// another image size is asked for: the positions are learned for one.
-    pub fn check(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
+    /// When a size is zero or does not divide another that it has to.
+    pub fn check(&self) -> Result<()> {
         within(
             MAX_SIZE,
             &[("embed_dim", self.embed_dim), ("num_heads", self.num_heads)],
@@ -248,9 +248,20 @@ impl Config {
                 "expected `dim_mul` to change the width where tokens are pooled".to_owned()
             })?;
         }
+        Ok(())
+    }
+
+    /// Refuses clips that do not fit the model.
+    ///
+    /// # Errors
+    ///
+    /// When the frames are no whole groups, or another image size is asked for: the positions are learned for
+    /// one.
+    pub fn check_clips(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
         let frames = self.frames();
-        require(num_frames > 0 && num_frames.is_multiple_of(frames), || {
-            format!("expected a multiple of {frames} frames, found {num_frames}")
+        let whole = num_frames > 0 && num_frames.is_multiple_of(frames);
+        request::fits(whole, "num_frames", num_frames, || {
+            format!("a multiple of {frames}, the frames that are seen together")
         })?;
         only_size(self.image_size(), image_size)
     }
@@ -387,7 +398,8 @@ mod tests {
     #[test]
     fn the_published_base_model_is_upstreams() {
         let config = Config::published(&VARIANTS[0].model);
-        config.check(16, Some(224)).unwrap();
+        config.check().unwrap();
+        config.check_clips(16, Some(224)).unwrap();
         assert_eq!((config.last_map(), config.width()), ([8, 7, 7], 768));
         let blocks = config.blocks();
         let heads: Vec<_> = blocks.iter().map(|block| block.heads).collect();
@@ -402,8 +414,8 @@ mod tests {
     #[test]
     fn sizes_that_make_no_model_are_refused() {
         let good = || Config::published(&VARIANTS[0].model);
-        assert!(good().check(24, None).is_err());
-        assert!(good().check(16, Some(192)).is_err());
+        assert!(good().check_clips(24, None).is_err());
+        assert!(good().check_clips(16, Some(192)).is_err());
         let break_it: [fn(&mut Config); 11] = [
             |c| c.stages = vec![],
             |c| c.stages = vec![usize::MAX, 2, 3, 4],
@@ -420,7 +432,7 @@ mod tests {
         for change in break_it {
             let mut config = good();
             change(&mut config);
-            assert!(config.check(16, None).is_err(), "{config:?}");
+            assert!(config.check().is_err(), "{config:?}");
         }
     }
 }

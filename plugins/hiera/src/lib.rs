@@ -50,10 +50,18 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginErro
         None => Config::published(published),
     };
     let asked = request.image_size.into_option().map(|size| size as usize);
-    in_file(
-        path.as_deref(),
-        config.check(request.num_frames as usize, asked),
-    )?;
+    in_file(path.as_deref(), config.check())?;
+    config.check_clips(request.num_frames as usize, asked)?;
+    let ([times, rows, columns], width) = (config.tokens(), config.embed_dim());
+    let positions = ["pos_embed", "pos_embed_spatial", "pos_embed_temporal"];
+    let nested = positions.map(|name| format!("{STATE}.{name}"));
+    let counts = [times * rows * columns, rows * columns, times];
+    let shapes = counts.map(|count| [1, count, width]);
+    let names: [_; 3] = std::array::from_fn(|i| [positions[i], nested[i].as_str()]);
+    let keys = "`input_size`, `patch_stride` and `embed_dim`";
+    let telling: [weights::Telling<'_>; 3] =
+        std::array::from_fn(|i| (names[i].as_slice(), shapes[i].as_slice(), keys));
+    weights::agree(&request::weights(&request.model), &telling)?;
     let clips = request.num_frames / config.frames() as u32;
     let [times, rows, columns] = config.last_map();
     let image_size = config.image_size() as u32;

@@ -4,8 +4,12 @@
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
-    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, only_size, require, within},
+    config::{
+        MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, colour, heads_divide, only_size, require, within,
+    },
     frame_tokens::FrameTokens,
+    patch::CHANNELS,
+    request,
     variants::Variant,
 };
 use serde::Deserialize;
@@ -54,6 +58,9 @@ pub struct Config {
     pub image_size: usize,
     /// t: frames that attend to each other.
     pub num_frames: usize,
+    /// Colours of a picture.
+    #[serde(default = "three")]
+    pub num_channels: usize,
     /// The perceptron's activation.
     pub hidden_act: Activation,
     /// Epsilon of the norms.
@@ -63,6 +70,10 @@ pub struct Config {
     /// Scale of the low-rank adapters, times their rank, in files where they are not merged.
     #[serde(default = "lora_alpha")]
     pub lora_alpha: f64,
+}
+
+fn three() -> usize {
+    CHANNELS
 }
 
 /// That of the published files and of LanguageBind's own default.
@@ -81,6 +92,7 @@ impl Config {
             patch_size: 14,
             image_size: 224,
             num_frames: 8,
+            num_channels: three(),
             hidden_act: Activation::Gelu,
             layer_norm_eps: 1e-5,
             add_time_attn: true,
@@ -88,13 +100,14 @@ impl Config {
         }
     }
 
-    /// Refuses sizes that make no model, and clips that do not fit it.
+    /// Refuses sizes that make no model.
     ///
     /// # Errors
     ///
-    /// When a size is zero, heads do not divide the width, there is no temporal attention, the frames
-    /// are no whole groups, or another image size is asked for: the positions are learned for one.
-    pub fn check(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
+    /// When a size is zero, heads do not divide the width, there is no temporal attention, or pictures have
+    /// other channels than three.
+    pub fn check(&self) -> Result<()> {
+        colour(self.num_channels)?;
         within(
             MAX_SIZE,
             &[
@@ -125,15 +138,23 @@ impl Config {
                 self.image_size
             )
         })?;
-        require(
-            num_frames > 0 && num_frames.is_multiple_of(self.num_frames),
-            || {
-                format!(
-                    "expected a multiple of {} frames, which attend to each other, found {num_frames}",
-                    self.num_frames
-                )
-            },
-        )?;
+        Ok(())
+    }
+
+    /// Refuses clips that do not fit the model.
+    ///
+    /// # Errors
+    ///
+    /// When the frames are no whole groups, or another image size is asked for: the positions are learned for
+    /// one.
+    pub fn check_clips(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
+        let whole = num_frames > 0 && num_frames.is_multiple_of(self.num_frames);
+        request::fits(whole, "num_frames", num_frames, || {
+            format!(
+                "a multiple of {}, the frames that attend to each other",
+                self.num_frames
+            )
+        })?;
         only_size(self.image_size, image_size)
     }
 

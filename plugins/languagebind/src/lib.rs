@@ -30,9 +30,25 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, FrameTokens, EncoderInfo
         None => Config::published(),
     };
     let asked = request.image_size.into_option().map(|size| size as usize);
-    in_file(
-        path.as_deref(),
-        config.check(request.num_frames as usize, asked),
+    in_file(path.as_deref(), config.check())?;
+    config.check_clips(request.num_frames as usize, asked)?;
+    let width = config.hidden_size;
+    let over_time = [model::LAYERS, model::ADAPTED_LAYERS]
+        .map(|layers| format!("vision_model.{layers}.layers.0.temporal_embedding"));
+    weights::agree(
+        &request::weights(&request.model),
+        &[
+            (
+                &["vision_model.embeddings.position_embedding.weight"],
+                &[config.tokens(), width],
+                "`image_size`, `patch_size` and `hidden_size`",
+            ),
+            (
+                &[&over_time[0], &over_time[1]],
+                &[1, config.num_frames, width],
+                "`num_frames` and `hidden_size`",
+            ),
+        ],
     )?;
     let image_size = config.image_size as u32;
     let (temporal, spatial) = choice.shape(request.num_frames as usize, config.grid().pow(2));

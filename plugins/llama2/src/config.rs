@@ -59,6 +59,8 @@ pub struct Config {
     /// Qwen2: whether late layers look back only so far. No published model does.
     #[serde(default)]
     pub use_sliding_window: bool,
+    /// What each layer attends to, where transformers writes it.
+    pub layer_types: Option<Vec<String>>,
     /// Whether the embedding table is also the output projection.
     #[serde(default)]
     pub tie_word_embeddings: bool,
@@ -238,6 +240,7 @@ impl Config {
             partial_rotary_factor: None,
             rope_pairs: RopePairs::Halves,
             use_sliding_window: false,
+            layer_types: None,
             tie_word_embeddings: false,
             attention_bias: false,
             mlp_bias: false,
@@ -275,6 +278,14 @@ impl Config {
         }
         require(!self.use_sliding_window, || {
             "expected attention to the whole text, found `use_sliding_window`".to_owned()
+        })?;
+        let layers = self.layer_types.as_deref().unwrap_or_default();
+        let other = layers.iter().find(|kind| *kind != "full_attention");
+        require(other.is_none(), || {
+            format!(
+                "expected `layer_types` of `full_attention` alone, found `{}`",
+                other.map_or("", String::as_str)
+            )
         })?;
         require(self.quantization_config.is_none(), || {
             "expected plain weights, found `quantization_config`".to_owned()

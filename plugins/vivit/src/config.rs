@@ -3,7 +3,11 @@
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
-    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, only_size, require, within},
+    config::{
+        MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, colour, heads_divide, only_size, require, within,
+    },
+    patch::CHANNELS,
+    request,
     variants::Variant,
 };
 use serde::Deserialize;
@@ -42,6 +46,11 @@ const fn variant(id: &'static str, model: ClipTokens) -> Variant<ClipTokens> {
 /// The sizes, by Hugging Face's names.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
+    /// The architecture.
+    pub model_type: Option<String>,
+    /// Colours of a picture.
+    #[serde(default = "three")]
+    pub num_channels: usize,
     /// D: the width.
     pub hidden_size: usize,
     /// Layers.
@@ -65,6 +74,10 @@ pub struct Config {
     pub qkv_bias: bool,
 }
 
+fn three() -> usize {
+    CHANNELS
+}
+
 fn yes() -> bool {
     true
 }
@@ -73,6 +86,8 @@ impl Config {
     /// `google/vivit-b-16x2-kinetics400`.
     pub fn published() -> Self {
         Self {
+            model_type: None,
+            num_channels: three(),
             hidden_size: 768,
             num_hidden_layers: 12,
             num_attention_heads: 12,
@@ -86,13 +101,25 @@ impl Config {
         }
     }
 
-    /// Refuses sizes that make no model, and clips that do not fit it.
+    /// Refuses sizes that make no model.
     ///
     /// # Errors
     ///
-    /// When a size is zero, heads do not divide the width, tubelets are not square, or another number
-    /// of frames or image size is asked for: the positions are learned for one.
-    pub fn check(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
+    /// When a size is zero, heads do not divide the width, tubelets are not square or do not divide the clip,
+    /// or it is the config of another architecture.
+    pub fn check(&self) -> Result<()> {
+        require(
+            self.model_type
+                .as_deref()
+                .is_none_or(|name| name == "vivit"),
+            || {
+                format!(
+                    "expected `model_type` to be `vivit`, found {:?}",
+                    self.model_type.as_deref().unwrap_or_default()
+                )
+            },
+        )?;
+        colour(self.num_channels)?;
         let [tubelet, patch, width] = self.tubelet_size;
         within(
             MAX_SIZE,
@@ -114,20 +141,33 @@ impl Config {
         })?;
         heads_divide(self.num_attention_heads, self.hidden_size)?;
         require(
-            num_frames == self.num_frames && num_frames.is_multiple_of(tubelet),
+            self.num_frames.is_multiple_of(tubelet) && self.image_size >= patch,
             || {
                 format!(
-                    "expected {} frames in whole tubelets of {tubelet}, found num_frames = {num_frames}",
+                    "{} frames of {} pixels are not whole tubelets of {:?}",
+                    self.num_frames, self.image_size, self.tubelet_size
+                )
+            },
+        )
+    }
+
+    /// Refuses clips that do not fit the model.
+    ///
+    /// # Errors
+    ///
+    /// When another number of frames or image size is asked for: the positions are learned for one.
+    pub fn check_clips(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
+        request::fits(
+            num_frames == self.num_frames,
+            "num_frames",
+            num_frames,
+            || {
+                format!(
+                    "{}, for which the model's positions were learned",
                     self.num_frames
                 )
             },
         )?;
-        require(num_frames > 0 && self.image_size >= patch, || {
-            format!(
-                "clips of {num_frames} frames of {} pixels hold no tubelet",
-                self.image_size
-            )
-        })?;
         only_size(self.image_size, image_size)
     }
 

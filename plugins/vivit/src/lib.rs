@@ -25,9 +25,16 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, ClipTokens, EncoderInfo)
         None => Config::published(),
     };
     let asked = request.image_size.into_option().map(|size| size as usize);
-    in_file(
-        path.as_deref(),
-        config.check(request.num_frames as usize, asked),
+    in_file(path.as_deref(), config.check())?;
+    config.check_clips(request.num_frames as usize, asked)?;
+    let positions = "embeddings.position_embeddings";
+    weights::agree(
+        &request::weights(&request.model),
+        &[(
+            &[positions, &format!("vivit.{positions}")],
+            &[1, config.tokens(), config.hidden_size],
+            "`num_frames`, `image_size`, `tubelet_size` and `hidden_size`",
+        )],
     )?;
     let image_size = config.image_size as u32;
     let (temporal, spatial) = config.shape(tokens);
