@@ -36,6 +36,29 @@
 //! [`EncoderObject::trainable`] or [`LanguageModelObject::trainable`]; every other model, and every plugin
 //! of version 1.0, answers [`ErrorKind::Unsupported`].
 //!
+//! # What the host does, and what the plugin
+//!
+//! The host decodes and resizes frames as [`PreprocessSpec`] says, lays features out for the projector, fuses
+//! them, tokenises text and picks tokens. An encoder sees pixels and returns features; a language model sees
+//! embeddings and token ids, and returns logits.
+//!
+//! * **Order of features.** `[batch, temporal * spatial, width]` lies time step by time step: feature
+//!   `t * spatial + s` is place `s` of time step `t`. Places are in rows from top to bottom, each from left to
+//!   right. What belongs to no place of one time step (a class token of the whole clip) makes the clip one time
+//!   step: `temporal` is then 1.
+//! * **Grids.** A projector that pools (`avg`, `3davg`, `conv`, `3dconv`) needs the places of a time step as a
+//!   grid with as many rows as fit into the square of `spatial`: 14 rows of 14 for 196, 2 rows of 3 for 6. So
+//!   `spatial` has to be a multiple of the whole part of its square root, and holds no class token. `attntv`
+//!   and projectors without pooling take any number.
+//! * **Who tokenises.** The host, with the tokenizer that the registry names. A language model gets ids below
+//!   its [`vocab_size`](LanguageModelInfo::vocab_size) alone: a tokenizer with more ordinary tokens is refused
+//!   when the model is loaded. Where a text begins and ends is the plugin's to say
+//!   ([`bos`](LanguageModelInfo::bos), [`eos`](LanguageModelInfo::eos)).
+//! * **What a registry asks for.** The description is compared with the request: an encoder that describes
+//!   another `num_frames`, `image_size` or dtype than was asked for is refused, and the registry's line named.
+//!   What the plugin itself refuses of a request is [`ErrorKind::InvalidInput`]; a message that names the key
+//!   in backticks (`` `num_frames` ``) leads the user to the right line. [`ErrorKind::Weights`] blames a file.
+//!
 //! # A minimal encoder
 //!
 //! ```
@@ -65,19 +88,20 @@
 //!     fn manifest() -> Manifest {
 //!         Manifest::new("mean-colour", env!("CARGO_PKG_VERSION"))
 //!             .license("MIT")
-//!             .encoder("mean-colour", "no weights")
+//!             .encoder_without_weights("mean-colour")
 //!     }
 //!
 //!     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
+//!         let image_size = request.image_size.unwrap_or(32);
 //!         Ok(EncoderInfo {
 //!             width: 3,
 //!             num_frames: request.num_frames,
-//!             image_size: 32,
+//!             image_size,
 //!             temporal: request.num_frames,
 //!             spatial: 1,
 //!             preprocess: PreprocessSpec {
-//!                 image_size: 32,
-//!                 short_side: 32,
+//!                 image_size,
+//!                 short_side: image_size,
 //!                 interpolation: Interpolation::Bilinear,
 //!                 domain: ResizeDomain::PillowU8,
 //!                 mean: [0.0; 3],

@@ -28,6 +28,10 @@ pub struct ModelManifest {
     pub kind: ModelKind,
     /// The licence of the weights that a user will download for it.
     pub license: String,
+    /// Whether it is a model without weights, so that a registry need not name any. Plugins of before this key
+    /// do not write it, and hosts of before ignore it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_weights: bool,
 }
 
 /// The manifest of a plugin. Unknown keys are ignored, so that newer plugins can still be listed.
@@ -80,20 +84,27 @@ impl Manifest {
     /// Adds an encoder, and the licence of its weights.
     #[must_use]
     pub fn encoder(self, id: &str, weights_license: &str) -> Self {
-        self.model(id, ModelKind::Encoder, weights_license)
+        self.model(id, ModelKind::Encoder, weights_license, false)
+    }
+
+    /// Adds an encoder that reads no weights: a registry may leave `weights` out.
+    #[must_use]
+    pub fn encoder_without_weights(self, id: &str) -> Self {
+        self.model(id, ModelKind::Encoder, "no weights", true)
     }
 
     /// Adds a language model, and the licence of its weights.
     #[must_use]
     pub fn llm(self, id: &str, weights_license: &str) -> Self {
-        self.model(id, ModelKind::Llm, weights_license)
+        self.model(id, ModelKind::Llm, weights_license, false)
     }
 
-    fn model(mut self, id: &str, kind: ModelKind, license: &str) -> Self {
+    fn model(mut self, id: &str, kind: ModelKind, license: &str, without_weights: bool) -> Self {
         self.models.push(ModelManifest {
             id: id.to_owned(),
             kind,
             license: license.to_owned(),
+            without_weights,
         });
         self
     }

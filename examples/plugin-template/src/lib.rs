@@ -24,19 +24,20 @@ impl Plugin for MyPlugin {
     fn manifest() -> Manifest {
         Manifest::new("mean-colour", env!("CARGO_PKG_VERSION"))
             .license("MIT")
-            .encoder("mean-colour", "no weights")
+            .encoder_without_weights("mean-colour")
     }
 
     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
+        let image_size = request.image_size.unwrap_or(32);
         Ok(EncoderInfo {
             width: 3,
             num_frames: request.num_frames,
-            image_size: 32,
+            image_size,
             temporal: request.num_frames,
             spatial: 1,
             preprocess: PreprocessSpec {
-                image_size: 32,
-                short_side: 32,
+                image_size,
+                short_side: image_size,
                 interpolation: Interpolation::Bilinear,
                 domain: ResizeDomain::PillowU8,
                 mean: [0.0; 3],
