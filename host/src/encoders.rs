@@ -7,7 +7,7 @@ use crate::{
     files::Files,
     plan::{self, PlannedEncoder},
     plugin::{Encoder, Tape},
-    registry::{Registry, WeightSource},
+    registry::Registry,
     transform::{self, Clip, ClipRequest, ResizeStrategy},
     video,
     vidlm::name_weights,
@@ -16,6 +16,7 @@ use candle_core::{Device, Tensor};
 use merv_plugin_api::{EncoderInfo, TensorView};
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -37,7 +38,7 @@ struct Loaded {
     encoder: Encoder,
     identity: EncoderIdentity,
     /// For messages.
-    weights: WeightSource,
+    weights: String,
 }
 
 /// A video that was read for the encoders, or whose features are there already: what can be done on
@@ -87,7 +88,7 @@ impl Encoders {
     ) -> Result<Self, Error> {
         let registry = options.registry(registry)?;
         let mut files = Files::new(&registry, &options.hub)?;
-        let weights = registry.encoders.iter().map(|entry| &entry.weights);
+        let weights = registry.encoders.iter().flat_map(|entry| &entry.weights);
         let configs = registry.encoders.iter().flat_map(|entry| &entry.config);
         files.locate(configs.clone().chain(weights.clone()), observer)?;
         files.download(configs, observer)?;
@@ -123,7 +124,8 @@ impl Encoders {
                 mut request,
                 ..
             } = planned;
-            let weights = files.paths(&entry.weights)?;
+            let weights = entry.weights.as_ref().map(|source| files.paths(source));
+            let weights = weights.transpose()?.unwrap_or_default();
             name_weights(&mut request.model, &weights)?;
             let encoder = library.load_encoder(&request)?;
             let config = request.model.config.as_ref();
@@ -141,7 +143,7 @@ impl Encoders {
             Ok(Loaded {
                 encoder,
                 identity,
-                weights: entry.weights.clone(),
+                weights: entry.weights_name(),
             })
         }))?;
         Ok(Self {
@@ -401,7 +403,7 @@ impl Encoders {
 }
 
 /// Refuses values that are not finite, where they first appear.
-pub(crate) fn finite(values: &Tensor, what: &str, weights: &WeightSource) -> Result<(), Error> {
+pub(crate) fn finite(values: &Tensor, what: &str, weights: impl Display) -> Result<(), Error> {
     // A sum is finite only if every value is; it may overflow only far beyond what a model computes.
     let sum = values.sum_all()?.to_scalar::<f32>()?;
     if sum.is_finite() {

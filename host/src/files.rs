@@ -25,6 +25,8 @@ pub(crate) struct Files {
     hub: Hub,
     /// What `checkpoint = true` means.
     checkpoint: WeightSource,
+    /// What was taken of sources that name several files of the hub.
+    chosen: Vec<(WeightSource, WeightSource)>,
     /// What the hub has and this machine has not.
     wanted: Vec<(HubFile, Remote)>,
     /// Files whose digests were right: one may serve several parts, and some take a minute to read.
@@ -41,6 +43,7 @@ impl Files {
         Ok(Self {
             hub: Hub::new(settings.clone())?,
             checkpoint: registry.mixer.weights.clone(),
+            chosen: Vec::new(),
             wanted: Vec::new(),
             verified: Mutex::default(),
         })
@@ -67,7 +70,7 @@ impl Files {
     /// When a file is missing, is not the one that the registry names, or is an index that cannot be
     /// used.
     pub(crate) fn paths(&self, source: &WeightSource) -> Result<Vec<PathBuf>, Error> {
-        let source = self.meant(source);
+        let source = &self.meant(source);
         let here = |source: &WeightSource| {
             self.find(source)
                 .ok_or_else(|| self.missing(source, "this command downloads nothing"))
@@ -97,7 +100,7 @@ impl Files {
         let mut paths = self.paths(source)?;
         match (paths.pop(), paths.len()) {
             (Some(path), 0) => Ok(path),
-            _ => Err(SourceError::Sharded(self.meant(source).to_string()).into()),
+            _ => Err(SourceError::Sharded(self.written(source).to_string()).into()),
         }
     }
 
@@ -114,14 +117,15 @@ impl Files {
     ) -> Result<(), Error> {
         let mut errors = Vec::new();
         let mut different: Vec<WeightSource> = Vec::new();
-        for source in sources.into_iter().map(|source| self.meant(source)) {
+        for source in sources.into_iter().map(|source| self.written(source)) {
             if !different.contains(source) {
                 different.push(source.clone());
             }
         }
         for source in &different {
             let located = self
-                .fetch_index(source, observer)
+                .choose(source)
+                .and_then(|()| self.fetch_index(source, observer))
                 .and_then(|()| self.locate_parts(source));
             if let Err(error) = located {
                 let last = stops_all(&error);
@@ -132,6 +136,34 @@ impl Files {
             }
         }
         Error::all(errors)
+    }
+
+    /// Settles which file is taken of a source that names several: the first that is on this machine, else the
+    /// first that the hub has.
+    fn choose(&mut self, source: &WeightSource) -> Result<(), Error> {
+        let source = self.written(source).clone();
+        let known = self.chosen.iter().any(|(other, _)| *other == source);
+        let files = source.alternatives();
+        if known || files.len() < 2 || files.iter().any(|file| self.find(file).is_some()) {
+            return Ok(());
+        }
+        let mut refusal = None;
+        for alternative in files {
+            let Some(file) = alternative.hub_file() else {
+                continue;
+            };
+            match self.hub.locate(&file) {
+                Ok(_) => {
+                    self.chosen.push((source, alternative));
+                    return Ok(());
+                }
+                Err(error @ (HubError::NoFile { .. } | HubError::Missing { .. })) => {
+                    refusal.get_or_insert(error.about(&source.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        refusal.map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn locate_parts(&mut self, source: &WeightSource) -> Result<(), Error> {
@@ -193,7 +225,7 @@ impl Files {
 
     /// Downloads a shard index, without which nobody knows what else is to be fetched.
     fn fetch_index(&self, source: &WeightSource, observer: &mut dyn Observer) -> Result<(), Error> {
-        let source = self.meant(source);
+        let source = &self.meant(source);
         match source.hub_file() {
             Some(file) if source.is_shard_index() && self.hub.cached(&file).is_none() => {
                 let remote = self.hub.locate(&file)?;
@@ -217,16 +249,30 @@ impl Files {
     }
 
     /// The mixer's checkpoint for `checkpoint = true`.
-    fn meant<'s>(&'s self, source: &'s WeightSource) -> &'s WeightSource {
+    fn written<'s>(&'s self, source: &'s WeightSource) -> &'s WeightSource {
         match source {
             WeightSource::Checkpoint => &self.checkpoint,
             other => other,
         }
     }
 
+    /// The file that a source means: the mixer's checkpoint for `checkpoint = true`, one file of several.
+    fn meant(&self, source: &WeightSource) -> WeightSource {
+        let source = self.written(source);
+        let mut files = source.alternatives();
+        if files.len() < 2 {
+            return source.clone();
+        }
+        if let Some((_, chosen)) = self.chosen.iter().find(|(other, _)| other == source) {
+            return chosen.clone();
+        }
+        let here = files.iter().position(|file| self.find(file).is_some());
+        files.swap_remove(here.unwrap_or(0))
+    }
+
     /// The files that a source means: itself, or the shards of an index. None while the index is not here.
     fn parts(&self, source: &WeightSource) -> Result<Option<Vec<WeightSource>>, Error> {
-        let source = self.meant(source);
+        let source = &self.meant(source);
         if !source.is_shard_index() {
             return Ok(Some(vec![source.clone()]));
         }
@@ -252,11 +298,41 @@ impl Files {
         }
     }
 
+    /// Downloads a small file unless it is here, which the repository may lack: then nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the hub does not give it for another reason than that there is none, or it is not small.
+    pub(crate) fn fetch_small(
+        &self,
+        source: &WeightSource,
+        most: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<PathBuf>, Error> {
+        if let Some(path) = self.find(source) {
+            return Ok(Some(path));
+        }
+        let Some(file) = source.hub_file() else {
+            return Ok(None);
+        };
+        match self.hub.locate(&file) {
+            Ok(remote) if remote.size() <= most => {
+                self.download_one(&file, &remote, observer)?;
+                Ok(self.find(source))
+            }
+            Ok(_) | Err(HubError::NoFile { .. } | HubError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// That a file is not here, and `why` it is not fetched.
     pub(crate) fn missing(&self, source: &WeightSource, why: &'static str) -> Error {
-        let source = self.meant(source);
+        let source = self.written(source);
         match (source.hub_file(), source) {
-            (Some(file), _) => self.hub.missing(&file, why).into(),
+            (Some(file), _) => {
+                let error = self.hub.missing(&file, why);
+                error.about(&source.to_string()).into()
+            }
             (None, WeightSource::Local { path, .. }) => SourceError::Missing(path.clone()).into(),
             (None, _) => SourceError::Missing(Path::new("").to_owned()).into(),
         }

@@ -40,6 +40,7 @@ mod error;
 mod files;
 mod nearest;
 mod observer;
+mod published;
 mod shown;
 mod vidlm;
 mod whole_file;

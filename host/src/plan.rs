@@ -6,10 +6,11 @@ use crate::{
     files::Files,
     hub,
     mixer::EncoderShape,
-    plugin::{Library, PluginPath},
+    plugin::{CallError, Library, PluginPath},
+    published,
     registry::{
-        DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef, Registry,
-        RegistryError, SourceError, WeightSource,
+        Asked, DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef,
+        Problem, Problems, Registry, RegistryError, SourceError, TableLines, WeightSource,
     },
 };
 use merv_checkpoint::Checkpoint;
@@ -88,6 +89,8 @@ pub struct PlannedEncoder {
     pub request: EncoderRequest,
     /// What the plugin says it will be.
     pub info: EncoderInfo,
+    /// Whether it reads no weights.
+    pub without_weights: bool,
 }
 
 /// A language model that could be loaded.
@@ -107,6 +110,9 @@ impl PlannedEncoder {
     ///
     /// When a file is damaged.
     pub fn weight_bytes(&self) -> Result<u64, SourceError> {
+        if self.without_weights {
+            return Ok(0);
+        }
         stored_bytes(self.info.parameters, &self.request.model)
     }
 }
@@ -161,17 +167,18 @@ impl Plan {
         files: &Files,
     ) -> Result<Self, Error> {
         let registry = options.over(registry);
-        let maker = Maker::new(options, files);
+        published::check(&registry, files)?;
+        let maker = Maker::new(&registry.path, options, files);
         let encoders = Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
         let (encoders, llm) = Error::both(encoders, maker.llm(&registry.llm))?;
         let mixer_weights = files.present(&registry.mixer.weights)?;
         let plan = Self {
             // A mixer is one file: shards would be joined by the reader, and none are published.
             mixer_weights: mixer_weights.and_then(|paths| paths.into_iter().next()),
+            threads: maker.threads,
             registry,
             encoders,
             llm,
-            threads: maker.threads,
         };
         plan.registry
             .check_tokens(&plan.described(), plan.llm.info.width as usize)?;
@@ -209,7 +216,7 @@ pub(crate) fn encoders(
     options: &LoadOptions,
     files: &Files,
 ) -> Result<Vec<PlannedEncoder>, Error> {
-    let maker = Maker::new(options, files);
+    let maker = Maker::new(&registry.path, options, files);
     Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)))
 }
 
@@ -224,14 +231,22 @@ pub(crate) fn shape_of(info: &EncoderInfo) -> EncoderShape {
 
 /// What is the same for all models of a plan.
 struct Maker<'f> {
+    /// The registry's file.
+    registry: PathBuf,
+    /// Keys that the command line overrides, with the options that do.
+    overridden: Vec<(&'static str, &'static str)>,
     files: &'f Files,
     path: PluginPath,
     threads: usize,
 }
 
 impl<'f> Maker<'f> {
-    fn new(options: &LoadOptions, files: &'f Files) -> Self {
+    fn new(registry: &Path, options: &LoadOptions, files: &'f Files) -> Self {
+        let device = options.device.map(|_| ("device", "--device"));
+        let dtype = options.precision.map(|_| ("dtype", "--precision"));
         Self {
+            registry: registry.to_owned(),
+            overridden: device.into_iter().chain(dtype).collect(),
             files,
             path: PluginPath::from_env(&options.plugin_folders),
             threads: options.threads(),
@@ -254,10 +269,19 @@ impl<'f> Maker<'f> {
     fn encoder(&self, entry: &EncoderEntry) -> Result<PlannedEncoder, Error> {
         let library = self.library(&entry.plugin)?;
         let known = check_id(&library, &entry.id, ModelKind::Encoder);
+        let asked = self.asked(&library, &entry.id, &entry.lines);
+        self.accept(wrong_device(&asked, entry.device))?;
+        let models = &library.manifest().models;
+        let without_weights = models
+            .iter()
+            .any(|model| model.id == entry.id && model.without_weights);
+        // An unknown id is another mistake than missing weights.
+        let wanted = entry.weights.is_none() && !without_weights && known.is_ok();
+        self.accept(wanted.then(|| asked.no_weights()))?;
         let request = EncoderRequest {
             model: self.source(&Part {
                 id: &entry.id,
-                weights: &entry.weights,
+                weights: entry.weights.as_ref(),
                 config: entry.config.as_ref(),
                 device: entry.device,
                 dtype: entry.dtype,
@@ -273,17 +297,31 @@ impl<'f> Maker<'f> {
                 _ => unknown,
             });
         }
-        let info = described?;
+        let info = self.answered(&asked, described)?;
+        let size = entry
+            .image_size
+            .filter(|&size| size != info.image_size as usize);
+        let size = size.map(|size| {
+            let described = info.image_size.to_string();
+            asked.differs("image_size", &size.to_string(), &described)
+        });
+        Error::both(
+            self.accept(size),
+            self.accept(wrong_dtype(&asked, entry.dtype, info.dtype)),
+        )?;
         Ok(PlannedEncoder {
-            library,
+            library: Arc::clone(&library),
             request,
             info,
+            without_weights,
         })
     }
 
     fn llm(&self, entry: &LlmEntry) -> Result<PlannedLlm, Error> {
         let library = self.library(&entry.plugin)?;
         check_id(&library, &entry.id, ModelKind::Llm)?;
+        let asked = self.asked(&library, &entry.id, &entry.lines);
+        self.accept(wrong_device(&asked, entry.device))?;
         if let Some(source) = entry.sizes_in_weights()
             && self.files.present(source)?.is_none()
         {
@@ -293,17 +331,46 @@ impl<'f> Maker<'f> {
         let request = LanguageModelRequest {
             model: self.source(&Part {
                 id: &entry.id,
-                weights: &entry.weights,
+                weights: Some(&entry.weights),
                 config: entry.config.as_ref(),
                 device: entry.device,
                 dtype: entry.dtype,
             })?,
         };
-        let info = library.describe_llm(&request)?;
+        let info = self.answered(&asked, library.describe_llm(&request))?;
+        self.accept(wrong_dtype(&asked, entry.dtype, info.dtype))?;
         Ok(PlannedLlm {
-            library,
+            library: Arc::clone(&library),
             request,
             info,
+        })
+    }
+
+    fn asked<'a>(&self, library: &'a Library, id: &'a str, lines: &'a TableLines) -> Asked<'a> {
+        Asked {
+            lines,
+            id,
+            manifest: library.manifest(),
+            overridden: self.overridden.clone(),
+        }
+    }
+
+    /// An error if there is a problem with the registry.
+    fn accept(&self, problem: Option<Problem>) -> Result<(), Error> {
+        match problem {
+            None => Ok(()),
+            Some(problem) => {
+                let problems = Problems::new(&self.registry, vec![problem]);
+                Err(RegistryError::from(problems).into())
+            }
+        }
+    }
+
+    /// The plugin's description; what it refuses is a problem with the registry, unless a file is at fault.
+    fn answered<T>(&self, asked: &Asked<'_>, answer: Result<T, CallError>) -> Result<T, Error> {
+        answer.map_err(|error| match self.accept(asked.refused(&error)) {
+            Err(problem) => problem,
+            Ok(()) => error.into(),
         })
     }
 
@@ -325,15 +392,10 @@ impl<'f> Maker<'f> {
                     ordinal: ordinal as u32,
                 },
             },
-            dtype: match part.dtype {
-                DtypeChoice::Auto => None,
-                DtypeChoice::F32 => Some(DType::F32),
-                DtypeChoice::F16 => Some(DType::F16),
-                DtypeChoice::Bf16 => Some(DType::BF16),
-            }
-            .into(),
+            dtype: dtype_of(part.dtype).into(),
         };
-        let present = self.files.present(part.weights)?.unwrap_or_default();
+        let present = part.weights.map(|weights| self.files.present(weights));
+        let present = present.transpose()?.flatten().unwrap_or_default();
         crate::vidlm::name_weights(&mut model, &present)?;
         Ok(model)
     }
@@ -342,10 +404,33 @@ impl<'f> Maker<'f> {
 /// What encoders and language models have in common.
 struct Part<'e> {
     id: &'e str,
-    weights: &'e WeightSource,
+    weights: Option<&'e WeightSource>,
     config: Option<&'e WeightSource>,
     device: DeviceChoice,
     dtype: DtypeChoice,
+}
+
+/// What a dtype asks for, if it asks for one.
+fn dtype_of(choice: DtypeChoice) -> Option<DType> {
+    match choice {
+        DtypeChoice::Auto => None,
+        DtypeChoice::F32 => Some(DType::F32),
+        DtypeChoice::F16 => Some(DType::F16),
+        DtypeChoice::Bf16 => Some(DType::BF16),
+    }
+}
+
+fn wrong_dtype(asked: &Asked<'_>, choice: DtypeChoice, described: DType) -> Option<Problem> {
+    let wrong = dtype_of(choice).filter(|&dtype| dtype != described)?;
+    Some(asked.differs("dtype", wrong.name(), described.name()))
+}
+
+fn wrong_device(asked: &Asked<'_>, choice: DeviceChoice) -> Option<Problem> {
+    match choice {
+        DeviceChoice::Auto => None,
+        DeviceChoice::Cpu => asked.device("cpu", "cpu"),
+        DeviceChoice::Cuda(_) => asked.device("cuda", &choice.to_string()),
+    }
 }
 
 fn check_id(library: &Library, id: &str, kind: ModelKind) -> Result<(), Error> {

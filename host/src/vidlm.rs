@@ -15,6 +15,7 @@ use crate::{
     plan::{LoadOptions, Plan, PlannedLlm},
     plugin::LanguageModel,
     prompt::Template,
+    published,
     registry::{LlmEntry, PromptEntry, Registry},
     tokenizer::TextTokenizer,
     transform::Clip,
@@ -171,6 +172,7 @@ impl VidLm {
     ) -> Result<Self, Error> {
         let registry = options.registry(registry)?;
         let mut files = Files::new(&registry, &options.hub)?;
+        published::fetch(&registry, &files, observer)?;
         files.locate(registry.sources(), observer)?;
         files.download(registry.sources_of_sizes(), observer)?;
         // That the parts fit is known before the weights are downloaded.
@@ -216,6 +218,7 @@ impl VidLm {
             Error::both(encoders, llm),
         )?;
         let info = llm.info();
+        registry.check_tokenizer(tokenizer.ordinary_tokens(), info.vocab_size as usize)?;
         let ends = (info.bos.into_option(), info.eos.first().copied());
         let LlmEntry {
             system_prompt,

@@ -999,3 +999,18 @@ fn mistakes_on_the_command_line() {
         );
     }
 }
+
+#[test]
+fn a_checkpoint_without_tensors_is_named() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let empty = folder.path().join("empty.safetensors");
+    std::fs::write(
+        &empty,
+        [8u64.to_le_bytes().as_slice(), b"{}      "].concat(),
+    )
+    .unwrap();
+    let run = Run::new().arg("convert").arg(&empty).arg("--out");
+    let found = run.arg(folder.path().join("out")).finish();
+    let words = [empty.display().to_string(), "holds no tensors".to_owned()];
+    found.failed(1, &words);
+}

@@ -640,3 +640,33 @@ fn many_at_once_download_once() {
     assert_eq!(bench.ranges(), [None]);
     assert_eq!(sha256(&fs::read(bench.blob()).unwrap()), bench.etag);
 }
+
+#[test]
+fn a_token_that_none_can_be_is_refused_before_the_network_is_blamed() {
+    let bench = Bench::new();
+    for wrong in ["hf_\u{e4}", "hf_\u{fffd}", "hf_a b", "hf_a\u{7f}"] {
+        let token = Token::new(wrong, "$HF_TOKEN");
+        let settings = Settings {
+            token,
+            ..bench.settings()
+        };
+        let error = Hub::new(settings).err().expect(wrong);
+        assert_refused(
+            error,
+            &[
+                "$HF_TOKEN holds no access token",
+                "do: copy the token again",
+            ],
+        );
+    }
+    assert_eq!(bench.server.seen(), []);
+}
+
+#[test]
+fn a_name_that_no_folder_can_hold_is_named_as_the_cause() {
+    let bench = Bench::new();
+    let long = "a".repeat(300);
+    bench.server.add(REPO, &long, "{}", Kept::Small);
+    let error = fetch(&bench.hub(), &file(&long)).unwrap_err();
+    assert_refused(error, &["longer than this system allows", "shorter"]);
+}

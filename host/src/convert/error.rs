@@ -48,3 +48,17 @@ impl ConvertError {
         move |source| Self::Write { path, source }
     }
 }
+
+impl ConvertError {
+    /// Names the checkpoint in what is wrong with it.
+    pub(super) fn about(self, paths: &[PathBuf]) -> Self {
+        match self {
+            Self::Refused(what) => {
+                let paths = paths.iter().map(|path| path.display().to_string());
+                let paths: Vec<_> = paths.collect();
+                Self::Refused(format!("{}: {what}", paths.join(", ")))
+            }
+            other => other,
+        }
+    }
+}

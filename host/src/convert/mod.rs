@@ -93,9 +93,9 @@ pub fn convert(
 ) -> Result<Report, ConvertError> {
     let paths = expand(inputs)?;
     let checkpoint = Checkpoint::open(&paths)?;
-    refuse_bombs(&checkpoint, &paths)?;
+    refuse_bombs(&checkpoint, &paths).map_err(|error| error.about(&paths))?;
     let output = Output::begin(out, &paths, options.force)?;
-    let sorted = Sorted::new(&checkpoint, options.dtype)?;
+    let sorted = Sorted::new(&checkpoint, options.dtype).map_err(|error| error.about(&paths))?;
     let mut writer = shards::Writer {
         folder: output.folder(),
         max_bytes: options.max_shard_bytes,

@@ -54,7 +54,7 @@ fn parts(registry: &Registry) -> Vec<(String, Value)> {
         add(&part, "id", json!(entry.id));
         add(&part, "plugin", json!(plugin(&entry.plugin)));
         add(&part, "num_frames", json!(entry.num_frames));
-        add(&part, "weights", json!(source(&entry.weights)));
+        add(&part, "weights", json!(entry.weights.as_ref().map(source)));
         add(&part, "config", json!(entry.config.as_ref().map(source)));
         add(&part, "image_size", json!(entry.image_size));
         add(&part, "dtype", json!(entry.dtype.to_string()));

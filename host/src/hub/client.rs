@@ -256,8 +256,13 @@ impl Retries {
 }
 
 fn authorization(token: &Token) -> Result<HeaderValue, HubError> {
-    let wrong = |_| HubError::Token(token.origin().to_owned());
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.secret())).map_err(wrong)?;
+    // Other characters would be sent, or fail there as if the network did.
+    let wrong = || HubError::Token(token.origin().to_owned());
+    if !token.secret().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong());
+    }
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {}", token.secret())).map_err(|_| wrong())?;
     value.set_sensitive(true);
     Ok(value)
 }

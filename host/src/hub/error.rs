@@ -26,8 +26,9 @@ pub enum HubError {
     Endpoint(String),
     /// What was found is no token.
     #[error(
-        "{0} holds no access token\n  expected: one word such as hf_…\n  found: line breaks or \
-         characters that no token has\n  do: copy the token again from your settings on the hub"
+        "{0} holds no access token\n  expected: one word such as hf_… of letters, digits and `_`\n  \
+         found: blanks, line breaks or characters that no token has\n  \
+         do: copy the token again from your settings on the hub"
     )]
     Token(String),
     /// The file is not in the cache, and may not be downloaded now.
@@ -206,6 +207,9 @@ pub enum HubError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded =>
                 "free space on that disk, or set HF_HOME to a folder with more, and run the same \
                  command again; a download goes on where it stopped",
+            io::ErrorKind::InvalidFilename =>
+                "the name is longer than this system allows: name a file with a shorter one in the \
+                 registry, or set HF_HOME to a folder with a shorter path",
             _ => "make the folder writable, or set HF_HOME to one that is",
         }
     )]
@@ -223,6 +227,14 @@ impl HubError {
             path: path.to_owned(),
             source,
         }
+    }
+
+    /// Names the file as `name`, where that says more.
+    pub(crate) fn about(mut self, name: &str) -> Self {
+        if let Self::NoFile { file, .. } | Self::Missing { file, .. } = &mut self {
+            name.clone_into(file);
+        }
+        self
     }
 
     /// Whether it would stop every other download too.

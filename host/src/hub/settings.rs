@@ -70,8 +70,9 @@ impl Settings {
             Some(caches?.join("huggingface"))
         });
         let stored = path("HF_TOKEN_PATH").or_else(|| Some(home.as_ref()?.join("token")));
-        let token = text("HF_TOKEN")
-            .and_then(|text| Token::new(&text, "$HF_TOKEN"))
+        // One that is not UTF-8 is kept, to be refused as what it is.
+        let token = path("HF_TOKEN")
+            .and_then(|value| Token::new(&value.to_string_lossy(), "$HF_TOKEN"))
             .or_else(|| Token::read(&working_directory.join(TOKEN_FILE)))
             .or_else(|| Token::read(&stored?));
         let endpoint = text("HF_ENDPOINT");

@@ -41,8 +41,8 @@ pub struct EncoderEntry {
     pub plugin: PluginRef,
     /// Frames in a clip, at least 1; divides [`Registry::largest_num_frames`].
     pub num_frames: usize,
-    /// The weights.
-    pub weights: WeightSource,
+    /// The weights; absent for a model that has none.
+    pub weights: Option<WeightSource>,
     /// The model's sizes: the file named, else `config.json` beside local weights if there is
     /// one, else none, and the plugin takes the published sizes of its id.
     pub config: Option<WeightSource>,
@@ -52,8 +52,27 @@ pub struct EncoderEntry {
     pub device: DeviceChoice,
     /// In which format it computes.
     pub dtype: DtypeChoice,
-    /// The line of its table, for messages.
-    pub(super) line: usize,
+    /// Where all of this stands, for messages.
+    pub(crate) lines: TableLines,
+}
+
+/// The lines of a table and of those of its keys that a plugin may refuse.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct TableLines {
+    /// `[[encoders]] #2`
+    pub(crate) name: String,
+    /// The line where it begins.
+    pub(crate) table: usize,
+    /// Keys and their lines.
+    pub(crate) keys: Vec<(&'static str, usize)>,
+}
+
+impl TableLines {
+    /// The line of a key, or of its table where it is not written.
+    pub(crate) fn of(&self, key: &str) -> usize {
+        let found = self.keys.iter().find(|(name, _)| *name == key);
+        found.map_or(self.table, |(_, line)| *line)
+    }
 }
 
 /// The language model.
@@ -82,8 +101,8 @@ pub struct LlmEntry {
     pub device: DeviceChoice,
     /// In which format it computes.
     pub dtype: DtypeChoice,
-    /// The line of its table, for messages.
-    pub(super) line: usize,
+    /// Where all of this stands, for messages.
+    pub(crate) lines: TableLines,
 }
 
 /// How a conversation is written.
@@ -136,6 +155,8 @@ pub struct MixerEntry {
     pub kind: MixerKind,
     /// The weights of the projectors and the fusion. Never [`WeightSource::Checkpoint`].
     pub weights: WeightSource,
+    /// Whether the registry is compared with the config that is published beside the checkpoint.
+    pub check_config: bool,
     /// The line of `visual_feature_length`, for messages.
     pub(super) visual_feature_length_line: usize,
 }
@@ -164,7 +185,7 @@ impl Registry {
 
     /// Every file that the model is loaded from.
     pub fn sources(&self) -> impl Iterator<Item = &WeightSource> {
-        let encoders = self.encoders.iter().map(|encoder| &encoder.weights);
+        let encoders = self.encoders.iter().flat_map(|encoder| &encoder.weights);
         let rest = [&self.llm.tokenizer, &self.llm.weights, &self.mixer.weights];
         let template = self.llm.prompt.source();
         self.sources_of_sizes()
@@ -180,6 +201,16 @@ impl Registry {
             .map(|encoder| encoder.num_frames)
             .max()
             .unwrap_or(1)
+    }
+}
+
+impl EncoderEntry {
+    /// Where its weights are, as messages say it.
+    pub fn weights_name(&self) -> String {
+        match &self.weights {
+            Some(source) => source.to_string(),
+            None => "none".to_owned(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! No weight is read here: [`Registry::check_tokens`] settles, from what the plugins say about
 //! themselves, whether the parts fit, before anybody opens a weights file.
 
+mod asked;
 pub(crate) mod document;
 mod entries;
 pub(crate) mod error;
@@ -27,6 +28,8 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use asked::Asked;
+pub(crate) use entries::TableLines;
 pub use entries::{
     EncoderEntry, LlmEntry, MixerEntry, PluginRef, PromptEntry, Registry, TransformEntry,
 };

@@ -4,7 +4,7 @@
 use super::{Registry, WeightSource};
 use std::{
     ops::Range,
-    path::{Path, absolute},
+    path::{Path, PathBuf, absolute},
 };
 use toml::de::{DeTable, DeValue};
 
@@ -128,6 +128,16 @@ fn from_root(table: &DeTable<'_>, folder: &Path, edits: &mut Vec<Edit>) {
         match value.get_ref() {
             DeValue::Table(inner) => from_root(inner, folder, edits),
             DeValue::Array(items) => {
+                let first = || {
+                    items
+                        .iter()
+                        .find_map(|item| existing(folder, item.get_ref()))
+                };
+                if key.get_ref() == "path"
+                    && let Some(path) = first()
+                {
+                    edits.push((value.span(), quoted(&rooted(&path))));
+                }
                 for item in items.iter() {
                     if let DeValue::Table(inner) = item.get_ref() {
                         from_root(inner, folder, edits);
@@ -147,6 +157,14 @@ fn from_root(table: &DeTable<'_>, folder: &Path, edits: &mut Vec<Edit>) {
     }
 }
 
+/// The file that a text names, if it is there.
+fn existing(folder: &Path, value: &DeValue<'_>) -> Option<PathBuf> {
+    match value {
+        DeValue::String(path) => Some(folder.join(&**path)).filter(|path| path.is_file()),
+        _ => None,
+    }
+}
+
 fn rooted(path: &Path) -> String {
     let path = path.canonicalize().or_else(|_| absolute(path));
     path.map_or_else(
@@ -162,12 +180,22 @@ fn inline(source: &WeightSource) -> Option<String> {
         WeightSource::Hub {
             repo,
             file,
+            alternatives,
             revision,
             ..
         } => {
             let revision = revision.as_ref();
             let revision = revision.map(|text| format!(", revision = {}", quoted(text)));
-            let (repo, file) = (quoted(repo), quoted(file));
+            let files: Vec<_> = [file]
+                .into_iter()
+                .chain(alternatives)
+                .map(|file| quoted(file))
+                .collect();
+            let file = match files.as_slice() {
+                [file] => file.clone(),
+                files => format!("[{}]", files.join(", ")),
+            };
+            let repo = quoted(repo);
             format!(
                 "repo = {repo}, file = {file}{}",
                 revision.unwrap_or_default()

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::document::{self, About, Lines, Refusal};
-use super::entries::{EncoderEntry, LlmEntry, MixerEntry, PromptEntry, Registry, TransformEntry};
+use super::entries::{
+    EncoderEntry, LlmEntry, MixerEntry, PromptEntry, Registry, TableLines, TransformEntry,
+};
 use super::error::{Problems, RegistryError, shown};
 use super::fields::Fields;
 use super::find::{SearchPath, find};
@@ -161,8 +163,23 @@ fn frames_divide(encoders: &[RawEncoder], fields: &mut Fields<'_>) {
 
 fn encoder(raw: RawEncoder, fields: &mut Fields<'_>) -> Option<EncoderEntry> {
     let table = &raw.table;
-    let weights = fields.required_source(table, "weights", raw.weights);
-    let config = fields.config(table, raw.config, weights.as_ref());
+    let lines = TableLines {
+        name: table.clone(),
+        table: raw.line,
+        keys: lines_of(&[
+            ("id", raw.id.as_ref().map(|at| at.line)),
+            ("num_frames", raw.num_frames.as_ref().map(|at| at.line)),
+            ("image_size", raw.image_size.as_ref().map(|at| at.line)),
+            ("device", raw.device.as_ref().map(|at| at.line)),
+            ("dtype", raw.dtype.as_ref().map(|at| at.line)),
+        ]),
+    };
+    // The outer one is absent where a problem says why.
+    let weights = match raw.weights {
+        Some(raw) => fields.source(table, "weights", raw).map(Some),
+        None => Some(None),
+    };
+    let config = fields.config(table, raw.config, weights.as_ref().and_then(Option::as_ref));
     let plugin = raw.plugin.and_then(|plugin| fields.plugin(table, plugin));
     let device = fields.parse_or_default(table, "device", raw.device);
     let dtype = fields.parse_or_default(table, "dtype", raw.dtype);
@@ -175,12 +192,29 @@ fn encoder(raw: RawEncoder, fields: &mut Fields<'_>) -> Option<EncoderEntry> {
         image_size: raw.image_size.map(|at| at.value),
         device: device?,
         dtype: dtype?,
-        line: raw.line,
+        lines,
     })
+}
+
+/// The keys that are written, with their lines.
+fn lines_of(keys: &[(&'static str, Option<usize>)]) -> Vec<(&'static str, usize)> {
+    let written = keys.iter().filter_map(|(key, line)| Some((*key, (*line)?)));
+    written.collect()
 }
 
 fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
     let table = "[llm]";
+    let lines = TableLines {
+        name: table.to_owned(),
+        table: raw.line,
+        keys: lines_of(&[
+            ("id", raw.id.as_ref().map(|at| at.line)),
+            ("device", raw.device.as_ref().map(|at| at.line)),
+            ("dtype", raw.dtype.as_ref().map(|at| at.line)),
+            ("tokenizer", raw.tokenizer.as_ref().map(|raw| raw.line)),
+            ("max_length", raw.max_length.as_ref().map(|at| at.line)),
+        ]),
+    };
     let weights = fields.required_source(table, "weights", raw.weights);
     let config = fields.config(table, raw.config, weights.as_ref());
     let plugin = raw.plugin.and_then(|plugin| fields.plugin(table, plugin));
@@ -227,7 +261,7 @@ fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
         max_length: raw.max_length.map_or(DEFAULT_MAX_LENGTH, |at| at.value),
         device: device?,
         dtype: dtype?,
-        line: raw.line,
+        lines,
     })
 }
 
@@ -360,6 +394,7 @@ fn mixer(raw: RawMixer, encoders: usize, fields: &mut Fields<'_>) -> Option<Mixe
             visual_feature_length: length.value,
         },
         weights: weights?,
+        check_config: raw.check_config.is_none_or(|at| at.value),
         visual_feature_length_line: length.line,
     })
 }

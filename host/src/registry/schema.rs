@@ -26,8 +26,8 @@ const TOP: Shape = Shape {
 
 const ENCODER: Shape = Shape {
     name: "[[encoders]]",
-    required: &["id", "plugin", "num_frames", "weights"],
-    optional: &["config", "image_size", "device", "dtype"],
+    required: &["id", "plugin", "num_frames"],
+    optional: &["weights", "config", "image_size", "device", "dtype"],
 };
 
 const LLM: Shape = Shape {
@@ -59,7 +59,7 @@ const MIXER: Shape = Shape {
         "visual_feature_length",
         "weights",
     ],
-    optional: &[],
+    optional: &["check_config"],
 };
 
 const SOURCE: Shape = Shape {
@@ -143,15 +143,16 @@ pub(super) struct RawMixer {
     pub(super) token_length: Option<At<usize>>,
     pub(super) visual_feature_length: Option<At<usize>>,
     pub(super) weights: Option<RawSource>,
+    pub(super) check_config: Option<At<bool>>,
 }
 
 /// What `weights`, `config` or `tokenizer` says.
 #[derive(Debug)]
 pub(super) struct RawSource {
     pub(super) line: usize,
-    pub(super) path: Option<At<String>>,
+    pub(super) path: Option<At<Vec<String>>>,
     pub(super) repo: Option<At<String>>,
-    pub(super) file: Option<At<String>>,
+    pub(super) file: Option<At<Vec<String>>>,
     pub(super) revision: Option<At<String>>,
     pub(super) checkpoint: Option<At<bool>>,
     pub(super) sha256: Option<At<String>>,
@@ -261,6 +262,7 @@ fn mixer(table: &Table<'_>, reader: &mut Reader<'_>) -> RawMixer {
         token_length: table.count("token_length", MAX_TOKENS, reader),
         visual_feature_length: table.count("visual_feature_length", MAX_TOKENS, reader),
         weights: source(table, "weights", None, reader),
+        check_config: table.flag("check_config", reader),
     }
 }
 
@@ -308,9 +310,9 @@ fn source(
         let before = reader.problems.len();
         let source = RawSource {
             line: table.line,
-            path: table.text("path", reader),
+            path: table.texts("path", reader),
             repo: table.text("repo", reader),
-            file: table.text("file", reader),
+            file: table.texts("file", reader),
             revision: table.text("revision", reader),
             checkpoint: table.flag("checkpoint", reader),
             sha256: table.text("sha256", reader),
@@ -328,7 +330,10 @@ impl RawSource {
     fn from_path(path: At<String>) -> Self {
         Self {
             line: path.line,
-            path: Some(path),
+            path: Some(At {
+                value: vec![path.value],
+                line: path.line,
+            }),
             repo: None,
             file: None,
             revision: None,

@@ -1,7 +1,9 @@
 //! Checking sources: each must say one thing, and files that go with the weights are looked for
 //! beside them.
 
-use super::error::{Problem, shown};
+use std::path::PathBuf;
+
+use super::error::{Problem, listed, shown};
 use super::fields::Fields;
 use super::schema::{RawSource, refuse};
 use super::sources::{Sha256Digest, WeightSource};
@@ -116,10 +118,8 @@ impl Fields<'_> {
             raw.repo.is_some(),
             raw.checkpoint.is_some(),
         ];
-        let hub_only = raw.file.as_ref().or(raw.revision.as_ref());
-        if kinds.iter().filter(|stated| **stated).count() != 1
-            || (hub_only.is_some() && raw.repo.is_none())
-        {
+        let hub_only = raw.file.is_some() || raw.revision.is_some();
+        if kinds.iter().filter(|stated| **stated).count() != 1 || (hub_only && raw.repo.is_none()) {
             let stated: Vec<&str> = [
                 ("path", kinds[0]),
                 ("repo", kinds[1]),
@@ -146,8 +146,9 @@ impl Fields<'_> {
             );
             return None;
         }
-        if let Some(path) = raw.path {
-            let path = self.file(table, key, &path)?;
+        if let Some(paths) = raw.path {
+            self.one_digest(table, key, &paths, sha256.as_ref()?);
+            let path = self.first_file(table, key, &paths)?;
             return Some(WeightSource::Local {
                 path,
                 sha256: sha256?,
@@ -199,21 +200,21 @@ impl Fields<'_> {
         table: &str,
         key: &str,
         line: usize,
-        (repo, file, revision): (At<String>, Option<At<String>>, Option<At<String>>),
+        (repo, files, revision): (At<String>, Option<At<Vec<String>>>, Option<At<String>>),
         sha256: Option<Sha256Digest>,
     ) -> Option<WeightSource> {
         let before = self.problems.len();
-        let mut check = |what: &str, at: &At<String>, good: bool, expected: &str| {
+        let mut check = |what: &str, line: usize, value: &str, good: bool, expected: &str| {
             if !good {
                 self.problems.push(
                     refuse(
                         table,
                         key,
-                        at.line,
+                        line,
                         &format!("has a `{what}` that cannot be one"),
                     )
                     .expected(expected)
-                    .found(shown(&at.value))
+                    .found(shown(value))
                     .hint(format!(
                         "copy `{what}` from the repository's page on the hub"
                     )),
@@ -223,19 +224,22 @@ impl Fields<'_> {
         let parts = repo.value.split('/').count();
         check(
             "repo",
-            &repo,
+            repo.line,
+            &repo.value,
             parts <= 2 && is_hub_path(&repo.value),
             "`owner/name`",
         );
-        if let Some(file) = &file {
-            let expected = "a path inside the repository, such as `model.safetensors`";
-            check("file", file, is_hub_path(&file.value), expected);
+        for file in files.iter().flat_map(|files| &files.value) {
+            let expected = "a path inside the repository, such as `model.safetensors`, of names with up \
+                            to 255 characters";
+            let line = files.as_ref().map_or(line, |files| files.line);
+            check("file", line, file, is_hub_path(file), expected);
         }
-        if let Some(revision) = &revision {
-            let good = is_hub_path(&revision.value);
-            check("revision", revision, good, "a branch, a tag or a commit");
+        if let Some(At { value, line }) = &revision {
+            let expected = "a branch, a tag or a commit";
+            check("revision", *line, value, is_hub_path(value), expected);
         }
-        let Some(file) = file else {
+        let Some(files) = files else {
             self.problems.push(
                 refuse(
                     table,
@@ -249,18 +253,88 @@ impl Fields<'_> {
             );
             return None;
         };
+        self.one_digest(table, key, &files, &sha256);
+        self.same_folder(table, key, &files);
+        let mut names = files.value.into_iter();
+        let file = names.next()?;
         (self.problems.len() == before).then(|| WeightSource::Hub {
             repo: repo.value,
-            file: file.value,
+            file,
+            alternatives: names.collect(),
             revision: revision.map(|at| at.value),
             sha256,
         })
     }
 }
 
+impl Fields<'_> {
+    /// The first of several files that is there. Where none is, the first is reported.
+    fn first_file(&mut self, table: &str, key: &str, paths: &At<Vec<String>>) -> Option<PathBuf> {
+        let here = |path: &&String| self.folder.join(path).is_file();
+        let first = paths.value.iter().find(here).or(paths.value.first())?;
+        let at = At {
+            value: first.clone(),
+            line: paths.line,
+        };
+        self.file(table, key, &at)
+    }
+
+    /// Refuses a digest of several files.
+    fn one_digest(
+        &mut self,
+        table: &str,
+        key: &str,
+        files: &At<Vec<String>>,
+        sha256: &Option<Sha256Digest>,
+    ) {
+        if sha256.is_some() && files.value.len() > 1 {
+            self.problems.push(
+                refuse(
+                    table,
+                    key,
+                    files.line,
+                    "states one digest for several files",
+                )
+                .expected("`sha256` beside a single file")
+                .found(listed(&files.value))
+                .hint("name one file, or remove `sha256`"),
+            );
+        }
+    }
+
+    /// Refuses alternatives that do not lie in one folder, where other files are looked for beside them, or of
+    /// which only some bring their own sizes and tokenizer.
+    fn same_folder(&mut self, table: &str, key: &str, files: &At<Vec<String>>) {
+        let folder = |name: &str| name.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        let gguf = |name: &str| name.to_ascii_lowercase().ends_with(".gguf");
+        let kinds = files.value.iter().map(|name| (folder(name), gguf(name)));
+        let mut kinds: Vec<_> = kinds.collect();
+        kinds.dedup();
+        if kinds.len() > 1 {
+            self.problems.push(
+                refuse(
+                    table,
+                    key,
+                    files.line,
+                    "names files that cannot stand for each other",
+                )
+                .expected("files of one folder, all of them GGUF files or none")
+                .found(listed(&files.value))
+                .hint("name files that hold the same weights"),
+            );
+        }
+    }
+}
+
 /// Whether it can be a path on the hub: it will be joined to a cache folder, and must stay in it.
 fn is_hub_path(text: &str) -> bool {
+    /// Bytes of a name in a folder at most, on all systems.
+    const MAX_NAME: usize = 255;
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+=@ ".contains(c);
-    text.split('/')
-        .all(|part| !part.is_empty() && part.chars().all(plain) && part != "." && part != "..")
+    text.split('/').all(|part| {
+        (1..=MAX_NAME).contains(&part.len())
+            && part.chars().all(plain)
+            && part != "."
+            && part != ".."
+    })
 }

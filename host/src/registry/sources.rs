@@ -28,6 +28,8 @@ pub enum WeightSource {
         repo: String,
         /// The file's path in the repository.
         file: String,
+        /// Other files of the same folder that serve as well: the first that exists is taken.
+        alternatives: Vec<String>,
         /// A branch, tag or commit; the main branch when absent.
         revision: Option<String>,
         /// The digest it must have.
@@ -104,6 +106,28 @@ impl WeightSource {
         }
     }
 
+    /// The files that serve, each as a source of its own, in the order in which they are tried.
+    pub(crate) fn alternatives(&self) -> Vec<Self> {
+        let Self::Hub {
+            repo,
+            file,
+            alternatives,
+            revision,
+            sha256,
+        } = self
+        else {
+            return vec![self.clone()];
+        };
+        let single = |file: &String| Self::Hub {
+            repo: repo.clone(),
+            file: file.clone(),
+            alternatives: Vec::new(),
+            revision: revision.clone(),
+            sha256: *sha256,
+        };
+        [file].into_iter().chain(alternatives).map(single).collect()
+    }
+
     /// Another file of the same folder.
     pub(crate) fn beside(&self, name: &str) -> Self {
         match self {
@@ -122,6 +146,7 @@ impl WeightSource {
                     Some((folder, _)) => format!("{folder}/{name}"),
                     None => name.to_owned(),
                 },
+                alternatives: Vec::new(),
                 revision: revision.clone(),
                 sha256: None,
             },
@@ -163,8 +188,13 @@ impl fmt::Display for WeightSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self, self.hub_file()) {
             (Self::Local { path, .. }, _) => write!(f, "{}", path.display()),
-            (_, Some(file)) => file.fmt(f),
-            (_, None) => f.write_str("the mixer's checkpoint"),
+            (Self::Hub { alternatives, .. }, Some(file)) => {
+                file.fmt(f)?;
+                alternatives
+                    .iter()
+                    .try_for_each(|other| write!(f, " or {other}"))
+            }
+            (_, _) => f.write_str("the mixer's checkpoint"),
         }
     }
 }

@@ -106,6 +106,31 @@ impl<'t> Table<'t> {
         None
     }
 
+    /// A text, or several in a list; none of them blank.
+    pub(crate) fn texts(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<Vec<String>>> {
+        let (value, line) = self.get(key, reader)?;
+        let DeValue::Array(items) = value else {
+            let At { value, line } = self.text(key, reader)?;
+            let value = vec![value];
+            return Some(At { value, line });
+        };
+        let texts = items.iter().map(|item| match item.get_ref() {
+            DeValue::String(text) if !text.trim().is_empty() => Some(text.to_string()),
+            _ => None,
+        });
+        let texts: Option<Vec<String>> = texts.collect();
+        if let Some(value) = texts.filter(|texts| !texts.is_empty()) {
+            return Some(At { value, line });
+        }
+        reader.problems.push(
+            self.refuse(key, line, "is not a list of names")
+                .expected("a string, or a list of strings")
+                .found("a list that is empty or holds something else")
+                .hint(format!("write `{key} = [\"…\", \"…\"]`")),
+        );
+        None
+    }
+
     /// A text that may be blank.
     pub(crate) fn any_text(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<String>> {
         let (value, line) = self.get(key, reader)?;

@@ -41,7 +41,7 @@ impl Registry {
             let Some(found) = described.iter().find(|found| found.id == entry.id) else {
                 problems.push(
                     Problem::new(
-                        entry.line,
+                        entry.lines.table,
                         format!("encoder `{}` was not described", entry.id),
                     )
                     .expected("its plugin to state the shape of its features")
@@ -53,7 +53,7 @@ impl Registry {
             if [found.temporal, found.spatial, found.width].contains(&0) {
                 problems.push(
                     Problem::new(
-                        entry.line,
+                        entry.lines.table,
                         format!("encoder `{}` gives no features", entry.id),
                     )
                     .expected("at least one time step, token and channel")
@@ -71,7 +71,7 @@ impl Registry {
         if llm_width == 0 {
             problems.push(
                 Problem::new(
-                    self.llm.line,
+                    self.llm.lines.table,
                     "the language model's embeddings have no width",
                 )
                 .expected("a width of at least 1")
@@ -85,6 +85,24 @@ impl Registry {
         Err(Problems::new(&self.path, problems).into())
     }
 
+    /// Checks that the language model has a row in its embeddings for every token that text may become.
+    ///
+    /// # Errors
+    /// [`RegistryError::Invalid`] with both numbers.
+    pub fn check_tokenizer(&self, tokens: usize, rows: usize) -> Result<(), RegistryError> {
+        if tokens <= rows {
+            return Ok(());
+        }
+        let line = self.llm.lines.of("tokenizer");
+        let problem = Problem::new(line, "the tokenizer of [llm] is another model's")
+            .expected(format!(
+                "at most {rows} tokens, the rows of the language model's embeddings"
+            ))
+            .found(format!("{tokens} tokens in {}", self.llm.tokenizer))
+            .hint("name the tokenizer that belongs to the language model as `tokenizer` in [llm]");
+        Err(Problems::new(&self.path, vec![problem]).into())
+    }
+
     /// Why the projector cannot take features of this shape, if so.
     fn unprojectable(
         &self,
@@ -94,7 +112,7 @@ impl Registry {
     ) -> Option<Problem> {
         let projector = self.mixer.kind.projector;
         let problem =
-            |what: &str| Problem::new(entry.line, format!("encoder `{}` {what}", entry.id));
+            |what: &str| Problem::new(entry.lines.table, format!("encoder `{}` {what}", entry.id));
         if projector.needs_grid() && !is_grid(found.spatial) {
             return Some(
                 problem("gives tokens that form no grid")
@@ -174,7 +192,7 @@ impl Registry {
                 Some(first) if tokens != kind.projected_tokens(first.temporal, first.spatial) => {
                     problems.push(
                         Problem::new(
-                            entry.line,
+                            entry.lines.table,
                             format!("encoder `{}` gives another number of time steps", entry.id),
                         )
                         .expected(format!(

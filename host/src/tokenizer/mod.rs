@@ -116,6 +116,12 @@ impl TextTokenizer {
         })
     }
 
+    /// Tokens that ordinary text may become: those that were added afterwards, as markers of turns and padding
+    /// are, do not count.
+    pub fn ordinary_tokens(&self) -> usize {
+        self.tokenizer.get_vocab_size(false)
+    }
+
     /// The id of a token by its very text.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)

@@ -137,7 +137,7 @@ fn encoder(
     Ok(EncoderReport {
         id: entry.id.clone(),
         plugin: planned.library.manifest().name.clone(),
-        weights: entry.weights.to_string(),
+        weights: entry.weights_name(),
         num_frames: info.num_frames,
         image_size: info.image_size,
         width: info.width,

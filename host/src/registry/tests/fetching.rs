@@ -12,7 +12,7 @@ fn digests() {
     );
     let folder = folder_with(&FILES);
     let registry = Registry::from_file(&write(&folder, text)).unwrap();
-    let source = &registry.encoders[0].weights;
+    let source = registry.encoders[0].weights.as_ref().unwrap();
     assert_eq!(source.sha256().unwrap().to_string(), abc);
     let digest = source.sha256().unwrap();
     let path = folder.path().join("one.safetensors");
@@ -49,7 +49,7 @@ fn what_is_on_the_hub_is_found_by_its_name() {
             "{ repo = \"a/b\", file = \"sub/model.safetensors.index.json\", revision = \"refs/pr/2\" }",
         );
     let registry = Registry::from_file(&write(&folder_with(&FILES), text)).unwrap();
-    assert_eq!(registry.encoders[0].weights, WeightSource::Checkpoint);
+    assert_eq!(registry.encoders[0].weights, Some(WeightSource::Checkpoint));
     assert!(registry.llm.weights.is_shard_index());
     assert_eq!(registry.llm.config, None);
     assert_eq!(
@@ -78,4 +78,65 @@ fn a_gguf_file_holds_its_tokenizer_and_its_sizes() {
     let registry = Registry::from_file(&write(&folder, stated)).unwrap();
     assert_eq!(registry.llm.sizes_in_weights(), None);
     assert_ne!(registry.llm.tokenizer, registry.llm.weights);
+}
+
+#[test]
+fn of_several_files_the_first_that_is_there_is_taken() {
+    let text = changed(
+        "\"one.safetensors\"",
+        "[\"missing.safetensors\", \"two.safetensors\", \"one.safetensors\"]",
+    );
+    let folder = folder_with(&FILES);
+    let registry = Registry::from_file(&write(&folder, &text)).unwrap();
+    let path = folder.path().join("two.safetensors");
+    let expected = Some(WeightSource::Local { path, sha256: None });
+    assert_eq!(registry.encoders[0].weights, expected);
+    // A run's copy names the one that was taken.
+    let moved = Moved::default().text(&text, &registry);
+    let two = folder
+        .path()
+        .canonicalize()
+        .unwrap()
+        .join("two.safetensors");
+    assert!(
+        moved.contains(&format!("weights = {{ path = \"{}\" }}", two.display())),
+        "{moved}"
+    );
+
+    let hub = |files: &str| {
+        changed(
+            "{ path = \"one.safetensors\" }",
+            &format!("{{ repo = \"a/b\", file = {files} }}"),
+        )
+    };
+    let text = hub("[\"x/m.safetensors\", \"x/m.bin\"]");
+    let registry = Registry::from_file(&write(&folder, text)).unwrap();
+    let weights = registry.encoders[0].weights.as_ref().unwrap();
+    assert_eq!(weights.to_string(), "hf://a/b/x/m.safetensors or x/m.bin");
+    assert_eq!(weights.alternatives().len(), 2);
+
+    for (wrong, word) in [
+        ("[]", "is not a list of names"),
+        ("[\"a\", 3]", "is not a list of names"),
+        ("[\"a.gguf\", \"a.bin\"]", "cannot stand for each other"),
+        ("[\"x/a.bin\", \"y/a.bin\"]", "cannot stand for each other"),
+        (&format!("\"{}\"", "a".repeat(300)), "up to 255 characters"),
+    ] {
+        assert_has(&message(hub(wrong)), &[word, "x.toml:9"]);
+    }
+    let digest = "0".repeat(64);
+    let two = changed(
+        "\"one.safetensors\"",
+        &format!("[\"one.safetensors\", \"two.safetensors\"], sha256 = \"{digest}\""),
+    );
+    assert_has(&message(two), &["one digest for several files"]);
+}
+
+#[test]
+fn an_encoder_need_not_name_weights() {
+    let text = changed("weights = { path = \"one.safetensors\" }\n", "");
+    let registry = Registry::from_file(&write(&folder_with(&FILES), text)).unwrap();
+    assert_eq!(registry.encoders[0].weights, None);
+    assert_eq!(registry.encoders[0].weights_name(), "none");
+    assert_eq!(registry.sources().count(), 4);
 }

@@ -128,7 +128,7 @@ fn a_good_file_has_every_default() {
         (DeviceChoice::Auto, DtypeChoice::Auto)
     );
     assert_eq!((one.image_size, &one.config), (None, &None));
-    assert_eq!(one.weights, local("one.safetensors"));
+    assert_eq!(one.weights, Some(local("one.safetensors")));
     assert_eq!(
         two.plugin,
         PluginRef::Library {

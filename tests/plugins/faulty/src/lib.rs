@@ -20,7 +20,7 @@ impl Plugin for Faulty {
         let manifest = Manifest::new("faulty", env!("CARGO_PKG_VERSION")).license("MIT");
         let manifest = encoder::IDS
             .iter()
-            .fold(manifest, |m, id| m.encoder(id, "no weights"));
+            .fold(manifest, |m, id| m.encoder_without_weights(id));
         llm::IDS
             .iter()
             .fold(manifest, |m, id| m.llm(id, "no weights"))

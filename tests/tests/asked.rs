@@ -1,0 +1,206 @@
+//! What a registry asks for is compared with what its plugins give, before anything is loaded.
+
+use merv_tests::{Run, Tiny, none_of, plugin_folder};
+use serde_json::{Value, json};
+use std::{fs, sync::Arc};
+use tempfile::TempDir;
+
+const SIGLIP: &str = "id = \"siglip-vit-b16-224px-all-no-cls\"
+plugin = \"siglip\"
+num_frames = 16
+weights = { path = \"siglip/model.safetensors\" }";
+
+/// `info` of the copy, with the plugins for tests.
+fn info(tiny: &Tiny, plugins: &Arc<TempDir>) -> Run {
+    let run = tiny.run().keeping(plugins).arg("--plugin-dir");
+    run.arg(plugins.path()).arg("info")
+}
+
+/// The line of the registry that holds `text`, as messages name it.
+fn line_of(tiny: &Tiny, text: &str) -> String {
+    let registry = fs::read_to_string(tiny.registry()).unwrap();
+    let before = registry.split(text).next().unwrap();
+    format!("registry.toml:{}: ", 1 + before.matches('\n').count())
+}
+
+#[test]
+fn what_a_plugin_does_not_give_is_refused_with_the_line_and_both_values() {
+    let plugins = Arc::new(plugin_folder(&["faulty", "older"]));
+    let fine = "id = \"fine\"\nplugin = \"faulty\"\nnum_frames = 16";
+    let older = "id = \"first-pixel\"\nplugin = \"older\"\nnum_frames = 16\nweights = { path = \"mixer.safetensors\" }";
+    let languagebind = "plugin = \"languagebind\"\nnum_frames = ";
+    let vivit = "plugin = \"vivit\"\nnum_frames = ";
+    let siglip = |line: &str| format!("{SIGLIP}\n{line}");
+    // What is changed, into what, the line that is blamed, and words.
+    let cases: [(&str, String, &str, &[&str]); 13] = [
+        (
+            SIGLIP,
+            format!("{fine}\nimage_size = 128"),
+            "image_size = 128",
+            &[
+                "`image_size` in [[encoders]] #4",
+                "plugin `faulty`",
+                "64, as the plugin",
+                "found: 128",
+            ],
+        ),
+        (
+            SIGLIP,
+            format!("{older}\nimage_size = 64"),
+            "image_size = 64",
+            &["plugin `older`", "expected: 2, as", "found: 64"],
+        ),
+        (
+            SIGLIP,
+            format!("{fine}\ndtype = \"bf16\""),
+            "dtype = \"bf16\"",
+            &["`dtype`", "plugin `faulty`", "f32", "found: bf16"],
+        ),
+        (
+            SIGLIP,
+            format!("{fine}\ndevice = \"cuda:0\""),
+            "device = \"cuda:0\"",
+            &[
+                "`device`",
+                "plugin `faulty`",
+                "expected: cpu",
+                "found: cuda:0",
+            ],
+        ),
+        (
+            SIGLIP,
+            siglip("device = \"cuda:1\""),
+            "device = \"cuda:1\"",
+            &["plugin `siglip`", "expected: cpu"],
+        ),
+        (
+            SIGLIP,
+            siglip("dtype = \"f16\""),
+            "dtype = \"f16\"",
+            &[
+                "plugin `siglip`",
+                "f32 or bf16",
+                "do: correct `dtype` in [[encoders]] #4",
+            ],
+        ),
+        (
+            SIGLIP,
+            siglip("image_size = 7"),
+            "image_size = 7",
+            &["plugin `siglip`", "from 8 pixels, a patch", "found 7"],
+        ),
+        (
+            SIGLIP,
+            format!("{older}\ndtype = \"bf16\""),
+            "dtype = \"bf16\"",
+            &["plugin `older`", "expected: f32"],
+        ),
+        (
+            "plugin = \"languagebind\"\nnum_frames = 16",
+            format!("{languagebind}4"),
+            "num_frames = 4\n",
+            &[
+                "plugin `languagebind`",
+                "a multiple of 8",
+                "found 4",
+                "do: correct `num_frames` in [[encoders]] #1",
+            ],
+        ),
+        (
+            "plugin = \"vivit\"\nnum_frames = 32",
+            format!("{vivit}16"),
+            "num_frames = 16\nweights = { path = \"vivit",
+            &["plugin `vivit`", "`num_frames` to be 32", "found 16"],
+        ),
+        (
+            "plugin = \"vivit\"\nnum_frames = 32",
+            format!("{vivit}32\nimage_size = 128"),
+            "image_size = 128",
+            &["plugin `vivit`", "`image_size` to be 64", "found 128"],
+        ),
+        (
+            SIGLIP,
+            SIGLIP.replace("\nweights = { path = \"siglip/model.safetensors\" }", ""),
+            "[[encoders]]\nid = \"siglip",
+            &[
+                "`weights` is missing in [[encoders]] #4",
+                "plugin `siglip` reads some",
+            ],
+        ),
+        (
+            SIGLIP,
+            "id = \"of-other-frames\"\nplugin = \"faulty\"\nnum_frames = 16".to_owned(),
+            "[[encoders]]\nid = \"of-other-frames",
+            &["plugin `faulty`", "for 16 frames", "num_frames: 17"],
+        ),
+    ];
+    none_of(cases.map(|(from, to, blamed, words)| {
+        let tiny = Tiny::new();
+        tiny.replace("registry.toml", from, &to);
+        let line = line_of(&tiny, blamed);
+        let found = info(&tiny, &plugins).finish();
+        let words: Vec<&str> = words.iter().copied().chain([line.as_str()]).collect();
+        let mut verdict = found.judge(1, &words);
+        if found.stderr.contains("config.json") {
+            verdict = Err(format!("a config file is blamed: {found}"));
+        }
+        (to, verdict)
+    }));
+}
+
+#[test]
+fn an_option_is_blamed_for_what_it_asks() {
+    let plugins = Arc::new(plugin_folder(&["faulty"]));
+    let tiny = Tiny::new();
+    let fine = "id = \"fine\"\nplugin = \"faulty\"\nnum_frames = 16";
+    tiny.replace("registry.toml", SIGLIP, fine);
+    let run = info(&tiny, &plugins).args(["--precision", "bf16"]);
+    run.finish().failed(
+        1,
+        &["registry.toml: `--precision` is not what plugin `faulty` gives"],
+    );
+}
+
+#[test]
+fn an_encoder_that_reads_no_weights_needs_none() {
+    let plugins = Arc::new(plugin_folder(&["faulty"]));
+    let fine = "id = \"fine\"\nplugin = \"faulty\"\nnum_frames = 16";
+    // Older registries name some file; nobody takes it for weights.
+    for weights in ["", "\nweights = { path = \"registry.toml\" }"] {
+        let tiny = Tiny::new();
+        tiny.replace("registry.toml", SIGLIP, &format!("{fine}{weights}"));
+        let found = info(&tiny, &plugins).arg("--json").finish().succeeded();
+        let found: Value = serde_json::from_str(&found.stdout).unwrap();
+        let encoder = &found["encoders"][3];
+        assert_eq!(
+            (&encoder["id"], &encoder["memory"]["weights"]),
+            (&json!("fine"), &json!(0))
+        );
+        let run = tiny
+            .generate()
+            .keeping(&plugins)
+            .arg("--plugin-dir")
+            .arg(plugins.path());
+        run.finish().succeeded();
+    }
+}
+
+#[test]
+fn a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused() {
+    let tiny = Tiny::new();
+    let path = tiny.path("llm/tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    let count = vocabulary.len();
+    for id in count..1100 {
+        vocabulary.insert(format!("surplus{id}"), json!(id));
+    }
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let words = [
+        "the tokenizer of [llm]",
+        "at most 1024 tokens",
+        "1100 tokens",
+        "registry.toml:",
+    ];
+    tiny.generate().finish().failed(1, &words);
+}
