@@ -5,10 +5,12 @@
 
 mod caught;
 mod gguf;
+mod growth;
 mod stream;
 
 pub use stream::Stream;
 
+use growth::{Growth, is_byte};
 use merv_checkpoint::{Checkpoint, text};
 use std::{
     fs::File,
@@ -55,6 +57,8 @@ pub struct TextTokenizer {
     tokenizer: Tokenizer,
     /// What stands before every text: the BOS, or nothing.
     begin: Vec<u32>,
+    /// What of a text a further token can change.
+    growth: Growth,
 }
 
 impl TextTokenizer {
@@ -75,6 +79,7 @@ impl TextTokenizer {
         })?;
         Ok(Self {
             path: path.to_owned(),
+            growth: Growth::of(tokenizer.get_decoder()),
             tokenizer,
             begin,
         })
@@ -130,6 +135,26 @@ impl TextTokenizer {
     /// The text of a token, special ones too.
     pub fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
+    }
+
+    /// What of a text a further token can change.
+    fn growth(&self) -> &Growth {
+        &self.growth
+    }
+
+    /// Whether a run of byte tokens goes on with this one: it is a byte, or nothing that is decoded.
+    fn continues_bytes(&self, id: u32) -> Result<bool, TextError> {
+        let Growth::ByteRuns(before) = &self.growth else {
+            return Ok(false);
+        };
+        let Some(token) = self.token(id) else {
+            return Ok(true);
+        };
+        let vocabulary = self.tokenizer.get_added_vocabulary();
+        if vocabulary.is_special_token(&token) {
+            return Ok(true);
+        }
+        self.convert(|| is_byte(before, token))
     }
 
     fn convert<T>(&self, body: impl FnOnce() -> Result<T, String>) -> Result<T, TextError> {
