@@ -3,8 +3,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use minijinja::{Error, ErrorKind};
-
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -31,7 +29,7 @@ const DAYS: [&str; 7] = [
 ];
 
 /// The letters of `strftime` that templates use.
-pub(super) fn format(pattern: &str, now: SystemTime) -> Result<String, Error> {
+pub(super) fn format(pattern: &str, now: SystemTime) -> Result<String, String> {
     let seconds = now
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
@@ -60,10 +58,9 @@ pub(super) fn format(pattern: &str, now: SystemTime) -> Result<String, Error> {
             'S' => format!("{:02}", time % 60),
             '%' => "%".to_owned(),
             other => {
-                let why = format!(
+                return Err(format!(
                     "strftime_now: expected %d %m %y %Y %b %B %a %A %H %M %S, found %{other}"
-                );
-                return Err(Error::new(ErrorKind::InvalidOperation, why));
+                ));
             }
         };
     }

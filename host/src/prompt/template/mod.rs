@@ -1,32 +1,18 @@
 //! Chat formats that a model brings: Jinja templates, as `apply_chat_template` of transformers renders them.
 //!
-//! A template is a program in a file that is not trusted. It can touch nothing but its own values, and its
-//! fuel pays for every instruction and every byte it makes, so that it ends and stays small. One gap is
-//! minijinja's: lists that hold one another many times over are joined to a text (`~`) before that is paid.
+//! A template is a program in a file that is not trusted: [`jinja`] runs it within a budget.
 
 mod date;
-mod json;
+mod jinja;
 mod source;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::ValueKind;
-use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
+use jinja::{Fault, Program, Value};
 use thiserror::Error as ThisError;
-
-/// An instruction, or 64 bytes, each. Templates of a thousand lines take some ten thousand for a long
-/// conversation; this much is 64 MB at most.
-const FUEL: u64 = 1_000_000;
-
-/// Macros within macros; each level takes stack.
-const RECURSION: usize = 50;
-
-/// The name that the environment knows the template by.
-const NAME: &str = "chat_template";
 
 /// A chat template cannot be read or does not render.
 #[derive(Debug, ThisError)]
@@ -69,6 +55,13 @@ pub enum TemplateError {
         .0.display()
     )]
     Empty(PathBuf),
+    /// Where its BOS is depends on what is said.
+    #[error(
+        "the chat template {} puts the BOS at a place that depends on the conversation, so that there is no fixed \
+         place for the video behind it\n  do: use the template of this very model",
+        .0.display()
+    )]
+    MovedBos(PathBuf),
 }
 
 /// A message of a conversation, as templates know it.
@@ -84,7 +77,7 @@ pub struct Message {
 #[derive(Debug)]
 pub struct Template {
     path: PathBuf,
-    environment: Environment<'static>,
+    program: Program,
     /// `bos_token` and so on, by these names.
     tokens: BTreeMap<String, String>,
 }
@@ -105,30 +98,10 @@ impl Template {
         text: String,
         tokens: BTreeMap<String, String>,
     ) -> Result<Self, TemplateError> {
-        let mut environment = Environment::new();
-        let mut syntax = SyntaxConfig::builder();
-        let syntax = syntax.trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| jinja(path, &error))?);
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_formatter(write_plain);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(RECURSION);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", json::to_json);
-        environment.add_function("raise_exception", |why: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, why))
-        });
-        environment.add_function("strftime_now", |format: &str| {
-            date::format(format, SystemTime::now())
-        });
-        environment
-            .add_template_owned(NAME, source::without_generation_marks(&text))
-            .map_err(|error| jinja(path, &error))?;
+        let program = Program::parse(&text).map_err(|fault| jinja(path, fault))?;
         Ok(Self {
             path: path.to_owned(),
-            environment,
+            program,
             tokens,
         })
     }
@@ -147,23 +120,47 @@ impl Template {
         self.render_with(messages, &self.tokens)
     }
 
-    /// Whether it is the template that writes the BOS, at the front of `rendered`, what `messages` gave.
+    /// Where the template itself writes the BOS in `rendered`, what `messages` gave; the first place, if it does.
     ///
     /// # Errors
     ///
     /// As [`Self::render`].
-    pub fn writes_bos(&self, messages: &[Message], rendered: &str) -> Result<bool, TemplateError> {
+    pub fn bos_written(
+        &self,
+        messages: &[Message],
+        rendered: &str,
+    ) -> Result<Option<Range<usize>>, TemplateError> {
         let Some(bos) = self.tokens.get("bos_token").filter(|bos| !bos.is_empty()) else {
-            return Ok(false);
+            return Ok(None);
         };
-        if !rendered.starts_with(bos.as_str()) {
-            return Ok(false);
+        if !rendered.contains(bos.as_str()) {
+            return Ok(None);
         }
-        // A format may begin with the same text for another reason: `<|im_start|>` of SmolLM2.
+        // A format may have the same text for another reason: `<|im_start|>` of SmolLM2, or a user who types it.
         let mut without = self.tokens.clone();
         without.insert("bos_token".to_owned(), String::new());
-        let bare = self.render_with(messages, &without)?;
-        Ok(!bare.starts_with(bos.as_str()))
+        let bare = match self.render_with(messages, &without) {
+            Err(TemplateError::Empty(_)) => String::new(),
+            bare => bare?,
+        };
+        let pairs = rendered.bytes().zip(bare.bytes());
+        let same = pairs.take_while(|(a, b)| a == b).count();
+        if same == rendered.len() && same == bare.len() {
+            return Ok(None);
+        }
+        // The texts may agree for longer: what follows may begin as the BOS does.
+        let starts = rendered.match_indices(bos.as_str()).map(|(at, _)| at);
+        let found = starts.take_while(|at| *at <= same).find(|at| {
+            let behind = &rendered[at + bos.len()..];
+            let next = behind.find(bos.as_str()).unwrap_or(behind.len());
+            bare[*at..].starts_with(&behind[..next])
+        });
+        Ok(found.map(|at| at..at + bos.len()))
+    }
+
+    /// The error of a template whose BOS is now here, now there.
+    pub(crate) fn moved_bos(&self) -> TemplateError {
+        TemplateError::MovedBos(self.path.clone())
     }
 
     fn render_with(
@@ -171,62 +168,46 @@ impl Template {
         messages: &[Message],
         tokens: &BTreeMap<String, String>,
     ) -> Result<String, TemplateError> {
-        let mut values: BTreeMap<&str, Value> = tokens
-            .iter()
-            .map(|(name, text)| (name.as_str(), Value::from(text.as_str())))
-            .collect();
-        let messages = messages.iter().map(|message| {
-            let content = Value::from(message.content.as_str());
-            Value::from_pairs([("role", Value::from(message.role)), ("content", content)])
-        });
-        values.insert("messages", messages.collect());
-        values.insert("add_generation_prompt", Value::from(true));
-        for absent in ["tools", "documents"] {
-            values.insert(absent, Value::from(()));
-        }
-        let template = self.environment.get_template(NAME);
-        let text = template
-            .and_then(|template| template.render(values))
-            .map_err(|error| jinja(&self.path, &error))?;
+        let rendered = self
+            .variables(messages, tokens)
+            .and_then(|variables| self.program.render(&variables));
+        let text = rendered.map_err(|fault| jinja(&self.path, fault))?;
         if text.is_empty() {
             return Err(TemplateError::Empty(self.path.clone()));
         }
         Ok(text)
     }
-}
 
-/// Writes texts and numbers. Lists that hold one another many times over are small until they are written;
-/// `tojson` writes them, and has a limit.
-fn write_plain(
-    out: &mut Output<'_>,
-    state: &mut State<'_, '_>,
-    value: &Value,
-) -> Result<(), Error> {
-    match value.kind() {
-        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Plain => {
-            let why = format!(
-                "a {} is written as it is; expected a text or a number",
-                value.kind()
-            );
-            Err(Error::new(ErrorKind::InvalidOperation, why))
+    fn variables<'t>(
+        &self,
+        messages: &[Message],
+        tokens: &'t BTreeMap<String, String>,
+    ) -> Result<BTreeMap<&'t str, Value>, Fault> {
+        let tokens = tokens.iter();
+        let mut variables: BTreeMap<&str, Value> = tokens
+            .map(|(name, text)| (name.as_str(), Value::text(text)))
+            .collect();
+        let messages = messages.iter().map(|message| {
+            Value::dict([
+                ("role", Value::text(message.role)),
+                ("content", Value::text(&message.content)),
+            ])
+        });
+        let messages = Value::list(messages.collect::<Result<_, _>>()?)?;
+        variables.insert("messages", messages);
+        variables.insert("add_generation_prompt", Value::Bool(true));
+        for absent in ["tools", "documents"] {
+            variables.insert(absent, Value::None);
         }
-        _ => minijinja::escape_formatter(out, state, value),
+        Ok(variables)
     }
 }
 
-fn jinja(path: &Path, error: &Error) -> TemplateError {
-    let why = match (error.kind(), error.detail()) {
-        (ErrorKind::OutOfFuel, _) => {
-            "it works too long or writes too much\n  do: use a template that comes with a model"
-                .to_owned()
-        }
-        (kind, Some(detail)) => format!("{kind}: {detail}"),
-        (kind, None) => kind.to_string(),
-    };
+fn jinja(path: &Path, fault: Fault) -> TemplateError {
     TemplateError::Jinja {
         path: path.to_owned(),
-        line: error.line().unwrap_or(1),
-        why,
+        line: fault.line.unwrap_or(1),
+        why: fault.why,
     }
 }
 
@@ -277,19 +258,33 @@ mod tests {
 
     #[test]
     fn the_bos_is_the_templates_only_if_it_writes_the_variable() {
-        let messages = [user("Hi")];
-        for (text, expected) in [
-            ("{{ bos_token }}{{ messages[0].content }}", true),
-            ("<s>{{ messages[0].content }}", false),
-            ("{{ messages[0].content }}{{ bos_token }}", false),
+        for (text, content, expected) in [
+            ("{{ bos_token }}{{ messages[0].content }}", "Hi", Some(0..3)),
+            (
+                "{{ bos_token }}{{ messages[0].content }}",
+                "<s>Hi",
+                Some(0..3),
+            ),
+            (
+                "{{ bos_token }}{{ messages[0].content }}",
+                "<|x",
+                Some(0..3),
+            ),
+            ("<s>{{ messages[0].content }}", "Hi", None),
+            ("{{ messages[0].content }}", "<s>", None),
+            (
+                "\n{{ bos_token }}{{ messages[0].content }}",
+                "Hi",
+                Some(1..4),
+            ),
+            ("{{ messages[0].content }}{{ bos_token }}", "Hi", Some(2..5)),
+            ("{{ messages[0].content }}{{ bos_token }}", "", Some(0..3)),
         ] {
+            let messages = [user(content)];
             let template = template(text).unwrap();
             let rendered = template.render(&messages).unwrap();
-            assert_eq!(
-                template.writes_bos(&messages, &rendered).unwrap(),
-                expected,
-                "{text}"
-            );
+            let found = template.bos_written(&messages, &rendered).unwrap();
+            assert_eq!(found, expected, "{text} {content}");
         }
     }
 
@@ -330,9 +325,10 @@ mod tests {
         fails(
             &format!("{doubled}{{{{ n.x }}}}"),
             1,
-            &["a text or a number"],
+            &["nested too deeply"],
         );
-        fails(&format!("{doubled}{{{{ n.x | tojson }}}}"), 1, &["bytes"]);
+        let written = doubled.replace("60", "30") + "{{ n.x | tojson }}";
+        fails(&written, 1, &[long]);
         fails(
             "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
             1,

@@ -93,34 +93,6 @@ fn in_config(text: &str) -> Result<Source, String> {
     })
 }
 
-/// The template without `{% generation %}` and `{% endgeneration %}`, which tell training where replies are:
-/// they are a tag of transformers' own.
-pub(super) fn without_generation_marks(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, tag)) = rest.split_once("{%") {
-        let Some((inside, after)) = tag.split_once("%}") else {
-            break;
-        };
-        kept += before;
-        let name = inside.trim_matches(['-', '+']).trim();
-        let condition = match name {
-            "generation" => Some(" if true "),
-            "endgeneration" => Some(" endif "),
-            _ => None,
-        };
-        kept += "{%";
-        match condition {
-            // The signs that trim blanks stay.
-            Some(condition) => kept += &inside.replace(name, condition),
-            None => kept += inside,
-        }
-        kept += "%}";
-        rest = after;
-    }
-    kept + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,12 +122,5 @@ mod tests {
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn generation_marks_go_and_all_else_stays() {
-        let marked = "a{%- generation -%} b {% endgeneration%}{% if generation %}{{ '%}' }}{%";
-        let plain = "a{%-  if true  -%} b {%  endif %}{% if generation %}{{ '%}' }}{%";
-        assert_eq!(without_generation_marks(marked), plain);
     }
 }

@@ -1,0 +1,100 @@
+//! The tests behind `is`.
+
+use super::{
+    Fault, Value,
+    given::{Given, required},
+    machine::Machine,
+    ops,
+    syntax::Comparison,
+};
+
+pub(super) fn check(
+    machine: &mut Machine,
+    name: &str,
+    value: &Value,
+    given: Given,
+) -> Result<bool, Fault> {
+    machine.budget.steps(1)?;
+    let comparison = match name {
+        "eq" | "equalto" | "==" => Some(Comparison::Equal),
+        "ne" | "!=" => Some(Comparison::Unequal),
+        "lt" | "lessthan" | "<" => Some(Comparison::Less),
+        "le" | "<=" => Some(Comparison::LessOrEqual),
+        "gt" | "greaterthan" | ">" => Some(Comparison::Greater),
+        "ge" | ">=" => Some(Comparison::GreaterOrEqual),
+        "in" => Some(Comparison::In),
+        _ => None,
+    };
+    if let Some(comparison) = comparison {
+        let [other] = given.bind(["other"])?;
+        let other = required(other, "other")?;
+        return ops::compare(comparison, value, &other, &mut machine.budget);
+    }
+    if name == "divisibleby" {
+        let [number] = given.bind(["num"])?;
+        let rest = ops::calculate(
+            super::syntax::Operator::Remainder,
+            value,
+            &required(number, "num")?,
+            &mut machine.budget,
+        )?;
+        return Ok(!rest.is_true());
+    }
+    if name == "sameas" {
+        let [other] = given.bind(["other"])?;
+        let other = required(other, "other")?;
+        let same_kind = std::mem::discriminant(value) == std::mem::discriminant(&other);
+        return Ok(same_kind && ops::equal(value, &other, &mut machine.budget)?);
+    }
+    given.none()?;
+    let whole = || {
+        value
+            .as_int()
+            .ok_or_else(|| Fault::new(format!("{value} is neither even nor odd")))
+    };
+    Ok(match name {
+        "defined" => !value.is_undefined(),
+        "undefined" => value.is_undefined(),
+        "none" => matches!(value, Value::None),
+        "boolean" => matches!(value, Value::Bool(_)),
+        "true" => matches!(value, Value::Bool(true)),
+        "false" => matches!(value, Value::Bool(false)),
+        "integer" => matches!(value, Value::Int(_)),
+        "float" => matches!(value, Value::Float(_)),
+        "number" => value.as_float().is_some(),
+        "string" => matches!(value, Value::Text(_)),
+        "mapping" => matches!(value, Value::Dict(_)),
+        "sequence" => ops::length(value).is_ok(),
+        "iterable" => matches!(
+            value,
+            Value::Seq(_) | Value::Dict(_) | Value::Text(_) | Value::Undefined(_)
+        ),
+        "callable" => matches!(
+            value,
+            Value::Macro(_) | Value::Function(_) | Value::Method(_)
+        ),
+        "even" => whole()? % 2 == 0,
+        "odd" => whole()? % 2 != 0,
+        "lower" | "upper" => {
+            let Value::Text(text) = value else {
+                return Err(Fault::new(format!(
+                    "`{name}` tests a string, found {value}"
+                )));
+            };
+            machine.budget.reads(text.len())?;
+            let cased = |c: char| c.is_lowercase() || c.is_uppercase();
+            let right = |c: char| {
+                if name == "lower" {
+                    c.is_lowercase()
+                } else {
+                    c.is_uppercase()
+                }
+            };
+            text.chars().any(cased) && text.chars().filter(|c| cased(*c)).all(right)
+        }
+        _ => {
+            let name: String = name.chars().take(60).collect();
+            return Err(Fault::new(format!("unknown test `{name}`")));
+        }
+    })
+}

@@ -1,0 +1,302 @@
+//! Filters, as Jinja2 has them; those that no chat template needs are left out.
+
+use super::{
+    Fault, Value,
+    budget::Budget,
+    given::{Given, flag, integer, string},
+    json,
+    machine::Machine,
+    methods, ops, sequences, slices,
+    text::{self, Side, Writer},
+    value::{Key, SeqKind},
+};
+
+pub(super) fn apply(
+    machine: &mut Machine,
+    name: &str,
+    value: Value,
+    given: Given,
+) -> Result<Value, Fault> {
+    machine.budget.steps(1)?;
+    match name {
+        "default" | "d" => {
+            let [default, boolean] = given.bind(["default_value", "boolean"])?;
+            let absent =
+                value.is_undefined() || (flag(boolean.as_ref(), false) && !value.is_true());
+            Ok(if absent {
+                default.unwrap_or_else(|| Value::text(""))
+            } else {
+                value
+            })
+        }
+        "length" | "count" => {
+            given.none()?;
+            machine
+                .budget
+                .reads(value.as_text().map_or(0, |text| text.len()))?;
+            let length = ops::length(&value)?;
+            Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
+        }
+        "string" | "safe" => {
+            given.none()?;
+            text::text(&value, &mut machine.budget).map(Value::Text)
+        }
+        "tojson" => json::to_json(&value, given, &mut machine.budget),
+        "items" => {
+            given.none()?;
+            match &value {
+                Value::Dict(_) => {
+                    methods::call(&mut machine.budget, &value, "items", Given::default())
+                }
+                Value::Undefined(_) => Value::list(Vec::new()),
+                other => Err(Fault::new(format!(
+                    "`items` takes a dictionary, found {other}"
+                ))),
+            }
+        }
+        "attr" => {
+            let [name] = given.bind(["name"])?;
+            let name = string(name, "name")?;
+            machine.attribute(&value, &name)
+        }
+        "abs" => {
+            given.none()?;
+            match &value {
+                Value::Float(number) => Ok(Value::Float(number.abs())),
+                other if other.as_int().is_some_and(|number| number < 0) => ops::negative(other),
+                other if other.as_int().is_some() => Ok(value),
+                other => Err(Fault::new(format!("`abs` takes a number, found {other}"))),
+            }
+        }
+        "int" => {
+            let [default, base] = given.bind(["default", "base"])?;
+            whole(&value, default, integer(base, "base", 10)?)
+        }
+        "float" => {
+            let [default] = given.bind(["default"])?;
+            let parsed = match &value {
+                Value::Text(text) => text.trim().parse().ok(),
+                other => other.as_float(),
+            };
+            Ok(parsed.map_or_else(|| default.unwrap_or(Value::Float(0.0)), Value::Float))
+        }
+        "round" => round(&value, given),
+        "format" => {
+            let pattern = string(Some(value), "the text to format")?;
+            if !given.named.is_empty() {
+                return Err(Fault::new("`format` takes arguments without names"));
+            }
+            text::percent(&pattern, &given.positional, &mut machine.budget)
+        }
+        "map" | "select" | "reject" | "selectattr" | "rejectattr" | "sort" | "unique" | "join"
+        | "first" | "last" | "list" | "reverse" | "batch" | "slice" | "groupby" | "dictsort"
+        | "sum" | "min" | "max" => sequences::apply(machine, name, value, given),
+        _ => {
+            let text = text::text(&value, &mut machine.budget)?;
+            of_text(&mut machine.budget, name, &text, given)
+        }
+    }
+}
+
+/// Filters that make text of text.
+fn of_text(budget: &mut Budget, name: &str, value: &str, given: Given) -> Result<Value, Fault> {
+    // None of these without arguments makes more than this; the others pay for themselves.
+    budget.bytes(value.len().saturating_mul(6))?;
+    match name {
+        "upper" | "lower" | "capitalize" => {
+            given.none()?;
+            methods::cased(name, value)
+        }
+        "title" => {
+            given.none()?;
+            let mut starts = true;
+            let mut title = String::with_capacity(value.len());
+            for c in value.chars() {
+                if starts {
+                    title.extend(c.to_uppercase());
+                } else {
+                    title.extend(c.to_lowercase());
+                }
+                starts = c.is_whitespace() || matches!(c, '-' | '(' | '{' | '[' | '<');
+            }
+            Ok(Value::text(&title))
+        }
+        "trim" => {
+            let [chars] = given.bind(["chars"])?;
+            methods::stripped("strip", value, chars)
+        }
+        "replace" => {
+            let given = given.bind(["old", "new", "count"])?;
+            methods::replaced(budget, value, given)
+        }
+        "escape" | "e" => {
+            given.none()?;
+            let mut escaped = Writer::new(budget);
+            for c in value.chars() {
+                match c {
+                    '&' => escaped.push("&amp;")?,
+                    '<' => escaped.push("&lt;")?,
+                    '>' => escaped.push("&gt;")?,
+                    '\'' => escaped.push("&#39;")?,
+                    '"' => escaped.push("&#34;")?,
+                    c => escaped.text.push(c),
+                }
+            }
+            Ok(escaped.finish())
+        }
+        "wordcount" => {
+            given.none()?;
+            let is_word = |c: char| c.is_alphanumeric() || c == '_';
+            let words = value
+                .split(|c| !is_word(c))
+                .filter(|word| !word.is_empty())
+                .count();
+            Ok(Value::Int(i64::try_from(words).unwrap_or(i64::MAX)))
+        }
+        "indent" => indent(budget, value, given),
+        "truncate" => {
+            let [length, killwords, end, leeway] =
+                given.bind(["length", "killwords", "end", "leeway"])?;
+            let end = end.map_or(Ok("...".into()), |end| string(Some(end), "end"))?;
+            let most = |value, name, default| {
+                integer(value, name, default).map(|number| usize::try_from(number).unwrap_or(0))
+            };
+            let (length, leeway) = (most(length, "length", 255)?, most(leeway, "leeway", 5)?);
+            let count = value.chars().count();
+            if count <= length.saturating_add(leeway) {
+                return Ok(Value::text(value));
+            }
+            let kept = length.saturating_sub(end.chars().count());
+            let at = value
+                .char_indices()
+                .nth(kept)
+                .map_or(value.len(), |(at, _)| at);
+            let mut head = &value[..at];
+            if !flag(killwords.as_ref(), false) {
+                head = head.rsplit_once(' ').map_or(head, |(words, _)| words);
+            }
+            let mut out = Writer::new(budget);
+            out.push(head)?;
+            out.push(&end)?;
+            Ok(out.finish())
+        }
+        "center" => {
+            let [width] = given.bind(["width"])?;
+            let width = usize::try_from(integer(width, "width", 80)?).unwrap_or(0);
+            let mut out = Writer::new(budget);
+            out.padded(value, width, ' ', Side::Middle)?;
+            Ok(out.finish())
+        }
+        _ => {
+            let name: String = name.chars().take(60).collect();
+            Err(Fault::new(format!("unknown filter `{name}`")))
+        }
+    }
+}
+
+/// Each line but the first behind blanks.
+fn indent(budget: &mut Budget, value: &str, given: Given) -> Result<Value, Fault> {
+    let [width, first, blank] = given.bind(["width", "first", "blank"])?;
+    let (first, blank) = (flag(first.as_ref(), false), flag(blank.as_ref(), false));
+    let before = match width {
+        Some(Value::Text(text)) => text,
+        width => {
+            let width = usize::try_from(integer(width, "width", 4)?).unwrap_or(0);
+            budget.bytes(width)?;
+            " ".repeat(width).into()
+        }
+    };
+    let mut out = Writer::new(budget);
+    for (index, line) in value.split('\n').enumerate() {
+        if index > 0 {
+            out.push("\n")?;
+        }
+        let indents = if index == 0 {
+            first
+        } else {
+            blank || !line.is_empty()
+        };
+        if indents {
+            out.push(&before)?;
+        }
+        out.push(line)?;
+    }
+    Ok(out.finish())
+}
+
+fn whole(value: &Value, default: Option<Value>, base: i64) -> Result<Value, Fault> {
+    let parsed = match value {
+        Value::Text(text) => {
+            let text = text.trim();
+            let radix = u32::try_from(base)
+                .ok()
+                .filter(|base| (2..=36).contains(base));
+            let radix = radix.ok_or_else(|| Fault::new("`base` is not one of 2 to 36"))?;
+            let digits = match radix {
+                16 => text.strip_prefix("0x").unwrap_or(text),
+                8 => text.strip_prefix("0o").unwrap_or(text),
+                2 => text.strip_prefix("0b").unwrap_or(text),
+                _ => text,
+            };
+            let whole = i64::from_str_radix(digits, radix).ok();
+            whole.or_else(|| text.parse().ok().and_then(truncated))
+        }
+        Value::Float(number) => truncated(*number),
+        other => other.as_int(),
+    };
+    Ok(parsed.map_or_else(|| default.unwrap_or(Value::Int(0)), Value::Int))
+}
+
+/// A number without its fraction, if an integer can hold it.
+pub(super) fn truncated(number: f64) -> Option<i64> {
+    let fits = number.is_finite() && number.abs() < 9.2e18;
+    fits.then_some(number.trunc() as i64)
+}
+
+fn round(value: &Value, given: Given) -> Result<Value, Fault> {
+    let [precision, method] = given.bind(["precision", "method"])?;
+    let precision = integer(precision, "precision", 0)?;
+    let number = value
+        .as_float()
+        .ok_or_else(|| Fault::new(format!("`round` takes a number, found {value}")))?;
+    let method = method.map_or(Ok("common".into()), |method| string(Some(method), "method"))?;
+    let scale = 10f64.powi(i32::try_from(precision.clamp(-300, 300)).unwrap_or(0));
+    let rounded = match &*method {
+        "ceil" => (number * scale).ceil() / scale,
+        "floor" => (number * scale).floor() / scale,
+        "common" => match usize::try_from(precision) {
+            Ok(digits) => format!("{number:.*}", digits.min(300))
+                .parse()
+                .unwrap_or(number),
+            Err(_) => (number * scale).round_ties_even() / scale,
+        },
+        _ => {
+            return Err(Fault::new(
+                "`method` of `round` is not one of common, ceil, floor",
+            ));
+        }
+    };
+    Ok(Value::Float(rounded))
+}
+
+/// What an attribute's name, with dots, leads to.
+pub(super) fn by_path(machine: &mut Machine, value: &Value, path: &Value) -> Result<Value, Fault> {
+    let Value::Text(path) = path else {
+        return machine.item(value, path);
+    };
+    let mut found = value.clone();
+    for part in path.split('.') {
+        machine.budget.reads(part.len())?;
+        let key = part.parse().map_or_else(|_| Value::text(part), Value::Int);
+        found = match slices::item(&found, &key, &mut machine.budget)? {
+            Some(item) => item,
+            None => machine.item(&found, &Value::text(part))?,
+        };
+    }
+    Ok(found)
+}
+
+/// A pair, as `items` gives it.
+pub(super) fn pair(key: &Key, value: &Value) -> Result<Value, Fault> {
+    Value::seq(SeqKind::Tuple, vec![key.value(), value.clone()])
+}

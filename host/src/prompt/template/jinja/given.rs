@@ -1,0 +1,72 @@
+//! What a filter, a test, a method or a function is given.
+
+use super::{Fault, Text, Value};
+
+/// Arguments that were evaluated.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    pub positional: Vec<Value>,
+    pub named: Vec<(Text, Value)>,
+}
+
+impl Given {
+    /// The arguments of these names, in their order, by place or by name.
+    pub fn bind<const N: usize>(self, names: [&str; N]) -> Result<[Option<Value>; N], Fault> {
+        let mut bound = [const { None }; N];
+        if self.positional.len() > N {
+            let found = self.positional.len();
+            return Err(Fault::new(format!(
+                "{found} arguments are given; expected {N} at most"
+            )));
+        }
+        for (place, value) in bound.iter_mut().zip(self.positional) {
+            *place = Some(value);
+        }
+        for (name, value) in self.named {
+            match names.iter().position(|known| **known == *name) {
+                Some(index) if bound[index].is_none() => bound[index] = Some(value),
+                Some(_) => return Err(Fault::new(format!("the argument `{name}` is given twice"))),
+                None => {
+                    let name: String = name.chars().take(60).collect();
+                    return Err(Fault::new(format!("there is no argument `{name}`")));
+                }
+            }
+        }
+        Ok(bound)
+    }
+
+    /// No arguments.
+    pub fn none(self) -> Result<(), Fault> {
+        self.bind([]).map(|[]| ())
+    }
+}
+
+/// An argument that has to be there.
+pub(super) fn required(value: Option<Value>, name: &str) -> Result<Value, Fault> {
+    value.ok_or_else(|| Fault::new(format!("the argument `{name}` is missing")))
+}
+
+/// A text that has to be one.
+pub(super) fn string(value: Option<Value>, name: &str) -> Result<Text, Fault> {
+    match required(value, name)? {
+        Value::Text(text) => Ok(text),
+        other => Err(Fault::new(format!(
+            "`{name}` is {other}; expected a string"
+        ))),
+    }
+}
+
+/// An integer, or what it is by default.
+pub(super) fn integer(value: Option<Value>, name: &str, default: i64) -> Result<i64, Fault> {
+    match value {
+        None => Ok(default),
+        Some(value) => value
+            .as_int()
+            .ok_or_else(|| Fault::new(format!("`{name}` is {value}; expected an integer"))),
+    }
+}
+
+/// Whether an argument is true.
+pub(super) fn flag(value: Option<&Value>, default: bool) -> bool {
+    value.map_or(default, Value::is_true)
+}

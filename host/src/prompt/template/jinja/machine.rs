@@ -1,0 +1,607 @@
+//! Runs a template: statements, expressions and what they name.
+
+use super::{
+    Fault, Text, Value,
+    budget::Budget,
+    builtins, checks, filters,
+    given::Given,
+    methods, ops, slices,
+    syntax::{Applied, Arguments, Expr, For, Macro, Node, Statement, Step, Target},
+    text::{self, Writer},
+    value::{Function, Key, SeqKind},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// Bodies and expressions within one another at most, through macros too.
+const MAX_DEPTH: usize = 250;
+
+type Frame = HashMap<Text, Value>;
+
+pub(super) struct Machine {
+    pub budget: Budget,
+    globals: Frame,
+    /// Inner scopes of what runs: loops, macros and so on. A macro sees none of those it is called from.
+    frames: Vec<Frame>,
+    namespaces: Vec<Frame>,
+    /// Macros, and the inner scopes that they were defined in.
+    macros: Vec<(Arc<Macro>, Vec<Frame>)>,
+    loops: Vec<LoopState>,
+    depth: usize,
+}
+
+/// Where a loop is.
+struct LoopState {
+    items: Vec<Value>,
+    index: usize,
+}
+
+/// How a body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Through,
+    Break,
+    Continue,
+}
+
+impl Machine {
+    pub fn new(variables: &BTreeMap<&str, Value>, budget: Budget) -> Self {
+        let functions = [
+            ("range", Function::Range),
+            ("dict", Function::Dict),
+            ("namespace", Function::Namespace),
+            ("raise_exception", Function::RaiseException),
+            ("strftime_now", Function::StrftimeNow),
+        ];
+        let functions = functions.map(|(name, function)| (name, Value::Function(function)));
+        let variables = variables.iter().map(|(&name, value)| (name, value.clone()));
+        let globals = functions.into_iter().chain(variables);
+        Self {
+            budget,
+            globals: globals.map(|(name, value)| (name.into(), value)).collect(),
+            frames: Vec::new(),
+            namespaces: Vec::new(),
+            macros: Vec::new(),
+            loops: Vec::new(),
+            depth: 0,
+        }
+    }
+
+    pub fn run(mut self, body: &[Node]) -> Result<String, Fault> {
+        let mut out = String::new();
+        self.body(body, &mut out)?;
+        Ok(out)
+    }
+
+    fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        if self.depth == MAX_DEPTH {
+            return Err(Fault::new(
+                "recursion is too deep: macros, blocks or expressions within one another",
+            ));
+        }
+        self.depth += 1;
+        let result = run(self);
+        self.depth -= 1;
+        result
+    }
+
+    fn body(&mut self, nodes: &[Node], out: &mut String) -> Result<Flow, Fault> {
+        for node in nodes {
+            let flow = self.deeper(|machine| machine.statement(&node.statement, out));
+            let flow = flow.map_err(|fault| fault.at(node.line))?;
+            if flow != Flow::Through {
+                return Ok(flow);
+            }
+        }
+        Ok(Flow::Through)
+    }
+
+    /// Text that a body writes.
+    fn captured(&mut self, nodes: &[Node]) -> Result<String, Fault> {
+        let mut out = String::new();
+        self.body(nodes, &mut out)?;
+        Ok(out)
+    }
+
+    fn scoped<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        self.frames.push(Frame::new());
+        let result = run(self);
+        self.frames.pop();
+        result
+    }
+
+    fn statement(&mut self, statement: &Statement, out: &mut String) -> Result<Flow, Fault> {
+        self.budget.steps(1)?;
+        match statement {
+            Statement::Text(text) => self.write(text, out)?,
+            Statement::Write(expr) => {
+                let value = self.value(expr)?;
+                let text = text::text(&value, &mut self.budget)?;
+                self.write(&text, out)?;
+            }
+            Statement::For(each) => self.each(each, out)?,
+            Statement::If(branches, otherwise) => {
+                for (condition, body) in branches {
+                    if self.value(condition)?.is_true() {
+                        return self.body(body, out);
+                    }
+                }
+                return self.body(otherwise, out);
+            }
+            Statement::Set(target, expr) => {
+                let value = self.value(expr)?;
+                self.assign(target, value)?;
+            }
+            Statement::SetBlock(target, filters, body) => {
+                let text = self.scoped(|machine| machine.captured(body))?;
+                let value = self.filtered(Value::Text(text.into()), filters)?;
+                self.assign(target, value)?;
+            }
+            Statement::Macro(made) => {
+                let value = self.define(made)?;
+                self.set(&made.name, value);
+            }
+            Statement::Call(caller, call) => {
+                let caller = self.define(caller)?;
+                let value = match call {
+                    Expr::Then(callee, steps)
+                        if let Some((Step::Call(arguments), before)) = steps.split_last() =>
+                    {
+                        let callee = self.then(callee, before)?;
+                        let mut given = self.given(arguments)?;
+                        given.named.push(("caller".into(), caller));
+                        self.call(&callee, given)?
+                    }
+                    _ => {
+                        return Err(Fault::new(
+                            "`call` calls nothing; expected a macro with `(…)`",
+                        ));
+                    }
+                };
+                let text = text::text(&value, &mut self.budget)?;
+                self.write(&text, out)?;
+            }
+            Statement::Filter(filters, body) => {
+                let text = self.scoped(|machine| machine.captured(body))?;
+                let value = self.filtered(Value::Text(text.into()), filters)?;
+                let text = text::text(&value, &mut self.budget)?;
+                self.write(&text, out)?;
+            }
+            Statement::With(values, body) => {
+                return self.scoped(|machine| {
+                    for (target, expr) in values {
+                        let value = machine.value(expr)?;
+                        machine.assign(target, value)?;
+                    }
+                    machine.body(body, out)
+                });
+            }
+            Statement::Break => return Ok(Flow::Break),
+            Statement::Continue => return Ok(Flow::Continue),
+        }
+        Ok(Flow::Through)
+    }
+
+    fn write(&mut self, text: &str, out: &mut String) -> Result<(), Fault> {
+        self.budget.bytes(text.len())?;
+        out.push_str(text);
+        Ok(())
+    }
+
+    fn each(&mut self, each: &For, out: &mut String) -> Result<(), Fault> {
+        let over = self.value(&each.over)?;
+        let mut items = ops::elements(&over, &mut self.budget)?;
+        if let Some(condition) = &each.only_if {
+            let mut kept = Vec::new();
+            for item in items {
+                let keeps = self.scoped(|machine| {
+                    machine.assign(&each.target, item.clone())?;
+                    Ok(machine.value(condition)?.is_true())
+                })?;
+                if keeps {
+                    kept.push(item);
+                }
+            }
+            items = kept;
+        }
+        if items.is_empty() {
+            self.body(&each.otherwise, out)?;
+            return Ok(());
+        }
+        let place = self.loops.len();
+        self.loops.push(LoopState { items, index: 0 });
+        let result = self.rounds(each, place, out);
+        self.loops.truncate(place);
+        result
+    }
+
+    fn rounds(&mut self, each: &For, place: usize, out: &mut String) -> Result<(), Fault> {
+        loop {
+            let Some(state) = self.loops.get(place) else {
+                return Ok(());
+            };
+            let Some(item) = state.items.get(state.index).cloned() else {
+                return Ok(());
+            };
+            self.budget.steps(1)?;
+            let flow = self.scoped(|machine| {
+                machine.set(&"loop".into(), Value::Loop(place));
+                machine.assign(&each.target, item)?;
+                machine.body(&each.body, out)
+            })?;
+            if flow == Flow::Break {
+                return Ok(());
+            }
+            if let Some(state) = self.loops.get_mut(place) {
+                state.index += 1;
+            }
+        }
+    }
+
+    fn set(&mut self, name: &Text, value: Value) {
+        let frame = self.frames.last_mut().unwrap_or(&mut self.globals);
+        frame.insert(Text::clone(name), value);
+    }
+
+    fn assign(&mut self, target: &Target, value: Value) -> Result<(), Fault> {
+        self.budget.steps(1)?;
+        match target {
+            Target::Name(name) => {
+                ops::pay_for_slots(1, &mut self.budget)?;
+                self.set(name, value);
+                Ok(())
+            }
+            Target::Attribute(name, attribute) => {
+                let Value::Namespace(index) = self.find(name) else {
+                    return Err(Fault::new(format!(
+                        "`{name}` is not a namespace: it has no attributes to set"
+                    )));
+                };
+                self.put(index, Text::clone(attribute), value)
+            }
+            Target::Several(targets) => {
+                let values = ops::elements(&value, &mut self.budget)?;
+                if values.len() != targets.len() {
+                    let (found, expected) = (values.len(), targets.len());
+                    return Err(Fault::new(format!(
+                        "{found} values are assigned to {expected} names"
+                    )));
+                }
+                for (target, value) in targets.iter().zip(values) {
+                    self.assign(target, value)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A new namespace.
+    pub fn namespace(&mut self) -> usize {
+        self.namespaces.push(Frame::new());
+        self.namespaces.len() - 1
+    }
+
+    /// Sets an attribute of a namespace.
+    pub fn put(&mut self, namespace: usize, name: Text, value: Value) -> Result<(), Fault> {
+        value.check_storable()?;
+        self.budget.reads(name.len())?;
+        ops::pay_for_slots(1, &mut self.budget)?;
+        if let Some(frame) = self.namespaces.get_mut(namespace) {
+            frame.insert(name, value);
+        }
+        Ok(())
+    }
+
+    fn find(&self, name: &Text) -> Value {
+        let inner = self.frames.iter().rev().find_map(|frame| frame.get(name));
+        let found = inner.or_else(|| self.globals.get(name));
+        found
+            .cloned()
+            .unwrap_or_else(|| Value::Undefined(format!("`{name}`").into()))
+    }
+
+    fn define(&mut self, made: &Arc<Macro>) -> Result<Value, Fault> {
+        let variables: usize = self.frames.iter().map(HashMap::len).sum();
+        ops::pay_for_slots(2 * (variables + self.frames.len() + 1), &mut self.budget)?;
+        self.macros.push((Arc::clone(made), self.frames.clone()));
+        Ok(Value::Macro(self.macros.len() - 1))
+    }
+
+    fn value(&mut self, expr: &Expr) -> Result<Value, Fault> {
+        self.budget.steps(1)?;
+        // What holds nothing else needs no check of its depth.
+        match expr {
+            Expr::Constant(value) => Ok(value.clone()),
+            Expr::Name(name) => Ok(self.find(name)),
+            _ => self.deeper(|machine| machine.nested(expr)),
+        }
+    }
+
+    fn nested(&mut self, expr: &Expr) -> Result<Value, Fault> {
+        match expr {
+            Expr::Constant(value) => Ok(value.clone()),
+            Expr::Name(name) => Ok(self.find(name)),
+            Expr::List(items) => {
+                let items = self.values(items)?;
+                Value::list(items)
+            }
+            Expr::Tuple(items) => {
+                let items = self.values(items)?;
+                Value::seq(SeqKind::Tuple, items)
+            }
+            Expr::Dict(pairs) => {
+                ops::pay_for_slots(2 * pairs.len(), &mut self.budget)?;
+                let mut entries = Vec::with_capacity(pairs.len());
+                for (key, value) in pairs {
+                    let key = Key::of(&self.value(key)?)?;
+                    self.budget.reads(key.length())?;
+                    entries.push((key, self.value(value)?));
+                }
+                Value::dict_of(entries)
+            }
+            Expr::And(parts) => self.first_that(parts, false),
+            Expr::Or(parts) => self.first_that(parts, true),
+            Expr::Not(value) => Ok(Value::Bool(!self.value(value)?.is_true())),
+            Expr::Negative(value) => {
+                let value = self.value(value)?;
+                ops::negative(&value)
+            }
+            Expr::Positive(value) => {
+                let value = self.value(value)?;
+                ops::negative(&value)?;
+                Ok(value)
+            }
+            Expr::Compare(first, rest) => {
+                let mut left = self.value(first)?;
+                for (comparison, right) in rest {
+                    let right = self.value(right)?;
+                    if !ops::compare(*comparison, &left, &right, &mut self.budget)? {
+                        return Ok(Value::Bool(false));
+                    }
+                    left = right;
+                }
+                Ok(Value::Bool(true))
+            }
+            Expr::Calculate(first, rest) => {
+                let mut left = self.value(first)?;
+                for (operator, right) in rest {
+                    let right = self.value(right)?;
+                    left = ops::calculate(*operator, &left, &right, &mut self.budget)?;
+                }
+                Ok(left)
+            }
+            Expr::Join(parts) => {
+                let parts = self.values(parts)?;
+                let mut joined = Writer::new(&mut self.budget);
+                for part in &parts {
+                    joined.value(part)?;
+                }
+                Ok(joined.finish())
+            }
+            Expr::Choose(choices, otherwise) => {
+                for (value, condition) in choices {
+                    if self.value(condition)?.is_true() {
+                        return self.value(value);
+                    }
+                }
+                match otherwise {
+                    Some(value) => self.value(value),
+                    None => Ok(Value::Undefined("what an `if` without `else` gives".into())),
+                }
+            }
+            Expr::Then(value, steps) => self.then(value, steps),
+        }
+    }
+
+    fn values(&mut self, items: &[Expr]) -> Result<Vec<Value>, Fault> {
+        ops::pay_for_slots(items.len(), &mut self.budget)?;
+        items.iter().map(|item| self.value(item)).collect()
+    }
+
+    /// The first value that is true, or false; or else the last.
+    fn first_that(&mut self, parts: &[Expr], ends: bool) -> Result<Value, Fault> {
+        let mut value = Value::None;
+        for part in parts {
+            value = self.value(part)?;
+            if value.is_true() == ends {
+                break;
+            }
+        }
+        Ok(value)
+    }
+
+    fn then(&mut self, value: &Expr, steps: &[Step]) -> Result<Value, Fault> {
+        let mut value = self.value(value)?;
+        for step in steps {
+            self.budget.steps(1)?;
+            value = match step {
+                Step::Attribute(name) => self.attribute(&value, name)?,
+                Step::Item(key) => {
+                    let key = self.value(key)?;
+                    self.item(&value, &key)?
+                }
+                Step::Slice(parts) => {
+                    let mut bounds = [const { None }; 3];
+                    for (bound, part) in bounds.iter_mut().zip(parts.iter()) {
+                        *bound = part.as_ref().map(|part| self.value(part)).transpose()?;
+                    }
+                    slices::slice(&value, &bounds, &mut self.budget)?
+                }
+                Step::Call(arguments) => {
+                    let given = self.given(arguments)?;
+                    self.call(&value, given)?
+                }
+                Step::Filter(applied) => {
+                    let given = self.given(&applied.arguments)?;
+                    filters::apply(self, &applied.name, value, given)?
+                }
+                Step::Test(negated, applied) => {
+                    let given = self.given(&applied.arguments)?;
+                    let holds = checks::check(self, &applied.name, &value, given)?;
+                    Value::Bool(holds != *negated)
+                }
+            };
+        }
+        Ok(value)
+    }
+
+    fn filtered(&mut self, value: Value, filters: &[Applied]) -> Result<Value, Fault> {
+        filters.iter().try_fold(value, |value, applied| {
+            let given = self.given(&applied.arguments)?;
+            filters::apply(self, &applied.name, value, given)
+        })
+    }
+
+    fn given(&mut self, arguments: &Arguments) -> Result<Given, Fault> {
+        let positional = self.values(&arguments.positional)?;
+        let mut named = Vec::with_capacity(arguments.named.len());
+        for (name, value) in &arguments.named {
+            named.push((Text::clone(name), self.value(value)?));
+        }
+        Ok(Given { positional, named })
+    }
+
+    /// `value.name`: a method before an entry, as Python's attributes come before.
+    pub fn attribute(&mut self, value: &Value, name: &Text) -> Result<Value, Fault> {
+        self.budget.reads(name.len())?;
+        match value {
+            Value::Undefined(what) => return Err(ops::undefined(what)),
+            Value::Namespace(index) => {
+                let found = self
+                    .namespaces
+                    .get(*index)
+                    .and_then(|frame| frame.get(name));
+                return Ok(found.cloned().unwrap_or_else(|| ops::unknown(value, name)));
+            }
+            Value::Loop(place) => {
+                let state = self.loops.get(*place);
+                let found = state.and_then(|state| state.attribute(name));
+                if let Some(found) = found {
+                    return Ok(found);
+                }
+            }
+            _ => {}
+        }
+        if methods::has(value, name) {
+            return Ok(Value::Method(Arc::new((value.clone(), Text::clone(name)))));
+        }
+        let entry = match value {
+            Value::Dict(dict) => dict.get_text(name).cloned(),
+            _ => None,
+        };
+        Ok(entry.unwrap_or_else(|| ops::unknown(value, name)))
+    }
+
+    /// `value[key]`: an entry before a method.
+    pub fn item(&mut self, value: &Value, key: &Value) -> Result<Value, Fault> {
+        if let Some(found) = slices::item(value, key, &mut self.budget)? {
+            return Ok(found);
+        }
+        match key {
+            Value::Text(name) if !matches!(value, Value::Dict(_)) || methods::has(value, name) => {
+                self.attribute(value, name)
+            }
+            key => Ok(slices::missing(value, key)),
+        }
+    }
+
+    fn call(&mut self, callee: &Value, given: Given) -> Result<Value, Fault> {
+        match callee {
+            Value::Macro(index) => self.call_macro(*index, given),
+            Value::Method(bound) => {
+                let (value, name) = &**bound;
+                if let Value::Loop(place) = value {
+                    let at = self.loops.get(*place).map_or(0, |state| state.index);
+                    let count = given.positional.len().max(1);
+                    let chosen = given.positional.into_iter().nth(at % count);
+                    return chosen.ok_or_else(|| Fault::new("`loop.cycle` is given nothing"));
+                }
+                methods::call(&mut self.budget, value, name, given)
+            }
+            Value::Function(function) => builtins::call(self, *function, given),
+            Value::Undefined(what) => Err(ops::undefined(what)),
+            other => Err(Fault::new(format!(
+                "{other} is called; expected a macro, a function or a method"
+            ))),
+        }
+    }
+
+    fn call_macro(&mut self, index: usize, given: Given) -> Result<Value, Fault> {
+        let Some((made, captured)) = self.macros.get(index) else {
+            return Err(Fault::new("a macro is gone"));
+        };
+        let (made, mut frames) = (Arc::clone(made), captured.clone());
+        let variables: usize = frames.iter().map(HashMap::len).sum();
+        ops::pay_for_slots(
+            2 * (variables + made.parameters.len() + 1),
+            &mut self.budget,
+        )?;
+        let mut frame = Frame::new();
+        let Given { positional, named } = given;
+        let fault = |why: &str| Fault::new(format!("the macro `{}` {why}", made.name));
+        if positional.len() > made.parameters.len() {
+            return Err(fault("is given more arguments than it has parameters"));
+        }
+        for ((name, _), value) in made.parameters.iter().zip(positional) {
+            frame.insert(Text::clone(name), value);
+        }
+        for (name, value) in named {
+            let known = &*name == "caller" || made.parameters.iter().any(|(own, _)| *own == name);
+            if !known {
+                return Err(fault("is given an argument that it has no parameter for"));
+            }
+            if frame.insert(name, value).is_some() {
+                return Err(fault("is given an argument twice"));
+            }
+        }
+        frames.push(frame);
+        let outside = std::mem::replace(&mut self.frames, frames);
+        let result = self.deeper(|machine| {
+            for (name, default) in &made.parameters {
+                if machine
+                    .frames
+                    .last()
+                    .is_some_and(|frame| frame.contains_key(name))
+                {
+                    continue;
+                }
+                let value = match default {
+                    Some(default) => machine.value(default)?,
+                    None => Value::Undefined(format!("`{name}`").into()),
+                };
+                machine.set(name, value);
+            }
+            machine.captured(&made.body)
+        });
+        self.frames = outside;
+        result.map(|text| Value::Text(text.into()))
+    }
+}
+
+impl LoopState {
+    fn attribute(&self, name: &str) -> Option<Value> {
+        let length = self.items.len();
+        let count = |number: usize| Some(Value::Int(i64::try_from(number).unwrap_or(i64::MAX)));
+        let at = |index: Option<usize>| {
+            let found = index.and_then(|index| self.items.get(index));
+            let none = || Value::Undefined("an element beside the loop".into());
+            Some(found.cloned().unwrap_or_else(none))
+        };
+        match name {
+            "index" => count(self.index + 1),
+            "index0" => count(self.index),
+            "revindex" => count(length - self.index),
+            "revindex0" => count(length - self.index - 1),
+            "first" => Some(Value::Bool(self.index == 0)),
+            "last" => Some(Value::Bool(self.index + 1 == length)),
+            "length" => count(length),
+            "depth" => count(1),
+            "depth0" => count(0),
+            "previtem" => at(self.index.checked_sub(1)),
+            "nextitem" => at(Some(self.index + 1)),
+            _ => None,
+        }
+    }
+}

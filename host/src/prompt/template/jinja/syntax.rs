@@ -1,0 +1,133 @@
+//! What a template is made of once it is read. Operators of one kind stand in a list, not in one another, so that
+//! only brackets and blocks nest.
+
+use super::{Text, Value};
+use std::sync::Arc;
+
+/// A statement and where it stands.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub line: usize,
+    pub statement: Statement,
+}
+
+#[derive(Debug)]
+pub(super) enum Statement {
+    /// What stands between the tags.
+    Text(String),
+    /// `{{ … }}`
+    Write(Expr),
+    For(Box<For>),
+    /// Each condition with what follows it, then the `else`.
+    If(Vec<(Expr, Vec<Node>)>, Vec<Node>),
+    Set(Target, Expr),
+    /// `{% set x %}…{% endset %}`, with filters.
+    SetBlock(Target, Vec<Applied>, Vec<Node>),
+    Macro(Arc<Macro>),
+    /// `{% call %}`: what stands inside is the macro `caller`.
+    Call(Arc<Macro>, Expr),
+    /// `{% filter %}`
+    Filter(Vec<Applied>, Vec<Node>),
+    /// `{% with %}`, and `{% generation %}` of transformers.
+    With(Vec<(Target, Expr)>, Vec<Node>),
+    Break,
+    Continue,
+}
+
+#[derive(Debug)]
+pub(super) struct For {
+    pub target: Target,
+    pub over: Expr,
+    pub only_if: Option<Expr>,
+    pub body: Vec<Node>,
+    pub otherwise: Vec<Node>,
+}
+
+#[derive(Debug)]
+pub(super) struct Macro {
+    pub name: Text,
+    /// Names, and defaults where there are any.
+    pub parameters: Vec<(Text, Option<Expr>)>,
+    pub body: Vec<Node>,
+}
+
+/// What is assigned to.
+#[derive(Debug)]
+pub(super) enum Target {
+    Name(Text),
+    /// An attribute of a namespace.
+    Attribute(Text, Text),
+    Several(Vec<Target>),
+}
+
+#[derive(Debug)]
+pub(super) enum Expr {
+    Constant(Value),
+    Name(Text),
+    List(Vec<Expr>),
+    Tuple(Vec<Expr>),
+    Dict(Vec<(Expr, Expr)>),
+    And(Vec<Expr>),
+    Or(Vec<Expr>),
+    Not(Box<Expr>),
+    Negative(Box<Expr>),
+    Positive(Box<Expr>),
+    Compare(Box<Expr>, Vec<(Comparison, Expr)>),
+    Calculate(Box<Expr>, Vec<(Operator, Expr)>),
+    /// `~`
+    Join(Vec<Expr>),
+    /// `a if b else c if d else e`: each value with its condition, then the last value.
+    Choose(Vec<(Expr, Expr)>, Option<Box<Expr>>),
+    /// An expression and what stands behind it.
+    Then(Box<Expr>, Vec<Step>),
+}
+
+#[derive(Debug)]
+pub(super) enum Step {
+    /// `.name`
+    Attribute(Text),
+    /// `[…]`
+    Item(Expr),
+    /// `[a:b:c]`
+    Slice(Box<[Option<Expr>; 3]>),
+    Call(Arguments),
+    Filter(Applied),
+    /// Whether it is to be false, and the test.
+    Test(bool, Applied),
+}
+
+/// A filter or test with its arguments.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub name: Text,
+    pub arguments: Arguments,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Arguments {
+    pub positional: Vec<Expr>,
+    pub named: Vec<(Text, Expr)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Equal,
+    Unequal,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    In,
+    NotIn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operator {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    FloorDivide,
+    Remainder,
+    Power,
+}
