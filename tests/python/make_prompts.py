@@ -110,6 +110,16 @@ Be helpful.<|im_end|>
 }
 
 
+# White space and line breaks of another system, before and after the BOS.
+TEMPLATES["crlf.jinja"] = """\
+{% set role = 'user' %}
+
+{{ bos_token }}{% for message in messages %}
+[{{ message.role }}] {{ message.content }}
+{% endfor %}
+A:""".replace("\n", "\r\n")
+
+
 def formats(families):
     for format, tokenizer in TOKENIZERS.items():
         family = families[tokenizer]
@@ -118,7 +128,9 @@ def formats(families):
                 continue
             for messages in CONVERSATIONS:
                 texts = list(prompters.turns(format, messages, system))
-                ids = [family.ids(text, begin=index == 0) for index, text in enumerate(texts)]
+                # Llama-2 chat begins each of the user's turns with `<s>`, as the original's builder and Meta write it.
+                begins = lambda index: index == 0 or (format == "llama2-chat" and index % 2 == 0)
+                ids = [family.ids(text, begin=begins(index)) for index, text in enumerate(texts)]
                 yield {
                     "format": format, "tokenizer": tokenizer, "system": system, "messages": messages,
                     "turns": texts, "ids": sum(ids, []),
@@ -127,7 +139,7 @@ def formats(families):
 
 def templates(families):
     for name, text in TEMPLATES.items():
-        (OUT / name).write_text(text)
+        (OUT / name).write_text(text, newline="")
         tokenizer = "llama-bpe" if name == "headers.jinja" else "llama"
         family = families[tokenizer]
         bos, eos = family.specials[0], family.specials[-1]
@@ -147,7 +159,11 @@ def templates(families):
 
                 # As the ids are made: cleaned, and with one BOS in front.
                 clean = [{**role, "content": role["content"].replace("<image>", "").strip()} for role in roles]
-                ids = family.ids("", begin=True) + family.ids(render(clean).removeprefix(bos))
+                rendered = render(clean)
+                # Where white space stands before the BOS, the ids are those that transformers gives.
+                ids = family.ids("", begin=True) + family.ids(rendered.removeprefix(bos))
+                if rendered.lstrip().startswith(bos) and not rendered.startswith(bos):
+                    ids = family.ids(rendered)
                 yield {
                     "template": name, "tokenizer": tokenizer, "bos": bos, "eos": eos, "messages": roles,
                     "rendered": render(roles), "ids": ids,

@@ -71,3 +71,46 @@ fn tokens_and_labels_are_upstreams() {
         assert_eq!(shortened > 2, name == "cut", "{name}");
     }
 }
+
+#[test]
+fn training_writes_conversations_as_questions_are_asked() {
+    // What `make_prompts.py` says of whole conversations; the last turn there is a question without a reply.
+    let cases: Vec<Value> = serde_json::from_value(json("prompts/formats.json")).unwrap();
+    let mut long = 0;
+    for case in cases {
+        let messages: Vec<String> = serde_json::from_value(case["messages"].clone()).unwrap();
+        let whole: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+        let said = &messages[..messages.len() - 1];
+        if said.is_empty() {
+            continue;
+        }
+        let turns = said.iter().enumerate().map(|(index, text)| {
+            let from = if index % 2 == 0 { "human" } else { "gpt" };
+            serde_json::json!({"from": from, "value": text})
+        });
+        let data = serde_json::json!([{"id": "x", "conversations": turns.collect::<Vec<_>>()}]);
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("data.json");
+        fs::write(&path, data.to_string()).unwrap();
+        let family = case["tokenizer"].as_str().unwrap();
+        let file = fixture("tokenizers").join(family).join("tokenizer.gguf");
+        let form = TextForm {
+            tokenizer: Arc::new(TextTokenizer::load(&file).unwrap()),
+            format: case["format"].as_str().unwrap().parse().unwrap(),
+            marks: VisualMarks::default(),
+            system: case["system"].as_str().map(str::to_owned),
+            task: Task::Conversation,
+            max_length: 10_000,
+        };
+        let Ok(index) = Index::read(&path, Task::Conversation) else {
+            // An example may not be without a message or a reply.
+            assert!(said.iter().any(String::is_empty), "{said:?}");
+            continue;
+        };
+        let example = index.example(&index.entries()[0]).unwrap();
+        let ids = form.tokens(&example).unwrap().ids;
+        assert_eq!(ids, whole[..ids.len()], "{}: {said:?}", case["format"]);
+        long += usize::from(said.len() > 2);
+    }
+    assert!(long >= 10);
+}

@@ -5,6 +5,7 @@ use crate::{
     prompt::{PromptFormat, Template, VisualMarks, template::Message},
     tokenizer::{TextError, TextTokenizer},
 };
+use std::sync::OnceLock;
 
 /// How a conversation is written.
 pub enum Writing {
@@ -22,6 +23,8 @@ pub struct Prompter {
     tokenizer: TextTokenizer,
     /// The token that ends a reply.
     reply_end: Option<u32>,
+    /// What a template's text began with before visual tokens.
+    begin: OnceLock<Vec<u32>>,
 }
 
 /// A message and the reply to it.
@@ -91,6 +94,7 @@ impl Prompter {
             marks,
             tokenizer,
             reply_end,
+            begin: OnceLock::new(),
         }
     }
 
@@ -164,7 +168,12 @@ impl Prompter {
                 Some(end) => vec![end],
                 None => self.tokenizer.encode_more(format.reply_end())?,
             };
-            let turn = self.tokenizer.encode_more(&format.turn(&message))?;
+            let turn = format.turn(&message);
+            let turn = if format.has_bos_each_turn() {
+                self.tokenizer.encode(&turn)?
+            } else {
+                self.tokenizer.encode_more(&turn)?
+            };
             [past.ids.clone(), end, turn].concat()
         };
         Ok(Asked { ids, begin })
@@ -191,18 +200,45 @@ impl Prompter {
         }
         messages.push(said("user", message));
         let text = template.render(&messages)?;
-        let begin = self.tokenizer.begin();
-        if begin.is_empty() {
-            let begin = usize::from(template.writes_bos(&messages, &text)?);
-            let ids = self.tokenizer.encode_more(&text)?;
-            return Ok(Asked { ids, begin });
+        let (ids, begin) = self.tokens_of(template, &messages, &text)?;
+        // Visual tokens stand behind it: whatever is said, it has to be the same.
+        if self.begin.get_or_init(|| ids[..begin].to_vec()) != &ids[..begin] {
+            return Err(template.moved_bos().into());
         }
-        // The tokenizer writes the BOS already.
+        Ok(Asked { ids, begin })
+    }
+
+    /// The ids of what a template rendered, with one BOS: the template's own or, if it writes none, the
+    /// tokenizer's. The second number says how many stand up to the BOS, if it is at the front.
+    fn tokens_of(
+        &self,
+        template: &Template,
+        messages: &[Message],
+        text: &str,
+    ) -> Result<(Vec<u32>, usize), Error> {
+        let begin = self.tokenizer.begin();
+        let written = template.bos_written(messages, text)?;
         let bos = begin.first().and_then(|&id| self.tokenizer.token(id));
-        let rest = bos.and_then(|bos| text.strip_prefix(bos.as_str()));
-        Ok(Asked {
-            ids: self.tokenizer.encode(rest.unwrap_or(&text))?,
-            begin: begin.len(),
-        })
+        let bos = bos.unwrap_or_default();
+        if !begin.is_empty() && text.starts_with(&bos) {
+            let ids = self.tokenizer.encode(&text[bos.len()..])?;
+            return Ok((ids, begin.len()));
+        }
+        // A template may write white space before it.
+        let literal = text.len() - text.trim_start().len();
+        let literal = (!bos.is_empty() && text[literal..].starts_with(&bos))
+            .then_some(literal..literal + bos.len());
+        let Some(place) = written.or(literal) else {
+            return Ok((self.tokenizer.encode(text)?, begin.len()));
+        };
+        let ids = self.tokenizer.encode_more(text)?;
+        let mut front = 0;
+        if text[..place.start].trim().is_empty() {
+            let before = self.tokenizer.encode_more(&text[..place.end])?;
+            if ids.starts_with(&before) {
+                front = before.len();
+            }
+        }
+        Ok((ids, front))
     }
 }

@@ -10,6 +10,7 @@ pub(super) const LLAMA3: Style = Style {
     name: "llama3",
     system: Some(ASSISTANT),
     reply_end: "<|eot_id|>",
+    bos_each_turn: false,
     human: |system, message| {
         let turn =
             |role, text| format!("<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>");

@@ -98,6 +98,12 @@ impl PromptFormat {
         self.style().reply_end
     }
 
+    /// Whether the BOS stands before every message of the user, not before the first alone. It is for the
+    /// tokenizer to write.
+    pub fn has_bos_each_turn(self) -> bool {
+        self.style().bos_each_turn
+    }
+
     /// Whether the format has a place for a system prompt.
     pub fn takes_system(self) -> bool {
         self.style().system.is_some()

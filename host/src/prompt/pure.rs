@@ -9,5 +9,6 @@ pub(super) const PURE: Style = Style {
     name: "pure",
     system: None,
     reply_end: "</s>",
+    bos_each_turn: false,
     human: |_, message| format!("In: {message}\nOut:"),
 };

@@ -9,6 +9,7 @@ pub(super) const QWEN2_5: Style = Style {
     name: "qwen2.5",
     system: Some(ASSISTANT),
     reply_end: "<|im_end|>",
+    bos_each_turn: false,
     human: |system, message| {
         let header = system.map(|system| format!("<|im_start|>system\n{system}<|im_end|>\n"));
         format!(

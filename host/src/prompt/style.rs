@@ -9,6 +9,8 @@ pub(super) struct Style {
     pub system: Option<&'static str>,
     /// What ends a reply.
     pub reply_end: &'static str,
+    /// Whether the BOS stands before every message of the user, not before the first alone.
+    pub bos_each_turn: bool,
     /// The user's turn up to where the reply begins, right-stripped; with the system prompt in the first
     /// turn, if there is one.
     pub human: fn(system: Option<&str>, message: &str) -> String,

@@ -11,6 +11,7 @@ pub(super) const VICUNA: Style = Style {
          detailed, and polite answers to the user's questions.",
     ),
     reply_end: "</s>",
+    bos_each_turn: false,
     human: |system, message| {
         let header = system.map(|system| format!("{system} "));
         format!("{}USER: {message} ASSISTANT:", header.unwrap_or_default())

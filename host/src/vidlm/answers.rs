@@ -89,7 +89,7 @@ impl VidLm {
         mixer_weights: Vec<(String, f32)>,
     ) -> Result<Prefix<'_>, Error> {
         // What stands before the visual tokens does not depend on what is asked.
-        let Asked { ids, begin } = self.prompter.ask(&Conversation::default(), "")?;
+        let Asked { ids, begin } = self.prompter.ask(&Conversation::default(), "x")?;
         Ok(Prefix {
             session: self.read_clip(&ids[..begin], fused)?,
             begin,

@@ -100,10 +100,11 @@ impl TextForm {
                 _ => self.format.turn(&message),
             };
             let text = text.trim_end();
-            // The BOS stands at the beginning alone.
-            let new = match number {
-                0 => self.tokenizer.encode(text)?,
-                _ => self.tokenizer.encode_more(text)?,
+            let has_bos = number == 0 || (!is_reply && self.format.has_bos_each_turn());
+            let new = if has_bos {
+                self.tokenizer.encode(text)?
+            } else {
+                self.tokenizer.encode_more(text)?
             };
             let label = |&id: &u32| {
                 if is_reply {
