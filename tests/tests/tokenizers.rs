@@ -184,6 +184,122 @@ fn hostile_sizes_take_neither_time_nor_memory() {
     assert!(started.elapsed().as_secs() < 20);
 }
 
+/// The small `tokenizer.json` with one step more in one of its parts.
+fn with_steps(part: &str, steps: Vec<Value>) -> Value {
+    let list = if part == "normalizer" {
+        "normalizers"
+    } else {
+        "decoders"
+    };
+    json_with(|json| json[part] = json!({"type": "Sequence", list: steps}))
+}
+
+#[test]
+fn a_tokenizer_costs_no_more_than_its_file() {
+    let added = |content: &str, normalized: bool| {
+        json!({"id": 9000, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": normalized, "special": false})
+    };
+    let replace =
+        |from: Value, to: &str| json!({"type": "Replace", "pattern": from, "content": to});
+    let long = "ab".repeat(25_000);
+    let doubling = || {
+        let double = replace(json!({"String": "x"}), "xx");
+        vec![double; 40]
+    };
+    let cases = [
+        (
+            "an added token",
+            json_with(|json| json["added_tokens"] = json!([added(&long, false)])),
+            "added token 0",
+        ),
+        (
+            "a normalized one",
+            json_with(|json| json["added_tokens"] = json!([added(&long, true)])),
+            "added token 0",
+        ),
+        (
+            "many added tokens",
+            json_with(|json| {
+                let many = (0..9000).map(|i| added(&format!("{i:0>200}"), false));
+                json["added_tokens"] = many.collect();
+            }),
+            "all added tokens together",
+        ),
+        (
+            "a token",
+            json_with(|json| json["model"]["vocab"][&long] = json!(9000)),
+            "a token or merge",
+        ),
+        (
+            "a merge",
+            json_with(|json| json["model"]["merges"] = json!([[long, "a"]])),
+            "a token or merge",
+        ),
+        (
+            "doubling",
+            with_steps("normalizer", doubling()),
+            "`normalizer` makes texts",
+        ),
+        (
+            "doubling in a decoder",
+            with_steps("decoder", doubling()),
+            "`decoder` makes texts",
+        ),
+        (
+            "a long replacement",
+            with_steps("normalizer", vec![replace(json!({"String": "x"}), &long)]),
+            "`normalizer`",
+        ),
+        (
+            "nothing becomes much",
+            with_steps(
+                "normalizer",
+                vec![replace(json!({"Regex": ""}), &"a".repeat(4096)); 3],
+            ),
+            "`normalizer` makes texts",
+        ),
+        (
+            "a long expression",
+            with_steps(
+                "normalizer",
+                vec![replace(json!({"Regex": "(a?){60}".repeat(2000)}), "")],
+            ),
+            "`normalizer` has a text",
+        ),
+        (
+            "many steps",
+            with_steps("normalizer", vec![json!({"type": "Lowercase"}); 5000]),
+            "more than 1000 steps",
+        ),
+    ];
+    for (what, json, word) in cases {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        fs::write(&path, json.to_string()).unwrap();
+        let started = Instant::now();
+        let error = TextTokenizer::load(&path).err().expect(what).to_string();
+        assert!(error.contains(word), "{what}: {error}");
+        assert!(started.elapsed().as_secs() < 2, "{what}");
+    }
+}
+
+#[test]
+fn files_that_nest_without_end_are_errors() {
+    for (open, close) in [
+        ("[", "]"),
+        ("{\"a\":", "}"),
+        ("{\"normalizer\":{\"normalizers\":[", "]}}"),
+    ] {
+        for times in [200, 200_000] {
+            let folder = TempDir::new().unwrap();
+            let path = folder.path().join("tokenizer.json");
+            fs::write(&path, open.repeat(times) + "1" + &close.repeat(times)).unwrap();
+            assert!(TextTokenizer::load(&path).is_err(), "{open}");
+        }
+    }
+}
+
 #[test]
 fn a_gguf_tokenizer_serves_a_registry() {
     let tiny = Tiny::new();

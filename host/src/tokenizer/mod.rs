@@ -6,6 +6,7 @@
 mod caught;
 mod gguf;
 mod growth;
+mod limits;
 mod stream;
 
 pub use stream::Stream;
@@ -191,6 +192,7 @@ fn from_gguf(path: &Path) -> Result<(Tokenizer, Vec<u32>), String> {
 
 fn from_json(bytes: &[u8]) -> Result<(Tokenizer, Vec<u32>), String> {
     let text = text::decode(bytes).map_err(|error| error.to_string())?;
+    limits::check(text)?;
     let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| error.to_string())?;
     tokenizer.with_padding(None);
     tokenizer

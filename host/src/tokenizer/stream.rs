@@ -134,9 +134,7 @@ mod tests {
         while ids.len() < length {
             ids.push(match rng.random::<f64>() {
                 chance if chance < 0.05 => rng.random_range(0..size + 9),
-                _ if rng.random::<f64>() < bias && !short.is_empty() => {
-                    *short.choose(rng).unwrap()
-                }
+                _ if rng.random::<f64>() < bias && !short.is_empty() => *short.choose(rng).unwrap(),
                 _ => rng.random_range(0..size),
             });
         }
@@ -147,9 +145,8 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures");
         let families = fs::read_dir(Path::new(folder).join("tokenizers")).unwrap();
         let families = families.map(|entry| entry.unwrap().path());
-        let files = families.flat_map(|family| {
-            ["tokenizer.json", "tokenizer.gguf"].map(|file| family.join(file))
-        });
+        let files = families
+            .flat_map(|family| ["tokenizer.json", "tokenizer.gguf"].map(|file| family.join(file)));
         let mut files: Vec<PathBuf> = files.filter(|file| file.exists()).collect();
         files.push(Path::new(folder).join("lively/llm/tokenizer.json"));
         assert!(files.len() >= 10);
@@ -160,8 +157,8 @@ mod tests {
     fn with_decoder(folder: &TempDir, decoder: &Value) -> TextTokenizer {
         let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
         let words = [
-            "▁", "▁▁", "▁Hi", "x", "x▁", "é", "�", " ", "\n", "##y", "a</w>", "</w>", "|", "[PAD]", ".", "Ġ",
-            "Ã", "©",
+            "▁", "▁▁", "▁Hi", "x", "x▁", "é", "�", " ", "\n", "##y", "a</w>", "</w>", "|", "[PAD]",
+            ".", "Ġ", "Ã", "©",
         ];
         let tokens = bytes.chain(words.map(str::to_owned));
         let vocab: serde_json::Map<String, Value> = tokens.zip((0..).map(Value::from)).collect();
@@ -192,7 +189,8 @@ mod tests {
     #[test]
     fn what_is_shown_is_the_whole_text_for_any_decoder() {
         let replace = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
-        let strip = |start, stop| json!({"type": "Strip", "content": " ", "start": start, "stop": stop});
+        let strip =
+            |start, stop| json!({"type": "Strip", "content": " ", "start": start, "stop": stop});
         let sequence = |decoders: Vec<Value>| json!({"type": "Sequence", "decoders": decoders});
         let (bytes, fuse) = (json!({"type": "ByteFallback"}), json!({"type": "Fuse"}));
         let metaspace = |scheme| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true});
@@ -203,8 +201,18 @@ mod tests {
             metaspace("never"),
             byte_level.clone(),
             bytes.clone(),
-            sequence(vec![replace("▁", " "), bytes.clone(), fuse.clone(), strip(1, 0)]),
-            sequence(vec![replace("▁", " "), bytes.clone(), fuse.clone(), strip(3, 0)]),
+            sequence(vec![
+                replace("▁", " "),
+                bytes.clone(),
+                fuse.clone(),
+                strip(1, 0),
+            ]),
+            sequence(vec![
+                replace("▁", " "),
+                bytes.clone(),
+                fuse.clone(),
+                strip(3, 0),
+            ]),
             sequence(vec![replace("x", "<0x0A>"), bytes.clone(), fuse.clone()]),
             sequence(vec![bytes.clone(), metaspace("first")]),
             sequence(vec![bytes.clone(), fuse.clone(), replace("x", "")]),
@@ -222,7 +230,11 @@ mod tests {
         for decoder in decoders {
             let tokenizer = with_decoder(&folder, &decoder);
             for _ in 0..2000 {
-                agrees(&tokenizer, &random_ids(&tokenizer, &mut rng), &decoder.to_string());
+                agrees(
+                    &tokenizer,
+                    &random_ids(&tokenizer, &mut rng),
+                    &decoder.to_string(),
+                );
             }
         }
     }
@@ -250,7 +262,10 @@ mod tests {
     fn a_long_reply_takes_no_longer_for_each_token() {
         for file in fixtures() {
             let tokenizer = TextTokenizer::load(&file).unwrap();
-            let ids = tokenizer.encode_more("A circle moves. ").unwrap().repeat(600);
+            let ids = tokenizer
+                .encode_more("A circle moves. ")
+                .unwrap()
+                .repeat(600);
             let mut stream = Stream::new(&tokenizer);
             let mut window = 0;
             for id in ids {

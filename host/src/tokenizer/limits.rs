@@ -1,0 +1,215 @@
+//! What a `tokenizer.json` may ask for, looked at before the library builds it: some of its parts cost far more
+//! than the bytes that describe them.
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::Value;
+use std::fmt;
+
+/// Bytes of an added token at most; published ones have some 30. The automaton that looks for them takes time with
+/// the square of a token's length.
+const MAX_ADDED: usize = 512;
+
+/// Bytes of all added tokens together at most.
+const MAX_ALL_ADDED: usize = 1 << 20;
+
+/// Bytes of a token or a merge at most; the longest published ones have some 300.
+const MAX_TOKEN: usize = 4096;
+
+/// Bytes of a text in a normalizer or the like at most, tables of characters left out.
+const MAX_TEXT: usize = 4096;
+
+/// Bytes of a table of characters (`precompiled_charsmap`) at most; published ones have 700,000.
+const MAX_TABLE: usize = 1 << 23;
+
+/// Steps of a normalizer, a decoder and so on at most.
+const MAX_STEPS: usize = 1000;
+
+/// How many times longer the steps may make a text.
+const MAX_GROWTH: f64 = 4096.0;
+
+#[derive(Deserialize)]
+struct Outline {
+    #[serde(default)]
+    added_tokens: Vec<Added>,
+    #[serde(default)]
+    model: Longest,
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
+}
+
+#[derive(Deserialize)]
+struct Added {
+    #[serde(default)]
+    content: String,
+}
+
+/// The longest text in a value of any kind.
+#[derive(Default)]
+struct Longest(usize);
+
+/// Checks a `tokenizer.json`. What is no such file at all is left to the library's own words.
+pub(super) fn check(json: &str) -> Result<(), String> {
+    let Ok(outline) = serde_json::from_str::<Outline>(json) else {
+        return Ok(());
+    };
+    let at_most = |what: &str, found: usize, most: usize| {
+        if found > most {
+            return Err(format!("{what} has {found} bytes; expected {most} at most"));
+        }
+        Ok(())
+    };
+    let mut all = 0;
+    for (index, added) in outline.added_tokens.iter().enumerate() {
+        at_most(
+            &format!("added token {index}"),
+            added.content.len(),
+            MAX_ADDED,
+        )?;
+        all += added.content.len();
+    }
+    at_most("all added tokens together", all, MAX_ALL_ADDED)?;
+    at_most("a token or merge of its model", outline.model.0, MAX_TOKEN)?;
+    for (name, part) in [
+        ("normalizer", &outline.normalizer),
+        ("pre_tokenizer", &outline.pre_tokenizer),
+        ("post_processor", &outline.post_processor),
+        ("decoder", &outline.decoder),
+    ] {
+        let mut steps = Steps {
+            count: 0,
+            growth: 1.0,
+        };
+        steps
+            .add(part, None)
+            .map_err(|why| format!("its `{name}` {why}"))?;
+    }
+    Ok(())
+}
+
+/// What the steps of a normalizer and the like amount to.
+struct Steps {
+    count: usize,
+    growth: f64,
+}
+
+impl Steps {
+    fn add(&mut self, part: &Value, key: Option<&str>) -> Result<(), String> {
+        match part {
+            Value::Object(entries) => {
+                if entries.contains_key("type") {
+                    self.count += 1;
+                    self.growth *= growth(part);
+                }
+                if self.count > MAX_STEPS {
+                    return Err(format!("has more than {MAX_STEPS} steps"));
+                }
+                if self.growth > MAX_GROWTH {
+                    return Err(format!("makes texts more than {MAX_GROWTH} times longer"));
+                }
+                let mut entries = entries.iter();
+                entries.try_for_each(|(key, value)| self.add(value, Some(key)))
+            }
+            Value::Array(items) => items.iter().try_for_each(|item| self.add(item, key)),
+            Value::String(text) => {
+                let most = if key == Some("precompiled_charsmap") {
+                    MAX_TABLE
+                } else {
+                    MAX_TEXT
+                };
+                if text.len() > most {
+                    let found = text.len();
+                    return Err(format!(
+                        "has a text of {found} bytes; expected {most} at most"
+                    ));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How many times longer a step may make a text.
+fn growth(step: &Value) -> f64 {
+    if step["type"] != "Replace" {
+        return 1.0;
+    }
+    let content = step["content"].as_str().map_or(0, str::len);
+    // A regular expression may match one byte, or nothing before each.
+    let pattern = step["pattern"]["String"]
+        .as_str()
+        .map_or(1, str::len)
+        .max(1);
+    let matched = content as f64 / pattern as f64;
+    if step["pattern"]["String"].is_string() {
+        matched.max(1.0)
+    } else {
+        matched + 1.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Longest {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Looking).map(Self)
+    }
+}
+
+struct Looking;
+
+impl<'de> Visitor<'de> for Looking {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<usize, E> {
+        Ok(0)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<usize, E> {
+        Ok(0)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<usize, E> {
+        Ok(0)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<usize, E> {
+        Ok(0)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<usize, E> {
+        Ok(0)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<usize, E> {
+        Ok(text.len())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<usize, A::Error> {
+        let mut longest = 0;
+        while let Some(Longest(length)) = items.next_element()? {
+            longest = longest.max(length);
+        }
+        Ok(longest)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<usize, A::Error> {
+        let mut longest = 0;
+        while let Some(Longest(length)) = entries.next_key()? {
+            let Longest(inside) = entries.next_value()?;
+            longest = longest.max(length).max(inside);
+        }
+        Ok(longest)
+    }
+}
