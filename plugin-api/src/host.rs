@@ -104,3 +104,49 @@ pub fn progress(task: &str, done: u64, total: u64) {
         services.sink.progress(task.into(), done, total);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    /// Panics whenever it is told something, with a payload that panics when it is dropped.
+    struct Broken(Arc<AtomicUsize>);
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("again");
+            }
+        }
+    }
+
+    impl HostSink for Broken {
+        fn log(&self, _: LogLevel, _: &str) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            std::panic::panic_any(Bomb);
+        }
+
+        fn progress(&self, _: &str, _: u64, _: u64) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            panic!("no");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_host_does_not_reach_the_plugin() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let adapter = SinkAdapter(Broken(Arc::clone(&calls)));
+        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            HostSinkAbi::log(&adapter, LogLevel::Info, "x".into());
+            HostSinkAbi::progress(&adapter, "x".into(), 1, 2);
+        }));
+        assert!(told.is_ok());
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
+}

@@ -346,6 +346,15 @@ mod tests {
     fn wrong_use_is_an_error() {
         assert!(TensorBuf::from_vec(vec![0u8; 5], &[2, 3]).is_err());
         assert!(TensorBuf::from_vec(vec![0u8; 0], &[usize::MAX, 16]).is_err());
+        // Their products are 0 and 6 once they have gone round.
+        let half = 1 << (usize::BITS / 2);
+        let round = (1 << (usize::BITS - 1)) + 3;
+        for (length, shape) in [(0, [half, half]), (6, [round, 2])] {
+            let data = vec![0u8; length];
+            let error = TensorView::new(&data, &shape).unwrap_err();
+            assert!(error.message.contains("too many elements"), "{error:?}");
+            assert!(TensorBuf::from_vec(data, &shape).is_err());
+        }
         let bytes = TensorBuf::from_vec(vec![0u8; 6], &[2, 3]).unwrap();
         assert!(bytes.view().f32s().is_err());
         assert!(bytes.view().dims::<3>().is_err());

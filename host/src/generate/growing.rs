@@ -81,3 +81,63 @@ impl<'t> Growing<'t> {
         self.stream.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{Sampling, TextTokenizer};
+    use merv_plugin_api::DType;
+    use std::path::Path;
+
+    #[test]
+    fn a_reply_may_end_when_it_may_in_transformers() {
+        let tokenizer = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/lively/llm/tokenizer.json"
+        );
+        let tokenizer = TextTokenizer::load(Path::new(tokenizer)).unwrap();
+        let info = LanguageModelInfo {
+            width: 1,
+            vocab_size: 6,
+            context_length: 100,
+            bos: None.into(),
+            eos: vec![2, 5].into(),
+            dtype: DType::F32,
+            parameters: 0,
+            macs_per_token: 0,
+            cache_bytes_per_token: 0,
+        };
+        // After how many tokens `MinLengthLogitsProcessor` and `MinNewTokensLengthLogitsProcessor` of transformers
+        // 4.57.1 allow an end: the prompt's tokens, `min_length`, `min_new_tokens`, and what they say.
+        for (prompt, min_length, min_new_tokens, expected) in [
+            (5, 0, 0, 0),
+            (5, 5, 0, 0),
+            (5, 6, 0, 1),
+            (5, 9, 0, 4),
+            (5, 3, 0, 0),
+            (5, 0, 1, 1),
+            (5, 0, 4, 4),
+            (5, 7, 4, 4),
+            (5, 12, 4, 7),
+            (0, 3, 0, 3),
+            (1, 1, 0, 0),
+        ] {
+            let limits = Limits {
+                max_new_tokens: 50,
+                min_length,
+                min_new_tokens,
+            };
+            let sampler = Sampler::new(Sampling::default()).unwrap();
+            let mut reply = Growing::new(sampler, Stream::new(&tokenizer), limits, prompt);
+            let mut count = 0;
+            // The ends are the likeliest.
+            let logits = [0.0, 1.0, 9.0, 2.0, 3.0, 8.0];
+            while let Next::Token(token) = reply.next(&logits, 0, &info, |_| ()).unwrap() {
+                assert_eq!(token, 4);
+                count += 1;
+            }
+            assert_eq!(count, expected, "{prompt} {limits:?}");
+            assert_eq!(reply.finish().unwrap().0.len(), expected);
+        }
+    }
+}

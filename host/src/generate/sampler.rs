@@ -207,6 +207,40 @@ mod tests {
     }
 
     #[test]
+    fn top_k_comes_before_top_p_as_in_transformers() {
+        // Which tokens `TemperatureLogitsWarper`, `TopKLogitsWarper` and `TopPLogitsWarper` of transformers 4.57.1
+        // leave of these probabilities, in this order.
+        let logits = [0.1f32, 0.4, 0.02, 0.3, 0.15, 0.03].map(f32::ln);
+        let cases: [(f64, usize, f64, &[usize]); 14] = [
+            (1.0, 0, 0.75, &[1, 3, 4]),
+            (1.0, 0, 0.55, &[1, 3]),
+            (1.0, 2, 0.6, &[1, 3]),
+            (1.0, 2, 0.55, &[1]),
+            (1.0, 3, 0.75, &[1, 3]),
+            (1.0, 5, 0.75, &[1, 3, 4]),
+            (0.5, 0, 0.6, &[1, 3]),
+            (0.5, 2, 0.75, &[1, 3]),
+            (0.5, 2, 0.6, &[1]),
+            (0.5, 3, 1.0, &[1, 3, 4]),
+            (2.0, 0, 0.75, &[0, 1, 3, 4]),
+            (2.0, 3, 0.75, &[1, 3]),
+            (2.0, 5, 0.75, &[1, 3, 4]),
+            (2.0, 5, 0.55, &[1, 3]),
+        ];
+        for (temperature, top_k, top_p, expected) in cases {
+            let sampling = Sampling {
+                temperature,
+                top_p,
+                top_k,
+                seed: 3,
+            };
+            let counts = counts(sampling, &logits, 2000);
+            let drawn: Vec<usize> = (0..logits.len()).filter(|&id| counts[id] > 0).collect();
+            assert_eq!(drawn, expected, "{sampling:?}");
+        }
+    }
+
+    #[test]
     fn a_seed_repeats_and_bad_settings_are_refused() {
         let logits = [0.1f32; 50];
         let draw = |seed| {

@@ -116,3 +116,38 @@ pub type Angle = (f32, f32);
 fn turned(a: f32, b: f32, (sin, cos): Angle) -> (f32, f32) {
     (a * cos - b * sin, b * cos + a * sin)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llama3_smooths_the_middle_band_as_transformers_does() {
+        // `ROPE_INIT_FUNCTIONS["llama3"]` of transformers 4.57.1 at Llama-3.1's sizes: pairs 29 to 34 of 64 lie
+        // between the wavelengths 2048 and 8192.
+        let expected = [
+            3.942_275_9e-3,
+            3.211_446_1e-3,
+            2.166_570_6e-3,
+            1.371_893_7e-3,
+            8.567_514_6e-4,
+            5.248_460_2e-4,
+            3.126_936_5e-4,
+            1.785_077_9e-4,
+            9.556_212e-5,
+            7.784_655_5e-5,
+        ];
+        let config = r#"{"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096,
+            "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
+            "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
+            "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}"#;
+        let config = serde_json::from_str(config).unwrap();
+        let rope = Rope::new(&config).unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!(rope.frequencies.len(), 64);
+        for (found, expected) in rope.frequencies[27..].iter().zip(expected) {
+            let difference: f32 = (found / expected - 1.0).abs();
+            assert!(difference < 2e-6, "{found} {expected}");
+        }
+    }
+}
