@@ -907,7 +907,7 @@ fn settings_that_make_no_distribution() {
         (&["--top-p", "nan"], "top-p"),
     ];
     all_fail(
-        1,
+        2,
         cases.map(|(settings, word)| {
             (
                 settings.join(" "),

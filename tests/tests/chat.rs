@@ -258,5 +258,5 @@ fn what_cannot_be_said_is_said_so() {
     chat(Tiny::new().run(), b"Hi\n")
         .args(["--top-p", "2"])
         .finish()
-        .failed(1, &["top-p"]);
+        .failed(2, &["top-p"]);
 }

@@ -531,7 +531,7 @@ fn results_of_other_settings_are_not_mixed() {
     toy.run("open-ended")
         .args(["--temperature", "-1"])
         .finish()
-        .failed(1, &["temperature"]);
+        .failed(2, &["temperature"]);
     toy.run("open-ended")
         .args(["--folder-fps", "0"])
         .finish()

@@ -1,3 +1,5 @@
+use merv_host::{Sampling, generate::Sampler};
+
 /// How an answer is made.
 #[derive(Debug, clap::Args)]
 pub struct Answer {
@@ -14,6 +16,7 @@ pub struct Answer {
         long,
         value_name = "T",
         default_value_t = 0.0,
+        value_parser = temperature,
         allow_negative_numbers = true
     )]
     pub temperature: f64,
@@ -22,6 +25,7 @@ pub struct Answer {
         long,
         value_name = "P",
         default_value_t = 1.0,
+        value_parser = top_p,
         allow_negative_numbers = true
     )]
     pub top_p: f64,
@@ -57,4 +61,33 @@ pub struct Answer {
         allow_negative_numbers = true
     )]
     pub min_new_tokens: usize,
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    let temperature = number(text)?;
+    accepted(Sampling {
+        temperature,
+        ..Sampling::default()
+    })?;
+    Ok(temperature)
+}
+
+fn top_p(text: &str) -> Result<f64, String> {
+    let top_p = number(text)?;
+    accepted(Sampling {
+        top_p,
+        ..Sampling::default()
+    })?;
+    Ok(top_p)
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "expected a number".to_owned())
+}
+
+/// Checks that tokens can be drawn so.
+fn accepted(sampling: Sampling) -> Result<(), String> {
+    Sampler::new(sampling)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
