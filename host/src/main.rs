@@ -5,10 +5,18 @@ mod commands;
 mod ui;
 
 use clap::Parser;
-use std::{error::Error, io, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 fn main() -> ExitCode {
-    let args = args::Args::parse();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(asked) if asked.use_stderr() => asked.exit(),
+        Err(help) => return show(&help),
+    };
     let ui = ui::Ui::new(&args.global);
     match commands::run(args, ui) {
         Ok(()) => ExitCode::SUCCESS,
@@ -18,6 +26,19 @@ fn main() -> ExitCode {
             ui.error(error.as_ref());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Shows the help or the version that was asked for.
+fn show(help: &clap::Error) -> ExitCode {
+    let shown = ui::output::check().and_then(|()| help.print());
+    let shown = shown.and_then(|()| io::stdout().flush());
+    match shown.map_err(ui::output::lost) {
+        Err(error) if !is_broken_pipe(&error) => {
+            ui::error_line(&error.to_string());
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

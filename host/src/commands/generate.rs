@@ -1,4 +1,7 @@
-use super::{Outcome, load_options, options, print, print_json, report};
+use super::{
+    Outcome, load_options, options, print, print_json, report,
+    table::{MAX_COLUMN, padded},
+};
 use crate::{
     args::{Global, generate::Generate},
     ui::Ui,
@@ -53,9 +56,9 @@ pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
     if args.show_mixer {
         let fusion = model.registry().mixer.kind.fusion;
         if fusion.weighs() {
-            ui.say(&mixer_chart(&reply));
+            ui.show(&mixer_chart(&reply));
         } else {
-            ui.say(&format!(
+            ui.show(&format!(
                 "the fusion `{fusion}` does not weigh the encoders"
             ));
         }
@@ -73,11 +76,13 @@ fn mixer_chart(reply: &Reply) -> String {
         .iter()
         .map(|(id, _)| id.chars().count())
         .max()
-        .unwrap_or(0);
+        .unwrap_or(0)
+        .min(MAX_COLUMN);
     let lines = reply.mixer_weights.iter().map(|(id, weight)| {
         let filled = (*weight * BAR_COLUMNS as f32).round() as usize;
         format!(
-            "{id:<names$}  {:>5.1} %  {}",
+            "{}  {:>5.1} %  {}",
+            padded(id, names),
             weight * 100.0,
             "█".repeat(filled)
         )

@@ -17,7 +17,7 @@ mod train;
 
 use crate::{
     args::{Args, Command, Global},
-    ui::Ui,
+    ui::{Ui, output},
 };
 use merv_host::{LoadOptions, hub};
 use serde::Serialize;
@@ -36,6 +36,10 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
     if let Some(folder) = global.plugin_dir.iter().find(|folder| !folder.is_dir()) {
         let folder = folder.display();
         return Err(format!("--plugin-dir {folder}: there is no such folder").into());
+    }
+    if matches!(command, Command::Generate(_) | Command::Chat(_)) {
+        // An answer that would be lost is not made.
+        output::check().map_err(output::lost)?;
     }
     match command {
         Command::Generate(args) => generate::run(&global, &args, ui),
@@ -75,6 +79,8 @@ fn print_json(value: &impl Serialize) -> Outcome {
 /// Writes text and a line break to standard output.
 fn print(text: &str) -> Outcome {
     let mut stdout = anstream::stdout();
-    writeln!(stdout, "{text}")?;
-    Ok(stdout.flush()?)
+    let written = output::check().and_then(|()| writeln!(stdout, "{text}"));
+    Ok(written
+        .and_then(|()| stdout.flush())
+        .map_err(output::lost)?)
 }

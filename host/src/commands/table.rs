@@ -1,19 +1,22 @@
 //! Plain columns.
 
+/// Characters of a column at most: the rest of a longer cell stands over the next column.
+pub const MAX_COLUMN: usize = 80;
+
 /// `rows` under `header`, columns as wide as their widest cell.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.chars().count().min(MAX_COLUMN));
         }
     }
     let line = |row: &Vec<String>| {
         let cells = row
             .iter()
             .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:<width$}"));
+            .map(|(cell, &width)| padded(cell, width));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     std::iter::once(&head)
@@ -21,6 +24,12 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         .map(line)
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// A cell with blanks behind it up to this width. The width of a formatting macro may not exceed 65,535.
+pub fn padded(cell: &str, width: usize) -> String {
+    let missing = width.saturating_sub(cell.chars().count());
+    cell.to_owned() + &" ".repeat(missing)
 }
 
 /// A count with thousands, millions or billions as people say it: `125.8 M`.
@@ -33,4 +42,30 @@ pub fn human(count: u64) -> String {
         _ => (1e12, "T"),
     };
     format!("{:.1} {name}", count as f64 / unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_of_any_length_are_shown_whole() {
+        for length in [1, 200, 65_535, 65_536, 1 << 20] {
+            let long = "ä".repeat(length);
+            let rows = [
+                [long.clone(), "1".to_owned()],
+                ["b".to_owned(), "2".to_owned()],
+            ]
+            .map(Vec::from);
+            let shown = table(&["kind", "value"], &rows);
+            let lines: Vec<&str> = shown.lines().collect();
+            assert_eq!(lines[1], format!("{}  1", padded(&long, 4)), "{length}");
+            let width = length.clamp(4, MAX_COLUMN);
+            assert_eq!(
+                lines[2],
+                format!("b{}  2", " ".repeat(width - 1)),
+                "{length}"
+            );
+        }
+    }
 }

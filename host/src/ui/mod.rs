@@ -1,5 +1,6 @@
 //! What people see on standard error: progress, notices, errors. Bars and colours only on terminals.
 
+pub mod output;
 pub mod training;
 
 use crate::args::{Color, Global};
@@ -78,6 +79,11 @@ impl Ui {
         }
     }
 
+    /// Lines that were asked for: shown even when quiet.
+    pub fn show(self, text: &str) {
+        let _ = writeln!(anstream::stderr(), "{text}");
+    }
+
     /// Waits for an answer in the same line.
     pub fn ask(self, prompt: &str) {
         let mut stderr = anstream::stderr();
@@ -121,7 +127,7 @@ impl Ui {
 }
 
 /// What went wrong is said even when quiet.
-fn error_line(text: &str) {
+pub fn error_line(text: &str) {
     let text = clipped(text);
     let _ = writeln!(anstream::stderr(), "{ERROR}error:{ERROR:#} {text}");
 }
