@@ -142,7 +142,11 @@ mod tests {
             "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
             "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
             "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}"#;
-        let config = serde_json::from_str(config).unwrap();
+        let path = std::env::temp_dir().join(format!("llama3-rope-{}.json", std::process::id()));
+        std::fs::write(&path, config).unwrap();
+        let config = merv_plugin_sdk::config::read(&path);
+        std::fs::remove_file(path).unwrap();
+        let config = config.unwrap_or_else(|error| panic!("{error:?}"));
         let rope = Rope::new(&config).unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(rope.frequencies.len(), 64);
         for (found, expected) in rope.frequencies[27..].iter().zip(expected) {
