@@ -346,6 +346,7 @@ fn its_limits_are_the_defaults() {
         limits.max_animation_pixels
     );
     assert_eq!(number("--max-decoded-pixels"), limits.max_decoded_pixels);
+    assert_eq!(number("--max-pipe-bytes"), limits.max_pipe_bytes);
 }
 
 #[test]

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 /// What is looked at.
 #[derive(Debug, clap::Args)]
 pub struct Clip {
-    /// A video, a GIF, a still image, or a folder of images
+    /// A video, an animation, a still image, or a folder of images; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub video: PathBuf,
     /// Look only at the video from here on, in seconds
@@ -12,6 +12,9 @@ pub struct Clip {
     /// Look only at the video up to here, in seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub end: Option<f64>,
+    /// Frames per second of a folder of images, which start and end count by
+    #[arg(long, value_name = "FPS", allow_negative_numbers = true)]
+    pub folder_fps: Option<f64>,
     #[command(flatten)]
     pub limits: Limits,
 }
@@ -38,4 +41,7 @@ pub struct Limits {
     /// Pixels of a video to decode for the sampled frames at most
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_decoded_pixels: Option<u64>,
+    /// Bytes of a video from a pipe at most
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_pipe_bytes: Option<u64>,
 }

@@ -4,7 +4,10 @@ use crate::{
     ui::{Bar, Ui},
 };
 use merv_checkpoint::text;
-use merv_host::{GenerateOptions, Reply, Sampling, Stage, Stop, VidLm, generate::Sampler};
+use merv_host::{
+    GenerateOptions, Reply, Sampling, Stage, Stop, VidLm, generate::Sampler,
+    video::is_standard_input,
+};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -49,6 +52,11 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
     let mut bar = bar.streaming(!args.json);
     let options = options::generate(&args.clip, &args.answer);
     // What is cheap to refuse is refused before a video is decoded.
+    if is_standard_input(&args.clip.video) {
+        let why = "standard input holds the messages, so the video cannot come from it; expected a \
+                   file or a named pipe";
+        return Err(why.into());
+    }
     Sampler::new(options.sampling)?;
     let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
     if let Some(notice) = &model.registry().notice {

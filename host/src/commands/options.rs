@@ -12,6 +12,7 @@ pub(super) fn generate(clip: &Clip, answer: &Answer) -> GenerateOptions {
         video: VideoOptions {
             start: clip.start,
             end: clip.end,
+            folder_fps: clip.folder_fps,
             limits: limits(&clip.limits),
             ..VideoOptions::default()
         },
@@ -51,6 +52,7 @@ pub(super) fn limits(args: &Limits) -> video::Limits {
         max_animation_pixels: args
             .max_animation_pixels
             .unwrap_or(default.max_animation_pixels),
+        max_pipe_bytes: args.max_pipe_bytes.unwrap_or(default.max_pipe_bytes),
         max_decoded_pixels: args
             .max_decoded_pixels
             .unwrap_or(default.max_decoded_pixels),

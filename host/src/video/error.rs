@@ -22,6 +22,39 @@ pub enum VideoError {
         path: PathBuf,
     },
 
+    /// An address on the network where a file is expected.
+    #[error(
+        "{}: an address, and addresses are not fetched; expected a file or folder: download the \
+         video first, for example with `curl -LO`, and give the file",
+        path.display()
+    )]
+    Address {
+        /// What was asked for.
+        path: PathBuf,
+    },
+
+    /// Standard input is a terminal, where no video comes from.
+    #[error(
+        "standard input is a terminal; expected a video: redirect one to it (`< FILE`, or a pipe)"
+    )]
+    Terminal,
+
+    /// What came through a pipe could not be kept.
+    #[error(
+        "{}: the pipe could not be copied to a temporary file in {}: make room there, or name \
+         another folder with TMPDIR",
+        path.display(), folder.display()
+    )]
+    Spool {
+        /// The pipe.
+        path: PathBuf,
+        /// Where temporary files are kept.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+
     /// Something lies at the path, but the system would not let it be read.
     #[error("{}: cannot be read: check its permissions and the disk", path.display())]
     Unreadable {
@@ -32,10 +65,10 @@ pub enum VideoError {
         source: io::Error,
     },
 
-    /// The path is neither a regular file nor a folder (a socket, a device, a pipe).
+    /// The path is neither a file, a folder nor a pipe (a socket, a device).
     #[error(
-        "{}: expected a regular file or a folder, found something else (a device, pipe or socket): \
-         copy the clip to a file first",
+        "{}: expected a file, a folder or a pipe, found something else (a device or socket): copy \
+         the clip to a file first",
         path.display()
     )]
     NotAFile {
@@ -292,7 +325,7 @@ pub enum VideoError {
     /// A time window over a folder whose frame rate nobody stated.
     #[error(
         "{}: a time window over a folder of images needs their frame rate, and none was given; \
-         state the rate or leave the window out",
+         state the rate with `--folder-fps`, or leave the window out",
         path.display()
     )]
     NoFolderRate {
@@ -351,5 +384,40 @@ impl VideoError {
             path: path.to_owned(),
             format,
         }
+    }
+
+    /// The same error about another path.
+    pub(super) fn about(mut self, name: &Path) -> Self {
+        match &mut self {
+            Self::Missing { path, .. }
+            | Self::Address { path, .. }
+            | Self::Spool { path, .. }
+            | Self::Unreadable { path, .. }
+            | Self::NotAFile { path, .. }
+            | Self::EmptyFile { path, .. }
+            | Self::EmptyFolder { path, .. }
+            | Self::NotAVideo { path, .. }
+            | Self::Truncated { path, .. }
+            | Self::NoVideoStream { path, .. }
+            | Self::NoFrames { path, .. }
+            | Self::UnsupportedCodec { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::Ffmpeg { path, .. }
+            | Self::Image { path, .. }
+            | Self::OtherImage { path, .. }
+            | Self::NotAnImage { path, .. }
+            | Self::AnimationInFolder { path, .. }
+            | Self::WindowOfStill { path, .. }
+            | Self::OutOfMemory { path, .. }
+            | Self::StartPastEnd { path, .. }
+            | Self::EndBeforeStart { path, .. }
+            | Self::NegativeStart { path, .. }
+            | Self::NoFolderRate { path, .. }
+            | Self::BadFolderRate { path, .. }
+            | Self::NoFramesAsked { path, .. }
+            | Self::OverLimit { path, .. } => *path = name.to_owned(),
+            Self::Terminal => {}
+        }
+        self
     }
 }

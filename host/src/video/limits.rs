@@ -22,6 +22,8 @@ pub struct Limits {
     /// Pixels of a video that must be decoded for the chosen frames. 100 billion by default: 48,000
     /// frames of 1920×1080 without a key frame between.
     pub max_decoded_pixels: u64,
+    /// What may come through a pipe, in bytes: it is copied to a temporary file. 4 GiB by default.
+    pub max_pipe_bytes: u64,
     /// Threads of the decoder; 0 means one a core.
     pub threads: usize,
 }
@@ -35,6 +37,7 @@ impl Default for Limits {
             max_image_bytes: 256 << 20,
             max_animation_pixels: 2_000_000_000,
             max_decoded_pixels: 100_000_000_000,
+            max_pipe_bytes: 4 << 30,
             threads: 0,
         }
     }
@@ -125,6 +128,18 @@ impl Limits {
             found.into(),
             self.max_image_bytes,
             "--max-image-bytes",
+        )
+    }
+
+    /// Refuses more than `max_pipe_bytes` from a pipe.
+    pub(super) fn check_pipe(&self, path: &Path, found: u64) -> Result<(), VideoError> {
+        let what = "the bytes that came through the pipe, at least";
+        check(
+            path,
+            what,
+            found.into(),
+            self.max_pipe_bytes,
+            "--max-pipe-bytes",
         )
     }
 

@@ -27,6 +27,7 @@ mod png;
 mod rgb;
 mod sample;
 mod samples;
+mod spool;
 #[cfg(test)]
 mod still_tests;
 mod stream;
@@ -35,16 +36,18 @@ mod tests;
 mod timed;
 mod webp;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use kind::Kind;
+use spool::Spool;
 
 pub use error::VideoError;
 pub use limits::Limits;
 pub use sample::{evenly, frame_indices};
+pub use spool::is_standard_input;
 
 /// One decoded picture.
 #[derive(Clone, PartialEq, Eq)]
@@ -141,7 +144,8 @@ pub struct Frames {
     pub fps: f64,
 }
 
-/// Reads the frames of the video, GIF, image or folder of images at `path`.
+/// Reads the frames of the video, animation, image or folder of images at `path`, which may be a pipe;
+/// `-` is standard input.
 ///
 /// # Errors
 /// [`VideoError`] names the file and what is wrong with it; see there.
@@ -151,15 +155,61 @@ pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frame
             path: path.to_owned(),
         });
     }
+    if is_standard_input(path) {
+        let file = Path::new(spool::STANDARD_INPUT);
+        if let Some(about) = fs::metadata(file).ok().filter(Metadata::is_file) {
+            return read_file(file, &about, selection, limits).map_err(|error| error.about(path));
+        }
+        let spool = Spool::standard_input(path, limits)?;
+        return read_spool(path, &spool, selection, limits);
+    }
     let about = fs::metadata(path).map_err(|source| unreadable(path, source))?;
     if about.is_dir() {
         return folder::read(path, selection, limits);
+    }
+    if is_pipe(&about) {
+        let spool = Spool::pipe(path, limits)?;
+        return read_spool(path, &spool, selection, limits);
     }
     if !about.is_file() {
         return Err(VideoError::NotAFile {
             path: path.to_owned(),
         });
     }
+    read_file(path, &about, selection, limits)
+}
+
+/// Reads the copy of what came through a pipe; errors name the pipe.
+fn read_spool(
+    path: &Path,
+    spool: &Spool,
+    selection: &Selection,
+    limits: &Limits,
+) -> Result<Frames, VideoError> {
+    let copy = spool.path();
+    fs::metadata(&copy)
+        .map_err(|source| unreadable(&copy, source))
+        .and_then(|about| read_file(&copy, &about, selection, limits))
+        .map_err(|error| error.about(path))
+}
+
+#[cfg(unix)]
+fn is_pipe(about: &Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    about.file_type().is_fifo()
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_: &Metadata) -> bool {
+    false
+}
+
+fn read_file(
+    path: &Path,
+    about: &Metadata,
+    selection: &Selection,
+    limits: &Limits,
+) -> Result<Frames, VideoError> {
     if about.len() == 0 {
         return Err(VideoError::EmptyFile {
             path: path.to_owned(),
@@ -178,8 +228,15 @@ pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frame
 }
 
 fn unreadable(path: &Path, source: std::io::Error) -> VideoError {
+    let is_address = path.to_str().is_some_and(|path| {
+        let (scheme, rest) = path.split_once("://").unwrap_or(("", ""));
+        !rest.is_empty()
+            && scheme.len() > 1
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
     let path = path.to_owned();
     match source.kind() {
+        ErrorKind::NotFound if is_address => VideoError::Address { path },
         ErrorKind::NotFound => VideoError::Missing { path },
         _ => VideoError::Unreadable { path, source },
     }

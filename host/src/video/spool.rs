@@ -1,0 +1,72 @@
+//! Videos that come through a pipe. Decoding goes back and forth in a file, so they are copied to an
+//! unnamed one first, which is gone with the process, however it ends.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use super::error::VideoError;
+use super::limits::Limits;
+use super::unreadable;
+
+/// Where standard input can be opened, if it is a file.
+pub(super) const STANDARD_INPUT: &str = "/dev/stdin";
+
+/// Whether the path stands for standard input.
+pub fn is_standard_input(path: &Path) -> bool {
+    ["-", STANDARD_INPUT, "/dev/fd/0", "/proc/self/fd/0"]
+        .map(Path::new)
+        .contains(&path)
+}
+
+/// A copy of what came through a pipe.
+pub(super) struct Spool {
+    #[cfg(target_os = "linux")]
+    file: File,
+    #[cfg(not(target_os = "linux"))]
+    file: tempfile::NamedTempFile,
+}
+
+impl Spool {
+    /// Copies standard input to its end.
+    pub(super) fn standard_input(path: &Path, limits: &Limits) -> Result<Self, VideoError> {
+        let input = io::stdin();
+        if input.is_terminal() {
+            return Err(VideoError::Terminal);
+        }
+        Self::of(path, input.lock(), limits)
+    }
+
+    /// Copies a named pipe to its end.
+    pub(super) fn pipe(path: &Path, limits: &Limits) -> Result<Self, VideoError> {
+        let pipe = File::open(path).map_err(|source| unreadable(path, source))?;
+        Self::of(path, pipe, limits)
+    }
+
+    fn of(path: &Path, mut pipe: impl Read, limits: &Limits) -> Result<Self, VideoError> {
+        let failed = |source| VideoError::Spool {
+            path: path.to_owned(),
+            folder: std::env::temp_dir(),
+            source,
+        };
+        #[cfg(target_os = "linux")]
+        let mut file = tempfile::tempfile().map_err(failed)?;
+        #[cfg(not(target_os = "linux"))]
+        let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
+        let bounded = &mut pipe.by_ref().take(limits.max_pipe_bytes.saturating_add(1));
+        let bytes = io::copy(bounded, &mut file).map_err(failed)?;
+        limits.check_pipe(path, bytes)?;
+        Ok(Self { file })
+    }
+
+    /// Where the copy can be opened.
+    pub(super) fn path(&self) -> PathBuf {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsRawFd;
+            PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+        }
+        #[cfg(not(target_os = "linux"))]
+        self.file.path().to_owned()
+    }
+}

@@ -1,0 +1,198 @@
+//! Images, animations, folders of images, pipes and addresses as videos, by the command line.
+
+use merv_tests::{Run, fixture, none_of, small_clip};
+use std::{fs, path::Path, sync::Arc};
+use tempfile::{TempDir, tempdir};
+
+fn about(video: impl AsRef<Path>) -> Run {
+    Run::new()
+        .args(["generate", "--prompt", "?", "--max-new-tokens", "1"])
+        .arg("--video")
+        .arg(video.as_ref())
+}
+
+fn folder() -> Arc<TempDir> {
+    Arc::new(tempdir().unwrap())
+}
+
+fn json(run: Run) -> serde_json::Value {
+    let finished = run.arg("--json").finish().succeeded();
+    serde_json::from_str(&finished.stdout).unwrap()
+}
+
+#[test]
+fn pipes_are_read_as_files_are() {
+    let clip = small_clip();
+    let expected = json(about(&clip));
+    let at = folder();
+    let pipe = at.path().join("pipe");
+    let fill = format!(
+        "mkfifo {pipe}; cat {clip} >{pipe} &",
+        pipe = pipe.display(),
+        clip = clip.display()
+    );
+    let through = |video: &Path, then: &str| {
+        let _ = fs::remove_file(&pipe);
+        about(video).keeping(&at).after(&format!("{fill} {then}"))
+    };
+    let redirect = format!(" exec <{}", pipe.display());
+    for (video, then) in [
+        (Path::new("-"), &*redirect),
+        (Path::new("/dev/stdin"), &*redirect),
+        (Path::new("/dev/fd/0"), &*redirect),
+        (&*pipe, ":"),
+    ] {
+        let found = json(through(video, then));
+        for part in ["text", "mixer_weights"] {
+            assert_eq!(found[part], expected[part], "{}", video.display());
+        }
+    }
+    let file = json(about("-").input(&fs::read(&clip).unwrap()));
+    assert_eq!(file["text"], expected["text"]);
+
+    let limited = through(&pipe, ":").args(["--max-pipe-bytes", "1000"]);
+    let name = pipe.display().to_string();
+    limited
+        .finish()
+        .failed(1, &[&*name, "--max-pipe-bytes", "1001", "1000"]);
+    about("-")
+        .input(b"no video")
+        .finish()
+        .failed(1, &["-: not a video"]);
+    about("-")
+        .input(b"")
+        .finish()
+        .failed(1, &["-: the file is empty"]);
+}
+
+#[test]
+fn a_conversation_and_a_video_do_not_share_standard_input() {
+    for name in ["-", "/dev/stdin"] {
+        let run = Run::new().args(["chat", "--video", name]).input(b"hello\n");
+        run.finish()
+            .failed(1, &["standard input holds the messages"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_told_with_what_can() {
+    let at = folder();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = at.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let jpeg = fs::read(fixture("video/still.jpg")).unwrap();
+    let cases = [
+        (
+            about("http://example.com/a.mp4"),
+            vec!["http://example.com/a.mp4", "download the video"],
+        ),
+        (
+            about("s3://bucket/clip.mp4"),
+            vec!["addresses are not fetched"],
+        ),
+        (
+            about(write("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")),
+            vec!["HEIC", "JPEG, PNG", "TIFF"],
+        ),
+        (
+            about(write("a.ppm", b"P6\n1 1\n255\nabc")),
+            vec!["PPM", "JPEG, PNG"],
+        ),
+        (
+            about(write("cut.jpg", &jpeg[..jpeg.len() - 2])),
+            vec!["cut.jpg", "JPEG", "cut short"],
+        ),
+        (
+            about(fixture("video/still.png")).args(["--start", "1"]),
+            vec!["still.png", "no time to choose from"],
+        ),
+        (
+            about(fixture("video/frames")).args(["--start", "1"]),
+            vec!["frames", "--folder-fps"],
+        ),
+        (
+            about(fixture("video/frames")).args(["--folder-fps", "0"]),
+            vec!["positive number"],
+        ),
+    ];
+    none_of(cases.map(|(run, words)| {
+        let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
+        (words[0].clone(), run.finish().judge(1, &words))
+    }));
+}
+
+#[test]
+fn the_rate_of_a_folder_can_be_stated() {
+    let run =
+        about(fixture("video/frames")).args(["--folder-fps", "3", "--start", "1", "--end", "2"]);
+    let part = json(run)["mixer_weights"].clone();
+    let whole = json(about(fixture("video/frames")))["mixer_weights"].clone();
+    assert!(part.is_object() && part != whole, "{part}");
+}
+
+#[test]
+fn folders_of_videos_are_searched_without_silence() {
+    let at = folder();
+    let clip = fs::read(small_clip()).unwrap();
+    let elsewhere = folder();
+    fs::write(elsewhere.path().join("linked.M2TS"), &clip).unwrap();
+    for name in ["a.m2ts", "b.mp4", "c.y4x", "._b.mp4", "notes.txt"] {
+        fs::write(at.path().join(name), &clip).unwrap();
+    }
+    std::os::unix::fs::symlink(elsewhere.path(), at.path().join("link")).unwrap();
+    std::os::unix::fs::symlink(at.path(), at.path().join("loop")).unwrap();
+    let run = Run::new()
+        .args(["encode", "--json", "--videos"])
+        .arg(at.path());
+    let run = run
+        .arg("--out")
+        .arg(elsewhere.path().join("features"))
+        .finish();
+    let run = run.succeeded();
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(report["clips"], 3, "{report}");
+    for skipped in ["1 .y4x", "1 .txt", "1 .mp4"] {
+        assert!(run.stderr.contains(skipped), "{}", run.stderr);
+    }
+    let pipe = at.path().join("pipe");
+    let run = Run::new()
+        .args(["encode", "--video"])
+        .arg(&pipe)
+        .arg("--out");
+    let run = run.arg(elsewhere.path().join("features"));
+    let run = run.after(&format!("mkfifo {}", pipe.display()));
+    run.finish().failed(1, &["a pipe or device"]);
+}
+
+#[test]
+fn too_little_memory_for_a_picture_is_told() {
+    let at = folder();
+    let path = at.path().join("large.png");
+    let side = 6300;
+    let file = fs::File::create(&path).unwrap();
+    let mut encoder = png::Encoder::new(std::io::BufWriter::new(file), side, side);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Sixteen);
+    let mut writer = encoder.write_header().unwrap();
+    let pixels = vec![0; side as usize * side as usize * 6];
+    writer.write_image_data(&pixels).unwrap();
+    writer.finish().unwrap();
+    drop(pixels);
+
+    about(&path).finish().succeeded();
+    let mut told = 0;
+    for kilobytes in [700_000, 600_000, 500_000, 400_000, 350_000, 300_000] {
+        let finished = about(&path)
+            .after(&format!("ulimit -v {kilobytes}"))
+            .finish();
+        match finished.code {
+            Some(0) => {}
+            Some(1) => told += usize::from(finished.stderr.contains("large.png: out of memory")),
+            // Elsewhere than in the picture: threads, plugins, weights.
+            _ => assert!(!finished.stderr.contains("large.png"), "{finished:?}"),
+        }
+    }
+    assert!(told > 0);
+}
