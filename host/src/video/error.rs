@@ -238,6 +238,17 @@ pub enum VideoError {
         format: &'static str,
     },
 
+    /// A TIFF of several pictures.
+    #[error(
+        "{}: a TIFF of several pages, of which only one can be a picture; save them as files of a \
+         folder, which are frames then",
+        path.display()
+    )]
+    ManyPages {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A file in a folder of images whose name ends like an image's, but whose bytes are none.
     #[error(
         "{}: not an image, though its name ends like one; expected {}: take it out of the folder \
@@ -398,6 +409,7 @@ impl VideoError {
             | Self::EmptyFolder { path, .. }
             | Self::NotAVideo { path, .. }
             | Self::Truncated { path, .. }
+            | Self::Encrypted { path, .. }
             | Self::NoVideoStream { path, .. }
             | Self::NoFrames { path, .. }
             | Self::UnsupportedCodec { path, .. }
@@ -405,6 +417,7 @@ impl VideoError {
             | Self::Ffmpeg { path, .. }
             | Self::Image { path, .. }
             | Self::OtherImage { path, .. }
+            | Self::ManyPages { path, .. }
             | Self::NotAnImage { path, .. }
             | Self::AnimationInFolder { path, .. }
             | Self::WindowOfStill { path, .. }

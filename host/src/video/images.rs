@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::orientation::Orientation;
 use super::png::Png;
 use super::webp::WebP;
-use super::{Frames, RgbFrame, Selection, decode, memory, samples, unreadable};
+use super::{Frames, RgbFrame, Selection, decode, memory, samples, tiff, unreadable};
 
 /// Reads an animation, or a still image: a video that stands still, one frame as often as frames are
 /// wanted.
@@ -85,7 +85,10 @@ impl<'a> Image<'a> {
             Kind::Image(Format::WebP) => Content::WebP(WebP::parse(path, bytes, limits)?),
             Kind::Image(Format::Jpeg) => Content::Jpeg(Jpeg::parse(path, bytes)?),
             Kind::Image(Format::Bmp) => Content::Bmp,
-            Kind::Image(Format::Tiff) => Content::Tiff,
+            Kind::Image(Format::Tiff) => {
+                tiff::check(path, bytes)?;
+                Content::Tiff
+            }
             Kind::OtherImage(name) => return Err(VideoError::other_image(path, name)),
             Kind::Gif | Kind::Video => {
                 return Err(VideoError::NotAnImage {

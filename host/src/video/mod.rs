@@ -33,6 +33,7 @@ mod still_tests;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tiff;
 mod timed;
 mod webp;
 

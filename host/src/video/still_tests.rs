@@ -354,3 +354,44 @@ fn the_pixels_that_a_video_makes_us_decode_are_bounded() {
         );
     }
 }
+
+/// Appends a second directory, of no entries but a preview's mark or none, to a TIFF.
+fn with_second_page(preview: bool) -> Vec<u8> {
+    let mut tiff = bytes("grey.tif");
+    let word = |tiff: &[u8], at: usize| u32::from_le_bytes(tiff[at..at + 4].try_into().unwrap());
+    let first = word(&tiff, 4) as usize;
+    let entries = usize::from(u16::from_le_bytes(
+        tiff[first..first + 2].try_into().unwrap(),
+    ));
+    let link = first + 2 + entries * 12;
+    let second = tiff.len() as u32;
+    tiff[link..link + 4].copy_from_slice(&second.to_le_bytes());
+    tiff.extend_from_slice(&[
+        1,
+        0,
+        254,
+        0,
+        4,
+        0,
+        1,
+        0,
+        0,
+        0,
+        u8::from(preview),
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]);
+    tiff
+}
+
+#[test]
+fn a_tiff_of_several_pages_is_no_still() {
+    let error = one(&with_second_page(false)).unwrap_err();
+    assert!(matches!(error, VideoError::ManyPages { .. }), "{error}");
+    assert!(one(&with_second_page(true)).is_ok());
+}
