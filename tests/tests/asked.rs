@@ -131,7 +131,7 @@ fn what_a_plugin_does_not_give_is_refused_with_the_line_and_both_values() {
             SIGLIP,
             "id = \"of-other-frames\"\nplugin = \"faulty\"\nnum_frames = 16".to_owned(),
             "[[encoders]]\nid = \"of-other-frames",
-            &["plugin `faulty`", "for 16 frames", "num_frames: 17"],
+            &["plugin `faulty`", "for 16 frames", "17 frames"],
         ),
     ];
     none_of(cases.map(|(from, to, blamed, words)| {
@@ -145,6 +145,42 @@ fn what_a_plugin_does_not_give_is_refused_with_the_line_and_both_values() {
             verdict = Err(format!("a config file is blamed: {found}"));
         }
         (to, verdict)
+    }));
+}
+
+/// What `info` approves can be loaded: a config that has other sizes than its weights is refused by both.
+#[test]
+fn info_finds_configs_that_contradict_their_weights() {
+    let plugins = Arc::new(plugin_folder(&[]));
+    // The model, a size of its config and another one, and what the weights have.
+    let cases = [
+        (
+            "languagebind",
+            "num_frames",
+            [8, 4],
+            "temporal_embedding` of shape [1, 8, 64]",
+        ),
+        (
+            "languagebind",
+            "image_size",
+            [64, 128],
+            "position_embedding.weight` of shape [65, 64]",
+        ),
+        (
+            "vivit",
+            "image_size",
+            [64, 128],
+            "position_embeddings` of shape [1, 1025, 64]",
+        ),
+    ];
+    none_of(cases.map(|(model, key, [old, new], held)| {
+        let tiny = Tiny::new();
+        let [from, to] = [old, new].map(|value| format!("\"{key}\": {value}"));
+        tiny.replace(&format!("{model}/config.json"), &from, &to);
+        let file = tiny.path(&format!("{model}/model.safetensors"));
+        let words = [&file.display().to_string(), held, &format!("`{key}`")];
+        let found = info(&tiny, &plugins).finish().judge(1, &words);
+        (format!("{model}: {to}"), found)
     }));
 }
 
