@@ -151,6 +151,40 @@ fn a_list_of_one_and_several_references_are_understood() {
 }
 
 #[test]
+fn seconds_are_the_originals_and_this_is_recorded() {
+    let mut toy = Benchmark::new();
+    let video = toy.path("eval_data/toy/videos/vfr.mp4");
+    fs::copy(merv_tests::fixture("video/vfr.mp4"), &video).unwrap();
+    let window = json!({"video_name": "vfr", "time": [0.5, 1.0]});
+    toy.add(with(open("1"), &window), json!({"answer": "x"}));
+    toy.write();
+    toy.run("open-ended").args(SHORT).finish().succeeded();
+    let line = json_lines(&toy.result("toy_pred_merge.jsonl")).remove(0);
+    let weights = |seconds| {
+        let mut options = merv_host::GenerateOptions::default();
+        options.limits.max_new_tokens = 2;
+        options.video.start = Some(0.5);
+        options.video.end = Some(1.0);
+        options.video.seconds = seconds;
+        let reply = merv_tests::tiny_model()
+            .generate(&video, "what?", &options)
+            .unwrap();
+        let weights = reply.mixer_weights.iter().map(|(_, weight)| *weight);
+        json!(weights.collect::<Vec<f32>>())
+    };
+    let mixed = &line["mixer_value"];
+    assert_eq!(*mixed, weights(merv_host::video::Seconds::AverageRate));
+    assert_ne!(
+        *mixed,
+        weights(merv_host::video::Seconds::default()),
+        "the clip tells nothing apart"
+    );
+    let settings = fs::read_to_string(toy.result("toy_settings.json")).unwrap();
+    let settings: Value = serde_json::from_str(&settings).unwrap();
+    assert_eq!(settings["seconds"], "average rate");
+}
+
+#[test]
 fn a_byte_order_mark_is_no_mistake() {
     let toy = Benchmark::open_ended(1);
     toy.run("open-ended").args(SHORT).finish().succeeded();

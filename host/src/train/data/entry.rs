@@ -4,15 +4,18 @@ use super::media;
 use crate::shown::{shortened, shown};
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Map, Value};
-use std::{fmt, path::PathBuf};
+use std::{collections::HashSet, fmt, path::PathBuf};
 
 /// The lists that may hold the messages, and the keys of a message in each style: LLaVA's, OpenAI's.
 const LISTS: [&str; 2] = ["conversations", "messages"];
 const SPEAKERS: [&str; 2] = ["from", "role"];
 const TEXTS: [&str; 2] = ["value", "content"];
+
+/// Other keys of an example that are remembered, to find a misspelt one among them.
+const MAX_OTHERS: usize = 32;
 
 /// What an example shows. Batches hold one kind each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,7 +63,7 @@ impl Example {
     ///
     /// What is wrong with it.
     pub fn parse(json: &[u8]) -> Result<Self, Fault> {
-        let Object(fields) = serde_json::from_slice(json).map_err(|error| {
+        let Object { fields, others } = serde_json::from_slice(json).map_err(|error| {
             let text = error.to_string();
             let why = text.rsplit_once(" at line ").map_or(&*text, |(why, _)| why);
             Fault {
@@ -69,7 +72,7 @@ impl Example {
             }
         })?;
         let visual = media::visual(&fields)?;
-        let (system, turns) = conversation(&fields)?;
+        let (system, turns) = conversation(&fields, &others)?;
         let shows = visual.as_ref().map(|(modality, _)| *modality);
         let first = 1 + usize::from(system.of_a_turn);
         let asked = turns.iter().enumerate().step_by(2);
@@ -94,8 +97,13 @@ impl Example {
     }
 }
 
-/// A JSON object that has no key twice.
-struct Object(Vec<(String, Value)>);
+/// What matters of the JSON object of an example. What others add to it is passed over, whatever it is.
+struct Object {
+    /// By key; none is there twice.
+    fields: Vec<(String, Value)>,
+    /// Some of the other keys.
+    others: Vec<String>,
+}
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -108,19 +116,30 @@ impl<'de> Deserialize<'de> for Object {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut fields: Vec<(String, Value)> = Vec::new();
-                while let Some((key, value)) = map.next_entry::<String, Value>()? {
-                    if field(&fields, &key).is_some() {
+                let (mut fields, mut others) = (Vec::new(), Vec::new());
+                let mut seen = HashSet::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if !matters(&key) {
+                        map.next_value::<IgnoredAny>()?;
+                        if others.len() < MAX_OTHERS {
+                            others.push(key);
+                        }
+                    } else if seen.insert(key.clone()) {
+                        fields.push((key, map.next_value()?));
+                    } else {
                         let why = format!("the key {} is there twice", shown(&key));
                         return Err(serde::de::Error::custom(why));
                     }
-                    fields.push((key, value));
                 }
-                Ok(Object(fields))
+                Ok(Object { fields, others })
             }
         }
         deserializer.deserialize_map(Fields)
     }
+}
+
+fn matters(key: &str) -> bool {
+    LISTS.contains(&key) || ["id", "system"].contains(&key) || media::concerns(key)
 }
 
 fn field<'f>(fields: &'f [(String, Value)], key: &str) -> Option<&'f Value> {
@@ -164,8 +183,11 @@ impl Speaker {
 }
 
 /// The system prompt, and the messages in turns.
-fn conversation(fields: &[(String, Value)]) -> Result<(System, Vec<String>), String> {
-    let messages = messages(fields)?;
+fn conversation(
+    fields: &[(String, Value)],
+    others: &[String],
+) -> Result<(System, Vec<String>), String> {
+    let messages = messages(fields, others)?;
     let mut system = System::default();
     match field(fields, "system") {
         None | Some(Value::Null) => {}
@@ -213,13 +235,13 @@ fn conversation(fields: &[(String, Value)]) -> Result<(System, Vec<String>), Str
     }
 }
 
-fn messages(fields: &[(String, Value)]) -> Result<&[Value], String> {
+fn messages<'f>(fields: &'f [(String, Value)], others: &[String]) -> Result<&'f [Value], String> {
     let lists = LISTS.map(|key| (key, field(fields, key).filter(|list| !list.is_null())));
     let (key, list) = match lists {
         [(a, Some(_)), (b, Some(_))] => return Err(format!("it has both `{a}` and `{b}`")),
         [(key, Some(list)), _] | [_, (key, Some(list))] => (key, list),
         [(a, None), (b, None)] => {
-            let keys: Vec<&str> = fields.iter().map(|(key, _)| key.as_str()).collect();
+            let keys: Vec<&str> = others.iter().map(String::as_str).collect();
             let near = crate::nearest::nearest(a, &keys).or(crate::nearest::nearest(b, &keys));
             let near = near.map(|near| format!("; did you mean {}?", shown(near)));
             let near = near.unwrap_or_default();
@@ -245,7 +267,7 @@ fn turn(message: &Value) -> Result<(Speaker, &str), String> {
         ));
     };
     for key in message.keys() {
-        if ["image", "images", "video", "videos"].contains(&key.as_str()) {
+        if media::KEYS.contains(&key.as_str()) {
             return Err(format!(
                 " has `{key}`; expected it beside the messages, not in one"
             ));
@@ -491,6 +513,32 @@ mod tests {
         for (json, word) in cases {
             let found = why(json);
             assert!(found.contains(word), "{json}: {found}");
+        }
+    }
+
+    #[test]
+    fn what_others_add_costs_no_more_than_reading_it() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let many: String = (0..200_000)
+            .map(|n| format!(r#""k{n}": 1e999, "#))
+            .collect();
+        let spelled: String = (1..20_000)
+            .map(|n| {
+                format!(
+                    r#""{}image{}": 1, "#,
+                    "-".repeat(n % 30),
+                    "_".repeat(n / 30)
+                )
+            })
+            .collect();
+        for more in [format!(r#""a": {deep}, "b": "\ud800","#), many, spelled] {
+            let started = std::time::Instant::now();
+            let found = why(&with(&more, ""));
+            assert!(
+                found.starts_with("taken") || found.contains("twice"),
+                "{found}"
+            );
+            assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
         }
     }
 

@@ -6,6 +6,12 @@ use crate::shown::shown;
 use serde_json::Value;
 use std::path::PathBuf;
 
+/// The keys of media.
+pub(super) const KEYS: [&str; 4] = ["image", "images", "video", "videos"];
+
+/// Bytes of a key that can be another spelling of one of these at most.
+const LONGEST: usize = 40;
+
 /// What follows the name of a medium in the key of a file.
 const OF_A_FILE: [&str; 7] = ["path", "file", "filename", "name", "url", "uri", "dir"];
 
@@ -70,11 +76,23 @@ fn path(key: &str, value: &Value) -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// What to do about a key that seems to mean the medium. Beside a medium only another spelling of
-/// its key is suspicious, and all else is what somebody notes about it.
-fn misnamed(key: &str, value: &Value, has_visual: bool) -> Option<&'static str> {
-    let is_known = ["image", "images", "video", "videos"].contains(&key);
-    if is_known || !names_something(value) {
+/// What a key may have been meant as.
+struct Meaning {
+    /// What to do about it.
+    remedy: &'static str,
+    /// Whether nothing else goes by that name.
+    sure: bool,
+    /// Whether it is more than another spelling: `video_path`.
+    of_a_file: bool,
+}
+
+/// Whether the value of a key matters here.
+pub(super) fn concerns(key: &str) -> bool {
+    KEYS.contains(&key) || meaning(key).is_some()
+}
+
+fn meaning(key: &str) -> Option<Meaning> {
+    if key.len() > LONGEST {
         return None;
     }
     let plain: String = key
@@ -82,15 +100,11 @@ fn misnamed(key: &str, value: &Value, has_visual: bool) -> Option<&'static str> 
         .filter(|c| c.is_alphanumeric())
         .flat_map(char::to_lowercase)
         .collect();
-    let whole = |name: &str| name.strip_suffix('s').unwrap_or(name).to_owned();
-    let suffix = OF_A_FILE
-        .iter()
-        .find_map(|end| whole(&plain).strip_suffix(end).map(str::to_owned));
-    let (name, of_a_file) = match &suffix {
-        Some(name) if !name.is_empty() => (whole(name), true),
-        _ => (whole(&plain), false),
-    };
-    let (remedy, sure) = match name.as_str() {
+    let one = |name: &str| name.strip_suffix('s').unwrap_or(name).to_owned();
+    let singular = one(&plain);
+    let medium = OF_A_FILE.iter().find_map(|end| singular.strip_suffix(end));
+    let medium = medium.filter(|medium| !medium.is_empty()).map(one);
+    let (remedy, sure) = match medium.as_deref().unwrap_or(&singular) {
         "image" | "img" => ("write `image`", true),
         "video" | "vid" => ("write `video`", true),
         "picture" | "pic" | "photo" => ("write `image`", false),
@@ -99,6 +113,24 @@ fn misnamed(key: &str, value: &Value, has_visual: bool) -> Option<&'static str> 
         "audio" | "sound" | "speech" => ("models here see, and do not hear", false),
         _ => return None,
     };
+    Some(Meaning {
+        remedy,
+        sure,
+        of_a_file: medium.is_some(),
+    })
+}
+
+/// What to do about a key that seems to mean the medium. Beside a medium only another spelling of its key is
+/// suspicious, and all else is what somebody notes about it.
+fn misnamed(key: &str, value: &Value, has_visual: bool) -> Option<&'static str> {
+    if KEYS.contains(&key) || !names_something(value) {
+        return None;
+    }
+    let Meaning {
+        remedy,
+        sure,
+        of_a_file,
+    } = meaning(key)?;
     let is_meant = match (has_visual, sure) {
         (true, sure) => sure && !of_a_file,
         (false, true) => true,
