@@ -16,9 +16,9 @@ fn refused(what: &str, run: Run) {
     let run = run.finish();
     // No signal ended it.
     assert_eq!(run.code, Some(1), "{what}: {run}");
-    assert!(run.stderr.starts_with("error: "), "{what}: {run}");
+    assert!(run.stderr.contains("error: "), "{what}: {run}");
     assert!(
-        run.stderr.len() < 4000,
+        run.stderr.len() < 20_000,
         "{what}: {} bytes",
         run.stderr.len()
     );
@@ -110,12 +110,7 @@ fn toml() {
         let generate = Run::new().arg("--registry").arg(&path);
         let generate = generate.args(["generate", "--prompt", "?", "--video"]);
         refused(&start, generate.arg(small_clip()));
-        refused(
-            &start,
-            Run::new()
-                .args(["train", "--config"])
-                .arg(&path)
-                .arg("--dry-run"),
-        );
+        let train = Run::new().args(["train", "--stage", "align", "--dry-run", "--config"]);
+        refused(&start, train.arg(&path));
     }
 }
