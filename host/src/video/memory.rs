@@ -27,7 +27,7 @@ pub(super) fn push<T>(path: &Path, list: &mut Vec<T>, item: T) -> Result<(), Vid
     Ok(())
 }
 
-/// Refuses a file for whose decoder `len` bytes are not to be had. For libraries that allocate
+/// Refuses a file whose decoder needs `len` bytes that cannot be allocated. For libraries that allocate
 /// themselves and abort where there is no memory.
 pub(super) fn check(path: &Path, len: u64) -> Result<(), VideoError> {
     let len = usize::try_from(len).unwrap_or(usize::MAX);

@@ -29,7 +29,7 @@ const VIDEOS: [&str; 44] = [
 struct Clips {
     /// Each once, in order.
     ordered: Vec<PathBuf>,
-    /// How many files in folders are no videos by their names, by what these end in.
+    /// How many files in folders do not have the name of a video, by what their names end in.
     skipped: BTreeMap<String, usize>,
     seen: HashSet<PathBuf>,
     /// The folders that were looked at, by their true paths.
@@ -126,7 +126,7 @@ impl Clips {
         let counts: Vec<_> = counts.take(20).collect();
         (!counts.is_empty()).then(|| {
             format!(
-                "files that are no videos by their names: {}",
+                "files whose names do not end like a video's: {}",
                 counts.join(", ")
             )
         })
