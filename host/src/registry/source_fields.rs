@@ -9,6 +9,9 @@ use super::schema::{RawSource, refuse};
 use super::sources::{Sha256Digest, WeightSource};
 use super::table::At;
 
+/// One file, or several of which the first that exists is taken.
+type Names = At<Vec<String>>;
+
 /// A file that is looked for beside the weights.
 pub(super) struct RelatedFile<'f> {
     pub(super) table: &'f str,
@@ -200,7 +203,7 @@ impl Fields<'_> {
         table: &str,
         key: &str,
         line: usize,
-        (repo, files, revision): (At<String>, Option<At<Vec<String>>>, Option<At<String>>),
+        (repo, files, revision): (At<String>, Option<Names>, Option<At<String>>),
         sha256: Option<Sha256Digest>,
     ) -> Option<WeightSource> {
         let before = self.problems.len();

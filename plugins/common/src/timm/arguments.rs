@@ -138,7 +138,7 @@ fn only(key: &str, value: &Value, pooled: bool) -> Result<()> {
             )));
         }
     };
-    if value.to_string() == supported {
+    if serde_json::from_str::<Value>(supported).is_ok_and(|only| only == *value) {
         return Ok(());
     }
     Err(unsupported(key, value, supported))
