@@ -10,7 +10,7 @@ export QUESTION ?= Where does the shape move?
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test test-long test-media bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build system
+.PHONY: help demo test test-long test-media bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
 
 help:
 	@echo "make demo          describe a clip with merv-tiny, and ask it a question (VIDEO=… PROMPT=… QUESTION=…)"
@@ -24,6 +24,9 @@ help:
 	@echo "make parity        the encoders at full size against PyTorch, which it installs"
 	@echo "make parity-llm    a real language model, SmolLM2, against llama.cpp's answers"
 	@echo "make table         how often merv-tiny, and each of its encoders alone, is right about new clips"
+	@echo "make install       install what was built below PREFIX, by default /usr/local (PREFIX=… DESTDIR=…)"
+	@echo "make uninstall     remove what make install put below PREFIX"
+	@echo "make dist          target/dist: a tarball, and a Debian package where dpkg-deb is there"
 	@echo "make lint          format, clippy and documentation"
 	@echo "make fixtures      make tests/fixtures anew with PyTorch"
 
@@ -64,6 +67,16 @@ parity-llm: build
 
 table: build
 	@scripts/merv-tiny-table target/table 1000
+
+# Neither builds: they may be run as root, who need not have cargo.
+install:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install
+
+uninstall:
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install --uninstall
+
+dist: build
+	@scripts/dist target/dist
 
 lint: system
 	scripts/lint

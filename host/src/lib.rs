@@ -38,6 +38,7 @@ mod dump;
 mod encoders;
 mod error;
 mod files;
+mod installation;
 mod nearest;
 mod observer;
 mod published;

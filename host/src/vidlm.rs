@@ -314,11 +314,11 @@ impl VidLm {
     /// When the video cannot be read or a plugin fails.
     pub fn see(
         &self,
-        video: &Path,
+        video: impl AsRef<Path>,
         options: &VideoOptions,
         observer: &mut dyn Observer,
     ) -> Result<Visual, Error> {
-        self.see_cached(video, options, None, observer)
+        self.see_cached(video.as_ref(), options, None, observer)
     }
 
     /// As [`Self::see`], with features that were computed before where the cache has them, and kept there

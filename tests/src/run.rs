@@ -71,6 +71,7 @@ impl Run {
             .stdin(Stdio::null())
             .env("NO_COLOR", "1")
             .env_remove("RUST_BACKTRACE")
+            .env_remove("MERV_PREFIX")
             .env_remove("MERV_PLUGIN_PATH")
             .env_remove("MERV_REGISTRY_PATH");
         // Nothing of the user's is used, and no test leaves this machine.

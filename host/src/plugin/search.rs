@@ -1,10 +1,13 @@
 //! Where plugins are looked for.
 
-use crate::nearest::nearest;
+use crate::{
+    installation::{PREFIX_VARIABLE, Places},
+    nearest::nearest,
+};
 use std::{
     env::{
         consts::{DLL_PREFIX, DLL_SUFFIX},
-        current_exe, split_paths, var_os,
+        split_paths, var_os,
     },
     path::{Path, PathBuf},
 };
@@ -23,7 +26,8 @@ pub struct PluginPath {
 #[derive(Debug, Error)]
 #[error(
     "there is no plugin `{name}`: no {file} in {looked}{near}\n  do: build it \
-     (`cargo build --release -p merv-{name}`), or name its folder with --plugin-dir or ${PATH_VARIABLE}"
+     (`cargo build --release -p merv-{name}`), or name its folder with --plugin-dir or ${PATH_VARIABLE}, \
+     or the folder that merv-host is installed in with ${PREFIX_VARIABLE}"
 )]
 pub struct PluginNotFound {
     name: String,
@@ -33,16 +37,15 @@ pub struct PluginNotFound {
 }
 
 impl PluginPath {
-    /// `first`, then `$MERV_PLUGIN_PATH`, then beside the executable, then `lib/merv` beside it.
+    /// `first`, then `$MERV_PLUGIN_PATH`, then `lib/merv` in `$MERV_PREFIX`; around the running program the
+    /// folder it lies in, `lib/merv` and `../lib/merv`; the same around the merv-host in `PATH`, when another
+    /// program runs.
     pub fn from_env(first: &[PathBuf]) -> Self {
         let mut folders = first.to_vec();
         if let Some(list) = var_os(PATH_VARIABLE) {
             folders.extend(split_paths(&list).filter(|folder| !folder.as_os_str().is_empty()));
         }
-        if let Some(home) = current_exe().ok().as_deref().and_then(Path::parent) {
-            folders.push(home.to_owned());
-            folders.push(home.join("lib/merv"));
-        }
+        folders.extend(Places::from_env().plugins);
         Self { folders }
     }
 

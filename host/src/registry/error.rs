@@ -176,5 +176,11 @@ fn not_found(name: &Path, looked: &[PathBuf], near: &[String], known: &[String])
         "\n  do: give the path of a registry file (*.toml), one of the known names, \
          or add its folder to MERV_REGISTRY_PATH",
     );
+    if known.is_empty() {
+        out.push_str(
+            ". merv-host's own registries are found when the folder it was installed into \
+             (`make install PREFIX=DIR`) is in MERV_PREFIX, or the program merv-host in PATH",
+        );
+    }
     out
 }

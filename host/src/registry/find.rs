@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::error::RegistryError;
-use crate::nearest::near;
+use crate::{installation::Places, nearest::near};
 
 /// The registry used when none is named; its weights are in the repository.
 pub const DEFAULT_REGISTRY: &str = "merv-tiny";
@@ -30,35 +30,21 @@ impl SearchPath {
         Self { folders: unique }
     }
 
-    /// `registry/` below the current folder; `registry/` beside the executable and
-    /// `../share/merv/registry` from there; the workspace's `registry/` when the executable is
-    /// one that cargo built; then the folders of `MERV_REGISTRY_PATH`.
+    /// `registry/` below the current folder; `share/merv/registry` in `$MERV_PREFIX`; around the running
+    /// program `registry/` beside it, `../share/merv/registry`, and the workspace's `registry/` of a program
+    /// that cargo built; the same around the merv-host in `PATH`, when another program runs; then the
+    /// folders of `MERV_REGISTRY_PATH`.
     pub fn from_env() -> Self {
-        let executable = std::env::current_exe().ok();
         let extra = std::env::var_os("MERV_REGISTRY_PATH");
-        Self::from_parts(executable.as_deref(), extra.as_deref())
+        Self::from_parts(Places::from_env().registries, extra.as_deref())
     }
 
-    pub(super) fn from_parts(executable: Option<&Path>, extra: Option<&OsStr>) -> Self {
-        let mut folders = vec![PathBuf::from("registry")];
-        if let Some(beside) = executable.and_then(Path::parent) {
-            folders.push(beside.join("registry"));
-            if let Some(prefix) = beside.parent() {
-                folders.push(prefix.join("share/merv/registry"));
-            }
-            // target/release/merv-host and target/release/deps/test: a Cargo.toml tells the
-            // workspace from whatever lies above an installed binary.
-            let above = beside.ancestors().skip(2).take(2);
-            folders.extend(
-                above
-                    .filter(|root| root.join("Cargo.toml").is_file())
-                    .map(|r| r.join("registry")),
-            );
-        }
-        if let Some(extra) = extra {
-            folders.extend(std::env::split_paths(extra).filter(|p| !p.as_os_str().is_empty()));
-        }
-        Self::new(folders)
+    pub(super) fn from_parts(around: Vec<PathBuf>, extra: Option<&OsStr>) -> Self {
+        let extra = extra.map(|extra| std::env::split_paths(extra).collect::<Vec<_>>());
+        let extra = extra.unwrap_or_default();
+        let extra = extra.into_iter().filter(|p| !p.as_os_str().is_empty());
+        let here = PathBuf::from("registry");
+        Self::new([here].into_iter().chain(around).chain(extra))
     }
 
     /// The folders, in the order in which they are searched.
