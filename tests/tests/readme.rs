@@ -155,8 +155,10 @@ fn its_examples_are_those_of_the_documentation() {
         "the template is not plugin-api's example"
     );
     assert_eq!(blocks("rust"), [library, plugin]);
+    let toml = blocks("toml");
+    assert!(toml[0].starts_with("[dependencies]\nmerv-host = "));
     assert_eq!(
-        blocks("toml"),
+        toml[1..],
         [template("registry.toml"), template("Cargo.toml")]
     );
 }
