@@ -112,7 +112,7 @@ fn main_stream<'a>(input: &'a Input, about: &mp4::About) -> Option<Stream<'a>> {
     let is_shown = |stream: &Stream<'_>| {
         // SAFETY: the stream is alive, and a plain integer is read.
         let disposition = unsafe { (*stream.as_ptr()).disposition };
-        disposition & aside as i32 == 0 && !about.is_auxiliary(stream.id())
+        disposition & aside == 0 && !about.is_auxiliary(stream.id())
     };
     let best = input.streams().best(media::Type::Video);
     best.filter(is_shown).or_else(|| {

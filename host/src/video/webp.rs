@@ -238,12 +238,15 @@ impl Pixels for WebP<'_> {
     }
 }
 
-/// Width, height, samples of 8 bits, and how many of them a pixel has. `check` hears the size first.
+/// Width and height, samples of 8 bits, and how many of them a pixel has.
+type Decoded = ((u32, u32), Vec<u8>, usize);
+
+/// Decodes a WebP that is no animation. `check` hears the size first.
 fn decode(
     path: &Path,
     file: &[u8],
     check: impl FnOnce((u32, u32)) -> Result<(), VideoError>,
-) -> Result<((u32, u32), Vec<u8>, usize), VideoError> {
+) -> Result<Decoded, VideoError> {
     let failed = |source: DecodingError| VideoError::image(path, source);
     let mut decoder = WebPDecoder::new(Cursor::new(file)).map_err(failed)?;
     let size = decoder.dimensions();
