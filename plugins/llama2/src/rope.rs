@@ -125,7 +125,7 @@ mod tests {
     fn llama3_smooths_the_middle_band_as_transformers_does() {
         // `ROPE_INIT_FUNCTIONS["llama3"]` of transformers 4.57.1 at Llama-3.1's sizes: pairs 29 to 34 of 64 lie
         // between the wavelengths 2048 and 8192.
-        let expected = [
+        let expected: [f64; 10] = [
             3.942_275_9e-3,
             3.211_446_1e-3,
             2.166_570_6e-3,
@@ -150,7 +150,7 @@ mod tests {
         let rope = Rope::new(&config).unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(rope.frequencies.len(), 64);
         for (found, expected) in rope.frequencies[27..].iter().zip(expected) {
-            let difference: f32 = (found / expected - 1.0).abs();
+            let difference = (f64::from(*found) / expected - 1.0).abs();
             assert!(difference < 2e-6, "{found} {expected}");
         }
     }

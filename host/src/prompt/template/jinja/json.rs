@@ -85,7 +85,7 @@ impl Style {
                     let rounds = entries.len().checked_ilog2().unwrap_or(0) as usize + 1;
                     to.budget
                         .steps((entries.len() + names).saturating_mul(rounds))?;
-                    entries.sort_by(|(a, _), (b, _)| key(a).cmp(&key(b)));
+                    entries.sort_by_cached_key(|(name, _)| key(name));
                 }
                 to.push("{")?;
                 for (index, (name, value)) in entries.into_iter().enumerate() {

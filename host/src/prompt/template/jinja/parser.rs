@@ -537,7 +537,15 @@ impl Parser {
         };
         let mut steps = Vec::new();
         self.postfix(&mut steps)?;
-        while with_filter {
+        if with_filter {
+            self.applications(&mut steps)?;
+        }
+        Ok(then(value, steps))
+    }
+
+    /// Filters, tests and calls, one after another.
+    fn applications(&mut self, steps: &mut Vec<Step>) -> Result<(), Fault> {
+        loop {
             if self.operator("|") {
                 let name = self.name()?;
                 let applied = self.applied(name)?;
@@ -548,10 +556,9 @@ impl Parser {
             } else if self.operator("(") {
                 steps.push(Step::Call(self.nested(Self::arguments)?));
             } else {
-                break;
+                return Ok(());
             }
         }
-        Ok(then(value, steps))
     }
 
     /// `.name`, `[…]` and `(…)`, one after another.
