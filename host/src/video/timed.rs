@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ffmpeg_next::frame::Video;
+use ffmpeg_next::picture;
 
 use super::decode::Reader;
 use super::error::VideoError;
@@ -69,6 +70,9 @@ struct Run {
     frame_of: Vec<usize>,
     /// The frame that the decoder gave last, since decoding began.
     previous: Option<usize>,
+    /// Whether decoding can begin at the packets that are called key frames. Some containers call all of
+    /// them so (an AVI whose index is missing).
+    keys_hold: bool,
     wanted: BTreeSet<usize>,
     /// By packet.
     found: BTreeMap<u32, Arc<RgbFrame>>,
@@ -88,6 +92,8 @@ enum Step {
     Frame(usize, Video),
     /// A picture that is not shown, or that comes before the packet at which decoding began.
     Aside,
+    /// The picture with which decoding began leans on others.
+    NoKey,
     Contradiction,
     End,
 }
@@ -98,6 +104,7 @@ impl Run {
             frame_of: vec![usize::MAX; reader.index.entries.len()],
             order,
             previous: None,
+            keys_hold: true,
             wanted: BTreeSet::new(),
             found: BTreeMap::new(),
         };
@@ -168,7 +175,7 @@ impl Run {
         for _ in 1..LOOK {
             match self.step(reader)? {
                 Step::Frame(..) | Step::Aside => {}
-                Step::Contradiction => return Ok(false),
+                Step::NoKey | Step::Contradiction => return Ok(false),
                 Step::End => break,
             }
         }
@@ -185,8 +192,12 @@ impl Run {
         if self.found.contains_key(&self.order[frame]) {
             return Ok(Outcome::Found);
         }
-        let from = reader.index.start_for(self.order[frame] as usize);
-        if !reader.stream.leads_to(from) {
+        let from = match self.keys_hold {
+            true => reader.index.start_for(self.order[frame] as usize),
+            false => 0,
+        };
+        let is_past = self.previous.is_some_and(|previous| previous >= frame);
+        if is_past || !reader.stream.leads_to(from) {
             self.go_to(reader, from)?;
         }
         let mut is_second = false;
@@ -202,7 +213,7 @@ impl Run {
                 });
             }
             // Seeking may have led too far.
-            let earlier = if is_second {
+            let earlier = if is_second || !self.keys_hold {
                 0
             } else {
                 reader.index.key_before(start)
@@ -220,6 +231,10 @@ impl Run {
             let (shown, picture) = match self.step(reader)? {
                 Step::Frame(shown, picture) => (shown, picture),
                 Step::Aside => continue,
+                Step::NoKey => {
+                    self.keys_hold = false;
+                    break;
+                }
                 Step::Contradiction => return Ok(Outcome::Contradicted),
                 Step::End => break,
             };
@@ -265,7 +280,8 @@ impl Run {
         let next = match self.previous {
             Some(previous) => previous + 1,
             None if start == 0 => 0,
-            None => frame,
+            None if place == start && is_intra(&picture.frame) => frame,
+            None => return Ok(Step::NoKey),
         };
         // Damage may leave frames out, but never brings one back.
         if frame < next || frame > next && reader.stream.failure().is_none() {
@@ -274,4 +290,9 @@ impl Run {
         self.previous = Some(frame);
         Ok(Step::Frame(frame, picture.frame))
     }
+}
+
+/// Whether a picture leans on no other.
+fn is_intra(picture: &Video) -> bool {
+    picture.is_key() || picture.kind() == picture::Type::I
 }
