@@ -192,7 +192,14 @@ impl VidLm {
         let mixer = files.path(&registry.mixer.weights);
         let mixer = mixer.and_then(|path| Ok(Mixer::load(&registry.mixer, &shapes, width, &path)?));
         let tokenizer = files.path(&registry.llm.tokenizer);
-        let tokenizer = tokenizer.and_then(|path| Ok(TextTokenizer::load(&path)?));
+        let tokenizer = tokenizer.and_then(|path| {
+            let tokenizer = TextTokenizer::load(&path)?;
+            Ok(if registry.llm.split_special_tokens {
+                tokenizer.splitting_special_tokens()?
+            } else {
+                tokenizer
+            })
+        });
         let writing = match &registry.llm.prompt {
             PromptEntry::Format(format) => Ok(Writing::Format(*format)),
             PromptEntry::Template(source) => files

@@ -72,6 +72,9 @@ fn parts(registry: &Registry) -> Vec<(String, Value)> {
     add("llm", "prompt", json!(prompt));
     add("llm", "system_prompt", json!(llm.system_prompt));
     add("llm", "marks", json!(llm.marks.to_string()));
+    if llm.split_special_tokens {
+        add("llm", "split_special_tokens", json!(true));
+    }
     add("llm", "max_length", json!(llm.max_length));
     add("llm", "dtype", json!(llm.dtype.to_string()));
     let kind = mixer.kind;

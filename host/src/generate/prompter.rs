@@ -141,6 +141,7 @@ impl Prompter {
             // A template writes the whole conversation anew each time.
             return Ok(Vec::new());
         };
+        let text = &self.tokenizer.typed(text);
         let mut tokens = self.tokenizer.encode_more(&format.reply(text))?;
         if let Some(end) = self.reply_end
             && tokens.last() == Some(&end)
@@ -159,6 +160,7 @@ impl Prompter {
         message: &str,
     ) -> Result<Asked, TextError> {
         let message = self.marks.strip(message);
+        let message = self.tokenizer.typed(&message);
         let begin = self.tokenizer.begin().len();
         let ids = if past.turns.is_empty() {
             let text = format.first_turn(self.system.as_deref(), &message);
@@ -189,16 +191,20 @@ impl Prompter {
             role,
             content: self.marks.strip(content),
         };
+        let typed = |role, content: &str| {
+            let content = self.marks.strip(content);
+            said(role, &self.tokenizer.typed(&content))
+        };
         let system = self.system.as_deref().filter(|text| !text.is_empty());
         let mut messages: Vec<Message> = system
             .map(|text| said("system", text))
             .into_iter()
             .collect();
         for turn in &past.turns {
-            messages.push(said("user", &turn.message));
-            messages.push(said("assistant", &turn.reply));
+            messages.push(typed("user", &turn.message));
+            messages.push(typed("assistant", &turn.reply));
         }
-        messages.push(said("user", message));
+        messages.push(typed("user", message));
         let text = template.render(&messages)?;
         let (ids, begin) = self.tokens_of(template, &messages, &text)?;
         // Visual tokens stand behind it: whatever is said, it has to be the same.

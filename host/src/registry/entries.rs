@@ -95,6 +95,8 @@ pub struct LlmEntry {
     pub system_prompt: Option<String>,
     /// What happens to `<image>` and `<video>` in messages.
     pub marks: VisualMarks,
+    /// Whether special tokens in messages and replies, such as `</s>`, are plain characters.
+    pub split_special_tokens: bool,
     /// Text tokens at most, at least 1; the visual tokens come on top.
     pub max_length: usize,
     /// Where it runs.

@@ -258,6 +258,7 @@ fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
         prompt: prompt?,
         system_prompt: raw.system_prompt.map(|at| at.value),
         marks: marks?,
+        split_special_tokens: raw.split_special_tokens.is_some_and(|at| at.value),
         max_length: raw.max_length.map_or(DEFAULT_MAX_LENGTH, |at| at.value),
         device: device?,
         dtype: dtype?,

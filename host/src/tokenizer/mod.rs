@@ -8,18 +8,21 @@ mod gguf;
 mod growth;
 mod limits;
 mod stream;
+mod typed;
 
 pub use stream::Stream;
 
 use growth::{Growth, is_byte};
 use merv_checkpoint::{Checkpoint, text};
 use std::{
+    borrow::Cow,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
 use thiserror::Error;
 use tokenizers::Tokenizer;
+use typed::Typed;
 
 /// Bytes of a `tokenizer.json` at most; those of the largest vocabularies have 35 MB.
 const MAX_BYTES: u64 = 1 << 28;
@@ -60,6 +63,8 @@ pub struct TextTokenizer {
     begin: Vec<u32>,
     /// What of a text a further token can change.
     growth: Growth,
+    /// Keeps special tokens out of what people type, where that is wanted.
+    typed: Option<Typed>,
 }
 
 impl TextTokenizer {
@@ -83,6 +88,7 @@ impl TextTokenizer {
             growth: Growth::of(tokenizer.get_decoder()),
             tokenizer,
             begin,
+            typed: None,
         })
     }
 
@@ -106,7 +112,33 @@ impl TextTokenizer {
     ///
     /// When the tokenizer fails.
     pub fn encode_more(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        self.convert(|| ids(&self.tokenizer, text, false))
+        self.convert(|| match &self.typed {
+            Some(typed) => match typed.ids(text)? {
+                Some(ids) => Ok(ids),
+                None => ids(&self.tokenizer, text, false),
+            },
+            None => ids(&self.tokenizer, text, false),
+        })
+    }
+
+    /// The same tokenizer, to which special tokens in what people type ([`Self::typed`]) are plain characters, as
+    /// with `split_special_tokens` of transformers.
+    ///
+    /// # Errors
+    ///
+    /// When it has too many special tokens.
+    pub fn splitting_special_tokens(mut self) -> Result<Self, TextError> {
+        self.typed = Some(self.convert(|| Typed::new(&self.tokenizer))?);
+        Ok(self)
+    }
+
+    /// What a person typed, ready to be put into a format or a template: with marks in place of special tokens if
+    /// these are to be plain characters, else as it is.
+    pub fn typed<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.typed {
+            Some(typed) => typed.hide(text),
+            None => Cow::Borrowed(text),
+        }
     }
 
     /// The text of `ids` without special tokens.

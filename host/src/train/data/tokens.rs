@@ -80,6 +80,7 @@ impl TextForm {
     /// The last reply and its end; the loss is on all of it.
     fn caption(&self, example: &Example) -> Result<Tokens, TextError> {
         let caption = example.turns.last().map_or("", |turn| turn.trim());
+        let caption = self.tokenizer.typed(caption);
         let text = format!("{caption}{}", self.format.reply_end());
         let ids = self.tokenizer.encode(&text)?;
         let labels = ids.iter().map(|&id| i64::from(id)).collect();
@@ -93,6 +94,7 @@ impl TextForm {
         let system = example.system.as_deref().or(self.system.as_deref());
         for (number, turn) in example.turns.iter().enumerate() {
             let message = self.marks.strip(turn);
+            let message = self.tokenizer.typed(&message);
             let is_reply = number % 2 == 1;
             let text = match number {
                 0 => self.format.first_turn(system, &message),
