@@ -218,19 +218,22 @@ impl Encoders {
         Ok(prepared)
     }
 
-    /// Whether the cache has the features of all encoders; they are not read.
+    /// The names of the features of a video that the cache lacks; none where the video is not there to be
+    /// read. Nothing is read.
     ///
     /// # Errors
     ///
     /// When a file that features depend on cannot be read.
-    pub fn has_features(
+    pub fn missing_features(
         &self,
         video: &Path,
         options: &VideoOptions,
         cache: &FeatureCache,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Vec<ClipKey>>, Error> {
         let keys = self.clip_keys(video, &self.selection(options), cache)?;
-        Ok(!keys.is_empty() && keys.iter().all(|key| cache.contains(key)))
+        let is_there = !keys.is_empty();
+        let missing = keys.into_iter().filter(|key| !cache.contains(key));
+        Ok(is_there.then(|| missing.collect()))
     }
 
     fn read(

@@ -13,6 +13,7 @@ use crate::{
     train::data::DataError,
     transform::TransformError,
     video::VideoError,
+    whole_file::advice,
 };
 use merv_plugin_api::PluginError;
 use std::{fmt, path::PathBuf};
@@ -132,7 +133,7 @@ pub enum Error {
     )]
     PathNotUtf8(PathBuf),
     /// A dump cannot be written.
-    #[error("{} cannot be written", .path.display())]
+    #[error("{} cannot be written\n  do: {}", .path.display(), advice(.source))]
     Write {
         /// The file.
         path: PathBuf,

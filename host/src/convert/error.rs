@@ -1,6 +1,7 @@
 //! Why a checkpoint is not converted.
 
 use crate::registry::RegistryError;
+use crate::whole_file::advice;
 use merv_plugin_sdk::checkpoint::CheckpointError;
 use std::{io, path::PathBuf};
 use thiserror::Error;
@@ -24,7 +25,7 @@ pub enum ConvertError {
         what: String,
     },
     /// A file cannot be written.
-    #[error("{} cannot be written", path.display())]
+    #[error("{} cannot be written\n  do: {}", .path.display(), advice(.source))]
     Write {
         /// The file.
         path: PathBuf,

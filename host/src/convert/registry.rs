@@ -1,7 +1,7 @@
 //! A registry for a converted checkpoint: the text of its template, with other files in it.
 
 use super::ConvertError;
-use crate::registry::{FILE_OF_A_RUN, Moved, Registry, RegistryError, WeightSource};
+use crate::registry::{FILE_OF_A_RUN, Moved, MovedFile, Registry, RegistryError, WeightSource};
 use merv_checkpoint::text;
 use std::{
     fs,
@@ -50,9 +50,11 @@ impl Made<'_> {
                 source,
             })
         })?;
+        // A model of many gigabytes is not read twice for a digest that nobody asked for.
+        let named = |path| MovedFile { path, sha256: None };
         let moved = Moved {
-            mixer: Some(self.mixer),
-            llm: self.language_model,
+            mixer: Some(named(self.mixer)),
+            llm: self.language_model.map(named),
             ..Moved::default()
         };
         let path = folder.join(FILE);

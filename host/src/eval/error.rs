@@ -1,6 +1,7 @@
 //! What can go wrong in an evaluation.
 
 use super::{Failure, dataset::Problem, judge::JudgeError};
+use crate::{hold::HoldError, sealed::Mismatch, whole_file::advice};
 use std::{fmt, io, path::PathBuf};
 use thiserror::Error;
 
@@ -41,7 +42,7 @@ pub enum EvalError {
         source: io::Error,
     },
     /// A file or folder cannot be written.
-    #[error("{} cannot be written", .path.display())]
+    #[error("{} cannot be written\n  do: {}", .path.display(), advice(.source))]
     Write {
         /// The file or folder.
         path: PathBuf,
@@ -109,10 +110,18 @@ pub enum EvalError {
         id: String,
     },
     /// Another process is at work on the same file.
-    #[error("{}: another process is at work on it\n  do: wait for it, or end it", .path.display())]
-    Busy {
+    #[error(transparent)]
+    Held(Box<HoldError>),
+    /// A file is not what was written.
+    #[error(
+        "{}{place}: {}\n  do: bring it back from a copy, or remove it: what is missing is asked again",
+        .path.display(), Mismatch
+    )]
+    Damaged {
         /// The file.
         path: PathBuf,
+        /// Where in it, if that is known.
+        place: String,
     },
     /// Too many videos cannot be used.
     #[error(

@@ -7,7 +7,7 @@ use super::{
     score::{Measure, Scored, score},
     store::{Merged, Store, replace, unwritable},
 };
-use crate::shown::clipped;
+use crate::{sealed::seal_json, shown::clipped};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::{collections::HashMap, path::Path};
@@ -191,7 +191,10 @@ impl Report {
     ///
     /// When they cannot be written.
     pub fn write(&self, path: impl Fn(&str) -> std::path::PathBuf) -> Result<(), EvalError> {
-        write_json(&path("report.json"), self)?;
+        let path_of_json = path("report.json");
+        let text = serde_json::to_string_pretty(self);
+        let text = text.map_err(|e| unwritable(&path_of_json, e.into()))?;
+        replace(&path_of_json, (seal_json(&text) + "\n").as_bytes())?;
         replace(&path("report.md"), self.markdown().as_bytes())
     }
 }

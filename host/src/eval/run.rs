@@ -66,6 +66,10 @@ pub trait Watch {
     fn clip(&mut self, done: usize, total: usize, next: &str);
     /// A clip or question cannot be used.
     fn failed(&mut self, failure: &Failure);
+    /// Something that should be known.
+    fn notice(&mut self, text: &str) {
+        let _ = text;
+    }
 }
 
 /// How a run ended.
@@ -110,6 +114,8 @@ pub fn run(
         });
     }
     let mut chunk = store.begin((options.num_chunks, options.chunk_idx), questions)?;
+    let notices = store.take_notices();
+    notices.iter().for_each(|notice| watch.notice(notice));
     let todo = questions.iter().filter(|question| !chunk.is_done(question));
     let (clips, missing) = clips(&dataset, todo);
     let all: HashSet<_> = questions.iter().map(clip_key).collect();

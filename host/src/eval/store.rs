@@ -4,21 +4,28 @@
 //! last writes `…_pred_merge.jsonl`, in the order of the questions, and takes the chunks away. A line is
 //! written once: a process that begins takes over what any file of any N has about its questions. Two locks
 //! make that safe between processes of any number: one on the folder's files of this benchmark, held for
-//! moments, and one on the chunk's own file, held while it is worked on.
+//! moments, and one on the chunk, held while it is worked on. A line that is not what was written is told,
+//! and its question is asked again.
 
 use super::{
     EvalError, Failure, Question,
     dataset::{Dataset, text},
     json::without_nan,
 };
-use crate::whole_file;
+use crate::{
+    hold::{Hold, HoldError},
+    journal::{self, Journal},
+    sealed::{Mismatch, Seal, check_json, seal_json},
+    whole_file,
+};
 use merv_checkpoint::text::{NotUtf8, is_utf16, without_mark};
 use serde_json::{Map, Value};
 use std::{
-    collections::{BTreeMap, HashMap},
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
     ffi::OsStr,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, SeekFrom, Write},
+    fs::{self, File, OpenOptions},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -29,6 +36,7 @@ pub struct Store {
     stem: String,
     /// All that answers depend on.
     settings: BTreeMap<String, Value>,
+    notices: RefCell<Vec<String>>,
 }
 
 /// A prediction: the line, and what it says.
@@ -44,9 +52,10 @@ pub struct Line {
 pub struct Chunk<'s> {
     store: &'s Store,
     name: (usize, usize),
-    file: File,
+    journal: Journal,
     /// Ids of the questions that are answered.
-    done: std::collections::HashSet<String>,
+    done: HashSet<String>,
+    _hold: Hold,
 }
 
 /// The answers to all questions that could be answered.
@@ -75,7 +84,13 @@ impl Store {
             folder: folder.to_owned(),
             stem: stem.to_owned(),
             settings,
+            notices: RefCell::default(),
         })
+    }
+
+    /// What a person should know, since the last time this was asked: lines that are not what was written.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.notices.take()
     }
 
     /// Notes the settings, or compares them with those that are noted. Those of a run that came to nothing
@@ -86,17 +101,21 @@ impl Store {
         let write = || {
             let text = serde_json::to_string_pretty(settings);
             let text = text.map_err(|error| unwritable(&path, error.into()))?;
-            replace(&path, (text + "\n").as_bytes())
+            replace(&path, (seal_json(&text) + "\n").as_bytes())
         };
         let Some(text) = read_if_there(&path)? else {
             return write();
         };
-        let there: BTreeMap<String, Value> =
+        if check_json(&text) == Seal::Broken {
+            return Err(damaged(&path, ""));
+        }
+        let mut there: BTreeMap<String, Value> =
             serde_json::from_str(&text).map_err(|source| EvalError::Json {
                 path: path.clone(),
                 expected: "an object of settings",
                 source,
             })?;
+        there.remove("crc32");
         let mut keys: Vec<&str> = there.keys().map(String::as_str).collect();
         keys.extend(settings.keys().map(String::as_str));
         keys.sort_unstable();
@@ -130,7 +149,7 @@ impl Store {
         }
         for path in self.prediction_files(|_| true)? {
             let about = fs::metadata(&path).map_err(|source| unreadable(&path, source))?;
-            if about.len() > 0 || !is_free(&path)? {
+            if about.len() > 0 || !self.is_free(&path)? {
                 return Ok(false);
             }
         }
@@ -177,22 +196,11 @@ impl Store {
         let _lock = self.lock()?;
         self.settle()?;
         let (path, whole) = (self.running(name), self.done(name));
+        let hold = Hold::beside(&path, "eval").map_err(held)?;
         if whole.exists() && !path.exists() {
             fs::rename(&whole, &path).map_err(|source| unwritable(&path, source))?;
         }
-        let failed = |source| unwritable(&path, source);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(EvalError::Busy { path }),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        cut_torn_end(&mut file).map_err(failed)?;
+        let journal = Journal::open(&path).map_err(|source| unwritable(&path, source))?;
         let questions = index(questions);
         let mut done = self.lines(&path, &questions)?;
         let mut added = String::new();
@@ -211,11 +219,13 @@ impl Store {
         let mut chunk = Chunk {
             store: self,
             name,
-            file,
+            journal,
             done: done.into_keys().collect(),
+            _hold: hold,
         };
         if !added.is_empty() {
-            chunk.write(&added)?;
+            let written = chunk.journal.add_lines(&added);
+            chunk.synced(written)?;
         }
         Ok(chunk)
     }
@@ -238,8 +248,8 @@ impl Store {
         failures.push(self.path("failed.jsonl"));
         let mut failed: HashMap<String, Failure> = HashMap::new();
         for file in &failures {
-            for line in read_if_there(file)?.unwrap_or_default().lines() {
-                if let Ok(failure) = serde_json::from_str::<Failure>(line) {
+            for line in self.sound(file)? {
+                if let Ok(failure) = serde_json::from_str::<Failure>(&line) {
                     failed.entry(failure.question_id.clone()).or_insert(failure);
                 }
             }
@@ -271,7 +281,7 @@ impl Store {
         if merged.failed.is_empty() {
             // What was begun with another number of chunks is in the merged file too.
             for file in self.prediction_files(|name| self.is_chunk(name))? {
-                if is_free(&file)? {
+                if self.is_free(&file)? {
                     fs::remove_file(&file).map_err(|source| unwritable(&file, source))?;
                 }
             }
@@ -292,7 +302,7 @@ impl Store {
         let mut text = String::new();
         for failure in failed {
             let line = serde_json::to_string(failure);
-            text += &line.map_err(|error| unwritable(path, error.into()))?;
+            text += &seal_json(&line.map_err(|error| unwritable(path, error.into()))?);
             text.push('\n');
         }
         replace(path, text.as_bytes())
@@ -321,7 +331,8 @@ impl Store {
     /// Held while the folder's files of this benchmark are looked through or renamed.
     fn lock(&self) -> Result<File, EvalError> {
         let path = self.folder.join(format!(".{}.lock", self.stem));
-        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let mut options = OpenOptions::new();
+        let file = whole_file::no_link(options.create(true).append(true)).open(&path);
         let locked = file.and_then(|file| file.lock().map(|()| file));
         locked.map_err(|source| unwritable(&path, source))
     }
@@ -352,6 +363,33 @@ impl Store {
         Ok(files)
     }
 
+    /// Whether no process is at work on a chunk, given one of its files.
+    fn is_free(&self, path: &Path) -> Result<bool, EvalError> {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        // The chunk is held under the name that it has while it is worked on.
+        let running = match name.strip_suffix("_done.jsonl") {
+            Some(chunk) => path.with_file_name(format!("{chunk}.jsonl")),
+            None => path.to_owned(),
+        };
+        Hold::is_free(&running).map_err(|source| unreadable(path, source))
+    }
+
+    /// The lines of a file that are what was written; the others are told.
+    fn sound(&self, path: &Path) -> Result<Vec<String>, EvalError> {
+        let lines = journal::read(path).map_err(|source| unreadable(path, source))?;
+        let mut notices = self.notices.borrow_mut();
+        for number in lines.damaged {
+            let text = format!(
+                "{}, line {number}: {Mismatch}; its question is asked again",
+                path.display()
+            );
+            if !notices.contains(&text) {
+                notices.push(text);
+            }
+        }
+        Ok(lines.sound.into_iter().map(|(_, line)| line).collect())
+    }
+
     /// The whole predictions in a file about `questions`; of two about one question the first. Lines that
     /// are no prediction are passed over: their questions are asked again.
     fn lines(
@@ -360,7 +398,7 @@ impl Store {
         questions: &HashMap<&str, &Question>,
     ) -> Result<HashMap<String, Line>, EvalError> {
         let mut found = HashMap::new();
-        for line in read_lines(path)? {
+        for line in self.sound(path)?.into_iter().filter_map(Line::parse) {
             let Ok(id) = text(&line.fields, "question_id") else {
                 continue;
             };
@@ -392,22 +430,18 @@ impl Chunk<'_> {
     ///
     /// When they cannot be written.
     pub fn add(&mut self, predictions: &[Map<String, Value>]) -> Result<(), EvalError> {
-        let mut lines = String::new();
-        for prediction in predictions {
-            let line = serde_json::to_string(prediction);
-            let path = || self.store.running(self.name);
-            lines += &line.map_err(|error| unwritable(&path(), error.into()))?;
-            lines.push('\n');
-        }
-        self.write(&lines)
+        let lines = predictions.iter().map(serde_json::to_string);
+        let written = lines
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(io::Error::from)
+            .and_then(|lines| self.journal.add(lines));
+        self.synced(written)
     }
 
-    fn write(&mut self, lines: &str) -> Result<(), EvalError> {
-        let written = self
-            .file
-            .write_all(lines.as_bytes())
-            .and_then(|()| self.file.sync_data());
-        written.map_err(|source| unwritable(&self.store.running(self.name), source))
+    fn synced(&self, written: io::Result<()>) -> Result<(), EvalError> {
+        written
+            .and_then(|()| self.journal.sync())
+            .map_err(|source| unwritable(&self.store.running(self.name), source))
     }
 
     /// Closes the chunk, whose questions are all answered or in `failed`, and merges if it is the last:
@@ -432,50 +466,33 @@ impl Chunk<'_> {
     }
 }
 
-/// The predictions in a file; none where there is no file. Lines that are none are passed over.
-pub(super) fn read_lines(path: &Path) -> Result<Vec<Line>, EvalError> {
-    let text = read_if_there(path)?.unwrap_or_default();
-    // Not `lines`: what Python writes as a line may hold other line breaks.
-    let lines = text.split('\n').filter_map(|line| {
-        let fields: Map<String, Value> = serde_json::from_str(&without_nan(line)).ok()?;
-        fields
-            .get("pred")
-            .is_some_and(Value::is_string)
-            .then(|| Line {
-                text: line.to_owned(),
-                fields,
-            })
-    });
-    Ok(lines.collect())
+impl Line {
+    /// A line, unless it is no prediction.
+    fn parse(text: String) -> Option<Self> {
+        let mut fields: Map<String, Value> = serde_json::from_str(&without_nan(&text)).ok()?;
+        // What is said of the line is none of what it says.
+        fields.remove("crc32");
+        let is_prediction = fields.get("pred").is_some_and(Value::is_string);
+        is_prediction.then_some(Self { text, fields })
+    }
 }
 
-/// Whether no process is at work on a chunk's file.
-fn is_free(path: &Path) -> Result<bool, EvalError> {
-    let file = File::open(path).map_err(|source| unreadable(path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(source)) => Err(unreadable(path, source)),
+/// The predictions in a file; none where there is no file. Lines that are none are passed over.
+///
+/// # Errors
+///
+/// When it cannot be read, or a line is not what was written.
+pub(super) fn read_lines(path: &Path) -> Result<Vec<Line>, EvalError> {
+    let lines = journal::read(path).map_err(|source| unreadable(path, source))?;
+    if let Some(number) = lines.damaged.first() {
+        return Err(damaged(path, &format!(", line {number}")));
     }
+    let lines = lines.sound.into_iter().map(|(_, line)| line);
+    Ok(lines.filter_map(Line::parse).collect())
 }
 
 fn index(questions: &[Question]) -> HashMap<&str, &Question> {
     questions.iter().map(|q| (q.id.as_str(), q)).collect()
-}
-
-/// Cuts off what follows the last line break: a line that a kill tore.
-pub(super) fn cut_torn_end(file: &mut File) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut bytes)?;
-    let whole = bytes
-        .iter()
-        .rposition(|&byte| byte == b'\n')
-        .map_or(0, |at| at + 1);
-    if whole < bytes.len() {
-        file.set_len(whole as u64)?;
-    }
-    Ok(())
 }
 
 /// Puts a file in another's place, whole or not at all.
@@ -503,32 +520,20 @@ pub(super) fn unwritable(path: &Path, source: io::Error) -> EvalError {
     }
 }
 
-fn unreadable(path: &Path, source: io::Error) -> EvalError {
-    EvalError::Read {
+pub(super) fn damaged(path: &Path, place: &str) -> EvalError {
+    EvalError::Damaged {
         path: path.to_owned(),
-        source,
+        place: place.to_owned(),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) fn held(error: HoldError) -> EvalError {
+    EvalError::Held(Box::new(error))
+}
 
-    #[test]
-    fn a_line_that_a_kill_tore_is_cut_off() {
-        for (there, kept) in [
-            ("{\"a\": 1}\n{\"b\"", "{\"a\": 1}\n"),
-            ("{\"a\": 1}\n", "{\"a\": 1}\n"),
-            ("{\"a\"", ""),
-            ("", ""),
-        ] {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(there.as_bytes()).unwrap();
-            cut_torn_end(&mut file).unwrap();
-            let mut found = String::new();
-            file.seek(SeekFrom::Start(0)).unwrap();
-            file.read_to_string(&mut found).unwrap();
-            assert_eq!(found, kept);
-        }
+pub(super) fn unreadable(path: &Path, source: io::Error) -> EvalError {
+    EvalError::Read {
+        path: path.to_owned(),
+        source,
     }
 }

@@ -1,6 +1,7 @@
 //! The results of several models on one benchmark, by kind of question.
 
 use super::{EvalError, Report, report::Measured, score::Measure, store::read_if_there};
+use crate::sealed::{Mismatch, Seal, check_json};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -127,6 +128,9 @@ fn read(path: &Path) -> Result<Report, EvalError> {
         reason,
     };
     let text = read_if_there(path)?.ok_or_else(|| no_report("there is no such file".to_owned()))?;
+    if check_json(&text) == Seal::Broken {
+        return Err(no_report(Mismatch.to_string()));
+    }
     serde_json::from_str(&text).map_err(|error| no_report(error.to_string()))
 }
 

@@ -1,10 +1,10 @@
 //! The folder of kept features.
 
 use super::{
-    ClipKey, Digests, FeatureError, StoreDtype,
+    Claims, ClipKey, Digests, FeatureError, StoreDtype,
     shard::{self, Features, Place},
 };
-use crate::whole_file::PARTIAL;
+use crate::whole_file;
 use candle_core::Tensor;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,12 +22,13 @@ const SHARD_BYTES: usize = 64 << 20;
 /// … or when the first of it has waited so long: a process that is killed loses no more.
 const SHARD_AGE: Duration = Duration::from_secs(30);
 
-/// A file that nobody finished writing within so long never will be.
-const STALE: Duration = Duration::from_secs(3600);
+/// What a cache's folder holds.
+const PARTS: [&str; 3] = ["shards", "digests", "claims"];
 
 /// Features of clips, kept in a folder. Any number of threads and processes may use one folder at once.
 pub struct FeatureCache {
     shards: PathBuf,
+    claims: PathBuf,
     dtype: StoreDtype,
     digests: Digests,
     state: Mutex<State>,
@@ -45,27 +46,85 @@ struct State {
     pending_bytes: usize,
     /// When the first of those was put.
     pending_since: Option<Instant>,
+    /// Features that are kept in another format.
+    others: BTreeMap<StoreDtype, usize>,
+    /// Shards without checksums.
+    unchecked: usize,
     /// Shards that this process has written.
     written: u64,
     notices: Vec<String>,
 }
 
 impl FeatureCache {
-    /// The cache in `folder`, which is made if it is not there. Features that were kept in another format
-    /// are not seen.
+    /// The cache in `folder`, which is made if it is not there. Features that are kept in another format
+    /// are not used, which is noticed.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be made or listed.
+    /// When the folder holds something else, or cannot be made or listed.
     pub fn open(folder: impl AsRef<Path>, dtype: StoreDtype) -> Result<Self, FeatureError> {
+        let cache = Self::listed(folder.as_ref(), dtype)?;
+        let mut state = cache.state();
+        let others: Vec<String> = state
+            .others
+            .iter()
+            .map(|(dtype, count)| format!("{count} as {dtype}"))
+            .collect();
+        if !others.is_empty() {
+            let notice = format!(
+                "{} also holds features of clips that are not used here: {}; here they are kept as {dtype}",
+                folder.as_ref().display(),
+                others.join(", ")
+            );
+            state.notices.push(notice);
+        }
+        drop(state);
+        Ok(cache)
+    }
+
+    /// The cache in `folder`, in the format that most of its features have; f16 if there are none. That it
+    /// was not there is noticed: the name may be mistyped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_as_kept(folder: impl AsRef<Path>) -> Result<Self, FeatureError> {
         let folder = folder.as_ref();
-        let shards = folder.join("shards");
+        let is_new = !folder.exists();
+        let probe = Self::listed(folder, StoreDtype::default())?;
+        let kept = {
+            let state = probe.state();
+            let default = (StoreDtype::default(), state.index.len());
+            let others = state.others.iter().map(|(dtype, count)| (*dtype, *count));
+            // Of equally many those of the default.
+            let most = others.chain([default]).max_by_key(|(_, count)| *count);
+            most.unwrap_or(default).0
+        };
+        if kept != StoreDtype::default() {
+            return Self::open(folder, kept);
+        }
+        drop(probe);
+        let cache = Self::open(folder, kept)?;
+        if is_new {
+            cache.state().notices.push(format!(
+                "the feature cache {} was not there: it is made, and filled as clips are seen",
+                folder.display()
+            ));
+        }
+        Ok(cache)
+    }
+
+    fn listed(folder: &Path, dtype: StoreDtype) -> Result<Self, FeatureError> {
+        let shards = folder.join(PARTS[0]);
+        check_is_cache(folder, &shards)?;
         fs::create_dir_all(&shards).map_err(|source| FeatureError::Folder {
             path: shards.clone(),
             source,
         })?;
+        whole_file::sweep_all(&shards);
         let cache = Self {
-            digests: Digests::new(folder.join("digests")),
+            digests: Digests::new(folder.join(PARTS[1])),
+            claims: folder.join(PARTS[2]),
             shards,
             dtype,
             state: Mutex::default(),
@@ -85,6 +144,15 @@ impl FeatureCache {
     /// Digests of the files that features depend on.
     pub fn digests(&self) -> &Digests {
         &self.digests
+    }
+
+    /// What this process encodes for the cache, so that others do not.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written down.
+    pub fn claims(&self) -> Result<Claims, FeatureError> {
+        Claims::new(&self.claims)
     }
 
     /// How many features there are.
@@ -114,7 +182,7 @@ impl FeatureCache {
         let (path, place) = self.find(&mut state, key)?;
         // Other threads may go on while the disk is read.
         drop(state);
-        match shard::read(&path, &place) {
+        match shard::read(&path, key.as_str(), &place) {
             Ok(features) => features.tensor(self.dtype).ok(),
             Err(error) => {
                 let mut state = self.state();
@@ -246,9 +314,6 @@ impl FeatureCache {
                 if let Err(error) = state.add(&path, self.dtype) {
                     state.notice(&path, &error);
                 }
-            } else if is_stale(&path) {
-                // Whoever else removes it is as welcome.
-                let _ = fs::remove_file(&path);
             }
         }
         state.listed = changed;
@@ -261,8 +326,23 @@ impl State {
         self.seen
             .insert(path.file_name().unwrap_or_default().to_owned());
         let shared: Arc<Path> = path.into();
-        for (key, place) in shard::index(path, dtype)? {
-            self.index.insert(key, (Arc::clone(&shared), place));
+        let index = shard::index(path)?;
+        if !index.has_checksums && !index.places.is_empty() {
+            self.unchecked += 1;
+            if self.unchecked == 1 {
+                self.notices.push(format!(
+                    "{} was written by an earlier version, without checksums: damage to it cannot be \
+                     noticed; encode again into a new folder to have them",
+                    path.display()
+                ));
+            }
+        }
+        for (key, place) in index.places {
+            if place.dtype == dtype {
+                self.index.insert(key, (Arc::clone(&shared), place));
+            } else {
+                *self.others.entry(place.dtype).or_default() += 1;
+            }
         }
         Ok(())
     }
@@ -282,12 +362,19 @@ impl Drop for FeatureCache {
     }
 }
 
-/// Whether a file is what a process that was killed left.
-fn is_stale(path: &Path) -> bool {
-    let partial = path.to_string_lossy().ends_with(PARTIAL);
-    let age = fs::metadata(path)
-        .and_then(|about| about.modified())
-        .ok()
-        .and_then(|changed| changed.elapsed().ok());
-    partial && age.is_some_and(|age| age > STALE)
+/// That a folder is a cache, or empty, or not there.
+fn check_is_cache(folder: &Path, shards: &Path) -> Result<(), FeatureError> {
+    if shards.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !PARTS.contains(&name.as_str()) {
+            return Err(FeatureError::NotACache {
+                path: folder.to_owned(),
+                stranger: name,
+            });
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,11 @@
 //! Digests of files, each computed once: large ones are remembered on the disk too.
 
 use super::FeatureError;
-use crate::{registry::Sha256Digest, whole_file};
+use crate::{
+    registry::Sha256Digest,
+    sealed::{Seal, check_json, seal_json},
+    whole_file,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -131,8 +135,11 @@ impl Digests {
     }
 
     fn recall(&self, path: &Path, stamp: Stamp) -> Option<Sha256Digest> {
-        let text = fs::read(self.record(path)).ok()?;
-        let record: Record = serde_json::from_slice(&text).ok()?;
+        let text = fs::read_to_string(self.record(path)).ok()?;
+        if check_json(&text) == Seal::Broken {
+            return None;
+        }
+        let record: Record = serde_json::from_str(&text).ok()?;
         let same = record.stamp == stamp && record.path == path.to_string_lossy();
         same.then(|| record.sha256.parse().ok()).flatten()
     }
@@ -144,9 +151,10 @@ impl Digests {
             stamp,
             sha256: digest.to_string(),
         };
-        if let Ok(text) = serde_json::to_vec(&record) {
+        if let Ok(text) = serde_json::to_string(&record) {
+            let text = seal_json(&text);
             let _ = fs::create_dir_all(&self.folder)
-                .and_then(|()| whole_file::write(&self.record(path), &text));
+                .and_then(|()| whole_file::write(&self.record(path), text.as_bytes()));
         }
     }
 }

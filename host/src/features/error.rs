@@ -1,6 +1,7 @@
 //! What can go wrong with kept features.
 
 use super::StoreDtype;
+use crate::whole_file::advice;
 use std::{io, path::PathBuf};
 
 /// Features cannot be kept.
@@ -15,10 +16,19 @@ pub enum FeatureError {
         /// Why not.
         source: io::Error,
     },
-    /// A shard cannot be written.
+    /// The folder holds something else.
     #[error(
-        "the feature cache cannot write {}\n  do: make room on the disk, or name another folder", .path.display()
+        "{} holds `{stranger}`, which is not part of a feature cache\n  expected: a folder that `encode` \
+         filled, an empty one, or a new one\n  do: correct the path", .path.display()
     )]
+    NotACache {
+        /// The folder.
+        path: PathBuf,
+        /// What it holds.
+        stranger: String,
+    },
+    /// A shard cannot be written.
+    #[error("the feature cache cannot write {}\n  do: {}", .path.display(), advice(.source))]
     Write {
         /// The file.
         path: PathBuf,

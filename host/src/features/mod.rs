@@ -6,6 +6,7 @@
 //! ```text
 //! shards/<time>-<process>-<count>.safetensors   features by key; the header is the shard's index
 //! digests/<digest of a path>.json               the SHA-256 of a large file, and when it had it
+//! claims/<process>-<count>.claims               what a running `encode` is at work on
 //! ```
 //!
 //! A key ([`ClipKey`]) is a digest of everything that the features depend on: the encoder's id, sizes,
@@ -14,10 +15,11 @@
 //! Whatever changes, the old features are simply not found; nothing is ever out of date.
 //!
 //! Shards are never changed: they appear whole, by renaming, and any number of processes may add and
-//! read at once. A shard that is damaged all the same is left aside, and said
-//! ([`FeatureCache::take_notices`]).
+//! read at once. Features carry checksums; a shard that is damaged is left aside, and said
+//! ([`FeatureCache::take_notices`]). Processes that encode share the work by [`Claims`].
 
 mod cache;
+mod claims;
 mod digest;
 mod error;
 mod key;
@@ -26,6 +28,7 @@ mod shard;
 mod tests;
 
 pub use cache::FeatureCache;
+pub use claims::Claims;
 pub use digest::Digests;
 pub use error::FeatureError;
 pub use key::{ClipKey, EncoderIdentity, EncoderKey};

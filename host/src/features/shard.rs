@@ -1,4 +1,5 @@
-//! One file of features: safetensors, written once and never changed.
+//! One file of features: safetensors, written once and never changed, with a checksum of each in its
+//! metadata.
 
 use crate::whole_file;
 use candle_core::{Device, Tensor};
@@ -20,7 +21,7 @@ use std::{
 const MAX_HEADER: u64 = 100 << 20;
 
 /// In which numbers features are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum StoreDtype {
     /// Half precision: 11 bits, up to 65504.
     #[default]
@@ -126,10 +127,30 @@ impl Features {
 /// Where in a shard features are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
+    pub dtype: StoreDtype,
     pub shape: [usize; 2],
     /// From the beginning of the file.
     offset: u64,
     bytes: usize,
+    /// Absent in shards of earlier versions.
+    checksum: Option<u32>,
+}
+
+/// What a shard holds.
+#[derive(Default)]
+pub(super) struct Index {
+    /// Where features are, by their keys.
+    pub places: Vec<(String, Place)>,
+    /// Whether they can be checked when they are read.
+    pub has_checksums: bool,
+}
+
+/// The checksum of features: of all that is said of them, and of their numbers.
+fn checksum(key: &str, shape: [usize; 2], dtype: StoreDtype, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(format!("{key} {shape:?} {dtype} ").as_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
 }
 
 /// Writes a shard.
@@ -145,16 +166,20 @@ pub(super) fn write(
     let views = views
         .collect::<Result<Vec<_>, _>>()
         .map_err(io::Error::other)?;
-    let bytes = safetensors::serialize(views, None).map_err(io::Error::other)?;
-    whole_file::write(path, &bytes)
+    let checksums = features.iter().map(|(key, features)| {
+        let checksum = checksum(key, features.shape, dtype, &features.bytes);
+        (key.clone(), format!("{checksum:08x}"))
+    });
+    let bytes = safetensors::serialize(views, Some(checksums.collect()));
+    whole_file::write(path, &bytes.map_err(io::Error::other)?)
 }
 
-/// The features of a shard that are kept as `dtype`, by key.
+/// The features of a shard.
 ///
 /// # Errors
 ///
 /// When it cannot be read, or is not a whole shard.
-pub(super) fn index(path: &Path, dtype: StoreDtype) -> io::Result<Vec<(String, Place)>> {
+pub(super) fn index(path: &Path) -> io::Result<Index> {
     let torn = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
@@ -171,14 +196,30 @@ pub(super) fn index(path: &Path, dtype: StoreDtype) -> io::Result<Vec<(String, P
     file.read_exact(&mut header)?;
     let header: Metadata = serde_json::from_slice(&header)
         .map_err(|error| torn(format!("its header cannot be read: {error}")))?;
-    let mut found = Vec::new();
+    let checksums = header.metadata();
+    let mut found = Index {
+        places: Vec::new(),
+        has_checksums: checksums.is_some(),
+    };
     let mut end = 0;
     for (key, about) in header.tensors() {
         let (from, to) = about.data_offsets;
         end = end.max(to as u64);
         let shape = <[usize; 2]>::try_from(about.shape.as_slice());
-        let (true, Ok(shape)) = (about.dtype == dtype.stored(), shape) else {
-            continue;
+        let mut dtypes = StoreDtype::ALL.into_iter();
+        let dtype = dtypes.find(|dtype| dtype.stored() == about.dtype);
+        let (Some(dtype), Ok(shape)) = (dtype, shape) else {
+            return Err(torn(format!("`{key}` is not features")));
+        };
+        let checksum = match checksums {
+            None => None,
+            Some(all) => {
+                let stated = all.get(&key).map(|digits| u32::from_str_radix(digits, 16));
+                let Some(Ok(stated)) = stated else {
+                    return Err(torn(format!("`{key}` has no checksum")));
+                };
+                Some(stated)
+            }
         };
         let bytes = shape[0]
             .checked_mul(shape[1])
@@ -189,11 +230,13 @@ pub(super) fn index(path: &Path, dtype: StoreDtype) -> io::Result<Vec<(String, P
             )));
         }
         let place = Place {
+            dtype,
+            checksum,
             shape,
             offset: start.saturating_add(from as u64),
             bytes: to - from,
         };
-        found.push((key, place));
+        found.places.push((key, place));
     }
     if start.saturating_add(end) != size {
         let expected = start.saturating_add(end);
@@ -204,12 +247,21 @@ pub(super) fn index(path: &Path, dtype: StoreDtype) -> io::Result<Vec<(String, P
     Ok(found)
 }
 
-/// Reads features.
-pub(super) fn read(path: &Path, place: &Place) -> io::Result<Features> {
+/// Reads features, and compares them with their checksum.
+pub(super) fn read(path: &Path, key: &str, place: &Place) -> io::Result<Features> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(place.offset))?;
     let mut bytes = vec![0; place.bytes];
     file.read_exact(&mut bytes)?;
+    let found = checksum(key, place.shape, place.dtype, &bytes);
+    if place.checksum.is_some_and(|stated| stated != found) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "the checksum of `{key}` does not match: the file was damaged after it was written"
+            ),
+        ));
+    }
     Ok(Features {
         shape: place.shape,
         bytes,

@@ -1,5 +1,6 @@
 //! Why no picture came out.
 
+use crate::whole_file::advice;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -39,7 +40,7 @@ pub enum PlotError {
         path: PathBuf,
     },
     /// A picture cannot be written.
-    #[error("{} cannot be written", .path.display())]
+    #[error("{} cannot be written\n  do: {}", .path.display(), advice(.source))]
     Write {
         /// The file.
         path: PathBuf,

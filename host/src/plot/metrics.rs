@@ -1,6 +1,7 @@
 //! `metrics.jsonl` as curves.
 
 use super::PlotError;
+use crate::sealed::{Mismatch, Seal, check_json};
 use merv_checkpoint::text;
 use serde::Deserialize;
 use std::{
@@ -75,6 +76,13 @@ pub fn read_panels(path: &Path) -> Result<(Vec<Panel>, Option<Skipped>), PlotErr
             break;
         }
         let whole = line.last() == Some(&b'\n');
+        if str::from_utf8(&line).is_ok_and(|line| check_json(line) == Seal::Broken) {
+            return Err(PlotError::Line {
+                path: path.to_owned(),
+                line: number,
+                why: Mismatch.to_string(),
+            });
+        }
         match serde_json::from_slice::<Line>(text::without_mark(&line)) {
             Ok(values) => curves.add(values, &mut skipped.not_finite),
             Err(_) if line.trim_ascii().is_empty() => {}

@@ -8,15 +8,24 @@ use std::{
 };
 use toml::de::{DeTable, DeValue};
 
+/// A file that takes the place of a registry's own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MovedFile<'m> {
+    /// Where it is, relative to the folder the registry moves to.
+    pub(crate) path: &'m str,
+    /// Its digest, if it is to be checked whenever it is loaded.
+    pub(crate) sha256: Option<&'m str>,
+}
+
 /// The files that take the place of a registry's own, relative to the folder it moves to.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Moved<'m> {
     /// The mixer's.
-    pub(crate) mixer: Option<&'m str>,
+    pub(crate) mixer: Option<MovedFile<'m>>,
     /// The language model's.
-    pub(crate) llm: Option<&'m str>,
+    pub(crate) llm: Option<MovedFile<'m>>,
     /// The encoders', in order; as many as there are encoders, or none.
-    pub(crate) encoders: Vec<Option<&'m str>>,
+    pub(crate) encoders: Vec<Option<MovedFile<'m>>>,
     /// Whether what the registry says of its weights no longer holds.
     pub(crate) drop_notice: bool,
 }
@@ -63,7 +72,7 @@ impl Moved<'_> {
         let encoders = tables.into_iter().zip(&registry.encoders);
         for ((item, entry), file) in encoders.zip(&self.encoders) {
             if let (DeValue::Table(table), Some(file)) = (item, file)
-                && let Some(end) = replace(table, &path_table(file), &mut edits)
+                && let Some(end) = replace(table, &path_table(*file), &mut edits)
             {
                 let beside = [("config", entry.config.as_ref())];
                 edits.push((end..end, pinned(table, &beside)));
@@ -101,8 +110,11 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn path_table(file: &str) -> String {
-    format!("{{ path = {} }}", quoted(file))
+fn path_table(file: MovedFile<'_>) -> String {
+    let digest = file.sha256.map_or_else(String::new, |digest| {
+        format!(", sha256 = {}", quoted(digest))
+    });
+    format!("{{ path = {}{digest} }}", quoted(file.path))
 }
 
 fn table<'d>(document: &'d DeTable<'d>, key: &str) -> Option<&'d DeTable<'d>> {
@@ -175,6 +187,9 @@ fn rooted(path: &Path) -> String {
 
 /// A source as a table in braces.
 fn inline(source: &WeightSource) -> Option<String> {
+    let digest = source.sha256().map_or_else(String::new, |digest| {
+        format!(", sha256 = {}", quoted(&digest.to_string()))
+    });
     let source = match source {
         WeightSource::Local { path, .. } => format!("path = {}", quoted(&rooted(path))),
         WeightSource::Hub {
@@ -203,7 +218,7 @@ fn inline(source: &WeightSource) -> Option<String> {
         }
         WeightSource::Checkpoint => return None,
     };
-    Some(format!("{{ {source} }}"))
+    Some(format!("{{ {source}{digest} }}"))
 }
 
 /// Lines that name the files that a model's weights had beside them, now that these lie elsewhere.

@@ -1,5 +1,6 @@
 //! Why no data set came out.
 
+use crate::whole_file::advice;
 use std::{io, path::PathBuf};
 
 /// A data set cannot be made.
@@ -42,7 +43,7 @@ pub enum SynthError {
         source: ffmpeg_next::Error,
     },
     /// A file cannot be written.
-    #[error("{} cannot be written", .path.display())]
+    #[error("{} cannot be written\n  do: {}", .path.display(), advice(.source))]
     Write {
         /// The file.
         path: PathBuf,

@@ -1,7 +1,7 @@
 //! What can stop a training run.
 
 use super::{CheckpointError, SettingsError, data::DataError};
-use crate::Error;
+use crate::{Error, hold::HoldError, whole_file::advice};
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
@@ -33,6 +33,20 @@ pub enum TrainError {
         path: PathBuf,
         /// A file in it.
         stranger: String,
+    },
+    /// Another process writes the folder.
+    #[error(transparent)]
+    Held(#[from] HoldError),
+    /// A file of the run is not what was written.
+    #[error(
+        "{}: {what}\n  do: bring it back from a copy; if the change is meant, remove the line `# crc32: …` at \
+         its end", .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
     /// There is nothing to go on with.
     #[error(
@@ -94,9 +108,7 @@ pub enum TrainError {
         step: u64,
     },
     /// A file of the run cannot be written.
-    #[error(
-        "{} cannot be written\n  do: make room or give the folder the rights to be written to", .path.display()
-    )]
+    #[error("{} cannot be written\n  do: {}", .path.display(), advice(.source))]
     Write {
         /// The file or folder.
         path: PathBuf,

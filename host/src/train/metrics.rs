@@ -4,12 +4,16 @@ use super::{
     TrainError,
     run_folder::{EVENTS, METRICS},
 };
-use crate::{tensorboard::EventWriter, whole_file};
+use crate::{
+    journal::{self, Journal},
+    sealed::Mismatch,
+    tensorboard::EventWriter,
+    whole_file,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -66,41 +70,55 @@ impl StepMetrics {
 /// The file, open at its end, and the events beside it.
 pub(super) struct MetricsLog {
     path: PathBuf,
-    file: File,
+    journal: Journal,
     events: EventWriter,
 }
 
 impl MetricsLog {
     /// Opens the file of a run that has done `step` steps: lines of later steps, of which no checkpoint
-    /// knows, are taken out, and so is one that a kill has cut.
-    pub(super) fn open(run: &Path, step: u64) -> Result<Self, TrainError> {
+    /// knows, are taken out, and so is one that a kill has cut. `warn` hears of lines that are not what was
+    /// written, which are taken out too.
+    pub(super) fn open(
+        run: &Path,
+        step: u64,
+        mut warn: impl FnMut(&str),
+    ) -> Result<Self, TrainError> {
         let path = run.join(METRICS);
         let failed = |source| TrainError::Write {
             path: path.clone(),
             source,
         };
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(TrainError::Read { path, source }),
-        };
-        let known = |line: &&str| {
-            let metrics = serde_json::from_str::<StepMetrics>(line);
-            line.ends_with('\n') && metrics.is_ok_and(|metrics| metrics.step <= step)
-        };
-        let kept: String = text.split_inclusive('\n').filter(known).collect();
-        if kept.len() != text.len() || text.is_empty() {
-            whole_file::write(&path, kept.as_bytes()).map_err(failed)?;
+        let lines = journal::read(&path).map_err(|source| TrainError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        for number in &lines.damaged {
+            warn(&format!(
+                "{}, line {number}: {Mismatch}; it is left out",
+                path.display()
+            ));
         }
-        let file = File::options().append(true).open(&path).map_err(failed)?;
+        let known = |line: &&(usize, String)| {
+            let metrics = serde_json::from_str::<StepMetrics>(&line.1);
+            metrics.is_ok_and(|metrics| metrics.step <= step)
+        };
+        let kept = lines.sound.iter().filter(known);
+        let kept: String = kept.map(|(_, line)| format!("{line}\n")).collect();
+        // A new file, whatever was there: what is open elsewhere is not changed.
+        whole_file::write(&path, kept.as_bytes()).map_err(failed)?;
+        let journal = Journal::open(&path).map_err(failed)?;
         let events = EventWriter::create(&run.join(EVENTS)).map_err(failed)?;
-        Ok(Self { path, file, events })
+        Ok(Self {
+            path,
+            journal,
+            events,
+        })
     }
 
     /// Adds a line.
     pub(super) fn push(&mut self, metrics: &StepMetrics) -> Result<(), TrainError> {
         let line = serde_json::to_string(metrics).map_err(io::Error::from);
-        line.and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()))
+        line.and_then(|line| self.journal.add([line]))
             .map_err(|source| self.failed(source))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs_f64();
@@ -116,7 +134,7 @@ impl MetricsLog {
 
     /// Has all lines on the disk.
     pub(super) fn sync(&self) -> Result<(), TrainError> {
-        self.file.sync_data().map_err(|source| self.failed(source))
+        self.journal.sync().map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: io::Error) -> TrainError {
@@ -130,6 +148,7 @@ impl MetricsLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn metrics(step: u64) -> StepMetrics {
         StepMetrics {
@@ -149,16 +168,34 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_line_is_told_and_goes() {
+        let run = tempfile::tempdir().unwrap();
+        let mut log = MetricsLog::open(run.path(), 0, |_| ()).unwrap();
+        (1..=3).for_each(|step| log.push(&metrics(step)).unwrap());
+        let path = run.path().join("metrics.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replacen("\"step\":2", "\"step\":1", 1)).unwrap();
+        let mut warnings = Vec::new();
+        drop(MetricsLog::open(run.path(), 3, |text| warnings.push(text.to_owned())).unwrap());
+        assert!(
+            matches!(&warnings[..], [one] if one.contains("metrics.jsonl, line 2")),
+            "{warnings:?}"
+        );
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 2);
+    }
+
+    #[test]
     fn lines_of_steps_that_were_lost_go() {
         let run = tempfile::tempdir().unwrap();
-        let mut log = MetricsLog::open(run.path(), 0).unwrap();
+        let mut log = MetricsLog::open(run.path(), 0, |warning| panic!("{warning}")).unwrap();
         (1..=4).for_each(|step| log.push(&metrics(step)).unwrap());
         let path = run.path().join("metrics.jsonl");
         let mut text = fs::read_to_string(&path).unwrap();
         text.truncate(text.len() - 5);
         fs::write(&path, &text).unwrap();
         // The fourth was cut, the third came after the checkpoint.
-        let mut log = MetricsLog::open(run.path(), 2).unwrap();
+        let mut log = MetricsLog::open(run.path(), 2, |warning| panic!("{warning}")).unwrap();
         log.push(&metrics(3)).unwrap();
         log.sync().unwrap();
         let text = fs::read_to_string(&path).unwrap();

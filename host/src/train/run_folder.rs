@@ -1,12 +1,15 @@
 //! The folder of a run: `config.toml` (its settings), `base.toml` (the model it began from),
 //! `metrics.jsonl`, `tensorboard/`, `checkpoints/`, and `registry.toml`, by which the trained model is used.
+//! One process at a time may write it.
 
 use super::{
     Settings, TrainError, TrainingStage,
-    checkpoint::{Checkpoints, Saved},
+    checkpoint::{Checkpoints, Saved, SavedFile},
 };
 use crate::{
-    registry::{FILE_OF_A_RUN, Moved, Registry, SearchPath, find},
+    hold::{Hold, LOCK},
+    registry::{FILE_OF_A_RUN, Moved, MovedFile, Registry, SearchPath, find},
+    sealed::{Mismatch, Seal, check_toml, seal_toml, unsealed_toml},
     whole_file,
 };
 use merv_checkpoint::text;
@@ -24,9 +27,10 @@ pub(super) const EVENTS: &str = "tensorboard";
 /// See [`super::checkpoint`].
 pub(super) const CHECKPOINTS: &str = "checkpoints";
 
-/// The folder of a run.
+/// The folder of a run, which this process alone writes.
 pub(super) struct RunFolder {
     path: PathBuf,
+    _hold: Hold,
 }
 
 impl RunFolder {
@@ -35,15 +39,20 @@ impl RunFolder {
         check_free(path)?;
         let registry = Registry::load(&settings.registry)?;
         let text = read(&registry.path)?;
+        let text = unsealed_toml(&text);
         fs::create_dir_all(path).map_err(|source| TrainError::Write {
             path: path.to_owned(),
             source,
         })?;
+        let hold = hold(path)?;
+        // Somebody may have begun one in the meantime.
+        check_free(path)?;
         let run = Self {
             path: path.to_owned(),
+            _hold: hold,
         };
-        run.write(BASE, &Moved::default().text(&text, &registry))?;
-        run.write(CONFIG, &settings.to_toml())?;
+        run.write_sealed(BASE, &Moved::default().text(text, &registry))?;
+        run.write_sealed(CONFIG, &settings.to_toml())?;
         Ok(run)
     }
 
@@ -53,7 +62,9 @@ impl RunFolder {
         if !config.is_file() {
             return Err(TrainError::NothingToResume(path.to_owned()));
         }
-        let text = read(&config)?;
+        let hold = hold(path)?;
+        let text = read_sealed(&config)?;
+        read_sealed(&path.join(BASE))?;
         let has = |stage: &TrainingStage| text.lines().any(|line| line == format!("[{stage}]"));
         let stage = TrainingStage::ALL.into_iter().find(has);
         let then = Settings::load(&config, stage.unwrap_or(settings.stage), &[])?;
@@ -66,6 +77,7 @@ impl RunFolder {
         }
         Ok(Self {
             path: path.to_owned(),
+            _hold: hold,
         })
     }
 
@@ -95,13 +107,19 @@ impl RunFolder {
             .map(|entry| Checkpoints::file(saved, &encoder_part(&entry.id)))
             .collect();
         let moved = Moved {
-            mixer: Some(&mixer),
-            llm: llm.as_deref(),
-            encoders: encoders.iter().map(|file| Some(file.as_str())).collect(),
+            mixer: Some(moved(&mixer)),
+            llm: llm.as_ref().map(moved),
+            encoders: encoders.iter().map(|file| Some(moved(file))).collect(),
             drop_notice: true,
         };
         let text = read(&base.path)?;
-        self.write(FILE_OF_A_RUN, &moved.text(&text, base))
+        let text = unsealed_toml(&text);
+        self.write(FILE_OF_A_RUN, &moved.text(text, base))
+    }
+
+    /// Writes a file that only the run reads.
+    fn write_sealed(&self, name: &str, text: &str) -> Result<(), TrainError> {
+        self.write(name, &seal_toml(text))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), TrainError> {
@@ -125,8 +143,11 @@ fn check_free(path: &Path) -> Result<(), TrainError> {
     };
     for entry in entries {
         let name = entry.map_err(unreadable)?.file_name();
-        if ![CONFIG, BASE, METRICS, EVENTS, CHECKPOINTS].contains(&name.to_string_lossy().as_ref())
-        {
+        let name_of_a_run = [CONFIG, BASE, METRICS, EVENTS, CHECKPOINTS, LOCK]
+            .contains(&name.to_string_lossy().as_ref());
+        // A run writes its base first: alone, `config.toml` is somebody's settings file.
+        let settings_file = name == CONFIG && !path.join(BASE).exists();
+        if !name_of_a_run || settings_file {
             let run = path.join(CONFIG).exists() && path.join(BASE).exists();
             return Err(match run {
                 true => TrainError::Occupied(path.to_owned()),
@@ -163,6 +184,30 @@ pub(super) fn registry_of(from: &Path) -> Result<PathBuf, TrainError> {
         return Ok(of_a_run);
     }
     Ok(find(from, &SearchPath::from_env())?)
+}
+
+/// A file of a checkpoint, as the run's registry names it: whoever loads it sees that it is what was saved.
+fn moved(file: &SavedFile) -> MovedFile<'_> {
+    MovedFile {
+        path: &file.path,
+        sha256: file.sha256.as_deref(),
+    }
+}
+
+fn hold(path: &Path) -> Result<Hold, TrainError> {
+    Ok(Hold::folder(path, "train")?)
+}
+
+/// A file of the run, which must be what was written.
+fn read_sealed(path: &Path) -> Result<String, TrainError> {
+    let text = read(path)?;
+    match check_toml(&text) {
+        Seal::Broken => Err(TrainError::Damaged {
+            path: path.to_owned(),
+            what: Mismatch.to_string(),
+        }),
+        Seal::Whole | Seal::None => Ok(text),
+    }
 }
 
 fn read(path: &Path) -> Result<String, TrainError> {

@@ -137,7 +137,7 @@ impl<'s> Trainer<'s> {
         observer: &mut dyn TrainObserver,
     ) -> Result<Summary, TrainError> {
         let total = self.schedule.total as u64;
-        let mut log = MetricsLog::open(self.run.path(), self.step)?;
+        let mut log = MetricsLog::open(self.run.path(), self.step, |text| observer.notice(text))?;
         let mut loader = Loader::new(
             Arc::clone(&self.source),
             self.work(),
@@ -320,6 +320,7 @@ impl<'s> Trainer<'s> {
                 broken: broken.iter().copied().collect(),
                 validation_loss,
                 parts,
+                crc32: None,
             })?;
         if let Some(saved) = self.checkpoints.preferred() {
             self.run.write_registry(

@@ -1,4 +1,5 @@
 mod clips;
+mod queue;
 
 use super::{Outcome, load_options, options, print, print_json};
 use crate::{
@@ -6,17 +7,13 @@ use crate::{
     ui::Ui,
 };
 use merv_host::{
-    Encoders, Error, Prepared, VideoOptions,
+    Encoders, Error, VideoOptions,
     features::{FeatureCache, FeatureError},
     in_one_line,
 };
+use queue::{Next, Queue};
 use serde::Serialize;
-use std::{
-    path::{Path, PathBuf},
-    sync::mpsc::sync_channel,
-    thread,
-    time::Instant,
-};
+use std::{path::PathBuf, sync::mpsc::sync_channel, thread, time::Instant};
 
 #[derive(Serialize)]
 struct Report {
@@ -37,12 +34,6 @@ struct Report {
 struct Broken {
     path: PathBuf,
     error: String,
-}
-
-/// What became of a clip before the encoders see it.
-enum Next {
-    Cached,
-    Prepared(Prepared),
 }
 
 pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
@@ -66,20 +57,20 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
     // One clip waits while another is encoded and a third is decoded: memory is bounded by three.
     let (sender, receiver) = sync_channel(1);
     let (encoders, cache, video, clips) = (&encoders, &cache, &video, &clips);
+    let queue = Queue {
+        encoders,
+        cache,
+        video,
+        claims: cache.claims()?,
+    };
     thread::scope(|scope| -> Outcome {
-        scope.spawn(move || {
-            for clip in clips {
-                let next = prepare(encoders, clip, video, cache);
-                // Nobody listens any more after an error.
-                if sender.send(next).is_err() {
-                    break;
-                }
-            }
-        });
-        for (done, clip) in clips.iter().enumerate() {
+        // Its claims last until all is written, and end with the queue.
+        let queue =
+            thread::Builder::new().spawn_scoped(scope, move || queue.run(clips, &sender))?;
+        for done in 0..clips.len() {
+            let (clip, next) = receiver.recv()?;
             let shown = clip.display().to_string();
             bar.show("encoding", &shown, done as u64, clips.len() as u64);
-            let next = receiver.recv()?;
             let encoded = next.and_then(|next| match next {
                 Next::Cached => Ok(false),
                 Next::Prepared(prepared) => {
@@ -93,15 +84,16 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
                 Err(error) if is_of_the_clip(&error) => {
                     let error = in_one_line(&error);
                     bar.suspend(|| ui.warn(&format!("left out: {error}")));
-                    let path = clip.clone();
+                    let path = clip.to_owned();
                     report.broken.push(Broken { path, error });
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+        cache.flush()?;
+        drop(queue.join());
         Ok(())
     })?;
-    cache.flush()?;
     bar.finish();
     for notice in cache.take_notices() {
         ui.warn(&notice);
@@ -122,19 +114,6 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
         report.broken.len(),
         report.seconds
     ))
-}
-
-fn prepare(
-    encoders: &Encoders,
-    clip: &Path,
-    video: &VideoOptions,
-    cache: &FeatureCache,
-) -> Result<Next, Error> {
-    if encoders.has_features(clip, video, cache)? {
-        return Ok(Next::Cached);
-    }
-    let prepared = encoders.prepare(clip, video, Some(cache), &mut ())?;
-    Ok(Next::Prepared(prepared))
 }
 
 /// Whether only this clip is bad, and others may be good.

@@ -12,7 +12,7 @@ use merv_host::{
     eval::judge::{self, Notices, Service, Verdicts, batch::BatchOptions},
     registry::DtypeChoice,
 };
-use std::{error::Error, time::Duration};
+use std::{error::Error, path::Path, time::Duration};
 
 /// Bytes of a key file at most.
 const MAX_KEY: u64 = 1 << 16;
@@ -29,7 +29,7 @@ pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
             DtypeChoice::Auto => registry.id,
             dtype => format!("{} in {dtype}", registry.id),
         };
-        let mut verdicts = Verdicts::open(&stem, &name)?;
+        let mut verdicts = open(&stem, &name, ui)?;
         if !verdicts.pending(&cases).is_empty() {
             let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
             let mut watch =
@@ -38,7 +38,7 @@ pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
         }
         verdicts.conclude(&benchmark, &cases)?
     } else {
-        let mut verdicts = Verdicts::open(&stem, &args.model)?;
+        let mut verdicts = open(&stem, &args.model, ui)?;
         let mut watch = |done, total| bar.show("judging", &benchmark, done as u64, total as u64);
         if !verdicts.pending(&cases).is_empty() {
             let service = service(args, bar.notices())?;
@@ -61,6 +61,16 @@ pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
         return print_json(&report);
     }
     print_report(&report)
+}
+
+/// Opens the verdicts, and tells what of them is not what was written.
+fn open(stem: &Path, judge: &str, ui: Ui) -> Result<Verdicts, Box<dyn Error>> {
+    let mut verdicts = Verdicts::open(stem, judge)?;
+    verdicts
+        .take_notices()
+        .iter()
+        .for_each(|notice| ui.warn(notice));
+    Ok(verdicts)
 }
 
 fn service(args: &Judge, notices: Notices) -> Result<Service, Box<dyn Error>> {

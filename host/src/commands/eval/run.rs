@@ -134,4 +134,8 @@ impl Watch for Progress {
         let text = format!("question `{}` is left out: {failure}", failure.question_id);
         self.bar.suspend(|| self.ui.warn(&text));
     }
+
+    fn notice(&mut self, text: &str) {
+        self.bar.suspend(|| self.ui.warn(text));
+    }
 }

@@ -4,20 +4,20 @@
 use super::{
     super::{
         EvalError,
-        store::{read_if_there, unwritable},
+        store::{damaged, unreadable, unwritable},
     },
     Case, JudgeError, Outcome, Verdicts,
     client::{Client, Content, Service},
     direct::content,
     verdicts::digest,
 };
+use crate::journal::{self, Journal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{HashMap, HashSet},
-    fs::OpenOptions,
-    io::Write,
+    io,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -280,6 +280,7 @@ impl Run<'_> {
 /// What was noted about batches.
 struct Notes {
     path: PathBuf,
+    journal: Journal,
     /// In order.
     made: Vec<String>,
     taken: HashSet<String>,
@@ -289,11 +290,17 @@ impl Notes {
     fn read(path: &Path) -> Result<Self, EvalError> {
         let mut notes = Self {
             path: path.to_owned(),
+            journal: Journal::open(path).map_err(|source| unwritable(path, source))?,
             made: Vec::new(),
             taken: HashSet::new(),
         };
-        for line in read_if_there(path)?.unwrap_or_default().lines() {
-            if let Ok(note) = serde_json::from_str::<Note>(line) {
+        let lines = journal::read(path).map_err(|source| unreadable(path, source))?;
+        // Without it a batch might be sent, and paid for, twice.
+        if let Some(number) = lines.damaged.first() {
+            return Err(damaged(path, &format!(", line {number}")));
+        }
+        for (_, line) in lines.sound {
+            if let Ok(note) = serde_json::from_str::<Note>(&line) {
                 notes.note(note);
             }
         }
@@ -320,16 +327,9 @@ impl Notes {
             taken,
         };
         let written = serde_json::to_string(&note)
-            .map_err(Into::into)
-            .and_then(|line| {
-                let mut file = OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(&self.path)?;
-                // A line that a kill tore must not run into this one.
-                file.write_all(format!("\n{line}\n").as_bytes())?;
-                file.sync_data()
-            });
+            .map_err(io::Error::from)
+            .and_then(|line| self.journal.add([line]))
+            .and_then(|()| self.journal.sync());
         written.map_err(|source| unwritable(&self.path, source))?;
         self.note(note);
         Ok(())

@@ -6,17 +6,21 @@ use super::{
         EvalError, Report,
         report::write_json,
         score::{Measure, Scored},
-        store::{cut_torn_end, read_if_there, unwritable},
+        store::{held, unreadable, unwritable},
     },
     Case, Verdict,
+};
+use crate::{
+    hold::Hold,
+    journal::{self, Journal},
+    sealed::Mismatch,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions, TryLockError},
-    io::Write,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -48,9 +52,11 @@ pub struct Verdicts {
     /// What file names begin with: `…/MSVD_gpt`.
     stem: PathBuf,
     judge: String,
-    file: File,
+    journal: Journal,
     /// By case.
     known: HashMap<String, Outcome>,
+    notices: Vec<String>,
+    _hold: Hold,
 }
 
 impl Verdicts {
@@ -61,23 +67,20 @@ impl Verdicts {
     /// When it cannot be read or written, or another process is at work on it.
     pub fn open(stem: &Path, judge: &str) -> Result<Self, EvalError> {
         let path = with_ending(stem, ".jsonl");
-        let failed = |source| unwritable(&path, source);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(EvalError::Busy { path }),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        cut_torn_end(&mut file).map_err(failed)?;
-        let text = read_if_there(&path)?.unwrap_or_default();
-        let lines = text
-            .split('\n')
-            .filter_map(|line| serde_json::from_str::<Line>(line).ok());
+        let hold = Hold::beside(&path, "eval judge").map_err(held)?;
+        let journal = Journal::open(&path).map_err(|source| unwritable(&path, source))?;
+        let lines = journal::read(&path).map_err(|source| unreadable(&path, source))?;
+        let notices = lines.damaged.iter().map(|number| {
+            format!(
+                "{}, line {number}: {Mismatch}; its case is judged again",
+                path.display()
+            )
+        });
+        let notices = notices.collect();
+        let lines = lines
+            .sound
+            .iter()
+            .filter_map(|(_, line)| serde_json::from_str::<Line>(line).ok());
         let known = lines.filter(|line| line.judge == judge).filter_map(|line| {
             match (line.reply, line.refused) {
                 (Some(reply), _) => Some((line.case, Outcome::Reply(reply))),
@@ -90,8 +93,16 @@ impl Verdicts {
             stem: stem.to_owned(),
             judge: judge.to_owned(),
             path,
-            file,
+            journal,
+            notices,
+            _hold: hold,
         })
+    }
+
+    /// What a person should know, since the last time this was asked: verdicts that are not what was
+    /// written.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Who judges.
@@ -129,9 +140,9 @@ impl Verdicts {
             refused,
         };
         let written = serde_json::to_string(&line)
-            .map_err(Into::into)
-            .and_then(|line| self.file.write_all((line + "\n").as_bytes()))
-            .and_then(|()| self.file.sync_data());
+            .map_err(io::Error::from)
+            .and_then(|line| self.journal.add([line]))
+            .and_then(|()| self.journal.sync());
         written.map_err(|source| unwritable(&self.path, source))?;
         self.known.insert(key, outcome);
         Ok(())

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::train::{part::Part, run_folder::CHECKPOINTS};
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -35,10 +36,34 @@ pub struct Saved {
     pub step: u64,
     /// The loss on held-out examples, if it was computed.
     pub validation_loss: Option<f64>,
+    /// The SHA-256 of its files, by their names.
+    digests: BTreeMap<String, String>,
+}
+
+impl Saved {
+    fn new(state: &State) -> Self {
+        let files = state.parts.iter().flat_map(|part| &part.files);
+        Self {
+            step: state.step,
+            validation_loss: state.validation_loss,
+            digests: files
+                .map(|file| (file.name.clone(), file.sha256.clone()))
+                .collect(),
+        }
+    }
+}
+
+/// A file of a checkpoint, as the run's registry names it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedFile {
+    /// Where it is, below the run's folder.
+    pub path: String,
+    /// Its digest.
+    pub sha256: Option<String>,
 }
 
 impl Checkpoints {
-    /// Those in a run's folder. Nothing is read yet.
+    /// Those in a run's folder, which nobody else writes. Nothing is read yet.
     ///
     /// # Errors
     ///
@@ -46,6 +71,12 @@ impl Checkpoints {
     pub fn open(run: &Path, keep: usize) -> Result<Self, CheckpointError> {
         let folder = run.join(CHECKPOINTS);
         fs::create_dir_all(&folder).map_err(write_error(&folder))?;
+        // The run's folder is held: nobody writes these any more.
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
         Ok(Self {
             folder,
             keep,
@@ -78,10 +109,7 @@ impl Checkpoints {
             };
             match state {
                 Ok(state) => {
-                    self.saved.push(Saved {
-                        step: state.step,
-                        validation_loss: state.validation_loss,
-                    });
+                    self.saved.push(Saved::new(&state));
                     newest.get_or_insert(state);
                 }
                 Err(error) if newest.is_none() => {
@@ -142,14 +170,11 @@ impl Checkpoints {
         match written {
             Ok(state) => {
                 self.saved.retain(|saved| saved.step < step);
-                self.saved.push(Saved {
-                    step,
-                    validation_loss: state.validation_loss,
-                });
+                self.saved.push(Saved::new(&state));
                 Ok(())
             }
             Err(error) => {
-                // The error that mattered is told; a partial folder that stays is a trifle.
+                // The error that mattered is told; the next run removes a partial folder that stays.
                 let _ = fs::remove_dir_all(&partial);
                 Err(error)
             }
@@ -170,10 +195,13 @@ impl Checkpoints {
         best.or(self.saved.last())
     }
 
-    /// Where a file of a checkpoint is, below the run's folder.
-    pub fn file(saved: &Saved, part: &str) -> String {
+    /// The file of a part's weights in a checkpoint.
+    pub fn file(saved: &Saved, part: &str) -> SavedFile {
         let file = super::file_name(part, "");
-        format!("{CHECKPOINTS}/{}/{file}", step_name(saved.step))
+        SavedFile {
+            path: format!("{CHECKPOINTS}/{}/{file}", step_name(saved.step)),
+            sha256: saved.digests.get(&file).cloned(),
+        }
     }
 
     /// Removes checkpoints that are neither among the newest nor the best, those that are damaged or lie

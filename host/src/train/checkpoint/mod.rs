@@ -12,11 +12,11 @@ mod tensor_file;
 mod tests;
 mod write;
 
-pub use folder::{Checkpoints, Saved};
+pub use folder::{Checkpoints, Saved, SavedFile};
 pub use state::State;
 pub use write::{PartToSave, untrained};
 
-use crate::Error;
+use crate::{Error, whole_file::advice};
 use merv_plugin_api::StatePart;
 use std::{
     io,
@@ -30,8 +30,7 @@ pub enum CheckpointError {
     /// The disk is full, or the folder cannot be written to.
     #[error(
         "{} cannot be written; the checkpoints before it are untouched\n  \
-         do: make room or give the folder the rights to be written to, then go on with --resume",
-        .path.display()
+         do: {}, then continue with --resume", .path.display(), advice(.source)
     )]
     Write {
         /// The file or folder.

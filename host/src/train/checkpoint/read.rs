@@ -1,7 +1,12 @@
 //! Reading one checkpoint back.
 
 use super::{CheckpointError, STATE_PARTS, file_name, read_error, state::State, state::VERSION};
-use crate::{Error, registry::Sha256Digest, train::part::Part};
+use crate::{
+    Error,
+    registry::Sha256Digest,
+    sealed::{Mismatch, Seal, check_json},
+    train::part::Part,
+};
 use merv_checkpoint::{Checkpoint, StoredDtype};
 use merv_plugin_api::{StatePart, TensorView};
 use std::{
@@ -27,6 +32,9 @@ pub(super) fn state(folder: &Path) -> Result<State, CheckpointError> {
     File::open(&path)
         .and_then(|file| file.take(MAX_STATE).read_to_string(&mut text))
         .map_err(read_error(&path))?;
+    if check_json(&text) == Seal::Broken {
+        return Err(damaged(&path, Mismatch.to_string()));
+    }
     let state: State =
         serde_json::from_str(&text).map_err(|error| damaged(&path, error.to_string()))?;
     if state.version != VERSION {

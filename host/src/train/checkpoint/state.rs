@@ -23,6 +23,9 @@ pub struct State {
     pub validation_loss: Option<f64>,
     /// The trained parts.
     pub parts: Vec<PartState>,
+    /// The checksum of the file, which is looked at before.
+    #[serde(default, skip_serializing)]
+    pub crc32: Option<String>,
 }
 
 /// A trained part.

@@ -67,6 +67,7 @@ fn save(checkpoints: &mut Checkpoints, step: u64, validation_loss: Option<f64>) 
         broken: vec![3],
         validation_loss,
         parts,
+        crc32: None,
     };
     checkpoints.save(&parts, step, state).unwrap();
     checkpoints.prune().unwrap();
@@ -131,7 +132,7 @@ type Damage = (fn(&Path), &'static str);
 
 #[test]
 fn a_damaged_one_is_passed_over_and_said() {
-    let damages: [Damage; 5] = [
+    let damages: [Damage; 6] = [
         (
             |folder| {
                 let path = folder.join("mixer.safetensors");
@@ -157,6 +158,18 @@ fn a_damaged_one_is_passed_over_and_said() {
         (
             |folder| fs::write(folder.join("state.json"), "{\"version\": 1").unwrap(),
             "EOF",
+        ),
+        (
+            |folder| {
+                let path = folder.join("state.json");
+                let text = fs::read_to_string(&path).unwrap();
+                fs::write(
+                    path,
+                    text.replace("\"optimizer_steps\": 2", "\"optimizer_steps\": 3"),
+                )
+                .unwrap();
+            },
+            "checksum does not match",
         ),
         (
             |folder| fs::remove_file(folder.join("state.json")).unwrap(),

@@ -6,7 +6,7 @@ use super::{
     tensor_file::{Announced, TensorFile, through_plugin},
     write_error,
 };
-use crate::{Error, train::part::Part};
+use crate::{Error, sealed::seal_json, train::part::Part, whole_file};
 use merv_checkpoint::{Checkpoint, StoredTensor};
 use merv_plugin_api::StatePart;
 use std::{
@@ -62,7 +62,7 @@ pub(super) fn fill(
     let text = serde_json::to_string_pretty(&state).map_err(io::Error::from);
     text.and_then(|text| {
         let mut file = File::create_new(&path)?;
-        writeln!(file, "{text}")?;
+        writeln!(file, "{}", seal_json(&text))?;
         file.sync_all()
     })
     .map_err(write_error(&path))?;
@@ -145,12 +145,5 @@ fn safetensors_type(tensor: &StoredTensor) -> Option<(&'static str, usize)> {
 
 /// Has the names in a folder on the disk.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    match synced {
-        // Some systems cannot open folders; there the names are safe when the files are.
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-            Err(write_error(folder)(error))
-        }
-        _ => Ok(()),
-    }
+    whole_file::sync_folder(folder).map_err(write_error(folder))
 }

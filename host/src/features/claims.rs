@@ -1,0 +1,133 @@
+//! Which process encodes what: processes that fill one cache at once do not do the same work. Each writes
+//! what it is at work on into a file of its own, which it keeps locked; the file of a process that has ended
+//! means nothing.
+
+use super::{ClipKey, FeatureError};
+use crate::{file_id::is_at, whole_file};
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// The file whose lock is held while claims are read and made.
+const TURN: &str = ".lock";
+
+const ENDING: &str = ".claims";
+
+/// What this process encodes, and what others do. Its claims end when it is dropped, and when its process
+/// does.
+pub struct Claims {
+    folder: PathBuf,
+    name: OsString,
+    own: File,
+    others: HashMap<OsString, Other>,
+}
+
+/// What another process claims.
+#[derive(Default)]
+struct Other {
+    keys: HashSet<String>,
+    /// Bytes that were read of its file.
+    read: u64,
+}
+
+impl Claims {
+    pub(super) fn new(folder: &Path) -> Result<Self, FeatureError> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!("{}-{count}{ENDING}", process::id()));
+        let failed = |source| FeatureError::Write {
+            path: path.clone(),
+            source,
+        };
+        fs::create_dir_all(folder).map_err(failed)?;
+        loop {
+            let own = File::create_new(&path).map_err(failed)?;
+            // Where files cannot be locked, nobody sees another's claims, and work is done twice.
+            let _ = own.lock();
+            // Before it was locked, it looked abandoned.
+            if is_at(&own, &path) {
+                return Ok(Self {
+                    folder: folder.to_owned(),
+                    name: path.file_name().unwrap_or_default().to_owned(),
+                    own,
+                    others: HashMap::new(),
+                });
+            }
+        }
+    }
+
+    /// Claims all of `keys` for this process, or none of them if another process has claimed one.
+    ///
+    /// # Errors
+    ///
+    /// When the claims cannot be read or written.
+    pub fn claim(&mut self, keys: &[ClipKey]) -> Result<bool, FeatureError> {
+        self.try_claim(keys).map_err(|source| FeatureError::Write {
+            path: self.folder.clone(),
+            source,
+        })
+    }
+
+    fn try_claim(&mut self, keys: &[ClipKey]) -> io::Result<bool> {
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        let turn = whole_file::no_link(&mut options).open(self.folder.join(TURN))?;
+        // Held until the end of this function, for a moment.
+        let _ = turn.lock();
+        self.look_around()?;
+        let is_claimed = |key: &ClipKey| {
+            let mut others = self.others.values();
+            others.any(|other| other.keys.contains(key.as_str()))
+        };
+        if keys.iter().any(is_claimed) {
+            return Ok(false);
+        }
+        let lines = keys.iter().map(|key| format!("{key}\n"));
+        self.own.write_all(lines.collect::<String>().as_bytes())?;
+        Ok(true)
+    }
+
+    /// Reads what others have claimed since the last time, and forgets those that have ended.
+    fn look_around(&mut self) -> io::Result<()> {
+        let mut alive = HashMap::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            if name == self.name || !name.to_string_lossy().ends_with(ENDING) {
+                continue;
+            }
+            let path = self.folder.join(&name);
+            let mut file = match File::open(&path) {
+                Ok(file) => file,
+                // It has just ended.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if file.try_lock().is_ok() {
+                let _ = fs::remove_file(&path);
+                continue;
+            }
+            let mut other = self.others.remove(&name).unwrap_or_default();
+            file.seek(SeekFrom::Start(other.read))?;
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            other.read += text.len() as u64;
+            other.keys.extend(text.lines().map(str::to_owned));
+            alive.insert(name, other);
+        }
+        self.others = alive;
+        Ok(())
+    }
+}
+
+impl Drop for Claims {
+    fn drop(&mut self) {
+        // While it is still locked. What stays means nothing.
+        let _ = fs::remove_file(self.folder.join(&self.name));
+    }
+}

@@ -1,0 +1,172 @@
+//! Files of JSON objects, one a line, that only grow: what is known of a run, and outlives its being killed.
+//! Every line carries a checksum. Who opens one to add to it cuts off a line that a kill tore.
+
+use crate::{
+    sealed::{check_json, seal_json},
+    whole_file,
+};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::Path,
+};
+
+/// A file to add lines to. That no other process does is for its caller to see to.
+#[derive(Debug)]
+pub(crate) struct Journal(File);
+
+impl Journal {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written, or is a link.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true);
+        let mut file = whole_file::no_link(&mut options).open(path)?;
+        cut_torn_end(&mut file)?;
+        Ok(Self(file))
+    }
+
+    /// Adds objects, each on a line of its own, in one write.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written. What was written of them is taken back.
+    pub(crate) fn add<S: AsRef<str>>(
+        &mut self,
+        objects: impl IntoIterator<Item = S>,
+    ) -> io::Result<()> {
+        let lines: String = objects
+            .into_iter()
+            .map(|object| seal_json(object.as_ref()) + "\n")
+            .collect();
+        self.add_lines(&lines)
+    }
+
+    /// Adds whole lines as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::add`].
+    pub(crate) fn add_lines(&mut self, lines: &str) -> io::Result<()> {
+        let before = self.0.metadata()?.len();
+        self.0.write_all(lines.as_bytes()).inspect_err(|_| {
+            // A full disk leaves half a line. The first error is the one to tell.
+            let _ = self.0.set_len(before);
+        })
+    }
+
+    /// Has all of it on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When the disk says so.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+/// The lines of a file with their numbers, counted from 1; none where there is no file.
+pub(crate) struct Lines {
+    /// Those that are what was written, or have no checksum.
+    pub(crate) sound: Vec<(usize, String)>,
+    /// The numbers of the others.
+    pub(crate) damaged: Vec<usize>,
+}
+
+/// Reads a journal, or a file of lines that another program wrote. A torn end is for its reader to pass over:
+/// it is no JSON.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub(crate) fn read(path: &Path) -> io::Result<Lines> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        bytes => bytes?,
+    };
+    let mut lines = Lines {
+        sound: Vec::new(),
+        damaged: Vec::new(),
+    };
+    // Not `lines`: what Python writes as a line may hold other line breaks.
+    let count = bytes.iter().filter(|&&byte| byte == b'\n').count();
+    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        match str::from_utf8(line) {
+            Ok(line) if check_json(line).is_sound() => {
+                lines.sound.push((index + 1, line.to_owned()));
+            }
+            // A kill may tear a character too.
+            Err(_) if index == count => {}
+            _ => lines.damaged.push(index + 1),
+        }
+    }
+    Ok(lines)
+}
+
+/// Cuts off what follows the last line break: a line that a kill tore.
+fn cut_torn_end(file: &mut File) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n');
+    let whole = whole.map_or(0, |at| at + 1);
+    if whole < bytes.len() {
+        file.set_len(whole as u64)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_a_kill_tore_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        for (there, kept) in [
+            ("{\"a\": 1}\n{\"b\"", "{\"a\": 1}\n"),
+            ("{\"a\": 1}\n", "{\"a\": 1}\n"),
+            ("{\"a\"", ""),
+            ("", ""),
+        ] {
+            fs::write(&path, there).unwrap();
+            let mut journal = Journal::open(&path).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), kept);
+            journal.add(["{\"c\":1}"]).unwrap();
+            let lines = read(&path).unwrap();
+            assert!(lines.damaged.is_empty());
+            assert!(lines.sound.iter().any(|(_, line)| line.contains("\"c\":1")));
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_is_counted_and_the_others_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let mut journal = Journal::open(&path).unwrap();
+        journal
+            .add([r#"{"a":1}"#, r#"{"a":2}"#, r#"{"a":3}"#])
+            .unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"a\":2", "\"a\":7")).unwrap();
+        let lines = read(&path).unwrap();
+        assert_eq!(lines.damaged, [2]);
+        let numbers: Vec<_> = lines.sound.iter().map(|(number, _)| *number).collect();
+        // The last is empty.
+        assert_eq!(numbers, [1, 3, 4]);
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("other");
+        fs::write(&other, "kept").unwrap();
+        let path = folder.path().join("a.jsonl");
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(Journal::open(&path).is_err());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
+    }
+}
