@@ -66,7 +66,7 @@ impl<'m> Chat<'m> {
         options: &GenerateOptions,
         observer: &mut dyn Observer,
     ) -> Result<Reply, Error> {
-        let dump = options.dump.as_deref().map(Dump::create).transpose()?;
+        let dump = self.model.begin_dump(options, None)?;
         self.turn(message, options, dump, observer)
     }
 

@@ -1,7 +1,7 @@
 //! Everything between a video and the first token, in one safetensors file: what a person comparing
 //! implementations needs.
 
-use crate::{Error, vidlm::Visual};
+use crate::{Error, file_id::same_file, vidlm::Visual};
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
 use std::{
@@ -78,16 +78,22 @@ impl Dump {
     ///
     /// # Errors
     ///
-    /// When the file cannot be made, or something stands at `path` that is no plain file.
-    pub fn create(path: &Path) -> Result<Self, Error> {
+    /// When the file cannot be made, something stands at `path` that is not a plain file, or it is one of
+    /// the `inputs`.
+    pub fn create(path: &Path, inputs: &[&Path]) -> Result<Self, Error> {
         let failed = |source| Error::Write {
             path: path.to_owned(),
             source,
         };
+        if inputs.iter().any(|input| same_file(path, input)) {
+            return Err(Error::OutputIsInput {
+                path: path.to_owned(),
+            });
+        }
         // A link is followed: what it points to is replaced, not the link.
         let path = match path.canonicalize() {
             Ok(existing) if existing.is_file() => existing,
-            Ok(_) => return Err(failed(io::Error::other("it is there and is no plain file"))),
+            Ok(_) => return Err(failed(io::Error::other("it is there and is not a plain file"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
             Err(error) => return Err(failed(error)),
         };

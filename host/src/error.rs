@@ -140,6 +140,14 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// The file to write is one that is read.
+    #[error(
+        "{} is also what is read, and would be replaced\n  do: name another file to write", .path.display()
+    )]
+    OutputIsInput {
+        /// The file.
+        path: PathBuf,
+    },
     /// Several things are wrong with what a registry names.
     #[error("{}", Listed(.0))]
     Several(Vec<Error>),

@@ -16,7 +16,7 @@ use crate::{
     plugin::LanguageModel,
     prompt::Template,
     published,
-    registry::{LlmEntry, PromptEntry, Registry},
+    registry::{LlmEntry, PromptEntry, Registry, WeightSource},
     tokenizer::TextTokenizer,
     transform::Clip,
     video,
@@ -309,7 +309,7 @@ impl VidLm {
         // What is cheap to refuse is refused before a video is decoded.
         Sampler::new(options.sampling)?;
         self.ask(&Conversation::default(), prompt, self.visual_tokens())?;
-        let dump = options.dump.as_deref().map(Dump::create).transpose()?;
+        let dump = self.begin_dump(options, Some(video.as_ref()))?;
         let visual = self.see(video.as_ref(), &options.video, observer)?;
         self.reply(&visual, prompt, options, dump, observer)
     }
@@ -393,8 +393,29 @@ impl VidLm {
         options: &GenerateOptions,
         observer: &mut dyn Observer,
     ) -> Result<Reply, Error> {
-        let dump = options.dump.as_deref().map(Dump::create).transpose()?;
+        let dump = self.begin_dump(options, None)?;
         self.reply(visual, prompt, options, dump, observer)
+    }
+
+    /// Begins the dump that is asked for, which must not replace the video or a file of the model.
+    pub(crate) fn begin_dump(
+        &self,
+        options: &GenerateOptions,
+        video: Option<&Path>,
+    ) -> Result<Option<Dump>, Error> {
+        let Some(dump) = &options.dump else {
+            return Ok(None);
+        };
+        let sources = self.registry.sources().filter_map(|source| match source {
+            WeightSource::Local { path, .. } => Some(path.as_path()),
+            _ => None,
+        });
+        let inputs: Vec<&Path> = video
+            .into_iter()
+            .chain([self.registry.path.as_path()])
+            .chain(sources)
+            .collect();
+        Dump::create(dump, &inputs).map(Some)
     }
 
     /// A conversation about a clip that was seen: each turn goes on where the one before ended.

@@ -121,7 +121,11 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
 
 /// Whether a link was met where links are not followed.
 fn is_too_many_links(error: &io::Error) -> bool {
-    cfg!(unix) && error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+    #[cfg(unix)]
+    let is = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    #[cfg(not(unix))]
+    let is = error.kind() == ErrorKind::InvalidInput;
+    is
 }
 
 /// Has the names in a folder on the disk.

@@ -545,16 +545,17 @@ fn results_of_other_settings_are_not_mixed() {
         .finish()
         .failed(1, &["`../toy` is not the name of a benchmark"]);
     // Nor is one chunk worked on twice at once.
-    let running = toy.path("busy/toy_pred_2_0.jsonl");
     fs::create_dir(toy.path("busy")).unwrap();
-    let held = fs::File::create(&running).unwrap();
+    let lock = toy.path("busy/.toy_pred_2_0.jsonl.lock");
+    fs::write(&lock, "process 7 (eval)").unwrap();
+    let held = fs::File::options().append(true).open(&lock).unwrap();
     held.lock().unwrap();
     let second = toy
         .run_into("open-ended", "busy")
         .args(SHORT)
         .args(["--num-chunks", "2"])
         .finish();
-    second.failed(1, &["toy_pred_2_0.jsonl", "another process is at work"]);
+    second.failed(1, &["toy_pred_2_0.jsonl", "is in use by process 7 (eval)"]);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Why a checkpoint is not converted.
 
-use crate::registry::RegistryError;
-use crate::whole_file::advice;
+use crate::{hold::HoldError, registry::RegistryError, whole_file::advice};
 use merv_plugin_sdk::checkpoint::CheckpointError;
 use std::{io, path::PathBuf};
 use thiserror::Error;
@@ -24,6 +23,9 @@ pub enum ConvertError {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// Another conversion makes the folder.
+    #[error(transparent)]
+    Held(#[from] HoldError),
     /// A file cannot be written.
     #[error("{} cannot be written\n  do: {}", .path.display(), advice(.source))]
     Write {

@@ -1,17 +1,21 @@
-//! The folder that a conversion makes: beside its place until it is whole.
+//! The folder that a conversion makes: beside its place until it is whole. One conversion at a time makes it.
 
 use super::ConvertError;
+use crate::{hold::Hold, whole_file};
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process,
 };
+
+/// What follows the name of a partial folder while the folder that it replaces is set aside.
+const ASIDE: &str = ".old";
 
 /// A folder in the making. Removed when it is dropped before it is finished.
 pub(super) struct Output {
     place: PathBuf,
     partial: PathBuf,
     finished: bool,
+    _hold: Hold,
 }
 
 impl Output {
@@ -23,9 +27,11 @@ impl Output {
         };
         let Some(name) = place.file_name() else {
             return Err(occupied(
-                "is no name for a new folder; name another in --out",
+                "is not a name for a new folder; name another in --out",
             ));
         };
+        let hold = Hold::beside(place, "convert")?;
+        clear_up(place, &name.to_string_lossy()).map_err(ConvertError::write(place))?;
         match fs::symlink_metadata(place) {
             Ok(_) if !force => {
                 return Err(occupied(
@@ -34,7 +40,7 @@ impl Output {
                 ));
             }
             Ok(metadata) if !metadata.is_dir() => {
-                return Err(occupied("is no folder; name another in --out"));
+                return Err(occupied("is not a folder; name another in --out"));
             }
             Ok(_) => {
                 let folder = place.canonicalize().map_err(ConvertError::write(place))?;
@@ -58,14 +64,13 @@ impl Output {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(ConvertError::write(place)(error)),
         }
-        let mut partial = name.to_os_string();
-        partial.push(format!(".{}.partial", process::id()));
-        let partial = place.with_file_name(partial);
+        let partial = whole_file::partial(place);
         fs::create_dir(&partial).map_err(ConvertError::write(&partial))?;
         Ok(Self {
             place: place.to_path_buf(),
             partial,
             finished: false,
+            _hold: hold,
         })
     }
 
@@ -77,33 +82,82 @@ impl Output {
     /// Puts the folder in its place.
     pub fn finish(mut self) -> Result<(), ConvertError> {
         let failed = || ConvertError::write(&self.place);
-        // The old folder goes aside first, and comes back if the new one cannot take its place.
-        let mut aside = self.partial.clone().into_os_string();
-        aside.push(".old");
-        let aside = PathBuf::from(aside);
-        let replaces = self.place.exists();
-        if replaces {
+        let replaced = if !self.place.exists() {
+            fs::rename(&self.partial, &self.place).map_err(failed())?;
+            None
+        } else if exchange(&self.partial, &self.place).is_ok() {
+            Some(self.partial.clone())
+        } else {
+            // The old folder goes aside first, and comes back if the new one cannot take its place. A kill in
+            // between leaves it aside; the next conversion puts it back.
+            let mut aside = self.partial.clone().into_os_string();
+            aside.push(ASIDE);
+            let aside = PathBuf::from(aside);
             fs::rename(&self.place, &aside).map_err(failed())?;
-        }
-        if let Err(error) = fs::rename(&self.partial, &self.place) {
-            if replaces {
+            if let Err(error) = fs::rename(&self.partial, &self.place) {
                 // The first error is the one to tell.
                 let _ = fs::rename(&aside, &self.place);
+                return Err(failed()(error));
             }
-            return Err(failed()(error));
-        }
+            Some(aside)
+        };
         self.finished = true;
-        if replaces {
-            fs::remove_dir_all(&aside).map_err(ConvertError::write(&aside))?;
+        match replaced {
+            Some(old) => fs::remove_dir_all(&old).map_err(ConvertError::write(&old)),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// Two folders change places in one step, where the system can do that.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Removes what killed conversions have left beside `place`, called `name`; the hold says that none of them
+/// runs. A folder that one had set aside and not yet replaced returns to its place.
+fn clear_up(place: &Path, name: &str) -> io::Result<()> {
+    let entries = match fs::read_dir(whole_file::folder_of(place)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let found = entry.file_name();
+        let found = found.to_string_lossy();
+        let Some(ending) = found
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('.'))
+        else {
+            continue;
+        };
+        let (ending, is_aside) = match ending.strip_suffix(ASIDE) {
+            Some(ending) => (ending, true),
+            None => (ending, false),
+        };
+        if !whole_file::is_partial(ending) || !entry.file_type()?.is_dir() {
+            continue;
+        }
+        if is_aside && !place.exists() {
+            fs::rename(entry.path(), place)?;
+        } else {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
         if !self.finished {
-            // The error that mattered was told; a partial folder that stays is a trifle.
+            // The error that mattered was told; the next conversion removes what stays.
             let _ = fs::remove_dir_all(&self.partial);
         }
     }
@@ -134,4 +188,65 @@ fn is_made(name: &str) -> bool {
     let weights = name == "mixer.safetensors"
         || (name.starts_with("model") && name.ends_with(".safetensors"));
     weights || name == "model.safetensors.index.json" || name == super::registry::FILE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn made(folder: &Path, text: &str) {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("mixer.safetensors"), text).unwrap();
+    }
+
+    #[test]
+    fn two_conversions_do_not_make_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("out");
+        let first = Output::begin(&place, &[], true).unwrap();
+        let second = Output::begin(&place, &[], true).map(|_| ());
+        let error = second.unwrap_err().to_string();
+        assert!(error.contains("is in use by process"), "{error}");
+        made(first.folder(), "one");
+        first.finish().unwrap();
+        assert_eq!(names(folder.path()), ["out"]);
+    }
+
+    #[test]
+    fn what_killed_conversions_left_is_removed_and_nothing_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let place = at("out");
+        // One was killed while it wrote, one of an earlier version between the two steps of its swap.
+        made(&at("out.7-0.partial"), "half");
+        made(&at("out.8.partial"), "half");
+        made(&at("out.8.partial.old"), "old");
+        made(&at("out.backup"), "a person's own");
+        made(&at("outer.7-0.partial"), "another's");
+        drop(Output::begin(&place, &[], true).unwrap());
+        assert_eq!(
+            names(folder.path()),
+            ["out", "out.backup", "outer.7-0.partial"]
+        );
+        let text = || fs::read_to_string(place.join("mixer.safetensors")).unwrap();
+        assert_eq!(text(), "old");
+
+        let output = Output::begin(&place, &[], true).unwrap();
+        made(output.folder(), "new");
+        output.finish().unwrap();
+        assert_eq!(text(), "new");
+        assert_eq!(
+            names(folder.path()),
+            ["out", "out.backup", "outer.7-0.partial"]
+        );
+    }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     LoadOptions, Observer,
-    features::{FeatureCache, StoreDtype},
+    features::FeatureCache,
 };
 use serde::Serialize;
 use std::{
@@ -105,7 +105,7 @@ pub fn train(
     }
     let cache = settings.feature_cache.as_deref();
     let cache = cache.filter(|_| !settings.stage.trains_encoders());
-    let cache = cache.map(|folder| FeatureCache::open(folder, StoreDtype::F16));
+    let cache = cache.map(FeatureCache::open_as_kept);
     let load = settings.over(&options.load);
     let model = Model::load(&run.base(), settings, &load, cache.transpose()?, observer)?;
     let mut trainer = Trainer::new(settings, run, checkpoints, model, index, validation)?;

@@ -64,6 +64,8 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
         claims: cache.claims()?,
     };
     thread::scope(|scope| -> Outcome {
+        // After an error it is gone before the queue is waited for, which then ends.
+        let receiver = receiver;
         // Its claims last until all is written, and end with the queue.
         let queue =
             thread::Builder::new().spawn_scoped(scope, move || queue.run(clips, &sender))?;

@@ -9,7 +9,7 @@ use crate::{
 use merv_host::{
     AnswerOptions, VidLm,
     eval::{self, Failure, Report, RunOptions, RunOutcome, Strategy, Task, Watch, report},
-    features::{FeatureCache, StoreDtype},
+    features::FeatureCache,
     generate::Sampler,
 };
 use serde::Serialize;
@@ -42,7 +42,7 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
     // What is cheap to refuse is refused before anything is written.
     Sampler::new(options::sampling(&args.answer))?;
     let features = match &args.feature_cache {
-        Some(folder) => Some(Arc::new(FeatureCache::open(folder, StoreDtype::F16)?)),
+        Some(folder) => Some(Arc::new(FeatureCache::open_as_kept(folder)?)),
         None => None,
     };
     let run_options = RunOptions {

@@ -165,7 +165,7 @@ fn a_damaged_one_is_passed_over_and_said() {
                 let text = fs::read_to_string(&path).unwrap();
                 fs::write(
                     path,
-                    text.replace("\"optimizer_steps\": 2", "\"optimizer_steps\": 3"),
+                    text.replace("\"optimizer_steps\": ", "\"optimizer_steps\": 1"),
                 )
                 .unwrap();
             },
