@@ -93,7 +93,11 @@ impl Dump {
         // A link is followed: what it points to is replaced, not the link.
         let path = match path.canonicalize() {
             Ok(existing) if existing.is_file() => existing,
-            Ok(_) => return Err(failed(io::Error::other("it is there and is not a plain file"))),
+            Ok(_) => {
+                return Err(failed(io::Error::other(
+                    "it is there and is not a plain file",
+                )));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
             Err(error) => return Err(failed(error)),
         };
@@ -139,7 +143,7 @@ impl Dump {
 impl Drop for Dump {
     fn drop(&mut self) {
         if !self.whole {
-            // The error that mattered was told; a partial file that stays is a trifle.
+            // The error that mattered was told; what stays is only a partial file.
             let _ = fs::remove_file(&self.partial);
         }
     }

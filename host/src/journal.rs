@@ -5,6 +5,7 @@ use crate::{
     sealed::{check_json, seal_json},
     whole_file,
 };
+use merv_checkpoint::text::{NotUtf8, is_utf16, without_mark};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
@@ -77,16 +78,20 @@ pub(crate) struct Lines {
 }
 
 /// Reads a journal, or a file of lines that another program wrote. A torn end is for its reader to pass over:
-/// it is no JSON.
+/// it is not JSON.
 ///
 /// # Errors
 ///
-/// When it cannot be read.
+/// When it cannot be read, or is UTF-16 text.
 pub(crate) fn read(path: &Path) -> io::Result<Lines> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         bytes => bytes?,
     };
+    if is_utf16(&bytes) {
+        return Err(NotUtf8::Utf16.into());
+    }
+    let bytes = without_mark(&bytes);
     let mut lines = Lines {
         sound: Vec::new(),
         damaged: Vec::new(),

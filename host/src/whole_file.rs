@@ -112,9 +112,7 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
             "name another place: something else is there"
         }
-        _ if is_too_many_links(error) => {
-            "name the file itself in place of a link to it"
-        }
+        _ if is_too_many_links(error) => "name the file itself in place of a link to it",
         _ => "check the disk, or name another place",
     }
 }

@@ -63,6 +63,7 @@ fn open_ended_answers_are_those_of_one_at_a_time() {
         });
         let mut line = line.clone();
         let weights = line.remove("mixer_value").unwrap();
+        assert!(line.remove("crc32").is_some_and(|sum| sum.is_string()));
         assert_eq!(Value::Object(line), expected);
         for (found, (_, weight)) in weights.as_array().unwrap().iter().zip(alone.mixer_weights) {
             assert_eq!(found.as_f64().unwrap() as f32, weight);

@@ -88,7 +88,7 @@ fn twenty_killed_runs_end_as_unbroken_ones() {
 fn a_signal_is_answered_with_a_checkpoint() {
     let tiny = tiny_with_one_encoder();
     let (digests, losses, _) = unbroken(&tiny, "align");
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let run = short(&tiny, "align").set("save_every", 1000);
         let metrics = run.out().join("metrics.jsonl");
         let has_begun = |_| fs::metadata(&metrics).is_ok_and(|about| about.len() > 0);

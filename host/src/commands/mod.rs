@@ -11,6 +11,7 @@ mod options;
 mod plot;
 mod plugins;
 mod report;
+mod signals;
 mod synth;
 mod table;
 mod train;
@@ -33,6 +34,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 /// Whatever stops it; the caller shows it and exits with 1.
 pub fn run(args: Args, ui: Ui) -> Outcome {
     let Args { global, command } = args;
+    signals::outlive_file_size_limit()?;
     if let Some(folder) = global.plugin_dir.iter().find(|folder| !folder.is_dir()) {
         let folder = folder.display();
         return Err(format!("--plugin-dir {folder}: there is no such folder").into());

@@ -1,5 +1,5 @@
 use super::{
-    Outcome, load_options, print, print_json,
+    Outcome, load_options, print, print_json, signals,
     table::{human, table},
 };
 use crate::{
@@ -10,17 +10,7 @@ use merv_host::{
     registry::DEFAULT_REGISTRY,
     train::{self, Outline, Settings, Summary, TrainOptions},
 };
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-};
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
-};
-
-/// What a program that was interrupted exits with.
-const INTERRUPTED: i32 = 130;
+use std::path::{Path, PathBuf};
 
 pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
     let mut settings = Settings::load(&args.config, args.stage, &args.set)?;
@@ -44,12 +34,7 @@ pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
         out: args.out.clone().unwrap_or_else(|| PathBuf::from(".")),
         resume: args.resume,
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // Whoever asks a second time does not want to wait.
-        flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&stop))?;
-        flag::register(signal, Arc::clone(&stop))?;
-    }
+    let stop = signals::stop_flag()?;
     let mut bar = TrainingBar::new(ui);
     let summary = train::train(&settings, &options, &stop, &mut bar)?;
     drop(bar);

@@ -8,10 +8,7 @@ use super::{
     run_folder::{RunFolder, registry_of},
     trainer::Trainer,
 };
-use crate::{
-    LoadOptions, Observer,
-    features::FeatureCache,
-};
+use crate::{LoadOptions, Observer, features::FeatureCache};
 use serde::Serialize;
 use std::{
     path::{Path, PathBuf},

@@ -1,0 +1,137 @@
+//! What commands promise about the files that they write and read again: against a second process, a disk
+//! that refuses, a flipped byte, and an output that is an input.
+
+use merv_tests::{Run, Tiny, TrainingRun, small_clip, tiny_with_one_encoder};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tempfile::TempDir;
+
+/// A lock file as another process would hold it.
+fn held(path: &Path, command: &str) -> File {
+    fs::write(path, format!("process 7 ({command})")).unwrap();
+    let file = File::options().append(true).open(path).unwrap();
+    file.lock().unwrap();
+    file
+}
+
+/// A short run of training with one encoder.
+fn short(tiny: &Tiny) -> TrainingRun {
+    TrainingRun::new("align")
+        .arg("--registry")
+        .arg(tiny.registry().display().to_string())
+        .set("max_steps", 2)
+        .set("save_every", 1)
+}
+
+/// `encode` of the one clip in a folder into its `cache`.
+fn encode(tiny: &Tiny, folder: &Path) -> Run {
+    let videos = folder.join("videos");
+    fs::create_dir_all(&videos).unwrap();
+    fs::copy(small_clip(), videos.join("clip.mp4")).unwrap();
+    let run = tiny.run().args(["encode", "--videos"]).arg(videos);
+    run.arg("--out").arg(folder.join("cache"))
+}
+
+/// The only file of a folder whose name has this ending.
+fn only_file(folder: &Path, ending: &str) -> PathBuf {
+    let files = fs::read_dir(folder).unwrap();
+    let files = files.map(|entry| entry.unwrap().path());
+    let found: Vec<_> = files
+        .filter(|path| path.to_string_lossy().ends_with(ending))
+        .collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].clone()
+}
+
+fn flip_last_byte(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_run_that_is_training_is_not_resumed_by_a_second_process() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny);
+    run.run().finish().succeeded();
+    let other = held(&run.out().join(".lock"), "train");
+    let before = fs::read(run.out().join("metrics.jsonl")).unwrap();
+    let second = run.run().arg("--resume").finish();
+    second.failed(1, &["run", "is in use by process 7 (train)", "wait until"]);
+    assert_eq!(fs::read(run.out().join("metrics.jsonl")).unwrap(), before);
+    drop(other);
+    run.run().arg("--resume").finish().succeeded();
+}
+
+#[test]
+fn a_damaged_feature_is_named_and_not_trained_on() {
+    let tiny = tiny_with_one_encoder();
+    let folder = Arc::new(TempDir::new().unwrap());
+    encode(&tiny, folder.path()).finish().succeeded();
+    let shards = folder.path().join("cache/shards");
+    flip_last_byte(&only_file(&shards, ".safetensors"));
+    let mut again = encode(&tiny, folder.path()).finish();
+    assert!(again.stderr.contains("checksum"), "{again}");
+    // It was encoded anew.
+    again = encode(&tiny, folder.path()).finish().succeeded();
+    assert!(again.stdout.contains("1 were there already"), "{again}");
+}
+
+#[test]
+fn a_trained_mixer_that_was_damaged_is_not_used() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny);
+    run.run().finish().succeeded();
+    let last = run
+        .out()
+        .join("checkpoints/step-00000002/mixer.safetensors");
+    flip_last_byte(&last);
+    let generate = Run::new()
+        .arg("--registry")
+        .arg(run.out().join("registry.toml"))
+        .args([
+            "generate",
+            "--prompt",
+            "x",
+            "--max-new-tokens",
+            "1",
+            "--video",
+        ])
+        .arg(small_clip());
+    generate
+        .finish()
+        .failed(1, &["mixer.safetensors", "sha256"]);
+}
+
+#[test]
+fn a_dump_never_replaces_what_is_read() {
+    let tiny = Tiny::new();
+    let folder = TempDir::new().unwrap();
+    let video = folder.path().join("v.mp4");
+    fs::copy(small_clip(), &video).unwrap();
+    let link = folder.path().join("link.safetensors");
+    fs::hard_link(&video, &link).unwrap();
+    let registry = tiny.registry();
+    for dump in [&video, &link, &registry] {
+        let before = fs::read(dump).unwrap();
+        let run = tiny.run().args(["generate", "--prompt", "x", "--video"]);
+        let run = run.arg(&video).arg("--dump").arg(dump);
+        run.finish()
+            .failed(1, &["would be replaced", "name another file"]);
+        assert_eq!(fs::read(dump).unwrap(), before);
+    }
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error_that_names_the_file() {
+    let tiny = Tiny::new();
+    let folder = TempDir::new().unwrap();
+    let dump = folder.path().join("dump.safetensors");
+    let run = tiny.generate().arg("--dump").arg(&dump);
+    let words = ["dump.safetensors", "ulimit -f"];
+    run.after("ulimit -f 1").finish().judge(1, &words).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
