@@ -15,6 +15,8 @@ use crate::{
     video::VideoError,
     whole_file::advice,
 };
+
+use merv_checkpoint::CheckpointError;
 use merv_plugin_api::PluginError;
 use std::{fmt, path::PathBuf};
 use thiserror::Error;
@@ -140,6 +142,9 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file of weights cannot be read.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
     /// The file to write is one that is read.
     #[error(
         "{} is also what is read, and would be replaced\n  do: name another file to write", .path.display()

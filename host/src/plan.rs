@@ -170,8 +170,9 @@ impl Plan {
         published::check(&registry, files)?;
         let maker = Maker::new(&registry.path, options, files);
         let encoders = Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
-        let (encoders, llm) = Error::both(encoders, maker.llm(&registry.llm))?;
-        let mixer_weights = files.present(&registry.mixer.weights)?;
+        let models = Error::both(encoders, maker.llm(&registry.llm));
+        let mixer = maker.readable(&registry.mixer.weights);
+        let ((encoders, llm), mixer_weights) = Error::both(models, mixer)?;
         let plan = Self {
             // A mixer is one file: shards would be joined by the reader, and none are published.
             mixer_weights: mixer_weights.and_then(|paths| paths.into_iter().next()),
@@ -339,11 +340,22 @@ impl<'f> Maker<'f> {
         };
         let info = self.answered(&asked, library.describe_llm(&request))?;
         self.accept(wrong_dtype(&asked, entry.dtype, info.dtype))?;
+        self.readable(&entry.weights)?;
         Ok(PlannedLlm {
             library: Arc::clone(&library),
             request,
             info,
         })
+    }
+
+    /// The files of a source, if they are here. They are opened, so that damaged ones are told together with
+    /// everything else that is wrong.
+    fn readable(&self, source: &WeightSource) -> Result<Option<Vec<PathBuf>>, Error> {
+        let paths = self.files.present(source)?;
+        if let Some(paths) = &paths {
+            Checkpoint::open(paths)?;
+        }
+        Ok(paths)
     }
 
     fn asked<'a>(&self, library: &'a Library, id: &'a str, lines: &'a TableLines) -> Asked<'a> {

@@ -103,7 +103,7 @@ fn videos_that_are_none() {
         (fixture("video/playlist.mp4"), &["not a video"]),
         (fixture("video/concat.mp4"), &["not a video"]),
         (fixture("e2e/io.safetensors"), &["not a video"]),
-        (PathBuf::from("/dev/null"), &["regular file"]),
+        (PathBuf::from("/dev/null"), &["a device or socket"]),
     ];
     all_fail(
         1,
