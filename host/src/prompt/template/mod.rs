@@ -1,6 +1,6 @@
 //! Chat formats that a model brings: Jinja templates, as `apply_chat_template` of transformers renders them.
 //!
-//! A template is a program in a file that is not trusted: [`jinja`] runs it within a budget.
+//! A template is a program in a file that is not trusted: it runs within a budget.
 
 mod date;
 mod jinja;
