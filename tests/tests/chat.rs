@@ -61,7 +61,7 @@ fn language_model() -> LanguageModel {
 fn each_turn_is_what_the_whole_conversation_at_once_gives() {
     let model = load(&root().join("tests/fixtures/lively/registry.toml"));
     let visual = model
-        .see(&small_clip(), &VideoOptions::default(), &mut ())
+        .see(small_clip(), &VideoOptions::default(), &mut ())
         .unwrap();
     let mut chat = model.chat(&visual);
     let folder = TempDir::new().unwrap();
@@ -117,7 +117,7 @@ fn each_turn_is_what_the_whole_conversation_at_once_gives() {
 fn a_single_answer_is_a_first_turn_and_reset_begins_anew() {
     let model = load(&root().join("tests/fixtures/lively/registry.toml"));
     let visual = model
-        .see(&small_clip(), &VideoOptions::default(), &mut ())
+        .see(small_clip(), &VideoOptions::default(), &mut ())
         .unwrap();
     let answer = model.answer(&visual, "Who?", &options(), &mut ()).unwrap();
     let mut chat = model.chat(&visual);
@@ -160,7 +160,7 @@ fn a_template_that_writes_the_past_anew_is_followed() {
     fs::write(tiny.path("t.jinja"), template).unwrap();
     let model = load(&tiny.registry());
     let visual = model
-        .see(&small_clip(), &VideoOptions::default(), &mut ())
+        .see(small_clip(), &VideoOptions::default(), &mut ())
         .unwrap();
     let mut chat = model.chat(&visual);
     let mut past: Vec<Turn> = Vec::new();
