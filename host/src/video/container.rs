@@ -304,7 +304,7 @@ fn can_reorder(codec: codec::Id) -> bool {
     // SAFETY: FFmpeg returns null or a pointer to static memory, of which a plain integer is read.
     unsafe {
         let about = ffi::avcodec_descriptor_get(codec.into());
-        about.is_null() || (*about).props & (ffi::AV_CODEC_PROP_REORDER as i32) != 0
+        about.is_null() || (*about).props & ffi::AV_CODEC_PROP_REORDER != 0
     }
 }
 
