@@ -118,7 +118,7 @@ fn nothing_is_executed() {
             ]
             .concat(),
         ),
-        &["NumpyDtype"],
+        &["numpy.dtype"],
     );
 }
 
