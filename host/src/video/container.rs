@@ -13,8 +13,9 @@ use ffmpeg_next::codec::packet::{Ref, side_data};
 use ffmpeg_next::codec::{self, threading};
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::stream::Disposition;
-use ffmpeg_next::{Dictionary, Error, Packet, Stream, decoder, ffi, log, media};
+use ffmpeg_next::{Dictionary, Error, Packet, Stream, decoder, ffi, media};
 
+use super::complaints;
 use super::error::VideoError;
 use super::limits::Limits;
 use super::mp4;
@@ -42,6 +43,8 @@ pub(super) struct Container {
     /// Frames a second on average.
     pub(super) fps: Option<f64>,
     pub(super) reordering: Reordering,
+    /// Whether the packets that are called key frames are such. Of an AVI without an index all are.
+    pub(super) keys_hold: bool,
     /// How pictures are turned and mirrored, unless they say otherwise themselves.
     pub(super) orientation: Orientation,
     /// Seconds of one tick of the time stamps.
@@ -52,14 +55,15 @@ pub(super) struct Container {
 pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError> {
     static READY: Once = Once::new();
     READY.call_once(|| {
-        // FFmpeg's complaints come as errors; its own log would write between our lines.
-        log::set_level(log::Level::Quiet);
-        // Without this its errors have no texts.
+        complaints::listen();
+        // Without this FFmpeg's errors have no texts.
         ffmpeg_next::error::register_all();
     });
 
     let about = mp4::inspect(path, limits)?;
     let mut input = open_input(path).map_err(|source| about.explain(path, source))?;
+    let has_index =
+        input.format().name() != "avi" || input.streams().any(|stream| is_indexed(&stream));
     // Once as the container has it, and below as the first frames have it.
     for stream in input.streams() {
         check_pixels(path, &stream, limits)?;
@@ -86,16 +90,19 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
     let fps = rate(stream.avg_frame_rate()).or_else(|| rate(stream.rate()));
     let orientation = orientation(&stream);
     let tick = f64::from(stream.time_base());
+    let codec = stream.parameters().id();
     let reordering = Reordering {
         is_seen: delay > 0,
-        is_possible: can_reorder(stream.parameters().id()),
+        is_possible: has_property(codec, ffi::AV_CODEC_PROP_REORDER),
     };
+    let keys_hold = has_index || has_property(codec, ffi::AV_CODEC_PROP_INTRA_ONLY);
     let stream = stream.index();
     let mut container = Container {
         input,
         stream,
         fps,
         reordering,
+        keys_hold,
         orientation,
         tick,
     };
@@ -299,12 +306,18 @@ pub(super) fn is_hidden(packet: &Packet) -> bool {
     flags & ffi::AV_PKT_FLAG_DISCARD != 0
 }
 
-/// Whether streams of this codec may be reordered.
-fn can_reorder(codec: codec::Id) -> bool {
+/// Whether the container has told of packets of this stream before any was read.
+fn is_indexed(stream: &Stream<'_>) -> bool {
+    // SAFETY: the stream is alive, and is only read.
+    unsafe { ffi::avformat_index_get_entries_count(stream.as_ptr()) > 0 }
+}
+
+/// Whether streams of this codec may have a property, one of `AV_CODEC_PROP_…`.
+fn has_property(codec: codec::Id, property: i32) -> bool {
     // SAFETY: FFmpeg returns null or a pointer to static memory, of which a plain integer is read.
     unsafe {
         let about = ffi::avcodec_descriptor_get(codec.into());
-        about.is_null() || (*about).props & ffi::AV_CODEC_PROP_REORDER != 0
+        about.is_null() || (*about).props & property != 0
     }
 }
 

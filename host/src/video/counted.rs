@@ -51,6 +51,10 @@ fn count(reader: &mut Reader<'_>, wanted: &[usize], expected: usize) -> Result<P
     reader.stream.rewind()?;
     let mut total = 0;
     while let Some(picture) = reader.stream.next_picture()? {
+        // Some decoders give what the container says is not shown.
+        if picture.place.is_some_and(|place| reader.is_hidden(place)) {
+            continue;
+        }
         let is_incomplete = reader.is_incomplete(&picture.frame);
         // The file was cut there.
         if is_incomplete && picture.place.is_some_and(|place| reader.is_last(place)) {

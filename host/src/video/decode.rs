@@ -13,12 +13,12 @@ use ffmpeg_next::frame::Video;
 use ffmpeg_next::util::frame::DecodeError;
 
 use super::error::VideoError;
-use super::index::Index;
+use super::index::{Entry, Index};
 use super::limits::Limits;
 use super::rgb::Converter;
 use super::stream::Stream;
 use super::{Frames, RgbFrame, Selection};
-use super::{container, counted, timed};
+use super::{complaints, container, counted, timed};
 
 /// When neither the container nor its packets tell the rate.
 const FALLBACK_FPS: f64 = 25.0;
@@ -29,6 +29,20 @@ pub(super) fn read(
     selection: &Selection,
     limits: &Limits,
 ) -> Result<Frames, VideoError> {
+    let before = complaints::count();
+    let frames = attempt(path, selection, limits);
+    if complaints::count() == before || limits.decoder_threads() == 1 {
+        return frames;
+    }
+    // What is damaged is shown and refused alike, however many threads there are.
+    let single = Limits {
+        threads: 1,
+        ..*limits
+    };
+    attempt(path, selection, &single)
+}
+
+fn attempt(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frames, VideoError> {
     let mut container = container::open(path, limits)?;
     let decoder = container.decoder(path, limits)?;
     let index = Index::scan(path, &mut container, limits)?;
@@ -84,6 +98,12 @@ impl Reader<'_> {
     /// Whether `place` is that of the last packet in the file.
     pub(super) fn is_last(&self, place: usize) -> bool {
         place + 1 == self.index.entries.len()
+    }
+
+    /// Whether the packet at `place` is decoded for others' sake only.
+    pub(super) fn is_hidden(&self, place: usize) -> bool {
+        let entry = self.index.entries.get(place);
+        entry.is_some_and(Entry::is_hidden)
     }
 
     /// Whether the decoder filled holes in this picture with guesses.

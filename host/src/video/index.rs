@@ -35,6 +35,14 @@ impl Entry {
         }
     }
 
+    pub(super) fn is_hidden(&self) -> bool {
+        self.hidden
+    }
+
+    pub(super) fn is_key(&self) -> bool {
+        self.key
+    }
+
     /// Whether both are the same packet, read at different times. After a seek FFmpeg may have to
     /// guess a decoding time anew, so that counts only where there is no presentation time.
     pub(super) fn same(&self, other: &Self) -> bool {
@@ -70,6 +78,7 @@ impl Index {
         limits: &Limits,
     ) -> Result<Self, VideoError> {
         let mut entries = Vec::new();
+        let mut is_cut = false;
         let mut packet = Packet::empty();
         loop {
             match packet.read(&mut container.input) {
@@ -84,9 +93,16 @@ impl Index {
                         path: path.to_owned(),
                     });
                 }
-                entries.push(Entry::of(&packet));
+                let mut entry = Entry::of(&packet);
+                entry.key &= container.keys_hold || entries.is_empty();
+                entries.push(entry);
+                is_cut = packet.is_corrupt();
             }
             packet = Packet::empty();
+        }
+        // The file ends in the middle of its last packet: players guess what is missing of that picture.
+        if is_cut && entries.len() > 1 {
+            entries.pop();
         }
         let index = Self::new(entries, container.reordering);
         if index.shown == 0 {

@@ -9,6 +9,7 @@
 //! for byte.
 
 mod animation;
+mod complaints;
 mod container;
 mod counted;
 mod decode;

@@ -210,6 +210,11 @@ impl<'a> Stream<'a> {
 
     /// Makes packet `key`, or a key frame before it, the next that the decoder sees.
     pub(super) fn go_to(&mut self, key: usize) -> Result<(), VideoError> {
+        // What begins without a key frame is decoded on top of what the decoder has in its memory: it
+        // begins with nothing, as in every player.
+        if key == 0 && !self.index.entries[0].is_key() {
+            return self.rewind();
+        }
         let mut from = key;
         for _ in 0..if self.no_seeking { 0 } else { 2 } {
             let entry = self.index.entries[from];
@@ -253,9 +258,10 @@ impl<'a> Stream<'a> {
         Ok(true)
     }
 
-    /// Opens the file anew: the one way to its beginning that works for every container.
+    /// Opens the file and a decoder anew: the one way to its beginning that works for every container.
     pub(super) fn rewind(&mut self) -> Result<(), VideoError> {
         self.container = container::open(self.path, self.limits)?;
+        self.decoder = self.container.decoder(self.path, self.limits)?;
         self.restart(0);
         self.placed = false;
         Ok(())

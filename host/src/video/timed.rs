@@ -123,7 +123,8 @@ impl Run {
     fn leave_out(&mut self, frame: usize) {
         self.order.remove(frame);
         self.number();
-        self.previous = None;
+        // The decoder is past all of them.
+        self.previous = Some(self.order.len());
     }
 
     fn choose(&self, reader: &Reader<'_>, selection: &Selection) -> Result<Vec<usize>, VideoError> {
@@ -239,7 +240,10 @@ impl Run {
                 Step::End => break,
             };
             let place = self.order[shown];
+            // From earlier on the decoder may have something better to fill a hole with.
+            let is_guess = reader.stream.start() > 0 && reader.stream.failure().is_some();
             if self.wanted.contains(&shown)
+                && !is_guess
                 && !self.found.contains_key(&place)
                 && !reader.is_incomplete(&picture)
             {
@@ -274,7 +278,16 @@ impl Run {
         let frame = self.frame_of[place];
         let start = reader.stream.start();
         let entries = &reader.index.entries;
-        if frame == usize::MAX || start > 0 && entries[place].pts < entries[start].pts {
+        if frame == usize::MAX {
+            // Of a packet that seemed to give no picture.
+            let is_back = !entries[place].is_hidden() && !reader.is_last(place);
+            return Ok(if is_back {
+                Step::Contradiction
+            } else {
+                Step::Aside
+            });
+        }
+        if start > 0 && entries[place].pts < entries[start].pts {
             return Ok(Step::Aside);
         }
         let next = match self.previous {
