@@ -16,7 +16,7 @@ pub(crate) const LOCK: &str = ".lock";
 /// Bytes of a lock file that are read to learn who holds it.
 const MAX_HOLDER: u64 = 200;
 
-/// Something that one process at a time may write cannot be had.
+/// Something that only one process at a time may write is not available.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HoldError {
@@ -145,7 +145,7 @@ mod tests {
         assert!(error.contains(&holder), "{error}");
         drop(hold);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        // What a killed process left is no obstacle.
+        // The lock file of a killed process does not stand in the way.
         fs::write(folder.path().join(LOCK), "process 1 (train)").unwrap();
         drop(Hold::folder(folder.path(), "train").unwrap());
     }

@@ -69,7 +69,7 @@ impl Journal {
     }
 }
 
-/// The lines of a file with their numbers, counted from 1; none where there is no file.
+/// The lines of a file with their numbers, counted from 1; empty if the file does not exist.
 pub(crate) struct Lines {
     /// Those that are what was written, or have no checksum.
     pub(crate) sound: Vec<(usize, String)>,

@@ -141,7 +141,7 @@ mod tests {
                     continue;
                 };
                 let parsed = serde_json::from_str::<serde_json::Value>(&flipped);
-                // White space at the end is no content.
+                // White space at the end does not count as content.
                 let same = flipped.trim_end() == text.trim_end();
                 // Where the name of the field is hit, the rest is what it was.
                 let name = check(&flipped) == Seal::None;

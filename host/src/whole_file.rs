@@ -207,7 +207,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Has a file opened only if it is no link: what is added to it would go to a place that nobody named.
+/// Opens a file only if it is not a link: text added to it would go to a place that nobody named.
 pub(crate) fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     {

@@ -467,7 +467,7 @@ impl Chunk<'_> {
 }
 
 impl Line {
-    /// A line, unless it is no prediction.
+    /// A line, if it is a prediction.
     fn parse(text: String) -> Option<Self> {
         let mut fields: Map<String, Value> = serde_json::from_str(&without_nan(&text)).ok()?;
         // What is said of the line is none of what it says.
@@ -477,7 +477,7 @@ impl Line {
     }
 }
 
-/// The predictions in a file; none where there is no file. Lines that are none are passed over.
+/// The predictions in a file; empty if the file does not exist. Other lines are skipped.
 ///
 /// # Errors
 ///

@@ -28,7 +28,7 @@ pub(super) fn push<T>(path: &Path, list: &mut Vec<T>, item: T) -> Result<(), Vid
 }
 
 /// Refuses a file whose decoder needs `len` bytes that cannot be allocated. For libraries that allocate
-/// themselves and abort where there is no memory.
+/// themselves and abort when memory is short.
 pub(super) fn check(path: &Path, len: u64) -> Result<(), VideoError> {
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     with_room_for::<u8>(path, len).map(drop)

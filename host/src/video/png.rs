@@ -241,7 +241,7 @@ impl<'a> Png<'a> {
         animation.read(selection)
     }
 
-    /// The picture of a file that is no animation. `taken` bytes of the clip are there already.
+    /// The picture of a file that is not an animation. `taken` bytes of the clip are there already.
     pub(super) fn read_still(&self, taken: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
         limits.check_picture(self.path, taken, (self.width, self.height))?;
         let (samples, channels) = decode(self.path, self.bytes)?;

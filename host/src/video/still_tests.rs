@@ -34,7 +34,7 @@ fn seen(frame: &RgbFrame) -> Value {
     serde_json::json!([frame.width, frame.height, digest])
 }
 
-/// Reads a file of these bytes; its name is no help.
+/// Reads a file of these bytes; its name says nothing about the format.
 fn read_bytes(bytes: &[u8], selection: &Selection) -> Result<Frames, VideoError> {
     read_named(bytes, "picture", selection, &Limits::default())
 }

@@ -241,7 +241,7 @@ impl Pixels for WebP<'_> {
 /// Width and height, samples of 8 bits, and how many of them a pixel has.
 type Decoded = ((u32, u32), Vec<u8>, usize);
 
-/// Decodes a WebP that is no animation. `check` hears the size first.
+/// Decodes a WebP that is not an animation. `check` hears the size first.
 fn decode(
     path: &Path,
     file: &[u8],

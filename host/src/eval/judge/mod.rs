@@ -26,7 +26,7 @@ use thiserror::Error;
 /// Why a judge cannot be asked.
 #[derive(Debug, Error)]
 pub enum JudgeError {
-    /// There is no key, and the service wants one.
+    /// The service requires a key, and none was given.
     #[error(
         "{url} wants a key, and there is none\n  \
          do: set $OPENAI_API_KEY, name a file with --key-file, or let a model judge with --local"

@@ -395,7 +395,7 @@ mod tests {
             let found = why(&with(keys, ""));
             assert!(found.contains(word), "{keys}: {found}");
         }
-        // What somebody notes about a text is no medium.
+        // Metadata about a text is not a medium.
         for keys in [
             r#""media": "radio","#,
             r#""clip": [1, 2],"#,

@@ -7,7 +7,7 @@ use super::{
     value::{Key, SeqKind},
 };
 
-/// `value[key]`, where that is no attribute.
+/// `value[key]`, for a key that is not an attribute.
 pub(super) fn item(
     value: &Value,
     key: &Value,
