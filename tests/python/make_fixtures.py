@@ -11,6 +11,7 @@ import make_jinja
 import make_languagebind
 import make_llama
 import make_mixer
+import make_mixer_init
 import make_prompts
 import make_siglip
 import make_tensorboard
@@ -25,7 +26,7 @@ import make_vivit
 def main():
     for script in (
         make_siglip, make_dinov2, make_languagebind, make_vivit, make_hiera, make_llama, make_gguf, make_training,
-        make_transforms, make_frame_indices, make_mixer, make_costs, make_checkpoints, make_tokenizers,
+        make_transforms, make_frame_indices, make_mixer, make_mixer_init, make_costs, make_checkpoints, make_tokenizers,
         make_prompts, make_jinja, make_tensorboard, make_e2e, make_tiny_answers, make_training_runs,
     ):
         script.main()

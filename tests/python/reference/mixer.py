@@ -8,7 +8,7 @@ import math
 from functools import partial
 
 import torch
-from timm.layers import LayerNorm2d
+from timm.layers import LayerNorm2d, trunc_normal_
 from timm.models.regnet import RegStage
 from torch import nn
 
@@ -142,13 +142,20 @@ class CrossAttentionBlock(nn.Module):
 
 
 class AttentivePool(nn.Module):
-    """`attntv`"""
+    """`attntv`; begins as V-JEPA's pooler, with the head among its linear layers."""
 
     def __init__(self, width, llm_width, steps, tokens, mlp):
         super().__init__()
-        self.query_tokens = nn.Parameter(torch.empty(1, tokens, width))
+        self.query_tokens = nn.Parameter(trunc_normal_(torch.empty(1, tokens, width), std=0.02))
         self.cross_attn = CrossAttentionBlock(width)
         self.projector = head(mlp, width, llm_width)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.cross_attn.xattn.proj.weight /= math.sqrt(2)
+            self.cross_attn.mlp.fc2.weight /= math.sqrt(2)
 
     def forward(self, steps):
         images = steps.flatten(0, 1)
@@ -172,7 +179,7 @@ class CrossAttentionFusion(nn.Module):
     def __init__(self, query_width, llm_width, tokens):
         super().__init__()
         self.tokens = tokens
-        self.Q = nn.Parameter(torch.empty(1, query_width))
+        self.Q = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, query_width)))
         # At equal widths PyTorch stores one `in_proj_weight` instead of three.
         self.attention = nn.MultiheadAttention(
             query_width, num_heads=1, kdim=llm_width, vdim=llm_width, batch_first=True
@@ -197,7 +204,7 @@ class ScalarFusion(nn.Module):
 
     def __init__(self, encoders):
         super().__init__()
-        self.scalar = nn.Parameter(torch.empty(encoders))
+        self.scalar = nn.Parameter(torch.randn(encoders))
 
     def forward(self, projected):
         weights = self.scalar.softmax(0).expand(len(projected[0]), -1)
