@@ -23,8 +23,8 @@ const MAX_INDEX: u64 = 1 << 26;
 /// Finds and fetches the files of one registry.
 pub(crate) struct Files {
     hub: Hub,
-    /// What `checkpoint = true` means.
-    checkpoint: WeightSource,
+    /// What `checkpoint = true` means; nothing while the mixer has not been trained.
+    checkpoint: Option<WeightSource>,
     /// What was taken of sources that name several files of the hub.
     chosen: Vec<(WeightSource, WeightSource)>,
     /// What the hub has and this machine has not.
@@ -42,7 +42,7 @@ impl Files {
     pub(crate) fn new(registry: &Registry, settings: &Settings) -> Result<Self, Error> {
         Ok(Self {
             hub: Hub::new(settings.clone())?,
-            checkpoint: registry.mixer.weights.clone(),
+            checkpoint: registry.mixer.weights.trained().cloned(),
             chosen: Vec::new(),
             wanted: Vec::new(),
             verified: Mutex::default(),
@@ -251,7 +251,7 @@ impl Files {
     /// The mixer's checkpoint for `checkpoint = true`.
     fn written<'s>(&'s self, source: &'s WeightSource) -> &'s WeightSource {
         match source {
-            WeightSource::Checkpoint => &self.checkpoint,
+            WeightSource::Checkpoint => self.checkpoint.as_ref().unwrap_or(source),
             other => other,
         }
     }
@@ -294,7 +294,7 @@ impl Files {
         match source {
             WeightSource::Local { path, .. } => path.is_file().then(|| path.clone()),
             WeightSource::Hub { .. } => self.hub.cached(&source.hub_file()?),
-            WeightSource::Checkpoint => self.find(&self.checkpoint),
+            WeightSource::Checkpoint => self.find(self.checkpoint.as_ref()?),
         }
     }
 

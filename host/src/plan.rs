@@ -1,6 +1,10 @@
 //! What a registry would load: its plugins found and asked, its parts checked against each other, and
 //! no weight read.
 
+mod mixer;
+
+pub use mixer::{PlannedMixer, Tensor, Untrained};
+
 use crate::{
     Error,
     files::Files,
@@ -75,8 +79,8 @@ pub struct Plan {
     pub encoders: Vec<PlannedEncoder>,
     /// Its language model.
     pub llm: PlannedLlm,
-    /// The mixer's weights, if they are on this machine already.
-    pub mixer_weights: Option<PathBuf>,
+    /// Its mixer.
+    pub mixer: PlannedMixer,
     /// Threads to compute with.
     pub threads: usize,
 }
@@ -171,40 +175,43 @@ impl Plan {
         let maker = Maker::new(&registry.path, options, files);
         let encoders = Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
         let models = Error::both(encoders, maker.llm(&registry.llm));
-        let mixer = maker.readable(&registry.mixer.weights);
-        let ((encoders, llm), mixer_weights) = Error::both(models, mixer)?;
-        let plan = Self {
-            // A mixer is one file: shards would be joined by the reader, and none are published.
-            mixer_weights: mixer_weights.and_then(|paths| paths.into_iter().next()),
+        let mixer = registry.mixer.weights.source();
+        let mixer = mixer.map_or(Ok(None), |source| maker.readable(source));
+        let ((encoders, llm), mixer) = Error::both(models, mixer)?;
+        let width = llm.info.width as usize;
+        registry.check_tokens(&described(&registry, &encoders), width)?;
+        // A mixer is one file: shards would be joined by the reader, and none are published.
+        let path = mixer.and_then(|paths| paths.into_iter().next());
+        let mixer = PlannedMixer::new(&registry.mixer, &shapes(&encoders), width, path.as_deref())?;
+        Ok(Self {
             threads: maker.threads,
             registry,
             encoders,
+            mixer,
             llm,
-        };
-        plan.registry
-            .check_tokens(&plan.described(), plan.llm.info.width as usize)?;
-        Ok(plan)
-    }
-
-    fn described(&self) -> Vec<DescribedEncoder> {
-        let pairs = self.registry.encoders.iter().zip(&self.encoders);
-        pairs
-            .map(|(entry, planned)| DescribedEncoder {
-                id: entry.id.clone(),
-                temporal: planned.info.temporal as usize,
-                spatial: planned.info.spatial as usize,
-                width: planned.info.width as usize,
-            })
-            .collect()
+        })
     }
 
     /// What the mixer must know of the encoders.
     pub fn shapes(&self) -> Vec<EncoderShape> {
-        self.encoders
-            .iter()
-            .map(|planned| shape_of(&planned.info))
-            .collect()
+        shapes(&self.encoders)
     }
+}
+
+fn described(registry: &Registry, encoders: &[PlannedEncoder]) -> Vec<DescribedEncoder> {
+    let pairs = registry.encoders.iter().zip(encoders);
+    let described = pairs.map(|(entry, planned)| DescribedEncoder {
+        id: entry.id.clone(),
+        temporal: planned.info.temporal as usize,
+        spatial: planned.info.spatial as usize,
+        width: planned.info.width as usize,
+    });
+    described.collect()
+}
+
+fn shapes(encoders: &[PlannedEncoder]) -> Vec<EncoderShape> {
+    let shapes = encoders.iter().map(|planned| shape_of(&planned.info));
+    shapes.collect()
 }
 
 /// The encoders of `registry` alone, which [`LoadOptions::registry`] has read, as [`Plan::new`] asks for them.

@@ -26,7 +26,7 @@ fn config_of(registry: &Registry) -> Option<WeightSource> {
     if !registry.mixer.check_config {
         return None;
     }
-    match &registry.mixer.weights {
+    match registry.mixer.weights.trained()? {
         WeightSource::Hub {
             repo,
             file,
@@ -68,7 +68,8 @@ pub(crate) fn fetch(
     observer: &mut dyn Observer,
 ) -> Result<(), Error> {
     if let Some(config) = config_of(registry)
-        && files.present(&registry.mixer.weights)?.is_none()
+        && let Some(weights) = registry.mixer.weights.trained()
+        && files.present(weights)?.is_none()
     {
         files.fetch_small(&config, MAX_BYTES, observer)?;
     }

@@ -189,8 +189,12 @@ impl VidLm {
         } = plan;
         let parts = encoders.len() + 2;
         observer.progress(Stage::Load, "mixer", 0, parts);
-        let mixer = files.path(&registry.mixer.weights);
-        let mixer = mixer.and_then(|path| Ok(Mixer::load(&registry.mixer, &shapes, width, &path)?));
+        let mixer = registry.mixer.weights.source();
+        let mixer = mixer.map(|source| files.path(source)).transpose();
+        let mixer = mixer.and_then(|path| {
+            let path = path.as_deref();
+            Ok(Mixer::load(&registry.mixer, &shapes, width, path)?)
+        });
         let tokenizer = files.path(&registry.llm.tokenizer);
         let tokenizer = tokenizer.and_then(|path| {
             let tokenizer = TextTokenizer::load(&path)?;

@@ -31,6 +31,8 @@ struct Report {
     visual_tokens: usize,
     #[serde(serialize_with = "report::as_map")]
     mixer_weights: Vec<(String, f32)>,
+    /// Whether the replies mean something.
+    mixer_is_trained: bool,
     /// Of what is done once.
     timings: BTreeMap<Stage, f64>,
     peak_resident_bytes: Option<u64>,
@@ -59,7 +61,9 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
     }
     Sampler::new(options.sampling)?;
     let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
-    if let Some(notice) = &model.registry().notice {
+    let registry = model.registry();
+    let untrained = registry.untrained();
+    for notice in registry.notice.iter().chain(&untrained) {
         bar.suspend(|| ui.warn(notice));
     }
     let visual = model.see(&args.clip.video, &options.video, &mut bar)?;
@@ -81,6 +85,7 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
             turns,
             visual_tokens: model.visual_tokens(),
             mixer_weights: visual.mixer_weights()?,
+            mixer_is_trained: untrained.is_none(),
             timings,
             peak_resident_bytes: report::peak_resident_bytes(),
         })?;

@@ -22,6 +22,8 @@ struct Report<'a> {
     visual_tokens: usize,
     #[serde(serialize_with = "report::as_map")]
     mixer_weights: &'a [(String, f32)],
+    /// Whether the answer means something.
+    mixer_is_trained: bool,
     timings: &'a BTreeMap<Stage, f64>,
     /// The most main memory that was in use at once; null where the system does not tell.
     peak_resident_bytes: Option<u64>,
@@ -31,7 +33,9 @@ pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
     let bar = ui.bar();
     let mut bar = bar.streaming(!args.json);
     let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
-    if let Some(notice) = &model.registry().notice {
+    let registry = model.registry();
+    let untrained = registry.untrained();
+    for notice in registry.notice.iter().chain(&untrained) {
         bar.suspend(|| ui.warn(notice));
     }
     let mut options = options::generate(&args.clip, &args.answer);
@@ -46,6 +50,7 @@ pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
             prompt_tokens: reply.prompt_tokens,
             visual_tokens: reply.visual_tokens,
             mixer_weights: &reply.mixer_weights,
+            mixer_is_trained: untrained.is_none(),
             timings: &reply.timings,
             peak_resident_bytes: report::peak_resident_bytes(),
         })?;

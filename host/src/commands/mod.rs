@@ -15,6 +15,7 @@ mod signals;
 mod synth;
 mod table;
 mod train;
+mod untrained;
 
 use crate::{
     args::{Args, Command, Global},

@@ -1,6 +1,7 @@
 use super::{
     Outcome, load_options, print, print_json, signals,
     table::{human, table},
+    untrained,
 };
 use crate::{
     args::{Global, train::Train},
@@ -132,5 +133,6 @@ fn text(outline: &Outline) -> String {
             bytes(memory.examples)
         ),
     ]);
+    lines.extend(outline.untrained_mixer.iter().map(untrained::text));
     lines.join("\n")
 }

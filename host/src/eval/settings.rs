@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     AnswerOptions,
-    registry::{PluginRef, PromptEntry, Registry, WeightSource},
+    registry::{MixerWeights, PluginRef, PromptEntry, Registry, WeightSource},
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path};
@@ -83,7 +83,11 @@ fn parts(registry: &Registry) -> Vec<(String, Value)> {
     add("mixer", "token_length", json!(kind.token_length));
     let length = kind.visual_feature_length;
     add("mixer", "visual_feature_length", json!(length));
-    add("mixer", "weights", json!(source(&mixer.weights)));
+    let weights = match &mixer.weights {
+        MixerWeights::Trained(weights) => source(weights),
+        init => init.to_string(),
+    };
+    add("mixer", "weights", json!(weights));
     let resize = registry.transform.resize;
     add("transform", "resize", json!(resize.to_string()));
     parts

@@ -1,23 +1,14 @@
 //! Layers made of plain tensor operations, each of which candle can differentiate: the mixer is what
 //! every training stage trains, and next to the encoders its arithmetic is small.
 
-use super::parameters::Scope;
+use super::{init::Init, parameters::Scope};
 use candle_core::{D, Tensor};
 use merv_plugin_sdk::Result;
 
 /// The epsilon of every norm of the mixer: PyTorch's default.
 const EPSILON: f64 = 1e-5;
 
-/// The tensor `name` of `scope`, of `shape`. One that is missing or of another shape is noted there.
-///
-/// # Errors
-///
-/// When the tensor cannot be made.
-pub fn parameter(scope: &Scope<'_>, name: &str, shape: &[usize]) -> Result<Tensor> {
-    scope.parameter(name, shape)
-}
-
-/// As [`parameter`], for a tensor that is `stored` in another shape of as many elements.
+/// As [`Scope::parameter`], for a tensor that is `stored` in another shape of as many elements.
 ///
 /// # Errors
 ///
@@ -27,8 +18,9 @@ pub fn reshaped(
     name: &str,
     stored: &[usize],
     shape: &[usize],
+    init: Init,
 ) -> Result<Tensor> {
-    let parameter = scope.parameter(name, stored)?;
+    let parameter = scope.parameter(name, stored, init)?;
     if parameter.is_contiguous() {
         return Ok(parameter.reshape(shape)?);
     }
@@ -52,9 +44,10 @@ impl Linear {
     ///
     /// When a tensor cannot be made.
     pub fn new(inputs: usize, outputs: usize, scope: &Scope<'_>) -> Result<Self> {
+        let [weight, bias] = scope.linear(inputs);
         Ok(Self {
-            weight: parameter(scope, "weight", &[outputs, inputs])?,
-            bias: Some(parameter(scope, "bias", &[outputs])?),
+            weight: scope.parameter("weight", &[outputs, inputs], weight)?,
+            bias: Some(scope.parameter("bias", &[outputs], bias)?),
         })
     }
 
@@ -71,9 +64,10 @@ impl Linear {
     /// When a tensor cannot be made.
     pub fn pointwise(inputs: usize, outputs: usize, bias: bool, scope: &Scope<'_>) -> Result<Self> {
         let stored = [outputs, inputs, 1, 1];
-        let bias = bias.then(|| parameter(scope, "bias", &[outputs]));
+        let init = Init::fan_in(inputs);
+        let bias = bias.then(|| scope.parameter("bias", &[outputs], init));
         Ok(Self {
-            weight: reshaped(scope, "weight", &stored, &[outputs, inputs])?,
+            weight: reshaped(scope, "weight", &stored, &[outputs, inputs], init)?,
             bias: bias.transpose()?,
         })
     }
@@ -119,8 +113,8 @@ impl LayerNorm {
     /// When a tensor cannot be made.
     pub fn new(width: usize, scope: &Scope<'_>) -> Result<Self> {
         Ok(Self {
-            weight: parameter(scope, "weight", &[width])?,
-            bias: parameter(scope, "bias", &[width])?,
+            weight: scope.parameter("weight", &[width], Init::Ones)?,
+            bias: scope.parameter("bias", &[width], Init::Zeros)?,
         })
     }
 

@@ -5,29 +5,27 @@
 //! `merv/util/nn_utils.py`). Its weights are in MERV's checkpoint, or in a file of their
 //! own under the names that they have there: `projectors.<i>.…` and `feature_fusion.…`.
 
+mod begin;
 mod cost;
 mod fusion;
+mod init;
 mod layers;
+mod load;
 mod parameters;
 mod projector;
 
-use crate::registry::{FusionKind, MixerEntry, MixerKind};
+use crate::registry::{FusionKind, MixerEntry, MixerKind, MixerWeights};
 use candle_core::Tensor;
-use fusion::{Fused, Fusion, PUBLISHED_QUERY_WIDTH};
-use merv_plugin_sdk::{
-    PluginError, Result,
-    checkpoint::{Checkpoint, published},
-    weights,
-};
-use parameters::{Parameters, Scope};
+use fusion::{Fused, Fusion};
+use merv_checkpoint::{StoredTensor, published};
+use merv_plugin_sdk::{PluginError, Result, weights};
+use parameters::Unused;
 use projector::Projector;
-use std::{
-    error::Error,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{error::Error, fmt, path::Path};
 
+pub use begin::{Beginning, BegunTensor};
 pub use cost::Cost;
+pub use fusion::PUBLISHED_QUERY_WIDTH;
 pub use parameters::Parameter;
 
 /// What the mixer must know of an encoder.
@@ -67,10 +65,8 @@ pub fn query_width(kind: MixerKind, path: Option<&Path>) -> std::result::Result<
         return Ok(PUBLISHED_QUERY_WIDTH);
     };
     let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
-    let query = checkpoint.get("feature_fusion.Q");
     // Whether it is the right tensor is found when it is loaded.
-    let width = query.and_then(|query| query.shape.last().copied());
-    Ok(width.unwrap_or(PUBLISHED_QUERY_WIDTH))
+    Ok(begin::query_width(&checkpoint).unwrap_or(PUBLISHED_QUERY_WIDTH))
 }
 
 /// A mixer with its weights.
@@ -78,8 +74,7 @@ pub struct Mixer {
     projectors: Vec<Projector>,
     fusion: Fusion,
     parameters: Vec<Parameter>,
-    /// The file that it was loaded from.
-    path: PathBuf,
+    unused: Vec<(String, Unused)>,
 }
 
 /// What came out of the mixer.
@@ -133,65 +128,45 @@ impl From<PluginError> for MixerError {
 }
 
 impl Mixer {
-    /// Loads the mixer that `entry` describes from the file `path`, for these encoders, in order.
+    /// Loads a mixer for these encoders, in order, from the file `path`.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or its tensors are not those of this mixer.
-    pub fn load(
-        entry: &MixerEntry,
-        encoders: &[EncoderShape],
-        llm_width: usize,
-        path: &Path,
-    ) -> std::result::Result<Self, MixerError> {
-        Self::new(entry.kind, encoders, llm_width, path)
-    }
-
-    /// As [`Self::load`], for a mixer that no registry describes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::load`]; and when `kind` cannot mix these encoders.
+    /// When `kind` cannot mix these encoders, the file cannot be read, or its tensors are not those of this mixer.
     pub fn new(
         kind: MixerKind,
         encoders: &[EncoderShape],
         llm_width: usize,
         path: &Path,
     ) -> std::result::Result<Self, MixerError> {
-        kind.projector
-            .runnable(encoders.len())
-            .map_err(PluginError::invalid)?;
-        // The attention's values and output are in the file, but only its weights are used.
-        let unused: &[&str] = match kind.fusion {
-            FusionKind::CrossAttentionAvgLq => &[
-                "feature_fusion.attention.v_proj_weight",
-                "feature_fusion.attention.out_proj.weight",
-                "feature_fusion.attention.out_proj.bias",
-            ],
-            _ => &[],
-        };
-        let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
-        let parameters = Parameters::default();
-        let (projectors, fusion) = weights::load_checkpoint(checkpoint, unused, |scope| {
-            let scope = Scope::root(scope, &parameters);
-            let projectors = encoders
-                .iter()
-                .enumerate()
-                .map(|(index, encoder)| {
-                    let scope = scope.pp("projectors").pp(index);
-                    Projector::new(kind, *encoder, llm_width, &scope)
-                })
-                .collect::<Result<_>>()?;
-            let scope = scope.pp("feature_fusion");
-            let fusion = Fusion::new(kind, encoders.len(), llm_width, &scope)?;
-            Ok((projectors, fusion))
-        })?;
-        Ok(Self {
-            projectors,
-            fusion,
-            parameters: parameters.into_vec(),
-            path: path.to_owned(),
-        })
+        load::from_file(kind, encoders, llm_width, path)
+    }
+
+    /// The mixer that a registry describes, for these encoders, in order. `path` is the file of its weights, or the one
+    /// that a mixer which has not been trained reuses.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`] and [`Beginning::new`].
+    pub(crate) fn load(
+        entry: &MixerEntry,
+        encoders: &[EncoderShape],
+        llm_width: usize,
+        path: Option<&Path>,
+    ) -> std::result::Result<Self, MixerError> {
+        match (&entry.weights, path) {
+            (MixerWeights::Init(init), _) => {
+                let beginning = Beginning::new(entry.kind, encoders, llm_width, init, path)?;
+                beginning.begin(encoders, llm_width)
+            }
+            (MixerWeights::Trained(_), Some(path)) => {
+                Self::new(entry.kind, encoders, llm_width, path)
+            }
+            (MixerWeights::Trained(weights), None) => {
+                let why = format!("its weights {weights} are not on this machine");
+                Err(PluginError::weights(why).into())
+            }
+        }
     }
 
     /// Its parameters, under the names that they have in MERV's checkpoint. What they are set to, the
@@ -200,16 +175,24 @@ impl Mixer {
         &self.parameters
     }
 
-    /// Its file, with the tensors that belong there although nothing is computed from them.
+    /// Tensors that belong into its file although nothing is computed from them.
     ///
     /// # Errors
     ///
-    /// When the file can no longer be read.
-    pub fn file(&self) -> std::result::Result<Checkpoint, MixerError> {
-        Ok(weights::open(
-            std::slice::from_ref(&self.path),
-            published::mixer_name,
-        )?)
+    /// When there is not enough memory for them.
+    pub fn unused(&self) -> std::result::Result<Vec<(String, StoredTensor)>, MixerError> {
+        let all = self.unused.iter().map(|(name, unused)| {
+            let tensor = match unused {
+                Unused::Stored(tensor) => tensor.clone(),
+                Unused::Begun(tensor, seed) => {
+                    let values = tensor.init.values(name, &tensor.shape, *seed)?;
+                    StoredTensor::of_f32s(&values, tensor.shape.clone())
+                        .map_err(|error| PluginError::invalid(format!("`{name}`: {error}")))?
+                }
+            };
+            Ok((name.clone(), tensor))
+        });
+        all.collect()
     }
 
     /// # Shapes

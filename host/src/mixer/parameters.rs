@@ -1,6 +1,8 @@
 //! The mixer's parameters: what every training stage trains, and how layers get hold of them.
 
+use super::init::Init;
 use candle_core::{DType, Device, Tensor, Var};
+use merv_checkpoint::StoredTensor;
 use merv_plugin_sdk::{Result, weights};
 use std::{cell::RefCell, fmt};
 
@@ -13,32 +15,66 @@ pub struct Parameter {
     pub var: Var,
 }
 
-/// The parameters that a mixer has taken so far.
-#[derive(Default)]
-pub struct Parameters(RefCell<Vec<Parameter>>);
-
-/// A place in the tree of tensor names, as [`weights::Scope`], that notes what is taken.
-#[derive(Clone)]
-pub struct Scope<'a> {
-    scope: weights::Scope<'a>,
-    prefix: String,
-    taken: &'a Parameters,
+/// A tensor of a mixer, whatever it holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Described {
+    /// Its name in MERV's checkpoint.
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    /// What it is before it is trained.
+    pub(super) init: Init,
+    /// Whether something is computed from it.
+    pub(super) is_used: bool,
 }
 
-impl Parameters {
+/// What a mixer has taken so far.
+#[derive(Default)]
+pub struct Taken {
+    parameters: RefCell<Vec<Parameter>>,
+    described: RefCell<Vec<Described>>,
+}
+
+/// Where tensors come from.
+#[derive(Clone)]
+pub enum Origin<'a> {
+    /// All of them from a file.
+    File(weights::Scope<'a>),
+    /// From a file those that it holds, the others from a seed.
+    Begun(u64, Option<weights::Scope<'a>>),
+    /// From nowhere: they are only described.
+    Nowhere,
+}
+
+/// A place in the tree of tensor names that notes what is taken.
+#[derive(Clone)]
+pub struct Scope<'a> {
+    origin: Origin<'a>,
+    prefix: String,
+    taken: &'a Taken,
+    /// What [`Self::linear`] says of weights and biases, if not what PyTorch does.
+    linear: Option<[Init; 2]>,
+}
+
+impl Taken {
     /// The parameters, in the order in which they were taken.
-    pub fn into_vec(self) -> Vec<Parameter> {
-        self.0.into_inner()
+    pub fn into_parameters(self) -> Vec<Parameter> {
+        self.parameters.into_inner()
+    }
+
+    /// Descriptions of all tensors, in the order in which they were asked for.
+    pub(super) fn into_described(self) -> Vec<Described> {
+        self.described.into_inner()
     }
 }
 
 impl<'a> Scope<'a> {
-    /// The root of the tree of a file.
-    pub fn root(scope: weights::Scope<'a>, taken: &'a Parameters) -> Self {
+    /// The root of the tree.
+    pub fn root(origin: Origin<'a>, taken: &'a Taken) -> Self {
         Self {
-            scope,
+            origin,
             prefix: String::new(),
             taken,
+            linear: None,
         }
     }
 
@@ -46,29 +82,48 @@ impl<'a> Scope<'a> {
     #[must_use]
     pub fn pp(&self, name: impl fmt::Display) -> Self {
         Self {
-            scope: self.scope.pp(&name),
             prefix: format!("{}{name}.", self.prefix),
-            taken: self.taken,
+            ..self.clone()
         }
     }
 
-    /// Whether the file holds `name` below this scope.
+    /// The same scope, in which weights and biases of linear layers begin otherwise than in PyTorch.
+    #[must_use]
+    pub fn with_linear(&self, linear: [Init; 2]) -> Self {
+        Self {
+            linear: Some(linear),
+            ..self.clone()
+        }
+    }
+
+    /// How weight and bias of a linear layer of so many inputs begin here.
+    pub fn linear(&self, inputs: usize) -> [Init; 2] {
+        self.linear.unwrap_or([Init::fan_in(inputs); 2])
+    }
+
+    /// Whether `name` can be had below this scope.
     pub fn contains(&self, name: &str) -> bool {
-        self.scope.contains(name)
+        match &self.origin {
+            Origin::File(file) => file.contains(&self.full(name)),
+            Origin::Begun(..) | Origin::Nowhere => true,
+        }
     }
 
-    /// The shape of `name` in the file.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.scope.shape(name)
-    }
-
-    /// The tensor `name`, of `shape`. One that is missing or of another shape is noted.
+    /// The tensor `name`, of `shape`, which begins as `init` says. One that is missing in a file or has another
+    /// shape is noted.
     ///
     /// # Errors
     ///
     /// When the tensor cannot be made.
-    pub fn parameter(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let values = self.scope.vector(name, shape);
+    pub fn parameter(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        let name = self.full(name);
+        let values = match &self.origin {
+            Origin::File(file) => file.vector(&name, shape),
+            Origin::Begun(_, Some(reused)) if reused.contains(&name) => reused.vector(&name, shape),
+            Origin::Begun(seed, _) => init.values(&name, shape, *seed)?,
+            Origin::Nowhere => Vec::new(),
+        };
+        self.describe(&name, shape, init, true);
         if values.is_empty() {
             // What stands for it takes no memory, whatever sizes the file made up, and never leaves the
             // loader.
@@ -76,10 +131,32 @@ impl<'a> Scope<'a> {
         }
         let var = Var::from_vec(values, shape, &Device::Cpu)?;
         let tensor = var.as_tensor().clone();
-        self.taken.0.borrow_mut().push(Parameter {
-            name: format!("{}{name}", self.prefix),
-            var,
-        });
+        let mut parameters = self.taken.parameters.borrow_mut();
+        parameters.push(Parameter { name, var });
         Ok(tensor)
     }
+
+    /// Says that the tensor `name` belongs to the mixer, although nothing is computed from it.
+    pub fn unused(&self, name: &str, shape: &[usize], init: Init) {
+        self.describe(&self.full(name), shape, init, false);
+    }
+
+    fn describe(&self, name: &str, shape: &[usize], init: Init, is_used: bool) {
+        self.taken.described.borrow_mut().push(Described {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            init,
+            is_used,
+        });
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+/// A tensor that belongs to a mixer's file, although nothing is computed from it.
+pub(super) enum Unused {
+    Stored(StoredTensor),
+    Begun(Described, u64),
 }

@@ -155,12 +155,75 @@ pub struct TransformEntry {
 pub struct MixerEntry {
     /// What it is; it can run for as many encoders as the registry has.
     pub kind: MixerKind,
-    /// The weights of the projectors and the fusion. Never [`WeightSource::Checkpoint`].
-    pub weights: WeightSource,
+    /// The weights of the projectors and the fusion.
+    pub weights: MixerWeights,
     /// Whether the registry is compared with the config that is published beside the checkpoint.
     pub check_config: bool,
     /// The line of `visual_feature_length`, for messages.
     pub(super) visual_feature_length_line: usize,
+}
+
+/// Where a mixer's weights come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MixerWeights {
+    /// From a file that has all of them; never [`WeightSource::Checkpoint`].
+    Trained(WeightSource),
+    /// They are yet to be trained.
+    Init(MixerInit),
+}
+
+/// How a mixer begins that has not been trained.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MixerInit {
+    /// The seed of what is new.
+    pub seed: u64,
+    /// The width of the learned query of `cross_attention_avg_lq`; that of the reused one if absent, else the
+    /// published models'.
+    pub query_width: Option<usize>,
+    /// A trained mixer, of which every tensor is taken that fits.
+    pub reuse: Option<MixerReuse>,
+}
+
+/// Another mixer whose tensors are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MixerReuse {
+    /// Its weights; never [`WeightSource::Checkpoint`].
+    pub weights: WeightSource,
+    /// For each encoder the number of its projector there, if it has one. Without a list they have the same numbers.
+    pub projectors: Option<Vec<Option<usize>>>,
+}
+
+impl MixerWeights {
+    /// The file that all tensors are taken from, or some.
+    pub fn source(&self) -> Option<&WeightSource> {
+        match self {
+            Self::Trained(source) => Some(source),
+            Self::Init(init) => init.reuse.as_ref().map(|reuse| &reuse.weights),
+        }
+    }
+
+    /// The file that holds all of them, if they are trained.
+    pub fn trained(&self) -> Option<&WeightSource> {
+        match self {
+            Self::Trained(source) => Some(source),
+            Self::Init(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for MixerWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trained(source) => source.fmt(f),
+            Self::Init(MixerInit { seed, reuse, .. }) => {
+                write!(f, "init, seed {seed}")?;
+                match reuse {
+                    Some(reuse) => write!(f, ", reusing {}", reuse.weights),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 /// Which plugin library.
@@ -188,12 +251,25 @@ impl Registry {
     /// Every file that the model is loaded from.
     pub fn sources(&self) -> impl Iterator<Item = &WeightSource> {
         let encoders = self.encoders.iter().flat_map(|encoder| &encoder.weights);
-        let rest = [&self.llm.tokenizer, &self.llm.weights, &self.mixer.weights];
+        let rest = [&self.llm.tokenizer, &self.llm.weights];
+        let mixer = self.mixer.weights.source();
         let template = self.llm.prompt.source();
         self.sources_of_sizes()
             .chain(encoders)
             .chain(rest)
+            .chain(mixer)
             .chain(template)
+    }
+
+    /// What whoever uses the model should know of its mixer, if it has not been trained.
+    pub fn untrained(&self) -> Option<String> {
+        matches!(self.mixer.weights, MixerWeights::Init(_)).then(|| {
+            format!(
+                "the mixer of `{}` has not been trained (`weights` of [mixer] says `init`), so answers about a video \
+                 mean nothing yet; train it with `merv-host train --stage align`",
+                self.id
+            )
+        })
     }
 
     /// Frames to sample from a video; an encoder with fewer takes every (this / its own)-th.

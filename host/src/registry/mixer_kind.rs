@@ -200,6 +200,14 @@ impl FusionKind {
         matches!(self, Self::First | Self::Concat | Self::CrossAttentionAvgLq)
     }
 
+    /// Whether its tensors have a part for each encoder, in their order.
+    pub(crate) fn has_part_of_each_encoder(self) -> bool {
+        matches!(
+            self,
+            Self::Scalar | Self::ConcatChannel | Self::ConcatChannelLn
+        )
+    }
+
     /// Whether each encoder gets a weight, by which its features count.
     pub fn weighs(&self) -> bool {
         matches!(self, Self::Scalar | Self::CrossAttentionAvgLq)

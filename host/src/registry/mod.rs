@@ -16,6 +16,7 @@ pub(crate) mod error;
 mod fields;
 mod find;
 mod mixer_kind;
+mod mixer_weights;
 mod moved;
 mod placement;
 mod resolve;
@@ -31,7 +32,8 @@ mod tests;
 pub(crate) use asked::Asked;
 pub(crate) use entries::TableLines;
 pub use entries::{
-    EncoderEntry, LlmEntry, MixerEntry, PluginRef, PromptEntry, Registry, TransformEntry,
+    EncoderEntry, LlmEntry, MixerEntry, MixerInit, MixerReuse, MixerWeights, PluginRef,
+    PromptEntry, Registry, TransformEntry,
 };
 pub use error::{Problem, Problems, RegistryError};
 pub(crate) use find::FILE_OF_A_RUN;

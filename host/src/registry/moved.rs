@@ -55,7 +55,7 @@ impl Moved<'_> {
                 (Some(file), _) => Some(path_table(file)),
                 // The checkpoint is named by the mixer, which is another file now.
                 (None, WeightSource::Checkpoint) if self.mixer.is_some() => {
-                    inline(&registry.mixer.weights)
+                    registry.mixer.weights.trained().and_then(inline)
                 }
                 (None, _) => None,
             };

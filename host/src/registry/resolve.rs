@@ -85,6 +85,8 @@ impl Registry {
 fn registry(raw: RawRegistry, path: &Path, fields: &mut Fields<'_>) -> Option<Registry> {
     same_ids(&raw.encoders, fields);
     frames_divide(&raw.encoders, fields);
+    let ids: Vec<String> = raw.encoders.iter().map(id_of).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let encoders: Vec<_> = raw
         .encoders
         .into_iter()
@@ -97,7 +99,10 @@ fn registry(raw: RawRegistry, path: &Path, fields: &mut Fields<'_>) -> Option<Re
             resize: ResizeStrategy::ResizeNaive,
         }),
     };
-    let mixer = raw.mixer.and_then(|raw| mixer(raw, encoders.len(), fields));
+    let mixer = raw.mixer.and_then(|raw| mixer(raw, &ids, fields));
+    if let (Some(llm), Some(mixer)) = (&llm, &mixer) {
+        in_a_checkpoint(llm, mixer, fields);
+    }
     Some(Registry {
         path: path.to_owned(),
         id: raw.id?.value,
@@ -109,6 +114,27 @@ fn registry(raw: RawRegistry, path: &Path, fields: &mut Fields<'_>) -> Option<Re
         transform: transform?,
         mixer: mixer?,
     })
+}
+
+/// The id, or nothing where a problem says that it is missing.
+fn id_of(raw: &RawEncoder) -> String {
+    raw.id
+        .as_ref()
+        .map(|at| at.value.clone())
+        .unwrap_or_default()
+}
+
+/// That the mixer has a checkpoint if the language model is in it.
+fn in_a_checkpoint(llm: &LlmEntry, mixer: &MixerEntry, fields: &mut Fields<'_>) {
+    if llm.weights == WeightSource::Checkpoint && mixer.weights.trained().is_none() {
+        let line = llm.lines.of("weights");
+        fields.problems.push(
+            refuse("[llm]", "weights", line, "names a checkpoint that is not there yet")
+                .expected("the language model's own file, as the mixer has not been trained")
+                .found("`checkpoint = true`, which means the file of [mixer]")
+                .hint("write `weights = { path = \"…\" }` or `weights = { repo = \"…\", file = \"…\" }` in [llm]"),
+        );
+    }
 }
 
 fn same_ids(encoders: &[RawEncoder], fields: &mut Fields<'_>) {
@@ -209,6 +235,7 @@ fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
         table: raw.line,
         keys: lines_of(&[
             ("id", raw.id.as_ref().map(|at| at.line)),
+            ("weights", raw.weights.as_ref().map(|raw| raw.line)),
             ("device", raw.device.as_ref().map(|at| at.line)),
             ("dtype", raw.dtype.as_ref().map(|at| at.line)),
             ("tokenizer", raw.tokenizer.as_ref().map(|raw| raw.line)),
@@ -324,18 +351,18 @@ fn transform(raw: RawTransform, fields: &mut Fields<'_>) -> Option<TransformEntr
     Some(TransformEntry { resize })
 }
 
-fn mixer(raw: RawMixer, encoders: usize, fields: &mut Fields<'_>) -> Option<MixerEntry> {
+fn mixer(raw: RawMixer, encoders: &[&str], fields: &mut Fields<'_>) -> Option<MixerEntry> {
     let table = "[mixer]";
     let projector = raw.projector.and_then(|at| {
         let kind = fields.parse::<ProjectorKind>(table, "projector", &at)?;
         fields
-            .runnable(table, "projector", &at, kind.runnable(encoders))
+            .runnable(table, "projector", &at, kind.runnable(encoders.len()))
             .then_some(kind)
     });
     let fusion = raw.fusion.and_then(|at| {
         let kind = fields.parse::<FusionKind>(table, "fusion", &at)?;
         fields
-            .runnable(table, "fusion", &at, kind.runnable(encoders))
+            .runnable(table, "fusion", &at, kind.runnable(encoders.len()))
             .then_some(kind)
     });
     // Without pooling `token_length` counts nothing.
@@ -372,20 +399,9 @@ fn mixer(raw: RawMixer, encoders: usize, fields: &mut Fields<'_>) -> Option<Mixe
                 )),
         );
     }
-    let weights = raw.weights.and_then(|raw| {
-        let line = raw.line;
-        let source = fields.source(table, "weights", raw)?;
-        if source == WeightSource::Checkpoint {
-            fields.problems.push(
-                refuse(table, "weights", line, "cannot be `checkpoint = true`")
-                    .expected("the checkpoint itself: `{ path = \"…\" }` or `{ repo, file }`")
-                    .found("`checkpoint = true`, which means the file named here")
-                    .hint("name the file that holds the mixer's weights"),
-            );
-            return None;
-        }
-        Some(source)
-    });
+    let weights = raw
+        .weights
+        .and_then(|raw| fields.mixer_weights(table, raw, encoders));
     let length = raw.visual_feature_length?;
     Some(MixerEntry {
         kind: MixerKind {

@@ -17,6 +17,10 @@ const MAX_FRAMES: usize = 8192;
 const MAX_IMAGE_SIZE: usize = 4096;
 const MAX_TOKENS: usize = 1 << 20;
 const MAX_CONTEXT: usize = 1 << 24;
+const MAX_WIDTH: usize = 1 << 20;
+
+/// What TOML's integers hold.
+const MAX_SEED: usize = i64::MAX as usize;
 
 const TOP: Shape = Shape {
     name: "the top level",
@@ -61,6 +65,37 @@ const MIXER: Shape = Shape {
         "weights",
     ],
     optional: &["check_config"],
+};
+
+const MIXER_WEIGHTS: Shape = Shape {
+    name: "{ path = \"…\" }",
+    required: &[],
+    optional: &[
+        "path",
+        "repo",
+        "file",
+        "revision",
+        "checkpoint",
+        "sha256",
+        "init",
+        "seed",
+        "query_width",
+        "reuse",
+    ],
+};
+
+const REUSE: Shape = Shape {
+    name: "{ path = \"…\" }",
+    required: &[],
+    optional: &[
+        "path",
+        "repo",
+        "file",
+        "revision",
+        "checkpoint",
+        "sha256",
+        "encoders",
+    ],
 };
 
 const SOURCE: Shape = Shape {
@@ -144,8 +179,38 @@ pub(super) struct RawMixer {
     pub(super) fusion: Option<At<String>>,
     pub(super) token_length: Option<At<usize>>,
     pub(super) visual_feature_length: Option<At<usize>>,
-    pub(super) weights: Option<RawSource>,
+    pub(super) weights: Option<RawMixerWeights>,
     pub(super) check_config: Option<At<bool>>,
+}
+
+/// What `weights` of the mixer says.
+#[derive(Debug)]
+pub(super) enum RawMixerWeights {
+    /// A text, which can only be `init`.
+    Name(At<String>),
+    Source(RawSource),
+    Init(RawInit),
+}
+
+/// A table that says how the mixer begins.
+#[derive(Debug)]
+pub(super) struct RawInit {
+    pub(super) line: usize,
+    pub(super) init: Option<At<bool>>,
+    pub(super) seed: Option<At<usize>>,
+    pub(super) query_width: Option<At<usize>>,
+    pub(super) reuse: Option<RawReuse>,
+    /// The keys of a file that are there too.
+    pub(super) source_keys: Vec<&'static str>,
+    /// A value in it was refused already.
+    pub(super) damaged: bool,
+}
+
+/// What `reuse` says.
+#[derive(Debug)]
+pub(super) struct RawReuse {
+    pub(super) source: RawSource,
+    pub(super) encoders: Option<At<Vec<String>>>,
 }
 
 /// What `weights`, `config` or `tokenizer` says.
@@ -264,9 +329,44 @@ fn mixer(table: &Table<'_>, reader: &mut Reader<'_>) -> RawMixer {
         fusion: table.text("fusion", reader),
         token_length: table.count("token_length", MAX_TOKENS, reader),
         visual_feature_length: table.count("visual_feature_length", MAX_TOKENS, reader),
-        weights: source(table, "weights", None, reader),
+        weights: mixer_weights(table, reader),
         check_config: table.flag("check_config", reader),
     }
+}
+
+fn mixer_weights(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<RawMixerWeights> {
+    table.text_or_table(
+        "weights",
+        &MIXER_WEIGHTS,
+        reader,
+        Some(RawMixerWeights::Name),
+        |table, reader| {
+            let has = |key: &str| table.keys().any(|found| found == key);
+            let begins = ["init", "seed", "query_width", "reuse"];
+            if !begins.into_iter().any(has) {
+                return RawMixerWeights::Source(source_of(&table, &MIXER_WEIGHTS, reader));
+            }
+            let before = reader.problems.len();
+            let init = RawInit {
+                line: table.line,
+                init: table.flag("init", reader),
+                seed: table.whole("seed", 0..=MAX_SEED, reader),
+                query_width: table.count("query_width", MAX_WIDTH, reader),
+                reuse: table.text_or_table("reuse", &REUSE, reader, None, |table, reader| {
+                    RawReuse {
+                        source: source_of(&table, &REUSE, reader),
+                        encoders: table.texts("encoders", reader),
+                    }
+                }),
+                source_keys: SOURCE.keys().into_iter().filter(|key| has(key)).collect(),
+                damaged: false,
+            };
+            RawMixerWeights::Init(RawInit {
+                damaged: reader.problems.len() > before,
+                ..init
+            })
+        },
+    )
 }
 
 fn plugin(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<RawPlugin> {
@@ -306,26 +406,31 @@ fn source(
     reader: &mut Reader<'_>,
 ) -> Option<RawSource> {
     table.text_or_table(key, &SOURCE, reader, from_path, |table, reader| {
-        // Unknown keys were reported while the table was opened: `pth` instead of `path` must
-        // not be reported a second time as a source that says nothing.
-        let known = SOURCE.keys();
-        let unknown = table.keys().any(|key| !known.contains(&key));
-        let before = reader.problems.len();
-        let source = RawSource {
-            line: table.line,
-            path: table.texts("path", reader),
-            repo: table.text("repo", reader),
-            file: table.texts("file", reader),
-            revision: table.text("revision", reader),
-            checkpoint: table.flag("checkpoint", reader),
-            sha256: table.text("sha256", reader),
-            damaged: false,
-        };
-        RawSource {
-            damaged: unknown || reader.problems.len() > before,
-            ..source
-        }
+        source_of(&table, &SOURCE, reader)
     })
+}
+
+/// The source that a table of this shape holds, perhaps beside other keys.
+fn source_of(table: &Table<'_>, shape: &Shape, reader: &mut Reader<'_>) -> RawSource {
+    // Unknown keys were reported while the table was opened: `pth` instead of `path` must
+    // not be reported a second time as a source that says nothing.
+    let known = shape.keys();
+    let unknown = table.keys().any(|key| !known.contains(&key));
+    let before = reader.problems.len();
+    let source = RawSource {
+        line: table.line,
+        path: table.texts("path", reader),
+        repo: table.text("repo", reader),
+        file: table.texts("file", reader),
+        revision: table.text("revision", reader),
+        checkpoint: table.flag("checkpoint", reader),
+        sha256: table.text("sha256", reader),
+        damaged: false,
+    };
+    RawSource {
+        damaged: unknown || reader.problems.len() > before,
+        ..source
+    }
 }
 
 impl RawSource {

@@ -3,7 +3,7 @@
 
 use super::{
     Settings, TrainError,
-    checkpoint::{PartToSave, untrained},
+    checkpoint::{PartToSave, is_writable, untrained},
     collate::Layout,
     data::Ready,
     mixer_part::MixerPart,
@@ -126,7 +126,8 @@ impl Model {
 
     /// Tensors that are in the files of the parts, and belong into later ones, but are not trained.
     fn untrained_tensors(&self) -> Result<Vec<Vec<(String, StoredTensor)>>, TrainError> {
-        let mut all = vec![untrained(&self.mixer.file()?, &self.mixer_part)?];
+        let unused = self.mixer.unused()?.into_iter();
+        let mut all = vec![unused.filter(|(_, tensor)| is_writable(tensor)).collect()];
         // All that a language model computes with is trained.
         all.extend(self.llm_part.iter().map(|_| Vec::new()));
         for (index, part) in self.encoder_parts.iter().enumerate() {

@@ -6,7 +6,8 @@ use super::{
     trainer::{batching, total_steps},
 };
 use crate::{
-    LoadOptions, Plan, mixer,
+    LoadOptions, Plan,
+    plan::Untrained,
     registry::{Registry, SearchPath, find},
 };
 use merv_plugin_api::{EncoderInfo, LanguageModelInfo};
@@ -55,6 +56,8 @@ pub struct Outline {
     pub max_length: usize,
     /// The parts, in the order of the data's way.
     pub parts: Vec<PartOutline>,
+    /// How the mixer begins, if it has not been trained.
+    pub untrained_mixer: Option<Untrained>,
     /// Parameters that are trained.
     pub trained_parameters: u64,
     /// Parameters that stay.
@@ -142,8 +145,7 @@ impl Outline {
             });
         }
         let max_length = max_length.min(room);
-        let query_width = mixer::query_width(kind, plan.mixer_weights.as_deref())?;
-        let mixer = mixer::cost(kind, &shapes, llm.width as usize, query_width);
+        let mixer = plan.mixer.cost;
 
         let parts = parts(&plan, settings.stage, mixer.parameters);
         let of = |trained: bool| {
@@ -182,6 +184,7 @@ impl Outline {
             visual_tokens,
             max_length,
             parts,
+            untrained_mixer: plan.mixer.untrained.clone(),
             trained_parameters: trained,
             frozen_parameters: frozen,
             memory,

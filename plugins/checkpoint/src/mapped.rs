@@ -1,9 +1,9 @@
 //! A file in memory.
 
 use crate::CheckpointError;
-use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
+use memmap2::{Mmap, MmapMut};
 use std::{
     fs::File,
     io,
@@ -44,6 +44,16 @@ impl MappedFile {
                 source,
             }),
         }
+    }
+
+    /// Bytes that no file holds.
+    pub fn in_memory(bytes: &[u8]) -> io::Result<Arc<Self>> {
+        let mut map = MmapMut::map_anon(bytes.len())?;
+        map.copy_from_slice(bytes);
+        Ok(Arc::new(Self {
+            path: PathBuf::new(),
+            map: map.make_read_only()?,
+        }))
     }
 
     /// The file's path as it was given.

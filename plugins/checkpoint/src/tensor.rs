@@ -3,7 +3,7 @@
 use crate::{StoredDtype, dtype::elements_of, mapped::MappedFile};
 use std::{
     borrow::Cow,
-    fmt,
+    fmt, io,
     ops::Range,
     path::Path,
     sync::{Arc, OnceLock},
@@ -125,6 +125,20 @@ impl StoredTensor {
             place,
             file: Arc::clone(file),
         })
+    }
+
+    /// A tensor that is in memory and in no file.
+    ///
+    /// # Errors
+    ///
+    /// When there is not enough memory, or `shape` is not that of the values.
+    pub fn of_f32s(values: &[f32], shape: Vec<usize>) -> io::Result<Self> {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        let file = MappedFile::in_memory(&bytes)?;
+        Self::whole(&file, StoredDtype::F32, shape, 0).map_err(io::Error::other)
     }
 
     /// The file.

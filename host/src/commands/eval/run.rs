@@ -19,6 +19,8 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 #[derive(Serialize)]
 struct Part {
     complete: bool,
+    /// Whether answers mean something.
+    mixer_is_trained: bool,
     /// Questions that were asked now.
     asked: usize,
     /// Questions of the benchmark that no finished chunk has.
@@ -30,6 +32,7 @@ struct Part {
 #[derive(Serialize)]
 struct Whole<'r> {
     complete: bool,
+    mixer_is_trained: bool,
     asked: usize,
     seconds: f64,
     predictions: PathBuf,
@@ -64,6 +67,8 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
         features: features.clone(),
     };
     let registry = load_options(global).registry(&global.registry)?;
+    let untrained = registry.untrained();
+    untrained.iter().for_each(|notice| ui.warn(notice));
     let mut watch = Progress { ui, bar: ui.bar() };
     let mut bar = ui.bar();
     let outcome = eval::run(&run_options, &registry, &mut watch, || {
@@ -87,6 +92,7 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
         Err(left) => {
             let part = Part {
                 complete: false,
+                mixer_is_trained: untrained.is_none(),
                 asked,
                 left,
                 failures: failed,
@@ -108,6 +114,7 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
     if args.json {
         return print_json(&Whole {
             complete: true,
+            mixer_is_trained: untrained.is_none(),
             asked,
             seconds: started.elapsed().as_secs_f64(),
             predictions: store.merged_path(),

@@ -2,9 +2,8 @@
 
 use super::memory::Memory;
 use merv_host::{
-    Error, Plan,
-    mixer::{self, EncoderShape},
-    plan::{PlannedEncoder, PlannedLlm},
+    Plan,
+    plan::{PlannedEncoder, PlannedLlm, Untrained},
     registry::{EncoderEntry, LlmEntry},
 };
 use serde::Serialize;
@@ -59,6 +58,8 @@ pub struct MixerReport {
     pub parameters: u64,
     pub macs: u64,
     pub memory: Memory,
+    /// How it begins; null for one that has been trained.
+    pub untrained: Option<Untrained>,
 }
 
 #[derive(Serialize)]
@@ -100,7 +101,7 @@ impl Report {
             .zip(&projected)
             .map(|((entry, planned), tokens)| encoder(entry, planned, *tokens));
         let encoders = encoders.collect::<Made<Vec<_>>>()?;
-        let mixer = mixer_report(plan, &shapes, &projected, visual_tokens)?;
+        let mixer = mixer_report(plan, &projected, visual_tokens);
         let llm = llm_report(&registry.llm, &plan.llm, visual_tokens)?;
         let sum = |of_encoder: fn(&EncoderReport) -> u64, rest: [u64; 2]| {
             encoders
@@ -152,17 +153,10 @@ fn encoder(
     })
 }
 
-fn mixer_report(
-    plan: &Plan,
-    shapes: &[EncoderShape],
-    projected: &[usize],
-    visual_tokens: usize,
-) -> Result<MixerReport, Error> {
+fn mixer_report(plan: &Plan, projected: &[usize], visual_tokens: usize) -> MixerReport {
     let entry = &plan.registry.mixer;
-    let width = plan.llm.info.width;
-    let query_width = mixer::query_width(entry.kind, plan.mixer_weights.as_deref())?;
-    let cost = mixer::cost(entry.kind, shapes, width as usize, query_width);
-    Ok(MixerReport {
+    let (width, cost) = (plan.llm.info.width, plan.mixer.cost);
+    MixerReport {
         projector: entry.kind.projector.to_string(),
         fusion: entry.kind.fusion.to_string(),
         weights: entry.weights.to_string(),
@@ -171,7 +165,8 @@ fn mixer_report(
         parameters: cost.parameters,
         macs: cost.macs,
         memory: Memory::of_mixer(cost.parameters, projected, visual_tokens, width),
-    })
+        untrained: plan.mixer.untrained.clone(),
+    }
 }
 
 fn llm_report(entry: &LlmEntry, planned: &PlannedLlm, visual_tokens: usize) -> Made<LlmReport> {

@@ -1,7 +1,10 @@
 //! What `info` prints for people.
 
 use super::report::{EncoderReport, Report};
-use crate::commands::table::{human, table};
+use crate::commands::{
+    table::{human, table},
+    untrained,
+};
 
 const HEADER: [&str; 9] = [
     "PART",
@@ -30,6 +33,7 @@ pub fn text(report: &Report) -> String {
         ),
         format!("memory      {}", memory(report)),
     ];
+    lines.extend(report.mixer.untrained.iter().map(untrained::text));
     if let Some(license) = &report.license {
         lines.push(format!("licence     {license}"));
     }

@@ -3,7 +3,8 @@
 use super::{Fused, same_shapes, weighted_sum};
 use crate::mixer::{
     cost::Cost,
-    layers::{Linear, parameter, softmax},
+    init::Init,
+    layers::{Linear, softmax},
     parameters::Scope,
 };
 use candle_core::{D, Tensor};
@@ -11,6 +12,9 @@ use merv_plugin_sdk::Result;
 
 /// The width of the learned query in the published models.
 pub const PUBLISHED_QUERY_WIDTH: usize = 3072;
+
+/// Tensors of PyTorch's attention that nothing is computed from: its values and its output.
+pub const UNUSED: [&str; 3] = ["v_proj_weight", "out_proj.weight", "out_proj.bias"];
 
 /// A learned query attends to the mean feature of each encoder; the attention's weights mix the
 /// encoders. PyTorch's `MultiheadAttention` with one head, of which only the weights are used.
@@ -24,34 +28,35 @@ pub struct CrossAttention {
 }
 
 impl CrossAttention {
-    /// Takes `Q` and the query's and key's projections from `scope`. The query's width is read off
-    /// `Q`.
+    /// Takes `Q`, of `width`, and the query's and key's projections from `scope`.
     ///
     /// # Errors
     ///
     /// When a tensor cannot be made.
-    pub fn new(tokens: usize, llm_width: usize, scope: &Scope<'_>) -> Result<Self> {
-        let width = scope
-            .shape("Q")
-            .and_then(|shape| shape.last())
-            .copied()
-            .unwrap_or(PUBLISHED_QUERY_WIDTH);
+    pub fn new(tokens: usize, llm_width: usize, width: usize, scope: &Scope<'_>) -> Result<Self> {
         let attention = scope.pp("attention");
+        let [value, output, output_bias] = UNUSED;
         // PyTorch keeps one matrix where all three have the same width, else three.
         let (query, key) = if width == llm_width && attention.contains("in_proj_weight") {
-            let all = parameter(&attention, "in_proj_weight", &[3 * width, width])?;
+            let init = Init::xavier(width, 3 * width);
+            let all = attention.parameter("in_proj_weight", &[3 * width, width], init)?;
             (all.narrow(0, 0, width)?, all.narrow(0, width, width)?)
         } else {
+            let of_features = Init::xavier(llm_width, width);
+            attention.unused(value, &[width, llm_width], of_features);
+            let query = Init::xavier(width, width);
             (
-                parameter(&attention, "q_proj_weight", &[width, width])?,
-                parameter(&attention, "k_proj_weight", &[width, llm_width])?,
+                attention.parameter("q_proj_weight", &[width, width], query)?,
+                attention.parameter("k_proj_weight", &[width, llm_width], of_features)?,
             )
         };
-        let bias = parameter(&attention, "in_proj_bias", &[3 * width])?;
+        attention.unused(output, &[width, width], Init::fan_in(width));
+        attention.unused(output_bias, &[width], Init::Zeros);
+        let bias = attention.parameter("in_proj_bias", &[3 * width], Init::Zeros)?;
         Ok(Self {
             query: Linear::from_parts(query, Some(bias.narrow(0, 0, width)?)),
             key: Linear::from_parts(key, Some(bias.narrow(0, width, width)?)),
-            learned: parameter(scope, "Q", &[1, width])?,
+            learned: scope.parameter("Q", &[1, width], Init::xavier(width, 1))?,
             tokens,
         })
     }

@@ -12,7 +12,7 @@ use cross_attention::CrossAttention;
 use merv_plugin_sdk::{PluginError, Result};
 use scalar::Scalar;
 
-pub use cross_attention::PUBLISHED_QUERY_WIDTH;
+pub use cross_attention::{PUBLISHED_QUERY_WIDTH, UNUSED};
 
 /// One sequence of visual tokens.
 pub struct Fused {
@@ -37,7 +37,8 @@ pub enum Fusion {
 }
 
 impl Fusion {
-    /// Takes its tensors from `scope`.
+    /// Takes its tensors from `scope`. `query_width` is the width of the learned query of
+    /// `cross_attention_avg_lq`.
     ///
     /// # Errors
     ///
@@ -46,6 +47,7 @@ impl Fusion {
         kind: MixerKind,
         encoders: usize,
         llm_width: usize,
+        query_width: usize,
         scope: &Scope<'_>,
     ) -> Result<Self> {
         kind.fusion
@@ -61,7 +63,7 @@ impl Fusion {
             FusionKind::Scalar => Self::Scalar(Scalar::new(encoders, scope)?),
             FusionKind::CrossAttentionAvgLq => {
                 let tokens = kind.visual_feature_length;
-                Self::CrossAttention(CrossAttention::new(tokens, llm_width, scope)?)
+                Self::CrossAttention(CrossAttention::new(tokens, llm_width, query_width, scope)?)
             }
             // Refused above.
             FusionKind::QueryMlp => return Err(PluginError::invalid("`query_mlp` cannot run")),

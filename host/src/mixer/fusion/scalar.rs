@@ -1,10 +1,7 @@
 //! `scalar`: upstream's `ScalarAdapter`, for any number of encoders.
 
 use super::{Fused, same_shapes, weighted_sum};
-use crate::mixer::{
-    layers::{parameter, softmax},
-    parameters::Scope,
-};
+use crate::mixer::{init::Init, layers::softmax, parameters::Scope};
 use candle_core::Tensor;
 use merv_plugin_sdk::Result;
 
@@ -22,7 +19,7 @@ impl Scalar {
     /// When the tensor cannot be made.
     pub fn new(encoders: usize, scope: &Scope<'_>) -> Result<Self> {
         Ok(Self {
-            learned: parameter(scope, "scalar", &[encoders])?,
+            learned: scope.parameter("scalar", &[encoders], Init::Normal(1.0))?,
         })
     }
 

@@ -3,7 +3,8 @@
 use super::Pool;
 use crate::mixer::{
     cost::Cost,
-    layers::{LayerNorm, Linear, parameter, softmax},
+    init::Init,
+    layers::{LayerNorm, Linear, softmax},
     parameters::Scope,
 };
 use candle_core::Tensor;
@@ -14,6 +15,12 @@ pub const HEADS: usize = 8;
 
 /// How much wider the block's perceptron is inside.
 const MLP_RATIO: usize = 4;
+
+/// The standard deviation with which queries and weights begin.
+const DEVIATION: f64 = 0.02;
+
+/// How weights and biases of the linear layers begin, those behind the pooling too.
+pub const LINEAR: [Init; 2] = [Init::Normal(DEVIATION), Init::Zeros];
 
 /// Learned queries attend to the features of each time step: a transformer block with cross-attention,
 /// whose norm is on the features alone.
@@ -46,15 +53,24 @@ impl AttentivePool {
         let block = scope.pp("cross_attn");
         let attention = block.pp("xattn");
         let mlp = block.pp("mlp");
+        // What is added to the residual stream begins smaller, as in deeper models of the kind.
+        let adding = [
+            Init::Normal(DEVIATION / std::f64::consts::SQRT_2),
+            Init::Zeros,
+        ];
         Ok(Self {
-            queries: parameter(scope, "query_tokens", &[1, queries, width])?,
+            queries: scope.parameter(
+                "query_tokens",
+                &[1, queries, width],
+                Init::Normal(DEVIATION),
+            )?,
             norm_features: LayerNorm::new(width, &block.pp("norm1"))?,
             query: Linear::new(width, width, &attention.pp("q"))?,
             key_value: Linear::new(width, 2 * width, &attention.pp("kv"))?,
-            output: Linear::new(width, width, &attention.pp("proj"))?,
+            output: Linear::new(width, width, &attention.pp("proj").with_linear(adding))?,
             norm_mlp: LayerNorm::new(width, &block.pp("norm2"))?,
             up: Linear::new(width, MLP_RATIO * width, &mlp.pp("fc1"))?,
-            down: Linear::new(MLP_RATIO * width, width, &mlp.pp("fc2"))?,
+            down: Linear::new(MLP_RATIO * width, width, &mlp.pp("fc2").with_linear(adding))?,
         })
     }
 

@@ -3,6 +3,7 @@
 use super::{Pool, windows::Grid};
 use crate::mixer::{
     cost::Cost,
+    init::Init,
     layers::{LayerNorm, Linear, reshaped, sigmoid},
     parameters::Scope,
 };
@@ -103,7 +104,13 @@ impl ConvNorm {
     fn depthwise(width: usize, scope: &Scope<'_>) -> Result<Self> {
         let stored = [width, 1, KERNEL, KERNEL];
         let flat = [width, KERNEL * KERNEL];
-        let weight = reshaped(&scope.pp("conv"), "weight", &stored, &flat)?;
+        let weight = reshaped(
+            &scope.pp("conv"),
+            "weight",
+            &stored,
+            &flat,
+            Init::fan_in(KERNEL * KERNEL),
+        )?;
         Ok(Self {
             conv: Convolution::Depthwise(weight.t()?),
             norm: LayerNorm::new(width, &scope.pp("bn"))?,

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::mixer::{
     cost::Cost,
-    layers::{Linear, parameter, reshaped},
+    init::Init,
+    layers::{Linear, reshaped},
     parameters::Scope,
 };
 use candle_core::Tensor;
@@ -44,8 +45,9 @@ impl Conv3dPool {
         let scope = scope.pp("convolution_pooling").pp(0);
         let stored = [llm_width, width, TAPS, TAPS, TAPS];
         let flat = [llm_width, width * TAPS.pow(3)];
-        let kernel = reshaped(&scope, "weight", &stored, &flat)?;
-        let bias = parameter(&scope, "bias", &[llm_width])?;
+        let init = Init::fan_in(flat[1]);
+        let kernel = reshaped(&scope, "weight", &stored, &flat, init)?;
+        let bias = scope.parameter("bias", &[llm_width], init)?;
         let taps = [-1, 0, 1];
         let planes: Vec<_> = taps
             .iter()

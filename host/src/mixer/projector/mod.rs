@@ -68,6 +68,10 @@ impl Projector {
             )));
         }
         let grid = || Grid::new(spatial, kind.token_side());
+        let scope = &match kind.projector.pooling {
+            Pooling::Attntv => scope.with_linear(attentive_pool::LINEAR),
+            _ => scope.clone(),
+        };
         let pool: Option<Box<dyn Pool>> = match kind.projector.pooling {
             Pooling::None => None,
             Pooling::Avg | Pooling::Avg3d => Some(Box::new(AveragePool::new(time, grid()?)?)),

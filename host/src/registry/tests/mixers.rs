@@ -312,3 +312,98 @@ fn illegal_ones_are_refused_with_the_reason() {
         }
     }
 }
+
+#[test]
+fn a_mixer_may_be_yet_to_be_trained() {
+    let init = |weights: &str| {
+        let folder = folder_with(&FILES);
+        let from = "weights = { path = \"mixer.safetensors\" }";
+        let path = write(&folder, changed(from, &format!("weights = {weights}")));
+        let registry = Registry::from_file(&path).unwrap_or_else(|e| panic!("{e}"));
+        match registry.mixer.weights {
+            MixerWeights::Init(init) => (init, folder),
+            MixerWeights::Trained(source) => panic!("{source}"),
+        }
+    };
+    assert_eq!(init("\"init\"").0, MixerInit::default());
+    assert_eq!(init("{ init = true }").0, MixerInit::default());
+    let (found, folder) = init(
+        "{ init = true, seed = 9, query_width = 80, reuse = { path = \"mixer.safetensors\", encoders = [\"x\", \"two\"] } }",
+    );
+    let weights = WeightSource::Local {
+        path: folder.path().join("mixer.safetensors"),
+        sha256: None,
+    };
+    let expected = MixerInit {
+        seed: 9,
+        query_width: Some(80),
+        reuse: Some(MixerReuse {
+            weights,
+            projectors: Some(vec![None, Some(1)]),
+        }),
+    };
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_beginning_that_cannot_be_one_is_explained() {
+    let from = "weights = { path = \"mixer.safetensors\" }";
+    let cases: [(&str, &[&str]); 8] = [
+        (
+            "\"mixer.safetensors\"",
+            &[
+                "`weights` in [mixer]",
+                "\"init\"",
+                "mixer.safetensors",
+                "{ path",
+            ],
+        ),
+        (
+            "{ init = false }",
+            &[
+                "how the mixer begins",
+                "`init = true`",
+                "found: `init = false`",
+            ],
+        ),
+        (
+            "{ seed = 1 }",
+            &["how the mixer begins", "`init = true`", "no `init`"],
+        ),
+        (
+            "{ init = true, path = \"mixer.safetensors\" }",
+            &["how the mixer begins", "path too"],
+        ),
+        (
+            "{ init = true, seed = -1 }",
+            &["`seed`", "out of range", "-1"],
+        ),
+        (
+            "{ init = true, query_width = 0 }",
+            &["`query_width`", "out of range"],
+        ),
+        (
+            "{ init = true, reuse = { checkpoint = true } }",
+            &["`reuse`", "cannot be `checkpoint = true`"],
+        ),
+        (
+            "{ init = true, reuse = { path = \"mixer.safetensors\", encoders = [\"a\", \"a\"] } }",
+            &["`encoders`", "twice", "\"a\""],
+        ),
+    ];
+    for (weights, parts) in cases {
+        assert_has(
+            &message(changed(from, &format!("weights = {weights}"))),
+            parts,
+        );
+    }
+    let llm = "weights = { path = \"llm/model.safetensors\" }";
+    let text = changed(from, "weights = \"init\"").replace(
+        llm,
+        "weights = { checkpoint = true }\ntokenizer = \"llm/tokenizer.json\"",
+    );
+    assert_has(
+        &message(text),
+        &["`weights` in [llm]", "not there yet", "[mixer]"],
+    );
+}

@@ -14,7 +14,7 @@ mod write;
 
 pub use folder::{Checkpoints, Saved, SavedFile};
 pub use state::State;
-pub use write::{PartToSave, untrained};
+pub use write::{PartToSave, is_writable, untrained};
 
 use crate::{Error, whole_file::advice};
 use merv_plugin_api::StatePart;

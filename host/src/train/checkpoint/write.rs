@@ -44,7 +44,7 @@ pub fn untrained(
     }
     let rest = files
         .iter()
-        .filter(|(name, tensor)| !names.contains(name) && safetensors_type(tensor).is_some());
+        .filter(|(name, tensor)| !names.contains(name) && is_writable(tensor));
     Ok(rest
         .map(|(name, tensor)| (name.to_owned(), tensor.clone()))
         .collect())
@@ -129,6 +129,11 @@ fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, Checkp
         optimizer_steps: saved.optimizer_steps,
         files,
     })
+}
+
+/// Whether a checkpoint can hold a tensor as it is stored.
+pub fn is_writable(tensor: &StoredTensor) -> bool {
+    safetensors_type(tensor).is_some()
 }
 
 /// A stored type as safetensors names it, and its bits; none for those that it has not.

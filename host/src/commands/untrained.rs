@@ -1,0 +1,43 @@
+//! What is said of a mixer that has not been trained.
+
+use super::table::table;
+use merv_host::plan::{Tensor, Untrained};
+
+/// A line with the numbers, and the tensors.
+pub fn text(untrained: &Untrained) -> String {
+    let Untrained {
+        seed,
+        reuse,
+        new,
+        reused,
+    } = untrained;
+    let reuse = reuse.as_deref().unwrap_or_default();
+    let (Some(new), Some(reused)) = (new, reused) else {
+        return format!(
+            "mixer       not trained: what fits is reused of {reuse}, which is not on this machine; the rest is made \
+             from seed {seed}"
+        );
+    };
+    let from = match reused.len() {
+        0 => String::new(),
+        count => format!(", {count} reused from {reuse}"),
+    };
+    let all = new.len() + reused.len();
+    let head = format!(
+        "mixer       not trained: of {all} tensors {} new (seed {seed}){from}",
+        new.len()
+    );
+    let rows: Vec<_> = reused.iter().chain(new).map(row).collect();
+    let rows = table(&["TENSOR", "SHAPE", "FROM"], &rows);
+    let rows = rows.lines().map(|line| format!("\n  {line}"));
+    head + &rows.collect::<String>()
+}
+
+fn row(tensor: &Tensor) -> Vec<String> {
+    let from = tensor.from.as_deref().unwrap_or("new");
+    vec![
+        tensor.name.clone(),
+        format!("{:?}", tensor.shape),
+        from.to_owned(),
+    ]
+}

@@ -1,0 +1,182 @@
+//! A mixer that has not been trained: which of its tensors are new, and which are taken from another one.
+
+use super::{
+    EncoderShape, Mixer, MixerError, fusion::PUBLISHED_QUERY_WIDTH, load, parameters::Described,
+};
+use crate::registry::{MixerInit, MixerKind};
+use merv_checkpoint::{Checkpoint, StoredDtype, StoredTensor, published};
+use merv_plugin_sdk::{PluginError, weights};
+use std::path::Path;
+
+/// A mixer that can be begun: every tensor is known, and none is made.
+pub struct Beginning {
+    /// The seed of the tensors that are new.
+    pub seed: u64,
+    /// The width of the learned query of `cross_attention_avg_lq`.
+    pub query_width: usize,
+    /// The tensors, in the order in which the data meet them.
+    pub tensors: Vec<BegunTensor>,
+    kind: MixerKind,
+    described: Vec<Described>,
+    /// What is taken from another mixer, under its names here.
+    reused: Option<Checkpoint>,
+}
+
+/// A tensor of a mixer that has not been trained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BegunTensor {
+    /// Its name in MERV's checkpoint.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// The name of the tensor of another mixer that it is taken from; none if it is new.
+    pub from: Option<String>,
+}
+
+impl Beginning {
+    /// How the mixer begins that `init` describes. `reuse` is the file that tensors are taken from, if `init` names
+    /// one and it is on this machine.
+    ///
+    /// # Errors
+    ///
+    /// When `kind` cannot mix these encoders, or the file cannot be read or has nothing that fits.
+    pub fn new(
+        kind: MixerKind,
+        encoders: &[EncoderShape],
+        llm_width: usize,
+        init: &MixerInit,
+        reuse: Option<&Path>,
+    ) -> Result<Self, MixerError> {
+        let projectors = init
+            .reuse
+            .as_ref()
+            .and_then(|reuse| reuse.projectors.as_deref());
+        let other = Names { kind, projectors };
+        let stored = reuse.map(|path| {
+            let all = weights::open(&[path.to_path_buf()], published::mixer_name)?;
+            let renamed = all.rename(|name| other.here(name));
+            renamed.map_err(|error| PluginError::weights(&error))
+        });
+        let stored = stored.transpose()?;
+        let query_width = init.query_width.or_else(|| query_width(stored.as_ref()?));
+        let query_width = query_width.unwrap_or(PUBLISHED_QUERY_WIDTH);
+        let described = load::described(kind, encoders, llm_width, query_width)?;
+        let taken = |tensor: &Described| {
+            let stored = stored.as_ref()?.get(&tensor.name)?;
+            fits(tensor, stored).then(|| other.there(&tensor.name))
+        };
+        let tensors: Vec<BegunTensor> = described
+            .iter()
+            .map(|tensor| BegunTensor {
+                name: tensor.name.clone(),
+                shape: tensor.shape.clone(),
+                from: taken(tensor),
+            })
+            .collect();
+        if let Some(path) = reuse
+            && tensors.iter().all(|tensor| tensor.from.is_none())
+        {
+            return Err(nothing_fits(path, &tensors).into());
+        }
+        let is_taken = |name: &str| {
+            let mut taken = tensors.iter().filter(|tensor| tensor.from.is_some());
+            taken.any(|tensor| tensor.name == name)
+        };
+        let reused = stored.map(|stored| {
+            let renamed = stored.rename(|name| is_taken(name).then(|| name.to_owned()));
+            renamed.map_err(|error| PluginError::weights(&error))
+        });
+        Ok(Self {
+            seed: init.seed,
+            query_width,
+            kind,
+            reused: reused.transpose()?,
+            tensors,
+            described,
+        })
+    }
+
+    /// The mixer.
+    ///
+    /// # Errors
+    ///
+    /// When there is not enough memory for it.
+    pub fn begin(self, encoders: &[EncoderShape], llm_width: usize) -> Result<Mixer, MixerError> {
+        load::begun(
+            self.kind,
+            encoders,
+            (llm_width, self.query_width),
+            self.seed,
+            self.described,
+            self.reused,
+        )
+    }
+}
+
+/// The width of the learned query that a mixer's tensors hold.
+pub(super) fn query_width(stored: &Checkpoint) -> Option<usize> {
+    stored.get("feature_fusion.Q")?.shape.last().copied()
+}
+
+/// What the tensors of another mixer are called here.
+struct Names<'n> {
+    kind: MixerKind,
+    /// Of each encoder the number of its projector there; where it is not said, the same numbers.
+    projectors: Option<&'n [Option<usize>]>,
+}
+
+impl Names<'_> {
+    fn here(&self, there: &str) -> Option<String> {
+        let Some((number, rest)) = projector(there) else {
+            return self.has_same_fusion().then(|| there.to_owned());
+        };
+        let Some(projectors) = self.projectors else {
+            return Some(there.to_owned());
+        };
+        let here = projectors.iter().position(|&from| from == Some(number))?;
+        Some(format!("projectors.{here}.{rest}"))
+    }
+
+    fn there(&self, here: &str) -> String {
+        let number = |(number, rest)| {
+            let there = (*self.projectors?.get::<usize>(number)?)?;
+            Some(format!("projectors.{there}.{rest}"))
+        };
+        projector(here)
+            .and_then(number)
+            .unwrap_or_else(|| here.to_owned())
+    }
+
+    /// Whether the tensors of the fusion mean the same here: some hold a part for each encoder, in order.
+    fn has_same_fusion(&self) -> bool {
+        let in_order = |projectors: &[Option<usize>]| {
+            let mut numbered = projectors.iter().enumerate();
+            numbered.all(|(here, there)| *there == Some(here))
+        };
+        let is_in_order = self.projectors.is_none_or(in_order);
+        is_in_order || !self.kind.fusion.has_part_of_each_encoder()
+    }
+}
+
+/// `projectors.2.rest` in its parts.
+fn projector(name: &str) -> Option<(usize, &str)> {
+    let (number, rest) = name.strip_prefix("projectors.")?.split_once('.')?;
+    Some((number.parse().ok()?, rest))
+}
+
+fn fits(tensor: &Described, stored: &StoredTensor) -> bool {
+    use StoredDtype::{BF16, F16, F32};
+    tensor.shape == stored.shape && matches!(stored.dtype, F32 | F16 | BF16)
+}
+
+fn nothing_fits(path: &Path, tensors: &[BegunTensor]) -> PluginError {
+    let first = tensors.first().map_or_else(String::new, |tensor| {
+        format!(", such as `{}` {:?}", tensor.name, tensor.shape)
+    });
+    PluginError::weights(format!(
+        "no tensor of {} fits it\n  expected: a mixer's weights of which at least one tensor has a name and a shape \
+         that this mixer has{first}\n  do: name another file in `reuse`, list its encoders in `encoders`, or remove \
+         `reuse`",
+        path.display()
+    ))
+}

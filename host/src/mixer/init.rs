@@ -1,0 +1,177 @@
+//! How parameters begin: the distributions of PyTorch and of the original, from a seed.
+
+use merv_plugin_sdk::{PluginError, Result};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{RngCore, SeedableRng},
+};
+use sha2::{Digest, Sha256};
+
+/// What a parameter is before it is trained.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// All 0.
+    Zeros,
+    /// All 1.
+    Ones,
+    /// Evenly spread from −bound to bound.
+    Uniform(f64),
+    /// Normally distributed around 0, with this standard deviation.
+    Normal(f64),
+}
+
+impl Init {
+    /// Weight and bias of PyTorch's linear layers and convolutions, each output of which sees so many inputs.
+    pub fn fan_in(inputs: usize) -> Self {
+        Self::Uniform(1.0 / (inputs as f64).sqrt())
+    }
+
+    /// `torch.nn.init.xavier_uniform_` (Glorot and Bengio, 2010).
+    pub fn xavier(inputs: usize, outputs: usize) -> Self {
+        Self::Uniform((6.0 / (inputs as f64 + outputs as f64)).sqrt())
+    }
+
+    /// The values of the parameter `name`. They depend on its name and the seed alone: not on the machine, nor on
+    /// which other parameters there are.
+    ///
+    /// # Errors
+    ///
+    /// When there is not enough memory for them.
+    pub fn values(self, name: &str, shape: &[usize], seed: u64) -> Result<Vec<f32>> {
+        let count = shape
+            .iter()
+            .try_fold(1usize, |count, &size| count.checked_mul(size));
+        let mut values = Vec::new();
+        let reserved = count.and_then(|count| values.try_reserve_exact(count).ok());
+        let (Some(count), Some(())) = (count, reserved) else {
+            return Err(PluginError::new(
+                merv_plugin_api::ErrorKind::OutOfMemory,
+                format!("there is not enough memory to make `{name}` {shape:?}"),
+            ));
+        };
+        let mut numbers = Numbers::new(name, seed);
+        values.extend((0..count).map(|_| match self {
+            Self::Zeros => 0.0,
+            Self::Ones => 1.0,
+            Self::Uniform(bound) => (bound * numbers.signed()) as f32,
+            Self::Normal(deviation) => (deviation * numbers.normal()) as f32,
+        }));
+        Ok(values)
+    }
+}
+
+/// The random numbers of one parameter.
+struct Numbers {
+    random: ChaCha8Rng,
+    /// Normal numbers come in pairs.
+    second: Option<f64>,
+}
+
+impl Numbers {
+    fn new(name: &str, seed: u64) -> Self {
+        let digest = Sha256::digest(name);
+        let stream = digest.iter().take(8);
+        let stream = stream.fold(0, |stream, &byte| stream << 8 | u64::from(byte));
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(stream);
+        Self {
+            random,
+            second: None,
+        }
+    }
+
+    /// Evenly spread from −1 to 1, both left out.
+    fn signed(&mut self) -> f64 {
+        let half = f64::from(self.random.next_u32()) + 0.5;
+        half / f64::from(1u32 << 31) - 1.0
+    }
+
+    /// Marsaglia's polar method.
+    fn normal(&mut self) -> f64 {
+        if let Some(second) = self.second.take() {
+            return second;
+        }
+        loop {
+            let (x, y) = (self.signed(), self.signed());
+            let square = x * x + y * y;
+            if square < 1.0 {
+                let length = (-2.0 * ln(square) / square).sqrt();
+                self.second = Some(y * length);
+                return x * length;
+            }
+        }
+    }
+}
+
+/// The natural logarithm of a normal number above 0, of operations that every machine rounds alike: the system's
+/// own differs in the last digit from one to the next.
+fn ln(x: f64) -> f64 {
+    const EXPONENT: u64 = 0x7ff << 52;
+    let bits = x.to_bits();
+    let exponent = ((bits & EXPONENT) >> 52) as i32 - 1023;
+    // From 1 to 2.
+    let mantissa = f64::from_bits(bits & !EXPONENT | 1023 << 52);
+    let z = (mantissa - 1.0) / (mantissa + 1.0);
+    let square = z * z;
+    // 2·artanh(z), where z is 1/3 at most.
+    let series = (0..17)
+        .rev()
+        .fold(0.0, |sum, k| sum * square + 1.0 / f64::from(2 * k + 1));
+    f64::from(exponent) * std::f64::consts::LN_2 + 2.0 * z * series
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_logarithm_is_the_logarithm() {
+        for x in [1e-300, 3e-19, 0.001, 0.3, 0.5, 0.999_999, 1.0, 1.5, 2.0] {
+            let (found, expected) = (ln(x), x.ln());
+            assert!(
+                (found - expected).abs() <= 1e-15 * expected.abs().max(1.0),
+                "{x}: {found} {expected}"
+            );
+        }
+    }
+
+    /// Another machine, and a later version, begin with the same numbers.
+    #[test]
+    fn a_seed_gives_the_same_numbers_everywhere() {
+        let of = |init: Init, name: &str, seed| init.values(name, &[3], seed).unwrap();
+        assert_eq!(of(Init::Uniform(1.0), "a", 0), UNIFORM);
+        assert_eq!(of(Init::Normal(1.0), "a", 0), NORMAL);
+        assert_ne!(of(Init::Normal(1.0), "a", 1), NORMAL);
+        assert_ne!(of(Init::Normal(1.0), "b", 0), NORMAL);
+    }
+
+    const UNIFORM: [f32; 3] = [-0.027_766_652, -0.050_686_48, 0.302_191_02];
+    const NORMAL: [f32; 3] = [0.0, 0.0, 0.0];
+
+    #[test]
+    fn the_distributions_are_what_they_say() {
+        let moments = |init: Init| {
+            let values = init.values("x", &[100, 1000], 3).unwrap();
+            let mean = |power: i32| {
+                let sum: f64 = values.iter().map(|&x| f64::from(x).powi(power)).sum();
+                sum / values.len() as f64
+            };
+            [mean(1), mean(2), mean(4)]
+        };
+        let close = |found: [f64; 3], expected: [f64; 3]| {
+            for (found, expected) in found.into_iter().zip(expected) {
+                assert!((found - expected).abs() < 0.03, "{found} {expected}");
+            }
+        };
+        close(moments(Init::Normal(1.0)), [0.0, 1.0, 3.0]);
+        close(moments(Init::Uniform(1.0)), [0.0, 1.0 / 3.0, 0.2]);
+    }
+
+    #[test]
+    fn what_no_memory_holds_is_an_error() {
+        for shape in [&[usize::MAX, 2][..], &[1 << 60]] {
+            let error = Init::Ones.values("x", shape, 0).unwrap_err();
+            assert!(error.message.contains("memory to make `x`"), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Putting a mixer together: from a file, from the beginning, or only to see what it consists of.
+
+use super::{
+    EncoderShape, Mixer, MixerError, begin,
+    fusion::{Fusion, PUBLISHED_QUERY_WIDTH, UNUSED},
+    parameters::{Described, Origin, Scope, Taken, Unused},
+    projector::Projector,
+};
+use crate::registry::{FusionKind, MixerKind};
+use merv_checkpoint::{Checkpoint, published};
+use merv_plugin_sdk::{PluginError, Result, weights};
+use std::path::Path;
+
+/// The parts of a mixer, with tensors from `scope`. The widths are those of the language model and of the learned
+/// query.
+fn build(
+    kind: MixerKind,
+    encoders: &[EncoderShape],
+    (llm_width, query_width): (usize, usize),
+    scope: &Scope<'_>,
+) -> Result<(Vec<Projector>, Fusion)> {
+    kind.projector
+        .runnable(encoders.len())
+        .map_err(PluginError::invalid)?;
+    let projectors = encoders.iter().enumerate().map(|(index, encoder)| {
+        let scope = scope.pp("projectors").pp(index);
+        Projector::new(kind, *encoder, llm_width, &scope)
+    });
+    let projectors = projectors.collect::<Result<_>>()?;
+    let scope = scope.pp("feature_fusion");
+    let fusion = Fusion::new(kind, encoders.len(), llm_width, query_width, &scope)?;
+    Ok((projectors, fusion))
+}
+
+/// The mixer whose tensors are all in the file `path`.
+pub(super) fn from_file(
+    kind: MixerKind,
+    encoders: &[EncoderShape],
+    llm_width: usize,
+    path: &Path,
+) -> std::result::Result<Mixer, MixerError> {
+    let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
+    let query_width = begin::query_width(&checkpoint).unwrap_or(PUBLISHED_QUERY_WIDTH);
+    let unused: Vec<String> = match kind.fusion {
+        FusionKind::CrossAttentionAvgLq => UNUSED
+            .map(|name| format!("feature_fusion.attention.{name}"))
+            .into(),
+        _ => Vec::new(),
+    };
+    let stored = unused
+        .iter()
+        .filter_map(|name| Some((name.clone(), Unused::Stored(checkpoint.get(name)?.clone()))));
+    let stored = stored.collect();
+    let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
+    let taken = Taken::default();
+    let (projectors, fusion) = weights::load_checkpoint(checkpoint, &unused, |scope| {
+        let scope = Scope::root(Origin::File(scope), &taken);
+        build(kind, encoders, (llm_width, query_width), &scope)
+    })?;
+    Ok(Mixer {
+        projectors,
+        fusion,
+        parameters: taken.into_parameters(),
+        unused: stored,
+    })
+}
+
+/// All tensors of a mixer, of which none is made.
+pub(super) fn described(
+    kind: MixerKind,
+    encoders: &[EncoderShape],
+    llm_width: usize,
+    query_width: usize,
+) -> Result<Vec<Described>> {
+    let taken = Taken::default();
+    let scope = Scope::root(Origin::Nowhere, &taken);
+    build(kind, encoders, (llm_width, query_width), &scope)?;
+    Ok(taken.into_described())
+}
+
+/// The mixer with the tensors of `reused`, all of which it takes, and others from `seed`.
+pub(super) fn begun(
+    kind: MixerKind,
+    encoders: &[EncoderShape],
+    widths: (usize, usize),
+    seed: u64,
+    described: Vec<Described>,
+    reused: Option<Checkpoint>,
+) -> std::result::Result<Mixer, MixerError> {
+    let unused = described.into_iter().filter(|tensor| !tensor.is_used);
+    let unused = unused.map(|tensor| {
+        let name = tensor.name.clone();
+        let stored = reused.as_ref().and_then(|reused| reused.get(&name));
+        let unused = stored.map_or(Unused::Begun(tensor, seed), |stored| {
+            Unused::Stored(stored.clone())
+        });
+        (name, unused)
+    });
+    let unused: Vec<(String, Unused)> = unused.collect();
+    let names: Vec<&str> = unused.iter().map(|(name, _)| name.as_str()).collect();
+    let taken = Taken::default();
+    let make = |reused: Option<weights::Scope<'_>>| {
+        let scope = Scope::root(Origin::Begun(seed, reused), &taken);
+        build(kind, encoders, widths, &scope)
+    };
+    let (projectors, fusion) = match reused {
+        Some(reused) => weights::load_checkpoint(reused, &names, |scope| make(Some(scope)))?,
+        None => make(None)?,
+    };
+    Ok(Mixer {
+        projectors,
+        fusion,
+        parameters: taken.into_parameters(),
+        unused,
+    })
+}

@@ -1,0 +1,111 @@
+//! Checking where a mixer's weights come from: a file, or the beginning.
+
+use super::entries::{MixerInit, MixerReuse, MixerWeights};
+use super::error::{Problem, listed, shown};
+use super::fields::Fields;
+use super::schema::{RawInit, RawMixerWeights, RawReuse, RawSource, refuse};
+use super::sources::WeightSource;
+
+/// What a text as `weights` must be.
+const INIT: &str = "init";
+
+impl Fields<'_> {
+    /// Where the weights of a mixer of these encoders come from.
+    pub(super) fn mixer_weights(
+        &mut self,
+        table: &str,
+        raw: RawMixerWeights,
+        encoders: &[&str],
+    ) -> Option<MixerWeights> {
+        match raw {
+            RawMixerWeights::Name(name) if name.value == INIT => {
+                Some(MixerWeights::Init(MixerInit::default()))
+            }
+            RawMixerWeights::Name(name) => {
+                self.problems.push(
+                    refuse(table, "weights", name.line, "does not say where the file is")
+                        .expected("a table such as `{ path = \"…\" }`, or `\"init\"` for a mixer that is yet to be trained")
+                        .found(format!("the string {}", shown(&name.value)))
+                        .hint("write `weights = { path = \"…\" }`"),
+                );
+                None
+            }
+            RawMixerWeights::Source(raw) => {
+                let source = self.file_of_a_mixer(table, "weights", raw)?;
+                Some(MixerWeights::Trained(source))
+            }
+            RawMixerWeights::Init(raw) => self.init(table, raw, encoders).map(MixerWeights::Init),
+        }
+    }
+
+    fn init(&mut self, table: &str, raw: RawInit, encoders: &[&str]) -> Option<MixerInit> {
+        let name = format!("`weights` of {table}");
+        let reuse = raw.reuse.map(|raw| self.reuse(&name, raw, encoders));
+        if raw.damaged {
+            return None;
+        }
+        let found = match (&raw.init, raw.source_keys.as_slice()) {
+            (Some(init), []) if init.value => {
+                return Some(MixerInit {
+                    seed: raw.seed.map_or(0, |at| at.value as u64),
+                    query_width: raw.query_width.map(|at| at.value),
+                    reuse: match reuse {
+                        Some(reuse) => Some(reuse?),
+                        None => None,
+                    },
+                });
+            }
+            (Some(init), []) => format!("`init = {}`", init.value),
+            (None, []) => "no `init`".to_owned(),
+            (_, keys) => format!("{} too", listed(keys)),
+        };
+        self.problems.push(
+            refuse(table, "weights", raw.line, "does not say how the mixer begins")
+                .expected("`init = true`, and perhaps `seed`, `query_width` and `reuse`; or a file alone")
+                .found(found)
+                .hint("write `weights = { init = true, reuse = { path = \"…\" } }`, or remove the keys that do not belong"),
+        );
+        None
+    }
+
+    fn reuse(&mut self, table: &str, raw: RawReuse, encoders: &[&str]) -> Option<MixerReuse> {
+        let weights = self.file_of_a_mixer(table, "reuse", raw.source);
+        let list = raw.encoders.map(|at| {
+            let mut twice = at.value.iter().enumerate();
+            let twice = twice.find(|(number, id)| at.value[..*number].contains(id));
+            if let Some((_, id)) = twice {
+                self.problems.push(
+                    Problem::new(
+                        at.line,
+                        format!("`encoders` in `reuse` of {table} names an encoder twice"),
+                    )
+                    .expected("the encoders of that checkpoint, in its order, each once")
+                    .found(shown(id))
+                    .hint("copy the ids of its registry"),
+                );
+            }
+            let place = |id: &&str| at.value.iter().position(|other| other == id);
+            encoders.iter().map(place).collect()
+        });
+        Some(MixerReuse {
+            weights: weights?,
+            projectors: list,
+        })
+    }
+
+    /// A source that holds a mixer's weights.
+    fn file_of_a_mixer(&mut self, table: &str, key: &str, raw: RawSource) -> Option<WeightSource> {
+        let line = raw.line;
+        let source = self.source(table, key, raw)?;
+        if source == WeightSource::Checkpoint {
+            self.problems.push(
+                refuse(table, key, line, "cannot be `checkpoint = true`")
+                    .expected("the checkpoint itself: `{ path = \"…\" }` or `{ repo, file }`")
+                    .found("`checkpoint = true`, which means the file named here")
+                    .hint("name the file that holds the mixer's weights"),
+            );
+            return None;
+        }
+        Some(source)
+    }
+}
