@@ -159,7 +159,11 @@ fn its_examples_are_those_of_the_documentation() {
     assert!(toml[0].starts_with("[dependencies]\nmerv-host = "));
     assert_eq!(
         toml[1..],
-        [template("registry.toml"), template("Cargo.toml")]
+        [
+            template("registry.toml"),
+            file("examples/own-mix.toml"),
+            template("Cargo.toml")
+        ]
     );
 }
 
