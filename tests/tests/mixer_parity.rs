@@ -283,9 +283,9 @@ fn kinds_that_cannot_mix_these_encoders_are_errors() {
     );
 }
 
-/// Mixers of each kind whose tensors are measured, as many as PyTorch's were; of `scalar`, which has few numbers, more.
-const DRAWS: u64 = 200;
-const MANY_DRAWS: u64 = 2000;
+/// Mixers of each kind whose tensors are measured; of `scalar`, which has few numbers, more.
+const DRAWS: u64 = 50;
+const MANY_DRAWS: u64 = 500;
 
 /// All numbers of every tensor of a kind, over many seeds.
 fn draws(
@@ -370,8 +370,8 @@ fn beginnings_are_the_originals() {
     }
 }
 
-/// Constants are exact; else the standard deviation is within 8 %, and the extremes are those of an even or of a
-/// normal distribution.
+/// Constants are exact; else the standard deviation is as near as so many numbers can come, and the extremes are those
+/// of an even or of a normal distribution.
 fn check_spread(what: &str, values: &[f32], [low, high, std]: [f64; 3]) {
     let count = values.len() as f64;
     let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
@@ -389,7 +389,7 @@ fn check_spread(what: &str, values: &[f32], [low, high, std]: [f64; 3]) {
     }
     let ratio = variance.sqrt() / std;
     assert!(
-        (0.92..1.08).contains(&ratio),
+        (ratio - 1.0).abs() < 0.02 + 3.0 / count.sqrt(),
         "{what}: deviates {ratio} times as much"
     );
     // An even distribution ends at 1.73 deviations; a normal one has reached 2.5 after so many numbers.

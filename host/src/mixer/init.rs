@@ -146,7 +146,7 @@ mod tests {
     }
 
     const UNIFORM: [f32; 3] = [-0.027_766_652, -0.050_686_48, 0.302_191_02];
-    const NORMAL: [f32; 3] = [0.0, 0.0, 0.0];
+    const NORMAL: [f32; 3] = [-1.622_417_3, -2.961_632_5, 0.312_790_13];
 
     #[test]
     fn the_distributions_are_what_they_say() {

@@ -43,7 +43,7 @@ impl Moved<'_> {
         if let Some(mixer) = self.mixer
             && let Some(table) = table(document, "mixer")
         {
-            replace(table, &path_table(mixer), &mut edits);
+            replace(text, table, &mixer.pairs(), &mut edits);
         }
         if let Some(table) = table(document, "llm") {
             let llm = &registry.llm;
@@ -52,17 +52,17 @@ impl Moved<'_> {
                 ("config", llm.config.as_ref()),
             ];
             let new = match (self.llm, &llm.weights) {
-                (Some(file), _) => Some(path_table(file)),
+                (Some(file), _) => Some(file.pairs()),
                 // The checkpoint is named by the mixer, which is another file now.
                 (None, WeightSource::Checkpoint) if self.mixer.is_some() => {
-                    registry.mixer.weights.trained().and_then(inline)
+                    registry.mixer.weights.trained().and_then(pairs)
                 }
                 (None, _) => None,
             };
             if let Some(new) = new
-                && let Some(end) = replace(table, &new, &mut edits)
+                && let Some(place) = replace(text, table, &new, &mut edits)
             {
-                edits.push((end..end, pinned(table, &beside)));
+                edits.push(place.pinned(table, &beside));
             }
         }
         let tables = match document.get("encoders").map(|encoders| encoders.get_ref()) {
@@ -72,10 +72,10 @@ impl Moved<'_> {
         let encoders = tables.into_iter().zip(&registry.encoders);
         for ((item, entry), file) in encoders.zip(&self.encoders) {
             if let (DeValue::Table(table), Some(file)) = (item, file)
-                && let Some(end) = replace(table, &path_table(*file), &mut edits)
+                && let Some(place) = replace(text, table, &file.pairs(), &mut edits)
             {
                 let beside = [("config", entry.config.as_ref())];
-                edits.push((end..end, pinned(table, &beside)));
+                edits.push(place.pinned(table, &beside));
             }
         }
         if self.drop_notice
@@ -110,11 +110,29 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn path_table(file: MovedFile<'_>) -> String {
-    let digest = file.sha256.map_or_else(String::new, |digest| {
-        format!(", sha256 = {}", quoted(digest))
-    });
-    format!("{{ path = {}{digest} }}", quoted(file.path))
+/// Keys of a table, with their values as TOML writes them.
+type Pairs = Vec<(&'static str, String)>;
+
+impl MovedFile<'_> {
+    fn pairs(&self) -> Pairs {
+        let path = [("path", quoted(self.path))].into_iter();
+        let digest = self.sha256.map(|digest| ("sha256", quoted(digest)));
+        path.chain(digest).collect()
+    }
+}
+
+/// A table in braces.
+fn inline(pairs: &Pairs) -> String {
+    let pairs = pairs.iter().map(|(key, value)| format!("{key} = {value}"));
+    format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+}
+
+/// The lines of a table that has a header.
+fn lines(pairs: &Pairs) -> String {
+    let pairs = pairs
+        .iter()
+        .map(|(key, value)| format!("\n{key} = {value}"));
+    pairs.collect()
 }
 
 fn table<'d>(document: &'d DeTable<'d>, key: &str) -> Option<&'d DeTable<'d>> {
@@ -124,13 +142,67 @@ fn table<'d>(document: &'d DeTable<'d>, key: &str) -> Option<&'d DeTable<'d>> {
     }
 }
 
-/// Replaces the value of `weights` of a table. Returns where it ends.
-fn replace(table: &DeTable<'_>, new: &str, edits: &mut Vec<Edit>) -> Option<usize> {
-    let range = table.get("weights")?.span();
+/// The key whose value is replaced.
+const WEIGHTS: &str = "weights";
+
+/// Where a value was replaced.
+struct Place {
+    /// Where it ends.
+    end: usize,
+    /// The header of its table up to the key, `[llm.`, if it has a header.
+    header: Option<String>,
+}
+
+/// Replaces the value of `weights` of a table: in braces, or below a header of its own, `[llm.weights]`.
+fn replace(text: &str, table: &DeTable<'_>, new: &Pairs, edits: &mut Vec<Edit>) -> Option<Place> {
+    let value = table.get(WEIGHTS)?;
+    let header = match value.get_ref() {
+        DeValue::Table(_) => header(text, &value.span()),
+        _ => None,
+    };
+    let mut ranges = vec![value.span()];
+    if header.is_some()
+        && let DeValue::Table(inner) = value.get_ref()
+    {
+        ranges = blocks(text, value.span(), inner);
+    }
     // Before what was found inside of it.
-    edits.retain(|(inner, _)| inner.start < range.start || inner.end > range.end);
-    edits.push((range.clone(), new.to_owned()));
-    Some(range.end)
+    let is_inside = |edit: &Range<usize>| {
+        let mut ranges = ranges.iter();
+        ranges.any(|range| range.start <= edit.start && edit.end <= range.end)
+    };
+    edits.retain(|(edit, _)| !is_inside(edit));
+    let mut ranges = ranges.into_iter();
+    let first = ranges.next()?;
+    edits.extend(ranges.map(|range| (range, String::new())));
+    let end = first.end;
+    let new = match &header {
+        Some(header) => format!("{header}{WEIGHTS}]{}", lines(new)),
+        None => inline(new),
+    };
+    edits.push((first, new));
+    Some(Place { end, header })
+}
+
+/// The header of a table up to its last key, if that is how it begins.
+fn header(text: &str, span: &Range<usize>) -> Option<String> {
+    let header = text.get(span.clone())?.strip_suffix(']')?;
+    let (before, _) = header.strip_prefix('[')?.rsplit_once('.')?;
+    Some(format!("[{before}."))
+}
+
+/// The header of a table with the lines below it; then those of the tables in it that have headers.
+fn blocks(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Vec<Range<usize>> {
+    let (mut own, mut others) = (span, Vec::new());
+    for (_, value) in table {
+        match value.get_ref() {
+            DeValue::Table(inner) if header(text, &value.span()).is_some() => {
+                others.extend(blocks(text, value.span(), inner));
+            }
+            _ => own.end = own.end.max(value.span().end),
+        }
+    }
+    [own].into_iter().chain(others).collect()
 }
 
 /// Gives every relative path its folder: `path` of sources and plugins, and the sources that are paths
@@ -185,13 +257,12 @@ fn rooted(path: &Path) -> String {
     )
 }
 
-/// A source as a table in braces.
-fn inline(source: &WeightSource) -> Option<String> {
-    let digest = source.sha256().map_or_else(String::new, |digest| {
-        format!(", sha256 = {}", quoted(&digest.to_string()))
-    });
-    let source = match source {
-        WeightSource::Local { path, .. } => format!("path = {}", quoted(&rooted(path))),
+/// A source as the keys of a table.
+fn pairs(source: &WeightSource) -> Option<Pairs> {
+    let digest = source.sha256();
+    let digest = digest.map(|digest| ("sha256", quoted(&digest.to_string())));
+    let mut pairs = match source {
+        WeightSource::Local { path, .. } => vec![("path", quoted(&rooted(path)))],
         WeightSource::Hub {
             repo,
             file,
@@ -199,8 +270,6 @@ fn inline(source: &WeightSource) -> Option<String> {
             revision,
             ..
         } => {
-            let revision = revision.as_ref();
-            let revision = revision.map(|text| format!(", revision = {}", quoted(text)));
             let files: Vec<_> = [file]
                 .into_iter()
                 .chain(alternatives)
@@ -210,22 +279,27 @@ fn inline(source: &WeightSource) -> Option<String> {
                 [file] => file.clone(),
                 files => format!("[{}]", files.join(", ")),
             };
-            let repo = quoted(repo);
-            format!(
-                "repo = {repo}, file = {file}{}",
-                revision.unwrap_or_default()
-            )
+            let revision = revision.as_ref().map(|text| ("revision", quoted(text)));
+            let pairs = [("repo", quoted(repo)), ("file", file)].into_iter();
+            pairs.chain(revision).collect()
         }
         WeightSource::Checkpoint => return None,
     };
-    Some(format!("{{ {source}{digest} }}"))
+    pairs.extend(digest);
+    Some(pairs)
 }
 
-/// Lines that name the files that a model's weights had beside them, now that these lie elsewhere.
-fn pinned(table: &DeTable<'_>, beside: &[(&str, Option<&WeightSource>)]) -> String {
-    let lines = beside.iter().filter_map(|(key, source)| {
-        let source = source.filter(|_| table.get(*key).is_none())?;
-        Some(format!("\n{key} = {}", inline(source)?))
-    });
-    lines.collect()
+impl Place {
+    /// Lines that name the files that a model's weights had beside them, now that these lie elsewhere.
+    fn pinned(&self, table: &DeTable<'_>, beside: &[(&str, Option<&WeightSource>)]) -> Edit {
+        let all = beside.iter().filter_map(|(key, source)| {
+            let source = source.filter(|_| table.get(*key).is_none())?;
+            let pairs = pairs(source)?;
+            Some(match &self.header {
+                Some(header) => format!("\n\n{header}{key}]{}", lines(&pairs)),
+                None => format!("\n{key} = {}", inline(&pairs)),
+            })
+        });
+        (self.end..self.end, all.collect())
+    }
 }

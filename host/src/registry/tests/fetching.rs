@@ -140,3 +140,50 @@ fn an_encoder_need_not_name_weights() {
     assert_eq!(registry.encoders[0].weights_name(), "none");
     assert_eq!(registry.sources().count(), 4);
 }
+
+/// A source below a header of its own is replaced with all its lines, wherever they stand.
+#[test]
+fn a_table_with_a_header_is_replaced_as_a_whole() {
+    let folder = folder_with(&FILES);
+    let text = changed("weights = { path = \"mixer.safetensors\" }\n", "")
+        + "[mixer.weights]\ninit = true\nseed = 4\n";
+    let text = text.replace(
+        "[transform]",
+        "[mixer.weights.reuse]\npath = \"mixer.safetensors\"\n\n[transform]",
+    );
+    let llm = "weights = { path = \"llm/model.safetensors\" }\n";
+    let text =
+        text.replace(llm, "") + "\n[llm.weights] # the model\npath = \"llm/model.safetensors\"\n";
+    let registry = Registry::from_file(&write(&folder, &text)).unwrap_or_else(|e| panic!("{e}"));
+    assert!(registry.mixer.weights.trained().is_none());
+    let file = |path| Some(MovedFile { path, sha256: None });
+    let moved = Moved {
+        mixer: file("one.safetensors"),
+        llm: file("two.safetensors"),
+        ..Moved::default()
+    };
+    let text = moved.text(&text, &registry);
+    assert!(!text.contains("seed") && !text.contains("reuse"), "{text}");
+    let registry =
+        Registry::from_file(&write(&folder, &text)).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let local = |name: &str| WeightSource::Local {
+        path: folder.path().join(name),
+        sha256: None,
+    };
+    assert_eq!(
+        registry.mixer.weights.trained(),
+        Some(&local("one.safetensors"))
+    );
+    assert_eq!(registry.llm.weights, local("two.safetensors"));
+    // The tokenizer stays the one beside the old weights.
+    let tokenizer = folder
+        .path()
+        .join("llm/tokenizer.json")
+        .canonicalize()
+        .unwrap();
+    let pinned = WeightSource::Local {
+        path: tokenizer,
+        sha256: None,
+    };
+    assert_eq!(registry.llm.tokenizer, pinned);
+}

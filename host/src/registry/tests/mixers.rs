@@ -372,7 +372,7 @@ fn a_beginning_that_cannot_be_one_is_explained() {
         ),
         (
             "{ init = true, path = \"mixer.safetensors\" }",
-            &["how the mixer begins", "path too"],
+            &["how the mixer begins", "`path` too"],
         ),
         (
             "{ init = true, seed = -1 }",
