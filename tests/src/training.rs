@@ -60,6 +60,14 @@ impl TrainingRun {
             .args(&self.arguments)
     }
 
+    /// `merv-host train --resume` of the folder, with nothing said again.
+    pub fn resumed(&self) -> Run {
+        Run::new()
+            .keeping(&self.folder)
+            .args(["--threads", "2", "train", "--resume", "--out"])
+            .arg(self.out())
+    }
+
     /// The lines of `metrics.jsonl`.
     ///
     /// # Panics

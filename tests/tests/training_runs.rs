@@ -203,9 +203,9 @@ fn a_run_is_not_begun_twice_nor_gone_on_with_as_another() {
         .finish()
         .failed(1, &["holds a run already", "--resume"]);
     short_resumed(&run)
-        .args(["--set", "seed=8", "--set", "epochs=3", "--set", "keep=7"])
+        .args(["--set", "seed=8", "--set", "weight_decay=0.5"])
         .finish()
-        .failed(1, &["`seed`: 7, now 8", "`epochs`: 2, now 3"]);
+        .failed(1, &["`seed`: 7, now 8", "`weight_decay`: 0.0, now 0.5"]);
 }
 
 /// The model that comes of it computes in what its registry says.

@@ -15,7 +15,7 @@ pub mod synth;
 pub mod train;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Answers questions about videos with several specialised encoders and a language model.
 ///
@@ -34,9 +34,9 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// A registry: a FILE, or the NAME of one in registry/ or $MERV_REGISTRY_PATH
-    #[arg(long, global = true, value_name = "FILE|NAME", default_value = merv_host::registry::DEFAULT_REGISTRY)]
-    pub registry: PathBuf,
+    /// A registry: a FILE, or the NAME of one in registry/ or $MERV_REGISTRY_PATH [default: merv-tiny]
+    #[arg(long, global = true, value_name = "FILE|NAME")]
+    pub registry: Option<PathBuf>,
     /// Look for plugins here first (may be repeated)
     #[arg(long, global = true, value_name = "DIR")]
     pub plugin_dir: Vec<PathBuf>,
@@ -61,6 +61,14 @@ pub struct Global {
     /// Say only what went wrong
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+}
+
+impl Global {
+    /// The registry that was named, or the default.
+    pub fn registry(&self) -> &Path {
+        let default = Path::new(merv_host::registry::DEFAULT_REGISTRY);
+        self.registry.as_deref().unwrap_or(default)
+    }
 }
 
 /// When to use colours.

@@ -7,20 +7,23 @@ use std::path::PathBuf;
 /// key means. The run's folder is a registry that `generate` takes.
 #[derive(Debug, clap::Args)]
 pub struct Train {
-    /// The settings file
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    /// The settings file; with --resume, the run's own settings if left out
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    pub config: Option<PathBuf>,
     /// What is trained: align, full-align, finetune, second_finetune or full-finetune
-    #[arg(long, value_name = "STAGE")]
-    pub stage: TrainingStage,
+    #[arg(long, value_name = "STAGE", required_unless_present = "resume")]
+    pub stage: Option<TrainingStage>,
     /// The folder of the run
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
     /// Begin from the model that an earlier run left, instead of the settings' registry
     #[arg(long, value_name = "RUN")]
     pub from: Option<PathBuf>,
-    /// Go on with the run in --out, from its last checkpoint
-    #[arg(long)]
+    /// Go on with the run in --out, from its last checkpoint and with its settings
+    ///
+    /// Nothing has to be said again. What is said has to agree with the run, but for its length (`epochs`,
+    /// `max_steps`) and settings that change nothing of what is computed.
+    #[arg(long, requires = "out")]
     pub resume: bool,
     /// Set a key of the settings (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]

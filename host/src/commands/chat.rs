@@ -60,7 +60,7 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
         return Err(why.into());
     }
     Sampler::new(options.sampling)?;
-    let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
+    let model = VidLm::load_with(global.registry(), &load_options(global), &mut bar)?;
     let registry = model.registry();
     let untrained = registry.untrained();
     for notice in registry.notice.iter().chain(&untrained) {

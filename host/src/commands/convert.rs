@@ -3,20 +3,14 @@ use crate::{
     args::{Global, convert::Convert},
     ui::Ui,
 };
-use merv_host::{
-    convert::{ConvertOptions, Report, convert},
-    registry::DEFAULT_REGISTRY,
-};
-use std::path::Path;
+use merv_host::convert::{ConvertOptions, Report, convert};
 
 pub fn run(global: &Global, args: &Convert, ui: Ui) -> Outcome {
-    // The default model's weights come with this program: no checkpoint is one of it unless its registry
-    // is named by its file.
-    let template = (global.registry != Path::new(DEFAULT_REGISTRY)).then_some(&*global.registry);
     let options = ConvertOptions {
         dtype: args.dtype.target(),
         max_shard_bytes: args.max_shard_size,
-        template: template.map(Path::to_path_buf),
+        // Not the default: its weights come with this program.
+        template: global.registry.clone(),
         force: args.force,
     };
     let bar = ui.bar();

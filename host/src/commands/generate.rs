@@ -32,7 +32,7 @@ struct Report<'a> {
 pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
     let bar = ui.bar();
     let mut bar = bar.streaming(!args.json);
-    let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
+    let model = VidLm::load_with(global.registry(), &load_options(global), &mut bar)?;
     let registry = model.registry();
     let untrained = registry.untrained();
     for notice in registry.notice.iter().chain(&untrained) {

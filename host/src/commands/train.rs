@@ -7,21 +7,28 @@ use crate::{
     args::{Global, train::Train},
     ui::{Ui, training::TrainingBar},
 };
-use merv_host::{
-    registry::DEFAULT_REGISTRY,
-    train::{self, Outline, Settings, Summary, TrainOptions},
-};
+use merv_host::train::{self, Outline, Settings, Summary, TrainOptions};
 use std::path::{Path, PathBuf};
 
 pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
-    let mut settings = Settings::load(&args.config, args.stage, &args.set)?;
+    // The command line requires it where it is used.
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("."));
+    let mut settings = match (&args.config, args.stage) {
+        (config, stage) if args.resume => {
+            train::settings_of_run(&out, config.as_deref(), stage, &args.set)?
+        }
+        (Some(config), Some(stage)) => Settings::load(config, stage, &args.set)?,
+        _ => return Err("--config and --stage say what is trained".into()),
+    };
     // A registry that the user names goes before the file's, and a run before both.
-    let named = (global.registry != Path::new(DEFAULT_REGISTRY)).then_some(&global.registry);
-    if let Some(registry) = args.from.as_ref().or(named) {
+    if let Some(registry) = args.from.as_ref().or(global.registry.as_ref()) {
         train::begin_from(&mut settings, registry)?;
     }
     settings.precision = global.precision.or(settings.precision);
     if args.dry_run {
+        if args.resume {
+            train::begin_as_run(&mut settings, &out)?;
+        }
         let outline = Outline::new(&settings, &load_options(global))?;
         return if args.json {
             print_json(&outline)
@@ -31,8 +38,7 @@ pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
     }
     let options = TrainOptions {
         load: load_options(global),
-        // Required by the command line.
-        out: args.out.clone().unwrap_or_else(|| PathBuf::from(".")),
+        out,
         resume: args.resume,
     };
     let stop = signals::stop_flag()?;
@@ -59,7 +65,7 @@ fn tell(summary: &Summary, out: &Path, ui: Ui) {
     }
     if summary.stopped {
         ui.say(&format!(
-            "stopped after step {steps} of {total_steps}, with a checkpoint; go on with --resume"
+            "stopped after step {steps} of {total_steps}, with a checkpoint; go on with --resume --out {out}"
         ));
         return;
     }

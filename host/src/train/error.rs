@@ -57,13 +57,26 @@ pub enum TrainError {
     /// A run is resumed with other settings.
     #[error(
         "{} was started with other settings; then and now:\n  {}\n  \
-         do: take these back, or begin anew in another folder", .path.display(), .differences.join("\n  ")
+         do: leave these out, for the run recorded its own; or begin anew in another folder", .path.display(), .differences.join("\n  ")
     )]
     OtherSettings {
         /// The run.
         path: PathBuf,
         /// Each key with its two values.
         differences: Vec<String>,
+    },
+    /// A run is resumed with fewer steps than it has done.
+    #[error(
+        "{} has done {done} steps, and `epochs` and `max_steps` end it after {total}\n  \
+         do: raise them, or begin anew in another folder", .path.display()
+    )]
+    TooShort {
+        /// The run.
+        path: PathBuf,
+        /// Steps that were done.
+        done: u64,
+        /// Steps that are to be done.
+        total: u64,
     },
     /// A run is resumed with other data.
     #[error(

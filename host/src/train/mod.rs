@@ -25,6 +25,7 @@ pub use error::TrainError;
 pub use metrics::StepMetrics;
 pub use outline::{DataOutline, MemoryOutline, Outline, PartOutline};
 pub use run::{Summary, TrainObserver, TrainOptions, begin_from, train};
+pub use run_folder::{begin_as_run, settings_of_run};
 pub use schedule::Schedule;
 pub use settings::{Settings, SettingsError};
 pub use stage::{Task, TrainingStage};

@@ -91,9 +91,12 @@ pub fn train(
     let validation = settings.validation.as_deref();
     let validation = validation.map(|path| Index::read(path, settings.stage.task()));
     let validation = validation.transpose()?;
-    let run = match options.resume {
+    let (run, recorded) = match options.resume {
         true => RunFolder::resume(&options.out, settings)?,
-        false => RunFolder::begin(&options.out, settings)?,
+        false => {
+            let run = RunFolder::begin(&options.out, settings)?;
+            (run, settings.clone())
+        }
     };
     let mut checkpoints = Checkpoints::open(run.path(), settings.keep)?;
     let state = checkpoints.newest(|warning| observer.notice(warning))?;
@@ -110,5 +113,6 @@ pub fn train(
     if let Some(state) = state {
         trainer.restore(&state)?;
     }
+    trainer.record_length(&recorded, observer)?;
     trainer.run(stop, observer)
 }

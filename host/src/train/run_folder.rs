@@ -56,29 +56,25 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// Goes on with a run that was begun with the same settings.
-    pub(super) fn resume(path: &Path, settings: &Settings) -> Result<Self, TrainError> {
-        let config = path.join(CONFIG);
-        if !config.is_file() {
-            return Err(TrainError::NothingToResume(path.to_owned()));
-        }
+    /// Goes on with a run whose settings these may be. Returns those that it recorded too.
+    pub(super) fn resume(path: &Path, settings: &Settings) -> Result<(Self, Settings), TrainError> {
+        stage_of(path)?;
         let hold = hold(path)?;
-        let text = read_sealed(&config)?;
-        read_sealed(&path.join(BASE))?;
-        let has = |stage: &TrainingStage| text.lines().any(|line| line == format!("[{stage}]"));
-        let stage = TrainingStage::ALL.into_iter().find(has);
-        let then = Settings::load(&config, stage.unwrap_or(settings.stage), &[])?;
-        let differences = then.fixed_differences(settings);
-        if !differences.is_empty() {
-            return Err(TrainError::OtherSettings {
-                path: path.to_owned(),
-                differences,
-            });
-        }
-        Ok(Self {
+        let recorded = agreeing(path, settings)?;
+        let run = Self {
             path: path.to_owned(),
             _hold: hold,
-        })
+        };
+        Ok((run, recorded))
+    }
+
+    /// Records the settings that the run goes on with.
+    pub(super) fn record(&self, settings: &Settings) -> Result<(), TrainError> {
+        let text = settings.to_toml();
+        match unsealed_toml(&read(&self.path.join(CONFIG))?) == text {
+            true => Ok(()),
+            false => self.write_sealed(CONFIG, &text),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -163,6 +159,71 @@ fn check_free(path: &Path) -> Result<(), TrainError> {
         return Err(TrainError::Occupied(path.to_owned()));
     }
     Ok(())
+}
+
+/// The settings that the run in a folder recorded, and over them those of a settings file and of
+/// `--set key=value`.
+///
+/// # Errors
+///
+/// When there is no run, or the settings that are given are wrong.
+pub fn settings_of_run(
+    run: &Path,
+    given: Option<&Path>,
+    stage: Option<TrainingStage>,
+    sets: &[String],
+) -> Result<Settings, TrainError> {
+    let recorded = stage_of(run)?;
+    if let Some(stage) = stage.filter(|stage| *stage != recorded) {
+        return Err(TrainError::OtherSettings {
+            path: run.to_owned(),
+            differences: vec![format!("the stage: `{recorded}`, now `{stage}`")],
+        });
+    }
+    Ok(Settings::load_over(
+        &run.join(CONFIG),
+        given,
+        recorded,
+        sets,
+    )?)
+}
+
+/// Checks that the run in a folder can go on with these settings, and makes them begin from the model that
+/// it began from.
+///
+/// # Errors
+///
+/// When it cannot.
+pub fn begin_as_run(settings: &mut Settings, run: &Path) -> Result<(), TrainError> {
+    agreeing(run, settings)?;
+    settings.registry = run.join(BASE);
+    Ok(())
+}
+
+/// The stage of the run in a folder.
+fn stage_of(run: &Path) -> Result<TrainingStage, TrainError> {
+    let none = || TrainError::NothingToResume(run.to_owned());
+    let config = run.join(CONFIG);
+    if !config.is_file() {
+        return Err(none());
+    }
+    let text = read_sealed(&config)?;
+    let has = |stage: &TrainingStage| text.lines().any(|line| line == format!("[{stage}]"));
+    TrainingStage::ALL.into_iter().find(has).ok_or_else(none)
+}
+
+/// What the run in a folder recorded, if it can go on with these settings.
+fn agreeing(run: &Path, settings: &Settings) -> Result<Settings, TrainError> {
+    let recorded = settings_of_run(run, None, None, &[])?;
+    read_sealed(&run.join(BASE))?;
+    let differences = recorded.fixed_differences(settings);
+    if !differences.is_empty() {
+        return Err(TrainError::OtherSettings {
+            path: run.to_owned(),
+            differences,
+        });
+    }
+    Ok(recorded)
 }
 
 /// What an encoder is called among the trained parts.

@@ -121,6 +121,14 @@ impl<'s> Trainer<'s> {
                 found: index.sha256().to_owned(),
             });
         }
+        let total = self.schedule.total as u64;
+        if total < state.step {
+            return Err(TrainError::TooShort {
+                path: self.run.path().to_owned(),
+                done: state.step,
+                total,
+            });
+        }
         let checkpoints = &self.checkpoints;
         self.model
             .restore(|part| checkpoints.restore(state, part))?;
@@ -128,6 +136,29 @@ impl<'s> Trainer<'s> {
         self.broken = state.broken.iter().copied().collect();
         self.validation_loss = state.validation_loss;
         Ok(())
+    }
+
+    /// Tells in what the length of the run differs from that of the settings it had, and records those it
+    /// has now.
+    pub(super) fn record_length(
+        &self,
+        before: &Settings,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<(), TrainError> {
+        let (now, settings) = (self.schedule.total, self.settings);
+        let then = total_steps(before, self.per_epoch);
+        if now != then {
+            observer.notice(&format!(
+                "the run has {now} steps in place of {then}: from step {} on, the learning rate is that of a \
+                 run of {now} steps",
+                self.step + 1
+            ));
+        } else if (settings.epochs, settings.max_steps) != (before.epochs, before.max_steps) {
+            observer.notice(&format!(
+                "the run still has {now} steps: of `epochs` and `max_steps`, the one that ends it first counts"
+            ));
+        }
+        self.run.record(settings)
     }
 
     /// Does the steps that are left.

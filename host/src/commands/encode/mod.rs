@@ -41,7 +41,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
     let clips = clips::of(args, &mut |text| ui.warn(text))?;
     let cache = FeatureCache::open(&args.out, args.dtype.into())?;
     let mut bar = ui.bar();
-    let encoders = Encoders::load(&global.registry, &load_options(global), &mut bar)?;
+    let encoders = Encoders::load(global.registry(), &load_options(global), &mut bar)?;
     let video = VideoOptions {
         limits: options::limits(&args.limits),
         ..VideoOptions::default()

@@ -24,14 +24,14 @@ pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
     let (cases, stem, benchmark) = judge::cases(&args.predictions)?;
     let mut bar = ui.bar();
     let report = if args.local {
-        let registry = load_options(global).registry(&global.registry)?;
+        let registry = load_options(global).registry(global.registry())?;
         let name = match registry.llm.dtype {
             DtypeChoice::Auto => registry.id,
             dtype => format!("{} in {dtype}", registry.id),
         };
         let mut verdicts = open(&stem, &name, ui)?;
         if !verdicts.pending(&cases).is_empty() {
-            let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
+            let model = VidLm::load_with(global.registry(), &load_options(global), &mut bar)?;
             let mut watch =
                 |done, total| bar.show("judging", &benchmark, done as u64, total as u64);
             judge::local::judge(&model, LOCAL_BATCH, &mut verdicts, &cases, &mut watch)?;

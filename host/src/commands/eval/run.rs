@@ -66,13 +66,13 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
         limits: options::limits(&args.limits),
         features: features.clone(),
     };
-    let registry = load_options(global).registry(&global.registry)?;
+    let registry = load_options(global).registry(global.registry())?;
     let untrained = registry.untrained();
     untrained.iter().for_each(|notice| ui.warn(notice));
     let mut watch = Progress { ui, bar: ui.bar() };
     let mut bar = ui.bar();
     let outcome = eval::run(&run_options, &registry, &mut watch, || {
-        let model = VidLm::load_with(&global.registry, &load_options(global), &mut bar)?;
+        let model = VidLm::load_with(global.registry(), &load_options(global), &mut bar)?;
         bar.finish();
         Ok(model)
     })?;

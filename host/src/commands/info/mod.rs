@@ -12,7 +12,7 @@ use report::Report;
 
 pub fn run(global: &Global, args: &Info) -> Outcome {
     let options = load_options(global);
-    let plan = Plan::new(options.registry(&global.registry)?, &options)?;
+    let plan = Plan::new(options.registry(global.registry())?, &options)?;
     let report = Report::new(&plan)?;
     if args.json {
         print_json(&report)

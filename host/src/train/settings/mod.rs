@@ -9,6 +9,7 @@ use super::TrainingStage;
 use crate::{
     LoadOptions,
     registry::{DEFAULT_REGISTRY, DtypeChoice, Problems},
+    whole_file::folder_of,
 };
 use std::{
     io,
@@ -111,10 +112,33 @@ impl Settings {
     /// When the file cannot be read, something in it or in `sets` is wrong, or a key is missing that has
     /// no default.
     pub fn load(path: &Path, stage: TrainingStage, sets: &[String]) -> Result<Self, SettingsError> {
-        let mut values = raw::read(path, stage)?;
+        Self::load_over(path, None, stage, sets)
+    }
+
+    /// Reads the values of a stage from the file `record`, those of another file over them, and those of
+    /// `--set key=value` over both.
+    pub(super) fn load_over(
+        record: &Path,
+        given: Option<&Path>,
+        stage: TrainingStage,
+        sets: &[String],
+    ) -> Result<Self, SettingsError> {
+        let mut values = raw::read(record, stage)?;
+        if let Some(given) = given {
+            values = raw::read(given, stage)?.or(values);
+        }
         for argument in sets {
             values = raw::set(argument)?.or(values);
         }
+        Self::complete(values, record, stage)
+    }
+
+    /// Fills in the defaults.
+    fn complete(
+        values: raw::Values,
+        path: &Path,
+        stage: TrainingStage,
+    ) -> Result<Self, SettingsError> {
         let missing = |key, what| SettingsError::Missing {
             path: path.to_owned(),
             stage,
@@ -185,7 +209,7 @@ impl Settings {
     /// As a settings file that means the same wherever it lies.
     pub fn to_toml(&self) -> String {
         let mut text = format!(
-            "# What this run was started with, every default filled in.\nschema = 1\n\n[{}]\n",
+            "# The settings of this run, every default filled in.\nschema = 1\n\n[{}]\n",
             self.stage
         );
         for (key, value) in self.pairs() {
@@ -194,15 +218,16 @@ impl Settings {
         text
     }
 
-    /// Keys in which the two differ and that a run cannot change once it has begun.
+    /// Keys in which the two differ and that a run cannot change once it has begun, with both values.
     pub fn fixed_differences(&self, other: &Self) -> Vec<String> {
-        let mut found = Vec::new();
         if self.stage != other.stage {
-            found.push(format!(
+            // Other stages have other defaults: their differences say nothing more.
+            return vec![format!(
                 "the stage: `{}`, now `{}`",
                 self.stage, other.stage
-            ));
+            )];
         }
+        let mut found = Vec::new();
         let (ours, theirs) = (self.pairs(), other.pairs());
         let value = |pairs: &[(&str, String)], key: &str| {
             let pair = pairs.iter().find(|(other, _)| *other == key);
@@ -221,9 +246,11 @@ impl Settings {
     fn pairs(&self) -> Vec<(&'static str, String)> {
         // JSON's escapes are among TOML's.
         let text = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
-        let rooted = |path: &Path| {
-            let path = path.canonicalize().or_else(|_| absolute(path));
-            path.map_or_else(|_| String::new(), |path| text(&path))
+        let rooted = |path: &Path| text(&rooted_path(path));
+        // The link itself, where a file is one: media lie beside it.
+        let rooted_file = |path: &Path| match path.file_name() {
+            Some(name) => text(&rooted_path(folder_of(path)).join(name)),
+            None => rooted(path),
         };
         // A NAME stays one.
         let registry = if self.registry.is_file() {
@@ -235,9 +262,9 @@ impl Settings {
         let number = |number: f64| format!("{number:?}");
         let pairs = [
             ("registry", Some(registry)),
-            ("data", Some(rooted(&self.data))),
+            ("data", Some(rooted_file(&self.data))),
             ("media", Some(rooted(&self.media))),
-            ("validation", self.validation.as_deref().map(rooted)),
+            ("validation", self.validation.as_deref().map(rooted_file)),
             ("feature_cache", self.feature_cache.as_deref().map(rooted)),
             ("epochs", Some(self.epochs.to_string())),
             ("max_steps", self.max_steps.map(|n| n.to_string())),
@@ -272,8 +299,20 @@ impl Settings {
     }
 }
 
-/// Keys that change nothing of what is computed.
-const FREE: [&str; 8] = [
+/// A path from the root, without links where it exists.
+fn rooted_path(path: &Path) -> PathBuf {
+    let path = match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    };
+    let rooted = path.canonicalize().or_else(|_| absolute(path));
+    rooted.unwrap_or_else(|_| path.to_owned())
+}
+
+/// Keys that a run may change when it goes on: its length, and what changes nothing of what is computed.
+const FREE: [&str; 10] = [
+    "epochs",
+    "max_steps",
     "feature_cache",
     "max_bad_fraction",
     "workers",

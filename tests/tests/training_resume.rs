@@ -1,0 +1,143 @@
+//! `train --resume`: from the run's folder alone, with what is said again, and for longer than it was.
+
+use merv_host::train::Schedule;
+use merv_tests::{Finished, Run, Tiny, TrainingRun, tiny_with_one_encoder};
+use serde_json::Value;
+use std::fs;
+
+/// A run of `steps` steps with one encoder.
+fn run_of(tiny: &Tiny, steps: u64) -> TrainingRun {
+    TrainingRun::new("align")
+        .arg("--registry")
+        .arg(tiny.registry().display().to_string())
+        .set("epochs", 9)
+        .set("max_steps", steps)
+        .set("learning_rate", 1e-2)
+}
+
+/// The text of `metrics.jsonl`.
+fn metrics(run: &TrainingRun) -> String {
+    fs::read_to_string(run.out().join("metrics.jsonl")).unwrap_or_default()
+}
+
+/// Goes on with a run to so many steps.
+fn lengthened(run: &TrainingRun, steps: u64) -> Run {
+    let set = format!("max_steps={steps}");
+    run.resumed().args(["--set", &set])
+}
+
+/// Ends a run when it has done so many steps.
+fn interrupted(run: &TrainingRun, command: Run, steps: usize) -> Finished {
+    let command = command.ended_when("INT", |_| metrics(run).lines().count() >= steps);
+    command.succeeded()
+}
+
+#[test]
+fn a_run_goes_on_from_its_folder_alone() {
+    let tiny = tiny_with_one_encoder();
+    let unbroken = run_of(&tiny, 12);
+    unbroken.run().finish().succeeded();
+    let run = run_of(&tiny, 12);
+    let finished = interrupted(&run, run.run(), 2);
+    let advice = format!("go on with --resume --out {}", run.out().display());
+    assert!(finished.stderr.contains(&advice), "{finished}");
+    assert!(run.checkpoints() < vec![12]);
+    // The run has its own copy of the registry.
+    fs::rename(tiny.registry(), tiny.path("elsewhere.toml")).unwrap();
+    let plan = run.resumed().args(["--dry-run", "--json"]).finish();
+    let plan: Value = serde_json::from_str(&plan.succeeded().stdout).unwrap();
+    assert_eq!(plan["total_steps"], 12);
+    run.resumed().finish().succeeded();
+    assert_eq!(run.digests(12), unbroken.digests(12));
+    assert_eq!(run.curve("loss"), unbroken.curve("loss"));
+    // There is nothing more to do.
+    let before = metrics(&run);
+    run.resumed().finish().succeeded();
+    assert_eq!(metrics(&run), before);
+}
+
+#[test]
+fn what_is_said_again_has_to_agree() {
+    let tiny = tiny_with_one_encoder();
+    let run = run_of(&tiny, 1);
+    run.run().finish().succeeded();
+    run.run().arg("--resume").finish().succeeded();
+    run.resumed()
+        .args(["--stage", "align", "--set", "seed=7", "--set", "workers=1"])
+        .finish()
+        .succeeded();
+    let refused = [
+        (["--set", "seed=8"], "`seed`: 7, now 8"),
+        (["--set", "max_length=9"], "`max_length`: 256, now 9"),
+        (
+            ["--stage", "finetune"],
+            "the stage: `align`, now `finetune`",
+        ),
+        (["--registry", "merv-tiny"], "now \"merv-tiny\""),
+        (["--precision", "f32"], "`precision`: nothing, now \"f32\""),
+    ];
+    for (given, words) in refused {
+        for more in [&[][..], &["--dry-run"]] {
+            let command = run.resumed().args(given).args(more);
+            command
+                .finish()
+                .failed(1, &["started with other settings", words]);
+        }
+    }
+    // Without a run to take them from, all have to be said.
+    let begun = Run::new().args(["train", "--out"]).arg(run.out());
+    begun.finish().failed(2, &["--config", "--stage"]);
+    let nowhere = Run::new().args(["train", "--resume"]);
+    nowhere.finish().failed(2, &["--out"]);
+}
+
+#[test]
+fn a_finished_run_can_be_made_longer() {
+    let tiny = tiny_with_one_encoder();
+    let run = run_of(&tiny, 4);
+    run.run().finish().succeeded();
+    let before = metrics(&run);
+    let finished = lengthened(&run, 8).finish().succeeded();
+    let notice = "the run has 8 steps in place of 4: from step 5 on, the learning rate is that of a run of 8";
+    assert!(finished.stderr.contains(notice), "{finished}");
+    // What was done is as it was.
+    let after = metrics(&run);
+    assert!(after.starts_with(&before), "{after}");
+    let steps = run.curve("step");
+    assert_eq!(steps, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+    let (short, long) = (Schedule::new(1e-2, 0.03, 4), Schedule::new(1e-2, 0.03, 8));
+    let rates: Vec<f64> = (0..8)
+        .map(|step| if step < 4 { short } else { long }.rate(step))
+        .collect();
+    assert_eq!(run.curve("learning_rate"), rates);
+    assert!(rates[4] > rates[3], "it rises again");
+    // The new length is the run's own from now on.
+    let finished = run.resumed().finish().succeeded();
+    assert!(!finished.stderr.contains("in place of"), "{finished}");
+    assert_eq!(metrics(&run), after);
+
+    // Stopped on the way, it ends the same.
+    let broken = run_of(&tiny, 4);
+    broken.run().finish().succeeded();
+    interrupted(&broken, lengthened(&broken, 8), 5);
+    broken.resumed().finish().succeeded();
+    assert_eq!(broken.digests(8), run.digests(8));
+    assert_eq!(broken.curve("loss"), run.curve("loss"));
+}
+
+#[test]
+fn a_length_that_says_nothing_new_or_is_too_short_is_told() {
+    let tiny = tiny_with_one_encoder();
+    let run = run_of(&tiny, 2);
+    run.run().finish().succeeded();
+    let config = || fs::read_to_string(run.out().join("config.toml")).unwrap();
+    let before = config();
+    lengthened(&run, 1)
+        .finish()
+        .failed(1, &["has done 2 steps", "end it after 1", "raise them"]);
+    assert_eq!(config(), before);
+    let more = run.resumed().args(["--set", "epochs=10"]).finish();
+    let more = more.succeeded();
+    assert!(more.stderr.contains("the run still has 2 steps"), "{more}");
+    assert_eq!(run.curve("step"), [1.0, 2.0]);
+}
