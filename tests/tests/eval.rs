@@ -719,6 +719,32 @@ fn several_results_stand_beside_each_other() {
         object["rows"][1],
         json!({"kind": "colour", "count": 20, "values": [0.955, 0.95]})
     );
+    let models = |reports: &[&PathBuf]| {
+        let object = table(reports).arg("--json").finish().succeeded().stdout;
+        serde_json::from_str::<Value>(&object).unwrap()["models"].clone()
+    };
+    // Models of one name are told apart by what differs: folder, file, or place alone.
+    let (first, second) = (folder.path().join("a"), folder.path().join("b"));
+    let copies = [
+        first.join("r.json"),
+        first.join("s.json"),
+        second.join("r.json"),
+    ];
+    for copy in &copies {
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(&mix, copy).unwrap();
+    }
+    let [in_a, also_in_a, in_b] = &copies;
+    let named = |path: &std::path::Path| format!("mix ({})", path.display());
+    assert_eq!(
+        models(&[in_a, &one, in_b]),
+        json!([named(&first), "one", named(&second)])
+    );
+    assert_eq!(
+        models(&[in_a, also_in_a]),
+        json!([named(in_a), named(also_in_a)])
+    );
+    assert_eq!(models(&[&mix, &mix]), json!(["mix (1)", "mix (2)"]));
     let other = write("mix", "other", [0.9, 0.95, 0.8]);
     table(&[&mix, &other])
         .finish()

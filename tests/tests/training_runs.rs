@@ -321,6 +321,40 @@ fn a_run_is_a_registry_and_the_next_stage_begins_from_it() {
 }
 
 #[test]
+fn a_trained_model_has_a_name_of_its_own() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align").set("max_steps", 2);
+    run.run().finish().succeeded();
+    let told = |run: &TrainingRun| {
+        let info = Run::new().arg("--registry").arg(run.out());
+        let info = info.args(["info", "--json"]).finish().succeeded();
+        let info: Value = serde_json::from_str(&info.stdout).unwrap();
+        (info["id"].clone(), info["description"].clone())
+    };
+    assert_eq!(
+        told(&run),
+        ("run".into(), "lively after 2 steps of align".into())
+    );
+    let named = short(&tiny, "align")
+        .set("max_steps", 1)
+        .set("id", "shapes-2")
+        .set("description", "for \"shapes\"");
+    named.run().finish().succeeded();
+    assert_eq!(told(&named), ("shapes-2".into(), "for \"shapes\"".into()));
+    // The name stays where the folder gets another, and may be changed.
+    let moved = run.out().with_file_name("moved");
+    fs::rename(run.out(), &moved).unwrap();
+    let resumed = |sets: &[&str]| {
+        let resumed = Run::new().args(["--threads", "2", "train", "--resume", "--out"]);
+        resumed.arg(&moved).args(sets).finish().succeeded();
+        fs::read_to_string(moved.join("registry.toml")).unwrap()
+    };
+    assert!(resumed(&["--set", "max_steps=3"]).contains("id = \"run\""));
+    let text = resumed(&["--set", "max_steps=4", "--set", "id=b"]);
+    assert!(text.contains("id = \"b\""), "{text}");
+}
+
+#[test]
 fn held_out_examples_choose_the_checkpoint() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "finetune")

@@ -1,9 +1,15 @@
 //! The results of several models on one benchmark, by kind of question.
 
 use super::{EvalError, Report, report::Measured, score::Measure, store::read_if_there};
-use crate::sealed::{Mismatch, Seal, check_json};
+use crate::{
+    sealed::{Mismatch, Seal, check_json},
+    whole_file::folder_of,
+};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 /// Results beside each other.
 #[derive(Debug, Clone, Serialize)]
@@ -12,8 +18,11 @@ pub struct Table {
     pub benchmark: String,
     /// What is compared: the first measure of the first result.
     pub measure: Measure,
-    /// The models, in the order of the reports.
+    /// The models, in the order of the reports. Where several have one name, what tells the reports apart
+    /// is added.
     pub models: Vec<String>,
+    /// The reports.
+    pub reports: Vec<PathBuf>,
     /// All questions together, then each kind.
     pub rows: Vec<Row>,
 }
@@ -89,7 +98,13 @@ impl Table {
         Ok(Self {
             benchmark: first.benchmark.clone(),
             measure,
-            models: reports.iter().map(|report| report.model.clone()).collect(),
+            models: told_apart(
+                reports
+                    .iter()
+                    .map(|report| report.model.as_str())
+                    .zip(paths),
+            ),
+            reports: paths.to_vec(),
             rows: rows.collect(),
         })
     }
@@ -120,6 +135,32 @@ impl Table {
         }
         lines.join("\n")
     }
+}
+
+/// Names of columns. Models of one name get the folder of their report too, or its path, or a number: whatever
+/// tells all of them apart.
+fn told_apart(reports: &[Report], paths: &[PathBuf]) -> Vec<String> {
+    let additions: [fn(&Path, usize) -> String; 3] = [
+        |path, _| folder_of(path).display().to_string(),
+        |path, _| path.display().to_string(),
+        |_, number| number.to_string(),
+    ];
+    let models: Vec<&str> = reports.iter().map(|report| report.model.as_str()).collect();
+    let mut names: Vec<String> = models.iter().map(|&model| model.to_owned()).collect();
+    for addition in additions {
+        if names.iter().collect::<HashSet<_>>().len() == names.len() {
+            break;
+        }
+        let columns = models.iter().zip(paths).enumerate();
+        let named = columns.map(|(at, (model, path))| {
+            match models.iter().filter(|other| *other == model).count() {
+                1 => (*model).to_owned(),
+                _ => format!("{model} ({})", addition(path, at + 1)),
+            }
+        });
+        names = named.collect();
+    }
+    names
 }
 
 fn read(path: &Path) -> Result<Report, EvalError> {

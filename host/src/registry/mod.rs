@@ -39,7 +39,7 @@ pub use error::{Problem, Problems, RegistryError};
 pub(crate) use find::FILE_OF_A_RUN;
 pub use find::{DEFAULT_REGISTRY, SearchPath, find};
 pub use mixer_kind::{FusionKind, MixerKind, Mlp, Pooling, ProjectorKind};
-pub(crate) use moved::{Moved, MovedFile};
+pub(crate) use moved::{Moved, MovedFile, Renamed};
 pub use placement::{DeviceChoice, DtypeChoice};
 pub use sources::{Sha256Digest, SourceError, WeightSource};
 pub use tokens::DescribedEncoder;

@@ -17,6 +17,15 @@ pub(crate) struct MovedFile<'m> {
     pub(crate) sha256: Option<&'m str>,
 }
 
+/// What a model is called.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Renamed<'m> {
+    /// Its id.
+    pub(crate) id: &'m str,
+    /// Its description.
+    pub(crate) description: &'m str,
+}
+
 /// The files that take the place of a registry's own, relative to the folder it moves to.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Moved<'m> {
@@ -26,6 +35,8 @@ pub(crate) struct Moved<'m> {
     pub(crate) llm: Option<MovedFile<'m>>,
     /// The encoders', in order; as many as there are encoders, or none.
     pub(crate) encoders: Vec<Option<MovedFile<'m>>>,
+    /// What the model is called, if it is another one now.
+    pub(crate) renamed: Option<Renamed<'m>>,
     /// Whether what the registry says of its weights no longer holds.
     pub(crate) drop_notice: bool,
 }
@@ -77,6 +88,9 @@ impl Moved<'_> {
                 let beside = [("config", entry.config.as_ref())];
                 edits.push(place.pinned(table, &beside));
             }
+        }
+        if let Some(renamed) = self.renamed {
+            rename(document, renamed, &mut edits);
         }
         if self.drop_notice
             && let Some((key, value)) = document.get_key_value("notice")
@@ -140,6 +154,19 @@ fn table<'d>(document: &'d DeTable<'d>, key: &str) -> Option<&'d DeTable<'d>> {
         DeValue::Table(table) => Some(table),
         _ => None,
     }
+}
+
+/// Replaces the values of `id` and `description`.
+fn rename(document: &DeTable<'_>, new: Renamed<'_>, edits: &mut Vec<Edit>) {
+    let Some(id) = document.get("id").map(|id| id.span()) else {
+        return;
+    };
+    let description = quoted(new.description);
+    edits.push(match document.get("description") {
+        Some(old) => (old.span(), description),
+        None => (id.end..id.end, format!("\ndescription = {description}")),
+    });
+    edits.push((id, quoted(new.id)));
 }
 
 /// The key whose value is replaced.

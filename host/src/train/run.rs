@@ -87,6 +87,7 @@ pub fn train(
     stop: &AtomicBool,
     observer: &mut dyn TrainObserver,
 ) -> Result<Summary, TrainError> {
+    let settings = &settings.named_after(&options.out);
     let index = Index::read(&settings.data, settings.stage.task())?;
     let validation = settings.validation.as_deref();
     let validation = validation.map(|path| Index::read(path, settings.stage.task()));

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     hold::{Hold, LOCK},
-    registry::{FILE_OF_A_RUN, Moved, MovedFile, Registry, SearchPath, find},
+    registry::{FILE_OF_A_RUN, Moved, MovedFile, Registry, Renamed, SearchPath, find},
     sealed::{Mismatch, Seal, check_toml, seal_toml, unsealed_toml},
     whole_file,
 };
@@ -86,16 +86,21 @@ impl RunFolder {
         self.path.join(BASE)
     }
 
-    /// Writes the registry of the model as it is in a checkpoint that holds `mixer` and these other parts.
+    /// Writes the registry of the model as it is in a checkpoint.
     pub(super) fn write_registry(
         &self,
         base: &Registry,
         saved: &Saved,
-        llm: bool,
-        encoders: bool,
+        settings: &Settings,
     ) -> Result<(), TrainError> {
+        let stage = settings.stage;
+        let encoders = stage.trains_encoders();
+        let description = match &settings.description {
+            Some(description) => description.clone(),
+            None => format!("{} after {} steps of {stage}", base.id, saved.step),
+        };
         let mixer = Checkpoints::file(saved, "mixer");
-        let llm = llm.then(|| Checkpoints::file(saved, "llm"));
+        let llm = stage.trains_llm().then(|| Checkpoints::file(saved, "llm"));
         let encoders: Vec<_> = base
             .encoders
             .iter()
@@ -106,6 +111,10 @@ impl RunFolder {
             mixer: Some(moved(&mixer)),
             llm: llm.as_ref().map(moved),
             encoders: encoders.iter().map(|file| Some(moved(file))).collect(),
+            renamed: Some(Renamed {
+                id: settings.id.as_deref().unwrap_or(&base.id),
+                description: &description,
+            }),
             drop_notice: true,
         };
         let text = read(&base.path)?;

@@ -354,12 +354,8 @@ impl<'s> Trainer<'s> {
                 crc32: None,
             })?;
         if let Some(saved) = self.checkpoints.preferred() {
-            self.run.write_registry(
-                &self.model.registry,
-                saved,
-                stage.trains_llm(),
-                stage.trains_encoders(),
-            )?;
+            self.run
+                .write_registry(&self.model.registry, saved, self.settings)?;
         }
         // Only now, since the registry led to one of them.
         Ok(self.checkpoints.prune()?)

@@ -12,6 +12,7 @@ use crate::{
     whole_file::folder_of,
 };
 use std::{
+    ffi::OsStr,
     io,
     path::{Path, PathBuf, absolute},
 };
@@ -54,6 +55,10 @@ pub enum SettingsError {
 pub struct Settings {
     /// What is trained.
     pub stage: TrainingStage,
+    /// The name of the model that comes of it, if not that of the run's folder.
+    pub id: Option<String>,
+    /// What is said of that model, if not what it was trained from.
+    pub description: Option<String>,
     /// The model to begin from: a FILE, or the NAME of a registry.
     pub registry: PathBuf,
     /// The examples.
@@ -163,6 +168,8 @@ impl Settings {
         let save_every = values.save_every.unwrap_or(512);
         Ok(Self {
             stage,
+            id: values.id,
+            description: values.description,
             registry: values
                 .registry
                 .unwrap_or_else(|| PathBuf::from(DEFAULT_REGISTRY)),
@@ -206,6 +213,16 @@ impl Settings {
         }
     }
 
+    /// With the name that a run in `out` gives its model, if they have none.
+    pub(super) fn named_after(&self, out: &Path) -> Self {
+        let mut named = self.clone();
+        if named.id.is_none() {
+            let name = rooted_path(out).file_name().map(OsStr::to_owned);
+            named.id = name.map(|name| name.to_string_lossy().into_owned());
+        }
+        named
+    }
+
     /// As a settings file that means the same wherever it lies.
     pub fn to_toml(&self) -> String {
         let mut text = format!(
@@ -245,7 +262,8 @@ impl Settings {
 
     fn pairs(&self) -> Vec<(&'static str, String)> {
         // JSON's escapes are among TOML's.
-        let text = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let text = |path: &Path| quoted(&path.to_string_lossy());
         let rooted = |path: &Path| text(&rooted_path(path));
         // The link itself, where a file is one: media lie beside it.
         let rooted_file = |path: &Path| match path.file_name() {
@@ -261,6 +279,8 @@ impl Settings {
         // `{:?}` writes whole numbers with their `.0`, and every number so that it reads back the same.
         let number = |number: f64| format!("{number:?}");
         let pairs = [
+            ("id", self.id.as_deref().map(quoted)),
+            ("description", self.description.as_deref().map(quoted)),
             ("registry", Some(registry)),
             ("data", Some(rooted_file(&self.data))),
             ("media", Some(rooted(&self.media))),
@@ -309,8 +329,10 @@ fn rooted_path(path: &Path) -> PathBuf {
     rooted.unwrap_or_else(|_| path.to_owned())
 }
 
-/// Keys that a run may change when it goes on: its length, and what changes nothing of what is computed.
-const FREE: [&str; 10] = [
+/// Keys that a run may change when it goes on: its length, what its model is called, and what changes nothing of what is computed.
+const FREE: [&str; 12] = [
+    "id",
+    "description",
     "epochs",
     "max_steps",
     "feature_cache",

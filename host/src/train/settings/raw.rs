@@ -15,7 +15,9 @@ use toml::de::DeTable;
 const SCHEMA_VERSION: usize = 1;
 
 /// The keys of a stage, each of which may stand at the top level too, for all stages.
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 26] = [
+    "id",
+    "description",
     "registry",
     "data",
     "media",
@@ -95,6 +97,8 @@ const MANUAL: &str = "configs/README.md";
 /// The values of one table. Absent are keys that are not there, and those that were refused.
 #[derive(Debug, Default)]
 pub(super) struct Values {
+    pub(super) id: Option<String>,
+    pub(super) description: Option<String>,
     /// A file, or a NAME where nothing looks like a file.
     pub(super) registry: Option<PathBuf>,
     pub(super) data: Option<PathBuf>,
@@ -126,6 +130,8 @@ impl Values {
     /// These, and where they say nothing, the others.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
+            id: self.id.or(other.id),
+            description: self.description.or(other.description),
             registry: self.registry.or(other.registry),
             data: self.data.or(other.data),
             media: self.media.or(other.media),
@@ -171,8 +177,12 @@ impl Values {
                 PathBuf::from(text)
             }
         });
+        let id = value(table.text("id", reader));
+        let description = value(table.any_text("description", reader));
         let mut whole = |key, least| value(table.whole(key, least..=MAX_COUNT, reader));
         Self {
+            id,
+            description,
             registry,
             data,
             media,
