@@ -1,12 +1,13 @@
 //! Everything between a video and the first token, in one safetensors file: what a person comparing
 //! implementations needs.
 
-use crate::{Error, file_id::same_file, vidlm::Visual};
+use crate::{
+    Error, file_id::same_file, tensor_names::check_names, vidlm::Visual, whole_file::WholeFile,
+};
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
 use std::{
     borrow::Cow,
-    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -64,13 +65,10 @@ fn tensor(tensor: &Tensor) -> Result<Item, Error> {
     ))
 }
 
-/// A dump that is being made: a file of its own beside the one asked for, renamed when it is whole, and
-/// removed when it never is.
+/// A dump that is being made: it is there whole or not at all.
 pub struct Dump {
     path: PathBuf,
-    partial: PathBuf,
-    file: File,
-    whole: bool,
+    file: WholeFile,
 }
 
 impl Dump {
@@ -101,16 +99,8 @@ impl Dump {
             Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
             Err(error) => return Err(failed(error)),
         };
-        let mut partial = path.clone().into_os_string();
-        partial.push(format!(".{}.partial", std::process::id()));
-        let partial = PathBuf::from(partial);
-        let file = File::create_new(&partial).map_err(failed)?;
-        Ok(Self {
-            path,
-            partial,
-            file,
-            whole: false,
-        })
+        let file = WholeFile::begin(&path).map_err(failed)?;
+        Ok(Self { path, file })
     }
 
     /// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]`, `features.<id>` `[1, T·S, D]`,
@@ -128,24 +118,15 @@ impl Dump {
     ) -> Result<(), Error> {
         let items = items(visual, prompt_ids, logits)?;
         let views = items.iter().map(|(name, item)| (name.as_str(), item));
-        let written = safetensors::serialize(views, None)
-            .map_err(io::Error::other)
+        let written = check_names(items.iter().map(|(name, _)| name.as_str()))
+            .map_err(io::Error::from)
+            .and_then(|()| safetensors::serialize(views, None).map_err(io::Error::other))
             .and_then(|bytes| self.file.write_all(&bytes))
-            .and_then(|()| fs::rename(&self.partial, &self.path));
-        self.whole = written.is_ok();
+            .and_then(|()| self.file.finish());
         written.map_err(|source| Error::Write {
-            path: self.path.clone(),
+            path: self.path,
             source,
         })
-    }
-}
-
-impl Drop for Dump {
-    fn drop(&mut self) {
-        if !self.whole {
-            // The error that mattered was told; what stays is only a partial file.
-            let _ = fs::remove_file(&self.partial);
-        }
     }
 }
 

@@ -60,6 +60,7 @@ mod observer;
 mod published;
 mod sealed;
 mod shown;
+mod tensor_names;
 mod vidlm;
 mod whole_file;
 

@@ -7,6 +7,9 @@ use std::fmt;
 /// How a TOML file's last line begins.
 const TOML: &str = "# crc32: ";
 
+/// The field of a JSON object's checksum.
+pub(crate) const FIELD: &str = "crc32";
+
 /// Hexadecimal digits of a checksum.
 const DIGITS: usize = 8;
 

@@ -1,7 +1,10 @@
 //! Files that are there whole or not at all: written beside their place, then renamed. What processes that
 //! were killed have left there is taken away by the next one that writes the same file.
 
-use crate::file_id::is_at;
+use crate::{
+    file_id::is_at,
+    tensor_names::{self, TensorNameError},
+};
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
@@ -50,7 +53,11 @@ impl WholeFile {
     pub(crate) fn begin_unswept(path: &Path) -> io::Result<Self> {
         loop {
             let partial = partial(path);
-            let file = File::create_new(&partial)?;
+            let file = match File::create_new(&partial) {
+                // Processes of other machines and containers may have this one's number.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                file => file?,
+            };
             // Where files cannot be locked, none is swept either.
             let _ = file.lock();
             // Before it was locked, it looked abandoned.
@@ -111,6 +118,12 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         ErrorKind::NotFound => "make the folder that it should be in, or correct the path",
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
             "name another place: something else is there"
+        }
+        _ if error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<TensorNameError>()) =>
+        {
+            tensor_names::ADVICE
         }
         _ if is_too_many_links(error) => "name the file itself in place of a link to it",
         _ => "check the disk, or name another place",

@@ -1014,3 +1014,19 @@ fn a_checkpoint_without_tensors_is_named() {
     let words = [empty.display().to_string(), "holds no tensors".to_owned()];
     found.failed(1, &words);
 }
+
+#[test]
+fn a_tensor_under_the_name_of_the_metadata_is_not_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("views.pt");
+    let mut bytes = std::fs::read(fixture("checkpoint/views.legacy.pt")).unwrap();
+    let name = b"every_second";
+    let at = bytes.windows(name.len()).position(|window| window == name);
+    bytes[at.unwrap()..][..name.len()].copy_from_slice(b"__metadata__");
+    std::fs::write(&input, bytes).unwrap();
+    let out = folder.path().join("out");
+    let run = Run::new().arg("convert").arg(&input).arg("--out").arg(&out);
+    let words = ["views.pt", "a tensor is named `__metadata__`", "rename it"];
+    run.finish().failed(1, &words);
+    assert!(!out.exists());
+}

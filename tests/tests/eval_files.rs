@@ -73,6 +73,11 @@ fn keys_that_are_meant_otherwise_and_values_that_say_nothing_are_refused() {
         ),
         (json!({"video_name": ""}), &fine, "`video_name` is empty"),
         (
+            json!({"crc32": "0"}),
+            &fine,
+            "the key `crc32` is taken: predictions keep their checksum there",
+        ),
+        (
             json!({"video_name": ["a", "b"]}),
             &fine,
             "`video_name` is `[\"a\",\"b\"]`; expected a text",

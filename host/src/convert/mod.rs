@@ -14,6 +14,7 @@ mod shards;
 pub use error::ConvertError;
 pub use safetensors::Dtype;
 
+use crate::tensor_names::check_names;
 use merv_plugin_sdk::checkpoint::{
     Checkpoint, ShardIndex, StoredTensor,
     published::{Part, part},
@@ -194,6 +195,11 @@ impl<'c> Sorted<'c> {
                 Part::Training => sorted.training += 1,
                 Part::Other => sorted.others.push(item(name.to_owned())?),
             }
+        }
+        for part in [&sorted.mixer, &sorted.language_model, &sorted.others] {
+            check_names(part.iter().map(|item| item.name.as_str())).map_err(|error| {
+                ConvertError::Refused(format!("{error}; rename it in the checkpoint"))
+            })?;
         }
         if sorted.is_merv() {
             if let Some(stranger) = sorted.others.first() {

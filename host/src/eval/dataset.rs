@@ -2,7 +2,7 @@
 //! `videos/` in one folder.
 
 use super::{EvalError, json::without_nan};
-use crate::{nearest::nearest, shown::shown};
+use crate::{nearest::nearest, sealed, shown::shown};
 use merv_checkpoint::text;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -274,7 +274,7 @@ fn question(
     };
     let id = filled(&fields, "question_id").map_err(wrong)?;
     let about = |what: String| wrong(format!("question {}: {what}", shown(&id)));
-    misspelt(&fields, &QUESTION_KEYS).map_err(about)?;
+    check_keys(&fields, &QUESTION_KEYS).map_err(about)?;
     let (video_name, text) = (
         filled(&fields, "video_name").map_err(about)?,
         filled(&fields, "question").map_err(about)?,
@@ -294,7 +294,7 @@ fn question(
         index: item.index,
         what: format!("question {}: {what}", shown(&id)),
     };
-    misspelt(&item.fields, &ANSWER_KEYS).map_err(in_answer)?;
+    check_keys(&item.fields, &ANSWER_KEYS).map_err(in_answer)?;
     let choice = match task {
         Task::OpenEnded => {
             references(&item.fields).map_err(in_answer)?;
@@ -322,8 +322,14 @@ fn question(
     })
 }
 
-/// Refuses a key that can only be another spelling of one that is not there.
-fn misspelt(fields: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
+/// Refuses a key that can only be another spelling of one that is not there, or that predictions need.
+fn check_keys(fields: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
+    if fields.contains_key(sealed::FIELD) {
+        return Err(format!(
+            "the key `{}` is taken: predictions keep their checksum there; rename it",
+            sealed::FIELD
+        ));
+    }
     let plain = |key: &str| {
         let letters = key.chars().filter(|c| c.is_alphanumeric());
         let plain: String = letters.flat_map(char::to_lowercase).collect();

@@ -39,15 +39,19 @@ struct Other {
 impl Claims {
     pub(super) fn new(folder: &Path) -> Result<Self, FeatureError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!("{}-{count}{ENDING}", process::id()));
-        let failed = |source| FeatureError::Write {
-            path: path.clone(),
-            source,
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |source| FeatureError::Write { path, source }
         };
-        fs::create_dir_all(folder).map_err(failed)?;
+        fs::create_dir_all(folder).map_err(failed(folder))?;
         loop {
-            let own = File::create_new(&path).map_err(failed)?;
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("{}-{count}{ENDING}", process::id()));
+            let own = match File::create_new(&path) {
+                // Of a killed process of this number, or one of another machine or container.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                own => own.map_err(failed(&path))?,
+            };
             // Where files cannot be locked, nobody sees another's claims, and work is done twice.
             let _ = own.lock();
             // Before it was locked, it looked abandoned.

@@ -1,7 +1,7 @@
 //! One file of features: safetensors, written once and never changed, with a checksum of each in its
 //! metadata.
 
-use crate::whole_file;
+use crate::{tensor_names::check_names, whole_file};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use safetensors::{
@@ -159,6 +159,7 @@ pub(super) fn write(
     features: &BTreeMap<String, Features>,
     dtype: StoreDtype,
 ) -> io::Result<()> {
+    check_names(features.keys().map(String::as_str))?;
     let views = features.iter().map(|(key, features)| {
         TensorView::new(dtype.stored(), features.shape.to_vec(), &features.bytes)
             .map(|view| (key, view))

@@ -14,6 +14,7 @@ pub(crate) mod document;
 mod entries;
 pub(crate) mod error;
 mod fields;
+mod file_names;
 mod find;
 mod mixer_kind;
 mod mixer_weights;
@@ -36,6 +37,7 @@ pub use entries::{
     PromptEntry, Registry, TransformEntry,
 };
 pub use error::{Problem, Problems, RegistryError};
+pub(crate) use file_names::file_name;
 pub(crate) use find::FILE_OF_A_RUN;
 pub use find::{DEFAULT_REGISTRY, SearchPath, find};
 pub use mixer_kind::{FusionKind, MixerKind, Mlp, Pooling, ProjectorKind};

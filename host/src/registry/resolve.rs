@@ -1,7 +1,6 @@
 //! The registry, checked: every path joined and found, every name parsed, every default in
 //! its place.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use super::document::{self, About, Lines, Refusal};
@@ -10,6 +9,7 @@ use super::entries::{
 };
 use super::error::{Problems, RegistryError, shown};
 use super::fields::Fields;
+use super::file_names::same_file;
 use super::find::{SearchPath, find};
 use super::mixer_kind::{FusionKind, MixerKind, Pooling, ProjectorKind};
 use super::schema::{
@@ -138,20 +138,32 @@ fn in_a_checkpoint(llm: &LlmEntry, mixer: &MixerEntry, fields: &mut Fields<'_>) 
 }
 
 fn same_ids(encoders: &[RawEncoder], fields: &mut Fields<'_>) {
-    let mut lines: HashMap<&str, usize> = HashMap::new();
+    let mut firsts: Vec<&At<String>> = Vec::new();
     for encoder in encoders {
         let Some(id) = &encoder.id else { continue };
-        let Some(first) = lines.insert(&id.value, id.line) else {
+        let Some(first) = firsts
+            .iter()
+            .find(|first| same_file(&first.value, &id.value))
+        else {
+            firsts.push(id);
             continue;
         };
-        lines.insert(&id.value, first);
+        let (why, expected, found) = match first.value == id.value {
+            true => (
+                "is taken",
+                "an id that no other encoder has",
+                format!("which is also the id on line {}", first.line),
+            ),
+            false => (
+                "names the same files as another",
+                "an id that differs in more than case and special characters",
+                format!("after {} on line {}", shown(&first.value), first.line),
+            ),
+        };
         fields.problems.push(
-            refuse(&encoder.table, "id", id.line, "is taken")
-                .expected("an id that no other encoder has")
-                .found(format!(
-                    "{}, which is also the id on line {first}",
-                    shown(&id.value)
-                ))
+            refuse(&encoder.table, "id", id.line, why)
+                .expected(expected)
+                .found(format!("{}, {found}", shown(&id.value)))
                 .hint("remove one of the two, or choose another encoder"),
         );
     }

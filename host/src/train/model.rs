@@ -17,6 +17,7 @@ use crate::{
     mixer::Mixer,
     plugin::{LanguageModel, Tape},
     registry::{Registry, SourceError},
+    tensor_names::{self, check_names},
     tokenizer::TextTokenizer,
 };
 use candle_core::{Device, Tensor, Var};
@@ -121,7 +122,22 @@ impl Model {
         };
         model.optimizer_steps = vec![0; model.parts().len()];
         model.untrained = model.untrained_tensors()?;
+        model.check_names()?;
         Ok(model)
+    }
+
+    /// That checkpoints can hold all tensors under their names, before hours are spent on them.
+    fn check_names(&self) -> Result<(), TrainError> {
+        for saved in self.parts_to_save() {
+            let parameters = saved.part.parameters()?;
+            let trained = parameters.iter().map(|parameter| parameter.name.as_str());
+            let untrained = saved.untrained.iter().map(|(name, _)| name.as_str());
+            check_names(trained.chain(untrained)).map_err(|error| {
+                let part = saved.part.name();
+                Error::Boundary(format!("{part}: {error}\n  do: {}", tensor_names::ADVICE))
+            })?;
+        }
+        Ok(())
     }
 
     /// Tensors that are in the files of the parts, and belong into later ones, but are not trained.

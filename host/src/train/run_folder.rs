@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     hold::{Hold, LOCK},
-    registry::{FILE_OF_A_RUN, Moved, MovedFile, Registry, Renamed, SearchPath, find},
+    registry::{FILE_OF_A_RUN, Moved, MovedFile, Registry, Renamed, SearchPath, file_name, find},
     sealed::{Mismatch, Seal, check_toml, seal_toml, unsealed_toml},
     whole_file,
 };
@@ -237,14 +237,7 @@ fn agreeing(run: &Path, settings: &Settings) -> Result<Settings, TrainError> {
 
 /// What an encoder is called among the trained parts.
 pub(super) fn encoder_part(id: &str) -> String {
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || "-_.".contains(c) {
-            c
-        } else {
-            '_'
-        }
-    };
-    format!("encoder-{}", id.chars().map(plain).collect::<String>())
+    format!("encoder-{}", file_name(id))
 }
 
 /// The registry file that a run of an earlier stage left, or that `from` names.

@@ -195,6 +195,14 @@ fn values() {
             ],
         ),
         (
+            "id = \"two\"",
+            "id = \"ONE\"",
+            &[
+                "x.toml:12: `id` in [[encoders]] #2 names the same files as another",
+                "`ONE`, after `one` on line 6",
+            ],
+        ),
+        (
             "image_size = 224",
             "image_size = 0",
             &["x.toml:16: `image_size`", "from 1 to"],

@@ -1,6 +1,7 @@
 //! A safetensors file of `f32`, written tensor after tensor as they come, with the digest of what was
 //! written: the parts of a large model are never held together in memory.
 
+use crate::tensor_names::check_names;
 use merv_plugin_api::PluginError;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -34,8 +35,9 @@ pub(super) struct Announced {
 }
 
 impl TensorFile {
-    /// Begins a file that must not be there.
+    /// Begins a file that must not be there. It is not made if a name cannot stand in it.
     pub(super) fn create(path: &Path, tensors: &[Announced]) -> io::Result<Self> {
+        check_names(tensors.iter().map(|tensor| tensor.name.as_str()))?;
         let mut header = Map::new();
         header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
         let mut at = 0;

@@ -198,3 +198,24 @@ fn a_damaged_one_is_passed_over_and_said() {
         ));
     }
 }
+
+#[test]
+fn names_that_a_file_cannot_hold_are_refused_before_it_is_made() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("llm.safetensors");
+    let announced = |name: &str| tensor_file::Announced {
+        name: name.to_owned(),
+        dtype: "F32",
+        bits: 32,
+        shape: vec![1],
+    };
+    for (names, word) in [(["a", "__metadata__"], "__metadata__"), (["a", "a"], "`a`")] {
+        let error = tensor_file::TensorFile::create(&path, &names.map(announced))
+            .err()
+            .unwrap();
+        let error = write_error(&path)(error);
+        assert!(crate::in_one_line(&error).contains(word), "{error}");
+        assert!(error.to_string().contains("rename the tensor"), "{error}");
+        assert!(!path.exists());
+    }
+}
