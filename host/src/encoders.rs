@@ -255,7 +255,8 @@ impl Encoders {
             threads: self.threads,
             ..options.limits
         };
-        let frames = video::read(video, selection, &limits)?;
+        let frames = video::read(video, selection, &limits);
+        let frames = frames.map_err(|error| Error::of_file(video, error))?;
         prepared.frame_indices = frames.indices;
         lap(prepared, Stage::Decode);
         observer.progress(Stage::Transform, "frames", 0, 1);
@@ -269,7 +270,8 @@ impl Encoders {
                 }
             })
             .collect();
-        let clips = transform::clips(&frames.frames, &requests, self.resize, self.threads)?;
+        let clips = transform::clips(&frames.frames, &requests, self.resize, self.threads);
+        let clips = clips.map_err(|error| Error::of_file(video, error))?;
         for (index, clip) in missing().collect::<Vec<_>>().into_iter().zip(clips) {
             prepared.clips[index] = Some(clip);
         }
@@ -400,7 +402,8 @@ impl Encoders {
                 self.keys.get_or_init(|| keys)
             }
         };
-        let video = cache.digests().of(video)?;
+        let digest = cache.digests().of(video);
+        let video = digest.map_err(|error| Error::of_file(video, error))?;
         Ok(keys.iter().map(|key| key.clip(&video, selection)).collect())
     }
 }

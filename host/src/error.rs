@@ -4,6 +4,7 @@ use crate::{
     features::FeatureError,
     generate::SamplerError,
     hub::HubError,
+    memory,
     mixer::MixerError,
     plugin::{CallError, LoadError, PluginNotFound},
     prompt::TemplateError,
@@ -18,7 +19,10 @@ use crate::{
 
 use merv_checkpoint::CheckpointError;
 use merv_plugin_api::PluginError;
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 use thiserror::Error;
 
 /// An error of this library. Its message says what was expected, what was found and what to do; its
@@ -70,6 +74,16 @@ pub enum Error {
     /// The video cannot be read.
     #[error(transparent)]
     Video(#[from] VideoError),
+    /// Memory ran out while a file was read.
+    #[error(
+        "{}: memory ran out while it was read, which says nothing of the file", .path.display()
+    )]
+    OutOfMemory {
+        /// The file.
+        path: PathBuf,
+        /// What could not be done.
+        source: Box<Error>,
+    },
     /// The frames cannot be turned into clips.
     #[error(transparent)]
     Transform(#[from] TransformError),
@@ -114,6 +128,9 @@ pub enum Error {
     /// Threads cannot be started.
     #[error("threads to compute with cannot be started")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// A thread cannot be started.
+    #[error("a thread cannot be started")]
+    Thread(#[source] std::io::Error),
     /// A plugin's tensor is not what it must be, or ours cannot be lent.
     #[error("a tensor cannot cross the plugin boundary: {0}")]
     Boundary(String),
@@ -214,6 +231,26 @@ impl Error {
         }
         Self::all(errors)?;
         Ok(values)
+    }
+
+    /// The error about a file that was read, or, if memory is short, that.
+    pub(crate) fn of_file(path: &Path, error: impl Into<Self>) -> Self {
+        let source = error.into();
+        match memory::ran_out(&source) || memory::is_short() {
+            true => Self::OutOfMemory {
+                path: path.to_owned(),
+                source: Box::new(source),
+            },
+            false => source,
+        }
+    }
+
+    /// Whether only the clip that was read is at fault, and others may be good.
+    pub fn is_of_the_clip(&self) -> bool {
+        matches!(
+            self,
+            Self::Video(_) | Self::Transform(_) | Self::Features(FeatureError::Digest { .. })
+        )
     }
 
     /// All errors as one, if there are any.

@@ -55,6 +55,7 @@ mod files;
 mod hold;
 mod installation;
 mod journal;
+pub mod memory;
 mod nearest;
 mod observer;
 mod published;

@@ -2,9 +2,11 @@
 
 mod args;
 mod commands;
+mod out_of_memory;
 mod ui;
 
 use clap::Parser;
+use merv_host::memory;
 use std::{
     error::Error,
     io::{self, Write},
@@ -24,6 +26,11 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
             ui.error(error.as_ref());
+            if memory::ran_out(error.as_ref())
+                && let Some(advice) = out_of_memory::advice()
+            {
+                ui.show(advice);
+            }
             ExitCode::FAILURE
         }
     }

@@ -19,6 +19,7 @@ mod untrained;
 
 use crate::{
     args::{Args, Command, Global},
+    out_of_memory,
     ui::{Ui, output},
 };
 use merv_host::{LoadOptions, hub};
@@ -36,6 +37,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 pub fn run(args: Args, ui: Ui) -> Outcome {
     let Args { global, command } = args;
     signals::outlive_file_size_limit()?;
+    out_of_memory::tell(&command)?;
     if let Some(folder) = global.plugin_dir.iter().find(|folder| !folder.is_dir()) {
         let folder = folder.display();
         return Err(format!("--plugin-dir {folder}: there is no such folder").into());

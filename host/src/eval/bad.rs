@@ -1,7 +1,7 @@
 //! Clips and questions that cannot be used: named, counted, and too many of them no evaluation.
 
 use super::{EvalError, Failure, Question, run::Watch};
-use crate::{Error, features::FeatureError, in_one_line};
+use crate::{Error, in_one_line};
 
 /// What cannot be used, counted.
 pub(super) struct Bad {
@@ -56,12 +56,4 @@ impl Bad {
             allowed: self.allowed,
         })
     }
-}
-
-/// Whether only this clip is bad, and others may be good.
-pub(super) fn is_of_the_clip(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Video(_) | Error::Transform(_) | Error::Features(FeatureError::Digest { .. })
-    )
 }

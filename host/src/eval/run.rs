@@ -3,7 +3,7 @@
 
 use super::{
     EvalError, Failure, Question, Strategy, Task,
-    bad::{Bad, is_of_the_clip},
+    bad::Bad,
     clips::{Clip, clip_key, clips},
     dataset::Dataset,
     likelihood::{letter_tokens, likelihoods},
@@ -174,17 +174,21 @@ impl<'r> Runner<'r> {
         thread::scope(|scope| {
             let (sender, receiver) = sync_channel::<Result<Prepared, Error>>(AHEAD);
             let features = self.options.features.as_deref();
-            scope.spawn(move || {
+            let read = move || {
                 let encoders = self.model.encoders();
                 for clip in clips {
                     let options = self.video_options(clip);
-                    let prepared = encoders.prepare(&clip.path, &options, features, &mut ());
+                    let lasts = video::check_lasts(&clip.path).map_err(Error::from);
+                    let prepared = lasts
+                        .and_then(|()| encoders.prepare(&clip.path, &options, features, &mut ()));
                     // Whoever asked for it has stopped.
                     if sender.send(prepared).is_err() {
                         return;
                     }
                 }
-            });
+            };
+            let thread = thread::Builder::new().spawn_scoped(scope, read);
+            thread.map_err(Error::Thread)?;
             let mut ready: Vec<Ready<'_, 'r>> = Vec::new();
             for (done, (clip, prepared)) in clips.iter().zip(receiver).enumerate() {
                 watch.clip(done, clips.len(), clip.video);
@@ -193,7 +197,7 @@ impl<'r> Runner<'r> {
                         let visual = self.model.see_prepared(prepared, features, &mut ())?;
                         ready.push((self.model.prefix(&visual)?, &clip.questions));
                     }
-                    Err(error) if is_of_the_clip(&error) => {
+                    Err(error) if error.is_of_the_clip() => {
                         bad.clip(clip.video, &clip.questions, &in_one_line(&error), watch);
                         bad.check()?;
                     }

@@ -8,7 +8,7 @@ use super::{
     model::{Model, Sums},
     run_folder::RunFolder,
 };
-use crate::{VideoOptions, encoders::Prepared, registry::PromptEntry};
+use crate::{VideoOptions, encoders::Prepared, registry::PromptEntry, video};
 use merv_plugin_api::Backward;
 use std::{
     collections::BTreeSet,
@@ -454,6 +454,7 @@ fn source_in(
     };
     let (encoders, cache) = (Arc::clone(&model.encoders), model.cache.clone());
     let see = move |path: &Path| {
+        video::check_lasts(path)?;
         encoders.prepare(path, &VideoOptions::default(), cache.as_deref(), &mut ())
     };
     Ok(Arc::new(Source {

@@ -76,6 +76,17 @@ pub enum VideoError {
         path: PathBuf,
     },
 
+    /// A pipe where a file may be read more than once.
+    #[error(
+        "{}: a pipe, which can be read only once; expected a file or a folder, because clips are read \
+         again and their features are kept by their content: copy it to a file first",
+        path.display()
+    )]
+    ReadOnce {
+        /// What was asked for.
+        path: PathBuf,
+    },
+
     /// The file has no bytes.
     #[error("{}: the file is empty (0 bytes), expected a video: fetch it again", path.display())]
     EmptyFile {
@@ -405,6 +416,7 @@ impl VideoError {
             | Self::Spool { path, .. }
             | Self::Unreadable { path, .. }
             | Self::NotAFile { path, .. }
+            | Self::ReadOnce { path, .. }
             | Self::EmptyFile { path, .. }
             | Self::EmptyFolder { path, .. }
             | Self::NotAVideo { path, .. }

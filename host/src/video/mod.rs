@@ -106,6 +106,20 @@ impl Seconds {
     }
 }
 
+/// Refuses what cannot be read twice, before it is waited for: a pipe, a socket, a device.
+///
+/// # Errors
+///
+/// When something else than a file or folder lies at `path`.
+pub fn check_lasts(path: &Path) -> Result<(), VideoError> {
+    match std::fs::metadata(path) {
+        Ok(about) if !about.is_file() && !about.is_dir() => Err(VideoError::ReadOnce {
+            path: path.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 impl Selection {
     /// `num_frames` frames of the whole file.
     pub fn new(num_frames: usize) -> Self {

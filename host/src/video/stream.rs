@@ -131,7 +131,7 @@ impl<'a> Stream<'a> {
                     errno: ffmpeg_next::error::EAGAIN,
                 }) => self.feed()?,
                 Err(Error::Eof) => self.drained = true,
-                Err(failure) => self.fail(failure),
+                Err(failure) => self.complain(failure)?,
             }
         }
         Ok(None)
@@ -153,8 +153,25 @@ impl<'a> Stream<'a> {
         };
         match sent {
             Ok(()) | Err(Error::Eof) => {}
-            Err(failure) => self.fail(failure),
+            Err(failure) => self.complain(failure)?,
         }
+        Ok(())
+    }
+
+    /// Notes an error of the decoder, unless it is that memory ran out: then the pictures that follow lack
+    /// what was not decoded.
+    fn complain(&mut self, failure: Error) -> Result<(), VideoError> {
+        let no_memory = Error::Other {
+            errno: ffmpeg_next::error::ENOMEM,
+        };
+        if failure == no_memory {
+            return Err(VideoError::Ffmpeg {
+                path: self.path.to_owned(),
+                doing: "decoding",
+                source: failure,
+            });
+        }
+        self.fail(failure);
         Ok(())
     }
 

@@ -6,11 +6,7 @@ use crate::{
     args::{Global, encode::Encode},
     ui::Ui,
 };
-use merv_host::{
-    Encoders, Error, VideoOptions,
-    features::{FeatureCache, FeatureError},
-    in_one_line,
-};
+use merv_host::{Encoders, VideoOptions, features::FeatureCache, in_one_line};
 use queue::{Next, Queue};
 use serde::Serialize;
 use std::{path::PathBuf, sync::mpsc::sync_channel, thread, time::Instant};
@@ -83,7 +79,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
             match encoded {
                 Ok(true) => report.encoded += 1,
                 Ok(false) => report.cached += 1,
-                Err(error) if is_of_the_clip(&error) => {
+                Err(error) if error.is_of_the_clip() => {
                     let error = in_one_line(&error);
                     bar.suspend(|| ui.warn(&format!("left out: {error}")));
                     let path = clip.to_owned();
@@ -116,12 +112,4 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
         report.broken.len(),
         report.seconds
     ))
-}
-
-/// Whether only this clip is bad, and others may be good.
-fn is_of_the_clip(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Video(_) | Error::Transform(_) | Error::Features(FeatureError::Digest { .. })
-    )
 }

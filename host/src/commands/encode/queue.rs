@@ -3,6 +3,7 @@
 use merv_host::{
     Encoders, Error, Prepared, VideoOptions,
     features::{Claims, FeatureCache},
+    video,
 };
 use std::{
     path::{Path, PathBuf},
@@ -82,6 +83,7 @@ impl Queue<'_> {
     }
 
     fn try_next(&mut self, clip: &Path) -> Result<Option<Next>, Error> {
+        video::check_lasts(clip)?;
         let missing = || self.encoders.missing_features(clip, self.video, self.cache);
         if let Some(keys) = missing()? {
             if keys.is_empty() {

@@ -179,7 +179,7 @@ impl<V> Source<V> {
             None => None,
             Some((_, path)) => match (self.see)(&self.media.join(path)) {
                 Ok(visual) => Some(visual),
-                Err(error @ (Error::Video(_) | Error::Transform(_))) => {
+                Err(error) if error.is_of_the_clip() => {
                     return Err(broken(in_one_line(&error)));
                 }
                 Err(error) => return Err(all(error)),

@@ -1,0 +1,66 @@
+//! Memory that ran out, as errors tell it: what failed for lack of it says nothing of the file that was read.
+
+use crate::{causes, plugin::CallError, video::VideoError};
+use merv_plugin_api::ErrorKind;
+use std::{error::Error, io};
+
+/// Bytes that can be allocated at once as long as memory is not short.
+const ENOUGH: usize = 64 << 20;
+
+/// What the system says where a thread, a file or a plugin reports its error as text.
+const NO_MEMORY: &str = "Cannot allocate memory";
+/// What it says of a thread that it cannot start, for lack of memory or of threads.
+const NO_THREAD: &str = "Resource temporarily unavailable";
+
+/// Whether an error, or one of its causes, is that memory ran out.
+pub fn ran_out(error: &(dyn Error + 'static)) -> bool {
+    let chain = || std::iter::once(error).chain(causes(error));
+    let has_text = |words: &str| chain().any(|cause| cause.to_string().contains(words));
+    chain().any(says_so) || has_text(NO_MEMORY) || (has_text(NO_THREAD) && is_short())
+}
+
+fn says_so(error: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<crate::Error>() {
+        return matches!(error, crate::Error::OutOfMemory { .. });
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return error.kind() == io::ErrorKind::OutOfMemory;
+    }
+    if let Some(error) = error.downcast_ref::<CallError>() {
+        return error.kind == ErrorKind::OutOfMemory;
+    }
+    matches!(error.downcast_ref(), Some(VideoError::OutOfMemory { .. }))
+}
+
+/// Whether memory is short at this moment.
+pub(crate) fn is_short() -> bool {
+    Vec::<u8>::new().try_reserve_exact(ENOUGH).is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::FeatureError;
+    use std::path::PathBuf;
+
+    #[test]
+    fn lack_of_memory_is_found_below_other_errors() {
+        let feature = |code| {
+            crate::Error::from(FeatureError::Digest {
+                path: PathBuf::new(),
+                source: io::Error::from_raw_os_error(code),
+            })
+        };
+        // ENOMEM and ENOSPC.
+        assert!(ran_out(&feature(12)));
+        assert!(!ran_out(&feature(28)));
+        let video = crate::Error::from(VideoError::Ffmpeg {
+            path: PathBuf::new(),
+            doing: "reading",
+            source: ffmpeg_next::Error::Other { errno: 12 },
+        });
+        assert!(ran_out(&video));
+        // A thread that cannot be started while there is memory.
+        assert!(!ran_out(&io::Error::from_raw_os_error(11)));
+    }
+}
