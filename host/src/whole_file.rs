@@ -22,7 +22,15 @@ const MAX_STEM: usize = 180;
 
 /// Writes `bytes` to `path`, in place of what is there.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = WholeFile::begin(path)?;
+    write_all(WholeFile::begin(path)?, bytes)
+}
+
+/// The same in a folder that [`sweep_all`] has swept, which is not listed again for every file.
+pub(crate) fn write_unswept(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_all(WholeFile::begin_unswept(path)?, bytes)
+}
+
+fn write_all(mut file: WholeFile, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.finish()
 }
@@ -50,7 +58,7 @@ impl WholeFile {
     }
 
     /// The same in a folder that [`sweep_all`] has swept.
-    pub(crate) fn begin_unswept(path: &Path) -> io::Result<Self> {
+    fn begin_unswept(path: &Path) -> io::Result<Self> {
         loop {
             let partial = partial(path);
             let file = match File::create_new(&partial) {

@@ -98,12 +98,7 @@ impl Table {
         Ok(Self {
             benchmark: first.benchmark.clone(),
             measure,
-            models: told_apart(
-                reports
-                    .iter()
-                    .map(|report| report.model.as_str())
-                    .zip(paths),
-            ),
+            models: told_apart(&reports, paths),
             reports: paths.to_vec(),
             rows: rows.collect(),
         })

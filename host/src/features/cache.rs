@@ -121,7 +121,9 @@ impl FeatureCache {
             path: shards.clone(),
             source,
         })?;
-        whole_file::sweep_all(&shards);
+        for part in [PARTS[0], PARTS[1]] {
+            whole_file::sweep_all(&folder.join(part));
+        }
         let cache = Self {
             digests: Digests::new(folder.join(PARTS[1])),
             claims: folder.join(PARTS[2]),

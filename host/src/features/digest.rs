@@ -154,7 +154,7 @@ impl Digests {
         if let Ok(text) = serde_json::to_string(&record) {
             let text = seal_json(&text);
             let _ = fs::create_dir_all(&self.folder)
-                .and_then(|()| whole_file::write(&self.record(path), text.as_bytes()));
+                .and_then(|()| whole_file::write_unswept(&self.record(path), text.as_bytes()));
         }
     }
 }

@@ -172,7 +172,7 @@ pub(super) fn write(
         (key.clone(), format!("{checksum:08x}"))
     });
     let bytes = safetensors::serialize(views, Some(checksums.collect()));
-    whole_file::write(path, &bytes.map_err(io::Error::other)?)
+    whole_file::write_unswept(path, &bytes.map_err(io::Error::other)?)
 }
 
 /// The features of a shard.

@@ -1,6 +1,6 @@
 //! Why no data set came out.
 
-use crate::whole_file::advice;
+use crate::{hold::HoldError, whole_file::advice};
 use std::{io, path::PathBuf};
 
 /// A data set cannot be made.
@@ -16,6 +16,9 @@ pub enum SynthError {
         /// The folder.
         path: PathBuf,
     },
+    /// Another process makes a data set there.
+    #[error(transparent)]
+    Held(#[from] HoldError),
     /// A setting is wrong.
     #[error("{what}: {found}\n  expected: {expected}")]
     Setting {

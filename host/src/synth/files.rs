@@ -6,7 +6,7 @@ use super::{
     scene::Scene,
     words::{self, Asker, Question},
 };
-use crate::eval::protocol;
+use crate::{eval::protocol, whole_file};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -71,6 +71,8 @@ impl<'d> Files<'d> {
     pub fn begin(&self) -> Result<(), SynthError> {
         for folder in self.video_folders() {
             fs::create_dir_all(&folder).map_err(SynthError::write(&folder))?;
+            // Once, and not for every clip.
+            whole_file::sweep_all(&folder);
         }
         for list in self.lists() {
             match fs::remove_file(&list) {

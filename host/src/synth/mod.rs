@@ -24,6 +24,7 @@ mod words;
 
 pub use error::SynthError;
 
+use crate::hold::{Hold, LOCK};
 use files::Files;
 use movie::Coding;
 use paint::paint;
@@ -121,12 +122,13 @@ pub fn synth(
         return setting("the number of clips", options.clips, "1 to 1000000");
     }
     let coding = Coding::choose()?;
-    let occupied = match fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(SynthError::write(folder)(error)),
+    fs::create_dir_all(folder).map_err(SynthError::write(folder))?;
+    let _hold = Hold::folder(folder, "synth")?;
+    let mut entries = fs::read_dir(folder).map_err(SynthError::write(folder))?;
+    let is_data = |entry: &io::Result<fs::DirEntry>| {
+        entry.as_ref().is_ok_and(|entry| entry.file_name() != LOCK)
     };
-    if occupied && !options.force {
+    if entries.any(|entry| is_data(&entry)) && !options.force {
         let path = folder.to_owned();
         return Err(SynthError::Occupied { path });
     }

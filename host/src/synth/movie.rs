@@ -54,7 +54,8 @@ impl Coding {
         if self.is_h264 { "h264" } else { "mpeg4" }
     }
 
-    /// Writes a clip of square pictures, each `[side, side, 3]`. It is there whole or not at all.
+    /// Writes a clip of square pictures, each `[side, side, 3]`, into a folder that was swept. It is there
+    /// whole or not at all.
     pub fn write(
         &self,
         path: &Path,
@@ -69,7 +70,7 @@ impl Coding {
                 doing,
                 source,
             })?;
-        whole_file::write(path, &bytes).map_err(SynthError::write(path))
+        whole_file::write_unswept(path, &bytes).map_err(SynthError::write(path))
     }
 
     fn encode(
