@@ -81,8 +81,6 @@ pub enum Error {
     OutOfMemory {
         /// The file.
         path: PathBuf,
-        /// What could not be done.
-        source: Box<Error>,
     },
     /// The frames cannot be turned into clips.
     #[error(transparent)]
@@ -235,13 +233,12 @@ impl Error {
 
     /// The error about a file that was read, or, if memory is short, that.
     pub(crate) fn of_file(path: &Path, error: impl Into<Self>) -> Self {
-        let source = error.into();
-        match memory::ran_out(&source) || memory::is_short() {
+        let error = error.into();
+        match memory::ran_out(&error) || memory::is_short() {
             true => Self::OutOfMemory {
                 path: path.to_owned(),
-                source: Box::new(source),
             },
-            false => source,
+            false => error,
         }
     }
 

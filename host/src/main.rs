@@ -7,6 +7,7 @@ mod ui;
 
 use clap::Parser;
 use merv_host::memory;
+use out_of_memory::OutOfMemory;
 use std::{
     error::Error,
     io::{self, Write},
@@ -25,11 +26,9 @@ fn main() -> ExitCode {
         // `merv-host … | head` is no failure.
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
-            ui.error(error.as_ref());
-            if memory::ran_out(error.as_ref())
-                && let Some(advice) = out_of_memory::advice()
-            {
-                ui.show(advice);
+            match memory::ran_out(error.as_ref()) {
+                true => ui.error(&OutOfMemory::behind(error.as_ref())),
+                false => ui.error(error.as_ref()),
             }
             ExitCode::FAILURE
         }

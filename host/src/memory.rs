@@ -9,14 +9,19 @@ const ENOUGH: usize = 64 << 20;
 
 /// What the system says where a thread, a file or a plugin reports its error as text.
 const NO_MEMORY: &str = "Cannot allocate memory";
-/// What it says of a thread that it cannot start, for lack of memory or of threads.
-const NO_THREAD: &str = "Resource temporarily unavailable";
+/// What it says where memory is one of several reasons: of a thread, and of a library that it cannot load.
+const PERHAPS_NO_MEMORY: [&str; 2] = [
+    "Resource temporarily unavailable",
+    "failed to map segment from shared object",
+];
 
 /// Whether an error, or one of its causes, is that memory ran out.
 pub fn ran_out(error: &(dyn Error + 'static)) -> bool {
     let chain = || std::iter::once(error).chain(causes(error));
     let has_text = |words: &str| chain().any(|cause| cause.to_string().contains(words));
-    chain().any(says_so) || has_text(NO_MEMORY) || (has_text(NO_THREAD) && is_short())
+    chain().any(says_so)
+        || has_text(NO_MEMORY)
+        || (PERHAPS_NO_MEMORY.into_iter().any(has_text) && is_short())
 }
 
 fn says_so(error: &(dyn Error + 'static)) -> bool {

@@ -2,9 +2,11 @@
 //! with a message and exit code 1. Files are written whole or not at all, so that nothing is left half.
 
 use crate::args::Command;
+use merv_host::causes;
 use signal_hook::{consts, low_level};
 use std::{
-    io,
+    error::Error,
+    fmt, io,
     panic::{self, PanicHookInfo},
     process,
     sync::OnceLock,
@@ -13,13 +15,16 @@ use std::{
 /// The message, made while there is memory.
 static MESSAGE: OnceLock<String> = OnceLock::new();
 
+/// How it begins.
+const ERROR: &str = "error: ";
+
 /// What standard libraries call a thread that they cannot start, in a panic.
 const NO_THREAD: &str = "failed to spawn thread";
 
 /// Has a lack of memory told from now on: what `command` was doing, and what to do.
 pub fn tell(command: &Command) -> io::Result<()> {
     let (doing, advice) = about(command);
-    let text = format!("error: memory ran out while {doing}\n  do: {advice}\n");
+    let text = format!("{ERROR}memory ran out while {doing}\n  do: {advice}\n");
     let _ = MESSAGE.set(text);
     // SAFETY: the action may interrupt anything: it reads what was set before, writes to a descriptor and
     // ends the process, and neither allocates nor takes a lock.
@@ -38,10 +43,33 @@ pub fn tell(command: &Command) -> io::Result<()> {
     Ok(())
 }
 
-/// What to do where an error that is shown came of a lack of memory.
-pub fn advice() -> Option<&'static str> {
-    MESSAGE.get()?.lines().nth(1)
+/// The lack of memory behind another error, whose own advice would not help.
+#[derive(Debug)]
+pub struct OutOfMemory {
+    causes: String,
 }
+
+impl OutOfMemory {
+    /// Keeps what `error` and its causes say.
+    pub fn behind(error: &(dyn Error + 'static)) -> Self {
+        let all = causes(error).fold(error.to_string(), |text, cause| format!("{text}\n{cause}"));
+        let facts = all.lines().map(str::trim);
+        let facts = facts.filter(|line| !line.starts_with("do: "));
+        Self {
+            causes: facts.map(|line| format!("\n  because: {line}")).collect(),
+        }
+    }
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = MESSAGE.get().map_or("memory ran out", String::as_str);
+        let message = message.trim_start_matches(ERROR).trim_end();
+        write!(f, "{message}{}", self.causes)
+    }
+}
+
+impl Error for OutOfMemory {}
 
 /// What a command does, and how it gets along with less.
 fn about(command: &Command) -> (&'static str, &'static str) {

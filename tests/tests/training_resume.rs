@@ -73,7 +73,7 @@ fn what_is_said_again_has_to_agree() {
             ["--stage", "finetune"],
             "the stage: `align`, now `finetune`",
         ),
-        (["--registry", "merv-tiny"], "now \"merv-tiny\""),
+        (["--registry", "merv-tiny"], "registry/merv-tiny.toml\""),
         (["--precision", "f32"], "`precision`: nothing, now \"f32\""),
     ];
     for (given, words) in refused {
