@@ -123,7 +123,6 @@ fn write_message() {
 }
 
 fn is_lack_of_threads(about: &PanicHookInfo<'_>) -> bool {
-    about
-        .payload_as_str()
-        .is_some_and(|text| text.contains(NO_THREAD))
+    let text = about.payload().downcast_ref::<String>();
+    text.is_some_and(|text| text.contains(NO_THREAD))
 }
