@@ -20,7 +20,7 @@ use crate::{
 use merv_checkpoint::CheckpointError;
 use merv_plugin_api::PluginError;
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
 };
 use thiserror::Error;
@@ -81,6 +81,8 @@ pub enum Error {
     OutOfMemory {
         /// The file.
         path: PathBuf,
+        /// That there is none.
+        source: io::Error,
     },
     /// The frames cannot be turned into clips.
     #[error(transparent)]
@@ -237,6 +239,7 @@ impl Error {
         match memory::ran_out(&error) || memory::is_short() {
             true => Self::OutOfMemory {
                 path: path.to_owned(),
+                source: io::ErrorKind::OutOfMemory.into(),
             },
             false => error,
         }

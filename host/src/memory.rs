@@ -2,7 +2,7 @@
 
 use crate::{causes, plugin::CallError, video::VideoError};
 use merv_plugin_api::ErrorKind;
-use std::{error::Error, io};
+use std::{error::Error, fs, io};
 
 /// Bytes that can be allocated at once as long as memory is not short.
 const ENOUGH: usize = 64 << 20;
@@ -15,19 +15,19 @@ const PERHAPS_NO_MEMORY: [&str; 2] = [
     "failed to map segment from shared object",
 ];
 
+/// How the line of that limit begins.
+const LIMIT: &str = "Max address space";
+
 /// Whether an error, or one of its causes, is that memory ran out.
 pub fn ran_out(error: &(dyn Error + 'static)) -> bool {
     let chain = || std::iter::once(error).chain(causes(error));
     let has_text = |words: &str| chain().any(|cause| cause.to_string().contains(words));
     chain().any(says_so)
         || has_text(NO_MEMORY)
-        || (PERHAPS_NO_MEMORY.into_iter().any(has_text) && is_short())
+        || (PERHAPS_NO_MEMORY.into_iter().any(has_text) && (is_short() || is_limited()))
 }
 
 fn says_so(error: &(dyn Error + 'static)) -> bool {
-    if let Some(error) = error.downcast_ref::<crate::Error>() {
-        return matches!(error, crate::Error::OutOfMemory { .. });
-    }
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return error.kind() == io::ErrorKind::OutOfMemory;
     }
@@ -40,6 +40,13 @@ fn says_so(error: &(dyn Error + 'static)) -> bool {
 /// Whether memory is short at this moment.
 pub(crate) fn is_short() -> bool {
     Vec::<u8>::new().try_reserve_exact(ENOUGH).is_err()
+}
+
+/// Whether the process has a limit on its memory (`ulimit -v`), as Linux tells it.
+fn is_limited() -> bool {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let of_memory = limits.lines().find_map(|line| line.strip_prefix(LIMIT));
+    of_memory.is_some_and(|line| !line.trim_start().starts_with("unlimited"))
 }
 
 #[cfg(test)]
@@ -65,7 +72,8 @@ mod tests {
             source: ffmpeg_next::Error::Other { errno: 12 },
         });
         assert!(ran_out(&video));
-        // A thread that cannot be started while there is memory.
-        assert!(!ran_out(&io::Error::from_raw_os_error(11)));
+        // A thread that cannot be started says so only where memory is short or limited.
+        let thread = io::Error::from_raw_os_error(11);
+        assert_eq!(ran_out(&thread), is_short() || is_limited());
     }
 }

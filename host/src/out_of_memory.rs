@@ -53,7 +53,11 @@ impl OutOfMemory {
     /// Keeps what `error` and its causes say.
     pub fn behind(error: &(dyn Error + 'static)) -> Self {
         let all = causes(error).fold(error.to_string(), |text, cause| format!("{text}\n{cause}"));
-        let facts = all.lines().map(str::trim);
+        let plain = |line: &'_ str| {
+            let line = line.trim_start_matches([' ', '-']);
+            line.strip_prefix("because: ").unwrap_or(line).to_owned()
+        };
+        let facts = all.lines().map(plain);
         let facts = facts.filter(|line| !line.starts_with("do: "));
         Self {
             causes: facts.map(|line| format!("\n  because: {line}")).collect(),

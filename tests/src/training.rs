@@ -2,7 +2,11 @@
 
 use super::{Run, Tiny, edit, fixture};
 use serde_json::Value;
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tempfile::TempDir;
 
 /// A run's folder, and what is trained into it.
@@ -51,12 +55,17 @@ impl TrainingRun {
 
     /// `merv-host train`, to be finished.
     pub fn run(&self) -> Run {
+        self.into_folder(&self.out())
+    }
+
+    /// The same into another folder.
+    pub fn into_folder(&self, out: &Path) -> Run {
         Run::new()
             .keeping(&self.folder)
             .args(["--threads", "2", "train", "--config"])
             .arg(fixture("training_runs/settings.toml"))
             .args(["--stage", &self.stage, "--out"])
-            .arg(self.out())
+            .arg(out)
             .args(&self.arguments)
     }
 

@@ -1,20 +1,18 @@
-//! What commands promise about the files that they write and read again: against a second process, a disk
-//! that refuses, a flipped byte, and an output that is an input.
+//! What `docs/files.md` promises of the files that commands write and read again: against a second process, a
+//! kill, a disk that refuses, and a flipped byte. Here are the cases that are not alike for all commands.
+
+mod commands;
+mod flipped_byte;
+mod full_disk;
+mod kill;
+mod second_process;
 
 use merv_tests::{Run, Tiny, TrainingRun, small_clip, tiny_with_one_encoder};
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
-
-/// A lock file as another process would hold it.
-fn held(path: &Path, command: &str) -> File {
-    fs::write(path, format!("process 7 ({command})")).unwrap();
-    let file = File::options().append(true).open(path).unwrap();
-    file.lock().unwrap();
-    file
-}
 
 /// A short run of training with one encoder.
 fn short(tiny: &Tiny) -> TrainingRun {
@@ -37,20 +35,6 @@ fn flip_last_byte(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(path, bytes).unwrap();
-}
-
-#[test]
-fn a_run_that_is_training_is_not_resumed_by_a_second_process() {
-    let tiny = tiny_with_one_encoder();
-    let run = short(&tiny);
-    run.run().finish().succeeded();
-    let other = held(&run.out().join(".lock"), "train");
-    let before = fs::read(run.out().join("metrics.jsonl")).unwrap();
-    let second = run.run().arg("--resume").finish();
-    second.failed(1, &["run", "is in use by process 7 (train)", "wait until"]);
-    assert_eq!(fs::read(run.out().join("metrics.jsonl")).unwrap(), before);
-    drop(other);
-    run.run().arg("--resume").finish().succeeded();
 }
 
 #[test]
