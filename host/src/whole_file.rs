@@ -167,10 +167,13 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// Removes the partial files in a folder that nobody writes any more, whatever they belong to.
 pub(crate) fn sweep_all(folder: &Path) {
-    sweep(folder, |name| {
-        let ending = name.strip_suffix(PARTIAL).and_then(|rest| rest.rfind('.'));
-        ending.is_some_and(|dot| is_partial(&name[dot + 1..]))
-    });
+    sweep(folder, is_unfinished);
+}
+
+/// Whether a file of this name is one in the making, or what a killed process left of it.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    let ending = name.strip_suffix(PARTIAL).and_then(|rest| rest.rfind('.'));
+    ending.is_some_and(|dot| is_partial(&name[dot + 1..]))
 }
 
 /// Removes partial files that nobody writes any more: a lock ends with its process. What cannot be removed is

@@ -2,13 +2,13 @@
 
 use super::{ConvertError, Written, numbers::converted};
 use merv_plugin_sdk::checkpoint::StoredTensor;
-use safetensors::{Dtype, View};
+use safetensors::{Dtype, SafeTensorError, View};
 use serde_json::{Map, Value, json};
 use std::{
     borrow::Cow,
     cell::RefCell,
     collections::HashMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -116,7 +116,10 @@ impl Writer<'_> {
         }
         written.map_err(|error| ConvertError::Write {
             path: full,
-            source: std::io::Error::other(error),
+            source: match error {
+                SafeTensorError::IoError(error) => error,
+                error => io::Error::other(error),
+            },
         })?;
         self.done = done + bytes;
         Ok(Written {

@@ -47,6 +47,7 @@ impl RunFolder {
         let hold = hold(path)?;
         // Somebody may have begun one in the meantime.
         check_free(path)?;
+        whole_file::sweep_all(path);
         let run = Self {
             path: path.to_owned(),
             _hold: hold,
@@ -148,6 +149,9 @@ fn check_free(path: &Path) -> Result<(), TrainError> {
     };
     for entry in entries {
         let name = entry.map_err(unreadable)?.file_name();
+        if whole_file::is_unfinished(&name.to_string_lossy()) {
+            continue;
+        }
         let name_of_a_run = [CONFIG, BASE, METRICS, EVENTS, CHECKPOINTS, LOCK]
             .contains(&name.to_string_lossy().as_ref());
         // A run writes its base first: alone, `config.toml` is somebody's settings file.
