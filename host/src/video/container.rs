@@ -252,10 +252,16 @@ impl Container {
                 codec,
             });
         };
+        // With several threads the decoder of VP8 shows other pictures each time where packets are
+        // missing, and does not complain.
+        let count = match id {
+            codec::Id::VP8 => 1,
+            _ => limits.decoder_threads(),
+        };
         let kind = threading::Type::Frame;
         context.set_threading(threading::Config {
             kind,
-            count: limits.decoder_threads(),
+            count,
             ..Default::default()
         });
         let mut decoder = context.decoder();

@@ -55,7 +55,7 @@ fn count(reader: &mut Reader<'_>, wanted: &[usize], expected: usize) -> Result<P
         if picture.place.is_some_and(|place| reader.is_hidden(place)) {
             continue;
         }
-        let is_incomplete = reader.is_incomplete(&picture.frame);
+        let is_incomplete = reader.is_incomplete(picture.place, &picture.frame);
         // The file was cut there.
         if is_incomplete && picture.place.is_some_and(|place| reader.is_last(place)) {
             continue;

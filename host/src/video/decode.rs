@@ -106,11 +106,14 @@ impl Reader<'_> {
         entry.is_some_and(Entry::is_hidden)
     }
 
-    /// Whether the decoder filled holes in this picture with guesses.
-    pub(super) fn is_incomplete(&mut self, frame: &Video) -> bool {
+    /// Whether the decoder filled holes in this picture, of the packet at `place`, with guesses.
+    pub(super) fn is_incomplete(&mut self, place: Option<usize>, frame: &Video) -> bool {
         let flags = frame.decode_error_flags();
         let damaged = DecodeError::INVALID_BITSTREAM | DecodeError::DECODE_SLICES;
-        if flags.intersects(damaged) || frame.is_corrupt() {
+        // Not every decoder notes on a picture where the file was cut.
+        let is_last = place.is_some_and(|place| self.is_last(place));
+        let is_cut = is_last && self.stream.last_is_damaged();
+        if flags.intersects(damaged) || frame.is_corrupt() || is_cut {
             self.stream.fail(Error::InvalidData);
             return true;
         }

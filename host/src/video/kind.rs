@@ -63,7 +63,7 @@ pub(super) fn of(path: &Path, head: &[u8]) -> Kind {
 }
 
 fn other(head: &[u8], at: impl Fn(usize, &[u8]) -> bool) -> Option<&'static str> {
-    let known: [(usize, &[u8], &str); 17] = [
+    let known: [(usize, &[u8], &str); 16] = [
         (4, b"ftyphei", "a HEIC"),
         (4, b"ftyphev", "a HEIC"),
         (4, b"ftypcrx ", "a camera's raw (CR3)"),
@@ -72,7 +72,6 @@ fn other(head: &[u8], at: impl Fn(usize, &[u8]) -> bool) -> Option<&'static str>
         (0, b"\0\0\0\x0cJXL \r\n", "a JPEG XL"),
         (0, b"\xff\x0a", "a JPEG XL"),
         (0, b"8BPS", "a Photoshop"),
-        (0, b"\0\0\x01\0", "an icon (ICO)"),
         (0, b"\x76\x2f\x31\x01", "an OpenEXR"),
         (0, b"#?RADIANCE", "a Radiance HDR"),
         (0, b"qoif", "a QOI"),
@@ -89,6 +88,23 @@ fn other(head: &[u8], at: impl Fn(usize, &[u8]) -> bool) -> Option<&'static str>
         [b'P', b'1'..=b'7', space, ..] if space.is_ascii_whitespace() => {
             Some("a PPM, PGM or PBM (Netpbm)")
         }
+        // The count of icons has two bytes. A picture of an MPEG stream begins like an icon, but the second
+        // byte of that count is never 0 there.
+        [0, 0, 1, 0, _, 0, ..] => Some("an icon (ICO)"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_of_an_mpeg_stream_is_not_an_icon() {
+        let path = Path::new("clip");
+        let icon = b"\0\0\x01\0\x02\0\x10\x10";
+        assert!(matches!(of(path, icon), Kind::OtherImage("an icon (ICO)")));
+        let picture = b"\0\0\x01\0\0\xd7\xff\xf8";
+        assert!(matches!(of(path, picture), Kind::Video));
     }
 }

@@ -12,6 +12,8 @@ mod animation;
 mod complaints;
 mod container;
 mod counted;
+#[cfg(test)]
+mod damage_tests;
 mod decode;
 mod error;
 mod folder;

@@ -9,6 +9,7 @@ use std::path::Path;
 use ffmpeg_next::frame::{Video, side_data};
 use ffmpeg_next::{Error, Packet, decoder};
 
+use super::complaints;
 use super::container::{self, Container};
 use super::error::VideoError;
 use super::index::{Entry, Index};
@@ -50,6 +51,10 @@ pub(super) struct Stream<'a> {
     failure: Option<Error>,
     /// How often it complained since it was last given a packet.
     complaints: usize,
+    /// The complaints of this thread when decoding began.
+    heard_at_start: u64,
+    /// The complaints of this thread when the decoder was last given a packet.
+    heard_at_packet: u64,
     /// Pixels of all pictures that the decoder has given.
     decoded: u128,
 }
@@ -78,6 +83,8 @@ impl<'a> Stream<'a> {
             no_seeking: false,
             failure: None,
             complaints: 0,
+            heard_at_start: 0,
+            heard_at_packet: 0,
             decoded: 0,
         }
     }
@@ -95,6 +102,17 @@ impl<'a> Stream<'a> {
     /// What the decoder last complained of, since decoding began.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failure
+    }
+
+    /// Whether anything was damaged since decoding began, as far as one thread tells: decoders fill some
+    /// holes without a note on the picture.
+    pub(super) fn met_damage(&self) -> bool {
+        self.failure.is_some() || complaints::count_here() > self.heard_at_start
+    }
+
+    /// Whether the packet that the decoder was last given is damaged, as far as one thread tells.
+    pub(super) fn last_is_damaged(&self) -> bool {
+        complaints::count_here() > self.heard_at_packet
     }
 
     /// How a picture is to be turned and mirrored: as it says itself, else as the container says.
@@ -147,6 +165,7 @@ impl<'a> Stream<'a> {
             Some(mut packet) => {
                 packet.set_pts(Some(self.next as i64 - 1));
                 packet.set_dts(None);
+                self.heard_at_packet = complaints::count_here();
                 self.decoder.send_packet(&packet)
             }
             None => self.decoder.send_eof(),
@@ -194,6 +213,12 @@ impl<'a> Stream<'a> {
             match packet.read(&mut self.container.input) {
                 Ok(()) => {}
                 Err(Error::Eof) => return Ok(None),
+                // Where the file is cut in its last packet, some containers give what there is of it
+                // only when they are first read.
+                Err(failure) if self.next + 1 == self.index.entries.len() => {
+                    self.fail(failure);
+                    return Ok(None);
+                }
                 Err(source) => {
                     let doing = "reading the video stream";
                     return Err(VideoError::Ffmpeg {
@@ -227,9 +252,9 @@ impl<'a> Stream<'a> {
 
     /// Makes packet `key`, or a key frame before it, the next that the decoder sees.
     pub(super) fn go_to(&mut self, key: usize) -> Result<(), VideoError> {
-        // What begins without a key frame is decoded on top of what the decoder has in its memory: it
-        // begins with nothing, as in every player.
-        if key == 0 && !self.index.entries[0].is_key() {
+        // What begins without a key frame or is damaged is decoded on top of what the decoder has in its
+        // memory: it begins with nothing, as in every player.
+        if key == 0 && (!self.index.entries[0].is_key() || self.met_damage()) {
             return self.rewind();
         }
         let mut from = key;
@@ -291,6 +316,8 @@ impl<'a> Stream<'a> {
         self.pending = None;
         self.drained = false;
         self.failure = None;
+        self.heard_at_start = complaints::count_here();
+        self.heard_at_packet = self.heard_at_start;
     }
 }
 

@@ -241,11 +241,11 @@ impl Run {
             };
             let place = self.order[shown];
             // From earlier on the decoder may have something better to fill a hole with.
-            let is_guess = reader.stream.start() > 0 && reader.stream.failure().is_some();
+            let is_guess = reader.stream.start() > 0 && reader.stream.met_damage();
             if self.wanted.contains(&shown)
                 && !is_guess
                 && !self.found.contains_key(&place)
-                && !reader.is_incomplete(&picture)
+                && !reader.is_incomplete(Some(place as usize), &picture)
             {
                 let picture = reader.convert((shown, self.order.len()), &picture)?;
                 self.found.insert(place, picture);
