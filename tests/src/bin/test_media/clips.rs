@@ -6,7 +6,7 @@ use std::process::Command;
 /// A codec: its name, the options that encode it, and the file endings it goes into.
 pub type Codec = (&'static str, &'static str, &'static [&'static str]);
 
-const X264: &str = "-c:v libx264 -crf 30 -threads 1 -g 8";
+const X264: &str = "-c:v libx264 -crf 30 -g 8";
 
 pub const CODECS: &[Codec] = &[
     (
@@ -155,6 +155,8 @@ pub fn encode((name, options, _): &Codec, scene: usize, more: &[&str], out: &Pat
         X264
     };
     let mut arguments = vec!["-f", "lavfi", "-i", SCENES[scene], "-fflags", "+bitexact"];
+    // With more of them, some encoders write other files on each machine.
+    arguments.extend(["-threads", "1"]);
     if !options.contains("-pix_fmt") && !["png", "qtrle", "cinepak", "msvideo1"].contains(name) {
         arguments.extend([
             "-pix_fmt",

@@ -8,6 +8,9 @@ use std::process::Command;
 /// A frame as the digest of its RGB bytes; `None` where the host refuses it as damaged.
 pub type Seen = Vec<Option<String>>;
 
+/// The numbers of threads with which `ffmpeg` is asked again.
+const OTHER_THREADS: [usize; 2] = [2, 4];
+
 /// How the two compare.
 pub enum Verdict {
     /// Every frame is the same.
@@ -20,18 +23,24 @@ pub enum Verdict {
     DamageNamed { same: usize, refused: usize },
     /// The host leaves out the picture in which the file was cut; all others are the same.
     CutPictureLeftOut(usize),
+    /// `ffmpeg` itself shows other frames with another number of threads; on all others it and the host
+    /// agree.
+    Undecided { same: usize, undecided: usize },
     /// Neither of these.
     Differs(String),
 }
 
-/// The frames that the `ffmpeg` command decodes, in its order, turned to RGB as the host does it.
-pub fn by_ffmpeg(path: &Path) -> Vec<String> {
+/// The frames that the `ffmpeg` command decodes with so many threads, in its order, turned to RGB as the
+/// host does it.
+fn by_ffmpeg(path: &Path, threads: usize) -> Vec<String> {
     let file = path.display().to_string();
     let output = Command::new("ffmpeg")
         .args([
             "-v",
             "quiet",
             "-nostdin",
+            "-threads",
+            &threads.to_string(),
             "-i",
             &file,
             "-map",
@@ -71,7 +80,7 @@ fn only(index: usize, fps: f64) -> Selection {
 
 /// All frames that the host sees, in its order, and its refusal of the file. What it sees when it
 /// seeks must be the same: else that is the error.
-pub fn by_host(path: &Path) -> Result<Seen, String> {
+fn by_host(path: &Path) -> Result<Seen, String> {
     let limits = Limits {
         threads: 2,
         ..Limits::default()
@@ -110,7 +119,8 @@ pub fn by_host(path: &Path) -> Result<Seen, String> {
                 Ok(frames) if frames.indices == [index] => Ok(digest(&frames.frames[0])),
                 Ok(frames) if frames.total_frames < total => Ok(None),
                 Ok(frames) => Err(format!("SEEKING: {:?} for frame {index}", frames.indices)),
-                Err(VideoError::Damaged { .. }) => Ok(None),
+                // The latter where fewer frames are left when this one is sought.
+                Err(VideoError::Damaged { .. } | VideoError::StartPastEnd { .. }) => Ok(None),
                 Err(error) => Err(chain(&error)),
             };
             (0..total).map(single).collect::<Result<_, _>>()?
@@ -140,8 +150,36 @@ pub fn by_host(path: &Path) -> Result<Seen, String> {
     Ok(seen)
 }
 
+/// Compares what the two see in a file. Where they differ and the file `is_damaged`, `ffmpeg` is asked
+/// whether it agrees with itself.
+pub fn judge(path: &Path, is_damaged: bool) -> Verdict {
+    let (single, host) = (by_ffmpeg(path, 1), by_host(path));
+    let verdict = compare(&single, host.clone());
+    let (Verdict::Differs(_), Ok(host), true) = (&verdict, host, is_damaged) else {
+        return verdict;
+    };
+    let others = OTHER_THREADS.map(|threads| by_ffmpeg(path, threads));
+    undecided(&host, &single, &others).unwrap_or(verdict)
+}
+
+/// The verdict where `ffmpeg` contradicts itself, if the host sees all frames on which it does not.
+fn undecided(host: &Seen, single: &[String], others: &[Vec<String>]) -> Option<Verdict> {
+    let is_as_long = |other: &Vec<String>| other.len() == single.len();
+    if host.len() != single.len() || !others.iter().all(is_as_long) {
+        return None;
+    }
+    let is_decided = |index: usize| others.iter().all(|other| other[index] == single[index]);
+    let (decided, open): (Vec<_>, Vec<_>) = (0..single.len()).partition(|&index| is_decided(index));
+    let mut frames = decided.iter().map(|&index| (&host[index], &single[index]));
+    let agree = frames.all(|(host, ffmpeg)| host.as_ref() == Some(ffmpeg));
+    (agree && !open.is_empty()).then_some(Verdict::Undecided {
+        same: decided.len(),
+        undecided: open.len(),
+    })
+}
+
 /// Compares what the two see.
-pub fn compare(ffmpeg: &[String], host: Result<Seen, String>) -> Verdict {
+fn compare(ffmpeg: &[String], host: Result<Seen, String>) -> Verdict {
     let host = match host {
         Ok(host) => host,
         Err(error) if error.starts_with("SEEKING") => return Verdict::Differs(error),

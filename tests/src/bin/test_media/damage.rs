@@ -5,9 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Numbers that are the same in every run (Knuth's MMIX generator).
-pub struct Numbers(pub u64);
+pub struct Numbers(u64);
 
 impl Numbers {
+    /// Numbers that depend on the codec and the file's ending alone.
+    pub fn of(codec: &str, ending: &str) -> Self {
+        let letters = codec.bytes().chain(ending.bytes());
+        Self(letters.fold(0, |state: u64, byte| {
+            state.wrapping_mul(31) + u64::from(byte)
+        }))
+    }
+
     /// A number from `from` up to but not including `to`.
     pub fn between(&mut self, from: usize, to: usize) -> usize {
         self.0 = self
@@ -39,6 +47,21 @@ const PACKETS: &[(&str, &str)] = &[
 const STREAMS: &[&str] = &[
     "ts", "mpg", "h264", "hevc", "m2v", "m4v", "mjpeg", "obu", "dv", "ogv", "flv", "nut",
 ];
+
+/// Whether what happened to the file took pictures or parts of them away. `change` is as in its name.
+pub fn loses_pictures(change: &str) -> bool {
+    [
+        "head-cut",
+        "tail-cut",
+        "hole",
+        "garbage",
+        "joined-cut",
+        "without-",
+    ]
+    .iter()
+    .any(|kind| change.starts_with(kind))
+        && !["without-pts", "without-times"].contains(&change)
+}
 
 /// Makes the clip and all that can happen to it. The files that could be made.
 pub fn files(
