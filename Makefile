@@ -27,7 +27,7 @@ help:
 	@echo "make install       install what was built below PREFIX, by default /usr/local (PREFIX=… DESTDIR=…)"
 	@echo "make uninstall     remove what make install put below PREFIX"
 	@echo "make dist          target/dist: a tarball, and a Debian package where dpkg-deb is there"
-	@echo "make lint          format, clippy and documentation"
+	@echo "make lint          format, clippy, features and documentation"
 	@echo "make fixtures      make tests/fixtures anew with PyTorch"
 
 demo: build

@@ -11,7 +11,6 @@ use crate::{
     registry::{RegistryError, SourceError},
     shown::clipped,
     tokenizer::TextError,
-    train::data::DataError,
     transform::TransformError,
     video::VideoError,
     whole_file::advice,
@@ -107,8 +106,9 @@ pub enum Error {
         why: String,
     },
     /// A data set cannot be trained on.
+    #[cfg(feature = "train")]
     #[error(transparent)]
-    Data(Box<DataError>),
+    Data(Box<crate::train::data::DataError>),
     /// The conversation has become too long for one more message.
     #[error(
         "the conversation is full: {tokens} tokens with this message\n  expected: at most {limit}, {why}\n  \

@@ -16,34 +16,14 @@
 //! plugins and checks that they fit; [`prompt`] and [`tokenizer`] make ids of what is said; [`VidLm`] is the
 //! public face, and [`Chat`] goes on from turn to turn.
 //!
-//! ```no_run
-//! use merv_host::{Error, GenerateOptions, Sampling, VidLm, causes};
-//! use std::process::ExitCode;
+//! `convert`, `eval`, `plot`, `synth` and `train` are features of this crate, and so are downloads (`hub`)
+//! and what the program alone needs (`cli`). All are on by default.
 //!
-//! fn describe(video: &str) -> Result<String, Error> {
-//!     let vidlm = VidLm::load("merv-tiny")?;
-//!     let options = GenerateOptions {
-//!         sampling: Sampling { temperature: 0.4, ..Sampling::default() },
-//!         ..GenerateOptions::default()
-//!     };
-//!     let prompt = "Describe what is happening in this video.";
-//!     Ok(vidlm.generate(video, prompt, &options)?.text)
-//! }
-//!
-//! fn main() -> ExitCode {
-//!     match describe("assets/shapes.mp4") {
-//!         Ok(text) => {
-//!             println!("{text}");
-//!             ExitCode::SUCCESS
-//!         }
-//!         Err(error) => {
-//!             eprintln!("error: {error}");
-//!             causes(&error).for_each(|cause| eprintln!("  caused by: {cause}"));
-//!             ExitCode::FAILURE
-//!         }
-//!     }
-//! }
-//! ```
+#![doc = "```no_run"]
+#![doc = include_str!("../examples/describe.rs")]
+#![doc = "```"]
+// What several features share lies unused where some of them are off.
+#![cfg_attr(not(feature = "cli"), allow(dead_code))]
 
 mod canvas;
 mod chat;
@@ -65,20 +45,26 @@ mod tensor_names;
 mod vidlm;
 mod whole_file;
 
+#[cfg(feature = "convert")]
 pub mod convert;
+#[cfg(feature = "eval")]
 pub mod eval;
 pub mod features;
 pub mod generate;
 pub mod hub;
 pub mod mixer;
 pub mod plan;
+#[cfg(feature = "plot")]
 pub mod plot;
 pub mod plugin;
 pub mod prompt;
 pub mod registry;
+#[cfg(feature = "synth")]
 pub mod synth;
+#[cfg(feature = "train")]
 pub mod tensorboard;
 pub mod tokenizer;
+#[cfg(feature = "train")]
 pub mod train;
 pub mod transform;
 pub mod video;

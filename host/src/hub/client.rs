@@ -3,9 +3,11 @@
 use super::{
     HubError, HubFile, Remote, Settings, Token,
     address::{Origin, file_url, page, redirected},
-    cache::{Entry, check_name},
+    cache::{Cache, Entry, check_name},
+    download,
+    error::Cause,
 };
-use std::{cell::Cell, thread, time::Duration};
+use std::{cell::Cell, path::PathBuf, thread, time::Duration};
 use ureq::{
     Agent, Body,
     http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header},
@@ -29,7 +31,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Why a request did not succeed.
 pub(super) enum Failure {
     /// It may succeed another time: what went wrong.
-    Passing(String, Option<Box<ureq::Error>>),
+    Passing(String, Option<Cause>),
     /// It will not.
     Final(HubError),
 }
@@ -116,6 +118,17 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Puts what was located into the cache.
+    pub(super) fn download(
+        &self,
+        cache: &Cache<'_>,
+        file: &HubFile,
+        remote: &Remote,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<PathBuf, HubError> {
+        download::download(self, cache, file, remote, progress)
     }
 
     /// The answer about an address that describes the file: the hub's own, not that of the storage to
@@ -216,10 +229,14 @@ impl Client {
                 file,
                 page,
                 token,
-                status,
+                status: status.to_string(),
                 said,
             },
-            _ => HubError::Refused { file, status, said },
+            _ => HubError::Refused {
+                file,
+                status: status.to_string(),
+                said,
+            },
         }))
     }
 

@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 use thiserror::Error;
-use ureq::http::StatusCode;
+
+/// Why a connection failed.
+pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// A file of the hub cannot be had.
 #[derive(Debug, Error)]
@@ -113,8 +115,8 @@ pub enum HubError {
         page: String,
         /// Where the token was found that was shown, if one was.
         token: Option<String>,
-        /// The answer.
-        status: StatusCode,
+        /// The answer, such as `403 Forbidden`.
+        status: String,
         /// What the hub said, in its own words.
         said: String,
     },
@@ -123,8 +125,8 @@ pub enum HubError {
     Refused {
         /// The file.
         file: String,
-        /// The answer.
-        status: StatusCode,
+        /// The answer, such as `403 Forbidden`.
+        status: String,
         /// What the hub said, in its own words.
         said: String,
     },
@@ -142,7 +144,7 @@ pub enum HubError {
         /// What went wrong.
         what: String,
         /// Why.
-        source: Option<Box<ureq::Error>>,
+        source: Option<Cause>,
     },
     /// Something else answers.
     #[error(
@@ -170,7 +172,7 @@ pub enum HubError {
         /// What went wrong last.
         what: String,
         /// Why.
-        source: Option<Box<ureq::Error>>,
+        source: Option<Cause>,
     },
     /// What comes has another length than was announced.
     #[error(

@@ -1,20 +1,23 @@
 //! Files of the Hugging Face hub: found in its cache, or downloaded into it.
 //!
 //! The cache is the one of the hub's own tools ([`Settings`] says where it is), so that a file that
-//! another program has fetched is not fetched again. `hf-hub` knows its layout; the transfer is ours,
-//! because a download has to be resumed, checked against the hub's digest, and shared between
-//! processes, and because the token must not reach the hosts that the hub redirects to.
+//! another program has fetched is not fetched again. A download is resumed, checked against the hub's
+//! digest, and shared between processes; the token does not reach the hosts that the hub redirects to.
 //!
-//! A file in the cache is taken as it is: the hub is only asked about files that are missing.
+//! A file in the cache is taken as it is: the hub is only asked about files that are missing. Without
+//! the feature `hub` it is not asked at all.
 
+#[cfg(feature = "hub")]
 mod address;
 mod cache;
+#[cfg_attr(not(feature = "hub"), path = "no_client.rs")]
 mod client;
+#[cfg(feature = "hub")]
 mod download;
 mod error;
 mod settings;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "hub"))]
 mod tests;
 
 pub use error::HubError;
@@ -125,17 +128,21 @@ impl Hub {
     ) -> Result<PathBuf, HubError> {
         let folder = self.settings.cache.as_deref().ok_or(HubError::NoCache)?;
         let cache = Cache::new(folder, file);
-        download::download(&self.client, &cache, file, remote, progress)
+        self.client.download(&cache, file, remote, progress)
     }
 
     /// That a file is not in the cache and may not be downloaded, and `why` not.
     pub(crate) fn missing(&self, file: &HubFile, why: &'static str) -> HubError {
-        HubError::Missing {
-            file: file.to_string(),
-            cache: self.settings.cache.clone(),
-            command: hf_command(file),
-            why,
-        }
+        missing(file, &self.settings, why)
+    }
+}
+
+fn missing(file: &HubFile, settings: &Settings, why: &'static str) -> HubError {
+    HubError::Missing {
+        file: file.to_string(),
+        cache: settings.cache.clone(),
+        command: hf_command(file),
+        why,
     }
 }
 
