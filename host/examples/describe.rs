@@ -1,3 +1,5 @@
+//! Describes a clip with the model that comes with merv-host.
+
 use merv_host::{Error, GenerateOptions, Sampling, VidLm, causes};
 use std::process::ExitCode;
 

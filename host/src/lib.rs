@@ -23,7 +23,7 @@
 #![doc = include_str!("../examples/describe.rs")]
 #![doc = "```"]
 // What several features share lies unused where some of them are off.
-#![cfg_attr(not(feature = "cli"), allow(dead_code))]
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
 mod canvas;
 mod chat;

@@ -74,9 +74,7 @@ impl Typed {
             });
             ids.push(id);
         }
-        marked
-            .add_tokens(marks)
-            .map_err(|error| error.to_string())?;
+        marked.add_tokens(&marks);
         let of_mark = |(special, id): (&Special, u32)| {
             let mark = marked.token_to_id(&special.written);
             mark.map(|mark| (mark, id))

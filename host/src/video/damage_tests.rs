@@ -53,18 +53,6 @@ fn shows_the_same(path: &Path) -> usize {
     all.total_frames
 }
 
-#[test]
-fn a_sought_frame_after_damage_is_that_of_decoding_in_order() {
-    for place in [3, 4, 5] {
-        let file = damaged("nopts.avi", |bytes| {
-            let from = bytes.len() * place / 10;
-            let noise = (0..60_u8).map(|n| n.wrapping_mul(167) ^ 0x5a);
-            bytes.splice(from..from + 60, noise);
-        });
-        assert_eq!(shows_the_same(file.path()), 40);
-    }
-}
-
 /// The decoder does not complain of it.
 #[test]
 fn vp8_without_some_packets_is_shown_alike_with_any_number_of_threads() {

@@ -51,8 +51,6 @@ pub(super) struct Stream<'a> {
     failure: Option<Error>,
     /// How often it complained since it was last given a packet.
     complaints: usize,
-    /// The complaints of this thread when decoding began.
-    heard_at_start: u64,
     /// The complaints of this thread when the decoder was last given a packet.
     heard_at_packet: u64,
     /// Pixels of all pictures that the decoder has given.
@@ -83,7 +81,6 @@ impl<'a> Stream<'a> {
             no_seeking: false,
             failure: None,
             complaints: 0,
-            heard_at_start: 0,
             heard_at_packet: 0,
             decoded: 0,
         }
@@ -102,12 +99,6 @@ impl<'a> Stream<'a> {
     /// What the decoder last complained of, since decoding began.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failure
-    }
-
-    /// Whether anything was damaged since decoding began, as far as one thread tells: decoders fill some
-    /// holes without a note on the picture.
-    pub(super) fn met_damage(&self) -> bool {
-        self.failure.is_some() || complaints::count_here() > self.heard_at_start
     }
 
     /// Whether the packet that the decoder was last given is damaged, as far as one thread tells.
@@ -252,9 +243,9 @@ impl<'a> Stream<'a> {
 
     /// Makes packet `key`, or a key frame before it, the next that the decoder sees.
     pub(super) fn go_to(&mut self, key: usize) -> Result<(), VideoError> {
-        // What begins without a key frame or is damaged is decoded on top of what the decoder has in its
-        // memory: it begins with nothing, as in every player.
-        if key == 0 && (!self.index.entries[0].is_key() || self.met_damage()) {
+        // What begins without a key frame is decoded on top of what the decoder has in its memory: it
+        // begins with nothing, as in every player.
+        if key == 0 && !self.index.entries[0].is_key() {
             return self.rewind();
         }
         let mut from = key;
@@ -316,8 +307,7 @@ impl<'a> Stream<'a> {
         self.pending = None;
         self.drained = false;
         self.failure = None;
-        self.heard_at_start = complaints::count_here();
-        self.heard_at_packet = self.heard_at_start;
+        self.heard_at_packet = complaints::count_here();
     }
 }
 

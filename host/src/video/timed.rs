@@ -241,7 +241,7 @@ impl Run {
             };
             let place = self.order[shown];
             // From earlier on the decoder may have something better to fill a hole with.
-            let is_guess = reader.stream.start() > 0 && reader.stream.met_damage();
+            let is_guess = reader.stream.start() > 0 && reader.stream.failure().is_some();
             if self.wanted.contains(&shown)
                 && !is_guess
                 && !self.found.contains_key(&place)

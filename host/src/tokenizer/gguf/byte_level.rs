@@ -60,9 +60,7 @@ pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<(Tokenizer, bool)
         .map_err(|error| format!("its merges do not fit its tokens: {error}"))?;
     let mut tokenizer = Tokenizer::new(model);
     if splitting == Splitting::Qwen2 {
-        tokenizer
-            .with_normalizer(Some(NFC))
-            .map_err(|error| error.to_string())?;
+        tokenizer.with_normalizer(Some(NFC));
     }
     tokenizer.with_pre_tokenizer(Some(splitting.pre_tokenizer()?));
     tokenizer.with_decoder(Some(ByteLevel::default()));

@@ -154,12 +154,8 @@ impl<'a> Vocabulary<'a> {
             let tokens = tokens.map(|&token| AddedToken::from(token, special).normalized(false));
             tokens.collect::<Vec<_>>()
         };
-        tokenizer
-            .add_special_tokens(added(&special, true))
-            .map_err(|error| error.to_string())?;
-        tokenizer
-            .add_tokens(added(&plain, false))
-            .map_err(|error| error.to_string())?;
+        tokenizer.add_special_tokens(&added(&special, true));
+        tokenizer.add_tokens(&added(&plain, false));
         Ok(())
     }
 }

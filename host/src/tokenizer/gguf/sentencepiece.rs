@@ -38,9 +38,7 @@ pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, String
         decoder.push(Strip::new(' ', 1, 0).into());
     }
     let mut tokenizer = Tokenizer::new(model);
-    tokenizer
-        .with_normalizer(Some(normalizers::Sequence::new(normalizer)))
-        .map_err(|error| error.to_string())?;
+    tokenizer.with_normalizer(Some(normalizers::Sequence::new(normalizer)));
     tokenizer.with_decoder(Some(Sequence::new(decoder)));
     Ok(tokenizer)
 }

@@ -192,6 +192,9 @@ fn compare(ffmpeg: &[String], host: Result<Seen, String>) -> Verdict {
             && pairs.all(|(host, ffmpeg)| host.as_ref().is_none_or(|host| host == ffmpeg))
     };
     let refused = host.iter().filter(|frame| frame.is_none()).count();
+    if ffmpeg.is_empty() && refused == host.len() {
+        return Verdict::NeitherReads;
+    }
     if agree(&host, ffmpeg) {
         return match refused {
             0 => Verdict::Same(host.len()),
