@@ -94,8 +94,6 @@ fn what_is_written_reads_back_the_same() {
     };
     let found = settings.fixed_differences(&changed);
     let precision = "`precision`: \"bf16\", now nothing";
-    assert_eq!(
-        found,
-        ["`max_steps`: 5, now nothing", precision, "`seed`: 7, now 8"]
-    );
+    // A run may be made longer.
+    assert_eq!(found, [precision, "`seed`: 7, now 8"]);
 }
