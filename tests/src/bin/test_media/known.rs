@@ -1,7 +1,41 @@
 //! The files in which the host is known to show other frames than the `ffmpeg` command, and why.
 
 /// Why, and in which files.
-const KNOWN: &[(&str, &[&str])] = &[];
+const KNOWN: &[(&str, &[&str])] = &[
+    (
+        "refused as cut short; ffmpeg shows the part before the cut or hole",
+        &[
+            "h264-fast.tail-cut0.mp4",
+            "h264-fast.tail-cut1.mp4",
+            "h264-fast.tail-cut2.mp4",
+            "h264-fast.hole0.mp4",
+            "h264-fast.hole1.mp4",
+            "h264-fields.tail-cut2.mp4",
+            "h264-fragmented.tail-cut0.mp4",
+            "h264-fragmented.tail-cut1.mp4",
+            "h264-fragmented.tail-cut2.mp4",
+            "rv20.tail-cut0.rm",
+            "rv20.tail-cut1.rm",
+            "rv20.tail-cut2.rm",
+            "vp9.hole0.ivf",
+            "vp9.hole1.ivf",
+            "y4m.hole0.y4m",
+            "y4m.hole1.y4m",
+        ],
+    ),
+    (
+        "without their header they are in a format that is not read",
+        &[
+            "h261.head-cut0.avi",
+            "h263.head-cut0.3gp",
+            "h263.head-cut0.avi",
+        ],
+    ),
+    (
+        "the edit list hides the first frames, which ffmpeg 5.1 shows and PyAV does not",
+        &["av1.begun-late.mp4", "mjpeg.begun-late.mov"],
+    ),
+];
 
 /// Why the file differs, if it is known to.
 pub fn reason(name: &str) -> Option<&'static str> {
