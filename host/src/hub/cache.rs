@@ -9,6 +9,7 @@
 //! ```
 
 use super::{HubError, HubFile, shown};
+use hf_hub::{CacheRepo, Repo, RepoType};
 use std::{
     fs::{self, File, TryLockError},
     io,
@@ -33,16 +34,23 @@ pub(super) struct Entry {
 pub(super) struct Cache<'c> {
     folder: &'c Path,
     file: &'c HubFile,
+    repo: CacheRepo,
     /// `models--owner--name`
     name: String,
 }
 
 impl<'c> Cache<'c> {
     pub(super) fn new(folder: &'c Path, file: &'c HubFile) -> Self {
+        let repo = Repo::with_revision(
+            file.repo.clone(),
+            RepoType::Model,
+            file.revision().to_owned(),
+        );
         Self {
             folder,
             file,
-            name: format!("models--{}", file.repo.replace('/', "--")),
+            name: repo.folder_name(),
+            repo: hf_hub::Cache::new(folder.to_owned()).repo(repo),
         }
     }
 
@@ -53,19 +61,12 @@ impl<'c> Cache<'c> {
         if at_commit.is_file() {
             return Some(at_commit);
         }
-        let commit = fs::read_to_string(self.reference()).ok()?;
-        Some(self.pointer(&commit)).filter(|path| path.is_file())
+        self.repo.get(&self.file.file).filter(|path| path.is_file())
     }
 
     /// Where the file is in the snapshot of a commit.
     fn pointer(&self, commit: &str) -> PathBuf {
-        let snapshots = self.repo_folder().join("snapshots");
-        snapshots.join(commit).join(&self.file.file)
-    }
-
-    /// Where the commit of the file's revision is noted.
-    fn reference(&self) -> PathBuf {
-        self.repo_folder().join("refs").join(self.file.revision())
+        self.repo.pointer_path(commit).join(&self.file.file)
     }
 
     fn repo_folder(&self) -> PathBuf {
@@ -126,7 +127,7 @@ impl<'c> Cache<'c> {
 
     /// Notes which commit the revision is at, at once for every reader.
     fn remember_revision(&self, commit: &str) -> Result<(), HubError> {
-        let path = self.reference();
+        let path = self.repo_folder().join("refs").join(self.file.revision());
         if fs::read_to_string(&path).is_ok_and(|known| known == commit) {
             return Ok(());
         }

@@ -1,8 +1,9 @@
 //! Files of the Hugging Face hub: found in its cache, or downloaded into it.
 //!
 //! The cache is the one of the hub's own tools ([`Settings`] says where it is), so that a file that
-//! another program has fetched is not fetched again. A download is resumed, checked against the hub's
-//! digest, and shared between processes; the token does not reach the hosts that the hub redirects to.
+//! another program has fetched is not fetched again. `hf-hub` knows its layout; the transfer is ours,
+//! because a download has to be resumed, checked against the hub's digest, and shared between
+//! processes, and because the token must not reach the hosts that the hub redirects to.
 //!
 //! A file in the cache is taken as it is: the hub is only asked about files that are missing. Without
 //! the feature `hub` it is not asked at all.
