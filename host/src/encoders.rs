@@ -87,7 +87,7 @@ impl Encoders {
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let registry = options.registry(registry)?;
-        let mut files = Files::new(&registry, &options.hub)?;
+        let mut files = Files::new(&registry, &options.hub);
         let weights = registry.encoders.iter().flat_map(|entry| &entry.weights);
         let configs = registry.encoders.iter().flat_map(|entry| &entry.config);
         files.locate(configs.clone().chain(weights.clone()), observer)?;

@@ -35,18 +35,14 @@ pub(crate) struct Files {
 
 impl Files {
     /// Looks at nothing yet.
-    ///
-    /// # Errors
-    ///
-    /// When the settings name no hub.
-    pub(crate) fn new(registry: &Registry, settings: &Settings) -> Result<Self, Error> {
-        Ok(Self {
-            hub: Hub::new(settings.clone())?,
+    pub(crate) fn new(registry: &Registry, settings: &Settings) -> Self {
+        Self {
+            hub: Hub::new(settings.clone()),
             checkpoint: registry.mixer.weights.trained().cloned(),
             chosen: Vec::new(),
             wanted: Vec::new(),
             verified: Mutex::default(),
-        })
+        }
     }
 
     /// The paths of a source, if all of it is on this machine: one, or the shards of an index, in order.

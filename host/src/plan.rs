@@ -160,7 +160,7 @@ impl Plan {
     /// parts that do not fit each other, files that hold the sizes of a model and are not on this
     /// machine.
     pub fn new(registry: Registry, options: &LoadOptions) -> Result<Self, Error> {
-        let files = Files::new(&registry, &options.hub)?;
+        let files = Files::new(&registry, &options.hub);
         Self::with(registry, options, &files)
     }
 

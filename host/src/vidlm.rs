@@ -171,13 +171,53 @@ impl VidLm {
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let registry = options.registry(registry)?;
-        let mut files = Files::new(&registry, &options.hub)?;
+        let mut files = Files::new(&registry, &options.hub);
         published::fetch(&registry, &files, observer)?;
         files.locate(registry.sources(), observer)?;
         files.download(registry.sources_of_sizes(), observer)?;
         // That the parts fit is known before the weights are downloaded.
         let plan = Plan::with(registry, options, &files)?;
         files.download(plan.registry.sources(), observer)?;
+        Self::assemble(plan, &files, observer)
+    }
+
+    /// Whether a model can be loaded. Nothing is downloaded: returns the files that are not on this machine, for want of
+    /// which it is not known.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], but for missing files.
+    pub fn check(registry: Registry, options: &LoadOptions) -> Result<Vec<String>, Error> {
+        let loaded = Self::load_present(registry, options)?;
+        Ok(loaded.err().unwrap_or_default())
+    }
+
+    /// Loads a model as far as its files are on this machine: all of it, or the names of the files that are missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], but for missing files.
+    pub(crate) fn load_present(
+        registry: Registry,
+        options: &LoadOptions,
+    ) -> Result<Result<Self, Vec<String>>, Error> {
+        let files = Files::new(&registry, &options.hub);
+        let plan = Plan::with(registry, options, &files)?;
+        let mut missing = Vec::new();
+        for source in plan.registry.sources() {
+            let name = source.to_string();
+            if files.present(source)?.is_none() && !missing.contains(&name) {
+                missing.push(name);
+            }
+        }
+        match missing.is_empty() {
+            true => Self::assemble(plan, &files, &mut ()).map(Ok),
+            false => Ok(Err(missing)),
+        }
+    }
+
+    /// Loads a model whose files are all on this machine.
+    fn assemble(plan: Plan, files: &Files, observer: &mut dyn Observer) -> Result<Self, Error> {
         let started = Instant::now();
         let (shapes, width) = (plan.shapes(), plan.llm.info.width as usize);
         let Plan {
@@ -210,10 +250,9 @@ impl VidLm {
                 .path(source)
                 .and_then(|path| Ok(Writing::Template(Box::new(Template::load(&path)?)))),
         };
-        let encoders =
-            Encoders::assemble(&registry, encoders, &files, threads, &mut |index, id| {
-                observer.progress(Stage::Load, id, index + 1, parts);
-            });
+        let encoders = Encoders::assemble(&registry, encoders, files, threads, &mut |index, id| {
+            observer.progress(Stage::Load, id, index + 1, parts);
+        });
         observer.progress(Stage::Load, &registry.llm.id, parts - 1, parts);
         let PlannedLlm {
             library,

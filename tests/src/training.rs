@@ -10,6 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 /// A run's folder, and what is trained into it.
+#[derive(Clone)]
 pub struct TrainingRun {
     folder: Arc<TempDir>,
     stage: String,

@@ -50,7 +50,7 @@ impl Bench {
     }
 
     fn hub(&self) -> Hub {
-        Hub::new(self.settings()).unwrap()
+        Hub::new(self.settings())
     }
 
     fn with_token(&self, token: &str) -> Hub {
@@ -59,7 +59,6 @@ impl Bench {
             token,
             ..self.settings()
         })
-        .unwrap()
     }
 
     fn folder(&self) -> PathBuf {
@@ -526,7 +525,7 @@ fn without_a_network_it_is_said_at_once() {
         retry_delay: Duration::from_secs(100),
         ..bench.settings()
     });
-    let error = hub.unwrap().locate(&file(WEIGHTS)).unwrap_err();
+    let error = hub.locate(&file(WEIGHTS)).unwrap_err();
     assert_refused(
         error,
         &[
@@ -555,7 +554,7 @@ fn settings_that_cannot_be_are_refused() {
             ..bench.settings()
         });
         assert_refused(
-            hub.err().expect(&endpoint),
+            hub.locate(&file(WEIGHTS)).expect_err(&endpoint),
             &["HF_ENDPOINT", &format!("found: `{endpoint}`")],
         );
     }
@@ -564,7 +563,8 @@ fn settings_that_cannot_be_are_refused() {
         token,
         ..bench.settings()
     });
-    let error = hub.err().expect("two tokens are none");
+    let error = hub.locate(&file(WEIGHTS));
+    let error = error.expect_err("two tokens are none");
     assert!(!error.to_string().contains("hf_a"), "the secret shows");
     assert_refused(error, &["the file .hf_token holds no access token"]);
 }
@@ -650,7 +650,7 @@ fn a_token_that_none_can_be_is_refused_before_the_network_is_blamed() {
             token,
             ..bench.settings()
         };
-        let error = Hub::new(settings).err().expect(wrong);
+        let error = Hub::new(settings).locate(&file(WEIGHTS)).expect_err(wrong);
         assert_refused(
             error,
             &[

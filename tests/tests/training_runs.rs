@@ -217,11 +217,11 @@ fn a_precision_holds_for_the_run_and_not_for_its_model() {
         .set("precision", "f32")
         .arg("--precision")
         .arg("bf16");
+    let plan = run.run().args(["--dry-run", "--json"]).finish().succeeded();
     run.run().finish().succeeded();
     let text = |file: &str| fs::read_to_string(run.out().join(file)).unwrap();
     assert!(text("config.toml").contains("precision = \"bf16\""));
     assert!(!text("registry.toml").contains("bf16"));
-    let plan = run.run().args(["--dry-run", "--json"]).finish().succeeded();
     let exact = short(&tiny, "align").set("max_steps", 1);
     let exact = exact
         .run()

@@ -15,6 +15,7 @@ mod signals;
 mod synth;
 mod table;
 mod train;
+mod unchecked;
 mod untrained;
 
 use crate::{

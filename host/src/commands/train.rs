@@ -1,13 +1,13 @@
 use super::{
     Outcome, load_options, print, print_json, signals,
     table::{human, table},
-    untrained,
+    unchecked, untrained,
 };
 use crate::{
     args::{Global, train::Train},
     ui::{Ui, training::TrainingBar},
 };
-use merv_host::train::{self, Outline, Settings, Summary, TrainOptions};
+use merv_host::train::{self, Outline, Settings, Summary, TrainOptions, data::Broken};
 use std::path::{Path, PathBuf};
 
 pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
@@ -26,10 +26,8 @@ pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
     }
     settings.precision = global.precision.or(settings.precision);
     if args.dry_run {
-        if args.resume {
-            train::begin_as_run(&mut settings, &out)?;
-        }
-        let outline = Outline::new(&settings, &load_options(global))?;
+        let out = args.out.as_deref();
+        let outline = Outline::new(&settings, &load_options(global), out, args.resume)?;
         return if args.json {
             print_json(&outline)
         } else {
@@ -106,6 +104,10 @@ fn text(outline: &Outline) -> String {
             data.broken
         ),
     ];
+    lines.extend(data.broken_examples.iter().map(|broken| {
+        let Broken { name, why } = broken;
+        format!("          {name}: {why}")
+    }));
     if let Some(held_out) = &outline.validation {
         lines.push(format!(
             "held out  {}: {} examples",
@@ -139,6 +141,7 @@ fn text(outline: &Outline) -> String {
             bytes(memory.examples)
         ),
     ]);
+    lines.extend(unchecked::text(&outline.unchecked));
     lines.extend(outline.untrained_mixer.iter().map(untrained::text));
     lines.join("\n")
 }

@@ -114,6 +114,16 @@ impl FeatureCache {
         Ok(cache)
     }
 
+    /// That a cache could be opened in `folder`. Nothing is made.
+    ///
+    /// # Errors
+    ///
+    /// When the folder holds something else.
+    pub fn check(folder: impl AsRef<Path>) -> Result<(), FeatureError> {
+        let folder = folder.as_ref();
+        check_is_cache(folder, &folder.join(PARTS[0]))
+    }
+
     fn listed(folder: &Path, dtype: StoreDtype) -> Result<Self, FeatureError> {
         let shards = folder.join(PARTS[0]);
         check_is_cache(folder, &shards)?;

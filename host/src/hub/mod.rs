@@ -27,6 +27,7 @@ pub use settings::{DEFAULT_ENDPOINT, Settings, Token};
 use cache::{Cache, Entry};
 use client::Client;
 use std::{
+    cell::OnceCell,
     fmt,
     path::{Path, PathBuf},
 };
@@ -80,20 +81,25 @@ impl Remote {
 /// The hub and its cache on this machine.
 pub struct Hub {
     settings: Settings,
-    client: Client,
+    /// Made when the hub is first asked: who asks for nothing may have any settings.
+    client: OnceCell<Client>,
 }
 
 impl Hub {
     /// Reaches nothing yet.
-    ///
-    /// # Errors
-    ///
-    /// [`HubError::Endpoint`] and [`HubError::Token`] when these settings are none.
-    pub fn new(settings: Settings) -> Result<Self, HubError> {
-        Ok(Self {
-            client: Client::new(&settings)?,
+    pub fn new(settings: Settings) -> Self {
+        Self {
             settings,
-        })
+            client: OnceCell::new(),
+        }
+    }
+
+    fn client(&self) -> Result<&Client, HubError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = Client::new(&self.settings)?;
+        Ok(self.client.get_or_init(|| client))
     }
 
     /// The file, if the cache has it.
@@ -106,12 +112,13 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`HubError::Missing`] when nothing may be downloaded; else why the hub does not give the file.
+    /// [`HubError::Missing`] when nothing may be downloaded; [`HubError::Endpoint`] and [`HubError::Token`] when the
+    /// settings name no hub or hold no token; else why the hub does not give the file.
     pub fn locate(&self, file: &HubFile) -> Result<Remote, HubError> {
         if self.settings.offline {
             return Err(self.missing(file, "--offline or HF_HUB_OFFLINE forbids downloads"));
         }
-        self.client.locate(file)
+        self.client()?.locate(file)
     }
 
     /// Downloads into the cache what [`Self::locate`] found, or waits for another process that does.
@@ -129,7 +136,7 @@ impl Hub {
     ) -> Result<PathBuf, HubError> {
         let folder = self.settings.cache.as_deref().ok_or(HubError::NoCache)?;
         let cache = Cache::new(folder, file);
-        self.client.download(&cache, file, remote, progress)
+        self.client()?.download(&cache, file, remote, progress)
     }
 
     /// That a file is not in the cache and may not be downloaded, and `why` not.

@@ -1,7 +1,7 @@
 //! What can stop a training run.
 
 use super::{CheckpointError, SettingsError, data::DataError};
-use crate::{Error, hold::HoldError, whole_file::advice};
+use crate::{Error, hold::HoldError, plugin::CallError, whole_file::advice};
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
@@ -109,6 +109,16 @@ pub enum TrainError {
   do: name a format as `prompt` in the registry's [llm], such as `pure`"
     )]
     Template(String),
+    /// A model cannot be trained, or cannot be trained through.
+    #[error("{what}\n  do: {remedy}")]
+    Untrainable {
+        /// What the stage needs, and which model does not have it.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+        /// The plugin's answer.
+        source: Box<CallError>,
+    },
     /// Training has gone astray.
     #[error(
         "the {what} of step {step} is not a finite number\n  \
@@ -157,7 +167,7 @@ macro_rules! through_model {
 through_model!(
     DataError,
     candle_core::Error,
-    crate::plugin::CallError,
+    CallError,
     crate::mixer::MixerError,
     crate::features::FeatureError,
     crate::registry::RegistryError,

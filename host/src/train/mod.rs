@@ -5,6 +5,7 @@
 //! through its own part, the mixer, and hands what comes out there to the encoders.
 
 mod checkpoint;
+mod checks;
 mod collate;
 pub mod data;
 mod error;
@@ -25,7 +26,7 @@ pub use error::TrainError;
 pub use metrics::StepMetrics;
 pub use outline::{DataOutline, MemoryOutline, Outline, PartOutline};
 pub use run::{Summary, TrainObserver, TrainOptions, begin_from, train};
-pub use run_folder::{begin_as_run, settings_of_run};
+pub use run_folder::settings_of_run;
 pub use schedule::Schedule;
 pub use settings::{Settings, SettingsError};
 pub use stage::{Task, TrainingStage};

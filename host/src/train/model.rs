@@ -4,6 +4,7 @@
 use super::{
     Settings, TrainError,
     checkpoint::{PartToSave, is_writable, untrained},
+    checks::{self, Trainings},
     collate::Layout,
     data::Ready,
     mixer_part::MixerPart,
@@ -22,7 +23,7 @@ use crate::{
 };
 use candle_core::{Device, Tensor, Var};
 use merv_checkpoint::{Checkpoint, StoredTensor};
-use merv_plugin_api::{AdamWStep, Backward, TensorView, TrainingOptions};
+use merv_plugin_api::{AdamWStep, Backward, TensorView};
 use rayon::ThreadPool;
 use std::{path::Path, sync::Arc};
 
@@ -83,28 +84,18 @@ impl Model {
     ) -> Result<Self, TrainError> {
         let parts = VidLm::load_with(registry, options, observer)?.into_parts();
         let stage = settings.stage;
-        let training = parts.llm.training()?;
-        training.begin(&TrainingOptions {
-            trainable: stage.trains_llm(),
-            checkpoint_activations: settings.gradient_checkpointing,
+        let trainings = Trainings::new(stage, &parts.registry, &parts.llm, &parts.encoders)?;
+        trainings.begin(settings, &parts.registry, |part| {
+            part != checks::Part::Llm || stage.trains_llm()
         })?;
         let llm_part = stage
             .trains_llm()
-            .then(|| PluginPart::new("llm".to_owned(), training));
-        let mut encoder_parts = Vec::new();
-        if stage.trains_encoders() {
-            for (index, entry) in parts.registry.encoders.iter().enumerate() {
-                let Some(encoder) = parts.encoders.encoder(index) else {
-                    break;
-                };
-                let training = encoder.training()?;
-                training.begin(&TrainingOptions {
-                    trainable: true,
-                    checkpoint_activations: settings.gradient_checkpointing,
-                })?;
-                encoder_parts.push(PluginPart::new(encoder_part(&entry.id), training));
-            }
-        }
+            .then(|| PluginPart::new("llm".to_owned(), trainings.llm));
+        let entries = parts.registry.encoders.iter();
+        let encoder_parts = entries.zip(trainings.encoders);
+        let encoder_parts = encoder_parts
+            .map(|(entry, training)| PluginPart::new(encoder_part(&entry.id), training));
+        let encoder_parts = encoder_parts.collect();
         let mixer_part = MixerPart::new(&parts.mixer);
         let mut model = Self {
             registry: parts.registry,

@@ -2,17 +2,20 @@
 
 use super::{
     Schedule, Settings, TrainError, TrainingStage,
-    data::{Index, Modality},
+    checks::{self, DataSets, Part, TOLD, Trainings},
+    data::{Broken, Index, Modality},
+    run_folder::{begin_as_run, check_free},
     trainer::{batching, total_steps},
 };
 use crate::{
-    LoadOptions, Plan,
+    Error, LoadOptions, Plan, VidLm,
     plan::Untrained,
-    registry::{Registry, SearchPath, find},
+    registry::{Registry, SearchPath, SourceError, find},
 };
-use merv_plugin_api::{EncoderInfo, LanguageModelInfo};
+use merv_checkpoint::{Checkpoint, StoredDtype};
+use merv_plugin_api::{EncoderInfo, LanguageModelInfo, ModelSource};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Bytes of a number that training keeps.
 const F32: u64 = 4;
@@ -66,6 +69,8 @@ pub struct Outline {
     pub memory: MemoryOutline,
     /// All of it.
     pub memory_bytes: u64,
+    /// Files that are not on this machine: what is in them was not checked.
+    pub unchecked: Vec<String>,
 }
 
 /// A data set.
@@ -83,6 +88,8 @@ pub struct DataOutline {
     pub texts: usize,
     /// Examples that cannot be trained on.
     pub broken: usize,
+    /// The first of them.
+    pub broken_examples: Vec<Broken>,
 }
 
 /// A part of the model.
@@ -110,19 +117,35 @@ pub struct MemoryOutline {
 }
 
 impl Outline {
-    /// Looks at the settings' model and data.
+    /// Looks at the settings' model and data, and at the run's folder if there is one. What would stop the run is found
+    /// by the run's own checks; the model is loaded as far as its files are on this machine. Nothing is written.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with them, as far as it can be known without reading weights; and damaged files of
-    /// frozen parts.
-    pub fn new(settings: &Settings, options: &LoadOptions) -> Result<Self, TrainError> {
+    /// What would stop the run before its first step, or later because of files that are not there.
+    pub fn new(
+        settings: &Settings,
+        options: &LoadOptions,
+        out: Option<&Path>,
+        resume: bool,
+    ) -> Result<Self, TrainError> {
+        let mut settings = settings.clone();
+        if let Some(out) = out {
+            settings = settings.named_after(out);
+            match resume {
+                true => begin_as_run(&mut settings, out)?,
+                false => check_free(out)?,
+            }
+        }
+        let settings = &settings;
+        let options = &settings.over(options);
         let registry = find(&settings.registry, &SearchPath::from_env())?;
-        let plan = Plan::new(Registry::from_file(&registry)?, &settings.over(options))?;
-        let index = Index::read(&settings.data, settings.stage.task())?;
-        let validation = settings.validation.as_deref();
-        let validation = validation.map(|path| Index::read(path, settings.stage.task()));
-        let validation = validation.transpose()?;
+        let registry = Registry::from_file(&registry)?;
+        let DataSets { index, validation } = DataSets::read(settings, &registry.llm)?;
+        let broken = broken(settings, &index)?;
+        checks::feature_cache(settings)?;
+        let plan = Plan::new(registry.clone(), options)?;
+        let unchecked = check_model(settings, &plan, registry, options)?;
         let steps_per_epoch = batching(settings).per_epoch(index.entries());
         let total_steps = total_steps(settings, steps_per_epoch);
         let schedule = Schedule::new(settings.learning_rate, settings.warmup_ratio, total_steps);
@@ -136,15 +159,8 @@ impl Outline {
             .collect();
         let visual_tokens = kind.visual_tokens(&projected);
         let context = llm.context_length as usize;
-        let room = context.saturating_sub(visual_tokens);
-        let max_length = settings.max_length.unwrap_or(plan.registry.llm.max_length);
-        if room < 2 {
-            return Err(TrainError::NoRoom {
-                visual: visual_tokens,
-                context,
-            });
-        }
-        let max_length = max_length.min(room);
+        let entry = &plan.registry.llm;
+        let max_length = checks::text_length(settings, entry, visual_tokens, context)?;
         let mixer = plan.mixer.cost;
 
         let parts = parts(&plan, settings.stage, mixer.parameters);
@@ -171,8 +187,8 @@ impl Outline {
         Ok(Self {
             stage: settings.stage.name(),
             model: plan.registry.id.clone(),
-            data: DataOutline::of(&index),
-            validation: validation.as_ref().map(DataOutline::of),
+            data: DataOutline::of(&index, broken),
+            validation: validation.map(|index| DataOutline::of(&index, index.broken().to_vec())),
             epochs: settings.epochs,
             steps_per_epoch,
             total_steps,
@@ -189,23 +205,72 @@ impl Outline {
             frozen_parameters: frozen,
             memory,
             memory_bytes: all.into_iter().fold(0, u64::saturating_add),
+            unchecked,
         })
     }
 }
 
+/// The broken examples, those whose files are not there too, which must not be too many.
+fn broken(settings: &Settings, index: &Index) -> Result<Vec<Broken>, TrainError> {
+    let fraction = settings.max_bad_fraction;
+    checks::few_broken(index, 0, fraction, index.broken())?;
+    let missing = index.without_files(&settings.media)?;
+    checks::few_broken(index, missing.len(), fraction, &missing)?;
+    Ok(index.broken().iter().cloned().chain(missing).collect())
+}
+
+/// Loads the model, and asks its plugins whether they can train it. Returns the files for want of which it is not
+/// known.
+fn check_model(
+    settings: &Settings,
+    plan: &Plan,
+    registry: Registry,
+    options: &LoadOptions,
+) -> Result<Vec<String>, TrainError> {
+    let model = match VidLm::load_present(registry, options)? {
+        Ok(model) => model.into_parts(),
+        Err(missing) => return Ok(missing),
+    };
+    let (stage, registry) = (settings.stage, &model.registry);
+    let trainings = Trainings::new(stage, registry, &model.llm, &model.encoders)?;
+    // To train weights is to copy them, unless the plugin refuses them for how they are stored.
+    let llm = stage.trains_llm() && is_quantised(&plan.llm.request.model)?;
+    let encoders = plan.encoders.iter();
+    let encoders = encoders.map(|encoder| is_quantised(&encoder.request.model));
+    let encoders = encoders.collect::<Result<Vec<_>, _>>()?;
+    trainings.begin(settings, registry, |part| match part {
+        Part::Llm => llm,
+        Part::Encoder(index) => encoders.get(index).is_some_and(|quantised| *quantised),
+    })?;
+    Ok(Vec::new())
+}
+
+fn is_quantised(model: &ModelSource) -> Result<bool, Error> {
+    let paths: Vec<&str> = model.weights.iter().map(|path| path.as_str()).collect();
+    if paths.is_empty() {
+        return Ok(false);
+    }
+    let files = Checkpoint::open(&paths).map_err(SourceError::from)?;
+    let mut tensors = files.iter();
+    Ok(tensors.any(|(_, tensor)| matches!(tensor.dtype, StoredDtype::Quantized(_))))
+}
+
 impl DataOutline {
-    fn of(index: &Index) -> Self {
+    fn of(index: &Index, mut broken: Vec<Broken>) -> Self {
+        let count_of_broken = index.broken_count() + broken.len() - index.broken().len();
+        broken.truncate(TOLD);
         let count = |modality| {
             let entries = index.entries().iter();
             entries.filter(|entry| entry.modality == modality).count()
         };
         Self {
             path: index.path().to_owned(),
-            examples: index.entries().len(),
+            examples: index.total() - count_of_broken,
             videos: count(Modality::Video),
             images: count(Modality::Image),
             texts: count(Modality::Text),
-            broken: index.broken_count(),
+            broken: count_of_broken,
+            broken_examples: broken,
         }
     }
 }

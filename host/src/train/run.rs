@@ -3,12 +3,16 @@
 use super::{
     Settings, StepMetrics, TrainError,
     checkpoint::Checkpoints,
-    data::Index,
+    checks::{self, DataSets},
     model::Model,
     run_folder::{RunFolder, registry_of},
     trainer::Trainer,
 };
-use crate::{LoadOptions, Observer, features::FeatureCache};
+use crate::{
+    LoadOptions, Observer,
+    features::FeatureCache,
+    registry::{Registry, SearchPath, find},
+};
 use serde::Serialize;
 use std::{
     path::{Path, PathBuf},
@@ -88,13 +92,19 @@ pub fn train(
     observer: &mut dyn TrainObserver,
 ) -> Result<Summary, TrainError> {
     let settings = &settings.named_after(&options.out);
-    let index = Index::read(&settings.data, settings.stage.task())?;
-    let validation = settings.validation.as_deref();
-    let validation = validation.map(|path| Index::read(path, settings.stage.task()));
-    let validation = validation.transpose()?;
-    let (run, recorded) = match options.resume {
-        true => RunFolder::resume(&options.out, settings)?,
-        false => {
+    let resumed = match options.resume {
+        true => Some(RunFolder::resume(&options.out, settings)?),
+        false => None,
+    };
+    let registry = match &resumed {
+        Some((run, _)) => run.base(),
+        None => find(&settings.registry, &SearchPath::from_env())?,
+    };
+    let data = DataSets::read(settings, &Registry::from_file(&registry)?.llm)?;
+    let cache = checks::feature_cache(settings)?;
+    let (run, recorded) = match resumed {
+        Some(resumed) => resumed,
+        None => {
             let run = RunFolder::begin(&options.out, settings)?;
             (run, settings.clone())
         }
@@ -104,12 +114,10 @@ pub fn train(
     if options.resume && state.is_none() {
         observer.notice("the run has no checkpoint yet: it begins with its first step");
     }
-    let cache = settings.feature_cache.as_deref();
-    let cache = cache.filter(|_| !settings.stage.trains_encoders());
     let cache = cache.map(FeatureCache::open_as_kept);
     let load = settings.over(&options.load);
     let model = Model::load(&run.base(), settings, &load, cache.transpose()?, observer)?;
-    let mut trainer = Trainer::new(settings, run, checkpoints, model, index, validation)?;
+    let mut trainer = Trainer::new(settings, run, checkpoints, model, data)?;
     trainer.look_over_data(observer)?;
     if let Some(state) = state {
         trainer.restore(&state)?;

@@ -137,7 +137,7 @@ impl RunFolder {
 
 /// That a folder holds neither a run that has begun to compute nor files of somebody else. One that failed
 /// before its first step is no loss.
-fn check_free(path: &Path) -> Result<(), TrainError> {
+pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
     let unreadable = |source| TrainError::Read {
         path: path.to_owned(),
         source,
@@ -207,7 +207,7 @@ pub fn settings_of_run(
 /// # Errors
 ///
 /// When it cannot.
-pub fn begin_as_run(settings: &mut Settings, run: &Path) -> Result<(), TrainError> {
+pub(super) fn begin_as_run(settings: &mut Settings, run: &Path) -> Result<(), TrainError> {
     agreeing(run, settings)?;
     settings.registry = run.join(BASE);
     Ok(())

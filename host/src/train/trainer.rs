@@ -3,12 +3,13 @@
 use super::{
     Schedule, Settings, StepMetrics, Summary, TrainError, TrainObserver,
     checkpoint::{Checkpoints, State},
-    data::{Batch, Batching, Broken, DataError, Index, Loader, Source, TextForm, Work},
+    checks::{self, DataSets},
+    data::{Batch, Batching, Broken, Index, Loader, Source, TextForm, Work},
     metrics::MetricsLog,
     model::{Model, Sums},
     run_folder::RunFolder,
 };
-use crate::{VideoOptions, encoders::Prepared, registry::PromptEntry, video};
+use crate::{VideoOptions, encoders::Prepared, video};
 use merv_plugin_api::Backward;
 use std::{
     collections::BTreeSet,
@@ -19,9 +20,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-
-/// Broken examples that an error tells of.
-const TOLD: usize = 5;
 
 /// Everything that lasts as long as a run.
 pub(super) struct Trainer<'s> {
@@ -66,9 +64,9 @@ impl<'s> Trainer<'s> {
         run: RunFolder,
         checkpoints: Checkpoints,
         model: Model,
-        index: Index,
-        validation: Option<Index>,
+        data: DataSets,
     ) -> Result<Self, TrainError> {
+        let DataSets { index, validation } = data;
         let batching = batching(settings);
         let per_epoch = batching.per_epoch(index.entries());
         let total = total_steps(settings, per_epoch);
@@ -381,27 +379,20 @@ impl<'s> Trainer<'s> {
 
     fn tell_broken(&mut self, broken: &Broken, observer: &mut dyn TrainObserver) {
         observer.notice(&format!("{} is left out: {}", broken.name, broken.why));
-        if self.latest.len() == TOLD {
+        if self.latest.len() == checks::TOLD {
             self.latest.remove(0);
         }
         self.latest.push(broken.clone());
     }
 
     fn check_broken(&self) -> Result<(), TrainError> {
-        let (broken, total) = (self.broken_count(), self.source.index.total());
-        let fraction = self.settings.max_bad_fraction;
-        if broken as f64 <= fraction * total as f64 {
-            return Ok(());
-        }
-        let latest = self.latest.iter();
-        let latest = latest.map(|broken| format!("\n  {}: {}", broken.name, broken.why));
-        Err(DataError::TooManyBroken {
-            broken,
-            total,
+        let (index, fraction) = (&self.source.index, self.settings.max_bad_fraction);
+        Ok(checks::few_broken(
+            index,
+            self.broken.len(),
             fraction,
-            latest: latest.collect(),
-        }
-        .into())
+            &self.latest,
+        )?)
     }
 
     fn tell_cache_notices(&self, observer: &mut dyn TrainObserver) {
@@ -445,13 +436,7 @@ fn source_in(
 ) -> Result<Arc<Source<Prepared>>, TrainError> {
     let (visual, context) = (model.visual_tokens(), model.context());
     let entry = &model.registry.llm;
-    let room = context.saturating_sub(visual);
-    if room < 2 {
-        return Err(TrainError::NoRoom { visual, context });
-    }
-    let PromptEntry::Format(format) = &entry.prompt else {
-        return Err(TrainError::Template(entry.prompt.to_string()));
-    };
+    let max_length = checks::text_length(settings, entry, visual, context)?;
     let (encoders, cache) = (Arc::clone(&model.encoders), model.cache.clone());
     let see = move |path: &Path| {
         video::check_lasts(path)?;
@@ -462,11 +447,11 @@ fn source_in(
         media: media.to_owned(),
         form: TextForm {
             tokenizer: Arc::clone(&model.tokenizer),
-            format: *format,
+            format: checks::format(entry)?,
             marks: entry.marks,
             system: entry.system_prompt.clone(),
             task: settings.stage.task(),
-            max_length: settings.max_length.unwrap_or(entry.max_length).min(room),
+            max_length,
         },
         see: Box::new(see),
     }))

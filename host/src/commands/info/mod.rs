@@ -1,5 +1,5 @@
 //! `info`: what a registry would load, from what its plugins say and the headers of the files that are
-//! on this machine.
+//! on this machine; and whether it can be loaded.
 
 mod memory;
 mod report;
@@ -7,13 +7,14 @@ mod text;
 
 use super::{Outcome, load_options, print, print_json};
 use crate::args::{Global, info::Info};
-use merv_host::Plan;
+use merv_host::{Plan, VidLm};
 use report::Report;
 
 pub fn run(global: &Global, args: &Info) -> Outcome {
     let options = load_options(global);
-    let plan = Plan::new(options.registry(global.registry())?, &options)?;
-    let report = Report::new(&plan)?;
+    let registry = options.registry(global.registry())?;
+    let plan = Plan::new(registry.clone(), &options)?;
+    let report = Report::new(&plan, VidLm::check(registry, &options)?)?;
     if args.json {
         print_json(&report)
     } else {

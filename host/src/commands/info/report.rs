@@ -26,6 +26,8 @@ pub struct Report {
     pub macs: u64,
     pub memory: Memory,
     pub memory_bytes: u64,
+    /// Files that are not on this machine: what is in them was not checked.
+    pub unchecked: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -87,7 +89,7 @@ impl Report {
     /// # Errors
     ///
     /// When a file of weights that is on this machine is damaged.
-    pub fn new(plan: &Plan) -> Made<Self> {
+    pub fn new(plan: &Plan, unchecked: Vec<String>) -> Made<Self> {
         let registry = &plan.registry;
         let shapes = plan.shapes();
         let kind = registry.mixer.kind;
@@ -122,6 +124,7 @@ impl Report {
             macs: sum(|e| e.macs, [mixer.macs, llm.macs]),
             memory,
             memory_bytes: memory.total(),
+            unchecked,
             encoders,
             mixer,
             llm,

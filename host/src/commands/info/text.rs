@@ -3,7 +3,7 @@
 use super::report::{EncoderReport, Report};
 use crate::commands::{
     table::{human, table},
-    untrained,
+    unchecked, untrained,
 };
 
 const HEADER: [&str; 9] = [
@@ -33,6 +33,7 @@ pub fn text(report: &Report) -> String {
         ),
         format!("memory      {}", memory(report)),
     ];
+    lines.extend(unchecked::text(&report.unchecked));
     lines.extend(report.mixer.untrained.iter().map(untrained::text));
     if let Some(license) = &report.license {
         lines.push(format!("licence     {license}"));

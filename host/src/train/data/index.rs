@@ -5,8 +5,10 @@ use super::{
     DataError, Example, Modality,
     entry::Fault,
     scan::{Layout, Place, ScanError, scan},
+    tokens::check_system,
 };
-use crate::train::Task;
+use crate::{prompt::PromptFormat, train::Task};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
@@ -46,7 +48,7 @@ impl Entry {
 }
 
 /// An example that cannot be trained on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Broken {
     /// What the reader of a message finds it by: the file, its place in it, and its id.
     pub name: String,
@@ -73,6 +75,19 @@ impl Index {
     /// When the file cannot be read or is neither a JSON list nor JSONL, or none of its examples can be
     /// trained on.
     pub fn read(path: &Path, task: Task) -> Result<Self, DataError> {
+        Self::read_for(path, task, None)
+    }
+
+    /// As [`Self::read`]. Examples that the chat format has no place for are broken.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn read_for(
+        path: &Path,
+        task: Task,
+        format: Option<PromptFormat>,
+    ) -> Result<Self, DataError> {
         let open = || File::open(path).map_err(|source| unreadable(path, source));
         let file = open()?;
         let mut index = Self {
@@ -86,7 +101,7 @@ impl Index {
         };
         let mut hasher = Sha256::new();
         index.layout = scan_file(path, Hashed(file, &mut hasher), |layout, place, json| {
-            index.add(layout, place, json, task);
+            index.add(layout, place, json, task, format);
         })?;
         let digest = hasher.finalize();
         index.sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -102,8 +117,25 @@ impl Index {
         Ok(index)
     }
 
-    fn add(&mut self, layout: Layout, place: Place, json: &[u8], task: Task) {
-        match Example::parse(json) {
+    fn add(
+        &mut self,
+        layout: Layout,
+        place: Place,
+        json: &[u8],
+        task: Task,
+        format: Option<PromptFormat>,
+    ) {
+        let fits = |example: Example| {
+            let checked = format.map(|format| check_system(&example, task, format));
+            match checked.transpose() {
+                Ok(_) => Ok(example),
+                Err(error) => Err(Fault {
+                    why: error.to_string(),
+                    place: None,
+                }),
+            }
+        };
+        match Example::parse(json).and_then(fits) {
             Ok(example) => {
                 let turns = match task {
                     Task::Caption => &example.turns[example.turns.len() - 1..],
@@ -160,6 +192,30 @@ impl Index {
     /// What the reader of a message finds an entry by: the file and its place in it.
     pub fn name(&self, entry: &Entry) -> String {
         name(&self.path, self.layout, entry.number as usize)
+    }
+
+    /// The examples whose file is not there, of those that can be trained on as far as this one tells. Paths begin at
+    /// `media`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::example`].
+    pub fn without_files(&self, media: &Path) -> Result<Vec<Broken>, DataError> {
+        let mut missing = Vec::new();
+        let shows = |entry: &&Entry| entry.modality != Modality::Text;
+        for entry in self.entries.iter().filter(shows) {
+            let Some((_, path)) = self.example(entry)?.visual else {
+                continue;
+            };
+            let path = media.join(path);
+            if !path.exists() {
+                missing.push(Broken {
+                    name: self.name(entry),
+                    why: format!("{}: there is no such file", path.display()),
+                });
+            }
+        }
+        Ok(missing)
     }
 
     /// Reads an example.

@@ -34,6 +34,22 @@ pub enum FormError {
     NoSystem(PromptFormat),
 }
 
+/// That the chat format has a place for the example's system prompt, if it has one. A caption is learned without
+/// what comes before it.
+///
+/// # Errors
+///
+/// When it has none.
+pub fn check_system(example: &Example, task: Task, format: PromptFormat) -> Result<(), FormError> {
+    let system = example.system.as_deref().unwrap_or_default();
+    match task {
+        Task::Conversation if !system.trim().is_empty() && !format.takes_system() => {
+            Err(FormError::NoSystem(format))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How examples become tokens.
 pub struct TextForm {
     /// The language model's tokenizer.
@@ -60,10 +76,7 @@ impl TextForm {
         let mut tokens = match self.task {
             Task::Caption => self.caption(example)?,
             Task::Conversation => {
-                let system = example.system.as_deref().unwrap_or_default();
-                if !system.trim().is_empty() && !self.format.takes_system() {
-                    return Err(FormError::NoSystem(self.format));
-                }
+                check_system(example, self.task, self.format)?;
                 self.conversation(example)?
             }
         };

@@ -1,0 +1,176 @@
+//! What is checked before a run computes: the run and its dry run call the same.
+
+use super::{
+    Settings, TrainError, TrainingStage,
+    data::{Broken, DataError, Index},
+};
+use crate::{
+    encoders::Encoders,
+    features::FeatureCache,
+    plugin::{CallError, LanguageModel, Training},
+    prompt::PromptFormat,
+    registry::{LlmEntry, PromptEntry, Registry},
+};
+use std::path::{Path, PathBuf};
+
+/// Broken examples that an error tells of.
+pub(super) const TOLD: usize = 5;
+
+/// The examples of a run, and those that are held out.
+pub(super) struct DataSets {
+    pub(super) index: Index,
+    pub(super) validation: Option<Index>,
+}
+
+impl DataSets {
+    /// Reads the files once, for a language model of this chat format.
+    pub(super) fn read(settings: &Settings, llm: &LlmEntry) -> Result<Self, TrainError> {
+        let format = format(llm)?;
+        let read = |path: &Path| Index::read_for(path, settings.stage.task(), Some(format));
+        let index = read(&settings.data)?;
+        let validation = settings.validation.as_deref().map(read).transpose()?;
+        Ok(Self { index, validation })
+    }
+}
+
+/// The chat format, which has to be one that writes turns by themselves.
+pub(super) fn format(llm: &LlmEntry) -> Result<PromptFormat, TrainError> {
+    match &llm.prompt {
+        PromptEntry::Format(format) => Ok(*format),
+        PromptEntry::Template(_) => Err(TrainError::Template(llm.prompt.to_string())),
+    }
+}
+
+/// Text tokens of an example at most, beside `visual` tokens in a context of so many.
+pub(super) fn text_length(
+    settings: &Settings,
+    llm: &LlmEntry,
+    visual: usize,
+    context: usize,
+) -> Result<usize, TrainError> {
+    let room = context.saturating_sub(visual);
+    if room < 2 {
+        return Err(TrainError::NoRoom { visual, context });
+    }
+    Ok(settings.max_length.unwrap_or(llm.max_length).min(room))
+}
+
+/// That no more examples are broken than may be: those that the file alone shows, and `more`.
+pub(super) fn few_broken(
+    index: &Index,
+    more: usize,
+    fraction: f64,
+    latest: &[Broken],
+) -> Result<(), DataError> {
+    let (broken, total) = (index.broken_count() + more, index.total());
+    if broken as f64 <= fraction * total as f64 {
+        return Ok(());
+    }
+    let latest = latest.iter().rev().take(TOLD).rev();
+    let latest = latest.map(|broken| format!("\n  {}: {}", broken.name, broken.why));
+    Err(DataError::TooManyBroken {
+        broken,
+        total,
+        fraction,
+        latest: latest.collect(),
+    })
+}
+
+/// The folder that features are kept in, if the stage uses one. It is a cache, or not there yet.
+pub(super) fn feature_cache(settings: &Settings) -> Result<Option<&PathBuf>, TrainError> {
+    let folder = settings.feature_cache.as_ref();
+    let folder = folder.filter(|_| !settings.stage.trains_encoders());
+    if let Some(folder) = folder {
+        FeatureCache::check(folder)?;
+    }
+    Ok(folder)
+}
+
+/// What a stage needs of its models to train: the language model's gradients, and the encoders' if these are trained.
+pub(super) struct Trainings {
+    pub(super) llm: Training,
+    /// Of every encoder, or none.
+    pub(super) encoders: Vec<Training>,
+}
+
+impl Trainings {
+    /// Asks the plugins.
+    pub(super) fn new(
+        stage: TrainingStage,
+        registry: &Registry,
+        llm: &LanguageModel,
+        encoders: &Encoders,
+    ) -> Result<Self, TrainError> {
+        let of_llm = |error| of_llm(stage, registry, error);
+        let llm = llm.training().map_err(of_llm)?;
+        let entries = registry.encoders.iter().enumerate();
+        let entries = entries.filter(|_| stage.trains_encoders());
+        let trainings = entries.filter_map(|(index, entry)| {
+            let training = encoders.encoder(index)?.training();
+            Some(training.map_err(|error| of_encoder(stage, &entry.id, error)))
+        });
+        Ok(Self {
+            llm,
+            encoders: trainings.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Prepares them. Those for which `trains` says no, given their numbers, only show that they could be: a trained
+    /// model is copied into memory.
+    pub(super) fn begin(
+        &self,
+        settings: &Settings,
+        registry: &Registry,
+        trains: impl Fn(Part) -> bool,
+    ) -> Result<(), TrainError> {
+        let stage = settings.stage;
+        let options = |part| merv_plugin_api::TrainingOptions {
+            trainable: trains(part),
+            checkpoint_activations: settings.gradient_checkpointing,
+        };
+        let begun = self.llm.begin(&options(Part::Llm));
+        begun.map_err(|error| of_llm(stage, registry, error))?;
+        for (index, (training, entry)) in self.encoders.iter().zip(&registry.encoders).enumerate() {
+            let begun = training.begin(&options(Part::Encoder(index)));
+            begun.map_err(|error| of_encoder(stage, &entry.id, error))?;
+        }
+        Ok(())
+    }
+}
+
+/// A model of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Llm,
+    Encoder(usize),
+}
+
+fn of_llm(stage: TrainingStage, registry: &Registry, source: CallError) -> TrainError {
+    let id = &registry.llm.id;
+    let (what, remedy) = match stage.trains_llm() {
+        true => (
+            format!("`{stage}` trains the language model, and `{id}` cannot be trained"),
+            "train the mixer alone with `--stage align`, or choose another language model or other weights of it",
+        ),
+        false => (
+            format!(
+                "`{stage}` trains the mixer by the gradients that come back through the language model, and `{id}` \
+                 gives none, although it stays as it is"
+            ),
+            "choose a language model whose plugin computes gradients",
+        ),
+    };
+    TrainError::Untrainable {
+        what,
+        remedy,
+        source: Box::new(source),
+    }
+}
+
+fn of_encoder(stage: TrainingStage, id: &str, source: CallError) -> TrainError {
+    TrainError::Untrainable {
+        what: format!("`{stage}` trains the encoders, and `{id}` cannot be trained"),
+        remedy: "train with `--stage finetune`, which leaves the encoders as they are, or choose another encoder",
+        source: Box::new(source),
+    }
+}

@@ -1,0 +1,345 @@
+//! What stops a run stops its dry run too, with the same words, and `info` where the model is to blame.
+
+use merv_tests::{
+    Finished, Run, Tiny, TrainingRun, edit, none_of, plugin_folder, small_clip,
+    tiny_with_one_encoder,
+};
+use serde_json::{Value, json};
+use std::{fs, path::PathBuf, sync::Arc};
+use tempfile::TempDir;
+
+/// A run of a stage that is wrong somewhere.
+struct Wrong {
+    run: TrainingRun,
+    /// What is kept until it ends.
+    folders: Vec<Arc<TempDir>>,
+}
+
+impl Wrong {
+    fn new(stage: &str, tiny: &Tiny) -> Self {
+        let registry = tiny.registry().display().to_string();
+        let run = TrainingRun::new(stage).arg("--registry").arg(registry);
+        let run = run.set("max_steps", 1).set("save_every", 1);
+        Self {
+            run,
+            folders: Vec::new(),
+        }
+    }
+
+    fn set(self, key: &str, value: impl ToString) -> Self {
+        Self {
+            run: self.run.set(key, value),
+            ..self
+        }
+    }
+
+    /// Examples beside `clip.mp4`.
+    fn with_data(self, examples: &Value) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        fs::copy(small_clip(), folder.path().join("clip.mp4")).unwrap();
+        let data = folder.path().join("data.json");
+        fs::write(&data, examples.to_string()).unwrap();
+        let media = folder.path().display().to_string();
+        let mut wrong = self.set("data", data.display()).set("media", media);
+        wrong.folders.push(folder);
+        wrong
+    }
+
+    fn start(&self, dry: bool) -> Finished {
+        let mut run = self.run.run();
+        for folder in &self.folders {
+            run = run.keeping(folder);
+        }
+        let run = match dry {
+            true => run.arg("--dry-run"),
+            false => run,
+        };
+        run.finish()
+    }
+
+    /// Both are refused, and the dry run has made nothing.
+    #[track_caller]
+    fn is_refused(&self, words: &[&str]) {
+        let out = self.run.out();
+        let before = out.exists();
+        self.start(true).failed(1, words);
+        assert_eq!(out.exists(), before, "a dry run makes nothing");
+        self.start(false).failed(1, words);
+    }
+}
+
+/// An example about the clip, with more keys.
+fn example(id: usize, more: &[(&str, Value)]) -> Value {
+    let mut example = json!({"id": id.to_string(), "video": "clip.mp4", "conversations": [
+        {"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]});
+    for (key, value) in more {
+        example[key] = value.clone();
+    }
+    example
+}
+
+/// The plugin whose models cannot be trained.
+fn plugins() -> (Arc<TempDir>, [String; 2]) {
+    let folder = Arc::new(plugin_folder(&["faulty"]));
+    let option = [
+        "--plugin-dir".to_owned(),
+        folder.path().display().to_string(),
+    ];
+    (folder, option)
+}
+
+const SIGLIP: &str = "id = \"siglip-vit-b16-224px-all-no-cls\"
+plugin = \"siglip\"
+num_frames = 16
+weights = { path = \"siglip/model.safetensors\" }";
+
+#[test]
+fn an_encoder_that_cannot_be_trained() {
+    let (folder, [option, path]) = plugins();
+    let tiny = tiny_with_one_encoder();
+    let fine = "id = \"fine\"\nplugin = \"faulty\"\nnum_frames = 16";
+    tiny.replace("registry.toml", SIGLIP, fine);
+    let mut wrong = Wrong::new("full-finetune", &tiny);
+    wrong.run = wrong.run.arg(&option).arg(&path);
+    wrong.folders.push(folder);
+    wrong.is_refused(&[
+        "`full-finetune` trains the encoders, and `fine` cannot be trained",
+        "--stage finetune",
+        "plugin `faulty`",
+    ]);
+}
+
+#[test]
+fn a_language_model_that_gives_no_gradients() {
+    let (folder, [option, path]) = plugins();
+    for (stage, words) in [
+        (
+            "align",
+            [
+                "gradients that come back through the language model",
+                "`fine-llm` gives none",
+            ],
+        ),
+        (
+            "finetune",
+            [
+                "`finetune` trains the language model, and `fine-llm` cannot",
+                "--stage align",
+            ],
+        ),
+    ] {
+        let tiny = tiny_with_one_encoder();
+        tiny.replace("registry.toml", "id = \"llama\"", "id = \"fine-llm\"");
+        tiny.replace(
+            "registry.toml",
+            "plugin = \"llama2\"",
+            "plugin = \"faulty\"",
+        );
+        let mut wrong = Wrong::new(stage, &tiny);
+        wrong.run = wrong.run.arg(&option).arg(&path);
+        wrong.folders.push(Arc::clone(&folder));
+        wrong.is_refused(&words);
+    }
+}
+
+#[test]
+fn broken_examples() {
+    let tiny = tiny_with_one_encoder();
+    let broken = json!([example(0, &[]), {"id": "1"}, example(2, &[])]);
+    let broken = Wrong::new("align", &tiny).with_data(&broken);
+    broken.is_refused(&[
+        "1 of 3 examples are broken",
+        "max_bad_fraction",
+        "data.json, example 2",
+    ]);
+    let gone = json!([example(0, &[]), example(1, &[("video", json!("gone.mp4"))])]);
+    let gone = Wrong::new("align", &tiny).with_data(&gone);
+    gone.set("max_steps", 2)
+        .set("epochs", 2)
+        .set("global_batch", 2)
+        .is_refused(&[
+            "1 of 2 examples are broken",
+            "data.json, example 2",
+            "gone.mp4",
+        ]);
+    // Those that may be broken are counted and named.
+    let few = json!([example(0, &[]), example(1, &[("video", json!("gone.mp4"))])]);
+    let few = Wrong::new("align", &tiny).with_data(&few);
+    let few = few.set("max_bad_fraction", 0.5);
+    let text = few.start(true).succeeded().stdout;
+    for words in [
+        "1 examples (1 videos, 0 images, 0 texts), 1 broken",
+        "gone.mp4: there is no such file",
+    ] {
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
+}
+
+#[test]
+fn a_system_prompt_that_the_format_has_no_place_for() {
+    let tiny = tiny_with_one_encoder();
+    let examples = json!([
+        example(0, &[]),
+        example(1, &[("system", json!("Be kind."))])
+    ]);
+    let words = [
+        "1 of 2 examples are broken",
+        "example 2",
+        "`pure` has no place for",
+    ];
+    Wrong::new("finetune", &tiny)
+        .with_data(&examples)
+        .is_refused(&words);
+    // A caption is learned without it.
+    Wrong::new("align", &tiny)
+        .with_data(&examples)
+        .start(true)
+        .succeeded();
+}
+
+#[test]
+fn a_feature_cache_that_is_something_else() {
+    let tiny = tiny_with_one_encoder();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("thesis.txt"), "").unwrap();
+    let wrong = Wrong::new("align", &tiny).set("feature_cache", folder.path().display());
+    wrong.is_refused(&["thesis.txt"]);
+}
+
+#[test]
+fn a_folder_that_is_taken() {
+    let tiny = tiny_with_one_encoder();
+    let taken = Wrong::new("align", &tiny);
+    taken.start(false).succeeded();
+    taken.is_refused(&["holds a run already", "--resume"]);
+    let strange = Wrong::new("align", &tiny);
+    fs::create_dir_all(strange.run.out()).unwrap();
+    fs::write(strange.run.out().join("thesis.txt"), "").unwrap();
+    strange.is_refused(&["thesis.txt", "no run made"]);
+    // A run that could go on, and one that could not.
+    let resumed = |run: &TrainingRun| run.run().args(["--resume", "--dry-run"]).finish();
+    resumed(&taken.run).succeeded();
+    resumed(&taken.run.clone().set("seed", 99)).failed(1, &["other settings", "seed"]);
+    let new = Wrong::new("align", &tiny);
+    resumed(&new.run).failed(1, &["no run that could be resumed"]);
+}
+
+#[test]
+fn a_template_and_a_context_without_room() {
+    let tiny = tiny_with_one_encoder();
+    fs::write(
+        tiny.path("llm/chat_template.jinja"),
+        "{{ messages[0].content }}",
+    )
+    .unwrap();
+    tiny.replace(
+        "registry.toml",
+        "prompt = \"pure\"",
+        "prompt = \"template\"",
+    );
+    Wrong::new("align", &tiny).is_refused(&["the template of", "such as `pure`"]);
+}
+
+/// What of a model cannot be loaded, with what `generate` says of it.
+#[test]
+fn a_model_that_cannot_be_loaded() {
+    let damaged = |file: &str, change: fn(&Tiny, PathBuf)| {
+        let tiny = tiny_with_one_encoder();
+        change(&tiny, tiny.path(file));
+        tiny
+    };
+    let cases = [
+        (
+            "a mixer without a tensor",
+            damaged("mixer.safetensors", |_, path| {
+                edit(&path, |tensors| {
+                    tensors.remove("feature_fusion.Q");
+                })
+            }),
+            ["the mixer", "feature_fusion.Q"],
+        ),
+        (
+            "an encoder without a tensor",
+            damaged("siglip/model.safetensors", |_, path| {
+                edit(&path, |tensors| {
+                    tensors.pop_first();
+                })
+            }),
+            ["siglip/model.safetensors", "is missing"],
+        ),
+        (
+            "a language model without a tensor",
+            damaged("llm/model.safetensors", |_, path| {
+                edit(&path, |tensors| {
+                    tensors.remove("model.norm.weight");
+                })
+            }),
+            ["llm/model.safetensors", "model.norm.weight"],
+        ),
+        (
+            "a tokenizer that is none",
+            damaged("llm/tokenizer.json", |_, path| {
+                fs::write(path, "{}").unwrap()
+            }),
+            ["tokenizer.json", "tokenizer"],
+        ),
+        (
+            "another digest",
+            damaged("registry.toml", |tiny, _| {
+                let digest = "0".repeat(64);
+                let from = "{ path = \"mixer.safetensors\" }";
+                let to = format!("{{ path = \"mixer.safetensors\", sha256 = \"{digest}\" }}");
+                tiny.replace("registry.toml", from, &to);
+            }),
+            ["mixer.safetensors", "sha256"],
+        ),
+    ];
+    let complaints = cases.iter().flat_map(|(case, tiny, words)| {
+        let wrong = Wrong::new("align", tiny);
+        let info = tiny.run().arg("info").finish();
+        let runs = [
+            ("generate", tiny.generate().finish()),
+            ("info", info),
+            ("--dry-run", wrong.start(true)),
+            ("train", wrong.start(false)),
+        ];
+        runs.map(|(what, run)| (format!("{case}, {what}"), run.judge(1, words)))
+    });
+    none_of(complaints.collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_not_here_is_said_to_be_unchecked() {
+    let run = Run::new().args(["--registry", "merv-full", "info"]);
+    let text = run.finish().succeeded().stdout;
+    let words = "unchecked   what is in files that are not on this machine: hf://";
+    assert!(text.contains(words), "{text}");
+    let run = Run::new().args(["--registry", "merv-full", "info", "--json"]);
+    let found: Value = serde_json::from_str(&run.finish().succeeded().stdout).unwrap();
+    assert!(found["unchecked"].as_array().unwrap().len() > 3, "{found}");
+    let whole = Tiny::new()
+        .run()
+        .args(["info", "--json"])
+        .finish()
+        .succeeded();
+    let whole: Value = serde_json::from_str(&whole.stdout).unwrap();
+    assert_eq!(whole["unchecked"], json!([]));
+}
+
+/// A token or an address that cannot be one stops nobody who asks the hub for nothing.
+#[test]
+fn settings_of_the_hub_matter_only_when_it_is_asked() {
+    for (variable, value) in [("HF_TOKEN", "hf_ä"), ("HF_ENDPOINT", "not an address")] {
+        let tiny = Tiny::new();
+        tiny.generate().env(variable, value).finish().succeeded();
+        let info = Run::new().args(["--registry", "merv-full", "info"]);
+        info.env(variable, value).finish().succeeded();
+        let asked = Run::new().args(["--registry", "merv-full", "generate", "--video"]);
+        let asked = asked.arg(small_clip()).args(["--prompt", "What?"]);
+        let asked = asked.env(variable, value).env("HF_HUB_OFFLINE", "0");
+        asked
+            .env("HTTPS_PROXY", "http://127.0.0.1:9")
+            .finish()
+            .failed(1, &[variable]);
+    }
+}
