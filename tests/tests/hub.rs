@@ -575,8 +575,7 @@ fn offline_nobody_is_asked() {
     let hub = Hub::new(Settings {
         offline: true,
         ..bench.settings()
-    })
-    .unwrap();
+    });
     let missing = HubFile {
         revision: Some("v2".into()),
         ..file(WEIGHTS)

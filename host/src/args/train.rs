@@ -28,7 +28,7 @@ pub struct Train {
     /// Set a key of the settings (may be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Show what would be done, and do nothing
+    /// Check what a run checks and show what it would do, and do nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Print one JSON object

@@ -95,13 +95,14 @@ fn text(outline: &Outline) -> String {
         table(&["PART", "", "PARAMETERS"], &rows),
         String::new(),
         format!(
-            "data      {}: {} examples ({} videos, {} images, {} texts), {} broken",
+            "data      {}: {} examples ({} videos, {} images, {} texts), {} broken, {} without their file",
             data.path.display(),
             data.examples,
             data.videos,
             data.images,
             data.texts,
-            data.broken
+            data.broken,
+            data.missing
         ),
     ];
     lines.extend(data.broken_examples.iter().map(|broken| {

@@ -88,7 +88,9 @@ pub struct DataOutline {
     pub texts: usize,
     /// Examples that cannot be trained on.
     pub broken: usize,
-    /// The first of them.
+    /// Examples whose file is not there.
+    pub missing: usize,
+    /// The first that are broken or whose file is not there.
     pub broken_examples: Vec<Broken>,
 }
 
@@ -142,7 +144,7 @@ impl Outline {
         let registry = find(&settings.registry, &SearchPath::from_env())?;
         let registry = Registry::from_file(&registry)?;
         let DataSets { index, validation } = DataSets::read(settings, &registry.llm)?;
-        let broken = broken(settings, &index)?;
+        let missing = missing(settings, &index)?;
         checks::feature_cache(settings)?;
         let plan = Plan::new(registry.clone(), options)?;
         let unchecked = check_model(settings, &plan, registry, options)?;
@@ -187,8 +189,8 @@ impl Outline {
         Ok(Self {
             stage: settings.stage.name(),
             model: plan.registry.id.clone(),
-            data: DataOutline::of(&index, broken),
-            validation: validation.map(|index| DataOutline::of(&index, index.broken().to_vec())),
+            data: DataOutline::of(&index, missing),
+            validation: validation.map(|index| DataOutline::of(&index, Vec::new())),
             epochs: settings.epochs,
             steps_per_epoch,
             total_steps,
@@ -210,13 +212,13 @@ impl Outline {
     }
 }
 
-/// The broken examples, those whose files are not there too, which must not be too many.
-fn broken(settings: &Settings, index: &Index) -> Result<Vec<Broken>, TrainError> {
+/// The examples whose files are not there, which must not be too many together with the broken ones.
+fn missing(settings: &Settings, index: &Index) -> Result<Vec<Broken>, TrainError> {
     let fraction = settings.max_bad_fraction;
     checks::few_broken(index, 0, fraction, index.broken())?;
     let missing = index.without_files(&settings.media)?;
     checks::few_broken(index, missing.len(), fraction, &missing)?;
-    Ok(index.broken().iter().cloned().chain(missing).collect())
+    Ok(missing)
 }
 
 /// Loads the model, and asks its plugins whether they can train it. Returns the files for want of which it is not
@@ -256,21 +258,26 @@ fn is_quantised(model: &ModelSource) -> Result<bool, Error> {
 }
 
 impl DataOutline {
-    fn of(index: &Index, mut broken: Vec<Broken>) -> Self {
-        let count_of_broken = index.broken_count() + broken.len() - index.broken().len();
-        broken.truncate(TOLD);
+    fn of(index: &Index, missing: Vec<Broken>) -> Self {
         let count = |modality| {
             let entries = index.entries().iter();
             entries.filter(|entry| entry.modality == modality).count()
         };
         Self {
             path: index.path().to_owned(),
-            examples: index.total() - count_of_broken,
+            examples: index.entries().len(),
             videos: count(Modality::Video),
             images: count(Modality::Image),
             texts: count(Modality::Text),
-            broken: count_of_broken,
-            broken_examples: broken,
+            broken: index.broken_count(),
+            missing: missing.len(),
+            broken_examples: index
+                .broken()
+                .iter()
+                .cloned()
+                .chain(missing)
+                .take(TOLD)
+                .collect(),
         }
     }
 }
