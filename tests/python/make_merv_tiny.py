@@ -7,11 +7,11 @@
     follow BEGIN RUN OUT       the same with the language model that RUN has trained
     join BEGIN RUN OUT OTHER…  the same with all that RUN has trained, one encoder alone, and the encoders of the
                                OTHER runs, which are heard little by little
-    export OUT MIX ALONE…      the files of assets/merv-tiny and assets/merv-tiny-alone: of MIX, and of the runs of each
-                               encoder alone
+    export OUT MIX LAST ALONE… the files of assets/merv-tiny and assets/merv-tiny-alone: the encoders of MIX, the mixer and
+                               the language model of LAST, and all of the runs of each encoder alone
 
-BEGIN and OUT are folders with `registry.toml` for the mix and one `<encoder>.toml` for each encoder alone; RUN, MIX
-and ALONE are folders of `merv-host train`.
+BEGIN and OUT are folders with `registry.toml` for the mix and one `<encoder>.toml` for each encoder alone; RUN, MIX,
+LAST and ALONE are folders of `merv-host train`.
 """
 
 import json
@@ -331,7 +331,7 @@ def join(start, run, out, *others):
     write_tensors(out / "mixer.safetensors", mixer)
 
 
-def export(out, mix, *runs):
+def export(out, mix, last, *runs):
     """Weights as f16; those of the encoders alone in a folder of their own, beside OUT."""
     begin_at = Path(re.search(r'config = { path = "(.*)/llm/config.json"', (mix / "registry.toml").read_text())[1])
 
@@ -348,8 +348,8 @@ def export(out, mix, *runs):
     (out / "llm").mkdir(exist_ok=True)
     for file in ("config.json", "tokenizer.json"):
         shutil.copy(begin_at / "llm" / file, out / "llm")
-    halve(newest(mix) / "llm.safetensors", out / "llm/model.safetensors")
-    halve(newest(mix) / "mixer.safetensors", out / "mixer.safetensors")
+    halve(newest(last) / "llm.safetensors", out / "llm/model.safetensors")
+    halve(newest(last) / "mixer.safetensors", out / "mixer.safetensors")
     for index, (encoder, run) in enumerate(zip(ENCODERS, runs, strict=True)):
         folder = encoder[1]
         to = out.with_name(f"{out.name}-alone") / folder

@@ -14,8 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Multiple-choice questions of a training clip: the letters are learned soon, and each is long.
-const CHOICES: usize = 2;
+/// Multiple-choice questions of a training clip, at most: each is long, and a conversation should fit in 512 tokens.
+const CHOICES: usize = 5;
 
 /// The benchmarks that held-out clips make.
 const MULTIPLE_CHOICE: &str = "shapes-mcq";

@@ -1,0 +1,186 @@
+"""What teaches merv-tiny multiple choice.
+
+    python make_choices.py DATA TOKENIZER
+
+DATA is a folder that `merv-host synth` made, TOKENIZER the language model's tokenizer.json. Written into DATA, in the
+order in which they are learned:
+
+    order.json, letters.json                            texts for a language model that knows nothing
+    read.json, colours.json, others.json, choices.json  for the whole model
+
+docs/merv-tiny.md says why there are so many.
+"""
+
+import json
+import random
+import re
+import sys
+from pathlib import Path
+
+LETTERS = "ABCDE"
+COLOURS = "red green blue yellow purple orange white black".split()
+SHAPES = "circle square triangle star cross ring".split()
+DIRECTIONS = "left right up down".split()
+# What options are made of.
+ANSWERS = [
+    COLOURS, SHAPES, DIRECTIONS, ["small", "large"], ["slow", "fast"], ["still", "moving"],
+    [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES],
+    [f"{one}, then {other}" for one in DIRECTIONS for other in DIRECTIONS if one != other],
+]
+COMMON = 64  # words of which the first lists are made
+CLIPS = 6000  # clips about which multiple choice is asked
+ROUNDS = 5  # of multiple choice in a conversation, which then fits in 512 tokens
+
+
+def listed(options):
+    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options))
+
+
+def message(question, options):
+    """Multiple choice as `merv-host eval` asks it."""
+    letters = LETTERS[: len(options)]
+    instruction = "Select the correct answer from the following options. Write your answer as only one of"
+    return f"{question} {instruction} {', '.join(letters)} and nothing else.\n\n    {listed(options)}"
+
+
+def rotated(chance, words):
+    """A list of words, and the same list told from another place on. The places differ, so that only what followed a
+    word in the list tells what follows it in the reply."""
+    listed = chance.sample(words, chance.randrange(6, 20))
+    start = chance.randrange(len(listed))
+    return [(" ".join(listed), " ".join(listed[start:] + listed[:start]))]
+
+
+def lettered(chance, words):
+    """Options, and which letter some of them have."""
+    if chance.random() < 0.5:
+        options = chance.sample(words, chance.choice([2, 3, 4, 4, 5]))
+    else:
+        among = chance.choice(ANSWERS)
+        options = chance.sample(among, min(len(among), chance.choice([2, 4, 4, 4])))
+    letters = list(LETTERS[: len(options)])
+    form = chance.random()
+    if form < 0.25:
+        # In any order, so that an option's place does not tell its letter.
+        chance.shuffle(letters)
+        dot = chance.choice(["", "."])
+        pairs = " ".join(f"{letter}{dot} {option}" for letter, option in zip(letters, options))
+
+    def ask(asked):
+        if form < 0.25:
+            return f"{pairs}\n{asked}"
+        if form < 0.5:
+            return f"{asked}\n\n    {listed(options)}"
+        return message(f"It is {asked}.", options)
+
+    if chance.random() < 0.3:
+        places = chance.sample(range(len(options)), len(options))
+        asked = ask(" ".join(options[place] for place in places))
+        return [(asked, " ".join(f"{options[place]} {letters[place]}" for place in places))]
+    places = [chance.randrange(len(options)) for _ in range(4)]
+    return [(options[place] if turn else ask(options[place]), letters[place]) for turn, place in enumerate(places)]
+
+
+def turns(pairs):
+    """Questions and replies as LLaVA's format has them."""
+    both = (({"from": "human", "value": asked}, {"from": "gpt", "value": said}) for asked, said in pairs)
+    return [turn for pair in both for turn in pair]
+
+
+def pairs(example):
+    """Its questions, without the mark, and replies."""
+    texts = [turn["value"].removeprefix("<video>\n") for turn in example["conversations"]]
+    return list(zip(texts[::2], texts[1::2]))
+
+
+def offered(chance, question, right, options, answers):
+    """A question with two to four options: any of `answers` where these are colours or the like, else of its own."""
+    among = next((kind for kind in answers if right in kind), options)
+    others = [option for option in among if option != right]
+    shown = chance.sample(others, min(len(others), chance.choice([1, 2, 3])))
+    shown.insert(chance.randrange(len(shown) + 1), right)
+    return message(question, shown), LETTERS[shown.index(right)]
+
+
+def drilled(choices, chance, times):
+    """A clip's multiple choice, question by question as often as `times` says, each time with other options."""
+    asked = []
+    for text, letter in pairs(choices):
+        question, instruction = text.split(" Select the correct answer", 1)
+        options = [line.split(". ", 1)[1] for line in instruction.split("\n\n    ")[1].splitlines()]
+        right = options[LETTERS.index(letter)]
+        asked += [offered(chance, question, right, options, ANSWERS[:3]) for _ in range(times(right))]
+    chance.shuffle(asked)
+    return asked[:ROUNDS]
+
+
+def conversation(example, mark, asked, kept=("id", "combination", "video")):
+    """Another conversation about the same clip."""
+    made = {key: example[key] for key in kept}
+    made["conversations"] = turns(asked)
+    made["conversations"][0]["value"] = f"{mark}\n{asked[0][0]}"
+    return made
+
+
+def mixed(chance, choices, questions):
+    """Multiple choice and some open questions in any order."""
+    others = pairs(questions)
+    asked = pairs(choices) + chance.sample(others, chance.randrange(1, len(others) + 1))
+    chance.shuffle(asked)
+    return asked
+
+
+def some(chance, examples, part):
+    return [example for example in examples if chance.random() < part]
+
+
+def main():
+    data, tokenizer = map(Path, sys.argv[1:])
+    chance = random.Random(13)
+    vocabulary = json.loads(tokenizer.read_text())["model"]["vocab"]
+    words = [piece[1:] for piece in vocabulary if re.fullmatch("▁[a-z]{3,}", piece)]
+    examples = json.loads((data / "train.json").read_text())[: 3 * CLIPS]
+    clips = list(zip(examples[::3], examples[1::3], examples[2::3], strict=True))
+
+    def texts(count, make):
+        return [{"id": f"text-{number}", "conversations": turns(make())} for number in range(count)]
+
+    def letters():
+        return lettered(chance, words) if chance.random() < 0.8 else rotated(chance, words)
+
+    def write(name, *parts):
+        (data / name).write_text(json.dumps([example for part in parts for example in part]))
+
+    write("order.json", texts(64000, lambda: rotated(chance, words[:COMMON])))
+    # The caption in the clip's place: a text that tells what the clip shows.
+    told = [
+        conversation(choices, pairs(caption)[0][1], mixed(chance, choices, questions), ("id", "combination"))
+        for caption, questions, choices in clips
+    ]
+    write("letters.json", texts(90000, letters), told)
+
+    open_ended = [example for caption, questions, _ in clips for example in (caption, questions)]
+    both = [conversation(choices, "<video>", mixed(chance, choices, questions)) for _, questions, choices in clips]
+    texts_beside = texts(len(clips) * 3 // 4, letters)
+    write("read.json", some(chance, open_ended, 0.35), both, told, texts_beside)
+
+    def drill(name, times, rest):
+        asked = [(choices, drilled(choices, chance, times)) for _, _, choices in clips]
+        asked = [conversation(choices, "<video>", rounds) for choices, rounds in asked if rounds]
+        write(name, asked, some(chance, both, rest), some(chance, open_ended, 0.15), texts_beside[: len(clips) // 4])
+
+    def colours_first(right):
+        return 3 if right in COLOURS else int(right in SHAPES + DIRECTIONS)
+
+    def all_of_many(right):
+        if right in SHAPES + DIRECTIONS:
+            return 3
+        return 1 if right in COLOURS else 2 if " " in right else 0
+
+    drill("colours.json", colours_first, 0.25)
+    drill("others.json", all_of_many, 0.3)
+    write("choices.json", some(chance, open_ended, 0.6), both, texts_beside[: len(clips) // 4])
+
+
+if __name__ == "__main__":
+    main()
