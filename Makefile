@@ -6,6 +6,16 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export VIDEO ?= assets/shapes.mp4
 export PROMPT ?= Describe what is happening in this video.
 export QUESTION ?= Where does the shape move?
+# As `eval mcq` asks.
+define CHOICE ?=
+Which shape moves? Select the correct answer from the following options. Write your answer as only one of A, B, C, D and nothing else.
+
+    A. circle
+B. star
+C. ring
+D. cross
+endef
+export CHOICE
 
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
@@ -13,7 +23,7 @@ VENV := target/python
 .PHONY: help demo test test-long test-media bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
 
 help:
-	@echo "make demo          describe a clip with merv-tiny, and ask it a question (VIDEO=… PROMPT=… QUESTION=…)"
+	@echo "make demo          describe a clip with merv-tiny, and ask it two questions (VIDEO=… PROMPT=… QUESTION=… CHOICE=…)"
 	@echo "make test          build, every test, and the lints"
 	@echo "make test-long     twenty training runs killed at random moments, and gone on with"
 	@echo "make test-media    the frames of several hundred files, whole and damaged, against the ffmpeg command's"
@@ -35,6 +45,8 @@ demo: build
 	    generate --show-mixer --max-new-tokens 64 --video "$$VIDEO" --prompt "$$PROMPT"
 	@cargo run --locked --release --quiet --bin merv-host -- \
 	    generate --max-new-tokens 64 --video "$$VIDEO" --prompt "$$QUESTION"
+	@cargo run --locked --release --quiet --bin merv-host -- \
+	    generate --max-new-tokens 64 --video "$$VIDEO" --prompt "$$CHOICE"
 
 test: build
 	cargo test --locked --release --workspace --no-fail-fast

@@ -3,6 +3,7 @@
 Run it again when assets/merv-tiny changes. Whether the answers are right is asked in end_to_end.rs.
 """
 
+from make_choices import message
 from reference.fixture_files import ASSETS, FIXTURES, setup, write_json
 from reference.pipeline import Pipeline
 from reference.video_frames import decode_agreed
@@ -14,6 +15,7 @@ PROMPTS = [
     "Which shape moves?",
     "What colour is the shape that moves?",
     "Is the shape slow or fast?",
+    message("Which shape moves?", ["circle", "star", "ring", "cross"]),
 ]
 
 
