@@ -388,7 +388,7 @@ fn a_beginning_that_cannot_be_one_is_explained() {
         ),
         (
             "{ init = true, reuse = { path = \"mixer.safetensors\", encoders = [\"a\", \"a\"] } }",
-            &["`encoders`", "twice", "\"a\""],
+            &["`encoders`", "twice", "`a`"],
         ),
     ];
     for (weights, parts) in cases {
