@@ -58,6 +58,22 @@ impl Files {
         Ok(parts.iter().map(|part| self.find(part)).collect())
     }
 
+    /// The names of a registry's sources that are not on this machine.
+    ///
+    /// # Errors
+    ///
+    /// When a shard index cannot be used.
+    pub(crate) fn absent(&self, registry: &Registry) -> Result<Vec<String>, Error> {
+        let mut absent = Vec::new();
+        for source in registry.sources() {
+            let name = source.to_string();
+            if self.present(source)?.is_none() && !absent.contains(&name) {
+                absent.push(name);
+            }
+        }
+        Ok(absent)
+    }
+
     /// The paths of a source, all of which has to be on this machine by now. A digest that the registry
     /// states is checked.
     ///

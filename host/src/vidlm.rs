@@ -181,7 +181,18 @@ impl VidLm {
         Self::assemble(plan, &files, observer)
     }
 
-    /// Whether a model can be loaded. Nothing is downloaded: returns the files that are not on this machine, for want of
+    /// The files of a model that are not on this machine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::new`].
+    pub fn missing(registry: Registry, options: &LoadOptions) -> Result<Vec<String>, Error> {
+        let files = Files::new(&registry, &options.hub);
+        let plan = Plan::with(registry, options, &files)?;
+        files.absent(&plan.registry)
+    }
+
+    /// Whether a model can be loaded, by loading it. Nothing is downloaded: returns the files that are not on this machine, for want of
     /// which it is not known.
     ///
     /// # Errors
@@ -203,13 +214,7 @@ impl VidLm {
     ) -> Result<Result<Self, Vec<String>>, Error> {
         let files = Files::new(&registry, &options.hub);
         let plan = Plan::with(registry, options, &files)?;
-        let mut missing = Vec::new();
-        for source in plan.registry.sources() {
-            let name = source.to_string();
-            if files.present(source)?.is_none() && !missing.contains(&name) {
-                missing.push(name);
-            }
-        }
+        let missing = files.absent(&plan.registry)?;
         match missing.is_empty() {
             true => Self::assemble(plan, &files, &mut ()).map(Ok),
             false => Ok(Err(missing)),

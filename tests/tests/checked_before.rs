@@ -296,7 +296,7 @@ fn a_model_that_cannot_be_loaded() {
     ];
     let complaints = cases.iter().flat_map(|(case, tiny, words)| {
         let wrong = Wrong::new("align", tiny);
-        let info = tiny.run().arg("info").finish();
+        let info = tiny.run().args(["info", "--load"]).finish();
         let runs = [
             ("generate", tiny.generate().finish()),
             ("info", info),
@@ -319,7 +319,7 @@ fn what_is_not_here_is_said_to_be_unchecked() {
     assert!(found["unchecked"].as_array().unwrap().len() > 3, "{found}");
     let whole = Tiny::new()
         .run()
-        .args(["info", "--json"])
+        .args(["info", "--load", "--json"])
         .finish()
         .succeeded();
     let whole: Value = serde_json::from_str(&whole.stdout).unwrap();

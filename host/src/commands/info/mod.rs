@@ -14,7 +14,12 @@ pub fn run(global: &Global, args: &Info) -> Outcome {
     let options = load_options(global);
     let registry = options.registry(global.registry())?;
     let plan = Plan::new(registry.clone(), &options)?;
-    let report = Report::new(&plan, VidLm::check(registry, &options)?)?;
+    let unchecked = if args.load {
+        VidLm::check(registry, &options)?
+    } else {
+        VidLm::missing(registry, &options)?
+    };
+    let report = Report::new(&plan, unchecked)?;
     if args.json {
         print_json(&report)
     } else {
