@@ -221,7 +221,9 @@ fn merv_tiny_is_right_about_the_shapes() {
             "left",
             "star",
             "blue",
-            "fast"
+            "fast",
+            // Of a circle, a star, a ring and a cross.
+            "B"
         ]
     );
 }
