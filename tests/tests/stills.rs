@@ -189,7 +189,7 @@ fn too_little_memory_for_a_picture_is_told() {
             .finish();
         match finished.code {
             Some(0) => {}
-            Some(1) => told += usize::from(finished.stderr.contains("large.png: out of memory")),
+            Some(1) => told += usize::from(finished.stderr.contains("large.png: memory ran out")),
             // Elsewhere than in the picture: threads, plugins, weights.
             _ => assert!(!finished.stderr.contains("large.png"), "{finished:?}"),
         }

@@ -154,7 +154,7 @@ fn a_system_turn_is_trained_on_where_the_format_has_a_place_for_it() {
     let words = [
         "d.json, example 1",
         "the chat format `pure` has no place",
-        "max_bad_fraction",
+        "no example can be trained on",
     ];
     run.failed(1, &words);
     data.train("finetune", "d.json", with("").as_bytes())
