@@ -192,8 +192,8 @@ impl VidLm {
         files.absent(&plan.registry)
     }
 
-    /// Whether a model can be loaded, by loading it. Nothing is downloaded: returns the files that are not on this machine, for want of
-    /// which it is not known.
+    /// Whether a model can be loaded, by loading it. Nothing is downloaded: if files are missing on this machine,
+    /// nothing is loaded, and their names are returned.
     ///
     /// # Errors
     ///

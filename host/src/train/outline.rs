@@ -221,8 +221,8 @@ fn missing(settings: &Settings, index: &Index) -> Result<Vec<Broken>, TrainError
     Ok(missing)
 }
 
-/// Loads the model, and asks its plugins whether they can train it. Returns the files for want of which it is not
-/// known.
+/// Loads the model, and asks its plugins whether they can train it. Returns the names of missing files; if
+/// there are any, nothing is loaded.
 fn check_model(
     settings: &Settings,
     plan: &Plan,

@@ -179,7 +179,7 @@ pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
 ///
 /// # Errors
 ///
-/// When there is no run, or the settings that are given are wrong.
+/// When the folder holds no run, or the settings that are given are wrong.
 pub fn settings_of_run(
     run: &Path,
     given: Option<&Path>,
