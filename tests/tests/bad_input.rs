@@ -175,6 +175,7 @@ fn every_limit_is_kept_and_can_be_set() {
         (still.clone(), "--max-image-bytes", "5"),
         (video("motion.gif"), "--max-pixels", "5"),
         (video("motion.gif"), "--max-animation-pixels", "5"),
+        (video("motion.gif"), "--max-animation-bytes", "5"),
         (small_clip(), "--max-decoded-pixels", "5"),
         (video("frames"), "--max-frames", "3"),
     ];
@@ -216,6 +217,7 @@ fn every_limit_is_kept_and_can_be_set() {
         "--max-clip-bytes",
         "--max-image-bytes",
         "--max-animation-pixels",
+        "--max-animation-bytes",
         "--max-decoded-pixels",
     ] {
         about(&small_clip()).args([flag, high]).finish().succeeded();

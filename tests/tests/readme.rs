@@ -351,6 +351,7 @@ fn its_limits_are_the_defaults() {
         number("--max-animation-pixels"),
         limits.max_animation_pixels
     );
+    assert_eq!(number("--max-animation-bytes"), limits.max_animation_bytes);
     assert_eq!(number("--max-decoded-pixels"), limits.max_decoded_pixels);
     assert_eq!(number("--max-pipe-bytes"), limits.max_pipe_bytes);
 }

@@ -38,6 +38,9 @@ pub struct Limits {
     /// Pixels of an animation to compute for the sampled frames at most
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_animation_pixels: Option<u64>,
+    /// Bytes of all sampled frames of an animation together at most
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_animation_bytes: Option<u64>,
     /// Pixels of a video to decode for the sampled frames at most
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_decoded_pixels: Option<u64>,

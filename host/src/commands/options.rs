@@ -52,6 +52,9 @@ pub(super) fn limits(args: &Limits) -> video::Limits {
         max_animation_pixels: args
             .max_animation_pixels
             .unwrap_or(default.max_animation_pixels),
+        max_animation_bytes: args
+            .max_animation_bytes
+            .unwrap_or(default.max_animation_bytes),
         max_pipe_bytes: args.max_pipe_bytes.unwrap_or(default.max_pipe_bytes),
         max_decoded_pixels: args
             .max_decoded_pixels

@@ -111,7 +111,7 @@ impl<P: Pixels> Animation<'_, P> {
         let (path, size) = (self.path, (self.width, self.height));
         let count = wanted.len() as u64;
         self.limits
-            .check_clip(path, count, size.0.into(), size.1.into())?;
+            .check_animation_frames(path, count, size.0.into(), size.1.into())?;
         let last = wanted.last().map_or(0, |last| last + 1);
         let plan = plan(path, &self.patches[..last], size, wanted)?;
         let pixels = plan.iter().zip(&self.patches).map(|(step, patch)| {

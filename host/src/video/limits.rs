@@ -19,6 +19,9 @@ pub struct Limits {
     /// Pixels of an animation (GIF, APNG, WebP) that must be computed for the chosen frames. 2
     /// billion by default: 1,000 frames of 1920×1080 that all lean on one another.
     pub max_animation_pixels: u64,
+    /// Bytes of the chosen frames of an animation together, as RGB: its file may be tiny. 512 MiB by
+    /// default: 21 frames of 3840×2160.
+    pub max_animation_bytes: u64,
     /// Pixels of a video that must be decoded for the chosen frames. 100 billion by default: 48,000
     /// frames of 1920×1080 without a key frame between.
     pub max_decoded_pixels: u64,
@@ -36,6 +39,7 @@ impl Default for Limits {
             max_clip_bytes: 2 << 30,
             max_image_bytes: 256 << 20,
             max_animation_pixels: 2_000_000_000,
+            max_animation_bytes: 512 << 20,
             max_decoded_pixels: 100_000_000_000,
             max_pipe_bytes: 4 << 30,
             threads: 0,
@@ -75,8 +79,7 @@ impl Limits {
         w: u64,
         h: u64,
     ) -> Result<(), VideoError> {
-        let found = u128::from(frames).saturating_mul(u128::from(w) * u128::from(h) * 3);
-        self.check_clip_bytes(path, found)
+        self.check_clip_bytes(path, rgb_bytes(frames, w, h))
     }
 
     /// Refuses chosen frames that together pass `max_clip_bytes`.
@@ -95,6 +98,25 @@ impl Limits {
         self.check_pixels(path, size.0.into(), size.1.into())?;
         let picture = u128::from(size.0) * u128::from(size.1) * 3;
         self.check_clip_bytes(path, taken.saturating_add(picture))
+    }
+
+    /// Refuses `frames` distinct frames of an animation, `w`×`h` RGB pixels each, that together pass
+    /// `max_animation_bytes`.
+    pub(super) fn check_animation_frames(
+        &self,
+        path: &Path,
+        frames: u64,
+        w: u64,
+        h: u64,
+    ) -> Result<(), VideoError> {
+        self.check_clip(path, frames, w, h)?;
+        check(
+            path,
+            "the bytes of the animation's chosen frames together",
+            rgb_bytes(frames, w, h),
+            self.max_animation_bytes,
+            "--max-animation-bytes",
+        )
     }
 
     /// Refuses an animation whose chosen frames take more than `max_animation_pixels`.
@@ -153,6 +175,11 @@ impl Limits {
         }
         .clamp(1, 16)
     }
+}
+
+/// What `frames` pictures of `w`×`h` take.
+fn rgb_bytes(frames: u64, w: u64, h: u64) -> u128 {
+    u128::from(frames).saturating_mul(u128::from(w) * u128::from(h) * 3)
 }
 
 fn check(

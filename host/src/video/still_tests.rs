@@ -235,7 +235,7 @@ fn small_animations_cannot_cost_much() {
     let heavy = whole_patches(6000, 80);
     assert!(heavy.len() < 6_000_000, "{}", heavy.len());
     assert_eq!(
-        flag(read_bytes(&heavy, &Selection::new(8))),
+        flag(read_bytes(&heavy, &Selection::new(4))),
         "--max-animation-pixels"
     );
     // Only what a chosen frame needs counts.
@@ -245,6 +245,49 @@ fn small_animations_cannot_cost_much() {
         "{:?}",
         watch.elapsed()
     );
+}
+
+/// An animated WebP of frames of 2×2 on a canvas of that side.
+fn tiny_webp(side: u32, frames: usize) -> Vec<u8> {
+    let chunk = |kind: &[u8; 4], data: &[u8]| {
+        let len = (data.len() as u32).to_le_bytes();
+        [kind, &len[..], data, &[0][..data.len() % 2]].concat()
+    };
+    let size = &(side - 1).to_le_bytes()[..3];
+    let still = ::image_webp::ColorType::Rgb8;
+    let mut picture = Vec::new();
+    ::image_webp::WebPEncoder::new(&mut picture)
+        .encode(&[9; 12], 2, 2, still)
+        .unwrap();
+    let frame = [
+        &[0; 6][..],
+        &[1, 0, 0, 1, 0, 0, 50, 0, 0, 0],
+        &picture[12..],
+    ]
+    .concat();
+    let head = chunk(b"VP8X", &[&[2, 0, 0, 0], size, size].concat());
+    let all = [
+        b"WEBP".to_vec(),
+        head,
+        chunk(b"ANIM", &[0; 6]),
+        chunk(b"ANMF", &frame).repeat(frames),
+    ];
+    chunk(b"RIFF", &all.concat())
+}
+
+#[test]
+fn the_frames_of_a_small_animation_do_not_fill_the_memory() {
+    let limited = |result: Result<Frames, _>| match result {
+        Err(VideoError::OverLimit { flag, .. }) => flag,
+        other => panic!("{other:?}"),
+    };
+    for file in [tiny_webp(6320, 16), tiny_patches(6320, 16, 1)] {
+        assert!(file.len() < 1500, "{}", file.len());
+        let all = read_bytes(&file, &Selection::new(16));
+        assert_eq!(limited(all), "--max-animation-bytes");
+        let found = read_bytes(&file, &Selection::new(2)).unwrap();
+        assert_eq!((found.total_frames, found.frames[1].width), (16, 6320));
+    }
 }
 
 #[test]
