@@ -89,6 +89,7 @@ fn training_writes_conversations_as_questions_are_asked() {
             visual: None,
             system: None,
             turns: said.to_vec(),
+            has_empty_medium: false,
         };
         let family = case["tokenizer"].as_str().unwrap();
         let file = fixture("tokenizers").join(family).join("tokenizer.gguf");

@@ -99,6 +99,20 @@ fn a_wrong_media_key_never_trains_without_the_video() {
             "both `video` and `image`",
         ),
         (r#""image": "a.png","#, "but the example shows an image"),
+        (r#""vidoe": "a.mp4","#, "unknown key `vidoe`: write `video`"),
+        (
+            r#""path": "a.mp4","#,
+            "unknown key `path`: write `image` or `video`",
+        ),
+        (r#""mp4": "a.mp4","#, "unknown key `mp4`: write `video`"),
+        (
+            r#""videos": null,"#,
+            "neither `image` nor `video` with a file in it",
+        ),
+        (
+            r#""video": "a.mp4", "System": "Be kind.","#,
+            "unknown key `System`: write `system`",
+        ),
     ];
     none_of(cases.map(|(media, word)| {
         let file = format!("[{}]", llava(media));
@@ -110,6 +124,51 @@ fn a_wrong_media_key_never_trains_without_the_video() {
         });
         (media.to_owned(), result)
     }));
+}
+
+#[test]
+fn a_slip_in_a_text_never_trains_without_a_word() {
+    let data = Data::new();
+    let user = r#"{"from": "human", "value": "What?"}"#;
+    let cases = [
+        (r#""vidoe": "a.mp4","#, user, "That.", "unknown key `vidoe`"),
+        (r#""url": "x/a.mp4","#, user, "That.", "unknown key `url`"),
+        (
+            "",
+            user,
+            "A <video>.",
+            "message 2, a reply, holds `<video>`",
+        ),
+        (
+            "",
+            r#"{"from": "human", "role": "user", "value": "What?"}"#,
+            "That.",
+            "message 1 has both `from` and `role`",
+        ),
+        (
+            "",
+            r#"{"from": "human", "value": "What?", "content": "Why?"}"#,
+            "That.",
+            "message 1 has both `value` and `content`",
+        ),
+    ];
+    let example = |keys: &str, user: &str, reply: &str| {
+        format!(r#"[{{{keys} "conversations": [{user}, {{"from": "gpt", "value": "{reply}"}}]}}]"#)
+    };
+    none_of(cases.map(|(keys, user, reply, word)| {
+        let run = data.train("finetune", "d.json", example(keys, user, reply).as_bytes());
+        (
+            word.to_owned(),
+            run.judge(1, &["d.json, example 1: ", word]),
+        )
+    }));
+    // What tables have for rows of text alone is learned, and said.
+    let empty = example(r#""videos": null,"#, user, "That.");
+    let run = data
+        .train("finetune", "d.json", empty.as_bytes())
+        .succeeded();
+    let word = "d.json: 1 of 1 examples have `null` or an empty list";
+    assert!(run.stderr.contains(word), "{run}");
 }
 
 #[test]

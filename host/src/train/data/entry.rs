@@ -14,6 +14,9 @@ const LISTS: [&str; 2] = ["conversations", "messages"];
 const SPEAKERS: [&str; 2] = ["from", "role"];
 const TEXTS: [&str; 2] = ["value", "content"];
 
+/// The key of a system prompt.
+const SYSTEM: &str = "system";
+
 /// Other keys of an example that are remembered, to find a misspelt one among them.
 const MAX_OTHERS: usize = 32;
 
@@ -39,6 +42,8 @@ pub struct Example {
     pub system: Option<String>,
     /// Question, reply, question, reply and so on.
     pub turns: Vec<String>,
+    /// Whether it shows nothing because the key of its medium is `null` or an empty list.
+    pub has_empty_medium: bool,
 }
 
 /// What is wrong with an example.
@@ -75,10 +80,11 @@ impl Example {
         let (system, turns) = conversation(&fields, &others)?;
         let shows = visual.as_ref().map(|(modality, _)| *modality);
         let first = 1 + usize::from(system.of_a_turn);
-        let asked = turns.iter().enumerate().step_by(2);
-        let asked = asked.map(|(number, text)| (first + number, text.as_str()));
-        media::check_marks(shows, asked)?;
+        let said = turns.iter().enumerate();
+        let said = said.map(|(number, text)| (first + number, text.as_str(), number % 2 == 1));
+        media::check_marks(shows, said)?;
         Ok(Self {
+            has_empty_medium: visual.is_none() && media::has_empty_key(&fields),
             id: match field(&fields, "id") {
                 Some(Value::String(id)) => id.clone(),
                 None | Some(Value::Null) => String::new(),
@@ -139,7 +145,18 @@ impl<'de> Deserialize<'de> for Object {
 }
 
 fn matters(key: &str) -> bool {
-    LISTS.contains(&key) || ["id", "system"].contains(&key) || media::concerns(key)
+    LISTS.contains(&key)
+        || ["id", SYSTEM].contains(&key)
+        || is_another_system(key)
+        || media::concerns(key)
+}
+
+/// Whether a key is another spelling of `system`, such as `System` or `system_prompt`.
+fn is_another_system(key: &str) -> bool {
+    let plain = key.chars().filter(|c| c.is_alphanumeric()).take(20);
+    let plain: String = plain.flat_map(char::to_lowercase).collect();
+    let names = [SYSTEM, "systemprompt", "systemmessage"];
+    key != SYSTEM && names.contains(&plain.as_str())
 }
 
 fn field<'f>(fields: &'f [(String, Value)], key: &str) -> Option<&'f Value> {
@@ -188,8 +205,13 @@ fn conversation(
     others: &[String],
 ) -> Result<(System, Vec<String>), String> {
     let messages = messages(fields, others)?;
+    let holds_text = |value: &Value| value.as_str().is_some_and(|text| !text.trim().is_empty());
+    let mut misnamed = fields.iter().filter(|(key, _)| is_another_system(key));
+    if let Some((key, _)) = misnamed.find(|(_, value)| holds_text(value)) {
+        return Err(format!("unknown key {}: write `{SYSTEM}`", shown(key)));
+    }
     let mut system = System::default();
-    match field(fields, "system") {
+    match field(fields, SYSTEM) {
         None | Some(Value::Null) => {}
         // A column that a table has for all.
         Some(Value::String(text)) if text.is_empty() => {}
@@ -266,10 +288,11 @@ fn turn(message: &Value) -> Result<(Speaker, &str), String> {
             shown(&message.to_string())
         ));
     };
-    for key in message.keys() {
-        if media::KEYS.contains(&key.as_str()) {
+    for (key, value) in message {
+        if media::is_medium(key, value) {
             return Err(format!(
-                " has `{key}`; expected it beside the messages, not in one"
+                " has {}; expected a medium beside the messages, not in one",
+                shown(key)
             ));
         }
     }
@@ -282,15 +305,23 @@ fn turn(message: &Value) -> Result<(Speaker, &str), String> {
 }
 
 fn text<'m>(message: &'m Map<String, Value>, keys: [&str; 2]) -> Result<&'m str, String> {
-    let found = keys.iter().find_map(|key| Some((key, message.get(*key)?)));
-    match found {
-        Some((_, Value::String(text))) => Ok(text),
-        Some((key, other)) => Err(format!(
-            ": `{key}` is {}; expected a text",
-            shown(&other.to_string())
-        )),
-        None => Err(format!(" has neither `{}` nor `{}`", keys[0], keys[1])),
-    }
+    let [first, second] = keys;
+    // A table that joins both styles has both columns, of which one is empty.
+    let [one, other] = keys.map(|key| message.get(key).filter(|value| !value.is_null()));
+    let (key, value) = match (one, other) {
+        (Some(_), Some(_)) => {
+            return Err(format!(
+                " has both `{first}` and `{second}`; remove one of them"
+            ));
+        }
+        (Some(value), None) => (first, value),
+        (None, Some(value)) => (second, value),
+        (None, None) => return Err(format!(" has neither `{first}` nor `{second}`")),
+    };
+    value.as_str().ok_or_else(|| {
+        let found = shown(&value.to_string());
+        format!(": `{key}` is {found}; expected a text")
+    })
 }
 
 #[cfg(test)]
@@ -308,7 +339,7 @@ mod tests {
     fn with(keys: &str, marks: &str) -> String {
         format!(
             r#"{{{keys} "conversations": [{{"from": "human", "value": "{marks}What?"}},
-            {{"from": "gpt", "value": "That, not <video>."}}]}}"#
+            {{"from": "gpt", "value": "That, not a video."}}]}}"#
         )
     }
 
@@ -387,6 +418,23 @@ mod tests {
             (r#""picture": "a.jpg","#, "`picture`: write `image`"),
             (r#""media": ["a/b"],"#, "`media`: write `image` or `video`"),
             (r#""audio": "a.wav","#, "`audio`: models here see"),
+            (r#""vidoe": "a.mp4","#, "unknown key `vidoe`: write `video`"),
+            (r#""vedios": ["a.mp4"],"#, "`vedios`: write `video`"),
+            (r#""imge": "a.jpg","#, "`imge`: write `image`"),
+            (r#""vidoe_path": "a","#, "`vidoe_path`: write `video`"),
+            (r#""path": "a.mp4","#, "`path`: write `image` or `video`"),
+            (r#""file_name": "x/a.JPG","#, "`file_name`: write `image`"),
+            (
+                r#""url": "https://x.org/a.webm?b=1","#,
+                "`url`: write `image` or",
+            ),
+            (r#""mp4": "a.mp4","#, "`mp4`: write `video`"),
+            (r#""jpg": "a.jpg","#, "`jpg`: write `image`"),
+            (r#""System": "Be kind.","#, "`System`: write `system`"),
+            (
+                r#""system_prompt": "Be.","#,
+                "`system_prompt`: write `system`",
+            ),
             (
                 r#""video": "a.mp4", "video": "b.mp4","#,
                 "`video` is there twice",
@@ -400,9 +448,27 @@ mod tests {
             r#""media": "radio","#,
             r#""clip": [1, 2],"#,
             r#""image_id": 3,"#,
+            r#""url": "https://x.org/wiki/Video","#,
+            r#""path": "src/main.rs", "file": "notes.txt","#,
+            r#""source": "web", "data_source": "a/b", "length": 3, "metadata": {"video": "a.mp4"},"#,
+            r#""usage": {"tokens": 3}, "page": 7, "stage": "x", "language": "en", "System": null,"#,
         ] {
             let example = Example::parse(with(keys, "").as_bytes()).unwrap();
             assert_eq!(example.visual, None, "{keys}");
+            assert!(!example.has_empty_medium, "{keys}");
+        }
+        // Beside a medium a path is what somebody notes about it.
+        let keys = r#""video": "a.mp4", "path": "/data/a.mp4", "url": "https://x.org/a.mp4","#;
+        assert!(why(&with(keys, "")).starts_with("taken"));
+        // A table of videos and texts has such a column for the texts.
+        for keys in [r#""videos": null,"#, r#""video": [],"#] {
+            let example = Example::parse(with(keys, "").as_bytes()).unwrap();
+            assert!(example.has_empty_medium, "{keys}");
+            let found = why(&with(keys, "<video>"));
+            assert!(
+                found.contains("neither `image` nor `video` with a file"),
+                "{found}"
+            );
         }
     }
 
@@ -496,6 +562,31 @@ mod tests {
                 "message 1 has neither `value` nor `content`",
             ),
             (
+                r#"{"messages": [{"from": "human", "role": "user", "content": "a"}]}"#,
+                "message 1 has both `from` and `role`",
+            ),
+            (
+                r#"{"messages": [{"from": "human", "value": "a", "content": "b"}]}"#,
+                "message 1 has both `value` and `content`",
+            ),
+            (
+                r#"{"messages": [{"from": "System", "value": "a"}]}"#,
+                "message 1 is from `System`; expected",
+            ),
+            (
+                r#"{"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "A <video>."}]}"#,
+                "message 2, a reply, holds `<video>`",
+            ),
+            (
+                r#"{"video": "a.mp4", "messages": [{"from": "human", "value": "a"},
+                {"from": "gpt", "value": "<image>"}]}"#,
+                "message 2, a reply, holds `<image>`",
+            ),
+            (
+                r#"{"messages": [{"role": "user", "content": "", "vidoe": "a.mp4"}]}"#,
+                "message 1 has `vidoe`; expected a medium beside the messages",
+            ),
+            (
                 r#"{"messages": [{"content": ""}]}"#,
                 "message 1 has neither `from` nor `role`",
             ),
@@ -505,7 +596,7 @@ mod tests {
             ),
             (
                 r#"{"messages": [{"role": "user", "content": "", "images": ["a"]}]}"#,
-                "message 1 has `images`; expected it beside the messages",
+                "message 1 has `images`; expected a medium beside the messages",
             ),
             ("[1]", "expected an example"),
             ("{", "EOF"),

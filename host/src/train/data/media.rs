@@ -9,6 +9,14 @@ use std::path::PathBuf;
 /// The keys of media.
 pub(super) const KEYS: [&str; 4] = ["image", "images", "video", "videos"];
 
+/// The endings of media, which are also keys of some collections.
+const VIDEOS: [&str; 10] = [
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "wmv", "flv",
+];
+const IMAGES: [&str; 9] = [
+    "jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "avif",
+];
+
 /// Bytes of a key that can be another spelling of one of these at most.
 const LONGEST: usize = 40;
 
@@ -18,6 +26,14 @@ const OF_A_FILE: [&str; 7] = ["path", "file", "filename", "name", "url", "uri", 
 /// The marks in messages, and what they stand for. `<image>` stands for videos too, as in LLaVA-Video's data.
 const MARKS: [(&str, Option<Modality>); 2] =
     [("<image>", None), ("<video>", Some(Modality::Video))];
+
+/// Whether the example has a key of a medium with nothing in it, as tables have for rows of text alone.
+pub(super) fn has_empty_key(example: &[(String, Value)]) -> bool {
+    example.iter().any(|(key, value)| {
+        let is_empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        KEYS.contains(&key.as_str()) && is_empty
+    })
+}
 
 /// The image or video of an example.
 ///
@@ -80,10 +96,20 @@ fn path(key: &str, value: &Value) -> Result<Option<PathBuf>, String> {
 struct Meaning {
     /// What to do about it.
     remedy: &'static str,
-    /// Whether nothing else goes by that name.
-    sure: bool,
+    certainty: Certainty,
     /// Whether it is more than another spelling: `video_path`.
     of_a_file: bool,
+}
+
+/// What makes a key mean a medium.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Certainty {
+    /// Nothing else goes by its name.
+    Name,
+    /// Its name, if the value looks like that of a file.
+    File,
+    /// The value alone, if that looks like the file of a medium: texts have a `path` or `url` too.
+    Medium,
 }
 
 /// Whether the value of a key matters here.
@@ -104,20 +130,39 @@ fn meaning(key: &str) -> Option<Meaning> {
     let singular = one(&plain);
     let medium = OF_A_FILE.iter().find_map(|end| singular.strip_suffix(end));
     let medium = medium.filter(|medium| !medium.is_empty()).map(one);
-    let (remedy, sure) = match medium.as_deref().unwrap_or(&singular) {
-        "image" | "img" => ("write `image`", true),
-        "video" | "vid" => ("write `video`", true),
-        "picture" | "pic" | "photo" => ("write `image`", false),
-        "clip" | "movie" | "film" | "frame" => ("write `video`", false),
-        "media" | "medium" | "visual" => ("write `image` or `video`", false),
-        "audio" | "sound" | "speech" => ("models here see, and do not hear", false),
+    let (image, video) = ("write `image`", "write `video`");
+    let either = "write `image` or `video`";
+    let (remedy, certainty) = match medium.as_deref().unwrap_or(&singular) {
+        "image" | "img" => (image, Certainty::Name),
+        "video" | "vid" | "vedio" => (video, Certainty::Name),
+        "picture" | "pic" | "photo" => (image, Certainty::File),
+        "clip" | "movie" | "film" | "frame" => (video, Certainty::File),
+        "media" | "medium" | "visual" => (either, Certainty::File),
+        "audio" | "sound" | "speech" => ("models here see, and do not hear", Certainty::File),
+        "path" | "file" | "filename" | "filepath" | "url" | "uri" | "src" => {
+            (either, Certainty::Medium)
+        }
+        ending if VIDEOS.contains(&ending) => (video, Certainty::Medium),
+        ending if IMAGES.contains(&ending) => (image, Certainty::Medium),
+        name if is_slip(name, "image") => (image, Certainty::Name),
+        name if is_slip(name, "video") => (video, Certainty::Name),
         _ => return None,
     };
     Some(Meaning {
         remedy,
-        sure,
+        certainty,
         of_a_file: medium.is_some(),
     })
+}
+
+/// Whether a name is another one with a single slip: a letter too many, too few, wrong, or exchanged with the next.
+fn is_slip(name: &str, meant: &str) -> bool {
+    name.len().abs_diff(meant.len()) <= 1 && strsim::damerau_levenshtein(name, meant) == 1
+}
+
+/// Whether a key of a message means a medium, which belongs beside the messages.
+pub(super) fn is_medium(key: &str, value: &Value) -> bool {
+    KEYS.contains(&key) || misnamed(key, value, false).is_some()
 }
 
 /// What to do about a key that seems to mean the medium. Beside a medium only another spelling of its key is
@@ -128,13 +173,14 @@ fn misnamed(key: &str, value: &Value, has_visual: bool) -> Option<&'static str> 
     }
     let Meaning {
         remedy,
-        sure,
+        certainty,
         of_a_file,
     } = meaning(key)?;
-    let is_meant = match (has_visual, sure) {
-        (true, sure) => sure && !of_a_file,
-        (false, true) => true,
-        (false, false) => is_a_file(value),
+    let is_meant = match (has_visual, certainty) {
+        (true, certainty) => certainty == Certainty::Name && !of_a_file,
+        (false, Certainty::Name) => true,
+        (false, Certainty::File) => is_a_file(value),
+        (false, Certainty::Medium) => is_a_medium(value),
     };
     is_meant.then_some(remedy)
 }
@@ -163,25 +209,47 @@ fn is_a_file(value: &Value) -> bool {
     }
 }
 
-/// Checks that the marks in the user's messages, `(number, text)`, are those of what the example shows.
+/// Whether a value names the file of an image or a video.
+fn is_a_medium(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            let path = text.split(['?', '#']).next().unwrap_or_default();
+            let ending = path.rsplit_once('.').map_or("", |(_, ending)| ending);
+            let ending = ending.to_ascii_lowercase();
+            [&VIDEOS[..], &IMAGES].concat().contains(&ending.as_str())
+        }
+        Value::Array(list) => list.iter().any(is_a_medium),
+        _ => false,
+    }
+}
+
+/// Checks that the marks in the messages, `(number, text, whether it is a reply)`, are those of what the example
+/// shows.
 ///
 /// # Errors
 ///
 /// What is wrong with them, in a line.
 pub(super) fn check_marks<'m>(
     visual: Option<Modality>,
-    messages: impl Iterator<Item = (usize, &'m str)>,
+    messages: impl Iterator<Item = (usize, &'m str, bool)>,
 ) -> Result<(), String> {
     let mut found = 0;
-    for (number, message) in messages {
+    for (number, message, is_reply) in messages {
         for (mark, of) in MARKS {
             let count = message.matches(mark).count();
             found += count;
             match visual {
                 _ if count == 0 => {}
+                _ if is_reply => {
+                    return Err(format!(
+                        "message {number}, a reply, holds `{mark}`; expected it in a message of the user: move it \
+                         there, or remove it"
+                    ));
+                }
                 None => {
                     return Err(format!(
-                        "message {number} holds `{mark}`, but the example has neither `image` nor `video`"
+                        "message {number} holds `{mark}`, but the example has neither `image` nor `video` with a \
+                         file in it"
                     ));
                 }
                 Some(visual) if of.is_some_and(|of| of != visual) => {
