@@ -72,6 +72,20 @@ impl Hold {
         }
     }
 
+    /// That nobody holds a folder.
+    pub(crate) fn check_folder(folder: &Path) -> Result<(), HoldError> {
+        let Ok(mut file) = File::open(folder.join(LOCK)) else {
+            return Ok(());
+        };
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(HoldError::Taken {
+                path: folder.to_owned(),
+                holder: holder(&mut file),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn take(lock: &Path, what: &Path, command: &str) -> Result<Self, HoldError> {
         let failed = |source| HoldError::Write {
             path: lock.to_owned(),

@@ -5,7 +5,11 @@ use merv_tests::{
     tiny_with_one_encoder,
 };
 use serde_json::{Value, json};
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tempfile::TempDir;
 
 /// A run of a stage that is wrong somewhere.
@@ -169,10 +173,64 @@ fn broken_examples() {
     let text = few.start(true).succeeded().stdout;
     for words in [
         "2 examples (2 videos, 0 images, 0 texts), 0 broken, 1 without their file",
-        "gone.mp4: there is no such file",
+        "gone.mp4: no such file or folder",
     ] {
         assert!(text.contains(words), "no {words:?} in {text}");
     }
+}
+
+#[test]
+fn media_from_which_no_frames_come() {
+    let tiny = tiny_with_one_encoder();
+    for (medium, words) in [
+        ("empty", "the folder holds no images"),
+        ("empty.mp4", "the file is empty"),
+    ] {
+        let one = json!([example(0, &[("video", json!(medium))])]);
+        let wrong = Wrong::new("align", &tiny).with_data(&one);
+        let folder = wrong.folders[0].path();
+        fs::create_dir(folder.join("empty")).unwrap();
+        fs::write(folder.join("empty.mp4"), "").unwrap();
+        let dry = wrong.start(true);
+        dry.failed(1, &["1 of 1 examples are broken", medium, words]);
+        wrong.start(false).failed(1, &[medium, words]);
+    }
+}
+
+#[test]
+fn examples_that_are_cut_before_their_reply() {
+    let tiny = tiny_with_one_encoder();
+    let long = "What is to be seen there, and what comes after it? ".repeat(4);
+    let question =
+        |text: &str| json!([{"from": "human", "value": text}, {"from": "gpt", "value": "That."}]);
+    let wrong = Wrong::new("finetune", &tiny).set("max_length", 3);
+    wrong.is_refused(&[
+        "data.json: no example has a reply within `max_length = 3` tokens",
+        "raise `max_length`",
+    ]);
+    let some = json!([
+        example(0, &[]),
+        example(1, &[("conversations", question(&long))]),
+        example(2, &[])
+    ]);
+    let some = Wrong::new("finetune", &tiny).with_data(&some);
+    let some = some.set("max_length", 40);
+    let words = "1 of 3 examples have no reply within `max_length = 40` tokens";
+    let dry = some.start(true).succeeded();
+    assert!(dry.stdout.contains(words), "{dry}");
+    let run = some.start(false).succeeded();
+    for words in [words, "data.json, example 2"] {
+        assert!(run.stderr.contains(words), "{run}");
+    }
+    // A caption is all reply.
+    let caption = Wrong::new("align", &tiny).set("max_length", 3);
+    let dry = caption.start(true).succeeded();
+    assert!(!dry.stdout.contains("note"), "{dry}");
+    let beyond = Wrong::new("finetune", &tiny).set("max_length", 1025);
+    beyond.is_refused(&[
+        "`max_length = 1025` is more than the context of the language model `llama`",
+        "at most 1024",
+    ]);
 }
 
 #[test]
@@ -212,6 +270,17 @@ fn a_folder_that_is_taken() {
     let taken = Wrong::new("align", &tiny);
     taken.start(false).succeeded();
     taken.is_refused(&["holds a run already", "--resume"]);
+    let nowhere = Wrong::new("align", &tiny);
+    let other = nowhere.run.into_folder(Path::new("/proc/run"));
+    other
+        .arg("--dry-run")
+        .finish()
+        .failed(1, &["/proc/run", "cannot be written"]);
+    let held = Wrong::new("align", &tiny);
+    fs::create_dir_all(held.run.out()).unwrap();
+    let lock = fs::File::create(held.run.out().join(".lock")).unwrap();
+    lock.lock().unwrap();
+    held.is_refused(&["is in use by"]);
     let strange = Wrong::new("align", &tiny);
     fs::create_dir_all(strange.run.out()).unwrap();
     fs::write(strange.run.out().join("thesis.txt"), "").unwrap();

@@ -56,7 +56,7 @@ fn tell(summary: &Summary, out: &Path, ui: Ui) {
     } = summary;
     let out = out.display();
     if summary.broken_examples > 0 {
-        ui.warn(&format!(
+        ui.wrong(&format!(
             "{} of {} examples are broken and were left out",
             summary.broken_examples, summary.examples
         ));
@@ -142,6 +142,12 @@ fn text(outline: &Outline) -> String {
             bytes(memory.examples)
         ),
     ]);
+    lines.extend(
+        outline
+            .notices
+            .iter()
+            .map(|notice| format!("note      {notice}")),
+    );
     lines.extend(unchecked::text(&outline.unchecked));
     lines.extend(outline.untrained_mixer.iter().map(untrained::text));
     lines.join("\n")

@@ -2,7 +2,7 @@
 
 use super::{
     Settings, TrainError, TrainingStage,
-    data::{Broken, DataError, Index},
+    data::{Broken, DataError, Entry, Index, TextForm},
 };
 use crate::{
     encoders::Encoders,
@@ -10,8 +10,16 @@ use crate::{
     plugin::{CallError, LanguageModel, Training},
     prompt::PromptFormat,
     registry::{LlmEntry, PromptEntry, Registry},
+    tokenizer::TextTokenizer,
 };
-use std::path::{Path, PathBuf};
+use rayon::{
+    ThreadPool,
+    iter::{IntoParallelRefIterator, ParallelIterator},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Broken examples that an error tells of.
 pub(super) const TOLD: usize = 5;
@@ -52,7 +60,86 @@ pub(super) fn text_length(
     if room < 2 {
         return Err(TrainError::NoRoom { visual, context });
     }
+    if let Some(length) = settings.max_length.filter(|&length| length > context) {
+        return Err(TrainError::LongerThanContext {
+            length,
+            llm: llm.id.clone(),
+            context,
+        });
+    }
     Ok(settings.max_length.unwrap_or(llm.max_length).min(room))
+}
+
+/// What to tell of the examples that are cut to `max_length` before their first reply begins: a run learns nothing
+/// from them.
+///
+/// # Errors
+///
+/// When it is so with all of them.
+pub(super) fn cut_short(
+    index: &Index,
+    form: &TextForm,
+    pool: &ThreadPool,
+) -> Result<Option<String>, TrainError> {
+    let is_cut = |entry: &&Entry| -> Result<bool, DataError> {
+        let left = form.leaves_something(&index.example(entry)?);
+        // What is broken is told elsewhere.
+        Ok(!left.unwrap_or(true))
+    };
+    let found = pool.install(|| {
+        let entries = index.entries().par_iter();
+        let cut = entries.filter_map(|entry| match is_cut(&entry) {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(entry)),
+            Err(error) => Some(Err(error)),
+        });
+        cut.collect::<Result<Vec<_>, _>>()
+    })?;
+    let (Some(first), total) = (found.first(), index.entries().len()) else {
+        return Ok(None);
+    };
+    let (name, length) = (index.name(first), form.max_length);
+    if found.len() == total {
+        return Err(TrainError::NothingLeft {
+            path: index.path().to_owned(),
+            length,
+        });
+    }
+    Ok(Some(format!(
+        "{} of {total} examples have no reply within `max_length = {length}` tokens, and nothing is learned from \
+         them; the first: {name}",
+        found.len()
+    )))
+}
+
+/// What to tell of the examples whose medium is stated to be none.
+pub(super) fn empty_media(index: &Index) -> Option<String> {
+    let count = index.empty_media();
+    (count > 0).then(|| {
+        format!(
+            "{}: {count} of {} examples have `null` or an empty list as their `image` or `video`; they are learned as \
+             text alone",
+            index.path().display(),
+            index.entries().len()
+        )
+    })
+}
+
+/// How text becomes tokens, at most `max_length` of them.
+pub(super) fn form(
+    settings: &Settings,
+    llm: &LlmEntry,
+    tokenizer: &Arc<TextTokenizer>,
+    max_length: usize,
+) -> Result<TextForm, TrainError> {
+    Ok(TextForm {
+        tokenizer: Arc::clone(tokenizer),
+        format: format(llm)?,
+        marks: llm.marks,
+        system: llm.system_prompt.clone(),
+        task: settings.stage.task(),
+        max_length,
+    })
 }
 
 /// That no more examples are broken than may be: those that the file alone shows, and `more`.

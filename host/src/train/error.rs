@@ -102,6 +102,32 @@ pub enum TrainError {
         /// Positions of the language model.
         context: usize,
     },
+    /// Examples may be longer than the language model's context.
+    #[error(
+        "`max_length = {length}` is more than the context of the language model `{llm}`\n  \
+         expected: at most {context} tokens\n  found: {length}\n  \
+         do: lower `max_length`, or leave it out for the registry's"
+    )]
+    LongerThanContext {
+        /// Text tokens that were asked for.
+        length: usize,
+        /// The language model.
+        llm: String,
+        /// Positions of it.
+        context: usize,
+    },
+    /// Every example is cut before its reply.
+    #[error(
+        "{}: no example has a reply within `max_length = {length}` tokens, so that there is nothing to learn\n  \
+         expected: examples of which a part of a reply is left when they are cut\n  do: raise `max_length`",
+        .path.display()
+    )]
+    NothingLeft {
+        /// The data set.
+        path: PathBuf,
+        /// Where its examples are cut.
+        length: usize,
+    },
     /// The chat format cannot be trained on.
     #[error(
         "the prompt is {0}, which writes conversations only as a whole

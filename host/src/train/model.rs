@@ -155,6 +155,11 @@ impl Model {
         kind.visual_tokens(&projected.collect::<Vec<_>>())
     }
 
+    /// The threads to compute with.
+    pub(super) fn pool(&self) -> &ThreadPool {
+        &self.pool
+    }
+
     /// Positions that the language model can hold.
     pub(super) fn context(&self) -> usize {
         self.llm.info().context_length as usize

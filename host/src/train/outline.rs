@@ -4,18 +4,23 @@ use super::{
     Schedule, Settings, TrainError, TrainingStage,
     checks::{self, DataSets, Part, TOLD, Trainings},
     data::{Broken, Index, Modality},
-    run_folder::{begin_as_run, check_free},
+    run_folder::{begin_as_run, check_free, check_held_by_none, check_writable},
     trainer::{batching, total_steps},
 };
 use crate::{
     Error, LoadOptions, Plan, VidLm,
     plan::Untrained,
     registry::{Registry, SearchPath, SourceError, find},
+    tokenizer::TextTokenizer,
 };
 use merv_checkpoint::{Checkpoint, StoredDtype};
 use merv_plugin_api::{EncoderInfo, LanguageModelInfo, ModelSource};
+use rayon::ThreadPool;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Bytes of a number that training keeps.
 const F32: u64 = 4;
@@ -71,6 +76,8 @@ pub struct Outline {
     pub memory_bytes: u64,
     /// Files that are not on this machine: what is in them was not checked.
     pub unchecked: Vec<String>,
+    /// What the run would tell before its first step.
+    pub notices: Vec<String>,
 }
 
 /// A data set.
@@ -138,6 +145,8 @@ impl Outline {
                 true => begin_as_run(&mut settings, out)?,
                 false => check_free(out)?,
             }
+            check_held_by_none(out)?;
+            check_writable(out)?;
         }
         let settings = &settings;
         let options = &settings.over(options);
@@ -147,7 +156,11 @@ impl Outline {
         let missing = missing(settings, &index)?;
         checks::feature_cache(settings)?;
         let plan = Plan::new(registry.clone(), options)?;
-        let unchecked = check_model(settings, &plan, registry, options)?;
+        let mut notices: Vec<String> = checks::empty_media(&index).into_iter().collect();
+        let (unchecked, text) = match check_model(settings, &plan, registry, options)? {
+            Ok(text) => (Vec::new(), Some(text)),
+            Err(missing) => (missing, None),
+        };
         let steps_per_epoch = batching(settings).per_epoch(index.entries());
         let total_steps = total_steps(settings, steps_per_epoch);
         let schedule = Schedule::new(settings.learning_rate, settings.warmup_ratio, total_steps);
@@ -163,6 +176,10 @@ impl Outline {
         let context = llm.context_length as usize;
         let entry = &plan.registry.llm;
         let max_length = checks::text_length(settings, entry, visual_tokens, context)?;
+        if let Some(Tokenising { tokenizer, pool }) = text {
+            let form = checks::form(settings, entry, &tokenizer, max_length)?;
+            notices.extend(checks::cut_short(&index, &form, &pool)?);
+        }
         let mixer = plan.mixer.cost;
 
         let parts = parts(&plan, settings.stage, mixer.parameters);
@@ -208,6 +225,7 @@ impl Outline {
             memory,
             memory_bytes: all.into_iter().fold(0, u64::saturating_add),
             unchecked,
+            notices,
         })
     }
 }
@@ -221,17 +239,23 @@ fn missing(settings: &Settings, index: &Index) -> Result<Vec<Broken>, TrainError
     Ok(missing)
 }
 
-/// Loads the model, and asks its plugins whether they can train it. Returns the names of missing files; if
-/// there are any, nothing is loaded.
+/// What texts are tokenised with.
+struct Tokenising {
+    tokenizer: Arc<TextTokenizer>,
+    pool: ThreadPool,
+}
+
+/// Loads the model, and asks its plugins whether they can train it. Returns what texts are tokenised with; or the
+/// names of missing files, and then nothing is loaded.
 fn check_model(
     settings: &Settings,
     plan: &Plan,
     registry: Registry,
     options: &LoadOptions,
-) -> Result<Vec<String>, TrainError> {
+) -> Result<Result<Tokenising, Vec<String>>, TrainError> {
     let model = match VidLm::load_present(registry, options)? {
         Ok(model) => model.into_parts(),
-        Err(missing) => return Ok(missing),
+        Err(missing) => return Ok(Err(missing)),
     };
     let (stage, registry) = (settings.stage, &model.registry);
     let trainings = Trainings::new(stage, registry, &model.llm, &model.encoders)?;
@@ -244,7 +268,10 @@ fn check_model(
         Part::Llm => llm,
         Part::Encoder(index) => encoders.get(index).is_some_and(|quantised| *quantised),
     })?;
-    Ok(Vec::new())
+    Ok(Ok(Tokenising {
+        tokenizer: Arc::new(model.tokenizer),
+        pool: model.pool,
+    }))
 }
 
 fn is_quantised(model: &ModelSource) -> Result<bool, Error> {

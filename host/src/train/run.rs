@@ -46,6 +46,11 @@ pub trait TrainObserver: Observer {
     fn notice(&mut self, text: &str) {
         let _ = text;
     }
+
+    /// Something that went wrong, though the run goes on.
+    fn warning(&mut self, text: &str) {
+        self.notice(text);
+    }
 }
 
 impl TrainObserver for () {}
@@ -110,7 +115,7 @@ pub fn train(
         }
     };
     let mut checkpoints = Checkpoints::open(run.path(), settings.keep)?;
-    let state = checkpoints.newest(|warning| observer.notice(warning))?;
+    let state = checkpoints.newest(|warning| observer.warning(warning))?;
     if options.resume && state.is_none() {
         observer.notice("the run has no checkpoint yet: it begins with its first step");
     }

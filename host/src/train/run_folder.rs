@@ -5,6 +5,7 @@
 use super::{
     Settings, TrainError, TrainingStage,
     checkpoint::{Checkpoints, Saved, SavedFile},
+    settings::rooted_path,
 };
 use crate::{
     hold::{Hold, LOCK},
@@ -172,6 +173,22 @@ pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
         return Err(TrainError::Occupied(path.to_owned()));
     }
     Ok(())
+}
+
+/// That no process writes the folder.
+pub(super) fn check_held_by_none(path: &Path) -> Result<(), TrainError> {
+    Ok(Hold::check_folder(path)?)
+}
+
+/// That files can be made in the folder, or, where it is not there yet, that it can be made.
+pub(super) fn check_writable(path: &Path) -> Result<(), TrainError> {
+    let place = rooted_path(path);
+    let there = place.ancestors().find(|folder| folder.exists());
+    let made = there.map(tempfile::tempfile_in).transpose();
+    made.map(drop).map_err(|source| TrainError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The settings that the run in a folder recorded, and over them those of a settings file and of

@@ -4,7 +4,7 @@ use super::{
     Schedule, Settings, StepMetrics, Summary, TrainError, TrainObserver,
     checkpoint::{Checkpoints, State},
     checks::{self, DataSets},
-    data::{Batch, Batching, Broken, Index, Loader, Source, TextForm, Work},
+    data::{Batch, Batching, Broken, Index, Loader, Source, Work},
     metrics::MetricsLog,
     model::{Model, Sums},
     run_folder::RunFolder,
@@ -104,9 +104,17 @@ impl<'s> Trainer<'s> {
             .iter()
             .flat_map(|source| source.index.broken());
         for Broken { name, why } in held_out {
-            observer.notice(&format!("{name} is left out: {why}"));
+            observer.warning(&format!("{name} is left out: {why}"));
         }
-        self.check_broken()
+        self.check_broken()?;
+        if let Some(notice) = checks::empty_media(&source.index) {
+            observer.notice(&notice);
+        }
+        let cut = checks::cut_short(&source.index, &source.form, self.model.pool())?;
+        if let Some(warning) = cut {
+            observer.warning(&warning);
+        }
+        Ok(())
     }
 
     /// Goes back to where a checkpoint was written.
@@ -166,7 +174,7 @@ impl<'s> Trainer<'s> {
         observer: &mut dyn TrainObserver,
     ) -> Result<Summary, TrainError> {
         let total = self.schedule.total as u64;
-        let mut log = MetricsLog::open(self.run.path(), self.step, |text| observer.notice(text))?;
+        let mut log = MetricsLog::open(self.run.path(), self.step, |text| observer.warning(text))?;
         let mut loader = Loader::new(
             Arc::clone(&self.source),
             self.work(),
@@ -256,7 +264,7 @@ impl<'s> Trainer<'s> {
         if sums.labels == 0 {
             self.model.clear_gradients()?;
             self.step = number;
-            observer.notice(&format!(
+            observer.warning(&format!(
                 "step {number} has nothing to learn from: every example of it is broken, or without a \
                  reply within `max_length`"
             ));
@@ -327,7 +335,7 @@ impl<'s> Trainer<'s> {
         }
         if broken > 0 {
             let path = source.index.path().display();
-            observer.notice(&format!("{broken} held-out examples of {path} are broken"));
+            observer.warning(&format!("{broken} held-out examples of {path} are broken"));
         }
         let loss = (sums.labels > 0).then(|| sums.loss / sums.labels as f64);
         self.validation_loss = loss.or(self.validation_loss);
@@ -378,7 +386,7 @@ impl<'s> Trainer<'s> {
     }
 
     fn tell_broken(&mut self, broken: &Broken, observer: &mut dyn TrainObserver) {
-        observer.notice(&format!("{} is left out: {}", broken.name, broken.why));
+        observer.warning(&format!("{} is left out: {}", broken.name, broken.why));
         if self.latest.len() == checks::TOLD {
             self.latest.remove(0);
         }
@@ -401,7 +409,7 @@ impl<'s> Trainer<'s> {
             .cache
             .iter()
             .flat_map(|cache| cache.take_notices());
-        notices.for_each(|notice| observer.notice(&notice));
+        notices.for_each(|notice| observer.warning(&notice));
     }
 }
 
@@ -445,14 +453,7 @@ fn source_in(
     Ok(Arc::new(Source {
         index: Arc::new(index),
         media: media.to_owned(),
-        form: TextForm {
-            tokenizer: Arc::clone(&model.tokenizer),
-            format: checks::format(entry)?,
-            marks: entry.marks,
-            system: entry.system_prompt.clone(),
-            task: settings.stage.task(),
-            max_length,
-        },
+        form: checks::form(settings, entry, &model.tokenizer, max_length)?,
         see: Box::new(see),
     }))
 }

@@ -93,9 +93,14 @@ impl Ui {
     /// A line that should be read.
     pub fn warn(self, text: &str) {
         if !self.quiet {
-            let text = clipped(text);
-            let _ = writeln!(anstream::stderr(), "{WARNING}note:{WARNING:#} {text}");
+            self.wrong(text);
         }
+    }
+
+    /// What went wrong though the command goes on: said even when quiet.
+    pub fn wrong(self, text: &str) {
+        let text = clipped(text);
+        let _ = writeln!(anstream::stderr(), "{WARNING}note:{WARNING:#} {text}");
     }
 
     /// An error with its causes, outermost first.

@@ -59,4 +59,8 @@ impl TrainObserver for TrainingBar {
     fn notice(&mut self, text: &str) {
         self.bar.suspend(|| self.ui.warn(text));
     }
+
+    fn warning(&mut self, text: &str) {
+        self.bar.suspend(|| self.ui.wrong(text));
+    }
 }

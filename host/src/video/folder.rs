@@ -21,13 +21,6 @@ pub(super) fn read(
     limits: &Limits,
 ) -> Result<Frames, VideoError> {
     let images = images_in(path, limits)?;
-    if images.is_empty() {
-        let extensions = EXTENSIONS.map(|end| format!(".{end}")).join(", ");
-        return Err(VideoError::EmptyFolder {
-            path: path.to_owned(),
-            extensions,
-        });
-    }
     let n = images.len();
     let over_all = selection.end_frame.is_some_and(|frame| frame >= 0);
     let indices = match selection.folder_fps {
@@ -71,7 +64,8 @@ pub(super) fn read(
     })
 }
 
-fn images_in(path: &Path, limits: &Limits) -> Result<Vec<PathBuf>, VideoError> {
+/// The files of the frames, in order; one at least.
+pub(super) fn images_in(path: &Path, limits: &Limits) -> Result<Vec<PathBuf>, VideoError> {
     let mut images = Vec::new();
     for entry in fs::read_dir(path).map_err(|source| unreadable(path, source))? {
         let file = entry.map_err(|source| unreadable(path, source))?.path();
@@ -80,10 +74,25 @@ fn images_in(path: &Path, limits: &Limits) -> Result<Vec<PathBuf>, VideoError> {
                 .iter()
                 .any(|known| end.eq_ignore_ascii_case(known))
         });
-        if is_image && !is_hidden(&file) && file.is_file() {
+        if !is_image || is_hidden(&file) {
+            continue;
+        }
+        let about = fs::metadata(&file).map_err(|source| unreadable(&file, source))?;
+        // Left out, it would only move the others in time.
+        if !about.is_file() && !about.is_dir() {
+            return Err(VideoError::NotAnImage { path: file });
+        }
+        if about.is_file() {
             limits.check_frames(path, images.len() as u64 + 1)?;
             images.push(file);
         }
+    }
+    if images.is_empty() {
+        let extensions = EXTENSIONS.map(|end| format!(".{end}")).join(", ");
+        return Err(VideoError::EmptyFolder {
+            path: path.to_owned(),
+            extensions,
+        });
     }
     images.sort_by(|a, b| natural(name(a), name(b)));
     Ok(images)

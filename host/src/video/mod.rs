@@ -122,6 +122,30 @@ pub fn check_lasts(path: &Path) -> Result<(), VideoError> {
     }
 }
 
+/// Refuses what no frames can come from, as far as it shows without decoding: nothing there, an empty file, a folder
+/// without images, and what [`check_lasts`] refuses.
+///
+/// # Errors
+///
+/// What reading it would say.
+pub fn check_present(path: &Path) -> Result<(), VideoError> {
+    check_lasts(path)?;
+    let about = fs::metadata(path).map_err(|source| unreadable(path, source))?;
+    match about.is_dir() {
+        true => folder::images_in(path, &Limits::default()).map(drop),
+        false => check_filled(path, &about),
+    }
+}
+
+fn check_filled(path: &Path, about: &Metadata) -> Result<(), VideoError> {
+    match about.len() {
+        0 => Err(VideoError::EmptyFile {
+            path: path.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 impl Selection {
     /// `num_frames` frames of the whole file.
     pub fn new(num_frames: usize) -> Self {
@@ -228,11 +252,7 @@ fn read_file(
     selection: &Selection,
     limits: &Limits,
 ) -> Result<Frames, VideoError> {
-    if about.len() == 0 {
-        return Err(VideoError::EmptyFile {
-            path: path.to_owned(),
-        });
-    }
+    check_filled(path, about)?;
     let mut head = Vec::with_capacity(kind::HEAD);
     File::open(path)
         .and_then(|file| file.take(kind::HEAD as u64).read_to_end(&mut head))

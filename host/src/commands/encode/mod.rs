@@ -34,7 +34,7 @@ struct Broken {
 
 pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
     let started = Instant::now();
-    let clips = clips::of(args, &mut |text| ui.warn(text))?;
+    let clips = clips::of(args, &mut |text| ui.wrong(text))?;
     let cache = FeatureCache::open(&args.out, args.dtype.into())?;
     let mut bar = ui.bar();
     let encoders = Encoders::load(global.registry(), &load_options(global), &mut bar)?;
@@ -81,7 +81,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
                 Ok(false) => report.cached += 1,
                 Err(error) if error.is_of_the_clip() => {
                     let error = in_one_line(&error);
-                    bar.suspend(|| ui.warn(&format!("left out: {error}")));
+                    bar.suspend(|| ui.wrong(&format!("left out: {error}")));
                     let path = clip.to_owned();
                     report.broken.push(Broken { path, error });
                 }

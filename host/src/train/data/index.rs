@@ -7,7 +7,7 @@ use super::{
     scan::{Layout, Place, ScanError, scan},
     tokens::check_system,
 };
-use crate::{prompt::PromptFormat, train::Task};
+use crate::{in_one_line, prompt::PromptFormat, train::Task, video};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::{
@@ -64,6 +64,7 @@ pub struct Index {
     entries: Vec<Entry>,
     broken: Vec<Broken>,
     broken_count: usize,
+    empty_media: usize,
     sha256: String,
 }
 
@@ -97,6 +98,7 @@ impl Index {
             entries: Vec::new(),
             broken: Vec::new(),
             broken_count: 0,
+            empty_media: 0,
             sha256: String::new(),
         };
         let mut hasher = Sha256::new();
@@ -137,6 +139,7 @@ impl Index {
         };
         match Example::parse(json).and_then(fits) {
             Ok(example) => {
+                self.empty_media += usize::from(example.has_empty_medium);
                 let turns = match task {
                     Task::Caption => &example.turns[example.turns.len() - 1..],
                     Task::Conversation => &example.turns,
@@ -179,6 +182,11 @@ impl Index {
         self.broken_count
     }
 
+    /// Examples that are text alone because the key of their medium is `null` or an empty list.
+    pub fn empty_media(&self) -> usize {
+        self.empty_media
+    }
+
     /// All examples, those that cannot be trained on too.
     pub fn total(&self) -> usize {
         self.entries.len() + self.broken_count
@@ -194,7 +202,7 @@ impl Index {
         name(&self.path, self.layout, entry.number as usize)
     }
 
-    /// The examples whose file is not there, of those that can be trained on as far as this one tells. Paths begin at
+    /// The examples whose file is not there or empty, of those that can be trained on as far as this one tells. Paths begin at
     /// `media`.
     ///
     /// # Errors
@@ -207,11 +215,10 @@ impl Index {
             let Some((_, path)) = self.example(entry)?.visual else {
                 continue;
             };
-            let path = media.join(path);
-            if !path.exists() {
+            if let Err(error) = video::check_present(&media.join(path)) {
                 missing.push(Broken {
                     name: self.name(entry),
-                    why: format!("{}: there is no such file", path.display()),
+                    why: in_one_line(&error),
                 });
             }
         }

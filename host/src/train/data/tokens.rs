@@ -90,6 +90,35 @@ impl TextForm {
         Ok(tokens)
     }
 
+    /// Whether a token of the example is left to learn when it is cut to `max_length`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::tokens`].
+    pub fn leaves_something(&self, example: &Example) -> Result<bool, FormError> {
+        if self.task == Task::Caption {
+            return Ok(true);
+        }
+        check_system(example, self.task, self.format)?;
+        let question = self.question(example);
+        // Mostly the text alone tells: a token has a byte at least, and there may be a BOS.
+        let length = match question.len() + 1 < self.max_length {
+            true => return Ok(true),
+            false => self.tokenizer.encode(&question)?.len(),
+        };
+        Ok(length < self.max_length)
+    }
+
+    /// All that comes before the first reply.
+    fn question(&self, example: &Example) -> String {
+        let system = example.system.as_deref().or(self.system.as_deref());
+        let message = example.turns.first().map_or("", String::as_str);
+        let message = self.marks.strip(message);
+        let message = self.tokenizer.typed(&message);
+        let text = self.format.first_turn(system, &message);
+        text.trim_end().to_owned()
+    }
+
     /// The last reply and its end; the loss is on all of it.
     fn caption(&self, example: &Example) -> Result<Tokens, TextError> {
         let caption = example.turns.last().map_or("", |turn| turn.trim());
@@ -103,19 +132,18 @@ impl TextForm {
     /// Each turn tokenised by itself, right-stripped: the published weights learned it so. The loss is on
     /// the replies.
     fn conversation(&self, example: &Example) -> Result<Tokens, TextError> {
-        let (mut ids, mut labels) = (Vec::new(), Vec::new());
-        let system = example.system.as_deref().or(self.system.as_deref());
-        for (number, turn) in example.turns.iter().enumerate() {
+        let mut ids = self.tokenizer.encode(&self.question(example))?;
+        let mut labels = vec![IGNORED_LABEL; ids.len()];
+        for (number, turn) in example.turns.iter().enumerate().skip(1) {
             let message = self.marks.strip(turn);
             let message = self.tokenizer.typed(&message);
             let is_reply = number % 2 == 1;
-            let text = match number {
-                0 => self.format.first_turn(system, &message),
-                _ if is_reply => self.format.reply(&message),
-                _ => self.format.turn(&message),
+            let text = match is_reply {
+                true => self.format.reply(&message),
+                false => self.format.turn(&message),
             };
             let text = text.trim_end();
-            let has_bos = number == 0 || (!is_reply && self.format.has_bos_each_turn());
+            let has_bos = !is_reply && self.format.has_bos_each_turn();
             let new = if has_bos {
                 self.tokenizer.encode(text)?
             } else {

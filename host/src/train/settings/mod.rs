@@ -320,7 +320,7 @@ impl Settings {
 }
 
 /// A path from the root, without links where it exists.
-fn rooted_path(path: &Path) -> PathBuf {
+pub(super) fn rooted_path(path: &Path) -> PathBuf {
     let path = match path.as_os_str().is_empty() {
         true => Path::new("."),
         false => path,
