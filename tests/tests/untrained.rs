@@ -85,7 +85,7 @@ fn a_mixer_begins_with_new_tensors() {
 
 #[test]
 fn what_fits_is_reused_by_encoder() {
-    let ids = "encoders = [\"siglip-vit-b16-224px-all-no-cls\", \"other\", \"languagebind-video-noclass\"]";
+    let ids = "encoders = [\"siglip-vit-b16-224px-all-no-cls\", \"other\", \"languagebind-video-noclass\", \"more\"]";
     let tiny = with_weights(&format!(
         "{{ init = true, seed = 3, reuse = {{ path = \"mixer.safetensors\", {ids} }} }}"
     ));
@@ -127,6 +127,28 @@ fn what_fits_is_reused_by_encoder() {
         reused.len()
     );
     assert!(text.contains(&words), "no {words:?} in {text}");
+    // A slip in an id would be one too.
+    let strangers = "lists `other`, `more`, and no encoder here has that id";
+    assert!(text.contains(strangers), "no {strangers:?} in {text}");
+    let run = TrainingRun::new("align").arg("--registry");
+    let run = run.arg(tiny.registry().display().to_string());
+    let run = run.set("max_steps", 1);
+    let dry = run.run().arg("--dry-run").finish().succeeded();
+    assert!(dry.stdout.contains(strangers), "no {strangers:?} in {dry}");
+    let run = run.run().finish().succeeded();
+    assert!(run.stderr.contains(strangers), "no {strangers:?} in {run}");
+}
+
+#[test]
+fn another_number_of_ids_than_the_mixer_has_is_refused() {
+    for ids in ["\"one\"", "\"a\", \"b\", \"c\", \"d\", \"e\""] {
+        let tiny = with_weights(&format!(
+            "{{ init = true, reuse = {{ path = \"mixer.safetensors\", encoders = [{ids}] }} }}"
+        ));
+        let words = ["mixer.safetensors", "lists another number", "expected: 4"];
+        tiny.run().arg("info").finish().failed(1, &words);
+        tiny.generate().finish().failed(1, &words);
+    }
 }
 
 #[test]

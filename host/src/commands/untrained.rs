@@ -10,12 +10,15 @@ pub fn text(untrained: &Untrained) -> String {
         reuse,
         new,
         reused,
+        notice,
     } = untrained;
+    let notice = notice.iter().map(|notice| format!("\n  {notice}"));
+    let notice: String = notice.collect();
     let reuse = reuse.as_deref().unwrap_or_default();
     let (Some(new), Some(reused)) = (new, reused) else {
         return format!(
             "mixer       not trained: what fits is reused of {reuse}, which is not on this machine; the rest is made \
-             from seed {seed}"
+             from seed {seed}{notice}"
         );
     };
     let from = match reused.len() {
@@ -24,7 +27,7 @@ pub fn text(untrained: &Untrained) -> String {
     };
     let all = new.len() + reused.len();
     let head = format!(
-        "mixer       not trained: of {all} tensors {} new (seed {seed}){from}",
+        "mixer       not trained: of {all} tensors {} new (seed {seed}){from}{notice}",
         new.len()
     );
     let rows: Vec<_> = reused.iter().chain(new).map(row).collect();

@@ -54,6 +54,7 @@ impl Beginning {
         let other = Names { kind, projectors };
         let stored = reuse.map(|path| {
             let all = weights::open(&[path.to_path_buf()], published::mixer_name)?;
+            check_list(path, &all, init)?;
             let renamed = all.rename(|name| other.here(name));
             renamed.map_err(|error| PluginError::weights(&error))
         });
@@ -167,6 +168,25 @@ fn projector(name: &str) -> Option<(usize, &str)> {
 fn fits(tensor: &Described, stored: &StoredTensor) -> bool {
     use StoredDtype::{BF16, F16, F32};
     tensor.shape == stored.shape && matches!(stored.dtype, F32 | F16 | BF16)
+}
+
+/// That as many encoders of another mixer are listed as it has projectors.
+fn check_list(path: &Path, stored: &Checkpoint, init: &MixerInit) -> Result<(), PluginError> {
+    let listed = match &init.reuse {
+        Some(reuse) if reuse.projectors.is_some() => reuse.encoders.len(),
+        _ => return Ok(()),
+    };
+    let numbers = stored.iter().filter_map(|(name, _)| projector(name));
+    let there = numbers.map(|(number, _)| number + 1).max();
+    match there {
+        Some(there) if there != listed => Err(PluginError::weights(format!(
+            "`encoders` in `reuse` lists another number of encoders than {} has\n  expected: {there}, one for each of \
+             its projectors\n  found: {listed}\n  do: copy the ids of its registry, in their order",
+            path.display()
+        ))),
+        // Projectors without tensors cannot be counted.
+        _ => Ok(()),
+    }
 }
 
 fn nothing_fits(path: &Path, tensors: &[BegunTensor]) -> PluginError {

@@ -27,6 +27,8 @@ pub struct Untrained {
     pub new: Option<Vec<Tensor>>,
     /// Tensors that are taken from the file.
     pub reused: Option<Vec<Tensor>>,
+    /// What to know of encoders that the file is said to have, and that are not here.
+    pub notice: Option<String>,
 }
 
 /// A tensor of a mixer.
@@ -74,6 +76,7 @@ impl PlannedMixer {
             reuse: init.reuse.as_ref().map(|reuse| reuse.weights.to_string()),
             new: None,
             reused: None,
+            notice: entry.weights.strangers(),
         };
         let mut query_width = init.query_width.unwrap_or(PUBLISHED_QUERY_WIDTH);
         if path.is_some() || init.reuse.is_none() {

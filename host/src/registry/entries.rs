@@ -7,6 +7,7 @@ use super::mixer_kind::MixerKind;
 use super::placement::{DeviceChoice, DtypeChoice};
 use super::sources::{Sha256Digest, WeightSource};
 use crate::prompt::{PromptFormat, VisualMarks};
+use crate::shown::shown;
 use crate::transform::ResizeStrategy;
 
 /// One complete video-language model.
@@ -191,6 +192,24 @@ pub struct MixerReuse {
     pub weights: WeightSource,
     /// For each encoder the number of its projector there, if it has one. Without a list they have the same numbers.
     pub projectors: Option<Vec<Option<usize>>>,
+    /// The ids of its encoders, in its order, where they are listed.
+    pub encoders: Vec<String>,
+}
+
+impl MixerReuse {
+    /// What to tell of its encoders whose ids none has here: a slip looks just like it.
+    pub fn strangers(&self) -> Option<String> {
+        let here: Vec<&usize> = self.projectors.iter().flatten().flatten().collect();
+        let listed = self.encoders.iter().enumerate();
+        let strangers = listed.filter(|(place, _)| !here.contains(&place));
+        let strangers: Vec<String> = strangers.map(|(_, id)| shown(id)).collect();
+        (!strangers.is_empty()).then(|| {
+            format!(
+                "`encoders` in `reuse` of [mixer] lists {}, and no encoder here has that id: nothing is reused for it",
+                strangers.join(", ")
+            )
+        })
+    }
 }
 
 impl MixerWeights {
@@ -199,6 +218,14 @@ impl MixerWeights {
         match self {
             Self::Trained(source) => Some(source),
             Self::Init(init) => init.reuse.as_ref().map(|reuse| &reuse.weights),
+        }
+    }
+
+    /// See [`MixerReuse::strangers`].
+    pub fn strangers(&self) -> Option<String> {
+        match self {
+            Self::Trained(_) => None,
+            Self::Init(init) => init.reuse.as_ref()?.strangers(),
         }
     }
 

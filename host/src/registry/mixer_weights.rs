@@ -3,8 +3,10 @@
 use super::entries::{MixerInit, MixerReuse, MixerWeights};
 use super::error::{Problem, listed, shown};
 use super::fields::Fields;
+use super::mixer_kind::FusionKind;
 use super::schema::{RawInit, RawMixerWeights, RawReuse, RawSource, refuse};
 use super::sources::WeightSource;
+use crate::nearest::nearest;
 
 /// What a text as `weights` must be.
 const INIT: &str = "init";
@@ -16,6 +18,7 @@ impl Fields<'_> {
         table: &str,
         raw: RawMixerWeights,
         encoders: &[&str],
+        fusion: Option<FusionKind>,
     ) -> Option<MixerWeights> {
         match raw {
             RawMixerWeights::Name(name) if name.value == INIT => {
@@ -26,7 +29,10 @@ impl Fields<'_> {
                     refuse(table, "weights", name.line, "does not say where the file is")
                         .expected("a table such as `{ path = \"…\" }`, or `\"init\"` for a mixer that is yet to be trained")
                         .found(format!("the string {}", shown(&name.value)))
-                        .hint("write `weights = { path = \"…\" }`"),
+                        .hint(match nearest(&name.value, &[INIT]) {
+                            Some(_) => "write `weights = \"init\"`",
+                            None => "write `weights = { path = \"…\" }`",
+                        }),
                 );
                 None
             }
@@ -34,8 +40,31 @@ impl Fields<'_> {
                 let source = self.file_of_a_mixer(table, "weights", raw)?;
                 Some(MixerWeights::Trained(source))
             }
-            RawMixerWeights::Init(raw) => self.init(table, raw, encoders).map(MixerWeights::Init),
+            RawMixerWeights::Init(raw) => {
+                self.check_query_width(table, &raw, fusion);
+                self.init(table, raw, encoders).map(MixerWeights::Init)
+            }
         }
+    }
+
+    /// That the fusion has a query, if its width is stated.
+    fn check_query_width(&mut self, table: &str, raw: &RawInit, fusion: Option<FusionKind>) {
+        let (Some(width), Some(fusion)) = (&raw.query_width, fusion) else {
+            return;
+        };
+        if fusion == FusionKind::CrossAttentionAvgLq {
+            return;
+        }
+        let name = format!("`weights` of {table}");
+        self.problems.push(
+            refuse(&name, "query_width", width.line, "would have no effect")
+                .expected(format!(
+                    "the fusion that has a query, `{}`",
+                    FusionKind::CrossAttentionAvgLq
+                ))
+                .found(format!("`fusion = \"{fusion}\"`, which has none"))
+                .hint("remove `query_width`"),
+        );
     }
 
     fn init(&mut self, table: &str, raw: RawInit, encoders: &[&str]) -> Option<MixerInit> {
@@ -70,6 +99,7 @@ impl Fields<'_> {
 
     fn reuse(&mut self, table: &str, raw: RawReuse, encoders: &[&str]) -> Option<MixerReuse> {
         let weights = self.file_of_a_mixer(table, "reuse", raw.source);
+        let listed = raw.encoders.as_ref().map(|at| at.value.clone());
         let list = raw.encoders.map(|at| {
             let mut twice = at.value.iter().enumerate();
             let twice = twice.find(|(number, id)| at.value[..*number].contains(id));
@@ -90,6 +120,7 @@ impl Fields<'_> {
         Some(MixerReuse {
             weights: weights?,
             projectors: list,
+            encoders: listed.unwrap_or_default(),
         })
     }
 

@@ -2,6 +2,7 @@
 //! leave behind. Comments stay.
 
 use super::{Registry, WeightSource};
+use crate::sealed::unsealed_toml;
 use std::{
     ops::Range,
     path::{Path, PathBuf, absolute},
@@ -45,6 +46,8 @@ impl Moved<'_> {
     /// The text of `registry`'s file with the new files in it, and with the paths of all others from the
     /// root.
     pub(crate) fn text(&self, text: &str, registry: &Registry) -> String {
+        // The new text has another checksum, if it has one.
+        let text = unsealed_toml(text);
         // It was read before, so that it is TOML.
         let (document, _) = DeTable::parse_recoverable(text);
         let document = document.get_ref();

@@ -14,7 +14,7 @@ pub enum DeviceChoice {
     /// The CPU.
     Cpu,
     /// The CUDA device with this ordinal.
-    Cuda(usize),
+    Cuda(u32),
 }
 
 /// The number format a part should compute in.

@@ -7,7 +7,7 @@ use super::document::{self, About, Lines, Refusal};
 use super::entries::{
     EncoderEntry, LlmEntry, MixerEntry, PromptEntry, Registry, TableLines, TransformEntry,
 };
-use super::error::{Problems, RegistryError, shown};
+use super::error::{Problem, Problems, RegistryError, shown};
 use super::fields::Fields;
 use super::file_names::same_file;
 use super::find::{SearchPath, find};
@@ -20,6 +20,7 @@ use super::sources::WeightSource;
 use super::table::{At, Reader};
 use super::tokens::is_square;
 use crate::prompt::{PromptFormat, TEMPLATE};
+use crate::sealed::{Mismatch, Seal, check_toml};
 use crate::transform::ResizeStrategy;
 
 /// What the file should be.
@@ -56,6 +57,9 @@ impl Registry {
             },
             Refusal::Content(problem) => Problems::new(path, vec![*problem]).into(),
         })?;
+        if check_toml(&text) == Seal::Broken {
+            return Err(Problems::new(path, vec![broken_seal()]).into());
+        }
         let lines = Lines::new(&text);
         let invalid = |list| RegistryError::from(Problems::new(path, list));
         let document = document::parse(&text, &lines).map_err(invalid)?;
@@ -78,6 +82,16 @@ impl Registry {
             _ => Err(invalid(fields.problems)),
         }
     }
+}
+
+fn broken_seal() -> Problem {
+    Problem::new(None, format!("{Mismatch}"))
+        .expected("the registry as a training run wrote it")
+        .found("another text")
+        .hint(
+            "let `merv-host train --resume --out RUN` write it anew; if the change is meant, remove the line \
+             `# crc32: …` at its end",
+        )
 }
 
 /// Every function below looks at all of its fields before it gives up on one, so that a file's
@@ -413,7 +427,7 @@ fn mixer(raw: RawMixer, encoders: &[&str], fields: &mut Fields<'_>) -> Option<Mi
     }
     let weights = raw
         .weights
-        .and_then(|raw| fields.mixer_weights(table, raw, encoders));
+        .and_then(|raw| fields.mixer_weights(table, raw, encoders, fusion));
     let length = raw.visual_feature_length?;
     Some(MixerEntry {
         kind: MixerKind {

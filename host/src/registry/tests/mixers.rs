@@ -340,15 +340,36 @@ fn a_mixer_may_be_yet_to_be_trained() {
         reuse: Some(MixerReuse {
             weights,
             projectors: Some(vec![None, Some(1)]),
+            encoders: vec!["x".to_owned(), "two".to_owned()],
         }),
     };
     assert_eq!(found, expected);
+    let strangers = found.reuse.and_then(|reuse| reuse.strangers());
+    assert!(strangers.is_some_and(|text| text.contains("lists `x`, and no encoder here")));
+}
+
+#[test]
+fn the_width_of_a_query_that_is_not_there_is_refused() {
+    let from = "weights = { path = \"mixer.safetensors\" }";
+    let weights = "weights = { init = true, query_width = 80 }";
+    for fusion in ["concat", "scalar", "first", "concat_channel_ln"] {
+        let text = changed(from, weights).replace("cross_attention_avg_lq", fusion);
+        let found = format!("`fusion = \"{fusion}\"`, which has none");
+        assert_has(
+            &message(text),
+            &["`query_width`", "would have no effect", &found],
+        );
+    }
 }
 
 #[test]
 fn a_beginning_that_cannot_be_one_is_explained() {
     let from = "weights = { path = \"mixer.safetensors\" }";
-    let cases: [(&str, &[&str]); 8] = [
+    let cases: [(&str, &[&str]); 9] = [
+        (
+            "\"Init\"",
+            &["`weights` in [mixer]", "write `weights = \"init\"`"],
+        ),
         (
             "\"mixer.safetensors\"",
             &[
