@@ -54,6 +54,12 @@ pub enum TrainError {
          do: correct the path, or leave --resume out to begin", .0.display()
     )]
     NothingToResume(PathBuf),
+    /// The checkpoints of a run are gone.
+    #[error(
+        "{}: the run has written checkpoints, and none is there\n  \
+         do: bring the folder back from a copy, or begin anew in another folder", .0.display()
+    )]
+    NoCheckpoint(PathBuf),
     /// A run is resumed with other settings.
     #[error(
         "{} was started with other settings; then and now:\n  {}\n  \

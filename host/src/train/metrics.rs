@@ -103,7 +103,16 @@ impl MetricsLog {
             metrics.is_ok_and(|metrics| metrics.step <= step)
         };
         let kept = lines.sound.iter().filter(known);
-        let kept: String = kept.map(|(_, line)| format!("{line}\n")).collect();
+        let kept: Vec<&str> = kept.map(|(_, line)| line.as_str()).collect();
+        let gone = step.saturating_sub((kept.len() + lines.damaged.len()) as u64);
+        if gone > 0 {
+            warn(&format!(
+                "{}: {gone} of the {step} steps that were done have no line: they are missing from the curves, and \
+                 nothing else of them is lost",
+                path.display()
+            ));
+        }
+        let kept: String = kept.iter().map(|line| format!("{line}\n")).collect();
         // A new file, whatever was there: what is open elsewhere is not changed.
         whole_file::write(&path, kept.as_bytes()).map_err(failed)?;
         let journal = Journal::open(&path).map_err(failed)?;

@@ -126,6 +126,7 @@ pub fn train(
     trainer.look_over_data(observer)?;
     if let Some(state) = state {
         trainer.restore(&state)?;
+        trainer.mend_registry(observer)?;
     }
     trainer.record_length(&recorded, observer)?;
     trainer.run(stop, observer)

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     hold::{Hold, LOCK},
+    in_one_line,
     registry::{FILE_OF_A_RUN, Moved, MovedFile, Registry, Renamed, SearchPath, file_name, find},
     sealed::{Mismatch, Seal, check_toml, seal_toml, unsealed_toml},
     whole_file,
@@ -40,7 +41,6 @@ impl RunFolder {
         check_free(path)?;
         let registry = Registry::load(&settings.registry)?;
         let text = read(&registry.path)?;
-        let text = unsealed_toml(&text);
         fs::create_dir_all(path).map_err(|source| TrainError::Write {
             path: path.to_owned(),
             source,
@@ -53,7 +53,7 @@ impl RunFolder {
             path: path.to_owned(),
             _hold: hold,
         };
-        run.write_sealed(BASE, &Moved::default().text(text, &registry))?;
+        run.write_sealed(BASE, &Moved::default().text(&text, &registry))?;
         run.write_sealed(CONFIG, &settings.to_toml())?;
         Ok(run)
     }
@@ -120,11 +120,20 @@ impl RunFolder {
             drop_notice: true,
         };
         let text = read(&base.path)?;
-        let text = unsealed_toml(&text);
-        self.write(FILE_OF_A_RUN, &moved.text(text, base))
+        self.write_sealed(FILE_OF_A_RUN, &moved.text(&text, base))
     }
 
-    /// Writes a file that only the run reads.
+    /// What is wrong with the registry of the trained model, if it is not what was written.
+    pub(super) fn registry_fault(&self) -> Option<String> {
+        let path = self.path.join(FILE_OF_A_RUN);
+        match read_sealed(&path) {
+            Ok(_) => None,
+            Err(TrainError::Damaged { what, .. }) => Some(format!("{}: {what}", path.display())),
+            Err(error) => Some(in_one_line(&error)),
+        }
+    }
+
+    /// Writes a file with a checksum.
     fn write_sealed(&self, name: &str, text: &str) -> Result<(), TrainError> {
         self.write(name, &seal_toml(text))
     }
@@ -169,7 +178,7 @@ pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
         }
     }
     let begun = fs::metadata(path.join(METRICS)).is_ok_and(|about| about.len() > 0);
-    if begun || Checkpoints::exist(path) {
+    if begun || Checkpoints::exist(path)? {
         return Err(TrainError::Occupied(path.to_owned()));
     }
     Ok(())
@@ -246,6 +255,10 @@ fn stage_of(run: &Path) -> Result<TrainingStage, TrainError> {
 fn agreeing(run: &Path, settings: &Settings) -> Result<Settings, TrainError> {
     let recorded = settings_of_run(run, None, None, &[])?;
     read_sealed(&run.join(BASE))?;
+    // The registry is written after the first checkpoint.
+    if !Checkpoints::exist(run)? && run.join(FILE_OF_A_RUN).exists() {
+        return Err(TrainError::NoCheckpoint(run.join(CHECKPOINTS)));
+    }
     let differences = recorded.fixed_differences(settings);
     if !differences.is_empty() {
         return Err(TrainError::OtherSettings {

@@ -107,9 +107,9 @@ impl<'s> Trainer<'s> {
             observer.warning(&format!("{name} is left out: {why}"));
         }
         self.check_broken()?;
-        if let Some(notice) = checks::empty_media(&source.index) {
-            observer.notice(&notice);
-        }
+        let notices = self.model.registry.mixer.weights.strangers().into_iter();
+        let notices = notices.chain(checks::empty_media(&source.index));
+        notices.for_each(|notice| observer.notice(&notice));
         let cut = checks::cut_short(&source.index, &source.form, self.model.pool())?;
         if let Some(warning) = cut {
             observer.warning(&warning);
@@ -142,6 +142,17 @@ impl<'s> Trainer<'s> {
         self.broken = state.broken.iter().copied().collect();
         self.validation_loss = state.validation_loss;
         Ok(())
+    }
+
+    /// Writes the registry of the trained model anew if it is not what was written.
+    pub(super) fn mend_registry(&self, observer: &mut dyn TrainObserver) -> Result<(), TrainError> {
+        let (Some(saved), Some(fault)) = (self.checkpoints.preferred(), self.run.registry_fault())
+        else {
+            return Ok(());
+        };
+        observer.warning(&format!("{fault}; it is written anew"));
+        self.run
+            .write_registry(&self.model.registry, saved, self.settings)
     }
 
     /// Tells in what the length of the run differs from that of the settings it had, and records those it

@@ -67,10 +67,11 @@ impl Checkpoints {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be made.
+    /// When the folder cannot be made, or something else stands where a checkpoint may.
     pub fn open(run: &Path, keep: usize) -> Result<Self, CheckpointError> {
         let folder = run.join(CHECKPOINTS);
         fs::create_dir_all(&folder).map_err(write_error(&folder))?;
+        steps(&folder)?;
         // The run's folder is held: nobody writes these any more.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
@@ -85,9 +86,16 @@ impl Checkpoints {
     }
 
     /// Whether a run's folder holds a checkpoint.
-    pub fn exist(run: &Path) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read, or something else stands where a checkpoint may.
+    pub fn exist(run: &Path) -> Result<bool, CheckpointError> {
         let folder = run.join(CHECKPOINTS);
-        steps(&folder).is_ok_and(|steps| !steps.is_empty())
+        match folder.exists() {
+            true => Ok(!steps(&folder)?.is_empty()),
+            false => Ok(false),
+        }
     }
 
     /// The newest checkpoint whose files are those that were written. `warn` hears of others, and why they
@@ -97,7 +105,7 @@ impl Checkpoints {
     ///
     /// When there are checkpoints, and none can be used.
     pub fn newest(&mut self, mut warn: impl FnMut(&str)) -> Result<Option<State>, CheckpointError> {
-        let steps = steps(&self.folder).map_err(read_error(&self.folder))?;
+        let steps = steps(&self.folder)?;
         let mut newest = None;
         self.saved.clear();
         for &step in steps.iter().rev() {
@@ -249,10 +257,17 @@ fn step_of(name: &str) -> Option<u64> {
 }
 
 /// The steps of the checkpoints in a folder, rising.
-fn steps(folder: &Path) -> io::Result<Vec<u64>> {
+fn steps(folder: &Path) -> Result<Vec<u64>, CheckpointError> {
     let mut steps = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        steps.extend(step_of(&entry?.file_name().to_string_lossy()));
+    for entry in fs::read_dir(folder).map_err(read_error(folder))? {
+        let entry = entry.map_err(read_error(folder))?;
+        let Some(step) = step_of(&entry.file_name().to_string_lossy()) else {
+            continue;
+        };
+        if !entry.path().is_dir() {
+            return Err(CheckpointError::Stranger(entry.path()));
+        }
+        steps.push(step);
     }
     steps.sort_unstable();
     Ok(steps)

@@ -46,6 +46,12 @@ pub enum CheckpointError {
         /// Why not.
         source: io::Error,
     },
+    /// Something that is no checkpoint has the name of one.
+    #[error(
+        "{} has the name of a checkpoint and is no folder\n  expected: a folder that the run wrote\n  \
+         do: remove it, or give it another name", .0.display()
+    )]
+    Stranger(PathBuf),
     /// A file is not what was written.
     #[error("{} is damaged: {what}", .path.display())]
     Damaged {

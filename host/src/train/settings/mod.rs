@@ -120,6 +120,15 @@ impl Settings {
         Self::load_over(path, None, stage, sets)
     }
 
+    /// Checks one argument of `--set`.
+    ///
+    /// # Errors
+    ///
+    /// When it is no `key=value`, or the key or the value is wrong.
+    pub fn check_argument(argument: &str) -> Result<(), SettingsError> {
+        raw::set(argument).map(drop)
+    }
+
     /// Reads the values of a stage from the file `record`, those of another file over them, and those of
     /// `--set key=value` over both.
     pub(super) fn load_over(
