@@ -22,6 +22,16 @@ pub enum VideoError {
         path: PathBuf,
     },
 
+    /// A link to nothing lies at the path.
+    #[error(
+        "{}: a link to something that is not there; expected a link to a file or folder: make it anew, or remove it",
+        path.display()
+    )]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+    },
+
     /// An address on the network where a file is expected.
     #[error(
         "{}: an address, and addresses are not fetched; expected a file or folder: download the \
@@ -38,6 +48,12 @@ pub enum VideoError {
         "standard input is a terminal; expected a video: redirect one to it (`< FILE`, or a pipe)"
     )]
     Terminal,
+
+    /// Standard input is a folder.
+    #[error(
+        "standard input is a folder; expected a video: give the path of the folder in place of `-`"
+    )]
+    FolderAsInput,
 
     /// What came through a pipe could not be kept.
     #[error(
@@ -271,6 +287,17 @@ pub enum VideoError {
         path: PathBuf,
     },
 
+    /// An image in a folder that cannot be a frame.
+    #[error(
+        "{}: an image of a kind that cannot be a frame of a folder; expected JPEG, PNG, WebP, GIF, BMP or TIFF: \
+         convert it, for example to PNG, or take it out of the folder",
+        path.display()
+    )]
+    OtherFrame {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// An animation where each file is one frame.
     #[error(
         "{}: an animation among the images of a folder, each of which is one frame; give the \
@@ -432,6 +459,8 @@ impl VideoError {
             | Self::ManyPages { path, .. }
             | Self::NotAnImage { path, .. }
             | Self::AnimationInFolder { path, .. }
+            | Self::OtherFrame { path, .. }
+            | Self::Dangling { path, .. }
             | Self::WindowOfStill { path, .. }
             | Self::OutOfMemory { path, .. }
             | Self::StartPastEnd { path, .. }
@@ -441,7 +470,7 @@ impl VideoError {
             | Self::BadFolderRate { path, .. }
             | Self::NoFramesAsked { path, .. }
             | Self::OverLimit { path, .. } => *path = name.to_owned(),
-            Self::Terminal => {}
+            Self::Terminal | Self::FolderAsInput => {}
         }
         self
     }

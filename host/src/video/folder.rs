@@ -11,7 +11,12 @@ use super::limits::Limits;
 use super::{Frames, RgbFrame, Selection, images, sample, unreadable};
 
 /// The endings of the files in a folder that count as frames.
-const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"];
+const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+
+/// The endings of images that cannot be frames: left out, they would only move the others in time.
+const OTHERS: [&str; 11] = [
+    "avif", "heic", "heif", "jp2", "jxl", "pbm", "pgm", "pnm", "ppm", "exr", "qoi",
+];
 
 /// The images of a folder are the frames of a video, in the order that people count: 9 before 10.
 /// Names whose numbers all have as many digits are in the order of the alphabet then.
@@ -69,16 +74,18 @@ pub(super) fn images_in(path: &Path, limits: &Limits) -> Result<Vec<PathBuf>, Vi
     let mut images = Vec::new();
     for entry in fs::read_dir(path).map_err(|source| unreadable(path, source))? {
         let file = entry.map_err(|source| unreadable(path, source))?.path();
-        let is_image = file.extension().is_some_and(|end| {
-            EXTENSIONS
-                .iter()
-                .any(|known| end.eq_ignore_ascii_case(known))
-        });
-        if !is_image || is_hidden(&file) {
+        let ends_like = |known: &[&str]| {
+            file.extension()
+                .is_some_and(|end| known.iter().any(|known| end.eq_ignore_ascii_case(known)))
+        };
+        let (is_image, is_other) = (ends_like(&EXTENSIONS), ends_like(&OTHERS));
+        if is_hidden(&file) || !is_image && !is_other {
             continue;
         }
         let about = fs::metadata(&file).map_err(|source| unreadable(&file, source))?;
-        // Left out, it would only move the others in time.
+        if is_other && about.is_file() {
+            return Err(VideoError::OtherFrame { path: file });
+        }
         if !about.is_file() && !about.is_dir() {
             return Err(VideoError::NotAnImage { path: file });
         }

@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::orientation::Orientation;
 use super::png::Png;
 use super::webp::WebP;
-use super::{Frames, RgbFrame, Selection, decode, memory, samples, tiff, unreadable};
+use super::{Frames, RgbFrame, Selection, decode, gif, memory, samples, tiff, unreadable};
 
 /// Reads an animation, or a still image: a video that stands still, one frame as often as frames are
 /// wanted.
@@ -53,12 +53,22 @@ pub(super) fn read_frame(
     taken: u128,
     limits: &Limits,
 ) -> Result<RgbFrame, VideoError> {
+    let animated = || VideoError::AnimationInFolder {
+        path: path.to_owned(),
+    };
     let bytes = load(path, limits)?;
+    if kind::of(path, &bytes) == Kind::Gif {
+        let found = gif::read(path, &Selection::new(1), limits)?;
+        let still = found.frames.into_iter().next();
+        let still = still
+            .filter(|_| found.total_frames == 1)
+            .ok_or_else(animated)?;
+        limits.check_clip_bytes(path, taken.saturating_add(still.data.len() as u128))?;
+        return Ok(Arc::unwrap_or_clone(still));
+    }
     let image = Image::parse(path, &bytes, limits)?;
     if image.is_animated() {
-        return Err(VideoError::AnimationInFolder {
-            path: path.to_owned(),
-        });
+        return Err(animated());
     }
     image.read_still(taken, limits)
 }

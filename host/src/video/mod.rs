@@ -199,7 +199,11 @@ pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frame
     }
     if is_standard_input(path) {
         let file = Path::new(spool::STANDARD_INPUT);
-        if let Some(about) = fs::metadata(file).ok().filter(Metadata::is_file) {
+        let about = fs::metadata(file).ok();
+        if about.as_ref().is_some_and(Metadata::is_dir) {
+            return Err(VideoError::FolderAsInput);
+        }
+        if let Some(about) = about.filter(Metadata::is_file) {
             return read_file(file, &about, selection, limits).map_err(|error| error.about(path));
         }
         let spool = Spool::standard_input(path, limits)?;
@@ -275,6 +279,7 @@ fn unreadable(path: &Path, source: std::io::Error) -> VideoError {
     let path = path.to_owned();
     match source.kind() {
         ErrorKind::NotFound if is_address => VideoError::Address { path },
+        ErrorKind::NotFound if path.is_symlink() => VideoError::Dangling { path },
         ErrorKind::NotFound => VideoError::Missing { path },
         _ => VideoError::Unreadable { path, source },
     }

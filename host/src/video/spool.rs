@@ -6,8 +6,9 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::VideoError;
+use super::kind::{self, Kind};
 use super::limits::Limits;
-use super::unreadable;
+use super::{container, unreadable};
 
 /// Where standard input can be opened, if it is a file.
 pub(super) const STANDARD_INPUT: &str = "/dev/stdin";
@@ -18,6 +19,9 @@ pub fn is_standard_input(path: &Path) -> bool {
         .map(Path::new)
         .contains(&path)
 }
+
+/// Bytes that tell what a pipe brings: FFmpeg looks no further for the format and the streams.
+const HEAD: u64 = 8 << 20;
 
 /// A copy of what came through a pipe.
 pub(super) struct Spool {
@@ -53,10 +57,38 @@ impl Spool {
         let mut file = tempfile::tempfile().map_err(failed)?;
         #[cfg(not(target_os = "linux"))]
         let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
-        let bounded = &mut pipe.by_ref().take(limits.max_pipe_bytes.saturating_add(1));
-        let bytes = io::copy(bounded, &mut file).map_err(failed)?;
+        let most = limits.max_pipe_bytes.saturating_add(1);
+        let head = most.min(HEAD);
+        let mut bytes = io::copy(&mut pipe.by_ref().take(head), &mut file).map_err(failed)?;
+        let spool = Self { file };
+        if bytes == head {
+            spool.check_known(path, limits)?;
+            let rest = &mut pipe.by_ref().take(most - head);
+            bytes += io::copy(rest, &mut &spool.file).map_err(failed)?;
+        }
         limits.check_pipe(path, bytes)?;
-        Ok(Self { file })
+        Ok(spool)
+    }
+
+    /// Refuses what its first bytes show not to be a video or an image: there may be no end of it.
+    fn check_known(&self, path: &Path, limits: &Limits) -> Result<(), VideoError> {
+        let copy = self.path();
+        let mut head = Vec::with_capacity(kind::HEAD);
+        File::open(&copy)
+            .and_then(|file| file.take(kind::HEAD as u64).read_to_end(&mut head))
+            .map_err(|source| unreadable(&copy, source))?;
+        match kind::of(path, &head) {
+            Kind::OtherImage(name) => return Err(VideoError::other_image(path, name)),
+            Kind::Gif | Kind::Image(_) => return Ok(()),
+            Kind::Video => {}
+        }
+        // Of a video the rest may be needed to open it.
+        match container::open(&copy, limits) {
+            Err(error @ (VideoError::NotAVideo { .. } | VideoError::NoVideoStream { .. })) => {
+                Err(error.about(path))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where the copy can be opened.
