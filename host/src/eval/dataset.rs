@@ -186,6 +186,9 @@ impl Dataset {
             return Err(EvalError::NoChunk { index, count });
         }
         let total = self.questions.len();
+        if count > total {
+            return Err(EvalError::TooManyChunks { count, total });
+        }
         let size = total.div_ceil(count);
         let first = (size * index).min(total);
         Ok(&self.questions[first..(first + size).min(total)])
@@ -449,9 +452,11 @@ fn options(fields: &Map<String, Value>) -> Result<(Vec<String>, usize), String> 
         })
         .collect::<Result<_, _>>()?;
     let letters = whole(fields, "num_option")?.unwrap_or(options.len());
-    if letters == 0 || letters > options.len() || options.len() > 26 {
+    // With one letter to choose from every answer is right.
+    if letters < 2 || letters > options.len() || options.len() > 26 {
         return Err(format!(
-            "`num_option` is {letters} and there are {} options; expected 1 to 26 options, no fewer than `num_option`",
+            "`num_option` is {letters} and there are {} options; expected 2 to 26 options, and `num_option` from 2 to \
+             their number",
             options.len()
         ));
     }

@@ -85,6 +85,17 @@ pub enum EvalError {
         /// Chunks there are.
         count: usize,
     },
+    /// There are more chunks than questions.
+    #[error(
+        "--num-chunks {count}: the benchmark has {total} questions\n  expected: as many chunks as questions at most\n  \
+         do: lower --num-chunks"
+    )]
+    TooManyChunks {
+        /// The chunks that were asked for.
+        count: usize,
+        /// The questions there are.
+        total: usize,
+    },
     /// Predictions of other settings are in the way.
     #[error(
         "{} was made with other settings\n{differences}\n  \

@@ -1,5 +1,6 @@
 //! Where the videos of a benchmark are.
 
+use crate::shown::shown;
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
@@ -38,7 +39,12 @@ impl Videos {
         };
         // A benchmark names its own videos, not files of this machine.
         if !inside {
-            return Err(missing());
+            return Err(format!(
+                "`video_name` is {}, which leads out of {}; expected the name of a video in it, without `..` and not \
+                 from the root",
+                shown(name),
+                self.root.display()
+            ));
         }
         let entries = match self.folders.get(folder) {
             Some(entries) => entries,
@@ -103,6 +109,10 @@ mod tests {
         ] {
             let path = found.find(name).ok();
             assert_eq!(path, expected.map(|file| videos.join(file)), "{name}");
+        }
+        for name in ["../videos/a", "/etc/passwd", "sub/../a"] {
+            let why = found.find(name).unwrap_err();
+            assert!(why.contains("leads out of"), "{why}");
         }
     }
 }
