@@ -6,6 +6,7 @@ mod out_of_memory;
 mod ui;
 
 use clap::Parser;
+use commands::BadArgument;
 use merv_host::memory;
 use out_of_memory::OutOfMemory;
 use std::{
@@ -13,6 +14,9 @@ use std::{
     io::{self, Write},
     process::ExitCode,
 };
+
+/// The exit code after a wrong command line, as clap has it.
+const BAD_ARGUMENT: u8 = 2;
 
 fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
@@ -30,7 +34,10 @@ fn main() -> ExitCode {
                 true => ui.error(&OutOfMemory::behind(error.as_ref())),
                 false => ui.error(error.as_ref()),
             }
-            ExitCode::FAILURE
+            match error.is::<BadArgument>() {
+                true => ExitCode::from(BAD_ARGUMENT),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -408,7 +408,7 @@ impl<'f> Maker<'f> {
                 DeviceChoice::Auto | DeviceChoice::Cpu => Device::CPU,
                 DeviceChoice::Cuda(ordinal) => Device {
                     kind: DeviceKind::Cuda,
-                    ordinal: ordinal as u32,
+                    ordinal,
                 },
             },
             dtype: dtype_of(part.dtype).into(),

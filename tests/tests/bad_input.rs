@@ -120,19 +120,12 @@ fn videos_that_are_none() {
 
 #[test]
 fn windows_that_hold_no_frames() {
-    let cases: [(&[&str], &[&str]); 7] = [
+    let cases: [(&[&str], &[&str]); 3] = [
         (
             &["--start", "3600"],
             &["starts at 3600 s", "choose an earlier start"],
         ),
         (&["--start", "1e300"], &["choose an earlier start"]),
-        (&["--start", "inf"], &["choose an earlier start"]),
-        (&["--start", "-1"], &["-1 s", "expected 0 or later"]),
-        (
-            &["--start", "2", "--end", "1"],
-            &["ends at 1 s", "start at 2 s"],
-        ),
-        (&["--end", "-1"], &["-1"]),
         (
             &["--start", "3600", "--end", "3601"],
             &["choose an earlier start"],
@@ -157,7 +150,6 @@ fn windows_that_hold_some_are_answered() {
         &["--start", "0"][..],
         &["--start", "1", "--end", "1.01"],
         &["--end", "3600"],
-        &["--start", "nan", "--end", "nan"],
     ] {
         about(&small_clip()).args(window).finish().succeeded();
     }
@@ -972,6 +964,70 @@ fn mistakes_on_the_command_line() {
         (with(&["--vidoe", "y.mp4"]), "--video"),
         (with(&["--threads", "0"]), "--threads"),
         (with(&["--device", "tpu"]), "--device"),
+        (with(&["--device", "cuda:99999999999"]), "--device"),
+        (with(&["--start", "-1"]), "--start"),
+        (with(&["--start", "inf"]), "--start"),
+        (with(&["--start", "nan"]), "--start"),
+        (with(&["--end", "nan"]), "--end"),
+        (with(&["--end", "-1"]), "--end"),
+        (with(&["--end", "0"]), "--end"),
+        (
+            with(&["--start", "2", "--end", "1"]),
+            "--end 1 is before --start 2",
+        ),
+        (with(&["--folder-fps", "0"]), "--folder-fps"),
+        (with(&["--folder-fps", "nan"]), "--folder-fps"),
+        (
+            vec![
+                "generate",
+                "--video",
+                "assets/bigbuckbunny.mp4",
+                "--prompt",
+                "?",
+                "--folder-fps",
+                "3",
+            ],
+            "--folder-fps is for a folder of images",
+        ),
+        (
+            vec![
+                "chat",
+                "--video",
+                "assets/bigbuckbunny.mp4",
+                "--folder-fps",
+                "3",
+            ],
+            "bigbuckbunny.mp4",
+        ),
+        (
+            vec!["synth", "--out", "x", "--clips", "0"],
+            "number of clips",
+        ),
+        (
+            vec!["synth", "--out", "x", "--clips", "1", "--size", "1"],
+            "size",
+        ),
+        (
+            vec!["eval", "mcq", "--benchmark", "..", "--out", "x"],
+            "`..` is not the name of a benchmark",
+        ),
+        (
+            vec![
+                "train",
+                "--config",
+                "configs/merv-tiny.toml",
+                "--stage",
+                "align",
+                "--dry-run",
+                "--set",
+                "epochs=0",
+            ],
+            "epochs",
+        ),
+        (
+            vec!["train", "--resume", "--out", "x", "--set", "epoch=3"],
+            "unknown key `epoch`",
+        ),
         (with(&["--precision", "double"]), "--precision"),
         (with(&["--color", "red"]), "--color"),
         (with(&["-q", "-v"]), "cannot be used with"),

@@ -460,8 +460,11 @@ fn mistakes_in_a_benchmark_are_told_together() {
     toy.add(mcq("1", 2), json!({"answer_id": 2}));
     toy.add(mcq("2", 3), json!({"answer_id": 0}));
     toy.add(open("3"), json!({"answer_id": 0}));
+    // With one option every answer would be right.
+    toy.add(mcq("4", 1), json!({"answer_id": 0}));
     toy.write();
     let words = [
+        "`4`: `num_option` is 1 and there are 2 options; expected 2 to 26",
         "`1`: `answer_id` is 2",
         "`2`: `num_option` is 3 and there are 2 options",
         "`3`: there is no list `options`",
@@ -544,7 +547,11 @@ fn results_of_other_settings_are_not_mixed() {
         .arg(toy.path("out"));
     named
         .finish()
-        .failed(1, &["`../toy` is not the name of a benchmark"]);
+        .failed(2, &["`../toy` is not the name of a benchmark"]);
+    let chunk = |more: [&str; 4]| toy.run("open-ended").args(more).finish();
+    chunk(["--num-chunks", "2", "--chunk-idx", "2"]).failed(2, &["--chunk-idx 2"]);
+    chunk(["--num-chunks", "400", "--chunk-idx", "1"])
+        .failed(1, &["--num-chunks 400: the benchmark has 3 questions"]);
     // Nor is one chunk worked on twice at once.
     fs::create_dir(toy.path("busy")).unwrap();
     let lock = toy.path("busy/.toy_pred_2_0.jsonl.lock");

@@ -174,11 +174,12 @@ fn what_is_there_is_not_written_over_unasked() {
     assert_eq!(list(folder.path().join("train.json")).len(), 6);
 
     let new = folder.path().join("new");
-    refused(synth(&new, &["--size", "63"]), &["size", "63", "even"]);
+    let odd = synth(&new, &["--size", "63"]).finish();
+    odd.failed(2, &["size", "63", "even"]);
     let none = Run::new()
         .args(["synth", "--clips", "0", "--out"])
         .arg(&new);
-    refused(none, &["number of clips", "0"]);
+    none.finish().failed(2, &["number of clips", "0"]);
     assert!(!new.exists());
     let file = folder.path().join("train.json");
     refused(synth(&file, &[]), &["train.json"]);

@@ -1,3 +1,4 @@
+use super::numbers;
 use std::path::PathBuf;
 
 /// What is looked at.
@@ -7,13 +8,13 @@ pub struct Clip {
     #[arg(long, value_name = "FILE")]
     pub video: PathBuf,
     /// Look only at the video from here on, in seconds
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = numbers::start)]
     pub start: Option<f64>,
     /// Look only at the video up to here, in seconds
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = numbers::end)]
     pub end: Option<f64>,
     /// Frames per second of a folder of images, which start and end count by
-    #[arg(long, value_name = "FPS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "FPS", allow_negative_numbers = true, value_parser = numbers::rate)]
     pub folder_fps: Option<f64>,
     #[command(flatten)]
     pub limits: Limits,

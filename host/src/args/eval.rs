@@ -1,6 +1,10 @@
 //! `eval` and what it can do.
 
-use super::{answer::Answer, clip::Limits};
+use super::{
+    answer::Answer,
+    clip::Limits,
+    numbers::{at_least_one, fraction, rate, wait},
+};
 use clap::{Subcommand, ValueEnum};
 use merv_host::eval::Strategy;
 use std::path::PathBuf;
@@ -127,13 +131,13 @@ pub struct Judge {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub tries: u32,
     /// The wait after the first try that failed, in seconds; it doubles
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = wait)]
     pub retry_delay: f64,
     /// Use the service's batch interface: half the price, up to a day
     #[arg(long)]
     pub batch: bool,
     /// How often to look whether a batch is done, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, requires = "batch", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, requires = "batch", value_parser = wait)]
     pub poll: f64,
     /// Requests of one batch at most
     #[arg(long, value_name = "N", default_value_t = 49_000, requires = "batch", value_parser = at_least_one)]
@@ -175,42 +179,4 @@ pub struct Table {
     /// Print the table as one JSON object
     #[arg(long)]
     pub json: bool,
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(0) => Err("expected 1 or more".to_owned()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn fraction(text: &str) -> Result<f64, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|e: std::num::ParseFloatError| e.to_string())?;
-    match (0.0..=1.0).contains(&number) {
-        true => Ok(number),
-        false => Err("expected 0 to 1".to_owned()),
-    }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|e: std::num::ParseFloatError| e.to_string())?;
-    match number > 0.0 && number.is_finite() {
-        true => Ok(number),
-        false => Err("expected a number above 0".to_owned()),
-    }
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|e: std::num::ParseFloatError| e.to_string())?;
-    match (0.0..=86_400.0).contains(&number) {
-        true => Ok(number),
-        false => Err("expected 0 to 86400".to_owned()),
-    }
 }

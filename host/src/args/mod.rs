@@ -9,6 +9,7 @@ pub mod encode;
 pub mod eval;
 pub mod generate;
 pub mod info;
+mod numbers;
 pub mod plot;
 pub mod plugins;
 pub mod synth;

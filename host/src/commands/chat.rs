@@ -52,7 +52,7 @@ struct Turn {
 pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
     let bar = ui.bar();
     let mut bar = bar.streaming(!args.json);
-    let options = options::generate(&args.clip, &args.answer);
+    let options = options::generate(&args.clip, &args.answer)?;
     // What is cheap to refuse is refused before a video is decoded.
     if is_standard_input(&args.clip.video) {
         let why = "standard input holds the messages, so the video cannot come from it; expected a \

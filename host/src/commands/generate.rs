@@ -30,6 +30,7 @@ struct Report<'a> {
 }
 
 pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
+    let mut options = options::generate(&args.clip, &args.answer)?;
     let bar = ui.bar();
     let mut bar = bar.streaming(!args.json);
     let model = VidLm::load_with(global.registry(), &load_options(global), &mut bar)?;
@@ -38,7 +39,6 @@ pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
     for notice in registry.notice.iter().chain(&untrained) {
         bar.suspend(|| ui.warn(notice));
     }
-    let mut options = options::generate(&args.clip, &args.answer);
     options.dump = args.dump.clone();
     let reply = model.generate_with(&args.clip.video, &args.prompt, &options, &mut bar)?;
     bar.finish();

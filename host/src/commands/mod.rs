@@ -1,5 +1,6 @@
 //! What the commands do, one file a subcommand.
 
+mod bad_argument;
 mod chat;
 mod completions;
 mod convert;
@@ -23,6 +24,7 @@ use crate::{
     out_of_memory,
     ui::{Ui, output},
 };
+pub use bad_argument::BadArgument;
 use merv_host::{LoadOptions, hub};
 use serde::Serialize;
 use std::{error::Error, io::Write};
@@ -34,7 +36,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 ///
 /// # Errors
 ///
-/// Whatever stops it; the caller shows it and exits with 1.
+/// Whatever stops it; the caller shows it and exits with 1, or with 2 after a [`BadArgument`].
 pub fn run(args: Args, ui: Ui) -> Outcome {
     let Args { global, command } = args;
     signals::outlive_file_size_limit()?;

@@ -1,5 +1,6 @@
 //! From the command line's settings to the library's.
 
+use super::BadArgument;
 use crate::args::{
     answer::Answer,
     clip::{Clip, Limits},
@@ -7,8 +8,26 @@ use crate::args::{
 use merv_host::{GenerateOptions, Sampling, VideoOptions, generate, video};
 
 /// How the command line wants an answer about a clip.
-pub(super) fn generate(clip: &Clip, answer: &Answer) -> GenerateOptions {
-    GenerateOptions {
+///
+/// # Errors
+///
+/// When what is said of the clip contradicts itself.
+pub(super) fn generate(clip: &Clip, answer: &Answer) -> Result<GenerateOptions, BadArgument> {
+    if let (Some(start), Some(end)) = (clip.start, clip.end)
+        && end < start
+    {
+        return Err(BadArgument::new(format!(
+            "--end {end} is before --start {start}; exchange them or leave one out"
+        )));
+    }
+    // What is not there is told by who reads it.
+    if clip.folder_fps.is_some() && clip.video.exists() && !clip.video.is_dir() {
+        return Err(BadArgument::new(format!(
+            "--folder-fps is for a folder of images, and {} is none; leave it out",
+            clip.video.display()
+        )));
+    }
+    Ok(GenerateOptions {
         video: VideoOptions {
             start: clip.start,
             end: clip.end,
@@ -19,7 +38,7 @@ pub(super) fn generate(clip: &Clip, answer: &Answer) -> GenerateOptions {
         sampling: sampling(answer),
         limits: answer_limits(answer),
         dump: None,
-    }
+    })
 }
 
 /// How tokens are picked.

@@ -1,9 +1,10 @@
-use super::{Outcome, load_options, print, print_json};
+use super::{BadArgument, Outcome, load_options, print, print_json};
 use crate::{
     args::{Global, synth::Synth},
     ui::Ui,
 };
-use merv_host::synth::{SynthOptions, synth};
+use merv_host::synth::{SynthError, SynthOptions, synth};
+use std::error::Error;
 
 pub fn run(global: &Global, args: &Synth, ui: Ui) -> Outcome {
     let options = SynthOptions {
@@ -18,6 +19,12 @@ pub fn run(global: &Global, args: &Synth, ui: Ui) -> Outcome {
     let out = args.out.display().to_string();
     let report = synth(&args.out, &options, &mut |done, total| {
         bar.show("drawing", &out, done as u64, total as u64);
+    })
+    .map_err(|error| -> Box<dyn Error> {
+        match error {
+            SynthError::Setting { .. } => Box::new(BadArgument::new(error)),
+            error => error.into(),
+        }
     })?;
     bar.finish();
     if args.json {

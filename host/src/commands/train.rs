@@ -1,5 +1,5 @@
 use super::{
-    Outcome, load_options, print, print_json, signals,
+    BadArgument, Outcome, load_options, print, print_json, signals,
     table::{human, table},
     unchecked, untrained,
 };
@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
     // The command line requires it where it is used.
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("."));
+    for set in &args.set {
+        Settings::check_argument(set).map_err(BadArgument::new)?;
+    }
     let mut settings = match (&args.config, args.stage) {
         (config, stage) if args.resume => {
             train::settings_of_run(&out, config.as_deref(), stage, &args.set)?

@@ -1,5 +1,5 @@
 use super::{
-    super::{Outcome, load_options, options, print, print_json},
+    super::{BadArgument, Outcome, load_options, options, print, print_json},
     print_report,
 };
 use crate::{
@@ -75,7 +75,8 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
         let model = VidLm::load_with(global.registry(), &load_options(global), &mut bar)?;
         bar.finish();
         Ok(model)
-    })?;
+    })
+    .map_err(BadArgument::of_eval)?;
     watch.bar.finish();
     for notice in features.iter().flat_map(|features| features.take_notices()) {
         ui.warn(&notice);
@@ -139,10 +140,10 @@ impl Watch for Progress {
 
     fn failed(&mut self, failure: &Failure) {
         let text = format!("question `{}` is left out: {failure}", failure.question_id);
-        self.bar.suspend(|| self.ui.warn(&text));
+        self.bar.suspend(|| self.ui.wrong(&text));
     }
 
     fn notice(&mut self, text: &str) {
-        self.bar.suspend(|| self.ui.warn(text));
+        self.bar.suspend(|| self.ui.wrong(text));
     }
 }
