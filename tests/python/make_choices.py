@@ -7,7 +7,7 @@ order in which they are learned:
 
     order.json, letters.json                            texts for a language model that knows nothing
     read.json, colours.json, others.json, rare.json,
-    choices.json                                        for the whole model
+    choices.json, all.json                              for the whole model
 
 docs/merv-tiny.md says why there are so many.
 """
@@ -29,7 +29,7 @@ ANSWERS = [
     [f"{one}, then {other}" for one in DIRECTIONS for other in DIRECTIONS if one != other],
 ]
 COMMON = 64  # words of which the first lists are made
-CLIPS = 6000  # clips about which multiple choice is asked
+CLIPS = 6000  # clips about which multiple choice is learned
 ROUNDS = 5  # of multiple choice in a conversation, which then fits in 512 tokens
 
 
@@ -141,8 +141,9 @@ def main():
     chance = random.Random(13)
     vocabulary = json.loads(tokenizer.read_text())["model"]["vocab"]
     words = [piece[1:] for piece in vocabulary if re.fullmatch("▁[a-z]{3,}", piece)]
-    examples = json.loads((data / "train.json").read_text())[: 3 * CLIPS]
-    clips = list(zip(examples[::3], examples[1::3], examples[2::3], strict=True))
+    examples = json.loads((data / "train.json").read_text())
+    every = list(zip(examples[::3], examples[1::3], examples[2::3], strict=True))
+    clips = every[:CLIPS]
 
     def texts(count, make):
         return [{"id": f"text-{number}", "conversations": turns(make())} for number in range(count)]
@@ -176,6 +177,16 @@ def main():
     # What a few stories tell, and is not yet learned by then.
     drill("rare.json", lambda right, story: 4 * (right in DIRECTIONS or (story == "appears" and " " in right)), 0.3)
     write("choices.json", some(chance, open_ended, 0.55), both, texts_beside[: len(clips) // 4])
+
+    # Numbers are what the clips above teach too little of.
+    whole = [example for caption, questions, _ in every for example in (caption, questions)]
+    counted = [questions for _, questions, _ in every if "How many" in str(questions["conversations"])]
+    asked = [
+        conversation(choices, "<video>", mixed(chance, choices, questions))
+        for _, questions, choices in every
+        if chance.random() < 0.5
+    ]
+    write("all.json", whole, counted, asked, texts_beside[: len(every) // 10])
 
 
 if __name__ == "__main__":
