@@ -6,6 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
+# The key of what fills gaps in an MXF; its length follows.
+FILLER = bytes.fromhex("060e2b34010101020301021001000000")
 FOLDER = Path(__file__).parents[1] / "fixtures/video/streams"
 SCENES = {
     "one": "testsrc2=size=96x54:rate=25:duration=1.6",
@@ -14,6 +16,9 @@ SCENES = {
 X264 = "-c:v libx264 -crf 36 -threads 1 -g 12 -bf 2"
 VP8 = "-c:v libvpx -crf 40 -b:v 200k -g 8 -auto-alt-ref 1 -lag-in-frames 8 -frames:v 30 -threads 1"
 MPEG4 = "-c:v mpeg4 -q:v 14 -g 12 -bf 2"
+MPEG2 = "-c:v mpeg2video -q:v 14 -g 8 -bf 2 -frames:v 30"
+QTRLE = "-vf scale=48:28 -c:v qtrle -g 6 -frames:v 20 -pix_fmt rgb24"
+OPEN_GOP = "-bf 3 -b_strategy 0 -sc_threshold 0 -g 8 -x264-params open-gop=1"
 
 
 def run(arguments, target):
@@ -28,6 +33,12 @@ def encode(scene, options, target):
 
 def copy(source, options, target):
     return run(["-i", str(source), "-c", "copy", *options.split()], target)
+
+
+def noise(data, start):
+    """Overwrites 60 bytes."""
+    for n in range(60):
+        data[start + n] ^= n * 167 % 255 + 1
 
 
 def make(work):
@@ -54,6 +65,24 @@ def make(work):
     # Cut in a picture, and with that the index behind them is gone: then all packets pass for key frames.
     video1 = encode("one", "-vf scale=48:28 -c:v msvideo1 -g 12 -pix_fmt rgb555le", work / "video1.avi").read_bytes()
     (FOLDER / "no_index.avi").write_bytes(video1[: len(video1) * 8 // 10 - 30])
+    # Two B-frames have lost the P-frame behind them: the decoder shows them before the key frame in front of them.
+    ts = encode("one", MPEG2, work / "mpeg2.ts")
+    copy(ts, "-bsf:v noise=drop=between(n\\,20\\,22)", FOLDER / "lost_reference.ts")
+    # The last ones that are lost are those on which the leading pictures of a key frame lean.
+    ts = encode("one", X264.replace("-g 12 -bf 2", OPEN_GOP), work / "open.ts")
+    copy(ts, "-bsf:v noise=drop=between(n\\,9\\,12)", FOLDER / "lost_in_open_gop.ts")
+    # These two decoders do not tell what is damaged: one leaves the rest of the picture as its memory was, the other
+    # as the last picture was.
+    nut = encode("one", "-vf scale=48:28 -c:v ffv1 -g 4 -frames:v 13", work / "ffv1.nut").read_bytes()
+    (FOLDER / "cut_ffv1.nut").write_bytes(nut[: len(nut) * 12 // 13])
+    mov = bytearray(encode("one", QTRLE, work / "qtrle.mov").read_bytes())
+    noise(mov, len(mov) * 3 // 10)
+    (FOLDER / "damaged_key_frame.mov").write_bytes(mov)
+    # An MXF that can be read in order, but not from its index.
+    mxf = bytearray(encode("one", MPEG2, work / "mpeg2.mxf").read_bytes())
+    # A length of 72 bytes.
+    mxf[mxf.index(FILLER, len(mxf) * 2 // 3) + len(FILLER)] = 0xC8
+    (FOLDER / "damaged_filler.mxf").write_bytes(mxf)
     one = encode("one", X264 + " -frames:v 6", work / "one.mp4")
     for turn in range(8):
         # Across and down by signs, exchanged for the last four.
@@ -71,7 +100,7 @@ def make(work):
 
 def frames(path):
     """The SHA-256 of each frame's RGB bytes. (Bilinear as decord converts; it shows in odd widths only.)"""
-    command = ["ffmpeg", "-v", "quiet", "-i", str(path), "-fps_mode", "passthrough", "-autoscale", "0"]
+    command = ["ffmpeg", "-v", "quiet", "-threads", "1", "-i", str(path), "-fps_mode", "passthrough", "-autoscale", "0"]
     command += ["-sws_flags", "bilinear", "-pix_fmt", "rgb24", "-f", "framehash", "-hash", "sha256", "-"]
     lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.splitlines()
     return [line.rsplit(",", 1)[1].strip() for line in lines if not line.startswith("#")]
@@ -93,6 +122,8 @@ def main():
     clips = {path.name: frames(path) for path in sorted(FOLDER.iterdir()) if path.suffix != ".json"}
     # ffmpeg shows the latter otherwise with each number of threads.
     del clips["encrypted.mp4"], clips["missing_packets.ivf"]
+    # How many frames this one has is not known before the last is decoded.
+    del clips["cut_ffv1.nut"]
     # The last one is cut: what is missing of it is guessed.
     del clips["no_index.avi"][-1], clips["cut_in_a_picture.ts"][-1]
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(seen)}" for name, seen in clips.items())

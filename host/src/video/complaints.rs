@@ -13,8 +13,10 @@ use ffmpeg_next::ffi;
 static COMPLAINTS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// Complaints of whatever this thread called.
+    /// Complaints of whatever this thread called, but for those of packets that are missing.
     static HERE: Cell<u64> = const { Cell::new(0) };
+    /// How often whatever this thread called told of packets that are missing.
+    static GAPS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// How many errors FFmpeg has complained of, in this process and whatever the file.
@@ -27,6 +29,11 @@ pub(super) fn count_here() -> u64 {
     HERE.get()
 }
 
+/// How often FFmpeg told in this thread that packets are missing before the one it was given.
+pub(super) fn gaps_here() -> u64 {
+    GAPS.get()
+}
+
 /// Counts complaints from now on. FFmpeg's own log would write between our lines.
 pub(super) fn listen() {
     // SAFETY: the function has the type that is asked for, lives as long as the program, touches
@@ -34,6 +41,10 @@ pub(super) fn listen() {
     unsafe { ffi::av_log_set_callback(Some(note)) };
 }
 
+/// Some messages are no errors for FFmpeg, but tell that a decoder fills holes with guesses. And the
+/// decoder of H.264 complains wherever it is to forget a picture that it has not seen since a seek, which
+/// changes nothing.
+///
 /// `Arguments` is what C calls `va_list`, which is another type on each platform.
 unsafe extern "C" fn note<Arguments>(
     _context: *mut c_void,
@@ -41,17 +52,25 @@ unsafe extern "C" fn note<Arguments>(
     format: *const c_char,
     _arguments: Arguments,
 ) {
-    if level <= ffi::AV_LOG_ERROR as c_int || is_guess(format) {
-        COMPLAINTS.fetch_add(1, Ordering::Relaxed);
-        HERE.set(HERE.get() + 1);
-    }
+    let begins = |start: &[u8]| begins(format, start);
+    let counter = if begins(b"Frame num gap") {
+        &GAPS
+    } else if (level <= ffi::AV_LOG_ERROR as c_int || begins(b"concealing "))
+        && !begins(b"mmco: unref short failure")
+    {
+        &HERE
+    } else {
+        return;
+    };
+    COMPLAINTS.fetch_add(1, Ordering::Relaxed);
+    counter.set(counter.get() + 1);
 }
 
-/// Whether a decoder tells that it fills holes with guesses, which it does not call an error.
-fn is_guess(format: *const c_char) -> bool {
+/// Whether a message begins so.
+fn begins(format: *const c_char, start: &[u8]) -> bool {
     // SAFETY: FFmpeg passes null or a NUL-terminated text that outlives the call.
     !format.is_null()
         && unsafe { CStr::from_ptr(format) }
             .to_bytes()
-            .starts_with(b"concealing ")
+            .starts_with(start)
 }

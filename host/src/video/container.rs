@@ -20,11 +20,23 @@ use super::error::VideoError;
 use super::limits::Limits;
 use super::mp4;
 use super::orientation::Orientation;
+use super::painting;
 
 /// The demuxers a file may reach. Playlists and concatenations (hls, dash, concat, image2, …) are
 /// not among them: they name further files.
 const FORMATS: &str = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,ivf,h264,hevc,\
                        av1,obu,vc1,m4v,mjpeg,mxf,nut,dv,yuv4mpegpipe,rm,mp3,wav,flac,aac";
+
+/// Codecs of small pictures whose decoders paint each over the last one, and do not tell where a key frame
+/// is damaged and leaves some of it standing.
+const PAINT_OVER: [codec::Id; 6] = [
+    codec::Id::CINEPAK,
+    codec::Id::MSRLE,
+    codec::Id::MSVIDEO1,
+    codec::Id::QTRLE,
+    codec::Id::RPZA,
+    codec::Id::SMC,
+];
 
 /// Whether packets come in another order than their pictures are shown.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +55,8 @@ pub(super) struct Container {
     /// Frames a second on average.
     pub(super) fps: Option<f64>,
     pub(super) reordering: Reordering,
-    /// Whether the packets that are called key frames are such. Of an AVI without an index all are.
+    /// Whether decoding can begin at the packets that are called key frames. Of an AVI without an index all
+    /// are.
     pub(super) keys_hold: bool,
     /// How pictures are turned and mirrored, unless they say otherwise themselves.
     pub(super) orientation: Orientation,
@@ -96,6 +109,7 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
         is_possible: has_property(codec, ffi::AV_CODEC_PROP_REORDER),
     };
     let keys_hold = has_index || has_property(codec, ffi::AV_CODEC_PROP_INTRA_ONLY);
+    let keys_hold = keys_hold && !PAINT_OVER.contains(&codec);
     let stream = stream.index();
     let mut container = Container {
         input,
@@ -264,6 +278,9 @@ impl Container {
             count,
             ..Default::default()
         });
+        if painting::is_needed(id) {
+            painting::watch(&mut context);
+        }
         let mut decoder = context.decoder();
         decoder.set_packet_time_base(stream.time_base());
         decoder

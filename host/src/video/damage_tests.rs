@@ -27,30 +27,116 @@ fn read_with(path: &Path, threads: usize, selection: &Selection) -> Result<Frame
     read(path, selection, &limits)
 }
 
-/// Asserts that every frame alone is what it is among all others, with any number of threads. How many
-/// were compared.
-fn shows_the_same(path: &Path) -> usize {
-    let total = read_with(path, 1, &Selection::new(1)).unwrap().total_frames;
-    let every = Selection {
+/// Frame `index` alone.
+fn only(index: usize, fps: f64) -> Selection {
+    Selection {
+        start: Some((index as f64 + 0.5) / fps),
+        seconds: Seconds::AverageRate,
+        ..Selection::new(1)
+    }
+}
+
+/// All frames, in order. The last may turn out not to be a whole one.
+fn every(path: &Path, threads: usize) -> Frames {
+    let all = |total| Selection {
         end_frame: Some(i64::MAX),
         ..Selection::new(total)
     };
-    let all = read_with(path, 1, &every).unwrap();
+    let first = read_with(path, threads, &Selection::new(1)).unwrap();
+    let found = read_with(path, threads, &all(first.total_frames)).unwrap();
+    match found.total_frames < first.total_frames {
+        true => read_with(path, threads, &all(found.total_frames)).unwrap(),
+        false => found,
+    }
+}
+
+/// Asserts that every frame alone is what it is among all others, with any number of threads. How many
+/// were compared.
+fn shows_the_same(path: &Path) -> usize {
+    let all = every(path, 1);
     for threads in [2, 4] {
-        let again = read_with(path, threads, &every).unwrap();
+        let again = every(path, threads);
         assert!(again.frames == all.frames, "{threads} threads");
     }
     for (index, frame) in all.frames.iter().enumerate() {
-        let only = Selection {
-            start: Some((index as f64 + 0.5) / all.fps),
-            seconds: Seconds::AverageRate,
-            ..Selection::new(1)
-        };
-        let alone = read_with(path, 2, &only).unwrap();
+        let alone = read_with(path, 2, &only(index, all.fps)).unwrap();
         assert_eq!(alone.indices, [index]);
+        let total = all.total_frames;
         assert!(alone.frames[0] == *frame, "frame {index} of {total}");
     }
     all.total_frames
+}
+
+/// The decoder tells of the damage, but shows the pictures.
+#[test]
+fn a_sought_frame_after_damage_is_that_of_decoding_in_order() {
+    for place in [3, 4, 5] {
+        let file = damaged("nopts.avi", |bytes| {
+            let from = bytes.len() * place / 10;
+            let noise = (0..60_u8).map(|n| n.wrapping_mul(167) ^ 0x5a);
+            bytes.splice(from..from + 60, noise);
+        });
+        assert!(shows_the_same(file.path()) >= 39);
+    }
+}
+
+/// The decoder only notes that there is a gap.
+#[test]
+fn leading_pictures_are_shown_alike_where_what_they_lean_on_was_lost() {
+    let path = fixture("streams/lost_in_open_gop.ts");
+    assert_eq!(shows_the_same(&path), 36);
+}
+
+/// After a seek, the decoder's order does not contradict the time stamps until the picture after next.
+#[test]
+fn frames_are_counted_alike_where_the_decoder_gives_another_order() {
+    assert_eq!(shows_the_same(&fixture("streams/lost_reference.ts")), 27);
+}
+
+/// The decoder says nothing, and leaves what is missing as its memory was.
+#[test]
+fn a_cut_picture_is_left_out_though_the_decoder_does_not_paint_it() {
+    assert_eq!(shows_the_same(&fixture("streams/cut_ffv1.nut")), 12);
+}
+
+/// The decoder says nothing, and leaves what is missing as the last picture was.
+#[test]
+fn a_damaged_key_frame_is_painted_over_the_same_picture() {
+    let path = fixture("streams/damaged_key_frame.mov");
+    assert_eq!(shows_the_same(&path), 20);
+}
+
+/// FFmpeg cannot read on where a seek led.
+#[test]
+fn a_file_that_can_only_be_read_in_order_is_read_in_order() {
+    assert_eq!(shows_the_same(&fixture("streams/damaged_filler.mxf")), 30);
+}
+
+/// What is done about damage must not cost anything where there is none.
+#[test]
+fn a_frame_of_a_healthy_file_costs_no_more_than_its_group() {
+    // Groups have up to 12 pictures, and a decoder gives some more.
+    for name in [
+        "bframes.mp4",
+        "hevc.mp4",
+        "nopts.avi",
+        "opengop.mkv",
+        "stream.ts",
+        "vfr.mp4",
+        "vp9.webm",
+    ] {
+        let all = every(&fixture(name), 1);
+        let pixels = (all.frames[0].width * all.frames[0].height) as u64;
+        let limits = Limits {
+            threads: 1,
+            max_decoded_pixels: 16 * pixels,
+            ..Limits::default()
+        };
+        for (index, frame) in all.frames.iter().enumerate() {
+            let found = read(&fixture(name), &only(index, all.fps), &limits).unwrap();
+            assert!(found.frames[0] == *frame, "{name}, frame {index}");
+        }
+    }
 }
 
 /// The decoder does not complain of it.
@@ -61,27 +147,10 @@ fn vp8_without_some_packets_is_shown_alike_with_any_number_of_threads() {
 
 #[test]
 fn a_cut_picture_is_left_out_though_the_decoder_does_not_note_it() {
-    let whole = fixture("program.mpg");
-    let all = |path: &Path| {
-        let every = |total| Selection {
-            end_frame: Some(i64::MAX),
-            ..Selection::new(total)
-        };
-        let total = read_with(path, 1, &every(1)).unwrap().total_frames;
-        let found = read_with(path, 1, &every(total)).unwrap();
-        match found.total_frames < total {
-            true => {
-                read_with(path, 1, &every(found.total_frames))
-                    .unwrap()
-                    .frames
-            }
-            false => found.frames,
-        }
-    };
-    let whole = all(&whole);
+    let whole = every(&fixture("program.mpg"), 1).frames;
     for cut in (40..1200).step_by(97) {
         let file = damaged("program.mpg", |bytes| bytes.truncate(bytes.len() - cut));
-        let shown = all(file.path());
+        let shown = every(file.path(), 1).frames;
         assert!(shown.len() > 20, "{cut}");
         assert!(
             shown.iter().all(|frame| whole.contains(frame)),

@@ -112,14 +112,19 @@ impl Reader<'_> {
         let damaged = DecodeError::INVALID_BITSTREAM | DecodeError::DECODE_SLICES;
         // Not every decoder notes on a picture where the file was cut.
         let is_last = place.is_some_and(|place| self.is_last(place));
-        let is_cut = is_last && self.stream.last_is_damaged();
-        if flags.intersects(damaged) || frame.is_corrupt() || is_cut {
+        let is_cut = is_last && self.stream.damage().is_in_last();
+        let is_marked = flags.intersects(damaged) || frame.is_corrupt();
+        if is_marked || is_cut || !self.stream.is_painted(frame) {
             self.stream.fail(Error::InvalidData);
+            place.inspect(|&place| self.stream.damage().note(place));
             return true;
         }
-        // A reference that is missing after a seek is there when decoding starts earlier; one that
-        // is missing from the start is how the file was cut, and every player shows it so.
-        self.stream.start() > 0 && flags.contains(DecodeError::MISSING_REFERENCE)
+        // A reference that is missing after a seek is there when decoding starts earlier; one that is
+        // missing from the start is how the file was cut, and every player shows it so.
+        if let Some(place) = place.filter(|_| flags.contains(DecodeError::MISSING_REFERENCE)) {
+            self.stream.damage().note(place);
+        }
+        false
     }
 
     /// Turns a picture to RGB. `frame` of `total` is for messages.

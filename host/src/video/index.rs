@@ -64,6 +64,9 @@ pub(super) struct Index {
     pub(super) shown: usize,
     /// Whether the order must be seen on the first pictures before it is believed.
     pub(super) is_doubtful: bool,
+    /// Whether packets that are reordered may be missing between others: where they are, a decoder gives
+    /// pictures in another order.
+    pub(super) may_have_gaps: bool,
 }
 
 /// By how many packets a picture may be shown earlier or later than it lies in the file. No codec
@@ -135,11 +138,17 @@ impl Index {
                 .is_some_and(|order| order.first() != shown.first());
         let may_reorder = reordering.is_seen || is_untimed && reordering.is_possible;
         let is_doubtful = begins_late || may_reorder && order.as_ref() == Some(&shown);
+        let times = || {
+            let order = order.iter().flatten();
+            order.filter_map(|&at| entries[at as usize].pts)
+        };
+        let may_have_gaps = reordering.is_seen && !is_even(times());
         Self {
             entries,
             order,
             shown: shown.len(),
             is_doubtful,
+            may_have_gaps,
         }
     }
 
@@ -188,6 +197,18 @@ fn by_time(entries: &[Entry], shown: &[u32]) -> Option<Vec<u32>> {
     let mut moved = order.iter().zip(shown);
     let near = moved.all(|(by_time, by_file)| by_time.abs_diff(*by_file) <= LONGEST_DELAY);
     (unique && near).then_some(order)
+}
+
+/// Whether these times follow one another at one distance, but for rounding.
+fn is_even(times: impl Iterator<Item = i64> + Clone) -> bool {
+    let steps = || {
+        times
+            .clone()
+            .zip(times.clone().skip(1))
+            .map(|(from, to)| to.saturating_sub(from))
+    };
+    let (least, most) = (steps().min().unwrap_or(0), steps().max().unwrap_or(0));
+    most.saturating_sub(least) <= 2
 }
 
 fn cut_short(path: &Path, container: &Container, frames: usize, source: Error) -> VideoError {

@@ -12,6 +12,7 @@ mod animation;
 mod complaints;
 mod container;
 mod counted;
+mod damage;
 #[cfg(test)]
 mod damage_tests;
 mod decode;
@@ -26,6 +27,7 @@ mod limits;
 mod memory;
 mod mp4;
 mod orientation;
+mod painting;
 mod png;
 mod rgb;
 mod sample;

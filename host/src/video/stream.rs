@@ -11,10 +11,12 @@ use ffmpeg_next::{Error, Packet, decoder};
 
 use super::complaints;
 use super::container::{self, Container};
+use super::damage::Damage;
 use super::error::VideoError;
 use super::index::{Entry, Index};
 use super::limits::Limits;
 use super::orientation::Orientation;
+use super::painting;
 
 /// Packets that are sooner decoded than jumped over.
 const SHORT_GAP: usize = 4;
@@ -51,8 +53,10 @@ pub(super) struct Stream<'a> {
     failure: Option<Error>,
     /// How often it complained since it was last given a packet.
     complaints: usize,
-    /// The complaints of this thread when the decoder was last given a packet.
-    heard_at_packet: u64,
+    /// What it met since decoding began.
+    damage: Damage<'a>,
+    /// The complaints of this thread when the decoder was opened.
+    heard_at_open: u64,
     /// Pixels of all pictures that the decoder has given.
     decoded: u128,
 }
@@ -81,7 +85,8 @@ impl<'a> Stream<'a> {
             no_seeking: false,
             failure: None,
             complaints: 0,
-            heard_at_packet: 0,
+            damage: Damage::none(index, end),
+            heard_at_open: complaints::count_here(),
             decoded: 0,
         }
     }
@@ -101,9 +106,14 @@ impl<'a> Stream<'a> {
         self.failure
     }
 
-    /// Whether the packet that the decoder was last given is damaged, as far as one thread tells.
-    pub(super) fn last_is_damaged(&self) -> bool {
-        complaints::count_here() > self.heard_at_packet
+    /// What damage the decoder met since decoding began.
+    pub(super) fn damage(&mut self) -> &mut Damage<'a> {
+        &mut self.damage
+    }
+
+    /// Whether the decoder has painted all of a picture.
+    pub(super) fn is_painted(&self, frame: &Video) -> bool {
+        !painting::is_needed(self.decoder.id()) || painting::is_complete(frame)
     }
 
     /// How a picture is to be turned and mirrored: as it says itself, else as the container says.
@@ -115,9 +125,12 @@ impl<'a> Stream<'a> {
             })
     }
 
-    /// Whether going on from here leads to what packet `key` leads to, and no later than a seek.
+    /// Whether going on from here leads to what packet `key` leads to, and no later than a seek. A decoder
+    /// that failed may fail for good, for instance after a false size.
     pub(super) fn leads_to(&self, key: usize) -> bool {
-        !self.drained && (self.start..=self.next + SHORT_GAP).contains(&key)
+        let may_be_stuck = self.failure.is_some() && key >= self.next;
+        let is_near = (self.start..=self.next + SHORT_GAP).contains(&key);
+        !self.drained && is_near && !may_be_stuck
     }
 
     /// Whether packet `last` is with the decoder, and more may follow.
@@ -154,9 +167,10 @@ impl<'a> Stream<'a> {
         };
         let sent = match packet {
             Some(mut packet) => {
-                packet.set_pts(Some(self.next as i64 - 1));
+                let place = self.next - 1;
+                packet.set_pts(Some(place as i64));
                 packet.set_dts(None);
-                self.heard_at_packet = complaints::count_here();
+                self.damage.give(place);
                 self.decoder.send_packet(&packet)
             }
             None => self.decoder.send_eof(),
@@ -181,6 +195,7 @@ impl<'a> Stream<'a> {
                 source: failure,
             });
         }
+        self.damage.note_in_last();
         self.fail(failure);
         Ok(())
     }
@@ -208,6 +223,11 @@ impl<'a> Stream<'a> {
                 // only when they are first read.
                 Err(failure) if self.next + 1 == self.index.entries.len() => {
                     self.fail(failure);
+                    return Ok(None);
+                }
+                // The index was read from the start: only where a seek led is this not to be read.
+                Err(_) if self.placed => {
+                    self.no_seeking = true;
                     return Ok(None);
                 }
                 Err(source) => {
@@ -243,9 +263,10 @@ impl<'a> Stream<'a> {
 
     /// Makes packet `key`, or a key frame before it, the next that the decoder sees.
     pub(super) fn go_to(&mut self, key: usize) -> Result<(), VideoError> {
-        // What begins without a key frame is decoded on top of what the decoder has in its memory: it
-        // begins with nothing, as in every player.
-        if key == 0 && !self.index.entries[0].is_key() {
+        // What begins without a whole key frame is decoded on top of what the decoder has in its memory:
+        // it begins with nothing, as in every player.
+        let begins_whole = self.index.entries[0].is_key() && self.container.keys_hold;
+        if key == 0 && (!begins_whole || self.is_tainted()) {
             return self.rewind();
         }
         let mut from = key;
@@ -267,9 +288,14 @@ impl<'a> Stream<'a> {
         if self.container.seek(time).is_err() {
             return Ok(false);
         }
-        self.restart(0);
+        if self.is_tainted() {
+            self.open_decoder()?;
+        } else {
+            self.decoder.flush();
+        }
+        self.restart();
         self.placed = false;
-        let Some(mut packet) = self.next_packet()? else {
+        let Ok(Some(mut packet)) = self.next_packet() else {
             return Ok(false);
         };
         self.placed = true;
@@ -287,6 +313,7 @@ impl<'a> Stream<'a> {
             }
         }
         self.start = key;
+        self.damage = Damage::none(self.index, key);
         self.pending = Some(packet);
         Ok(true)
     }
@@ -294,20 +321,30 @@ impl<'a> Stream<'a> {
     /// Opens the file and a decoder anew: the one way to its beginning that works for every container.
     pub(super) fn rewind(&mut self) -> Result<(), VideoError> {
         self.container = container::open(self.path, self.limits)?;
-        self.decoder = self.container.decoder(self.path, self.limits)?;
-        self.restart(0);
+        self.open_decoder()?;
+        self.restart();
         self.placed = false;
         Ok(())
     }
 
-    fn restart(&mut self, next: usize) {
-        self.decoder.flush();
-        self.next = next;
-        self.start = next;
+    fn open_decoder(&mut self) -> Result<(), VideoError> {
+        self.decoder = self.container.decoder(self.path, self.limits)?;
+        self.heard_at_open = complaints::count_here();
+        Ok(())
+    }
+
+    /// Whether the decoder met damage, which may stay in its memory when it is flushed.
+    fn is_tainted(&self) -> bool {
+        complaints::count_here() > self.heard_at_open
+    }
+
+    fn restart(&mut self) {
+        self.next = 0;
+        self.start = 0;
         self.pending = None;
         self.drained = false;
         self.failure = None;
-        self.heard_at_packet = complaints::count_here();
+        self.damage = Damage::none(self.index, 0);
     }
 }
 

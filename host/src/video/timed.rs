@@ -193,19 +193,23 @@ impl Run {
         if self.found.contains_key(&self.order[frame]) {
             return Ok(Outcome::Found);
         }
+        let place = self.order[frame] as usize;
         let from = match self.keys_hold {
-            true => reader.index.start_for(self.order[frame] as usize),
+            true => reader.index.start_for(place),
             false => 0,
         };
         let is_past = self.previous.is_some_and(|previous| previous >= frame);
         if is_past || !reader.stream.leads_to(from) {
             self.go_to(reader, from)?;
         }
-        let mut is_second = false;
+        // By how many key frames further back decoding is tried next.
+        let mut back = 1;
         loop {
             let outcome = self.run_until(reader, frame)?;
             let start = reader.stream.start();
-            if matches!(outcome, Outcome::Found) || start == 0 {
+            let damage = reader.stream.damage();
+            let is_named = self.keys_hold && damage.is_met() && !damage.reaches(place);
+            if matches!(outcome, Outcome::Found) || start == 0 || is_named {
                 // A picture that is missing though the decoder did not complain never was one.
                 let is_damaged = reader.stream.failure().is_some();
                 return Ok(match outcome {
@@ -213,14 +217,13 @@ impl Run {
                     outcome => outcome,
                 });
             }
-            // Seeking may have led too far.
-            let earlier = if is_second || !self.keys_hold {
-                0
-            } else {
-                reader.index.key_before(start)
-            };
+            // Seeking may have led too far, or damage reaches further back.
+            let mut earlier = if self.keys_hold { start } else { 0 };
+            for _ in 0..back {
+                earlier = reader.index.key_before(earlier);
+            }
             self.go_to(reader, earlier)?;
-            is_second = true;
+            back *= 2;
         }
     }
 
@@ -228,6 +231,7 @@ impl Run {
     fn run_until(&mut self, reader: &mut Reader<'_>, frame: usize) -> Result<Outcome, VideoError> {
         let target = self.order[frame] as usize;
         let last = target + LONGEST_DELAY + reader.limits.decoder_threads();
+        let mut outcome = Outcome::Skipped;
         while !reader.stream.is_past(last) {
             let (shown, picture) = match self.step(reader)? {
                 Step::Frame(shown, picture) => (shown, picture),
@@ -240,24 +244,26 @@ impl Run {
                 Step::End => break,
             };
             let place = self.order[shown];
-            // From earlier on the decoder may have something better to fill a hole with.
-            let is_guess = reader.stream.start() > 0 && reader.stream.failure().is_some();
             if self.wanted.contains(&shown)
-                && !is_guess
                 && !self.found.contains_key(&place)
                 && !reader.is_incomplete(Some(place as usize), &picture)
+                && !reader.stream.damage().reaches(place as usize)
             {
                 let picture = reader.convert((shown, self.order.len()), &picture)?;
                 self.found.insert(place, picture);
                 if shown == frame {
-                    return Ok(Outcome::Found);
+                    outcome = Outcome::Found;
+                    // The next one tells whether it was its turn.
+                    if reader.index.may_have_gaps {
+                        continue;
+                    }
                 }
             }
             if shown >= frame {
                 break;
             }
         }
-        Ok(Outcome::Skipped)
+        Ok(outcome)
     }
 
     /// The next picture, compared with what must come next.

@@ -79,8 +79,9 @@ fn only(index: usize, fps: f64) -> Selection {
 }
 
 /// All frames that the host sees, in its order, and its refusal of the file. What it sees when it
-/// seeks must be the same: else that is the error.
-fn by_host(path: &Path) -> Result<Seen, String> {
+/// seeks must be the same: else that is the error. Every frame of a file that `is_damaged` is sought, and
+/// some of others.
+fn by_host(path: &Path, is_damaged: bool) -> Result<Seen, String> {
     let limits = Limits {
         threads: 2,
         ..Limits::default()
@@ -127,7 +128,11 @@ fn by_host(path: &Path) -> Result<Seen, String> {
         }
         Err(error) => return Err(chain(&error)),
     };
-    for index in [total / 3, total / 2, total - 1] {
+    let sought = match is_damaged {
+        true => (0..total).collect(),
+        false => vec![total / 3, total / 2, total - 1],
+    };
+    for index in sought {
         if let Ok(frames) = read(&only(index, fps)) {
             let found = digest(&frames.frames[0]);
             if frames.total_frames == total && found != seen[index] {
@@ -153,7 +158,7 @@ fn by_host(path: &Path) -> Result<Seen, String> {
 /// Compares what the two see in a file. Where they differ and the file `is_damaged`, `ffmpeg` is asked
 /// whether it agrees with itself.
 pub fn judge(path: &Path, is_damaged: bool) -> Verdict {
-    let (single, host) = (by_ffmpeg(path, 1), by_host(path));
+    let (single, host) = (by_ffmpeg(path, 1), by_host(path, is_damaged));
     let verdict = compare(&single, host.clone());
     let (Verdict::Differs(_), Ok(host), true) = (&verdict, host, is_damaged) else {
         return verdict;

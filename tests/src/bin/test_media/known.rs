@@ -5,6 +5,11 @@ const KNOWN: &[(&str, &[&str])] = &[
     (
         "refused as cut short; ffmpeg shows the part before the cut or hole",
         &[
+            "av1.hole0.ivf",
+            "av1.hole1.ivf",
+            "av1.hole0.obu",
+            "av1.hole1.obu",
+            "av1.joined-cut.obu",
             "h264-fast.tail-cut0.mp4",
             "h264-fast.tail-cut1.mp4",
             "h264-fast.tail-cut2.mp4",
@@ -26,10 +31,18 @@ const KNOWN: &[(&str, &[&str])] = &[
     (
         "without their header they are in a format that is not read",
         &[
+            "av1.head-cut0.mkv",
+            "av1.head-cut0.webm",
             "h261.head-cut0.avi",
             "h263.head-cut0.3gp",
             "h263.head-cut0.avi",
+            "jpeg2000.head-cut0.mov",
+            "jpeg2000.head-cut0.mxf",
         ],
+    ),
+    (
+        "ffmpeg's decoder takes a wrong size from the damage and fails to the end; the host goes on at the next key frame",
+        &["vp9.garbage.ivf"],
     ),
     (
         "the edit list hides the first frames, which ffmpeg 5.1 shows and PyAV does not",

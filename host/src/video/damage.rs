@@ -1,0 +1,112 @@
+//! What damage a decoder met since decoding began, and which pictures it may have changed from those that
+//! decoding from the first packet gives.
+//!
+//! Decoders fill holes from earlier pictures, with or without a note on the picture. After a seek these are
+//! the same only if the group of pictures before the damaged one was decoded too. What is told here is all
+//! there is to tell if the decoder has one thread.
+
+use super::complaints;
+use super::index::Index;
+
+/// The damage in what a decoder was given since decoding began.
+pub(super) struct Damage<'a> {
+    index: &'a Index,
+    /// The packet at which decoding began.
+    start: usize,
+    /// The packet that the decoder was last given.
+    given: Option<usize>,
+    /// The complaints of this thread when it was given that.
+    complaints: u64,
+    /// The packets that were told to be missing, likewise.
+    gaps: u64,
+    /// Whether any packet was damaged.
+    is_met: bool,
+    /// The last packet whose holes were filled with something else than decoding from the first packet
+    /// fills them with.
+    strange: Option<usize>,
+}
+
+impl<'a> Damage<'a> {
+    /// None yet: decoding begins at packet `start`.
+    pub(super) fn none(index: &'a Index, start: usize) -> Self {
+        Self {
+            index,
+            start,
+            given: None,
+            complaints: complaints::count_here(),
+            gaps: complaints::gaps_here(),
+            is_met: false,
+            strange: None,
+        }
+    }
+
+    /// The decoder is now given the packet at `place`.
+    pub(super) fn give(&mut self, place: usize) {
+        self.listen();
+        self.given = Some(place);
+        self.complaints = complaints::count_here();
+        self.gaps = complaints::gaps_here();
+    }
+
+    /// Whether the packet that the decoder was last given is damaged.
+    pub(super) fn is_in_last(&self) -> bool {
+        complaints::count_here() > self.complaints
+    }
+
+    /// Notes what the decoder has told of the packet that it was last given.
+    fn listen(&mut self) {
+        let Some(given) = self.given else { return };
+        if self.is_in_last() {
+            self.note(given);
+        }
+        // Before the packet with which decoding begins others are missing as a rule.
+        let misses_some = complaints::gaps_here() > self.gaps && given > self.start;
+        if misses_some && !self.is_leading(given) {
+            self.add(given - 1);
+        }
+    }
+
+    /// Notes an error about the packet that the decoder was last given.
+    pub(super) fn note_in_last(&mut self) {
+        if let Some(given) = self.given {
+            self.note(given);
+        }
+    }
+
+    /// Notes that the packet at `place` is damaged.
+    pub(super) fn note(&mut self, place: usize) {
+        if !self.is_leading(place) {
+            self.add(place);
+        }
+    }
+
+    /// Whether the packet at `place` leans on others that the decoder has not seen, but nothing that is
+    /// shown later leans on it: an open GOP.
+    fn is_leading(&self, place: usize) -> bool {
+        let entries = &self.index.entries;
+        self.start > 0 && entries[place].pts < entries[self.start].pts
+    }
+
+    fn add(&mut self, place: usize) {
+        self.is_met = true;
+        let group = |place| self.index.start_for(place);
+        let filled_from = group(place).min(group(place.saturating_sub(1)));
+        let is_strange = self.strange.is_some_and(|strange| strange >= filled_from);
+        if self.start > 0 && (filled_from <= self.start || is_strange) {
+            self.strange = Some(place);
+        }
+    }
+
+    /// Whether any packet was damaged.
+    pub(super) fn is_met(&mut self) -> bool {
+        self.listen();
+        self.is_met
+    }
+
+    /// Whether the picture of the packet at `place` may be another than decoding from the first packet gives.
+    pub(super) fn reaches(&mut self, place: usize) -> bool {
+        self.listen();
+        let group = self.index.start_for(place);
+        self.strange.is_some_and(|strange| strange >= group)
+    }
+}
