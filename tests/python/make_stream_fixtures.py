@@ -15,10 +15,11 @@ SCENES = {
 }
 X264 = "-c:v libx264 -crf 36 -threads 1 -g 12 -bf 2"
 VP8 = "-c:v libvpx -crf 40 -b:v 200k -g 8 -auto-alt-ref 1 -lag-in-frames 8 -frames:v 30 -threads 1"
+VP9 = "-c:v libvpx-vp9 -crf 60 -b:v 0 -g 8 -lag-in-frames 0 -frames:v 24 -threads 1"
 MPEG4 = "-c:v mpeg4 -q:v 14 -g 12 -bf 2"
 MPEG2 = "-c:v mpeg2video -q:v 14 -g 8 -bf 2 -frames:v 30"
 QTRLE = "-vf scale=48:28 -c:v qtrle -g 6 -frames:v 20 -pix_fmt rgb24"
-OPEN_GOP = "-bf 3 -b_strategy 0 -sc_threshold 0 -g 8 -x264-params open-gop=1"
+OPEN_GOP = "-bf 3 -b_strategy 0 -sc_threshold 0 -g 8 -x264-params open-gop=1:direct=temporal"
 
 
 def run(arguments, target):
@@ -78,6 +79,13 @@ def make(work):
     mov = bytearray(encode("one", QTRLE, work / "qtrle.mov").read_bytes())
     noise(mov, len(mov) * 3 // 10)
     (FOLDER / "damaged_key_frame.mov").write_bytes(mov)
+    # A decoder that met this key frame of 65536 times 65536 pixels fails for good.
+    ivf = bytearray(encode("one", VP9, work / "vp9.ivf").read_bytes())
+    start = 32
+    for _ in range(14):
+        start += 12 + int.from_bytes(ivf[start : start + 4], "little")
+    ivf[start + 12 : start + 21] = bytes.fromhex("82498342 2fffffffff")
+    (FOLDER / "false_size.ivf").write_bytes(ivf)
     # An MXF that can be read in order, but not from its index.
     mxf = bytearray(encode("one", MPEG2, work / "mpeg2.mxf").read_bytes())
     # A length of 72 bytes.
@@ -124,6 +132,8 @@ def main():
     del clips["encrypted.mp4"], clips["missing_packets.ivf"]
     # How many frames this one has is not known before the last is decoded.
     del clips["cut_ffv1.nut"]
+    # ffmpeg shows no frame behind the damage.
+    del clips["false_size.ivf"]
     # The last one is cut: what is missing of it is guessed.
     del clips["no_index.avi"][-1], clips["cut_in_a_picture.ts"][-1]
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(seen)}" for name, seen in clips.items())

@@ -1,9 +1,9 @@
 //! What damage a decoder met since decoding began, and which pictures it may have changed from those that
 //! decoding from the first packet gives.
 //!
-//! Decoders fill holes from earlier pictures, with or without a note on the picture. After a seek these are
-//! the same only if the group of pictures before the damaged one was decoded too. What is told here is all
-//! there is to tell if the decoder has one thread.
+//! Decoders fill holes from earlier pictures, with or without a note on the picture. After a seek they do so
+//! alike only if decoding began in an earlier group of pictures than these lie in. With several threads
+//! a decoder may complain later than it is asked here.
 
 use super::complaints;
 use super::index::Index;
@@ -108,5 +108,56 @@ impl<'a> Damage<'a> {
         self.listen();
         let group = self.index.start_for(place);
         self.strange.is_some_and(|strange| strange >= group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three times I P B B, where the two B after an I are shown before it.
+    fn index() -> Index {
+        let times = [0, 3, 1, 2, 6, 4, 5, 9, 12, 10, 11, 15];
+        Index::of_times(&times.map(|time| (time, time % 6 == 0)))
+    }
+
+    #[test]
+    fn damage_reaches_its_group_if_decoding_began_there() {
+        let index = index();
+        let mut damage = Damage::none(&index, 4);
+        damage.note(7);
+        assert!(damage.is_met());
+        // The two that follow the next key frame, but are shown before it, lean on this group too.
+        let reached = (4..12).filter(|&place| damage.reaches(place));
+        assert_eq!(reached.collect::<Vec<_>>(), [4, 5, 6, 7, 9, 10]);
+        for start in [0, 4] {
+            let mut damage = Damage::none(&index, start);
+            damage.note(11);
+            let is_late = start == 0;
+            assert_eq!(damage.reaches(11), !is_late, "from {start}");
+        }
+    }
+
+    #[test]
+    fn damage_in_one_group_after_another_reaches_the_last() {
+        let index = Index::of_times(&[0, 1, 2, 3, 4, 5, 6, 7].map(|time| (time, time % 2 == 0)));
+        let met = |places: &[usize]| {
+            let mut damage = Damage::none(&index, 2);
+            places.iter().for_each(|&place| damage.note(place));
+            damage.reaches(7)
+        };
+        assert!(met(&[3, 4, 6]));
+        assert!(!met(&[3, 6]));
+        assert!(!met(&[7]));
+    }
+
+    #[test]
+    fn leading_pictures_may_be_damaged() {
+        let index = index();
+        let mut damage = Damage::none(&index, 4);
+        damage.note(5);
+        damage.note(6);
+        assert!(!damage.is_met());
+        assert!(!damage.reaches(7));
     }
 }

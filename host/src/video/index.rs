@@ -152,6 +152,13 @@ impl Index {
         }
     }
 
+    /// Packets with these times, of which some are key frames.
+    #[cfg(test)]
+    pub(super) fn of_times(times: &[(i64, bool)]) -> Self {
+        let entries = times.iter().map(|&(pts, key)| tests::entry(pts, key));
+        Self::new(entries.collect(), tests::SEEN)
+    }
+
     /// The last key frame from which the packet `target` can be decoded: at or before it in the
     /// file, and not shown after it. (Pictures that follow a key frame in the file but are shown
     /// before it lean on the group before: an open GOP.)
@@ -225,7 +232,7 @@ fn cut_short(path: &Path, container: &Container, frames: usize, source: Error) -
 mod tests {
     use super::*;
 
-    fn entry(pts: i64, key: bool) -> Entry {
+    pub(super) fn entry(pts: i64, key: bool) -> Entry {
         Entry {
             pts: Some(pts),
             dts: None,
@@ -240,17 +247,14 @@ mod tests {
         is_seen: false,
         is_possible: false,
     };
-    const SEEN: Reordering = Reordering {
+    pub(super) const SEEN: Reordering = Reordering {
         is_seen: true,
         is_possible: true,
     };
 
     fn timed(times: &[i64]) -> Index {
-        let entries = times.iter().enumerate();
-        Index::new(
-            entries.map(|(at, &pts)| entry(pts, at == 0)).collect(),
-            SEEN,
-        )
+        let times = times.iter().enumerate();
+        Index::of_times(&times.map(|(at, &pts)| (pts, at == 0)).collect::<Vec<_>>())
     }
 
     #[test]
@@ -301,7 +305,7 @@ mod tests {
         let shown = shown
             .into_iter()
             .chain([(6, true), (4, false), (5, false), (9, false)]);
-        let index = Index::new(shown.map(|(pts, key)| entry(pts, key)).collect(), SEEN);
+        let index = Index::of_times(&shown.collect::<Vec<_>>());
         let order = index.order.as_deref().unwrap();
         assert_eq!(order, [0, 2, 3, 1, 5, 6, 4, 7]);
         let starts = order.iter().map(|&at| index.start_for(at as usize));

@@ -125,12 +125,9 @@ impl<'a> Stream<'a> {
             })
     }
 
-    /// Whether going on from here leads to what packet `key` leads to, and no later than a seek. A decoder
-    /// that failed may fail for good, for instance after a false size.
+    /// Whether going on from here leads to what packet `key` leads to, and no later than a seek.
     pub(super) fn leads_to(&self, key: usize) -> bool {
-        let may_be_stuck = self.failure.is_some() && key >= self.next;
-        let is_near = (self.start..=self.next + SHORT_GAP).contains(&key);
-        !self.drained && is_near && !may_be_stuck
+        !self.drained && (self.start..=self.next + SHORT_GAP).contains(&key)
     }
 
     /// Whether packet `last` is with the decoder, and more may follow.

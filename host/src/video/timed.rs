@@ -199,7 +199,8 @@ impl Run {
             false => 0,
         };
         let is_past = self.previous.is_some_and(|previous| previous >= frame);
-        if is_past || !reader.stream.leads_to(from) {
+        let mut goes_on = !is_past && reader.stream.leads_to(from);
+        if !goes_on {
             self.go_to(reader, from)?;
         }
         // By how many key frames further back decoding is tried next.
@@ -207,9 +208,16 @@ impl Run {
         loop {
             let outcome = self.run_until(reader, frame)?;
             let start = reader.stream.start();
+            let found = matches!(outcome, Outcome::Found);
+            if !found && goes_on && start < from && reader.stream.failure().is_some() {
+                // A decoder may fail for good, for instance after a false size: another one begins here.
+                goes_on = false;
+                self.go_to(reader, from)?;
+                continue;
+            }
             let damage = reader.stream.damage();
             let is_named = self.keys_hold && damage.is_met() && !damage.reaches(place);
-            if matches!(outcome, Outcome::Found) || start == 0 || is_named {
+            if found || start == 0 || is_named {
                 // A picture that is missing though the decoder did not complain never was one.
                 let is_damaged = reader.stream.failure().is_some();
                 return Ok(match outcome {
