@@ -1,8 +1,8 @@
 //! Whether a decoder has painted all of a picture.
 //!
-//! FFmpeg's decoder of FFV1 stops where the data of a picture end too early, says nothing, and leaves the rows that
-//! follow as the memory was: an older picture's, another one after a seek. So memory is marked before such
-//! a decoder gets it, and pictures are searched for rows of marks.
+//! FFmpeg's decoder of FFV1 stops where the data of a picture end too early, says nothing, and leaves the
+//! rows that follow as the memory was: an older picture's, and another one's after a seek. So memory is
+//! marked before such a decoder gets it, and pictures are searched for rows of marks.
 
 use std::ffi::c_int;
 use std::slice;
@@ -37,25 +37,26 @@ unsafe extern "C" fn give_marked(
     if code < 0 {
         return code;
     }
-    // SAFETY: on success the first of these are buffers of the given sizes, which nobody else has yet.
-    for buffer in unsafe { (*frame).buf } {
-        if !buffer.is_null() {
-            let bytes = unsafe { slice::from_raw_parts_mut((*buffer).data, (*buffer).size) };
-            let first = bytes.as_ptr().addr();
-            for (at, byte) in bytes.iter_mut().enumerate() {
-                *byte = MARKS[(first + at) % MARKS.len()];
-            }
+    // SAFETY: the frame is alive, and the pointers are only copied.
+    let buffers = unsafe { (*frame).buf };
+    for buffer in buffers.into_iter().filter(|buffer| !buffer.is_null()) {
+        // SAFETY: on success those that are not null are buffers of the given sizes, which nobody else has
+        // yet.
+        let bytes = unsafe { slice::from_raw_parts_mut((*buffer).data, (*buffer).size) };
+        let first = bytes.as_ptr().addr();
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = MARKS[(first + at) % MARKS.len()];
         }
     }
     code
 }
 
-/// Whether no row of a picture on marked memory is left out. Rows of less bytes than there are marks might
+/// Whether no row of a picture on marked memory is left out. Rows of fewer bytes than there are marks might
 /// have them by chance, and are not looked at.
 pub(super) fn is_complete(frame: &Video) -> bool {
-    let planes =
+    let mut planes =
         (0..frame.planes()).filter(|&plane| frame.plane_width(plane) as usize >= MARKS.len());
-    planes.into_iter().all(|plane| {
+    planes.all(|plane| {
         let mut rows = frame.data(plane).chunks_exact(frame.stride(plane).max(1));
         !rows.any(|row| {
             let first = row.as_ptr().addr();
