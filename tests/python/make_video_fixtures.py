@@ -62,6 +62,8 @@ def make_clips(source):
     for name, arguments in CLIPS.items():
         ffmpeg(source, arguments, FOLDER / name)
     whole = FOLDER / "bframes.mp4"
+    # A fragment of its own for each group of pictures.
+    run("-i", whole, "-c", "copy", "-movflags", "frag_keyframe+empty_moov+default_base_moof", FOLDER / "fragments.mp4")
     # A cut between key frames keeps the frames before it, marked as not to be shown.
     run("-ss", "1.1", "-i", whole, "-c", "copy", FOLDER / "editlist.mp4")
     for degrees in (90, 180, 270):

@@ -78,7 +78,7 @@ impl<P: Pixels> Animation<'_, P> {
             });
         }
         self.limits
-            .check_pixels(self.path, self.width.into(), self.height.into())?;
+            .check_size(self.path, self.width.into(), self.height.into())?;
         let shown = |patch: &Patch| match patch.seconds {
             seconds if seconds > 0.0 => seconds,
             _ => UNSTATED_DURATION,

@@ -239,6 +239,15 @@ impl Container {
         self.input.format().description().to_owned()
     }
 
+    /// Whether all of the file was read.
+    pub(super) fn is_at_end(&self) -> bool {
+        // SAFETY: the context is open, its `pb` is null or alive, and both are only read.
+        unsafe {
+            let file = (*self.input.as_ptr()).pb;
+            !file.is_null() && ffi::avio_feof(file) != 0
+        }
+    }
+
     /// A decoder for the video stream.
     pub(super) fn decoder(
         &self,
@@ -251,11 +260,7 @@ impl Container {
                 found: "none".into(),
             });
         };
-        let ffmpeg = |source| VideoError::Ffmpeg {
-            path: path.to_owned(),
-            doing: "opening the video decoder",
-            source,
-        };
+        let ffmpeg = |source| VideoError::ffmpeg(path, "opening the video decoder", source);
         let mut context =
             codec::context::Context::from_parameters(stream.parameters()).map_err(ffmpeg)?;
         let id = context.id();

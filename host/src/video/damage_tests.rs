@@ -179,3 +179,52 @@ fn a_cut_picture_is_left_out_though_the_decoder_does_not_note_it() {
         );
     }
 }
+
+/// Boxes of one level: kind, where they begin, where they end.
+fn boxes(bytes: &[u8]) -> Vec<([u8; 4], usize, usize)> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at + 8 <= bytes.len() {
+        let size = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        found.push((bytes[at + 4..at + 8].try_into().unwrap(), at, at + size));
+        at += size;
+    }
+    found
+}
+
+#[test]
+fn of_a_cut_fragmented_mp4_the_whole_frames_are_shown() {
+    let whole = fs::read(fixture("fragments.mp4")).unwrap();
+    let every = |bytes: &[u8]| {
+        let file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        let all = Selection {
+            end_frame: Some(i64::MAX),
+            ..Selection::new(1)
+        };
+        let total = read_with(file.path(), 1, &all)?.total_frames;
+        let all = Selection {
+            num_frames: total,
+            ..all
+        };
+        read_with(file.path(), 1, &all).map(|found| found.frames)
+    };
+    let frames = every(&whole).unwrap();
+    let starts: Vec<_> = boxes(&whole);
+    let moofs: Vec<usize> = starts
+        .iter()
+        .filter(|(kind, ..)| kind == b"moof")
+        .map(|(_, at, _)| *at)
+        .collect();
+    assert!(moofs.len() >= 3, "{moofs:?}");
+    let mut shown = Vec::new();
+    for cut in (moofs[1]..whole.len()).step_by(211) {
+        let found = every(&whole[..cut]).unwrap_or_else(|error| panic!("{cut}: {error}"));
+        assert!(found.len() <= frames.len(), "{cut}");
+        let mut rest = frames.iter();
+        let is_whole = |frame| rest.any(|whole| whole == frame);
+        assert!(found.iter().all(is_whole), "{cut}: another frame is shown");
+        shown.push(found.len());
+    }
+    assert!(shown.is_sorted(), "{shown:?}");
+    assert!(shown.first() < shown.last(), "{shown:?}");
+}

@@ -12,7 +12,7 @@ use ffmpeg_next::Error;
 use ffmpeg_next::frame::Video;
 use ffmpeg_next::util::frame::DecodeError;
 
-use super::error::VideoError;
+use super::error::{VideoError, said};
 use super::index::{Entry, Index};
 use super::limits::Limits;
 use super::rgb::Converter;
@@ -153,7 +153,7 @@ impl Reader<'_> {
             frame,
             total,
             seconds: frame as f64 / self.fps,
-            source: self.stream.failure(),
+            source: self.stream.failure().and_then(said),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::kind;
+use crate::whole_file::reading_advice;
 
 /// Why no frames came out of a file or folder.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ pub enum VideoError {
     },
 
     /// Something lies at the path, but the system would not let it be read.
-    #[error("{}: cannot be read: check its permissions and the disk", path.display())]
+    #[error("{}: cannot be read: {}", path.display(), reading_advice(.source))]
     Unreadable {
         /// What was asked for.
         path: PathBuf,
@@ -238,9 +239,37 @@ pub enum VideoError {
         source: ffmpeg_next::Error,
     },
 
+    /// A picture without a single pixel.
+    #[error(
+        "{}: the picture is {width}×{height}; expected at least one pixel: make the file anew",
+        path.display()
+    )]
+    NoPixels {
+        /// The file.
+        path: PathBuf,
+        /// Pixels a row.
+        width: u64,
+        /// Rows.
+        height: u64,
+    },
+
+    /// An image of a kind that its format knows and that is not read.
+    #[error(
+        "{}: an image of a kind that is not read; expected samples of 8 or 16 bits, grey or RGB: convert it, for \
+         example to PNG",
+        path.display()
+    )]
+    UnsupportedImage {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+
     /// An image or animation does not decode.
     #[error(
-        "{}: the image does not decode: it is cut short, damaged or of an unsupported kind; fetch \
+        "{}: the image does not decode: it is cut short or damaged, or of an unsupported kind; fetch \
          it again or convert it to PNG or JPEG",
         path.display()
     )]
@@ -418,12 +447,48 @@ pub enum VideoError {
     },
 }
 
+/// An error of FFmpeg, if it says something.
+pub(super) fn said(error: ffmpeg_next::Error) -> Option<ffmpeg_next::Error> {
+    let nothing = ffmpeg_next::Error::Other { errno: 1 };
+    Some(error).filter(|error| *error != nothing)
+}
+
 impl VideoError {
     /// An image that does not decode.
     pub(super) fn image(path: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Image {
             path: path.to_owned(),
             source: source.into(),
+        }
+    }
+
+    /// An image of a kind that is not read.
+    pub(super) fn unsupported_image(
+        path: &Path,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::UnsupportedImage {
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    /// What FFmpeg said while something was done with a file. Where it fails without a reason (its −1, which the system
+    /// calls `Operation not permitted`), the file is to blame.
+    pub(super) fn ffmpeg(path: &Path, doing: &'static str, source: ffmpeg_next::Error) -> Self {
+        match said(source) {
+            Some(source) => Self::Ffmpeg {
+                path: path.to_owned(),
+                doing,
+                source,
+            },
+            None => Self::Truncated {
+                path: path.to_owned(),
+                container: "video".into(),
+                expected: "data that FFmpeg understands".into(),
+                found: format!("a failure while {doing}"),
+                source: None,
+            },
         }
     }
 
@@ -456,6 +521,8 @@ impl VideoError {
             | Self::Ffmpeg { path, .. }
             | Self::Image { path, .. }
             | Self::OtherImage { path, .. }
+            | Self::NoPixels { path, .. }
+            | Self::UnsupportedImage { path, .. }
             | Self::ManyPages { path, .. }
             | Self::NotAnImage { path, .. }
             | Self::AnimationInFolder { path, .. }

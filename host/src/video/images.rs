@@ -94,9 +94,19 @@ impl<'a> Image<'a> {
             Kind::Image(Format::Png) => Content::Png(Png::parse(path, bytes, limits)?),
             Kind::Image(Format::WebP) => Content::WebP(WebP::parse(path, bytes, limits)?),
             Kind::Image(Format::Jpeg) => Content::Jpeg(Jpeg::parse(path, bytes)?),
-            Kind::Image(Format::Bmp) => Content::Bmp,
+            Kind::Image(Format::Bmp) => {
+                let side = |at: usize| bytes.get(at..at + 4)?.first_chunk().copied();
+                // The header of OS/2, of 12 bytes, has shorter sides.
+                let is_long = bytes.get(14).is_some_and(|&size| size != 12);
+                if let (true, Some(width), Some(height)) = (is_long, side(18), side(22)) {
+                    let [width, height] =
+                        [width, height].map(|side| i32::from_le_bytes(side).unsigned_abs());
+                    limits.check_size(path, width.into(), height.into())?;
+                }
+                Content::Bmp
+            }
             Kind::Image(Format::Tiff) => {
-                tiff::check(path, bytes)?;
+                tiff::check(path, bytes, limits)?;
                 Content::Tiff
             }
             Kind::OtherImage(name) => return Err(VideoError::other_image(path, name)),
@@ -175,7 +185,10 @@ fn decode_with(
     taken: u128,
     limits: &Limits,
 ) -> Result<(RgbFrame, Orientation), VideoError> {
-    let failed = |source: ImageError| VideoError::image(path, source);
+    let failed = |source: ImageError| match source {
+        ImageError::Unsupported(_) => VideoError::unsupported_image(path, source),
+        _ => VideoError::image(path, source),
+    };
     let mut decoder = ImageReader::with_format(Cursor::new(bytes), format)
         .into_decoder()
         .map_err(failed)?;
@@ -198,7 +211,7 @@ fn decode_with(
         1 => {}
         2 => samples::upper_bytes(&mut samples),
         _ => {
-            return Err(VideoError::image(
+            return Err(VideoError::unsupported_image(
                 path,
                 "its samples are floating-point numbers",
             ));

@@ -6,7 +6,7 @@ use std::path::Path;
 use ffmpeg_next::{Error, Packet};
 
 use super::container::{self, Container, Reordering};
-use super::error::VideoError;
+use super::error::{VideoError, said};
 use super::limits::Limits;
 
 /// One packet: in all containers met in practice, one coded picture.
@@ -87,6 +87,8 @@ impl Index {
             match packet.read(&mut container.input) {
                 Ok(()) => {}
                 Err(Error::Eof) => break,
+                // The file was cut.
+                Err(_) if entries.len() > 1 && container.is_at_end() => break,
                 Err(source) => return Err(cut_short(path, container, entries.len(), source)),
             }
             if packet.stream() == container.stream {
@@ -224,7 +226,7 @@ fn cut_short(path: &Path, container: &Container, frames: usize, source: Error) -
         container: container.format_name(),
         expected: "packets up to the end of the file".into(),
         found: format!("a reading error after {frames} frames"),
-        source: Some(source),
+        source: said(source),
     }
 }
 

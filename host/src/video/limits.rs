@@ -48,6 +48,18 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Refuses a picture without pixels, and one of more than `max_pixels`.
+    pub(super) fn check_size(&self, path: &Path, w: u64, h: u64) -> Result<(), VideoError> {
+        match w.min(h) {
+            0 => Err(VideoError::NoPixels {
+                path: path.to_owned(),
+                width: w,
+                height: h,
+            }),
+            _ => self.check_pixels(path, w, h),
+        }
+    }
+
     /// Refuses a frame of more than `max_pixels`.
     pub(super) fn check_pixels(&self, path: &Path, w: u64, h: u64) -> Result<(), VideoError> {
         let found = u128::from(w) * u128::from(h);
@@ -95,7 +107,7 @@ impl Limits {
         taken: u128,
         size: (u32, u32),
     ) -> Result<(), VideoError> {
-        self.check_pixels(path, size.0.into(), size.1.into())?;
+        self.check_size(path, size.0.into(), size.1.into())?;
         let picture = u128::from(size.0) * u128::from(size.1) * 3;
         self.check_clip_bytes(path, taken.saturating_add(picture))
     }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::error::VideoError;
+use super::error::{VideoError, said};
 use super::limits::Limits;
 use super::memory;
 
@@ -43,6 +43,16 @@ impl About {
                 source: Some(source),
             };
         }
+        // The format was known, and more was to come.
+        if source == ffmpeg_next::Error::Eof || said(source).is_none() {
+            return VideoError::Truncated {
+                path: path.to_owned(),
+                container: "video".into(),
+                expected: "more than the beginning of one".into(),
+                found: format!("{} bytes", self.length),
+                source: None,
+            };
+        }
         VideoError::NotAVideo {
             path: path.to_owned(),
             source,
@@ -64,6 +74,7 @@ pub(super) fn inspect(path: &Path, limits: &Limits) -> Result<About, VideoError>
             ..About::default()
         },
         boxes: 0,
+        fragments: 0,
         samples: 0,
         track_samples: 0,
         track_edits: 0,
@@ -97,6 +108,8 @@ struct Walk<'a> {
     file: BufReader<File>,
     about: About,
     boxes: usize,
+    /// Those that are whole.
+    fragments: usize,
     /// Of all tracks and fragments so far.
     samples: u64,
     track_samples: u64,
@@ -143,8 +156,13 @@ impl Walk<'_> {
             }
             let next = at.saturating_add(size);
             if is_top && next > end && [b"moov", b"moof", b"mdat"].contains(&&kind) {
-                return Err(self.cut_short(&kind, next));
+                // The fragments before it can be shown.
+                return match self.about.has_index && self.fragments > 0 {
+                    true => Ok(()),
+                    false => Err(self.cut_short(&kind, next)),
+                };
             }
+            self.fragments += usize::from(is_top && kind == *b"moof");
             if let Some(here) = open.last_mut() {
                 here.at = next;
             }

@@ -75,6 +75,7 @@ impl<'a> Png<'a> {
                 b"IHDR" => {
                     png.width = png.word(&data, 0);
                     png.height = png.word(&data, 4);
+                    limits.check_size(path, png.width.into(), png.height.into())?;
                     png.has_alpha = matches!(bytes.get(data.start + 9), Some(4 | 6));
                     png.header = data;
                 }

@@ -336,6 +336,55 @@ fn formats_that_are_not_read_are_named_with_those_that_are() {
     }
 }
 
+/// A TIFF of one strip of grey samples of 32 bits.
+fn tiff(width: u16, height: u16, sample_format: u16) -> Vec<u8> {
+    let pixels = usize::from(width) * usize::from(height);
+    let bytes = (pixels * 4) as u16;
+    let entries = [
+        (256, width),
+        (257, height),
+        (258, 32),
+        (259, 1),
+        (262, 1),
+        (273, 8 + 2 + 9 * 12 + 4),
+        (277, 1),
+        (279, bytes),
+        (339, sample_format),
+    ];
+    let mut file = b"II*\0\x08\0\0\0\x09\0".to_vec();
+    for (tag, value) in entries {
+        let [tag, value] = [tag, value].map(u16::to_le_bytes);
+        file.extend([&tag[..], &[3, 0, 1, 0, 0, 0], &value, &[0, 0]].concat());
+    }
+    file.extend([0; 4]);
+    file.resize(file.len() + pixels * 4, 0);
+    file
+}
+
+#[test]
+fn an_image_that_is_whole_is_not_to_be_fetched_again() {
+    let float = one(&tiff(2, 2, 3)).unwrap_err().to_string();
+    assert!(
+        float.contains("an image of a kind that is not read"),
+        "{float}"
+    );
+    let mut bmp = b"BM\x36\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
+    bmp.resize(26, 0);
+    bmp.extend_from_slice(b"\x01\0\x18\0");
+    bmp.resize(54, 0);
+    let gif =
+        b"GIF89a\0\0\0\0\x80\0\0\x01\x02\x03\x04\x05\x06\x2c\0\0\0\0\0\0\0\0\0\x02\x01\x2c\0;";
+    let mut png = bytes("plain.png");
+    png[16..24].fill(0);
+    let sum = crc32fast::hash(&png[12..29]).to_be_bytes();
+    png[29..33].copy_from_slice(&sum);
+    for file in [&tiff(0, 0, 1)[..], &bmp, gif, &png] {
+        let error = one(file).unwrap_err().to_string();
+        assert!(error.contains("the picture is 0×0"), "{error}");
+        assert!(!error.contains("fetch"), "{error}");
+    }
+}
+
 #[test]
 fn folders_are_sorted_as_people_count() {
     let folder = tempfile::tempdir().unwrap();

@@ -186,11 +186,7 @@ impl<'a> Stream<'a> {
             errno: ffmpeg_next::error::ENOMEM,
         };
         if failure == no_memory {
-            return Err(VideoError::Ffmpeg {
-                path: self.path.to_owned(),
-                doing: "decoding",
-                source: failure,
-            });
+            return Err(VideoError::ffmpeg(self.path, "decoding", failure));
         }
         self.damage.note_in_last();
         self.fail(failure);
@@ -229,11 +225,7 @@ impl<'a> Stream<'a> {
                 }
                 Err(source) => {
                     let doing = "reading the video stream";
-                    return Err(VideoError::Ffmpeg {
-                        path: self.path.to_owned(),
-                        doing,
-                        source,
-                    });
+                    return Err(VideoError::ffmpeg(self.path, doing, source));
                 }
             }
             if packet.stream() != self.container.stream {

@@ -3,12 +3,18 @@
 use std::path::Path;
 
 use super::error::VideoError;
+use super::limits::Limits;
 
 /// Directories that are looked at; each is a picture.
 const MOST: usize = 64;
 
+/// Tags of a directory: NewSubfileType, ImageWidth and ImageLength.
+const SUBFILE: usize = 254;
+const WIDTH: usize = 256;
+const HEIGHT: usize = 257;
+
 /// Refuses a file of several pictures, and a camera's raw, whose first picture is a preview.
-pub(super) fn check(path: &Path, bytes: &[u8]) -> Result<(), VideoError> {
+pub(super) fn check(path: &Path, bytes: &[u8], limits: &Limits) -> Result<(), VideoError> {
     let little = bytes.starts_with(b"II");
     let large = bytes.get(if little { 2 } else { 3 }) == Some(&0x2b);
     let number = |at: usize, len: usize| {
@@ -30,12 +36,22 @@ pub(super) fn check(path: &Path, bytes: &[u8]) -> Result<(), VideoError> {
             break;
         };
         let entries = at + counted;
-        // The tag NewSubfileType: a number of 32 bits, whose lowest says that this is a preview.
-        let is_preview = (0..count.min(1000)).any(|index| {
-            let entry = entries + index * entry;
-            let value = entry + if large { 12 } else { 8 };
-            number(entry, 2) == Some(254) && number(value, 4).is_some_and(|kind| kind & 1 == 1)
-        });
+        let tag = |tag: usize| {
+            let mut all = (0..count.min(1000)).map(|index| entries + index * entry);
+            let found = all.find(|&entry| number(entry, 2) == Some(tag))?;
+            // A number of 16 bits stands at the beginning of the value, one of 32 fills it.
+            let len = if number(found + 2, 2) == Some(3) {
+                2
+            } else {
+                4
+            };
+            number(found + if large { 12 } else { 8 }, len)
+        };
+        if let (0, Some(width), Some(height)) = (directory, tag(WIDTH), tag(HEIGHT)) {
+            limits.check_size(path, width as u64, height as u64)?;
+        }
+        // Its lowest bit says that this is a preview.
+        let is_preview = tag(SUBFILE).is_some_and(|kind| kind & 1 == 1);
         if is_preview && directory == 0 {
             return Err(VideoError::other_image(path, "a camera's raw (TIFF)"));
         }
