@@ -307,6 +307,11 @@ fn templates_that_cannot_be_used_are_said_so() {
             &["q.jinja", "too long"],
         ),
         ("{# nothing #}", &["q.jinja", "writes nothing"]),
+        ("{1", &["q.jinja", "writes nothing of what the user says"]),
+        (
+            "{% for m in messages %}{{ m.role }}: {% endfor %}",
+            &["q.jinja", "writes nothing of what the user says"],
+        ),
     ] {
         let tiny = with_prompt("prompt = { template = \"q.jinja\" }");
         fs::write(tiny.path("q.jinja"), text).unwrap();

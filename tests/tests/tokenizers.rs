@@ -330,3 +330,42 @@ fn a_gguf_tokenizer_serves_a_registry() {
     ];
     tiny.generate().finish().failed(1, &words);
 }
+
+/// The lively model's tokenizer with another text.
+fn with_json(edit: impl FnOnce(&mut Value)) -> Result<(), String> {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let text = fs::read(fixture("lively/llm/tokenizer.json")).unwrap();
+    let mut tokenizer: Value = serde_json::from_slice(&text).unwrap();
+    edit(&mut tokenizer);
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let loaded = TextTokenizer::load(&path);
+    loaded.map(|_| ()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_tokenizer_that_contradicts_itself_is_refused() {
+    with_json(|_| ()).unwrap();
+    let twice = with_json(|tokenizer| {
+        tokenizer["model"]["vocab"]["zzz"] = json!(500);
+    });
+    let error = twice.unwrap_err();
+    assert!(error.contains("both have the id 500"), "{error}");
+    assert!(error.contains("`zzz`"), "{error}");
+    let added = with_json(|tokenizer| {
+        let mut more = tokenizer["added_tokens"][0].clone();
+        more["content"] = json!("<more>");
+        tokenizer["added_tokens"].as_array_mut().unwrap().push(more);
+    });
+    let error = added.unwrap_err();
+    assert!(
+        error.contains("`<unk>` and `<more>` both have the id 0"),
+        "{error}"
+    );
+    let prefixed = with_json(|tokenizer| {
+        tokenizer["model"]["continuing_subword_prefix"] = json!("##");
+    });
+    let error = prefixed.unwrap_err();
+    let word = "its `continuing_subword_prefix` is `##`, and the second part of a merge";
+    assert!(error.contains(word), "{error}");
+}

@@ -206,6 +206,10 @@ impl Prompter {
         }
         messages.push(typed("user", message));
         let text = template.render(&messages)?;
+        // Templates may leave out what lies far behind.
+        if past.turns.is_empty() {
+            template.check_heard(&messages, &text)?;
+        }
         let (ids, begin) = self.tokens_of(template, &messages, &text)?;
         // Visual tokens stand behind it: whatever is said, it has to be the same.
         if self.begin.get_or_init(|| ids[..begin].to_vec()) != &ids[..begin] {

@@ -4,6 +4,7 @@
 //! trusted, and the library that reads them panics on some: each of its calls is caught.
 
 mod caught;
+mod consistency;
 mod gguf;
 mod growth;
 mod limits;
@@ -225,7 +226,9 @@ fn from_gguf(path: &Path) -> Result<(Tokenizer, Vec<u32>), String> {
 fn from_json(bytes: &[u8]) -> Result<(Tokenizer, Vec<u32>), String> {
     let text = text::decode(bytes).map_err(|error| error.to_string())?;
     limits::check(text)?;
+    consistency::check_prefix(text)?;
     let mut tokenizer = Tokenizer::from_bytes(text).map_err(|error| error.to_string())?;
+    consistency::check_ids(text, &tokenizer)?;
     tokenizer.with_padding(None);
     tokenizer
         .with_truncation(None)

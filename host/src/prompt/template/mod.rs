@@ -55,6 +55,13 @@ pub enum TemplateError {
         .0.display()
     )]
     Empty(PathBuf),
+    /// It renders the same whatever the user says.
+    #[error(
+        "the chat template {} writes nothing of what the user says\n  \
+         expected: one that writes the `content` of each of `messages`\n  do: use the template of this very model",
+        .0.display()
+    )]
+    Deaf(PathBuf),
     /// Where its BOS is depends on what is said.
     #[error(
         "the chat template {} puts the BOS at a place that depends on the conversation, so that there is no fixed \
@@ -118,6 +125,27 @@ impl Template {
     /// When the template refuses the conversation, fails, runs out of fuel, or writes nothing.
     pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
         self.render_with(messages, &self.tokens)
+    }
+
+    /// That what the last of `messages` says has a part in `rendered`, what they gave.
+    ///
+    /// # Errors
+    ///
+    /// When it has none, and as [`Self::render`].
+    pub fn check_heard(&self, messages: &[Message], rendered: &str) -> Result<(), TemplateError> {
+        let said = messages.last().map_or("", |last| last.content.trim());
+        if said.is_empty() || rendered.contains(said) {
+            return Ok(());
+        }
+        // It may be written otherwise than it was said.
+        let mut other = messages.to_vec();
+        if let Some(last) = other.last_mut() {
+            last.content = format!("not {said}");
+        }
+        match self.render(&other)? == rendered {
+            true => Err(TemplateError::Deaf(self.path.clone())),
+            false => Ok(()),
+        }
     }
 
     /// Where the template itself writes the BOS in `rendered`, what `messages` gave; the first place, if it does.
