@@ -2,7 +2,11 @@
 //! implementations needs.
 
 use crate::{
-    Error, file_id::same_file, tensor_names::check_names, vidlm::Visual, whole_file::WholeFile,
+    Error,
+    file_id::same_file,
+    tensor_names::check_names,
+    vidlm::Visual,
+    whole_file::{WholeFile, followed},
 };
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
@@ -92,11 +96,10 @@ impl Dump {
         let path = match path.canonicalize() {
             Ok(existing) if existing.is_file() => existing,
             Ok(_) => {
-                return Err(failed(io::Error::other(
-                    "it is there and is not a plain file",
-                )));
+                let why = "it is there and is not a plain file";
+                return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, why)));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => followed(path),
             Err(error) => return Err(failed(error)),
         };
         let file = WholeFile::begin(&path).map_err(failed)?;

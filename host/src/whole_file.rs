@@ -20,6 +20,9 @@ const PARTIAL: &str = ".partial";
 /// Bytes of a name that the names beside it begin with: with an ending they are still names.
 const MAX_STEM: usize = 180;
 
+/// Links in a row that are followed, as Linux does.
+const MAX_LINKS: usize = 40;
+
 /// Writes `bytes` to `path`, in place of what is there.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_all(WholeFile::begin(path)?, bytes)
@@ -138,6 +141,30 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// What a person can do about a file or folder that cannot be read.
+pub(crate) fn reading_advice(error: &io::Error) -> &'static str {
+    use io::ErrorKind;
+    match error.kind() {
+        ErrorKind::InvalidFilename => "correct the path: a name in it is too long",
+        ErrorKind::NotFound => "correct the path: nothing is there",
+        ErrorKind::NotADirectory => "correct the path: a part of it is no folder",
+        ErrorKind::IsADirectory => "name a file: this is a folder",
+        _ => "check its permissions and the disk",
+    }
+}
+
+/// Where a link leads, also one to something that is not there yet; any other path as it is.
+pub(crate) fn followed(path: &Path) -> PathBuf {
+    let mut place = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&place) {
+            Ok(target) => place = folder_of(&place).join(target),
+            Err(_) => break,
+        }
+    }
+    place
+}
+
 /// Whether a link was met where links are not followed.
 fn is_too_many_links(error: &io::Error) -> bool {
     #[cfg(unix)]
@@ -254,6 +281,20 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(write(&folder.path().join("none/a.json"), b"x").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_to_what_is_not_there_yet() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        symlink("b", at("a")).unwrap();
+        symlink(at("c"), at("b")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        assert_eq!(followed(&at("a")), at("c"));
+        assert_eq!(followed(&at("c")), at("c"));
+        assert_eq!(followed(&at("loop")), at("loop"));
     }
 
     #[test]

@@ -14,6 +14,8 @@ const ASIDE: &str = ".old";
 pub(super) struct Output {
     place: PathBuf,
     partial: PathBuf,
+    /// Whether something was there that is replaced.
+    replaces: bool,
     finished: bool,
     _hold: Hold,
 }
@@ -21,6 +23,8 @@ pub(super) struct Output {
 impl Output {
     /// Begins a folder that will be at `place`.
     pub fn begin(place: &Path, inputs: &[PathBuf], force: bool) -> Result<Self, ConvertError> {
+        // A link is followed: what it leads to is made.
+        let place = &whole_file::followed(place);
         let occupied = |what: &str| ConvertError::Occupied {
             path: place.to_path_buf(),
             what: what.to_owned(),
@@ -31,6 +35,8 @@ impl Output {
             ));
         };
         let hold = Hold::beside(place, "convert")?;
+        // A training run, say, holds the folder itself.
+        Hold::check_folder(place)?;
         clear_up(place, &name.to_string_lossy()).map_err(ConvertError::write(place))?;
         match fs::symlink_metadata(place) {
             Ok(_) if !force => {
@@ -69,6 +75,7 @@ impl Output {
         Ok(Self {
             place: place.to_path_buf(),
             partial,
+            replaces: place.exists(),
             finished: false,
             _hold: hold,
         })
@@ -82,7 +89,8 @@ impl Output {
     /// Puts the folder in its place.
     pub fn finish(mut self) -> Result<(), ConvertError> {
         let failed = || ConvertError::write(&self.place);
-        let replaced = if !self.place.exists() {
+        let replaced = if !self.replaces {
+            // Nor does it replace what has come there meanwhile.
             fs::rename(&self.partial, &self.place).map_err(failed())?;
             None
         } else if exchange(&self.partial, &self.place).is_ok() {
@@ -219,6 +227,48 @@ mod tests {
         made(first.folder(), "one");
         first.finish().unwrap();
         assert_eq!(names(folder.path()), ["out"]);
+    }
+
+    #[test]
+    fn a_folder_that_something_else_holds_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("out");
+        fs::create_dir(&place).unwrap();
+        let _held = Hold::folder(&place, "train").unwrap();
+        for force in [false, true] {
+            let error = Output::begin(&place, &[], force).map(|_| ()).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains("is in use by process"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_comes_meanwhile_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("out");
+        let output = Output::begin(&place, &[], false).unwrap();
+        made(output.folder(), "new");
+        made(&place, "another's");
+        assert!(output.finish().is_err());
+        let text = fs::read_to_string(place.join("mixer.safetensors")).unwrap();
+        assert_eq!(text, "another's");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_folder_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, place) = (folder.path().join("link"), folder.path().join("out"));
+        std::os::unix::fs::symlink("out", &link).unwrap();
+        for (text, force) in [("one", false), ("two", true)] {
+            let output = Output::begin(&link, &[], force).unwrap();
+            made(output.folder(), text);
+            output.finish().unwrap();
+            let found = fs::read_to_string(place.join("mixer.safetensors")).unwrap();
+            assert_eq!(found, text);
+        }
+        assert!(link.is_symlink());
+        assert_eq!(names(folder.path()), ["link", "out"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Why no picture came out.
 
-use crate::whole_file::advice;
+use crate::whole_file::{advice, reading_advice};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -12,7 +12,8 @@ use std::{
 pub enum PlotError {
     /// The metrics cannot be read.
     #[error(
-        "{} cannot be read\n  expected: the metrics of a training run\n  do: name the run's folder", .path.display()
+        "{} cannot be read\n  expected: the metrics of a training run\n  do: name the run's folder; {}", .path.display(),
+        reading_advice(.source)
     )]
     Read {
         /// The file.
