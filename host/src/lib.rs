@@ -76,7 +76,7 @@ pub use generate::{Sampling, Stop};
 pub use hold::HoldError;
 pub use observer::{Observer, Stage};
 pub use plan::{LoadOptions, Plan};
-pub use shown::clipped;
+pub use shown::{clipped, counted, escaped};
 pub use vidlm::{
     Answer, AnswerOptions, Ask, GenerateOptions, Prefix, Reply, VidLm, VideoOptions, Visual,
 };

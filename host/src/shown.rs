@@ -16,13 +16,8 @@ const MESSAGE_CHARS: usize = 50_000;
 /// what would drive the reader's terminal.
 pub(crate) fn shown(text: &str) -> String {
     let mut out = String::from("`");
-    for c in text.chars().take(VALUE_CHARS) {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
+    let cut: String = text.chars().take(VALUE_CHARS).collect();
+    out.push_str(&escaped(&cut));
     if text.chars().nth(VALUE_CHARS).is_some() {
         out.push('…');
     }
@@ -30,9 +25,35 @@ pub(crate) fn shown(text: &str) -> String {
     out
 }
 
+/// A text in one line that cannot drive a terminal.
+pub fn escaped(text: &str) -> String {
+    escaped_but(text, |_| false)
+}
+
+fn escaped_but(text: &str, is_wanted: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() && !is_wanted(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// How many there are of something whose plural ends in `s`.
+pub fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
 /// A message whose long lines lose their middle: it may repeat a value that somebody else did not cut. Its
-/// beginning names what is wrong and its end what to do, so both stay.
+/// beginning names what is wrong and its end what to do, so both stay. Control characters are escaped: names of files
+/// hold them too.
 pub fn clipped(message: &str) -> String {
+    let message = &escaped_but(message, |c| c == '\n' || c == '\t');
     let lines: Vec<String> = message
         .split('\n')
         .map(|line| without_middle(line, LINE_CHARS))
@@ -65,6 +86,18 @@ mod tests {
         let long = shown(&"ä".repeat(1 << 20));
         assert_eq!(long, format!("`{}…`", "ä".repeat(100)));
         assert_eq!(shown(&"x".repeat(100)), format!("`{}`", "x".repeat(100)));
+    }
+
+    #[test]
+    fn messages_cannot_drive_a_terminal() {
+        assert_eq!(clipped("a\u{1b}[2J\r\n\tb"), "a\\u{1b}[2J\\r\n\tb");
+        assert_eq!(escaped("a\nb\u{7}"), "a\\nb\\u{7}");
+    }
+
+    #[test]
+    fn one_is_singular() {
+        let found = [0, 1, 2].map(|count| counted(count, "clip"));
+        assert_eq!(found, ["0 clips", "1 clip", "2 clips"]);
     }
 
     #[test]

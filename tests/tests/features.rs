@@ -310,7 +310,7 @@ fn mistakes_are_told() {
     }
     let empty = tempdir().unwrap();
     run(&["--videos", empty.path().to_str().unwrap()]).failed(1, &["no clips"]);
-    run(&["--video", "no/such.mp4"]).failed(1, &["none of the 1 clips", "no/such.mp4"]);
+    run(&["--video", "no/such.mp4"]).failed(1, &["the only clip cannot be read", "no/such.mp4"]);
     fs::write(data.path("file"), "").unwrap();
     let out = data.path("file");
     let run = data

@@ -138,7 +138,10 @@ fn other_mixers_are_counted_before_their_weights_exist() {
         tiny.replace("registry.toml", "3davg+linear", projector);
         tiny.replace("registry.toml", "cross_attention_avg_lq", fusion);
         let trained = "{ path = \"mixer.safetensors\" }";
-        let untrained = "{ init = true, query_width = 80 }";
+        let untrained = match fusion {
+            "cross_attention_avg_lq" => "{ init = true, query_width = 80 }",
+            _ => "{ init = true }",
+        };
         tiny.replace("registry.toml", trained, untrained);
         let found = info(tiny.run());
         assert_eq!(found["visual_tokens"], tokens, "{projector}, {fusion}");

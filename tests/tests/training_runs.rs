@@ -168,6 +168,32 @@ fn a_damaged_registry_is_refused_and_written_anew() {
 }
 
 #[test]
+fn a_damaged_checkpoint_is_not_to_be_fetched_again() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align");
+    run.run().finish().succeeded();
+    let path = run.checkpoint(STEPS).join("mixer.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let ask = || {
+        let ask = Run::new()
+            .arg("--registry")
+            .arg(run.out().join("registry.toml"));
+        ask.args(["generate", "--prompt", "?", "--video"])
+            .arg(small_clip())
+            .finish()
+    };
+    let mut changed = whole.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(&path, changed).unwrap();
+    ask().failed(
+        1,
+        &["mixer.safetensors", "sha256", "train --resume --out RUN"],
+    );
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    ask().failed(1, &["mixer.safetensors", "resume the run"]);
+}
+
+#[test]
 fn what_is_gone_of_a_run_is_told() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "align");

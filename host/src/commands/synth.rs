@@ -3,6 +3,7 @@ use crate::{
     args::{Global, synth::Synth},
     ui::Ui,
 };
+use merv_host::counted;
 use merv_host::synth::{SynthError, SynthOptions, synth};
 use std::error::Error;
 
@@ -44,7 +45,8 @@ pub fn run(global: &Global, args: &Synth, ui: Ui) -> Outcome {
                 .map(|(kind, count)| format!("{kind} {count}"));
             let kinds: Vec<String> = kinds.collect();
             print(&format!(
-                "{clips} clips {what}; questions: {}",
+                "{} {what}; questions: {}",
+                counted(clips, "clip"),
                 kinds.join(", ")
             ))?;
         }

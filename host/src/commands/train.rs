@@ -7,6 +7,7 @@ use crate::{
     args::{Global, train::Train},
     ui::{Ui, training::TrainingBar},
 };
+use merv_host::counted;
 use merv_host::train::{self, Outline, Settings, Summary, TrainOptions, data::Broken};
 use std::path::{Path, PathBuf};
 
@@ -98,12 +99,12 @@ fn text(outline: &Outline) -> String {
         table(&["PART", "", "PARAMETERS"], &rows),
         String::new(),
         format!(
-            "data      {}: {} examples ({} videos, {} images, {} texts), {} broken, {} without their file",
+            "data      {}: {} ({}, {}, {}), {} broken, {} without their file",
             data.path.display(),
-            data.examples,
-            data.videos,
-            data.images,
-            data.texts,
+            counted(data.examples, "example"),
+            counted(data.videos, "video"),
+            counted(data.images, "image"),
+            counted(data.texts, "text"),
             data.broken,
             data.missing
         ),
@@ -114,19 +115,19 @@ fn text(outline: &Outline) -> String {
     }));
     if let Some(held_out) = &outline.validation {
         lines.push(format!(
-            "held out  {}: {} examples",
+            "held out  {}: {}",
             held_out.path.display(),
-            held_out.examples
+            counted(held_out.examples, "example")
         ));
     }
     lines.extend([
         format!(
-            "steps     {}: {} an epoch, {} epochs, {} to warm up; {} examples a step, {} at once",
+            "steps     {}: {} an epoch, {}, {} to warm up; {} a step, {} at once",
             outline.total_steps,
             outline.steps_per_epoch,
-            outline.epochs,
+            counted(outline.epochs, "epoch"),
             outline.warmup_steps,
-            outline.global_batch,
+            counted(outline.global_batch, "example"),
             outline.device_batch
         ),
         format!(
@@ -134,7 +135,7 @@ fn text(outline: &Outline) -> String {
             outline.visual_tokens, outline.max_length
         ),
         format!("rate      {:e} at most", outline.learning_rate),
-        format!("saved     {} checkpoints", outline.checkpoints),
+        format!("saved     {}", counted(outline.checkpoints, "checkpoint")),
         format!(
             "memory    about {}: weights {}, gradients and optimizer {}, activations {}, examples \
              read ahead {}",

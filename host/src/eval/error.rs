@@ -1,7 +1,12 @@
 //! What can go wrong in an evaluation.
 
 use super::{Failure, dataset::Problem, judge::JudgeError};
-use crate::{hold::HoldError, sealed::Mismatch, whole_file::advice};
+use crate::{
+    hold::HoldError,
+    sealed::Mismatch,
+    shown::shown,
+    whole_file::{advice, reading_advice},
+};
 use std::{fmt, io, path::PathBuf};
 use thiserror::Error;
 
@@ -34,7 +39,7 @@ pub enum EvalError {
     )]
     NotAName(String),
     /// A file cannot be read.
-    #[error("{} cannot be read", .path.display())]
+    #[error("{} cannot be read\n  do: {}", .path.display(), reading_advice(.source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -110,9 +115,9 @@ pub enum EvalError {
     },
     /// Predictions are about another data set.
     #[error(
-        "{}: the prediction for question `{id}` is about another question or video than the data set's\n  \
+        "{}: the prediction for question {} is about another question or video than the data set's\n  \
          do: choose another --out",
-        .path.display()
+        .path.display(), shown(.id)
     )]
     OtherQuestion {
         /// The file.

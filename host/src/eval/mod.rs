@@ -28,6 +28,7 @@ pub use error::EvalError;
 pub use report::Report;
 pub use run::{RunOptions, RunOutcome, Watch, run};
 
+use crate::shown::escaped;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -66,6 +67,6 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.video_name, self.error)
+        write!(f, "{}: {}", escaped(&self.video_name), self.error)
     }
 }

@@ -7,7 +7,10 @@ use super::{
     score::{Measure, Scored, score},
     store::{Merged, Store, replace, unwritable},
 };
-use crate::{sealed::seal_json, shown::clipped};
+use crate::{
+    sealed::seal_json,
+    shown::{clipped, escaped},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::{collections::HashMap, path::Path};
@@ -158,7 +161,7 @@ impl Report {
             notes.extend(
                 self.failures
                     .iter()
-                    .map(|f| clipped(&format!("{}: {f}", f.question_id))),
+                    .map(|f| clipped(&format!("{}: {f}", escaped(&f.question_id)))),
             );
         }
         notes

@@ -1,7 +1,7 @@
 //! What can go wrong with kept features.
 
 use super::StoreDtype;
-use crate::whole_file::advice;
+use crate::whole_file::{advice, reading_advice};
 use std::{io, path::PathBuf};
 
 /// Features cannot be kept.
@@ -9,7 +9,7 @@ use std::{io, path::PathBuf};
 #[non_exhaustive]
 pub enum FeatureError {
     /// The folder or a file in it cannot be made or read.
-    #[error("the feature cache cannot use {}", .path.display())]
+    #[error("the feature cache cannot use {}\n  do: {}", .path.display(), reading_advice(.source))]
     Folder {
         /// The folder or file.
         path: PathBuf,
@@ -36,7 +36,10 @@ pub enum FeatureError {
         source: io::Error,
     },
     /// A file that features depend on cannot be read.
-    #[error("{} cannot be read, so that nobody knows which features belong to it", .path.display())]
+    #[error(
+        "{} cannot be read, so that nobody knows which features belong to it: {}",
+        .path.display(), reading_advice(.source)
+    )]
     Digest {
         /// The file.
         path: PathBuf,

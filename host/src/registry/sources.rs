@@ -45,7 +45,7 @@ pub enum SourceError {
     /// The file is gone.
     #[error(
         "{} does not exist\n  expected: the file that the registry names, or a shard that its index \
-         names\n  do: fetch the file again, or correct the path", .0.display()
+         names\n  do: {}, or correct the path", .0.display(), remedy(.0)
     )]
     Missing(PathBuf),
     /// A shard index of the hub cannot be used.
@@ -75,8 +75,8 @@ pub enum SourceError {
     /// The file is not the one that the registry names.
     #[error(
         "{}: the file's sha256 is not the registry's\n  expected: {expected}\n  found: {found}\n  \
-         do: fetch the file again; or, if it was changed on purpose, correct `sha256` in the \
-         registry", .path.display()
+         do: {}; or, if it was changed on purpose, correct `sha256` in the \
+         registry", .path.display(), remedy(.path)
     )]
     WrongDigest {
         /// The file.
@@ -86,6 +86,19 @@ pub enum SourceError {
         /// What the file has.
         found: Sha256Digest,
     },
+}
+
+/// What to do about a file that is damaged or gone.
+fn remedy(path: &Path) -> &'static str {
+    let step = path.parent().and_then(Path::file_name);
+    let is_of_a_run = step.is_some_and(|name| name.to_string_lossy().starts_with("step-"));
+    match is_of_a_run {
+        true => {
+            "go on with the run that made it by `merv-host train --resume --out RUN`, which begins at an earlier \
+             checkpoint, or train again"
+        }
+        false => "fetch the file again",
+    }
 }
 
 impl WeightSource {

@@ -9,6 +9,9 @@ use super::document::Lines;
 use super::error::{Problem, listed, shown};
 use crate::nearest::nearest;
 
+/// The key of names, which are shown everywhere.
+const ID: &str = "id";
+
 /// The keys a table may have.
 pub(crate) struct Shape {
     /// The table as messages name it: `[llm]`.
@@ -67,7 +70,10 @@ impl<'t> Table<'t> {
             }
         }
         for key in shape.required {
-            if !table.contains_key(*key) {
+            // What differs only in capitals was told as an unknown key.
+            let differs = |other: &str| other != *key && other.eq_ignore_ascii_case(key);
+            let is_misspelt = table.keys().any(|other| differs(other.get_ref()));
+            if !table.contains_key(*key) && !is_misspelt {
                 reader.problems.push(
                     Problem::new(line, format!("`{key}` is missing in {name}"))
                         .expected(format!("the keys {}", listed(shape.required)))
@@ -92,6 +98,19 @@ impl<'t> Table<'t> {
     /// A text that must not be blank.
     pub(crate) fn text(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<String>> {
         let text = self.any_text(key, reader)?;
+        if key == ID && text.value.chars().any(char::is_control) {
+            reader.problems.push(
+                self.refuse(
+                    key,
+                    text.line,
+                    "holds a line break or another control character",
+                )
+                .expected("a name in one line")
+                .found(shown(&text.value))
+                .hint("remove it"),
+            );
+            return None;
+        }
         if !text.value.trim().is_empty() {
             return Some(text);
         }
@@ -170,9 +189,7 @@ impl<'t> Table<'t> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         let DeValue::Integer(number) = value else {
             let problem = self.wrong_type(key, line, &expected, value);
-            reader
-                .problems
-                .push(problem.hint(format!("write `{key} = 16`, without quotes")));
+            reader.problems.push(problem.hint(whole_hint(key, value)));
             return None;
         };
         match usize::from_str_radix(number.as_str(), number.radix()) {
@@ -357,6 +374,19 @@ impl<'t> Table<'t> {
     }
 }
 
+/// How a whole number is written in place of this value.
+fn whole_hint(key: &str, found: &DeValue<'_>) -> String {
+    match found {
+        DeValue::Float(number) => match number.as_str().parse::<f64>() {
+            Ok(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
+                format!("write `{key} = {number}`, without a point and an exponent")
+            }
+            _ => format!("write a whole number, such as `{key} = 16`"),
+        },
+        _ => format!("write `{key} = 16`, without quotes"),
+    }
+}
+
 fn unknown_key(key: &str, line: usize, table: &str, shape: &Shape, reader: &Reader<'_>) -> Problem {
     let known = shape.keys();
     let elsewhere = reader
@@ -364,6 +394,9 @@ fn unknown_key(key: &str, line: usize, table: &str, shape: &Shape, reader: &Read
         .iter()
         .find(|other| other.keys().contains(&key));
     let hint = match (nearest(key, &known), elsewhere) {
+        (Some(name), _) if name.eq_ignore_ascii_case(key) => {
+            format!("write `{name}`: capitals count")
+        }
         (_, Some(other)) => format!("move it to {}, where it belongs", other.name),
         (Some(name), _) => format!("write `{name}`, the nearest known key"),
         _ => "remove it".to_owned(),

@@ -1,7 +1,12 @@
 //! What can stop a training run.
 
 use super::{CheckpointError, SettingsError, data::DataError};
-use crate::{Error, hold::HoldError, plugin::CallError, whole_file::advice};
+use crate::{
+    Error,
+    hold::HoldError,
+    plugin::CallError,
+    whole_file::{advice, reading_advice},
+};
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
@@ -171,7 +176,7 @@ pub enum TrainError {
         source: io::Error,
     },
     /// A file of the run cannot be read.
-    #[error("{} cannot be read", .path.display())]
+    #[error("{} cannot be read\n  do: {}", .path.display(), reading_advice(.source))]
     Read {
         /// The file.
         path: PathBuf,

@@ -18,7 +18,7 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// The file is damaged, cut off, or made to deceive.
-    #[error("{} is no whole {format} file: {what}; fetch it again", path.display())]
+    #[error("{} is no whole {format} file: {what}; fetch it again, or, if a training run made it, resume the run", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

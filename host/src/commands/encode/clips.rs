@@ -1,6 +1,7 @@
 //! Which clips are encoded: those of training data, of folders, and those that are named.
 
 use crate::args::encode::Encode;
+use merv_host::counted;
 use merv_host::{
     train::data::{Broken, DataError, each_example},
     video::is_standard_input,
@@ -157,8 +158,8 @@ fn read_data(
     if broken > TOLD {
         let path = path.display();
         left_out(&format!(
-            "{} more examples of {path} are left out",
-            broken - TOLD
+            "{} of {path} left out",
+            counted(broken - TOLD, "more example")
         ));
     }
     Ok(())

@@ -6,6 +6,7 @@ use crate::{
     args::{Global, encode::Encode},
     ui::Ui,
 };
+use merv_host::counted;
 use merv_host::{Encoders, VideoOptions, features::FeatureCache, in_one_line};
 use queue::{Next, Queue};
 use serde::Serialize;
@@ -99,14 +100,18 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
     report.features = cache.len();
     report.seconds = started.elapsed().as_secs_f64();
     if report.broken.len() == report.clips {
-        return Err(format!("none of the {} clips can be read", report.clips).into());
+        let why = match report.clips {
+            1 => "the only clip cannot be read".to_owned(),
+            clips => format!("none of the {clips} clips can be read"),
+        };
+        return Err(why.into());
     }
     if args.json {
         return print_json(&report);
     }
     print(&format!(
-        "{} clips: {} encoded, {} were there already, {} cannot be read; {:.1} s",
-        report.clips,
+        "{}: {} encoded, {} were there already, {} cannot be read; {:.1} s",
+        counted(report.clips, "clip"),
         report.encoded,
         report.cached,
         report.broken.len(),

@@ -7,7 +7,7 @@ use crate::{
     ui::{Bar, Ui},
 };
 use merv_host::{
-    AnswerOptions, VidLm,
+    AnswerOptions, VidLm, counted, escaped,
     eval::{self, Failure, Report, RunOptions, RunOutcome, Strategy, Task, Watch, report},
     features::FeatureCache,
     generate::Sampler,
@@ -102,9 +102,10 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
                 return print_json(&part);
             }
             return print(&format!(
-                "chunk {} of {} is done: {asked} questions asked, {} could not be; {left} are left to other chunks",
+                "chunk {} of {} is done: {} asked, {} could not be; {left} are left to other chunks",
                 args.chunk_idx,
                 args.num_chunks,
+                counted(asked, "question"),
                 part.failures.len(),
             ));
         }
@@ -139,7 +140,8 @@ impl Watch for Progress {
     }
 
     fn failed(&mut self, failure: &Failure) {
-        let text = format!("question `{}` is left out: {failure}", failure.question_id);
+        let id = escaped(&failure.question_id);
+        let text = format!("question `{id}` is left out: {failure}");
         self.bar.suspend(|| self.ui.wrong(&text));
     }
 

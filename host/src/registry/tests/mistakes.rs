@@ -46,6 +46,43 @@ fn keys_and_types() {
         ),
         ("schema = 1", "", &["`schema` is missing"]),
         (
+            "[llm]\n",
+            "[LLM]\n",
+            &[
+                "unknown key `LLM` in the top level",
+                "write `llm`: capitals count",
+            ],
+        ),
+        (
+            "num_frames = 32",
+            "num_frames = 32.0",
+            &[
+                "the number `32.0`",
+                "write `num_frames = 32`, without a point",
+            ],
+        ),
+        (
+            "num_frames = 32",
+            "num_frames = 1e9",
+            &[
+                "the number `1e9`",
+                "write `num_frames = 1000000000`, without",
+            ],
+        ),
+        (
+            "num_frames = 32",
+            "num_frames = 0.5",
+            &["write a whole number, such as `num_frames = 16`"],
+        ),
+        (
+            "id = \"good\"",
+            "id = \"good\\nand more\"",
+            &[
+                "`id` in the top level holds a line break",
+                "`good\\nand more`",
+            ],
+        ),
+        (
             "prompt = \"pure\"",
             "",
             &["x.toml:20: `prompt` is missing in [llm]"],

@@ -16,7 +16,11 @@ pub use folder::{Checkpoints, Saved, SavedFile};
 pub use state::State;
 pub use write::{PartToSave, is_writable, untrained};
 
-use crate::{Error, whole_file::advice};
+use crate::{
+    Error,
+    shown::counted,
+    whole_file::{advice, reading_advice},
+};
 use merv_plugin_api::StatePart;
 use std::{
     io,
@@ -39,7 +43,7 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// A file cannot be read.
-    #[error("{} cannot be read", .path.display())]
+    #[error("{} cannot be read\n  do: {}", .path.display(), reading_advice(.source))]
     Read {
         /// The file or folder.
         path: PathBuf,
@@ -62,8 +66,8 @@ pub enum CheckpointError {
     },
     /// No checkpoint of several can be used.
     #[error(
-        "none of the {count} checkpoints in {} can be used\n  \
-         do: bring one of them back from a copy, or begin anew in another folder", .path.display()
+        "of {} in {} none can be used\n  \
+         do: bring one of them back from a copy, or begin anew in another folder", counted(*.count, "checkpoint"), .path.display()
     )]
     AllDamaged {
         /// Their folder.
