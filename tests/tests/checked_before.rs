@@ -398,7 +398,11 @@ fn what_is_not_here_is_said_to_be_unchecked() {
 /// A token or an address that cannot be one stops nobody who asks the hub for nothing.
 #[test]
 fn settings_of_the_hub_matter_only_when_it_is_asked() {
-    for (variable, value) in [("HF_TOKEN", "hf_ä"), ("HF_ENDPOINT", "not an address")] {
+    for (variable, value) in [
+        ("HF_TOKEN", "hf_ä"),
+        ("HF_TOKEN", " "),
+        ("HF_ENDPOINT", "not an address"),
+    ] {
         let tiny = Tiny::new();
         tiny.generate().env(variable, value).finish().succeeded();
         let info = Run::new().args(["--registry", "merv-full", "info"]);

@@ -70,9 +70,8 @@ impl Settings {
             Some(caches?.join("huggingface"))
         });
         let stored = path("HF_TOKEN_PATH").or_else(|| Some(home.as_ref()?.join("token")));
-        // One that is not UTF-8 is kept, to be refused as what it is.
         let token = path("HF_TOKEN")
-            .and_then(|value| Token::new(&value.to_string_lossy(), "$HF_TOKEN"))
+            .map(|value| Token::stated(&value.to_string_lossy(), "$HF_TOKEN"))
             .or_else(|| Token::read(&working_directory.join(TOKEN_FILE)))
             .or_else(|| Token::read(&stored?));
         let endpoint = text("HF_ENDPOINT");
@@ -103,6 +102,14 @@ impl Token {
         (!text.is_empty()).then(|| Self {
             text: text.to_owned(),
             origin: origin.into(),
+        })
+    }
+
+    /// A token that somebody stated. One that is blank or not UTF-8 is kept, to be refused as what it is.
+    fn stated(text: &str, origin: &str) -> Self {
+        Self::new(text, origin).unwrap_or_else(|| Self {
+            text: text.to_owned(),
+            origin: origin.to_owned(),
         })
     }
 
