@@ -17,16 +17,20 @@ D. cross
 endef
 export CHOICE
 
+# Which part of the planted bugs.
+PART ?= 0/400
+
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test test-long test-media bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
+.PHONY: help demo test test-long test-media mutants bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
 
 help:
 	@echo "make demo          describe a clip with merv-tiny, and ask it two questions (VIDEO=… PROMPT=… QUESTION=… CHOICE=…)"
 	@echo "make test          build, every test, and the lints"
 	@echo "make test-long     twenty training runs killed at random moments, and gone on with"
 	@echo "make test-media    the frames of several hundred files, whole and damaged, against the ffmpeg command's"
+	@echo "make mutants       small bugs planted one at a time, and whether a test notices (PART=0/400, the first of 400)"
 	@echo "make bench         speed and memory, beside PyTorch where it is installed"
 	@echo "make bench-eval    questions per second of an evaluation, beside one question at a time"
 	@echo "make bench-train   seconds a training step, beside PyTorch where it is installed"
@@ -58,6 +62,9 @@ test-media: build
 
 test-long: build
 	cargo test --locked --release -p merv-tests --test training_runs -- --ignored
+
+mutants: build
+	@scripts/mutants target/mutants "$(PART)"
 
 bench: build
 	cargo run --locked --release --quiet --bin bench
