@@ -302,3 +302,106 @@ fn odd_headers_are_refused() {
         .key(key("k", 8, &string(&[0xff])))
         .refused(&["no UTF-8"]);
 }
+
+// The numbers of `enum ggml_type` in ggml's `ggml.h`.
+#[test]
+fn types_that_are_not_read_are_named() {
+    for (kind, name) in [
+        (9, "Q8_1"),
+        (15, "Q8_K"),
+        (16, "IQ2_XXS"),
+        (17, "IQ2_XS"),
+        (18, "IQ3_XXS"),
+        (19, "IQ1_S"),
+        (20, "IQ4_NL"),
+        (21, "IQ3_S"),
+        (22, "IQ2_S"),
+        (23, "IQ4_XS"),
+        (29, "IQ1_M"),
+        (34, "TQ1_0"),
+        (35, "TQ2_0"),
+        (39, "MXFP4"),
+        (40, "unknown"),
+    ] {
+        let file = Gguf::new().tensor(tensor("t", &[1], kind, 0));
+        file.refused(&[&format!("its type is {name} ({kind})")]);
+    }
+}
+
+#[test]
+fn types_that_are_read_have_ggml_s_sizes() {
+    use StoredDtype::{BF16, F16, F32, F64, I8, I16, I32, I64, Quantized};
+    // A row of 256 numbers, and the bytes that it takes in ggml.
+    for (kind, dtype, bytes) in [
+        (0, F32, 1024),
+        (1, F16, 512),
+        (2, Quantized(GgmlType::Q4_0), 8 * 18),
+        (3, Quantized(GgmlType::Q4_1), 8 * 20),
+        (6, Quantized(GgmlType::Q5_0), 8 * 22),
+        (7, Quantized(GgmlType::Q5_1), 8 * 24),
+        (8, Quantized(GgmlType::Q8_0), 8 * 34),
+        (10, Quantized(GgmlType::Q2K), 84),
+        (11, Quantized(GgmlType::Q3K), 110),
+        (12, Quantized(GgmlType::Q4K), 144),
+        (13, Quantized(GgmlType::Q5K), 176),
+        (14, Quantized(GgmlType::Q6K), 210),
+        (24, I8, 256),
+        (25, I16, 512),
+        (26, I32, 1024),
+        (27, I64, 2048),
+        (28, F64, 2048),
+        (30, BF16, 512),
+    ] {
+        let mut file = Gguf::new().tensor(tensor("t", &[256], kind, 0));
+        // To the last byte.
+        file.data = vec![0; bytes];
+        let checkpoint = file.open().unwrap();
+        let stored = checkpoint.get("t").unwrap();
+        assert_eq!(
+            (stored.dtype, stored.bytes().len()),
+            (dtype, bytes),
+            "{kind}"
+        );
+        file.data.pop();
+        file.refused(&["`t`", "does not lie in the file"]);
+    }
+}
+
+#[test]
+fn lists_of_any_integers_are_read() {
+    let number = |kind, bytes: &[u8]| key("k", 9, &array(kind, 2, bytes));
+    let list = |bytes| {
+        let file = Gguf::new().key(bytes).tensor(tensor("t", &[1], 0, 0));
+        file.open().unwrap().gguf().unwrap().find::<Vec<i64>>("k")
+    };
+    assert_eq!(list(number(0, &[7, 200])).unwrap(), Some(vec![7, 200]));
+    assert_eq!(list(number(1, &[7, 200])).unwrap(), Some(vec![7, -56]));
+    assert_eq!(
+        list(number(2, &[1, 0, 0, 255])).unwrap(),
+        Some(vec![1, 0xff00])
+    );
+    assert_eq!(
+        list(number(3, &[1, 0, 0, 255])).unwrap(),
+        Some(vec![1, -256])
+    );
+    let small = [&9u32.to_le_bytes()[..], &u32::MAX.to_le_bytes()].concat();
+    assert_eq!(
+        list(number(4, &small)).unwrap(),
+        Some(vec![9, i64::from(u32::MAX)])
+    );
+    assert_eq!(list(number(5, &small)).unwrap(), Some(vec![9, -1]));
+    let large = [&9u64.to_le_bytes()[..], &(u64::MAX >> 1).to_le_bytes()].concat();
+    assert_eq!(list(number(10, &large)).unwrap(), Some(vec![9, i64::MAX]));
+    assert_eq!(list(number(11, &large)).unwrap(), Some(vec![9, i64::MAX]));
+    // What an i64 does not hold, and what is no integer.
+    let beyond = [&9u64.to_le_bytes()[..], &u64::MAX.to_le_bytes()].concat();
+    assert!(list(number(10, &beyond)).is_err());
+    assert!(list(number(6, &small)).is_err());
+}
+
+#[test]
+fn names_may_have_as_many_bytes_as_ggml_s() {
+    let long = "n".repeat(64);
+    let file = Gguf::new().tensor(tensor(&long, &[1; 4], 0, 0));
+    assert_eq!(file.open().unwrap().get(&long).unwrap().shape, [1; 4]);
+}

@@ -1,6 +1,7 @@
 //! Pickles that are made to do harm.
 
 use super::builder::*;
+use crate::pytorch::pickle::{Pickle, Value};
 
 #[test]
 fn the_builder_builds_what_is_read() {
@@ -76,6 +77,20 @@ fn nothing_is_executed() {
         (b"Pid\n", "PERSID"),
         (b"I1\n", "INT"),
         (b"N0", "POP"),
+        (b"N1", "POP_MARK"),
+        (b"N2", "DUP"),
+        (b"(d", "DICT"),
+        (b"L1L\n", "LONG"),
+        (b"F1.5\n", "FLOAT"),
+        (b"S'x'\n", "STRING"),
+        (b"Vx\n", "UNICODE"),
+        (b"Np0\n", "PUT"),
+        (b"g0\n", "GET"),
+        (b"\x8b\x01\0\0\0\x01", "LONG4"),
+        (b"\x8f", "EMPTY_SET"),
+        (b"(\x91", "FROZENSET"),
+        (b"\x96\0\0\0\0\0\0\0\0", "BYTEARRAY8"),
+        (b"\x97", "NEXT_BUFFER"),
     ] {
         refused(
             name,
@@ -362,4 +377,24 @@ fn knots_and_towers_end() {
     let name = text(&"n".repeat(1 << 20));
     let many = [&b"}"[..], &name, b"](", &b"N".repeat(100), b"es"].concat();
     refused("long names", &pickled(&many), &["names of its values"]);
+}
+
+// As `pickle.dumps(number, protocol=2)` writes them.
+#[test]
+fn long_numbers_have_their_sign() {
+    for (bytes, number) in [
+        (&b"\x80\x02\x8a\x05\0\0\0\0\x01."[..], 1i128 << 32),
+        (b"\x80\x02\x8a\x05\xff\xff\xff\xff\xfe.", -(1 << 32) - 1),
+        (b"\x80\x02\x8a\x05\xff\xff\xff\xff\0.", (1 << 32) - 1),
+        (b"\x80\x02\x8a\x05\0\0\0\x80\0.", 1 << 31),
+        (b"\x80\x02\x8a\0.", 0),
+    ] {
+        let (pickle, length) = Pickle::read(bytes).unwrap();
+        assert!(
+            matches!(pickle.root(), Value::Int(found) if *found == number),
+            "{number}: {:?}",
+            pickle.root()
+        );
+        assert_eq!(length, bytes.len());
+    }
 }
