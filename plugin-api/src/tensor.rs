@@ -359,4 +359,21 @@ mod tests {
         assert!(bytes.view().f32s().is_err());
         assert!(bytes.view().dims::<3>().is_err());
     }
+
+    // Linux tells how much memory there is in use.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_that_was_handed_over_is_given_back() {
+        let pages = || -> usize {
+            let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+            text.split(' ').nth(1).unwrap().parse().unwrap()
+        };
+        let before = pages();
+        for _ in 0..64 {
+            drop(TensorBuf::from_vec(vec![1.0f32; 1 << 20], &[1 << 20]).unwrap());
+        }
+        // Each has 4 MiB, a thousand pages; all of them 64 thousand.
+        let grown = pages().saturating_sub(before);
+        assert!(grown < 16_000, "{grown} pages more are in use");
+    }
 }

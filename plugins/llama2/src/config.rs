@@ -418,3 +418,89 @@ impl Config {
         clamped(values as u128 * self.head_dim() as u128 * size_of::<f32>() as u128)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let sizes = Sizes {
+            hidden: 6,
+            intermediate: 5,
+            layers: 3,
+            heads: 4,
+            kv_heads: 2,
+            vocab: 7,
+        };
+        Config {
+            head_dim: Some(10),
+            ..Config::new(sizes)
+        }
+    }
+
+    // Each tensor of Hugging Face's `LlamaForCausalLM` by its shape, for the sizes above.
+    const TABLE: u64 = 7 * 6;
+    const QUERY: u64 = 4 * 10 * 6;
+    const KEY: u64 = 2 * 10 * 6;
+    const MLP: u64 = 3 * 5 * 6;
+    const NORM: u64 = 6;
+    const LAYER: u64 = 2 * QUERY + 2 * KEY + MLP + 2 * NORM;
+
+    #[test]
+    fn every_tensor_is_counted() {
+        let mut changed = config();
+        let plain = 2 * TABLE + 3 * LAYER + NORM;
+        assert_eq!(changed.parameters(), plain);
+        changed.tie_word_embeddings = true;
+        assert_eq!(changed.parameters(), plain - TABLE);
+        // Biases: query, key and value are 40, 20 and 20 wide, the output 6.
+        changed = config();
+        changed.attention_bias = true;
+        assert_eq!(changed.parameters(), plain + 3 * (40 + 20 + 20 + 6));
+        changed = config();
+        changed.model_type = Architecture::Qwen2;
+        assert_eq!(changed.parameters(), plain + 3 * (40 + 20 + 20));
+        // The perceptron's: twice 5 wide, then 6.
+        changed = config();
+        changed.mlp_bias = true;
+        assert_eq!(changed.parameters(), plain + 3 * (5 + 5 + 6));
+    }
+
+    #[test]
+    fn work_and_memory_are_counted_for_one_token() {
+        assert_eq!(config().macs_per_token(), 3 * (LAYER - 2 * NORM) + TABLE);
+        // A key and a value of 2 heads in each layer, 4 bytes a number.
+        assert_eq!(config().cache_bytes_per_token(), 3 * 2 * 2 * 10 * 4);
+    }
+
+    #[test]
+    fn heads_are_as_wide_as_the_model_divided_by_them_unless_said() {
+        let unsaid = Config {
+            hidden_size: 8,
+            head_dim: None,
+            num_key_value_heads: None,
+            ..config()
+        };
+        assert_eq!((unsaid.head_dim(), unsaid.kv_heads()), (2, 4));
+        assert_eq!((config().head_dim(), config().kv_heads()), (10, 2));
+    }
+
+    #[test]
+    fn the_host_hears_of_every_token_that_ends_a_reply() {
+        for (said, expected) in [
+            (Some(OneOrMany::One(2)), &[2][..]),
+            (Some(OneOrMany::Many(vec![5, 3])), &[5, 3]),
+            (None, &[]),
+        ] {
+            let config = Config {
+                eos_token_id: said,
+                bos_token_id: Some(4),
+                ..config()
+            };
+            let info = config.info(Precision::F32);
+            assert_eq!(info.eos.as_slice(), expected);
+            assert_eq!(info.bos.into_option(), Some(4));
+            assert_eq!((info.width, info.vocab_size), (6, 7));
+        }
+    }
+}
