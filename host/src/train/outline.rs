@@ -1,5 +1,8 @@
 //! What a run would do, before any weight is read: `train --dry-run`.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     Schedule, Settings, TrainError, TrainingStage,
     checks::{self, DataSets, Part, TOLD, Trainings},

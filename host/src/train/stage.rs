@@ -108,4 +108,21 @@ mod tests {
         let error = "fine-tune".parse::<TrainingStage>().unwrap_err();
         assert!(error.contains("did you mean `finetune`"), "{error}");
     }
+
+    #[test]
+    fn stages_train_what_the_original_s_do() {
+        use TrainingStage::*;
+        // Stage: whether the language model and the encoders learn, and whether conversations are learned from.
+        for (stage, llm, encoders, conversations) in [
+            (Align, false, false, false),
+            (FullAlign, true, false, false),
+            (Finetune, true, false, true),
+            (SecondFinetune, true, false, true),
+            (FullFinetune, true, true, true),
+        ] {
+            assert_eq!(stage.trains_llm(), llm, "{stage}");
+            assert_eq!(stage.trains_encoders(), encoders, "{stage}");
+            assert_eq!(stage.groups_by_length(), conversations, "{stage}");
+        }
+    }
 }

@@ -1,0 +1,113 @@
+//! What a run is expected to take, counted by hand.
+
+use super::*;
+use merv_plugin_api::{DType, Interpolation, PreprocessSpec, ResizeDomain};
+use std::fs;
+use tempfile::tempdir;
+
+fn settings(stage: TrainingStage, sets: &[&str]) -> Settings {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    fs::write(&path, "schema = 1\nregistry = \"r\"\ndata = \"d.json\"").unwrap();
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    Settings::load(&path, stage, &sets).unwrap()
+}
+
+/// Two layers of width 10: 12 · 10² parameters each, and the tables of 7 tokens.
+fn llm() -> LanguageModelInfo {
+    LanguageModelInfo {
+        width: 10,
+        vocab_size: 7,
+        context_length: 100,
+        bos: None.into(),
+        eos: Vec::new().into(),
+        dtype: DType::F32,
+        parameters: 2 * 1200 + 2 * 7 * 10,
+        macs_per_token: 0,
+        cache_bytes_per_token: 0,
+    }
+}
+
+/// Three layers of width 4, of which a clip's tokens are as many as are left, or `tokens` if they are pooled.
+fn encoder(tokens: u64) -> EncoderInfo {
+    let parameters = 3 * 12 * 4 * 4;
+    EncoderInfo {
+        width: 4,
+        num_frames: 2,
+        image_size: 6,
+        temporal: 2,
+        spatial: 5,
+        preprocess: PreprocessSpec {
+            image_size: 6,
+            short_side: 6,
+            interpolation: Interpolation::Bicubic,
+            domain: ResizeDomain::PillowU8,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        },
+        dtype: DType::F32,
+        parameters,
+        macs_per_clip: tokens * parameters,
+    }
+}
+
+const BATCH: u64 = 3;
+const POSITIONS: u64 = BATCH * (20 + 30);
+const LOGITS: u64 = POSITIONS * 7 * 2 * 4;
+
+fn activations_of(stage: TrainingStage, checkpointing: bool, encoders: &[&EncoderInfo]) -> u64 {
+    let checkpointing = format!("gradient_checkpointing={checkpointing}");
+    let settings = settings(stage, &["device_batch=3", "global_batch=3", &checkpointing]);
+    activations(&settings, encoders, &llm(), 20, 30)
+}
+
+#[test]
+fn every_layer_of_the_language_model_keeps_what_it_computed() {
+    let kept = |copies| POSITIONS * 10 * copies * 4 + LOGITS;
+    assert_eq!(
+        activations_of(TrainingStage::Align, false, &[]),
+        kept(2 * LAYER_COPIES)
+    );
+    assert_eq!(
+        activations_of(TrainingStage::Align, true, &[]),
+        kept(2 + LAYER_COPIES)
+    );
+}
+
+#[test]
+fn frozen_encoders_take_what_the_largest_takes() {
+    let llm = activations_of(TrainingStage::Align, true, &[]);
+    let (few, many) = (encoder(0), encoder(50));
+    // One clip at a time; no fewer tokens than come out, 2 · 5.
+    let of = |tokens: u64| tokens * 4 * LAYER_COPIES * 4;
+    assert_eq!(
+        activations_of(TrainingStage::Align, true, &[&few]),
+        llm + of(10)
+    );
+    assert_eq!(
+        activations_of(TrainingStage::Align, true, &[&few, &many]),
+        llm + of(50)
+    );
+}
+
+#[test]
+fn trained_encoders_keep_their_layers_for_every_clip() {
+    let stage = TrainingStage::FullFinetune;
+    for (checkpointing, copies) in [(false, 3 * LAYER_COPIES), (true, 3 + LAYER_COPIES)] {
+        let llm = activations_of(stage, checkpointing, &[]);
+        let of = |tokens: u64| BATCH * tokens * 4 * copies * 4;
+        let both = activations_of(stage, checkpointing, &[&encoder(50), &encoder(0)]);
+        assert_eq!(both, llm + of(50) + of(10));
+    }
+}
+
+#[test]
+fn clips_are_read_ahead_for_each_encoder() {
+    let sets = ["device_batch=3", "global_batch=3", "prefetch=4"];
+    let settings = settings(TrainingStage::Align, &sets);
+    // Four batches wait and one is used; a clip has 2 frames of 6 · 6 · 3 numbers.
+    assert_eq!(
+        examples(&settings, &[&encoder(0), &encoder(0)]),
+        5 * 3 * 2 * (2 * 6 * 6 * 3 * 4)
+    );
+}
