@@ -172,3 +172,107 @@ fn verdict_of(id: String, verdict: &Value) -> Option<Scored> {
         unparsable: false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::{fs, path::PathBuf};
+    use tempfile::{TempDir, tempdir};
+
+    fn verdicts(folder: &TempDir, name: &str, said: &[(&str, &str, u8)]) -> PathBuf {
+        let verdicts: Map<String, Value> = said
+            .iter()
+            .map(|(id, pred, score)| {
+                let verdict =
+                    json!([{"pred": pred, "score": score}, {"video_name": format!("{id}.mp4")}]);
+                ((*id).to_owned(), verdict)
+            })
+            .collect();
+        let path = folder.path().join(name);
+        fs::write(&path, Value::Object(verdicts).to_string()).unwrap();
+        path
+    }
+
+    #[test]
+    fn verdicts_are_compared_by_what_the_judge_says_and_by_its_score() {
+        let folder = tempdir().unwrap();
+        let a = verdicts(
+            &folder,
+            "a.json",
+            &[
+                ("1", "yes", 5),
+                ("2", "no", 1),
+                ("3", "no", 0),
+                ("4", "yes", 4),
+            ],
+        );
+        let b = verdicts(
+            &folder,
+            "b.json",
+            &[
+                ("1", "yes", 5),
+                ("2", "yes", 4),
+                ("3", "yes", 3),
+                ("4", "no", 2),
+            ],
+        );
+        let differences = compare(&a, &b).unwrap();
+        let [said, score] = &differences[..] else {
+            panic!("{differences:?}");
+        };
+        assert_eq!(
+            (said.measure, said.a, said.b, said.difference),
+            (Measure::Judge, 0.5, 0.75, 0.25)
+        );
+        assert_eq!((said.count, said.a_better, said.b_better), (4, 1, 2));
+        // 1 and 2 of 3 by a fair coin: both tails together are certain.
+        assert_eq!(said.p_value, Some(1.0));
+        assert_eq!(
+            (score.measure, score.a, score.b, score.difference),
+            (Measure::JudgeScore, 2.5, 3.5, 1.0)
+        );
+        assert_eq!(
+            (score.a_better, score.b_better, score.p_value),
+            (1, 2, None)
+        );
+    }
+
+    #[test]
+    fn multiple_choice_verdicts_are_compared_by_letter() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("a_gpt.json");
+        let verdict = |pred| json!([{"pred": pred, "score": 0}, {"answer_char": "A"}]);
+        fs::write(
+            &path,
+            json!({"1": verdict("yes"), "2": verdict("no")}).to_string(),
+        )
+        .unwrap();
+        let differences = compare(&path, &path).unwrap();
+        assert_eq!(differences.len(), 1);
+        assert_eq!(
+            (differences[0].measure, differences[0].a),
+            (Measure::Letter, 0.5)
+        );
+    }
+
+    #[test]
+    fn three_of_the_questions_that_are_lacking_are_named() {
+        let folder = tempdir().unwrap();
+        let all = ["1", "2", "3", "4", "5"].map(|id| (id, "yes", 5));
+        let a = verdicts(&folder, "a.json", &all);
+        for (kept, expected) in [
+            (2, "lacks 3 of the other's questions: `3`, `4`, `5`"),
+            (1, "`2`, `3`, `4`, …"),
+        ] {
+            let b = verdicts(&folder, "b.json", &all[..kept]);
+            for error in [compare(&a, &b).unwrap_err(), compare(&b, &a).unwrap_err()] {
+                let error = error.to_string();
+                assert!(
+                    error.contains("b.json lacks") && error.ends_with(expected),
+                    "{error}"
+                );
+            }
+        }
+    }
+}

@@ -277,3 +277,99 @@ pub fn write_verdicts(store: &Store, task: Task, merged: &Merged) -> Result<(), 
     let text = serde_json::to_string(&verdicts).map_err(|e| unwritable(&path, e.into()))?;
     replace(&path, text.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scored(id: &str, values: &[(Measure, f64)], unparsable: bool) -> Scored {
+        Scored {
+            id: id.to_owned(),
+            video: "clip.mp4".to_owned(),
+            values: values.to_vec(),
+            unparsable,
+        }
+    }
+
+    fn report(scored: &[Scored], kinds: &[(&str, &[String])], failures: Vec<Failure>) -> Report {
+        let kinds = kinds.iter().copied().collect();
+        Report::new("a|b", "model", scored, &kinds, failures)
+    }
+
+    fn failure() -> Failure {
+        Failure {
+            question_id: "q9".to_owned(),
+            video_name: "gone.mp4".to_owned(),
+            error: "no such file".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_report_lists_each_measure_of_all_questions_and_of_each_kind() {
+        let letter = |right| [(Measure::Letter, right)];
+        let kinds = ["colour".to_owned(), "shape".to_owned()];
+        let report = report(
+            &[
+                scored("q1", &letter(1.0), false),
+                scored("q2", &letter(0.0), true),
+                scored("q3", &letter(1.0), false),
+            ],
+            &[
+                ("q1", &kinds[..1]),
+                ("q2", &kinds[..1]),
+                ("q3", &kinds[1..]),
+            ],
+            vec![failure()],
+        );
+        assert_eq!((report.count, report.unparsable, report.failed), (3, 1, 1));
+        // The intervals are Wilson's, of 2 in 3, 1 in 2 and 1 in 1.
+        let expected = "\
+# a|b, model
+
+| kind | measure | value | 95 % interval | questions |
+| --- | --- | --- | --- | --- |
+| all | first letter | 66.7 % | 20.8 % to 93.9 % | 3 |
+| colour | first letter | 50.0 % | 9.5 % to 90.5 % | 2 |
+| shape | first letter | 100.0 % | 20.7 % to 100.0 % | 1 |
+
+* 1 replies name no option and count as wrong
+* 1 questions could not be asked and do not count
+* q9: gone.mp4: no such file
+";
+        assert_eq!(report.markdown(), expected);
+    }
+
+    #[test]
+    fn without_kinds_and_notes_there_is_the_table_alone() {
+        let values = [(Measure::ExactMatch, 1.0), (Measure::TokenF1, 1.0)];
+        let report = report(&[scored("q1", &values, false)], &[], Vec::new());
+        let expected = "\
+# a|b, model
+
+| measure | value | 95 % interval | questions |
+| --- | --- | --- | --- |
+| exact match | 100.0 % | 20.7 % to 100.0 % | 1 |
+| token F1 | 100.0 % | 100.0 % to 100.0 % | 1 |
+";
+        assert_eq!(report.markdown(), expected);
+        assert!(report.notes().is_empty());
+    }
+
+    #[test]
+    fn verdicts_that_say_nothing_are_no_wrong_letters() {
+        let report = report(&[scored("q1", &[], true)], &[], Vec::new());
+        assert_eq!(
+            report.notes(),
+            ["1 replies of the judge say nothing and do not count"]
+        );
+        assert_eq!(report.accuracy, None);
+    }
+
+    #[test]
+    fn bars_in_a_table_are_escaped() {
+        let kind = ["left|right".to_owned()];
+        let asked = scored("q1", &[(Measure::Letter, 1.0)], false);
+        let text = report(&[asked], &[("q1", &kind)], Vec::new()).markdown();
+        assert!(text.contains("| left\\|right | first letter |"), "{text}");
+    }
+}

@@ -93,7 +93,7 @@ mod tests {
         let videos = folder.path().join("videos");
         fs::create_dir_all(videos.join("a.b")).unwrap();
         fs::create_dir_all(videos.join("sub")).unwrap();
-        for file in ["a.mp4", "a.avi", "c.d.mkv", "sub/e.mp4"] {
+        for file in ["a.mp4", "a.avi", "c.d.mkv", "sub/e.mp4", ".f.mp4"] {
             fs::write(videos.join(file), "").unwrap();
         }
         let mut found = Videos::new(folder.path());
@@ -103,6 +103,7 @@ mod tests {
             ("c", Some("c.d.mkv")),
             ("c.d", Some("c.d.mkv")),
             ("sub/e", Some("sub/e.mp4")),
+            (".f", Some(".f.mp4")),
             ("e", None),
             ("", None),
             ("../videos/a", None),

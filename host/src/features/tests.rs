@@ -383,3 +383,100 @@ fn a_folder_is_its_files() {
     fs::write(frames.join("1.png"), "c").unwrap();
     assert_ne!(digests.of(&frames).unwrap(), two);
 }
+
+#[test]
+fn features_are_counted_before_and_after_they_are_written() {
+    let folder = tempdir().unwrap();
+    let keys = keys(3);
+    let cache = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
+    assert!(cache.is_empty());
+    cache.put(&keys[0], &features(0)).unwrap();
+    cache.put(&keys[1], &features(1)).unwrap();
+    cache.flush().unwrap();
+    cache.put(&keys[2], &features(2)).unwrap();
+    assert_eq!(cache.len(), 3);
+    assert!(!cache.is_empty());
+}
+
+#[test]
+fn a_cache_is_opened_in_the_format_of_most_of_its_features() {
+    // How many of each format there are, and which is taken.
+    for (f16, bf16, f32, expected) in [
+        (0, 3, 2, StoreDtype::Bf16),
+        (1, 2, 3, StoreDtype::F32),
+        (3, 1, 2, StoreDtype::F16),
+        (2, 2, 0, StoreDtype::F16),
+    ] {
+        let folder = tempdir().unwrap();
+        let keys = keys(3);
+        for (dtype, count) in [
+            (StoreDtype::F16, f16),
+            (StoreDtype::Bf16, bf16),
+            (StoreDtype::F32, f32),
+        ] {
+            let cache = FeatureCache::open(folder.path(), dtype).unwrap();
+            for key in &keys[..count] {
+                cache.put(key, &features(count)).unwrap();
+            }
+            cache.flush().unwrap();
+        }
+        let cache = FeatureCache::open_as_kept(folder.path()).unwrap();
+        assert_eq!(
+            cache.len(),
+            f16.max(bf16).max(f32),
+            "{expected} of {f16}, {bf16}, {f32}"
+        );
+        let put = values(&cache.get(&keys[0]).unwrap());
+        let like = FeatureCache::open(folder.path(), expected).unwrap();
+        assert_eq!(put, values(&like.get(&keys[0]).unwrap()));
+        let notices = cache.take_notices();
+        assert!(
+            !notices
+                .iter()
+                .any(|notice| notice.contains("was not there")),
+            "{notices:?}"
+        );
+    }
+}
+
+#[test]
+fn a_cache_that_was_not_there_is_told() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("mistyped");
+    let notices = FeatureCache::open_as_kept(&path).unwrap().take_notices();
+    assert_eq!(notices.len(), 1);
+    assert!(notices[0].contains("mistyped was not there"), "{notices:?}");
+}
+
+#[test]
+fn formats_have_the_names_that_settings_use() {
+    for (name, dtype) in [
+        ("f16", StoreDtype::F16),
+        ("bf16", StoreDtype::Bf16),
+        ("f32", StoreDtype::F32),
+    ] {
+        assert_eq!(name.parse(), Ok(dtype));
+        assert_eq!(dtype.to_string(), name);
+    }
+    let error = "f64".parse::<StoreDtype>().unwrap_err();
+    assert!(error.contains("`f64`"), "{error}");
+}
+
+#[test]
+fn shards_whose_header_ends_beyond_them_are_left_aside() {
+    let folder = tempdir().unwrap();
+    drop(FeatureCache::open(folder.path(), StoreDtype::F16).unwrap());
+    let shards = folder.path().join("shards");
+    fs::create_dir_all(&shards).unwrap();
+    for length in [1000u64, 1 << 40, u64::MAX] {
+        fs::write(shards.join("torn.safetensors"), length.to_le_bytes()).unwrap();
+        let notices = FeatureCache::open(folder.path(), StoreDtype::F16)
+            .unwrap()
+            .take_notices();
+        let expected = format!("a header of {length} bytes in a file of 8");
+        assert!(
+            notices.iter().any(|notice| notice.contains(&expected)),
+            "{notices:?}"
+        );
+    }
+}

@@ -334,3 +334,27 @@ fn name_of<T: PartialEq>(table: &[(&'static str, T)], value: T) -> Option<&'stat
         .find(|(_, known)| *known == value)
         .map(|(name, _)| *name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::FusionKind::*;
+
+    #[test]
+    fn fusions_have_the_parts_of_the_original_s() {
+        // Whether it gives weights to the encoders, has tensors for each of them, and takes single tokens.
+        for (fusion, weighs, parts, single) in [
+            (None, false, false, false),
+            (First, false, false, true),
+            (Concat, false, false, true),
+            (ConcatChannel, false, true, false),
+            (ConcatChannelLn, false, true, false),
+            (Scalar, true, true, false),
+            (QueryMlp, false, false, false),
+            (CrossAttentionAvgLq, true, false, true),
+        ] {
+            assert_eq!(fusion.weighs(), weighs, "{fusion}");
+            assert_eq!(fusion.has_part_of_each_encoder(), parts, "{fusion}");
+            assert_eq!(fusion.takes_single_tokens(), single, "{fusion}");
+        }
+    }
+}

@@ -298,3 +298,52 @@ fn impossible_requests_are_errors() {
     let unknown = "resize_crop".parse::<ResizeStrategy>().unwrap_err();
     assert!(unknown.to_string().contains("`resize-crop`"));
 }
+
+#[test]
+fn sizes_at_the_limit_are_taken_and_beyond_it_refused() {
+    let picture = Arc::new(RgbFrame {
+        width: 1,
+        height: 1,
+        data: vec![0; 3],
+    });
+    let made = |image_size, short_side, mean: f32, std: f32| {
+        let spec = PreprocessSpec {
+            image_size,
+            short_side,
+            mean: [mean; 3],
+            std: [std; 3],
+            ..spec("siglip")
+        };
+        let request = ClipRequest {
+            num_frames: 1,
+            spec: &spec,
+        };
+        clips(
+            &[picture.clone()],
+            &[request],
+            ResizeStrategy::ResizeNaive,
+            1,
+        )
+        .map(|_| ())
+    };
+    made(1, 1, 0.0, 1.0).unwrap();
+    made(8192, 8192, 0.0, 1.0).unwrap();
+    for (image_size, short_side, mean, std, word) in [
+        (0, 1, 0.0, 1.0, "image_size"),
+        (8193, 8193, 0.0, 1.0, "image_size"),
+        (2, 1, 0.0, 1.0, "short_side"),
+        (1, 8193, 0.0, 1.0, "short_side"),
+        (1, 1, f32::NAN, 1.0, "mean"),
+        (1, 1, f32::INFINITY, 1.0, "mean"),
+        (1, 1, 0.0, 0.0, "std"),
+        (1, 1, 0.0, f32::NAN, "std"),
+    ] {
+        let error = made(image_size, short_side, mean, std)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(word),
+            "{image_size} {short_side} {mean} {std}: {error}"
+        );
+    }
+}

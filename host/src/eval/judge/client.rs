@@ -359,4 +359,30 @@ mod tests {
             assert_eq!(wants_a_key(url), wants, "{url}");
         }
     }
+
+    #[test]
+    fn a_service_says_how_long_to_wait_in_seconds_or_milliseconds() {
+        for (headers, expected) in [
+            (&[("retry-after", "2")][..], Some(2000)),
+            (&[("retry-after", " 0.5 ")], Some(500)),
+            (&[("retry-after-ms", "1500")], Some(1500)),
+            (
+                &[("retry-after-ms", "250"), ("retry-after", "9")],
+                Some(250),
+            ),
+            (&[("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT")], None),
+            (&[("retry-after", "-1")], None),
+            (&[], None),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, value.parse().unwrap());
+            }
+            assert_eq!(
+                asked_wait(&map),
+                expected.map(Duration::from_millis),
+                "{headers:?}"
+            );
+        }
+    }
 }

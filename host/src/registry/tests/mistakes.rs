@@ -493,3 +493,16 @@ fn everything_wrong_is_said_at_once() {
         ],
     );
 }
+
+#[test]
+fn forty_problems_are_shown_and_more_are_counted() {
+    for (count, more) in [(40, ""), (41, "… and 1 more"), (100, "… and 60 more")] {
+        let keys = (0..count).map(|n| format!("wrong{n} = 1\n"));
+        let text = format!("{}{GOOD}", keys.collect::<String>());
+        let message = message(text);
+        assert!(message.contains(&format!("{count} problems")), "{message}");
+        assert_eq!(message.matches("unknown key").count(), 40);
+        assert_eq!(message.contains("… and"), !more.is_empty());
+        assert!(message.ends_with(more), "{message}");
+    }
+}
