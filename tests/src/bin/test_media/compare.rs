@@ -81,7 +81,7 @@ fn only(index: usize, fps: f64) -> Selection {
 /// All frames that the host sees, in its order, and its refusal of the file. What it sees when it
 /// seeks must be the same: else that is the error. Every frame of a file that `is_damaged` is sought, and
 /// some of others.
-fn by_host(path: &Path, is_damaged: bool) -> Result<Seen, String> {
+pub fn by_host(path: &Path, is_damaged: bool) -> Result<Seen, String> {
     let limits = Limits {
         threads: 2,
         ..Limits::default()

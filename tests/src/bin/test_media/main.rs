@@ -3,6 +3,8 @@
 //!
 //! `test_media FOLDER [CODEC …]` makes the clips in FOLDER; `test_media --files FILE …` compares files
 //! that are there. It fails where a difference is not listed in `known`, or one listed there is gone.
+//! `test_media --frames FILE …` only tells what the host sees, as JSON, a line a file: the digests of the
+//! frames, null for one that it refuses; null for a file that it refuses.
 
 mod clips;
 mod compare;
@@ -10,7 +12,7 @@ mod damage;
 mod known;
 mod totals;
 
-use compare::judge;
+use compare::{by_host, judge};
 use damage::{Numbers, loses_pictures};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,10 +24,16 @@ use totals::Totals;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
     let Some(first) = arguments.next() else {
-        eprintln!("expected FOLDER [CODEC …] or --files FILE …");
+        eprintln!("expected FOLDER [CODEC …], --files FILE … or --frames FILE …");
         return ExitCode::from(2);
     };
     let rest: Vec<PathBuf> = arguments.collect();
+    if first == Path::new("--frames") {
+        for path in rest {
+            println!("{}", serde_json::json!(by_host(&path, false).ok()));
+        }
+        return ExitCode::SUCCESS;
+    }
     let totals = Mutex::new(Totals::default());
     let look = |path: &Path| {
         let name = path.file_name().unwrap_or_default().display().to_string();
