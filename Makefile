@@ -29,7 +29,7 @@ help:
 	@echo "make demo          describe a clip with merv-tiny, and ask it two questions (VIDEO=… PROMPT=… QUESTION=… CHOICE=…)"
 	@echo "make test          build, every test, and the lints"
 	@echo "make test-long     twenty training runs killed at random moments, and gone on with"
-	@echo "make test-media    the frames of 2,200 files, whole and damaged, against the ffmpeg command's (8 minutes)"
+	@echo "make test-media    the frames of 2,200 files, whole and damaged, against the ffmpeg command's (5 minutes)"
 	@echo "make mutants       small bugs planted one at a time, and whether a test notices (PART=0/400, the first of 400)"
 	@echo "make bench         speed and memory, beside PyTorch where it is installed"
 	@echo "make bench-eval    questions per second of an evaluation, beside one question at a time"

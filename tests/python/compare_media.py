@@ -119,17 +119,17 @@ def are_among(found, expected):
 def difference(found, host, ffmpeg):
     """How the frames found differ from those that merv-host shows, in words."""
     if host is None:
-        return "a file that merv-host refuses" if found else "the same"
+        return "a file that merv-host refuses" if found else "the same frames as merv-host"
     if are_same(found, host):
-        return "the same"
+        return "the same frames as merv-host"
     if not found:
-        return "no frame"
+        return "nothing"
     if are_same(found, host[: len(found)]):
-        return "the last frames are missing"
+        return "all but the last frames"
     if are_among(host, found):
         return "guesses too, which merv-host refuses or leaves out"
     if are_among(found, ffmpeg):
-        return "other frames are missing"
+        return "all but some other frames"
     return "other pixels"
 
 
@@ -165,7 +165,7 @@ def main():
             for name, how in [("PyAV", pyav), ("OpenCV", opencv)]:
                 counts[name][how] += 1
                 kinds[name, how][kind] += 1
-            if (pyav, opencv) != ("the same", "the same"):
+            if (pyav, opencv) != ("the same frames as merv-host", "the same frames as merv-host"):
                 print(path.name, pyav, opencv, sep="\t", flush=True)
     print(f"\n{len(files)} files; PyAV's decoder raises an error, but shows frames, in {stopped}")
     print("| what is shown | PyAV | OpenCV |\n|---|---|---|")
