@@ -82,7 +82,7 @@ impl Example {
         let first = 1 + usize::from(system.of_a_turn);
         let said = turns.iter().enumerate();
         let said = said.map(|(number, text)| (first + number, text.as_str(), number % 2 == 1));
-        media::check_marks(shows, said)?;
+        media::check_marks(shows, &others, said)?;
         Ok(Self {
             has_empty_medium: visual.is_none() && media::has_empty_key(&fields),
             id: match field(&fields, "id") {

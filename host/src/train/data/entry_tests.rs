@@ -176,6 +176,9 @@ fn marks_are_those_of_the_media() {
         let found = why(&with(keys, marks));
         assert!(found.contains(word), "{keys} {marks}: {found}");
     }
+    let found = why(&with(r#""clip_of": "a", "source": "b","#, "<video>"));
+    let word = "with a file in it; its other keys are `clip_of`, `source`";
+    assert!(found.contains(word), "{found}");
     let later = r#"{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b"}, {"role": "user", "content": "<video>"},
         {"role": "assistant", "content": "c"}]}"#;

@@ -20,6 +20,9 @@ const IMAGES: [&str; 9] = [
 /// Bytes of a key that can be another spelling of one of these at most.
 const LONGEST: usize = 40;
 
+/// Other keys that a message names.
+const NAMED: usize = 5;
+
 /// What follows the name of a medium in the key of a file.
 const OF_A_FILE: [&str; 7] = ["path", "file", "filename", "name", "url", "uri", "dir"];
 
@@ -224,13 +227,14 @@ fn is_a_medium(value: &Value) -> bool {
 }
 
 /// Checks that the marks in the messages, `(number, text, whether it is a reply)`, are those of what the example
-/// shows.
+/// shows. One of its `other` keys may have been meant for a medium.
 ///
 /// # Errors
 ///
 /// What is wrong with them, in a line.
 pub(super) fn check_marks<'m>(
     visual: Option<Modality>,
+    others: &[String],
     messages: impl Iterator<Item = (usize, &'m str, bool)>,
 ) -> Result<(), String> {
     let mut found = 0;
@@ -247,9 +251,15 @@ pub(super) fn check_marks<'m>(
                     ));
                 }
                 None => {
+                    let others: Vec<String> =
+                        others.iter().take(NAMED).map(|key| shown(key)).collect();
+                    let others = match others.is_empty() {
+                        true => String::new(),
+                        false => format!("; its other keys are {}", others.join(", ")),
+                    };
                     return Err(format!(
                         "message {number} holds `{mark}`, but the example has neither `image` nor `video` with a \
-                         file in it"
+                         file in it{others}"
                     ));
                 }
                 Some(visual) if of.is_some_and(|of| of != visual) => {
