@@ -946,6 +946,8 @@ fn a_link_to_nothing_is_written_through() {
 
 #[test]
 fn names_that_are_too_long_are_said_to_be() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("features").display().to_string();
     let long = "a".repeat(300);
     let train = [
         "train",
@@ -961,10 +963,7 @@ fn names_that_are_too_long_are_said_to_be() {
             "train",
             [&train[..], &["--set", set, "--out", &long]].concat(),
         ),
-        (
-            "encode",
-            vec!["encode", "--out", "target/x", "--video", &long],
-        ),
+        ("encode", vec!["encode", "--out", &out, "--video", &long]),
         (
             "features",
             vec!["encode", "--video", "assets/shapes.mp4", "--out", &long],
@@ -975,7 +974,6 @@ fn names_that_are_too_long_are_said_to_be() {
         let run = Run::new().args(&arguments).finish();
         (case.to_owned(), run.judge(1, &["a name in it is too long"]))
     }));
-    let _ = fs::remove_dir_all("target/x");
 }
 
 #[test]
