@@ -8,7 +8,6 @@ const KNOWN: &[(&str, &[&str])] = &[
             "av1.hole0.ivf",
             "av1.hole1.ivf",
             "av1.hole0.obu",
-            "av1.hole1.obu",
             "av1.joined-cut.obu",
             "h264-fast.tail-cut0.mp4",
             "h264-fast.tail-cut1.mp4",
