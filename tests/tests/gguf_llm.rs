@@ -154,3 +154,29 @@ fn other_architectures_types_and_missing_keys() {
         bytes[at - 8] = b'x';
     });
 }
+
+#[test]
+fn the_tokens_that_begin_and_end_a_text_are_the_file_s() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("model.gguf");
+    let library = Library::open(artifacts().library("merv_llama2"), 2).unwrap();
+    for (bos, eos) in [(1u32, 2u32), (9, 7)] {
+        let mut bytes = fs::read(fixture(K_QUANTS)).unwrap();
+        set(
+            &mut bytes,
+            "tokenizer.ggml.bos_token_id",
+            U32,
+            bos.to_le_bytes(),
+        );
+        set(
+            &mut bytes,
+            "tokenizer.ggml.eos_token_id",
+            U32,
+            eos.to_le_bytes(),
+        );
+        fs::write(&path, bytes).unwrap();
+        let model = library.load_llm(&request(&path)).unwrap();
+        assert_eq!(model.info().bos.into_option(), Some(bos));
+        assert_eq!(model.info().eos.as_slice(), [eos]);
+    }
+}
