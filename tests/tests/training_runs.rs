@@ -301,7 +301,7 @@ fn what_cannot_begin_says_why_and_leaves_nothing_behind() {
     wrong
         .run()
         .finish()
-        .failed(1, &["--set epoch=1", "write `epochs`"]);
+        .failed(2, &["--set epoch=1", "write `epochs`"]);
     fs::create_dir(run.out()).unwrap();
     fs::write(run.out().join("thesis.tex"), "").unwrap();
     run.run()
