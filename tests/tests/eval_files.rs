@@ -128,6 +128,28 @@ fn keys_that_are_meant_otherwise_and_values_that_say_nothing_are_refused() {
 }
 
 #[test]
+fn a_question_has_two_to_twenty_six_options() {
+    let asked = |count: usize| {
+        let mut toy = Benchmark::new();
+        let options: Vec<String> = (0..count).map(|n| format!("option {n}")).collect();
+        let question = with(mcq("1"), &json!({"options": options, "num_option": count}));
+        toy.add(question, json!({"answer_id": 0}));
+        toy.write();
+        toy.run("mcq").args(SHORT).finish()
+    };
+    asked(2).succeeded();
+    asked(26).succeeded();
+    for count in [0, 1, 27] {
+        asked(count).failed(
+            1,
+            &[&format!(
+                "there are {count} options; expected 2 to 26 options"
+            )],
+        );
+    }
+}
+
+#[test]
 fn a_list_of_one_and_several_references_are_understood() {
     let mut toy = Benchmark::new();
     let listed = json!({"video_name": ["a"]});

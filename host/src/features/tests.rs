@@ -5,6 +5,7 @@ use crate::{
 };
 use candle_core::{Device, Tensor};
 use merv_plugin_api::{DType, EncoderInfo, Interpolation, PreprocessSpec, ResizeDomain};
+use safetensors::{Dtype, tensor::TensorView};
 use std::{
     fs::{self, File, FileTimes},
     path::{Path, PathBuf},
@@ -479,4 +480,31 @@ fn shards_whose_header_ends_beyond_them_are_left_aside() {
             "{notices:?}"
         );
     }
+}
+
+#[test]
+fn shards_of_earlier_versions_are_read_and_told_once() {
+    let folder = tempdir().unwrap();
+    let keys = keys(2);
+    drop(FeatureCache::open(folder.path(), StoreDtype::F32).unwrap());
+    let shards = folder.path().join("shards");
+    fs::create_dir_all(&shards).unwrap();
+    for (n, key) in keys.iter().enumerate() {
+        let bytes: Vec<u8> = values(&features(n))
+            .into_iter()
+            .flat_map(f32::to_le_bytes)
+            .collect();
+        let view = TensorView::new(Dtype::F32, vec![4, 3], &bytes).unwrap();
+        let file = safetensors::serialize([(key.as_str(), view)], None).unwrap();
+        fs::write(shards.join(format!("{n}.safetensors")), file).unwrap();
+    }
+    let cache = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
+    for (n, key) in keys.iter().enumerate() {
+        assert_eq!(values(&cache.get(key).unwrap()), values(&features(n)));
+    }
+    let notices = cache.take_notices();
+    let told = notices
+        .iter()
+        .filter(|notice| notice.contains("without checksums"));
+    assert_eq!(told.count(), 1, "{notices:?}");
 }

@@ -319,7 +319,7 @@ fn sizes_at_the_limit_are_taken_and_beyond_it_refused() {
             spec: &spec,
         };
         clips(
-            &[picture.clone()],
+            std::slice::from_ref(&picture),
             &[request],
             ResizeStrategy::ResizeNaive,
             1,

@@ -400,8 +400,21 @@ fn lists_of_any_integers_are_read() {
 }
 
 #[test]
-fn names_may_have_as_many_bytes_as_ggml_s() {
-    let long = "n".repeat(64);
-    let file = Gguf::new().tensor(tensor(&long, &[1; 4], 0, 0));
-    assert_eq!(file.open().unwrap().get(&long).unwrap().shape, [1; 4]);
+fn names_have_1024_bytes_at_most() {
+    let named = |length| Gguf::new().tensor(tensor(&"n".repeat(length), &[1; 4], 0, 0));
+    let checkpoint = named(1024).open().unwrap();
+    assert_eq!(checkpoint.get(&"n".repeat(1024)).unwrap().shape, [1; 4]);
+    named(1025).refused(&["its name has 1025 bytes; expected 1 to 1024"]);
+}
+
+#[test]
+fn a_file_may_end_with_its_header() {
+    let mut file = Gguf::new();
+    file.data.clear();
+    // 24 bytes go before it, and 8 + name + 4 + 8 + text are its own: 64 in all.
+    let file = file.key(key("name", 8, &string(&[b'x'; 16])));
+    assert_eq!(file.bytes().len(), 64);
+    let checkpoint = file.open().unwrap();
+    let found = checkpoint.gguf().unwrap().find::<&str>("name").unwrap();
+    assert_eq!(found, Some(&*"x".repeat(16)));
 }
