@@ -3,6 +3,7 @@ that the `ffmpeg` command sees in them, in its order. Needs that command (5.1 ma
 """
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def make(work):
     mov = bytearray(encode("one", QTRLE, work / "qtrle.mov").read_bytes())
     noise(mov, len(mov) * 3 // 10)
     (FOLDER / "damaged_key_frame.mov").write_bytes(mov)
+    # One of the files of `make test-media`: a few bytes of an MPEG-4 are noise.
+    shutil.copy("target/test-media/mpeg4.garbage.mkv", FOLDER / "damaged_for_b_frames.mkv")
     # A decoder that met this key frame of 65536 times 65536 pixels fails for good.
     ivf = bytearray(encode("one", VP9, work / "vp9.ivf").read_bytes())
     start = 32

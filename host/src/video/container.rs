@@ -271,10 +271,10 @@ impl Container {
                 codec,
             });
         };
-        // With several threads the decoder of VP8 shows other pictures each time where packets are
-        // missing, and does not complain.
+        // With several threads these decoders show other pictures each time where packets are missing (VP8) or
+        // damaged (MPEG-4, whose threads read motion from each other's pictures), and do not always complain.
         let count = match id {
-            codec::Id::VP8 => 1,
+            codec::Id::VP8 | codec::Id::MPEG4 => 1,
             _ => limits.decoder_threads(),
         };
         let kind = threading::Type::Frame;

@@ -80,6 +80,25 @@ fn a_sought_frame_after_damage_is_that_of_decoding_in_order() {
     }
 }
 
+/// With several threads the decoder reads what the damage left of another picture before or after it is filled,
+/// and complains only then.
+#[test]
+fn a_decoder_whose_threads_race_gets_one() {
+    let path = fixture("streams/damaged_for_b_frames.mkv");
+    let all = every(&path, 1);
+    // They race where processors are scarce.
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..150 {
+                    let alone = read_with(&path, 2, &only(17, all.fps)).unwrap();
+                    assert!(alone.frames[0] == all.frames[17]);
+                }
+            });
+        }
+    });
+}
+
 /// The decoder only notes that there is a gap.
 #[test]
 fn leading_pictures_are_shown_alike_where_what_they_lean_on_was_lost() {
