@@ -53,7 +53,7 @@ pub(super) fn check_prefix(json: &str) -> Result<(), String> {
     }
 }
 
-/// Checks that no id stands for two tokens: which of them is meant is for chance to say.
+/// Checks that no id stands for two tokens: otherwise chance decides which of them is meant.
 pub(super) fn check_ids(json: &str, tokenizer: &Tokenizer) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Outline {

@@ -50,7 +50,7 @@ pub enum CheckpointError {
         /// Why not.
         source: io::Error,
     },
-    /// Something that is no checkpoint has the name of one.
+    /// Something else than a checkpoint has the name of one.
     #[error(
         "{} has the name of a checkpoint and is no folder\n  expected: a folder that the run wrote\n  \
          do: remove it, or give it another name", .0.display()

@@ -393,7 +393,7 @@ fn lists_of_any_integers_are_read() {
     let large = [&9u64.to_le_bytes()[..], &(u64::MAX >> 1).to_le_bytes()].concat();
     assert_eq!(list(number(10, &large)).unwrap(), Some(vec![9, i64::MAX]));
     assert_eq!(list(number(11, &large)).unwrap(), Some(vec![9, i64::MAX]));
-    // What an i64 does not hold, and what is no integer.
+    // Too large for an i64, and not an integer.
     let beyond = [&9u64.to_le_bytes()[..], &u64::MAX.to_le_bytes()].concat();
     assert!(list(number(10, &beyond)).is_err());
     assert!(list(number(6, &small)).is_err());
