@@ -1,4 +1,4 @@
-"""Images and animations, and what Pillow makes of them: fixtures of host/src/video/still_tests.rs.
+"""Images and animations, and what Pillow makes of them: fixtures of host/src/video/tests/stills.rs.
 
     python tests/python/make_still_fixtures.py    # with Pillow 13
 

@@ -13,8 +13,6 @@ mod complaints;
 mod container;
 mod counted;
 mod damage;
-#[cfg(test)]
-mod damage_tests;
 mod decode;
 mod error;
 mod folder;
@@ -33,8 +31,6 @@ mod rgb;
 mod sample;
 mod samples;
 mod spool;
-#[cfg(test)]
-mod still_tests;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,8 @@
 //! One example as the JSON file has it, checked.
 
+#[cfg(test)]
+mod tests;
+
 use super::media;
 use crate::shown::{shortened, shown};
 use serde::{

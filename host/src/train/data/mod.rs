@@ -6,8 +6,6 @@
 
 mod batches;
 mod entry;
-#[cfg(test)]
-mod entry_tests;
 mod error;
 mod index;
 mod loader;

@@ -32,9 +32,7 @@ mod text;
 mod value;
 
 #[cfg(test)]
-mod hostile;
-#[cfg(test)]
-mod parity;
+mod tests;
 
 pub(super) use value::Value;
 

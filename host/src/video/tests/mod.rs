@@ -1,6 +1,9 @@
 //! Real files against what PyAV, decord, OpenCV and Pillow make of them
 //! (`tests/python/make_video_fixtures.py`).
 
+mod damage;
+mod stills;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! The language against Jinja2 as transformers sets it up: `tests/python/make_jinja.py` asked it.
 
-use super::{Fault, Program, Value, value::Key};
+use super::super::{Fault, Program, Value, value::Key};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},

@@ -1,6 +1,6 @@
 //! Templates that are made to do harm: each ends soon, with little memory and without a deep stack.
 
-use super::{Program, Value};
+use super::super::{Program, Value};
 use std::{
     collections::BTreeMap,
     thread,
