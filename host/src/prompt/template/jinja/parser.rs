@@ -68,7 +68,7 @@ impl Parser {
         is
     }
 
-    fn expect(&mut self, operator: &'static str) -> Result<(), Fault> {
+    fn require(&mut self, operator: &'static str) -> Result<(), Fault> {
         if self.operator(operator) {
             return Ok(());
         }
@@ -161,7 +161,7 @@ impl Parser {
             "set" => self.set(),
             "macro" => {
                 let name = self.name()?;
-                self.expect("(")?;
+                self.require("(")?;
                 let parameters = self.parameters()?;
                 let body = self.whole_body("endmacro")?;
                 Ok(Statement::Macro(Arc::new(Macro {
@@ -194,10 +194,10 @@ impl Parser {
                 let mut values = Vec::new();
                 while self.peek() != Some(&Token::BlockEnd) {
                     if !values.is_empty() {
-                        self.expect(",")?;
+                        self.require(",")?;
                     }
                     let target = self.target()?;
-                    self.expect("=")?;
+                    self.require("=")?;
                     values.push((target, self.expression()?));
                 }
                 Ok(Statement::With(values, self.whole_body("endwith")?))
@@ -329,7 +329,7 @@ impl Parser {
         let mut parameters = Vec::new();
         while !self.operator(")") {
             if !parameters.is_empty() {
-                self.expect(",")?;
+                self.require(",")?;
             }
             let name = self.name()?;
             let default = if self.operator("=") {
@@ -361,7 +361,7 @@ impl Parser {
     fn target(&mut self) -> Result<Target, Fault> {
         if self.operator("(") {
             let target = self.nested(Self::targets)?;
-            self.expect(")")?;
+            self.require(")")?;
             return Ok(target);
         }
         let name = self.name()?;
@@ -598,13 +598,13 @@ impl Parser {
             if index == 0
                 && let Some(item) = parts[0].take()
             {
-                self.expect("]")?;
+                self.require("]")?;
                 return Ok(Step::Item(item));
             }
             if index == 0 {
                 return Err(self.fault("an index"));
             }
-            self.expect("]")?;
+            self.require("]")?;
             return Ok(Step::Slice(Box::new(parts)));
         }
     }
@@ -615,7 +615,7 @@ impl Parser {
         let mut first = true;
         while !self.operator(")") {
             if !first {
-                self.expect(",")?;
+                self.require(",")?;
                 if self.operator(")") {
                     break;
                 }
@@ -699,14 +699,14 @@ impl Parser {
                     return Ok(Expr::Tuple(Vec::new()));
                 }
                 let inside = parser.tuple()?;
-                parser.expect(")")?;
+                parser.require(")")?;
                 Ok(inside)
             })?,
             Some(Token::Operator("[")) => Expr::List(self.nested(|parser| {
                 let mut items = Vec::new();
                 while !parser.operator("]") {
                     if !items.is_empty() {
-                        parser.expect(",")?;
+                        parser.require(",")?;
                         if parser.operator("]") {
                             break;
                         }
@@ -719,13 +719,13 @@ impl Parser {
                 let mut pairs = Vec::new();
                 while !parser.operator("}") {
                     if !pairs.is_empty() {
-                        parser.expect(",")?;
+                        parser.require(",")?;
                         if parser.operator("}") {
                             break;
                         }
                     }
                     let key = parser.expression()?;
-                    parser.expect(":")?;
+                    parser.require(":")?;
                     pairs.push((key, parser.expression()?));
                 }
                 Ok(pairs)
