@@ -185,7 +185,7 @@ fn replies_that_say_nothing_are_counted_apart() {
     assert_eq!(lines[1]["refused"], "as the test wants");
     let markdown = fs::read_to_string(judged.path("toy_gpt_report.md")).unwrap();
     assert!(
-        markdown.contains("2 replies of the judge say nothing and do not count"),
+        markdown.contains("replies of the judge that say nothing (not counted): 2"),
         "{markdown}"
     );
 }

@@ -149,13 +149,15 @@ impl Report {
         match (self.unparsable, by_letter) {
             (0, _) => {}
             (n, false) => notes.push(format!(
-                "{n} replies of the judge say nothing and do not count"
+                "replies of the judge that say nothing (not counted): {n}"
             )),
-            (n, true) => notes.push(format!("{n} replies name no option and count as wrong")),
+            (n, true) => notes.push(format!(
+                "replies that name no option (counted as wrong): {n}"
+            )),
         }
         if self.failed > 0 {
             notes.push(format!(
-                "{} questions could not be asked and do not count",
+                "questions that could not be asked (not counted): {}",
                 self.failed
             ));
             notes.extend(
@@ -332,8 +334,8 @@ mod tests {
 | colour | first letter | 50.0 % | 9.5 % to 90.5 % | 2 |
 | shape | first letter | 100.0 % | 20.7 % to 100.0 % | 1 |
 
-* 1 replies name no option and count as wrong
-* 1 questions could not be asked and do not count
+* replies that name no option (counted as wrong): 1
+* questions that could not be asked (not counted): 1
 * q9: gone.mp4: no such file
 ";
         assert_eq!(report.markdown(), expected);
@@ -360,7 +362,7 @@ mod tests {
         let report = report(&[scored("q1", &[], true)], &[], Vec::new());
         assert_eq!(
             report.notes(),
-            ["1 replies of the judge say nothing and do not count"]
+            ["replies of the judge that say nothing (not counted): 1"]
         );
         assert_eq!(report.accuracy, None);
     }
