@@ -272,7 +272,7 @@ impl Container {
             });
         };
         // With several threads these decoders show other pictures each time where packets are missing (VP8) or
-        // damaged (MPEG-4, whose threads read motion from each other's pictures), and do not always complain.
+        // damaged (MPEG-4), and do not always complain.
         let count = match id {
             codec::Id::VP8 | codec::Id::MPEG4 => 1,
             _ => limits.decoder_threads(),

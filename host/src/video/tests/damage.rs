@@ -80,8 +80,7 @@ fn a_sought_frame_after_damage_is_that_of_decoding_in_order() {
     }
 }
 
-/// With several threads the decoder reads what the damage left of another picture before or after it is filled,
-/// and complains only then.
+/// With several threads the decoder shows another picture now and then, and does not complain then.
 #[test]
 fn a_decoder_whose_threads_race_gets_one() {
     let path = fixture("streams/damaged_for_b_frames.mkv");
