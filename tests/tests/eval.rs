@@ -394,7 +394,7 @@ fn unusable_videos_are_named_and_counted() {
     assert!(
         fs::read_to_string(toy.result("toy_report.md"))
             .unwrap()
-            .contains("3 questions could not be asked")
+            .contains("questions that could not be asked (not counted): 3")
     );
     // Mended, and only the rest is asked.
     for file in ["broken.mp4", "gone.mp4"] {
