@@ -412,7 +412,7 @@ fn a_local_judge_needs_no_service() {
     assert_eq!(count + unparsable, 3);
     assert_eq!(report["accuracy"].is_null(), count == 0, "{report}");
     let markdown = fs::read_to_string(judged.path("toy_gpt_report.md")).unwrap();
-    let words = format!("{unparsable} replies of the judge say nothing");
+    let words = format!("replies of the judge that say nothing (not counted): {unparsable}");
     assert_eq!(markdown.contains(&words), unparsable > 0, "{markdown}");
     assert_eq!(
         json_lines(&judged.path("toy_gpt.jsonl"))[0]["judge"],
