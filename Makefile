@@ -61,7 +61,7 @@ test-media: build
 	cargo run --locked --release --quiet --bin test_media -- target/test-media
 
 test-long: build
-	cargo test --locked --release -p merv-tests --test training_runs -- --ignored
+	cargo test --locked --release -p merv-tests --test train -- --ignored
 
 mutants: build
 	@scripts/mutants target/mutants "$(PART)"

@@ -270,7 +270,7 @@ pub fn plot() -> Command {
     Command::new("plot", Box::new(run), Box::new(run)).result(result)
 }
 
-/// All of them. Downloads have tests of their own, with a hub: `tests/hub.rs`.
+/// All of them. Downloads have tests of their own, with a hub: `tests/hub`.
 pub fn all() -> Vec<Command> {
     vec![
         synth(),

@@ -308,7 +308,7 @@ fn gradients_in_bf16_are_torchs_but_for_rounding() {
         let view = TensorView::new(&gradient.values, &gradient.shape).unwrap();
         tape.backward(view)
             .unwrap_or_else(|error| panic!("{}", chain(&error)));
-        // As for its features, in encoder_parity.rs: rounding decides which of two frames is attended to.
+        // As for its features, in encoders.rs: rounding decides which of two frames is attended to.
         let least = if case == "adapters" {
             0.9
         } else {

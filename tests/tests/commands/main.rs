@@ -1,0 +1,11 @@
+//! The commands of `merv-host` as users run them: their arguments, output and documentation.
+
+mod deep_files;
+mod info;
+mod install;
+mod out_of_memory;
+mod output;
+mod plot;
+mod readme;
+mod synth;
+mod text_files;

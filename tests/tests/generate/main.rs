@@ -1,0 +1,7 @@
+//! From a clip and a prompt to an answer: prompts, tokenizers, cached features, single answers and chats.
+
+mod chat;
+mod end_to_end;
+mod features;
+mod prompts;
+mod tokenizers;

@@ -1,0 +1,4 @@
+//! Loading plugins: good, broken, faulty and older ones.
+
+mod evolution;
+mod libraries;

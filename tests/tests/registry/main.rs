@@ -1,0 +1,5 @@
+//! Registry files and the files that they name.
+
+mod published;
+mod requests;
+mod untrained;

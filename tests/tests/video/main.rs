@@ -1,0 +1,3 @@
+//! What can be given as a video.
+
+mod stills;
