@@ -17,7 +17,7 @@ pub use benchmark::{Benchmark, json_lines, tiny_model};
 pub use close::{LEAST_COSINE, TOLERANCE, assert_aligned, assert_close, cosine};
 pub use hub::{COMMIT, Fault, HubServer, Kept, Seen, TOKEN};
 pub use judge::{JudgeFault, JudgeServer};
-pub use run::{Finished, Run, none_of};
+pub use run::{Finished, Run, about, all_fail, none_of};
 pub use tensors::{Dtype, Stored, Tensor, Tensors, edit, read, write_f32};
 pub use tiny::{Tiny, plugin_folder};
 pub use training::{TrainingRun, tiny_with_one_encoder};

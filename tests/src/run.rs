@@ -4,6 +4,7 @@ use super::{artifacts, root};
 use std::{
     ffi::OsStr,
     io::{Read, Seek, Write},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
     thread,
@@ -227,6 +228,14 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u
     })
 }
 
+/// `merv-host generate` of one token about a video.
+pub fn about(video: impl AsRef<Path>) -> Run {
+    Run::new()
+        .args(["generate", "--prompt", "?", "--max-new-tokens", "1"])
+        .arg("--video")
+        .arg(video.as_ref())
+}
+
 impl Finished {
     /// Checks that the run succeeded, and returns it.
     ///
@@ -295,6 +304,19 @@ pub fn none_of(complaints: impl IntoIterator<Item = (String, Result<(), String>)
         "{} cases are wrong\n{}",
         found.len(),
         found.join("\n")
+    );
+}
+
+/// The outcome of each case of a table of (name, run, words).
+#[track_caller]
+pub fn all_fail<S: AsRef<str>>(
+    code: i32,
+    cases: impl IntoIterator<Item = (String, Finished, Vec<S>)>,
+) {
+    none_of(
+        cases
+            .into_iter()
+            .map(|(name, run, words)| (name, run.judge(code, &words))),
     );
 }
 

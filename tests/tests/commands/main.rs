@@ -1,5 +1,7 @@
 //! The commands of `merv-host` as users run them: their arguments, output and documentation.
 
+mod arguments;
+mod convert;
 mod deep_files;
 mod info;
 mod install;

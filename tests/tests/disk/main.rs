@@ -5,6 +5,7 @@ mod commands;
 mod flipped_byte;
 mod full_disk;
 mod kill;
+mod places;
 mod second_process;
 
 use merv_tests::{Run, Tiny, TrainingRun, small_clip, tiny_with_one_encoder};

@@ -3,5 +3,6 @@
 mod chat;
 mod end_to_end;
 mod features;
+mod prompt_lengths;
 mod prompts;
 mod tokenizers;

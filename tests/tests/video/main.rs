@@ -1,3 +1,4 @@
 //! What can be given as a video.
 
+mod files;
 mod stills;

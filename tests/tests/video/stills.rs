@@ -1,15 +1,8 @@
 //! Images, animations, folders of images, pipes and addresses as videos, by the command line.
 
-use merv_tests::{Run, fixture, none_of, small_clip};
+use merv_tests::{Run, about, fixture, none_of, small_clip};
 use std::{fs, path::Path, sync::Arc, time::Instant};
 use tempfile::{TempDir, tempdir};
-
-fn about(video: impl AsRef<Path>) -> Run {
-    Run::new()
-        .args(["generate", "--prompt", "?", "--max-new-tokens", "1"])
-        .arg("--video")
-        .arg(video.as_ref())
-}
 
 fn folder() -> Arc<TempDir> {
     Arc::new(tempdir().unwrap())
