@@ -6,9 +6,9 @@ use tempfile::TempDir;
 
 #[test]
 fn a_checkpoint_without_tensors_is_named() {
-    let folder = tempfile::TempDir::new().unwrap();
+    let folder = TempDir::new().unwrap();
     let empty = folder.path().join("empty.safetensors");
-    std::fs::write(
+    fs::write(
         &empty,
         [8u64.to_le_bytes().as_slice(), b"{}      "].concat(),
     )
@@ -21,13 +21,13 @@ fn a_checkpoint_without_tensors_is_named() {
 
 #[test]
 fn a_tensor_under_the_name_of_the_metadata_is_not_converted() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = TempDir::new().unwrap();
     let input = folder.path().join("views.pt");
-    let mut bytes = std::fs::read(fixture("checkpoint/views.legacy.pt")).unwrap();
+    let mut bytes = fs::read(fixture("checkpoint/views.legacy.pt")).unwrap();
     let name = b"every_second";
     let at = bytes.windows(name.len()).position(|window| window == name);
     bytes[at.unwrap()..][..name.len()].copy_from_slice(b"__metadata__");
-    std::fs::write(&input, bytes).unwrap();
+    fs::write(&input, bytes).unwrap();
     let out = folder.path().join("out");
     let run = Run::new().arg("convert").arg(&input).arg("--out").arg(&out);
     let words = ["views.pt", "a tensor is named `__metadata__`", "rename it"];

@@ -1,7 +1,7 @@
 //! What `info` says before anything is loaded.
 
 use merv_tests::{Run, Tiny, fixture};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 
 fn info(run: Run) -> Value {
@@ -176,4 +176,22 @@ fn a_precision_goes_before_the_registrys() {
         }
         assert_eq!(found["memory"]["weights"], weights, "{arguments:?}");
     }
+}
+
+#[test]
+fn what_is_not_here_is_said_to_be_unchecked() {
+    let run = Run::new().args(["--registry", "merv-full", "info"]);
+    let text = run.finish().succeeded().stdout;
+    let words = "unchecked   what is in files that are not on this machine: hf://";
+    assert!(text.contains(words), "{text}");
+    let run = Run::new().args(["--registry", "merv-full", "info", "--json"]);
+    let found: Value = serde_json::from_str(&run.finish().succeeded().stdout).unwrap();
+    assert!(found["unchecked"].as_array().unwrap().len() > 3, "{found}");
+    let whole = Tiny::new()
+        .run()
+        .args(["info", "--load", "--json"])
+        .finish()
+        .succeeded();
+    let whole: Value = serde_json::from_str(&whole.stdout).unwrap();
+    assert_eq!(whole["unchecked"], json!([]));
 }

@@ -278,3 +278,64 @@ fn a_megabyte_is_not_echoed() {
             }),
     );
 }
+
+#[test]
+fn mistakes_in_a_benchmark_are_told_together() {
+    let mut toy = Benchmark::new();
+    let open = |id: &str| json!({"video_name": "a", "question_id": id, "question": "what?"});
+    toy.add(open("1"), json!({"answer": "x"}));
+    toy.add(
+        json!({"question_id": "2", "question": "?"}),
+        json!({"answer": "x"}),
+    );
+    toy.write();
+    let path = toy.path("eval_data/toy/test_q.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let more = format!(
+        "{},{},{}]",
+        text.trim_end_matches(']'),
+        open("1"),
+        open("9")
+    );
+    fs::write(&path, more).unwrap();
+    let words = [
+        "3 items are wrong",
+        "item 1: question `2`: there is no `video_name`",
+        "item 2: question_id `1` is item 0's already",
+        "item 3: question `9` has no answer",
+    ];
+    toy.run("open-ended").finish().failed(1, &words);
+    fs::write(&path, "[{]").unwrap();
+    toy.run("open-ended")
+        .finish()
+        .failed(1, &["test_q.json: expected a list of objects", "line 1"]);
+    let mistyped = toy
+        .run("open-ended")
+        .args(["--num-chunks", "2", "--chunk-idx", "2"]);
+    toy.write();
+    mistyped.finish().failed(1, &["item 1"]);
+
+    let mut toy = Benchmark::new();
+    let mcq = |id: &str, letters: usize| json!({"video_name": "a", "question_id": id, "question": "?", "options": ["x", "y"], "num_option": letters});
+    toy.add(mcq("1", 2), json!({"answer_id": 2}));
+    toy.add(mcq("2", 3), json!({"answer_id": 0}));
+    toy.add(open("3"), json!({"answer_id": 0}));
+    // With one option every answer would be right.
+    toy.add(mcq("4", 1), json!({"answer_id": 0}));
+    toy.write();
+    let words = [
+        "`4`: `num_option` is 1 and there are 2 options; expected 2 to 26",
+        "`1`: `answer_id` is 2",
+        "`2`: `num_option` is 3 and there are 2 options",
+        "`3`: there is no list `options`",
+    ];
+    toy.run("mcq").finish().failed(1, &words);
+    let nowhere = merv_tests::Run::new()
+        .args(["eval", "mcq", "--benchmark", "toi", "--out"])
+        .arg(toy.path("out"));
+    nowhere
+        .arg("--data-dir")
+        .arg(toy.path("eval_data"))
+        .finish()
+        .failed(1, &["did you mean `toy`?"]);
+}

@@ -8,3 +8,4 @@ mod llm;
 mod mixer;
 mod smollm2;
 mod training;
+mod untrained_mixer;

@@ -2,16 +2,12 @@
 
 use candle_core::{Device, Tensor, Var};
 use merv_host::{
-    mixer::{self, Beginning, Cost, EncoderShape, Mixed, Mixer},
-    registry::{MixerInit, MixerKind, ProjectorKind},
+    mixer::{self, Cost, EncoderShape, Mixed, Mixer},
+    registry::{MixerKind, ProjectorKind},
 };
 use merv_tests::{Tensors, assert_close, fixture, read};
 use serde_json::Value;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 struct Case {
     name: String,
@@ -281,130 +277,4 @@ fn kinds_that_cannot_mix_these_encoders_are_errors() {
         &all(|s| s.width = 1 << 40),
         &["projectors.0"],
     );
-}
-
-/// Mixers of each kind whose tensors are measured; of `scalar`, which has few numbers, more.
-const DRAWS: u64 = 50;
-const MANY_DRAWS: u64 = 500;
-
-/// All numbers of every tensor of a kind, over many seeds.
-fn draws(
-    kind: MixerKind,
-    shapes: &[EncoderShape],
-    width: usize,
-    query_width: Option<usize>,
-) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
-    let mut all: BTreeMap<String, (Vec<usize>, Vec<f32>)> = BTreeMap::new();
-    let seeds = match kind.fusion.to_string().as_str() {
-        "scalar" => MANY_DRAWS,
-        _ => DRAWS,
-    };
-    for seed in 0..seeds {
-        let init = MixerInit {
-            seed,
-            query_width,
-            reuse: None,
-        };
-        let beginning = Beginning::new(kind, shapes, width, &init, None).unwrap();
-        let mixer = beginning.begin(shapes, width).unwrap();
-        let mut add = |name: &str, shape: &[usize], values: Vec<f32>| {
-            let place = all.entry(name.to_owned()).or_default();
-            place.0 = shape.to_vec();
-            place.1.extend(values);
-        };
-        for parameter in mixer.parameters() {
-            let values = parameter.var.flatten_all().unwrap().to_vec1().unwrap();
-            add(&parameter.name, parameter.var.dims(), values);
-        }
-        for (name, tensor) in mixer.unused().unwrap() {
-            let (bytes, _) = tensor.bytes().as_chunks();
-            let values = bytes.iter().map(|&bytes| f32::from_le_bytes(bytes));
-            add(&name, &tensor.shape, values.collect());
-        }
-    }
-    all
-}
-
-/// Every tensor that the original has is there, and begins with numbers of the original's range and spread.
-#[test]
-fn beginnings_are_the_originals() {
-    let text = fs::read_to_string(fixture("mixer_init.json")).unwrap();
-    let cases: BTreeMap<String, Value> = serde_json::from_str(&text).unwrap();
-    assert!(cases.len() > 30);
-    for (name, meta) in cases {
-        let number = |key: &str| meta[key].as_u64().map(|number| number as usize);
-        let list = |key: &str, at: usize| meta[key][at].as_u64().unwrap() as usize;
-        let text = |key: &str| meta[key].as_str().unwrap();
-        let kind = MixerKind {
-            projector: text("projector").parse().unwrap(),
-            fusion: text("fusion").parse().unwrap(),
-            token_length: number("token_length").unwrap(),
-            visual_feature_length: number("visual_feature_length").unwrap(),
-        };
-        let shapes = (0..meta["widths"].as_array().unwrap().len()).map(|at| EncoderShape {
-            width: list("widths", at),
-            temporal: list("temporal", at),
-            spatial: list("spatial", at),
-        });
-        let shapes: Vec<_> = shapes.collect();
-        let found = draws(
-            kind,
-            &shapes,
-            number("llm_width").unwrap(),
-            number("query_width"),
-        );
-        let expected = meta["tensors"].as_object().unwrap();
-        let names = |keys: Vec<&String>| keys.into_iter().cloned().collect::<BTreeSet<_>>();
-        assert_eq!(
-            names(found.keys().collect()),
-            names(expected.keys().collect()),
-            "{name}"
-        );
-        for (tensor, expected) in expected {
-            let (shape, values) = &found[tensor];
-            let what = format!("{name}, {tensor}");
-            assert_eq!(serde_json::json!(shape), expected["shape"], "{what}");
-            let expected = ["low", "high", "std"].map(|key| expected[key].as_f64().unwrap());
-            check_spread(&what, values, expected);
-        }
-    }
-}
-
-/// Constants are exact; else the standard deviation is as near as so many numbers can come, and the extremes are those
-/// of an even or of a normal distribution.
-fn check_spread(what: &str, values: &[f32], [low, high, std]: [f64; 3]) {
-    let count = values.len() as f64;
-    let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
-    let variance = values
-        .iter()
-        .map(|&x| (f64::from(x) - mean).powi(2))
-        .sum::<f64>()
-        / count;
-    let extreme =
-        |pick: fn(f32, f32) -> f32| f64::from(values.iter().copied().reduce(pick).unwrap());
-    let (least, most) = (extreme(f32::min), extreme(f32::max));
-    if std == 0.0 {
-        assert_eq!((least, most), (low, high), "{what}");
-        return;
-    }
-    let ratio = variance.sqrt() / std;
-    assert!(
-        (ratio - 1.0).abs() < 0.02 + 3.0 / count.sqrt(),
-        "{what}: deviates {ratio} times as much"
-    );
-    // An even distribution ends at 1.73 deviations; a normal one has reached 2.5 after so many numbers.
-    let is_even = high.max(-low) < 1.9 * std;
-    let reaches = most.max(-least) / std;
-    let range = if is_even { 1.6..1.8 } else { 2.5..6.5 };
-    assert!(
-        range.contains(&reaches),
-        "{what}: reaches {reaches} deviations"
-    );
-    if is_even {
-        let bound = high.max(-low);
-        assert!(
-            most.max(-least) < 1.03 * bound,
-            "{what}: {least} to {most}, expected {low} to {high}"
-        );
-    }
 }

@@ -1,6 +1,6 @@
 //! The configs and tokenizers of models: damaged, impossible, or of another model than the weights.
 
-use super::{MODELS, weights};
+use super::MODELS;
 use merv_tests::{Tiny, all_fail};
 use std::fs;
 

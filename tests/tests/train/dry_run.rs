@@ -1,8 +1,7 @@
 //! What stops a run stops its dry run too, with the same words, and `info` where the model is to blame.
 
 use merv_tests::{
-    Finished, Run, Tiny, TrainingRun, edit, none_of, plugin_folder, small_clip,
-    tiny_with_one_encoder,
+    Finished, Tiny, TrainingRun, edit, none_of, plugin_folder, small_clip, tiny_with_one_encoder,
 };
 use serde_json::{Value, json};
 use std::{
@@ -375,44 +374,4 @@ fn a_model_that_cannot_be_loaded() {
         runs.map(|(what, run)| (format!("{case}, {what}"), run.judge(1, words)))
     });
     none_of(complaints.collect::<Vec<_>>());
-}
-
-#[test]
-fn what_is_not_here_is_said_to_be_unchecked() {
-    let run = Run::new().args(["--registry", "merv-full", "info"]);
-    let text = run.finish().succeeded().stdout;
-    let words = "unchecked   what is in files that are not on this machine: hf://";
-    assert!(text.contains(words), "{text}");
-    let run = Run::new().args(["--registry", "merv-full", "info", "--json"]);
-    let found: Value = serde_json::from_str(&run.finish().succeeded().stdout).unwrap();
-    assert!(found["unchecked"].as_array().unwrap().len() > 3, "{found}");
-    let whole = Tiny::new()
-        .run()
-        .args(["info", "--load", "--json"])
-        .finish()
-        .succeeded();
-    let whole: Value = serde_json::from_str(&whole.stdout).unwrap();
-    assert_eq!(whole["unchecked"], json!([]));
-}
-
-/// A token or an address that cannot be one stops nobody who asks the hub for nothing.
-#[test]
-fn settings_of_the_hub_matter_only_when_it_is_asked() {
-    for (variable, value) in [
-        ("HF_TOKEN", "hf_ä"),
-        ("HF_TOKEN", " "),
-        ("HF_ENDPOINT", "not an address"),
-    ] {
-        let tiny = Tiny::new();
-        tiny.generate().env(variable, value).finish().succeeded();
-        let info = Run::new().args(["--registry", "merv-full", "info"]);
-        info.env(variable, value).finish().succeeded();
-        let asked = Run::new().args(["--registry", "merv-full", "generate", "--video"]);
-        let asked = asked.arg(small_clip()).args(["--prompt", "What?"]);
-        let asked = asked.env(variable, value).env("HF_HUB_OFFLINE", "0");
-        asked
-            .env("HTTPS_PROXY", "http://127.0.0.1:9")
-            .finish()
-            .failed(1, &[variable]);
-    }
 }

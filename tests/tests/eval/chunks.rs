@@ -1,0 +1,207 @@
+//! An evaluation in several processes, and killed ones.
+
+use super::{SHORT, start};
+use merv_tests::{Benchmark, artifacts, root, small_clip};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::Write,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+/// Kills a run again and again, goes on with other numbers of chunks, and compares with a run that was not
+/// disturbed.
+#[test]
+fn kills_lose_nothing_and_repeat_nothing() {
+    let mut toy = Benchmark::new();
+    for i in 0..24 {
+        let video = format!("v{}", i % 8);
+        let path = toy.path(&format!("eval_data/toy/videos/{video}.mp4"));
+        if !path.exists() {
+            fs::copy(small_clip(), &path).unwrap();
+        }
+        toy.add(
+            json!({"video_name": video, "question_id": i, "question": format!("question {i}?")}),
+            json!({"answer": i}),
+        );
+    }
+    toy.write();
+    toy.run_into("open-ended", "whole")
+        .args(SHORT)
+        .finish()
+        .succeeded();
+    let whole = fs::read_to_string(toy.path("whole/toy_pred_merge.jsonl")).unwrap();
+    let more = |n: usize, k: usize| {
+        let (n, k) = (n.to_string(), k.to_string());
+        ["--batch-size", "2", "--num-chunks", &n, "--chunk-idx", &k].map(str::to_owned)
+    };
+    let mut random = 12345u32;
+    let mut killed = 0;
+    for (n, k) in [(1, 0), (1, 0), (3, 0), (3, 2), (2, 1), (3, 1), (1, 0)] {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let more = more(n, k);
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let running = toy.path(&format!("out/toy_pred_{n}_{k}.jsonl"));
+        let lines =
+            || fs::read(&running).map_or(0, |text| text.split(|byte| *byte == b'\n').count());
+        // However fast the machine is: when some more answers are there, and a random moment later.
+        let enough = lines() + random as usize % 4;
+        let mut child = start(&toy, "open-ended", "out", &more);
+        while lines() < enough && child.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(u64::from(random >> 27)));
+        killed += usize::from(child.try_wait().unwrap().is_none());
+        let _ = child.kill();
+        child.wait().unwrap();
+        // As a kill in the middle of a line leaves it.
+        if running.exists() && n != 2 {
+            let mut file = fs::OpenOptions::new().append(true).open(running).unwrap();
+            file.write_all(b"{\"question_id\": 3, \"pred\": \"to")
+                .unwrap();
+        }
+    }
+    assert!(killed >= 3, "the runs are too fast to be killed: {killed}");
+    let mut kept = std::collections::BTreeSet::new();
+    for file in toy.files("out").iter().filter(|f| f.contains("_pred_")) {
+        let text = fs::read_to_string(toy.result(file)).unwrap();
+        let whole = text.lines().filter_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            line["question_id"].as_u64()
+        });
+        kept.extend(whole);
+    }
+    let mut asked = 0;
+    for k in 0..2 {
+        let run = toy.run("open-ended").args(SHORT).args(more(2, k));
+        let run = run.arg("--json").finish().succeeded();
+        let said: Value = serde_json::from_str(&run.stdout).unwrap();
+        asked += said["asked"].as_u64().unwrap() as usize;
+    }
+    assert_eq!(asked, 24 - kept.len(), "what is answered is asked again");
+    assert_eq!(
+        fs::read_to_string(toy.result("toy_pred_merge.jsonl")).unwrap(),
+        whole
+    );
+    // Nothing of the other numbers of chunks is left lying about, nor what a kill left half written.
+    assert_eq!(toy.files("out"), toy.files("whole"));
+}
+
+#[test]
+fn four_processes_at_once_give_what_one_gives() {
+    let toy = Benchmark::open_ended(5);
+    toy.run_into("open-ended", "one")
+        .args(SHORT)
+        .finish()
+        .succeeded();
+    for turn in 0..2 {
+        let out = format!("four{turn}");
+        let chunks: Vec<Child> = (0..4)
+            .map(|k| {
+                let more = [
+                    "--num-chunks",
+                    "4",
+                    "--threads",
+                    "1",
+                    "--chunk-idx",
+                    &k.to_string(),
+                ]
+                .map(str::to_owned);
+                let more: Vec<&str> = more.iter().map(String::as_str).collect();
+                start(&toy, "open-ended", &out, &more)
+            })
+            .collect();
+        for mut child in chunks {
+            assert!(child.wait().unwrap().success());
+        }
+        assert_eq!(
+            fs::read_to_string(toy.path(&format!("{out}/toy_pred_merge.jsonl"))).unwrap(),
+            fs::read_to_string(toy.path("one/toy_pred_merge.jsonl")).unwrap()
+        );
+        assert_eq!(toy.files(&out), toy.files("one"));
+    }
+}
+
+/// The text of a fenced block of `docs/evaluation.md`, for merv-tiny and the small benchmark.
+fn example(fence: &str) -> String {
+    let text = fs::read_to_string(root().join("docs/evaluation.md")).unwrap();
+    let block = text
+        .split(&format!("```sh {fence}\n"))
+        .nth(1)
+        .expect("the example is there");
+    let block = block.split("```").next().unwrap();
+    block
+        .replace("merv-full", "merv-tiny")
+        .replace("MSVD", "toy")
+}
+
+/// As the shell of a user in a folder with `eval_data` has it.
+fn bash(toy: &Benchmark, script: &str, variables: &[(&str, &str)]) -> Child {
+    let programs = artifacts().host.parent().unwrap();
+    let path = format!(
+        "{}:{}:/usr/bin:/bin",
+        toy.path("bin").display(),
+        programs.display()
+    );
+    Command::new("bash")
+        .args(["-euc", script])
+        .current_dir(toy.path("."))
+        .env("PATH", path)
+        .env("MERV_REGISTRY_PATH", root().join("registry"))
+        .envs(variables.iter().copied())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn the_examples_for_many_machines_work() {
+    let toy = Benchmark::open_ended(2);
+    let merged =
+        || fs::read_to_string(toy.path("eval_result/merv-tiny/toy_pred_merge.jsonl")).unwrap();
+    // 512 tokens are too many for a test.
+    let short = |script: String| script.replace("--num-chunks", "--max-new-tokens 6 --num-chunks");
+    let slurm = short(example("slurm"));
+    let tasks: Vec<Child> = ["0", "1", "2"]
+        .map(|task| {
+            let variables = [
+                ("SLURM_ARRAY_TASK_COUNT", "3"),
+                ("SLURM_ARRAY_TASK_ID", task),
+            ];
+            bash(&toy, &slurm, &variables)
+        })
+        .into();
+    for mut task in tasks {
+        assert!(task.wait().unwrap().success());
+    }
+    let by_slurm = merged();
+    fs::remove_dir_all(toy.path("eval_result")).unwrap();
+    // Stands in for GNU parallel, which this machine may not have.
+    fs::create_dir(toy.path("bin")).unwrap();
+    let parallel = r#"#!/bin/bash
+shift 2
+command=()
+while [ "$1" != ::: ]; do command+=("$1"); shift; done
+shift
+tasks=()
+for argument in "$@"; do "${command[@]//\{\}/$argument}" & tasks+=($!); done
+for task in "${tasks[@]}"; do wait "$task"; done
+"#;
+    fs::write(toy.path("bin/parallel"), parallel).unwrap();
+    let made = Command::new("chmod")
+        .arg("+x")
+        .arg(toy.path("bin/parallel"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    assert!(
+        bash(&toy, &short(example("parallel")), &[])
+            .wait()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(merged(), by_slurm);
+}

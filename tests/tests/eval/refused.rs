@@ -1,0 +1,164 @@
+//! Evaluations that are refused: unusable videos, and results of other settings.
+
+use super::SHORT;
+use merv_tests::{Benchmark, Tiny, json_lines, small_clip};
+use serde_json::{Value, json};
+use std::fs;
+
+#[test]
+fn unusable_videos_are_named_and_counted() {
+    let mut toy = Benchmark::new();
+    let videos = toy.path("eval_data/toy/videos");
+    fs::write(videos.join("broken.mp4"), "this is no video").unwrap();
+    for (id, video) in [
+        ("1", "a"),
+        ("2", "broken"),
+        ("3", "gone"),
+        ("4", "b"),
+        ("5", "broken"),
+    ] {
+        toy.add(
+            json!({"video_name": video, "question_id": id, "question": "what?"}),
+            json!({"answer": "it"}),
+        );
+    }
+    toy.write();
+    // Nothing may be missing unless it is said.
+    let stopped = toy.run("open-ended").args(SHORT).finish();
+    stopped.failed(1, &["1 of 4 clips", "--max-bad-fraction", "gone"]);
+    let run = toy
+        .run("open-ended")
+        .args(SHORT)
+        .args(["--max-bad-fraction", "0.25"])
+        .finish();
+    run.failed(1, &["2 of 4 clips", "gone", "broken"]);
+    let allowed = ["--max-bad-fraction", "0.5", "--json"];
+    let run = toy
+        .run("open-ended")
+        .args(SHORT)
+        .args(allowed)
+        .finish()
+        .succeeded();
+    for words in ["`3` is left out: gone", "`2` is left out: broken"] {
+        assert!(run.stderr.contains(words), "{run}");
+    }
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(
+        (&report["count"], &report["failed"]),
+        (&json!(2), &json!(3))
+    );
+    assert_eq!(report["failures"][0]["question_id"], "2");
+    assert_eq!(report["failures"].as_array().unwrap().len(), 3);
+    assert!(
+        fs::read_to_string(toy.result("toy_report.md"))
+            .unwrap()
+            .contains("questions that could not be asked (not counted): 3")
+    );
+    // Mended, and only the rest is asked.
+    for file in ["broken.mp4", "gone.mp4"] {
+        fs::copy(small_clip(), videos.join(file)).unwrap();
+    }
+    let run = toy
+        .run("open-ended")
+        .args(SHORT)
+        .arg("--json")
+        .finish()
+        .succeeded();
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(
+        (&report["count"], &report["failed"], &report["asked"]),
+        (&json!(5), &json!(0), &json!(3))
+    );
+    let ids: Vec<_> = json_lines(&toy.result("toy_pred_merge.jsonl"))
+        .iter()
+        .map(|line| line["question_id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids, ["1", "2", "3", "4", "5"]);
+    assert!(!toy.result("toy_failed.jsonl").exists());
+}
+
+#[test]
+fn results_of_other_settings_are_not_mixed() {
+    let toy = Benchmark::open_ended(1);
+    toy.run("open-ended").args(SHORT).finish().succeeded();
+    let other = toy
+        .run("open-ended")
+        .args(["--max-new-tokens", "7"])
+        .finish();
+    other.failed(
+        1,
+        &["other settings", "max_new_tokens: there 6, here 7", "--out"],
+    );
+    let rounded = toy.run("open-ended").args(SHORT);
+    let rounded = rounded.args(["--precision", "bf16"]).finish();
+    let words = [
+        "other settings",
+        "- encoder 0 dtype: there \"auto\", here \"bf16\"",
+        "- llm dtype: there \"auto\", here \"bf16\"",
+    ];
+    rounded.failed(1, &words);
+    // Nor are those of another model that has the same id.
+    let tiny = Tiny::new();
+    let with_tiny = || toy.ask(&tiny.registry(), "open-ended", "out").args(SHORT);
+    let run = with_tiny().finish();
+    // Told in words that a registry uses, and only what differs.
+    for debug in [
+        "Some(",
+        "None",
+        "{ ",
+        "KeepVideo",
+        "ResizeNaive",
+        "num_frames",
+    ] {
+        assert!(!run.stderr.contains(debug), "{debug}: {run}");
+    }
+    let words = [
+        "other settings",
+        "- llm weights: there",
+        "- mixer weights: there",
+    ];
+    run.failed(1, &words);
+    // What came to nothing binds nobody.
+    let broken = toy
+        .ask(&tiny.registry(), "open-ended", "nothing")
+        .args(SHORT);
+    tiny.replace("registry.toml", "siglip\"", "no-such-plugin\"");
+    broken.finish().failed(1, &["no-such-plugin"]);
+    assert!(toy.path("nothing/toy_settings.json").exists());
+    toy.run_into("open-ended", "nothing")
+        .args(SHORT)
+        .finish()
+        .succeeded();
+    toy.run("open-ended")
+        .args(["--temperature", "-1"])
+        .finish()
+        .failed(2, &["temperature"]);
+    toy.run("open-ended")
+        .args(["--folder-fps", "0"])
+        .finish()
+        .failed(2, &["--folder-fps", "above 0"]);
+    let named = merv_tests::Run::new()
+        .args(["eval", "open-ended", "--benchmark", "../toy", "--data-dir"])
+        .arg(toy.path("eval_data"))
+        .arg("--out")
+        .arg(toy.path("out"));
+    named
+        .finish()
+        .failed(2, &["`../toy` is not the name of a benchmark"]);
+    let chunk = |more: [&str; 4]| toy.run("open-ended").args(more).finish();
+    chunk(["--num-chunks", "2", "--chunk-idx", "2"]).failed(2, &["--chunk-idx 2"]);
+    chunk(["--num-chunks", "400", "--chunk-idx", "1"])
+        .failed(1, &["--num-chunks 400: the benchmark has 3 questions"]);
+    // Nor is one chunk worked on twice at once.
+    fs::create_dir(toy.path("busy")).unwrap();
+    let lock = toy.path("busy/.toy_pred_2_0.jsonl.lock");
+    fs::write(&lock, "process 7 (eval)").unwrap();
+    let held = fs::File::options().append(true).open(&lock).unwrap();
+    held.lock().unwrap();
+    let second = toy
+        .run_into("open-ended", "busy")
+        .args(SHORT)
+        .args(["--num-chunks", "2"])
+        .finish();
+    second.failed(1, &["toy_pred_2_0.jsonl", "is in use by process 7 (eval)"]);
+}

@@ -1,0 +1,227 @@
+//! Refusals of the hub, and settings with which it cannot be reached.
+
+use super::{Bench, WEIGHTS, assert_refused, assert_whole, fetch, file};
+use merv_host::hub::{Hub, HubFile, Settings, Token};
+use merv_tests::{Fault, Kept, TOKEN};
+use std::{net::TcpListener, time::Duration};
+
+#[test]
+fn a_server_in_trouble_is_asked_again() {
+    let bench = Bench::new();
+    let trouble = [500, 503, 429].map(|status| Fault::Status(status, "", ""));
+    bench.server.fail(trouble);
+    assert_whole(&fetch(&bench.hub(), &file(WEIGHTS)).unwrap());
+
+    bench.server.seen();
+    bench
+        .server
+        .fail(vec![Fault::Status(500, "", "down for repair"); 6]);
+    let error = bench.hub().locate(&file(WEIGHTS)).unwrap_err();
+    assert_refused(
+        error,
+        &[
+            "cannot be reached",
+            "500",
+            "down for repair",
+            &bench.server.endpoint(),
+        ],
+    );
+    assert_eq!(bench.server.seen().len(), 6);
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let bench = Bench::new();
+    bench
+        .server
+        .add("meta/llama", "tokenizer.json", "{}", Kept::Small);
+    bench.server.gate("meta/llama");
+    let page = format!("{}/meta/llama", bench.server.endpoint());
+    let gated = HubFile {
+        repo: "meta/llama".into(),
+        ..file("tokenizer.json")
+    };
+    let refused = |hub: &Hub, file: &HubFile, words: &[&str]| {
+        assert_refused(hub.locate(file).unwrap_err(), words);
+    };
+    let (nobody, stranger) = (bench.hub(), bench.with_token("hf_wrong"));
+    refused(
+        &nobody,
+        &gated,
+        &[
+            "hf://meta/llama/tokenizer.json",
+            "gated",
+            &page,
+            "accept the terms",
+            "HF_TOKEN",
+            ".hf_token",
+            "no token",
+        ],
+    );
+    refused(
+        &stranger,
+        &gated,
+        &["gated", "the token of $HF_TOKEN", &page],
+    );
+    bench.with_token(TOKEN).locate(&gated).unwrap();
+
+    let absent = HubFile {
+        repo: "no/such".into(),
+        ..file(WEIGHTS)
+    };
+    refused(
+        &nobody,
+        &absent,
+        &[
+            "hf://no/such/model.safetensors",
+            "does not exist, or is private",
+            "`repo`",
+        ],
+    );
+    refused(
+        &bench.with_token(TOKEN),
+        &absent,
+        &["does not exist, or is private"],
+    );
+    let revision = HubFile {
+        revision: Some("v9".into()),
+        ..file(WEIGHTS)
+    };
+    refused(
+        &nobody,
+        &revision,
+        &["hf://owner/model@v9/", "no such revision", "`revision`"],
+    );
+    refused(
+        &nobody,
+        &file("no.bin"),
+        &["hf://owner/model/no.bin", "has no file", "/tree/main"],
+    );
+
+    let told = |status, code, message| {
+        bench.server.fail([Fault::Status(status, code, message)]);
+        stranger.locate(&file(WEIGHTS)).unwrap_err()
+    };
+    assert_refused(
+        told(401, "", "Invalid credentials in Authorization header"),
+        &[
+            "401",
+            "Invalid credentials",
+            "the token of $HF_TOKEN",
+            "settings/tokens",
+        ],
+    );
+    assert_refused(
+        told(403, "", "enable gated repositories"),
+        &["403", "enable gated"],
+    );
+    assert_refused(told(404, "", ""), &["has no file"]);
+    assert_refused(told(400, "", "bad"), &["400", "bad"]);
+}
+
+#[test]
+fn without_a_network_it_is_said_at_once() {
+    let bench = Bench::new();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let hub = Hub::new(Settings {
+        endpoint: endpoint.clone(),
+        // Who waited for a second try would wait here.
+        retry_delay: Duration::from_secs(100),
+        ..bench.settings()
+    });
+    let error = hub.locate(&file(WEIGHTS)).unwrap_err();
+    assert_refused(
+        error,
+        &[
+            "cannot be reached",
+            WEIGHTS,
+            &endpoint,
+            "--offline",
+            "HTTPS_PROXY",
+        ],
+    );
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused() {
+    let bench = Bench::new();
+    for endpoint in [
+        "",
+        "huggingface.co",
+        "ftp://h",
+        "https://",
+        "not an address",
+    ] {
+        let endpoint = endpoint.to_owned();
+        let hub = Hub::new(Settings {
+            endpoint: endpoint.clone(),
+            ..bench.settings()
+        });
+        assert_refused(
+            hub.locate(&file(WEIGHTS)).expect_err(&endpoint),
+            &["HF_ENDPOINT", &format!("found: `{endpoint}`")],
+        );
+    }
+    let token = Token::new("hf_a\nhf_b", "the file .hf_token");
+    let hub = Hub::new(Settings {
+        token,
+        ..bench.settings()
+    });
+    let error = hub.locate(&file(WEIGHTS));
+    let error = error.expect_err("two tokens are none");
+    assert!(!error.to_string().contains("hf_a"), "the secret shows");
+    assert_refused(error, &["the file .hf_token holds no access token"]);
+}
+
+#[test]
+fn offline_nobody_is_asked() {
+    let bench = Bench::new();
+    let hub = Hub::new(Settings {
+        offline: true,
+        ..bench.settings()
+    });
+    let missing = HubFile {
+        revision: Some("v2".into()),
+        ..file(WEIGHTS)
+    };
+    let cache = bench.cache.path().display().to_string();
+    assert_refused(
+        hub.locate(&missing).unwrap_err(),
+        &[
+            "hf://owner/model@v2/model.safetensors",
+            &cache,
+            "--offline",
+            "hf download owner/model model.safetensors --revision v2",
+        ],
+    );
+    fetch(&bench.hub(), &file(WEIGHTS)).unwrap();
+    bench.server.seen();
+    assert_whole(&hub.cached(&file(WEIGHTS)).unwrap());
+    assert_eq!(bench.server.seen(), []);
+}
+
+#[test]
+fn a_token_that_none_can_be_is_refused_before_the_network_is_blamed() {
+    let bench = Bench::new();
+    for wrong in ["hf_\u{e4}", "hf_\u{fffd}", "hf_a b", "hf_a\u{7f}"] {
+        let token = Token::new(wrong, "$HF_TOKEN");
+        let settings = Settings {
+            token,
+            ..bench.settings()
+        };
+        let error = Hub::new(settings).locate(&file(WEIGHTS)).expect_err(wrong);
+        assert_refused(
+            error,
+            &[
+                "$HF_TOKEN holds no access token",
+                "do: copy the token again",
+            ],
+        );
+    }
+    assert_eq!(bench.server.seen(), []);
+}

@@ -1,0 +1,96 @@
+//! A registry against the config that is published beside a mixer's checkpoint.
+
+use super::{Published, REPO, tokens};
+use merv_tests::{Kept, Tiny, root};
+use serde_json::{Value, json};
+use std::fs;
+
+/// The checkpoint where MERV keeps one, and the config beside it.
+fn with_config(published: &Published, config: &Value) {
+    let mixer = fs::read(root().join("tests/fixtures/lively/mixer.safetensors")).unwrap();
+    let file = "lively/checkpoints/latest-checkpoint.safetensors";
+    published.server.add(REPO, file, mixer, Kept::Large);
+    let config = config.to_string();
+    published
+        .server
+        .add(REPO, "lively/config.json", config, Kept::Small);
+    let here = "file = \"mixer.safetensors\"";
+    let there = format!("file = \"{file}\"");
+    published.tiny.replace("registry.toml", here, &there);
+}
+
+#[test]
+fn what_is_published_beside_a_checkpoint_is_compared_before_anything_large_is_fetched() {
+    let model = json!({
+        "video_backbone_ids": [
+            "languagebind-video-noclass", "dinov2-video", "vivit-google-b-all-no-cls-16frames",
+            "siglip-vit-b16-224px-all-no-cls",
+        ],
+        "image_resize_strategy": "letterbox",
+        "num_frames": [16, 16, 32, 8],
+        "arch_specifier": "no-align+3davg+gelu-mlp",
+        "feature_fusion": "concat_channel",
+        "projector_token_length": 64,
+        "visual_feature_length": 1024,
+        "llm_max_length": 2048,
+    });
+    let published = Published::new();
+    with_config(&published, &json!({ "model": model }));
+    let config = "in hf://merv/tiny/lively/config.json says";
+    let words = [
+        "8 problems".to_owned(),
+        format!("dinov2-video, as `video_backbone_ids` {config}"),
+        "found: dinov2-video-all-tokens".to_owned(),
+        format!("8, as `num_frames` {config}"),
+        format!("\"letterbox\", as `image_resize_strategy` {config}"),
+        "found: \"resize-naive\"".to_owned(),
+        "`projector` in [mixer]".to_owned(),
+        format!("\"concat_channel\", as `feature_fusion` {config}"),
+        format!("64, as `projector_token_length` {config}"),
+        format!("1024, as `visual_feature_length` {config}"),
+        format!("2048, as `llm_max_length` {config}"),
+        "do: write 64 as `token_length`".to_owned(),
+        "check_config = false".to_owned(),
+    ];
+    published.generate().finish().failed(1, &words);
+    let downloads = published.downloads();
+    assert_eq!(downloads.len(), 1, "{downloads:?}");
+    assert!(
+        downloads[0].ends_with("lively/config.json"),
+        "{downloads:?}"
+    );
+    // From now on without asking.
+    let info = published.online(published.tiny.run()).arg("info");
+    info.arg("--offline").finish().failed(1, &["8 problems"]);
+    // On purpose.
+    published
+        .tiny
+        .replace("registry.toml", "[mixer]", "[mixer]\ncheck_config = false");
+    published.generate().finish().succeeded();
+}
+
+#[test]
+fn a_registry_as_published_is_accepted_and_so_is_one_without_a_config() {
+    let published = Published::new();
+    let here = Tiny::new().generate().arg("--json").finish().succeeded();
+    let model = json!({
+        "video_backbone_ids": [
+            "languagebind-video-noclass", "dinov2-video-all-tokens",
+            "vivit-google-b-all-no-cls-16frames", "siglip-vit-b16-224px-all-no-cls",
+        ],
+        "image_resize_strategy": "resize-naive",
+        "num_frames": [16, 16, 32, 16],
+        // Whether the projectors were aligned first does not change the model.
+        "arch_specifier": "no-align+3davg+linear",
+        "projector_token_length": 16,
+        "visual_feature_length": 256,
+        "feature_fusion": null,
+    });
+    with_config(&published, &json!({ "model": model, "dataset": {} }));
+    let found = published.generate().finish().succeeded();
+    assert_eq!(tokens(&found.stdout), tokens(&here.stdout));
+
+    let other = Published::new();
+    with_config(&other, &json!({ "model_type": "something else" }));
+    other.generate().finish().succeeded();
+}

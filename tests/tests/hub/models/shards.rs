@@ -1,0 +1,151 @@
+//! Weights in several files.
+
+use super::{Published, REPO, tokens};
+use merv_tests::{Kept, Tiny, edit};
+use serde_json::json;
+use std::{collections::BTreeMap, fs, path::Path};
+use tempfile::TempDir;
+
+/// Splits a safetensors file in two; returns the index that names both.
+fn split(file: &Path) -> String {
+    let mut map = BTreeMap::new();
+    for shard in 0..2 {
+        let name = format!("model-{}-of-2.safetensors", shard + 1);
+        let path = file.with_file_name(&name);
+        fs::copy(file, &path).unwrap();
+        edit(&path, |tensors| {
+            let mut position = 0;
+            tensors.retain(|tensor, _| {
+                position += 1;
+                let kept = position % 2 == shard;
+                if kept {
+                    map.insert(tensor.clone(), name.clone());
+                }
+                kept
+            });
+        });
+    }
+    fs::remove_file(file).unwrap();
+    json!({ "metadata": { "total_size": 1 }, "weight_map": map }).to_string()
+}
+
+/// the lively model with its language model in two shards on this machine.
+fn sharded() -> Tiny {
+    let tiny = Tiny::new();
+    let index = split(&tiny.path("llm/model.safetensors"));
+    fs::write(tiny.path("llm/model.safetensors.index.json"), index).unwrap();
+    tiny.replace(
+        "registry.toml",
+        "llm/model.safetensors\"",
+        "llm/model.safetensors.index.json\"",
+    );
+    tiny
+}
+
+#[test]
+fn shards_are_found_through_their_index() {
+    let whole = Tiny::new().generate().arg("--json").finish().succeeded();
+    let tiny = sharded();
+    let run = tiny.generate().arg("--json").finish().succeeded();
+    assert_eq!(tokens(&run.stdout), tokens(&whole.stdout));
+
+    let published = Published::new();
+    for file in [
+        "model.safetensors.index.json",
+        "model-1-of-2.safetensors",
+        "model-2-of-2.safetensors",
+    ] {
+        let content = fs::read(tiny.path(&format!("llm/{file}"))).unwrap();
+        let kept = if file.ends_with(".json") {
+            Kept::Small
+        } else {
+            Kept::Large
+        };
+        published
+            .server
+            .add(REPO, &format!("llm/{file}"), content, kept);
+    }
+    published.tiny.replace(
+        "registry.toml",
+        "llm/model.safetensors\"",
+        "llm/model.safetensors.index.json\"",
+    );
+    let offline = published.generate().arg("--offline").finish();
+    offline.failed(1, &["llm/model.safetensors.index.json"]);
+    let run = published.generate().finish().succeeded();
+    assert_eq!(tokens(&run.stdout), tokens(&whole.stdout));
+    let again = published.generate().arg("--offline").finish().succeeded();
+    assert_eq!(tokens(&again.stdout), tokens(&whole.stdout));
+
+    // A mixer is one file.
+    tiny.replace(
+        "registry.toml",
+        "\"mixer.safetensors\"",
+        "\"llm/model.safetensors.index.json\"",
+    );
+    tiny.generate()
+        .finish()
+        .failed(1, &["index.json", "several files"]);
+}
+
+#[test]
+fn a_shard_that_is_missing_is_named() {
+    let tiny = sharded();
+    fs::remove_file(tiny.path("llm/model-2-of-2.safetensors")).unwrap();
+    tiny.generate()
+        .finish()
+        .failed(1, &["model-2-of-2.safetensors"]);
+}
+
+#[test]
+fn an_index_does_not_lead_out_of_its_folder() {
+    let index = |file: &str| json!({ "weight_map": { "w": file } }).to_string();
+    let outside = TempDir::new().unwrap();
+    let secret = outside.path().join("secret.safetensors");
+    fs::write(&secret, "secret").unwrap();
+    let absolute = secret.to_str().unwrap();
+    let tiny = sharded();
+    for wrong in [
+        index("../mixer.safetensors"),
+        index(absolute),
+        "{}".to_owned(),
+    ] {
+        fs::write(tiny.path("llm/model.safetensors.index.json"), wrong).unwrap();
+        tiny.generate()
+            .finish()
+            .failed(1, &["model.safetensors.index.json"]);
+    }
+    for file in ["../mixer.safetensors", absolute] {
+        let published = Published::new();
+        published.server.add(
+            REPO,
+            "llm/model.safetensors.index.json",
+            index(file),
+            Kept::Small,
+        );
+        published.tiny.replace(
+            "registry.toml",
+            "llm/model.safetensors\"",
+            "llm/model.safetensors.index.json\"",
+        );
+        published
+            .generate()
+            .finish()
+            .failed(1, &["model.safetensors.index.json"]);
+        let asked = published.server.seen();
+        let outside = |path: &str| path.contains("..") || path.contains("secret");
+        assert!(
+            !asked.iter().any(|seen| outside(&seen.path)),
+            "{file}: {asked:?}"
+        );
+    }
+    #[cfg(unix)]
+    {
+        let tiny = sharded();
+        fs::remove_file(tiny.path("llm/model-2-of-2.safetensors")).unwrap();
+        std::os::unix::fs::symlink(&secret, tiny.path("llm/model-2-of-2.safetensors")).unwrap();
+        tiny.generate()
+            .finish()
+            .failed(1, &["model-2-of-2.safetensors", "link"]);
+    }
+}

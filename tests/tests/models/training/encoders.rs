@@ -1,0 +1,63 @@
+//! Training encoders.
+
+use super::{ENCODERS, TRAINED, Video, assert_gradients, error_of, gradients};
+use merv_plugin_api::TensorView;
+use merv_tests::chain;
+
+#[test]
+fn gradients_of_encoders_are_torchs() {
+    for (plugin, case, id) in ENCODERS {
+        let video = Video::load(plugin, case, id);
+        let early = video.encoder.forward_train(video.clips()).err().unwrap();
+        assert!(chain(&early).contains("training has not begun"));
+        video.training.begin(&TRAINED).unwrap();
+        let features = video.encoder.encode(video.clips()).unwrap();
+        let found = features.view().f32s().unwrap();
+        let error = error_of(found, &video.expected.get("features").values);
+        assert!(error < 2e-5, "{plugin}: features are off by {error:e}");
+        video.pass();
+        assert_gradients(
+            &format!("{plugin}/{case}"),
+            &video.training,
+            &video.expected,
+        );
+    }
+}
+
+#[test]
+fn a_tape_serves_once_and_only_its_own_gradient() {
+    let (plugin, case, id) = ENCODERS[0];
+    let video = Video::load(plugin, case, id);
+    video.training.begin(&TRAINED).unwrap();
+    let gradient = video.expected.get("features_grad");
+    let view = TensorView::new(&gradient.values, &gradient.shape).unwrap();
+    let (_, first) = video.encoder.forward_train(video.clips()).unwrap();
+    let (_, second) = video.encoder.forward_train(video.clips()).unwrap();
+    drop(first);
+    let half = gradient.values.len() / 2;
+    let shape = [1, gradient.shape[1], gradient.shape[2]];
+    let part = TensorView::new(&gradient.values[..half], &shape).unwrap();
+    let text = chain(&second.backward(part).unwrap_err());
+    assert!(
+        text.contains("expected a gradient of the features"),
+        "{text}"
+    );
+    // Nothing has come in yet; two passes are twice one.
+    assert!(
+        gradients(&video.training)
+            .values()
+            .flatten()
+            .all(|&g| g == 0.0)
+    );
+    video.pass();
+    let once = gradients(&video.training);
+    let (_, third) = video.encoder.forward_train(video.clips()).unwrap();
+    third.backward(view).unwrap();
+    for (name, twice) in gradients(&video.training) {
+        let expected: Vec<f32> = once[&name].iter().map(|g| 2.0 * g).collect();
+        assert!(
+            once[&name].iter().all(|&g| g == 0.0) || error_of(&twice, &expected) < 1e-5,
+            "{name}"
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! How plugins are found, opened and started, and how their messages are shown.
+
+use super::{assert_usable, encoder_request, faulty, row, source, swapped};
+use merv_host::plugin::Library;
+use merv_plugin_api::EncoderRequest;
+use merv_tests::{Run, artifacts, fixture, none_of, plugin_folder};
+use std::sync::Arc;
+
+#[test]
+fn two_plugins_at_once_are_two() {
+    let open = |target| Library::open(artifacts().library(target), 1).unwrap();
+    let [siglip, dinov2] = ["merv_siglip", "merv_dinov2"].map(open);
+    assert_eq!(siglip.manifest().name, "siglip");
+    assert_eq!(dinov2.manifest().name, "dinov2");
+    let describe = |library: &Library, id: &str, fixture_path: &str| {
+        let config = fixture(fixture_path).join("config.json");
+        let model = source(id, Some(&config));
+        let request = EncoderRequest {
+            model,
+            num_frames: 4,
+            image_size: None.into(),
+        };
+        library.describe_encoder(&request)
+    };
+    let siglip_id = "siglip-vit-b16-224px-all-no-cls";
+    let dinov2_id = "dinov2-video-all-tokens";
+    let a = describe(&siglip, siglip_id, "siglip/tiny").unwrap();
+    let b = describe(&dinov2, dinov2_id, "dinov2/frames3").unwrap();
+    assert_eq!((a.width, b.width), (48, 36));
+    assert_ne!(a.preprocess.mean, b.preprocess.mean);
+    // Each knows its own architectures only.
+    assert!(describe(&siglip, siglip_id, "dinov2/frames3").is_err());
+    assert!(describe(&dinov2, dinov2_id, "siglip/tiny").is_err());
+
+    let faulty = faulty();
+    assert_eq!(faulty.manifest().name, "faulty");
+    assert_eq!(
+        faulty
+            .describe_encoder(&encoder_request("fine"))
+            .unwrap()
+            .width,
+        64
+    );
+    assert!(
+        Arc::ptr_eq(&faulty, &super::faulty()),
+        "the same file is opened once"
+    );
+    assert_usable("two others");
+}
+
+#[test]
+fn a_plugin_that_fails_to_start_is_a_row_and_exit_code_1() {
+    let folder = plugin_folder(&["faulty"]);
+    for (how, words) in [
+        (
+            "panic",
+            [
+                "plugin `faulty`",
+                "start",
+                "panicked in `init`: init blew up",
+            ],
+        ),
+        (
+            "error",
+            [
+                "plugin `faulty`",
+                "start",
+                "init refused, as it was told to",
+            ],
+        ),
+    ] {
+        let run = Run::new()
+            .arg("--plugin-dir")
+            .arg(folder.path())
+            .args(["plugins", "--json"]);
+        let run = run.env("MERV_FAULTY_INIT", how).finish().succeeded();
+        let row = row(&run.stdout, folder.path(), "faulty");
+        let error = row["error"].as_str().unwrap();
+        assert!(words.iter().all(|word| error.contains(word)), "{row}");
+        assert_eq!(
+            (&row["state"], &row["version"]),
+            (&"broken".into(), &"0.1.0".into()),
+            "{row}"
+        );
+
+        let run = swapped(folder.path(), Some("fine"), None)
+            .env("MERV_FAULTY_INIT", how)
+            .finish();
+        run.failed(1, &words);
+    }
+}
+
+#[test]
+fn a_plugin_that_refused_to_start_is_not_started_again() {
+    let folder = plugin_folder(&["faulty"]);
+    let run = swapped(folder.path(), Some("fine"), Some("fine-llm")).arg("-v");
+    let run = run.env("MERV_FAULTY_INIT", "error").finish();
+    run.judge(1, &["plugin `faulty`: init was called"]).unwrap();
+    // The encoder's entry and the language model's have the same reason.
+    for (words, count) in [
+        ("init was called", 1),
+        ("init refused, as it was told to", 2),
+        ("plugin `faulty` could not start", 2),
+    ] {
+        assert_eq!(run.stderr.matches(words).count(), count, "{words}: {run}");
+    }
+}
+
+#[test]
+fn a_folder_of_plugins_that_is_not_there_is_an_error() {
+    let file = artifacts().host.display().to_string();
+    none_of(["/nonexistent", &file].into_iter().flat_map(|folder| {
+        ["plugins", "info"].map(|command| {
+            let run = Run::new().args(["--plugin-dir", folder, command]).finish();
+            (
+                format!("{command} {folder}"),
+                run.judge(1, &[folder, "--plugin-dir", "there is no such folder"]),
+            )
+        })
+    }));
+}
+
+#[test]
+fn what_a_plugin_says_is_shown_as_loudly_as_asked_for() {
+    let folder = plugin_folder(&["faulty"]);
+    let words = ["error", "warning", "information", "detail"];
+    for (flag, shown) in [("-q", 1), ("--threads=1", 2), ("-v", 3), ("-vv", 4)] {
+        let run = swapped(folder.path(), Some("talks"), None).arg(flag);
+        let run = run.finish().succeeded();
+        for (index, word) in words.iter().enumerate() {
+            let line = format!("plugin `faulty`: a word of {word}");
+            let found = run.stderr.matches(&line).count();
+            assert_eq!(found, usize::from(index < shown), "{flag}, {word}: {run}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Damaged and missing files of a run.
+
+use super::{STEPS, short, short_resumed, unbroken};
+use merv_tests::{Run, small_clip, tiny_with_one_encoder};
+use std::fs;
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let tiny = tiny_with_one_encoder();
+    let (digests, ..) = unbroken(&tiny, "align");
+    let run = short(&tiny, "align");
+    run.run().finish().succeeded();
+    let path = run.checkpoint(STEPS).join("mixer.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&path, bytes).unwrap();
+    // Also where only what went wrong is said.
+    let finished = short_resumed(&run).arg("-q").finish().succeeded();
+    for word in ["step 8 is not used", "mixer.safetensors is damaged"] {
+        assert!(finished.stderr.contains(word), "{finished}");
+    }
+    assert_eq!(run.digests(STEPS), digests);
+}
+
+#[test]
+fn a_damaged_registry_is_refused_and_written_anew() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align");
+    run.run().finish().succeeded();
+    let path = run.out().join("registry.toml");
+    let whole = fs::read_to_string(&path).unwrap();
+    let asked = || {
+        let run = Run::new().arg("--registry").arg(&path);
+        run.args(["generate", "--prompt", "What?", "--video"])
+            .arg(small_clip())
+            .finish()
+    };
+    asked().succeeded();
+    fs::write(
+        &path,
+        whole.replacen("num_frames = 16", "num_frames = 8", 1),
+    )
+    .unwrap();
+    let words = [
+        "registry.toml",
+        "checksum does not match",
+        "--resume --out RUN",
+    ];
+    asked().failed(1, &words);
+    run.resumed().arg("--dry-run").finish().succeeded();
+    let resumed = run.resumed().arg("-q").finish().succeeded();
+    assert!(resumed.stderr.contains("it is written anew"), "{resumed}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+    fs::remove_file(&path).unwrap();
+    let resumed = run.resumed().finish().succeeded();
+    assert!(resumed.stderr.contains("it is written anew"), "{resumed}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+    // Without its checksum it may be changed.
+    let end = whole.rfind("# crc32").unwrap();
+    fs::write(
+        &path,
+        whole[..end].replacen("num_frames = 16", "num_frames = 8", 1),
+    )
+    .unwrap();
+    asked().failed(1, &["num_frames"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_not_to_be_fetched_again() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align");
+    run.run().finish().succeeded();
+    let path = run.checkpoint(STEPS).join("mixer.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let ask = || {
+        let ask = Run::new()
+            .arg("--registry")
+            .arg(run.out().join("registry.toml"));
+        ask.args(["generate", "--prompt", "?", "--video"])
+            .arg(small_clip())
+            .finish()
+    };
+    let mut changed = whole.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(&path, changed).unwrap();
+    ask().failed(
+        1,
+        &["mixer.safetensors", "sha256", "train --resume --out RUN"],
+    );
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    ask().failed(1, &["mixer.safetensors", "resume the run"]);
+}
+
+#[test]
+fn what_is_gone_of_a_run_is_told() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align");
+    run.run().finish().succeeded();
+    let metrics = run.out().join("metrics.jsonl");
+    let text = fs::read_to_string(&metrics).unwrap();
+    let cut: String = text
+        .lines()
+        .take(3)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(&metrics, cut).unwrap();
+    let resumed = run.resumed().arg("-q").finish().succeeded();
+    let words = "metrics.jsonl: 5 of the 8 steps that were done have no line";
+    assert!(resumed.stderr.contains(words), "{resumed}");
+    fs::remove_file(&metrics).unwrap();
+    let resumed = run.resumed().finish().succeeded();
+    let words = "metrics.jsonl: 8 of the 8 steps that were done have no line";
+    assert!(resumed.stderr.contains(words), "{resumed}");
+    fs::remove_dir_all(run.out().join("checkpoints")).unwrap();
+    let words = ["checkpoints", "none is there", "bring the folder back"];
+    run.resumed().arg("--dry-run").finish().failed(1, &words);
+    run.resumed().finish().failed(1, &words);
+    assert!(!run.out().join("checkpoints").exists());
+}
+
+#[test]
+fn a_file_with_the_name_of_a_checkpoint_is_refused_at_once() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align");
+    run.run().finish().succeeded();
+    let stray = run.out().join("checkpoints/step-00000098");
+    fs::write(&stray, "notes").unwrap();
+    let words = ["step-00000098", "no folder", "remove it"];
+    for more in [&["--dry-run"][..], &["--set", "epochs=3"]] {
+        run.resumed().args(more).finish().failed(1, &words);
+    }
+    fs::remove_file(&stray).unwrap();
+    run.resumed()
+        .args(["--set", "epochs=3"])
+        .finish()
+        .succeeded();
+}

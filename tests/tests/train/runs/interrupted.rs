@@ -1,0 +1,102 @@
+//! Runs that are killed, interrupted by a signal, or stopped by a full disk.
+
+use super::{STEPS, lines, short, short_resumed, unbroken};
+use merv_tests::tiny_with_one_encoder;
+use std::{fs, time::SystemTime};
+
+/// Kills a run again and again at random moments until it is through, and checks that nothing shows.
+fn survives(stage: &str, kills: u32) {
+    let tiny = tiny_with_one_encoder();
+    let (digests, losses, took) = unbroken(&tiny, stage);
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let mut random = u64::from(seed.unwrap().subsec_nanos()) | 1;
+    for kill in 0..kills {
+        let run = short(&tiny, stage);
+        // xorshift: which moments are hit need not be the same every time.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        // Every other time while it computes; most of a short run is loading.
+        let wait = took.mul_f64((random % 1000) as f64 / 1000.0);
+        let step = (kill % 2 == 0).then_some(3 + random % 4);
+        let metrics = run.out().join("metrics.jsonl");
+        run.run().ended_when("KILL", |elapsed| match step {
+            Some(step) => lines(&metrics) >= step,
+            None => elapsed >= wait,
+        });
+        let before = run.checkpoints();
+        let case = format!("kill {kill} at {step:?} or after {wait:?}, with {before:?}");
+        let resumed = match run.out().join("config.toml").exists() {
+            true => short_resumed(&run),
+            false => run.run(),
+        };
+        resumed.finish().succeeded();
+        assert_eq!(run.digests(STEPS), digests, "{case}");
+        assert_eq!(run.curve("loss"), losses, "{case}");
+    }
+}
+
+#[test]
+fn a_killed_run_ends_as_an_unbroken_one() {
+    survives("finetune", 2);
+}
+
+#[test]
+#[ignore = "takes minutes: `make test-long`"]
+fn twenty_killed_runs_end_as_unbroken_ones() {
+    survives("finetune", 10);
+    survives("full-finetune", 10);
+}
+
+#[test]
+fn a_signal_is_answered_with_a_checkpoint() {
+    let tiny = tiny_with_one_encoder();
+    let (digests, losses, _) = unbroken(&tiny, "align");
+    for signal in ["TERM", "INT", "HUP"] {
+        let run = short(&tiny, "align").set("save_every", 1000);
+        let metrics = run.out().join("metrics.jsonl");
+        let has_begun = |_| fs::metadata(&metrics).is_ok_and(|about| about.len() > 0);
+        let finished = run.run().ended_when(signal, has_begun).succeeded();
+        if run.checkpoints() != [STEPS] {
+            assert!(
+                finished.stderr.contains("go on with --resume"),
+                "{finished}"
+            );
+        }
+        short_resumed(&run).finish().succeeded();
+        assert_eq!(run.digests(STEPS), digests, "{signal}");
+        assert_eq!(run.curve("loss"), losses, "{signal}");
+    }
+}
+
+#[test]
+fn a_full_disk_costs_no_checkpoint() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "finetune")
+        .set("max_steps", 4)
+        .set("save_every", 1);
+    // No file may be longer than the mixer's, and the language model's is.
+    let limited = run.run().after("trap '' XFSZ; ulimit -f 1500");
+    limited.finish().failed(
+        1,
+        &[
+            "llm.safetensors",
+            "cannot be written",
+            "are untouched",
+            "--resume",
+        ],
+    );
+    assert!(run.checkpoints().is_empty());
+    let whole = short(&tiny, "finetune")
+        .set("max_steps", 4)
+        .set("save_every", 1);
+    whole.run().finish().succeeded();
+    short_resumed(&run).finish().succeeded();
+    assert_eq!(run.digests(4), whole.digests(4));
+    let left = fs::read_dir(run.out().join("checkpoints")).unwrap().count();
+    assert_eq!(
+        left,
+        run.checkpoints().len(),
+        "something half written is left"
+    );
+}

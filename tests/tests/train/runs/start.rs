@@ -1,0 +1,125 @@
+//! Runs that cannot start, and the plan of one that can.
+
+use super::{short, short_resumed};
+use merv_tests::{Run, TrainingRun, fixture, tiny_with_one_encoder};
+use serde_json::Value;
+use std::fs;
+
+#[test]
+fn what_cannot_begin_says_why_and_leaves_nothing_behind() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align");
+    short_resumed(&run)
+        .finish()
+        .failed(1, &["holds no run that could be resumed"]);
+    // A folder that nobody can write to, not even root.
+    let nowhere = Run::new()
+        .args([
+            "train",
+            "--config",
+            "configs/merv-tiny.toml",
+            "--stage",
+            "align",
+        ])
+        .args(["--set", "data=tests/fixtures/training_runs/data.json"])
+        .args(["--out", "/proc/merv-run"]);
+    nowhere
+        .finish()
+        .failed(1, &["/proc/merv-run", "cannot be written"]);
+    let missing = short(&tiny, "align").set("data", "nowhere.json");
+    missing
+        .run()
+        .finish()
+        .failed(1, &["nowhere.json", "data set"]);
+    assert!(!missing.out().exists());
+    let wrong = short(&tiny, "align").set("epoch", 1);
+    wrong
+        .run()
+        .finish()
+        .failed(2, &["--set epoch=1", "write `epochs`"]);
+    fs::create_dir(run.out()).unwrap();
+    fs::write(run.out().join("thesis.tex"), "").unwrap();
+    run.run()
+        .finish()
+        .failed(1, &["thesis.tex", "which no run made"]);
+}
+
+#[test]
+fn a_run_is_not_begun_twice_nor_gone_on_with_as_another() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align").set("max_steps", 1);
+    run.run().finish().succeeded();
+    run.run()
+        .finish()
+        .failed(1, &["holds a run already", "--resume"]);
+    short_resumed(&run)
+        .args(["--set", "seed=8", "--set", "weight_decay=0.5"])
+        .finish()
+        .failed(1, &["`seed`: 7, now 8", "`weight_decay`: 0.0, now 0.5"]);
+}
+
+#[test]
+fn broken_examples_are_named_and_too_many_stop_the_run() {
+    let tiny = tiny_with_one_encoder();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data.json");
+    let text = fs::read_to_string(fixture("training_runs/data.json")).unwrap();
+    let text = text.replace("../video/vfr.mp4", "gone.mp4").replace(
+        "\"conversations\": [\n    {\"from\": \"human\", \"value\": \"Count",
+        "\"conversations\": [\n    {\"from\": \"machine\", \"value\": \"Count",
+    );
+    fs::write(&data, text).unwrap();
+    let run = |fraction: f64| {
+        short(&tiny, "finetune")
+            .set("data", data.display())
+            .set("media", fixture("training_runs").display())
+            .set("max_bad_fraction", fraction)
+    };
+    let patient = run(0.25);
+    let finished = patient.run().arg("--json").finish().succeeded();
+    for word in [
+        "data.json, example 3 (`motion`) is left out",
+        "gone.mp4",
+        "data.json, example 8 is left out: message 1 is from `machine`",
+        "2 of 8 examples are broken",
+    ] {
+        assert!(finished.stderr.contains(word), "no {word}: {finished}");
+    }
+    // Each is told of once, however often it comes.
+    assert_eq!(finished.stderr.matches("(`motion`) is left out").count(), 1);
+    let summary: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(
+        (&summary["broken_examples"], &summary["examples"]),
+        (&2.into(), &8.into())
+    );
+    let strict = run(0.2);
+    strict.run().finish().failed(
+        1,
+        &[
+            "2 of 8 examples are broken",
+            "max_bad_fraction = 0.2",
+            "gone.mp4",
+        ],
+    );
+}
+
+#[test]
+fn a_dry_run_shows_the_plan_and_does_nothing() {
+    let run = TrainingRun::new("finetune").set("global_batch", 2);
+    let text = run.run().arg("--dry-run").finish().succeeded().stdout;
+    for word in [
+        "finetune of lively",
+        "siglip-vit-b16-224px-all-no-cls     frozen",
+        "mixer                               trained",
+        "4 videos, 2 images, 2 texts",
+        "16: 4 an epoch, 4 epochs",
+    ] {
+        assert!(text.contains(word), "no `{word}`: {text}");
+    }
+    let json = run.run().args(["--dry-run", "--json"]).finish().succeeded();
+    let outline: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(outline["total_steps"], 16);
+    assert_eq!(outline["visual_tokens"], 256);
+    assert!(outline["memory_bytes"].as_u64().unwrap() > 1 << 20);
+    assert!(!run.out().exists());
+}

@@ -1,0 +1,131 @@
+//! The model that a run leaves.
+
+use super::{STEPS, short};
+use merv_tests::{Run, TrainingRun, fixture, small_clip, tiny_with_one_encoder};
+use serde_json::Value;
+use std::fs;
+
+/// The model that comes of it computes in what its registry says.
+#[test]
+fn a_precision_holds_for_the_run_and_not_for_its_model() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align")
+        .set("max_steps", 1)
+        .set("precision", "f32")
+        .arg("--precision")
+        .arg("bf16");
+    let plan = run.run().args(["--dry-run", "--json"]).finish().succeeded();
+    run.run().finish().succeeded();
+    let text = |file: &str| fs::read_to_string(run.out().join(file)).unwrap();
+    assert!(text("config.toml").contains("precision = \"bf16\""));
+    assert!(!text("registry.toml").contains("bf16"));
+    let exact = short(&tiny, "align").set("max_steps", 1);
+    let exact = exact
+        .run()
+        .args(["--dry-run", "--json"])
+        .finish()
+        .succeeded();
+    let memory = |json: &str| serde_json::from_str::<Value>(json).unwrap()["memory_bytes"].clone();
+    assert_eq!(memory(&plan.stdout), memory(&exact.stdout));
+}
+
+#[test]
+fn a_run_is_a_registry_and_the_next_stage_begins_from_it() {
+    let tiny = tiny_with_one_encoder();
+    let first = short(&tiny, "full-finetune").set("max_steps", 2);
+    first.run().finish().succeeded();
+    let next = short(&tiny, "align").set("max_steps", 1).arg("--from");
+    let next = next.arg(first.out().display().to_string());
+    // Step 0 has no learning rate, so that the loss alone tells what it began from.
+    next.run().finish().succeeded();
+    let untrained = short(&tiny, "align").set("max_steps", 1);
+    untrained.run().finish().succeeded();
+    assert_ne!(next.curve("loss"), untrained.curve("loss"));
+    for run in [&first, &next] {
+        let answer = Run::new()
+            .arg("--registry")
+            .arg(run.out())
+            .args([
+                "generate",
+                "--max-new-tokens",
+                "4",
+                "--prompt",
+                "What?",
+                "--video",
+            ])
+            .arg(small_clip())
+            .finish()
+            .succeeded();
+        assert!(!answer.stderr.contains("random"), "{answer}");
+    }
+    // The second trained the mixer alone: all else is the first one's.
+    let text = fs::read_to_string(next.out().join("registry.toml")).unwrap();
+    let llm = first
+        .checkpoint(2)
+        .join("llm.safetensors")
+        .canonicalize()
+        .unwrap();
+    assert!(text.contains(llm.to_str().unwrap()), "{text}");
+    assert!(
+        text.contains("\"checkpoints/step-00000001/mixer.safetensors\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_trained_model_has_a_name_of_its_own() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align").set("max_steps", 2);
+    run.run().finish().succeeded();
+    let told = |run: &TrainingRun| {
+        let info = Run::new().arg("--registry").arg(run.out());
+        let info = info.args(["info", "--json"]).finish().succeeded();
+        let info: Value = serde_json::from_str(&info.stdout).unwrap();
+        (info["id"].clone(), info["description"].clone())
+    };
+    assert_eq!(
+        told(&run),
+        ("run".into(), "lively after 2 steps of align".into())
+    );
+    let named = short(&tiny, "align")
+        .set("max_steps", 1)
+        .set("id", "shapes-2")
+        .set("description", "for \"shapes\"");
+    named.run().finish().succeeded();
+    assert_eq!(told(&named), ("shapes-2".into(), "for \"shapes\"".into()));
+    // The name stays where the folder gets another, and may be changed.
+    let moved = run.out().with_file_name("moved");
+    fs::rename(run.out(), &moved).unwrap();
+    let resumed = |sets: &[&str]| {
+        let resumed = Run::new().args(["--threads", "2", "train", "--resume", "--out"]);
+        resumed.arg(&moved).args(sets).finish().succeeded();
+        fs::read_to_string(moved.join("registry.toml")).unwrap()
+    };
+    assert!(resumed(&["--set", "max_steps=3"]).contains("id = \"run\""));
+    let text = resumed(&["--set", "max_steps=4", "--set", "id=b"]);
+    assert!(text.contains("id = \"b\""), "{text}");
+}
+
+#[test]
+fn held_out_examples_choose_the_checkpoint() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "finetune")
+        .set("validation", fixture("training_runs/data.json").display())
+        .set("save_every", 1)
+        .set("keep", 1);
+    run.run().finish().succeeded();
+    let metrics = run.metrics();
+    let loss = |line: &Value| line["validation_loss"].as_f64();
+    let losses: Vec<f64> = metrics.iter().filter_map(loss).collect();
+    assert_eq!(losses.len() as u64, STEPS);
+    let best = (1u64..)
+        .zip(&losses)
+        .min_by(|a, b| a.1.total_cmp(b.1))
+        .map(|(step, _)| step)
+        .unwrap();
+    let text = fs::read_to_string(run.out().join("registry.toml")).unwrap();
+    assert!(text.contains(&format!("step-{best:08}")), "{best}: {text}");
+    let mut kept = vec![best, STEPS];
+    kept.dedup();
+    assert_eq!(run.checkpoints(), kept);
+}
