@@ -1,4 +1,4 @@
-//! The files that cargo built for the profile of the running test, named by cargo itself.
+//! The files that cargo built in the profile of the running test. Their paths come from cargo's own messages.
 
 use merv_host::plugin::Library;
 use serde_json::Value;
@@ -10,48 +10,48 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-/// The plugins and the binary.
+/// The binary and the plugins of the build under test.
 #[derive(Debug)]
 pub struct Artifacts {
     /// `merv-host`.
     pub host: PathBuf,
-    /// Every cdylib of the workspace by the name of its library target: `merv_siglip`.
+    /// The path of every cdylib of the workspace, by the name of its library target, such as `merv_siglip`.
     libraries: HashMap<String, PathBuf>,
 }
 
 impl Artifacts {
-    /// The cdylib of a library target: `merv_siglip`, `test_plugin_faulty`.
+    /// The path of the cdylib of a library target, such as `merv_siglip` or `test_plugin_faulty`.
     pub fn library(&self, target: &str) -> &Path {
         self.libraries
             .get(target)
-            .unwrap_or_else(|| panic!("the workspace builds no cdylib `{target}`"))
+            .unwrap_or_else(|| panic!("the workspace does not build a cdylib `{target}`"))
     }
 }
 
-/// What a library file named after `target` is called here: `libmerv_siglip.so`.
+/// The file name of the library `target` on this platform, such as `libmerv_siglip.so`.
 pub fn library_file(target: &str) -> String {
     format!("{}{target}{}", consts::DLL_PREFIX, consts::DLL_SUFFIX)
 }
 
-/// The artifacts, built if they are not: `cargo build --workspace`, as `make test` does before the
-/// tests, so that the features are the same and nothing is built again.
+/// The artifacts, built if necessary with `cargo build --workspace`. `make test` runs the same command before the
+/// tests, with the same features, so nothing is compiled twice.
 pub fn artifacts() -> &'static Artifacts {
     static ARTIFACTS: OnceLock<Artifacts> = OnceLock::new();
     ARTIFACTS.get_or_init(build)
 }
 
-/// The profile and target folder of the running test: `<target>/<profile>/deps/<test>`.
+/// The profile and the target folder of the running test, which is at `<target>/<profile>/deps/<test>`.
 fn build_of_this_test() -> (String, PathBuf) {
-    let exe = current_exe().expect("a test knows its own file");
+    let exe = current_exe().expect("the path of the running test is known");
     let folder = exe
         .parent()
         .and_then(Path::parent)
-        .expect("tests lie in <target>/<profile>/deps");
+        .expect("tests are in <target>/<profile>/deps");
     let profile = folder
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
-    // `dev` is the one profile whose folder has another name.
+    // `dev` is the only profile whose folder has a different name.
     let profile = if profile == "debug" { "dev" } else { profile };
     (
         profile.to_owned(),
@@ -59,24 +59,24 @@ fn build_of_this_test() -> (String, PathBuf) {
     )
 }
 
-/// `merv_<plugin>` as the host opens it. Hiera's is a project of its own, and built when it is asked for.
+/// Opens `merv_<plugin>` as the host does. Hiera is a separate project, which is built on demand.
 ///
 /// # Panics
 ///
-/// When it cannot be built or opened.
+/// If it cannot be built or opened.
 pub fn encoder_library(plugin: &str) -> Arc<Library> {
     let target = format!("merv_{plugin}");
     let file = if plugin == "hiera" {
-        own_project("plugins/hiera")
+        separate_project("plugins/hiera")
     } else {
         artifacts().library(&target)
     };
     Library::open(file, 2).unwrap_or_else(|error| panic!("{target}: {error}"))
 }
 
-/// The cdylib of a project outside the workspace, built as its documentation says: with the workspace's
-/// target folder, where the dependencies are.
-fn own_project(folder: &'static str) -> &'static Path {
+/// The cdylib of a project outside the workspace, built as its documentation says: in the workspace's target
+/// folder, where the dependencies are compiled already.
+fn separate_project(folder: &'static str) -> &'static Path {
     static LIBRARIES: Mutex<BTreeMap<&str, &Path>> = Mutex::new(BTreeMap::new());
     let mut libraries = LIBRARIES.lock().expect("no build has panicked");
     libraries.entry(folder).or_insert_with(|| {
@@ -95,18 +95,18 @@ fn build() -> Artifacts {
     }
 }
 
-/// What a build makes that tests use.
+/// The files of a build that tests use.
 struct Built {
     host: Option<PathBuf>,
     libraries: HashMap<String, PathBuf>,
 }
 
-/// Builds in the profile and the target folder of the running test.
+/// Builds with the profile and in the target folder of the running test.
 fn cargo_build(arguments: &[&str]) -> Built {
     let (profile, target) = build_of_this_test();
     let mut command = Command::new(var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What cargo tells the running test of its package: build scripts that look at these (ring's does)
-    // would run again, and all that stands on them be compiled again, here and after the tests once more.
+    // cargo sets these variables for the running test. Build scripts that read them, such as ring's, would run again,
+    // and everything that depends on them would be recompiled, both here and by the next build.
     for (name, _) in vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

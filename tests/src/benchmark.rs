@@ -1,4 +1,4 @@
-//! Small benchmarks in the original's layout.
+//! Small benchmarks in the layout of the original evaluation code.
 
 use super::{Run, artifacts, fixture};
 use merv_host::{LoadOptions, VidLm};
@@ -10,7 +10,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A benchmark `toy` in a folder of its own, and a folder for results.
+/// A benchmark named `toy` in a temporary folder, with a folder for results.
 pub struct Benchmark {
     folder: Arc<TempDir>,
     questions: Vec<Value>,
@@ -24,22 +24,23 @@ impl Default for Benchmark {
 }
 
 impl Benchmark {
-    /// Without questions, with the videos `a` (a file), `b` (a GIF) and `c` (a folder of images).
+    /// A benchmark without questions, with the videos `a` (a file), `b` (a GIF) and `c` (a folder of images).
     ///
     /// # Panics
     ///
-    /// When the disk is full.
+    /// If the files cannot be written.
     pub fn new() -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let videos = folder.path().join("eval_data/toy/videos");
-        fs::create_dir_all(videos.join("c")).expect("the folder can be written");
+        fs::create_dir_all(videos.join("c")).expect("the folder can be created");
         for (from, to) in [("bframes.mp4", "a.mp4"), ("motion.gif", "b.gif")] {
-            fs::copy(fixture("video").join(from), videos.join(to)).expect("as above");
+            fs::copy(fixture("video").join(from), videos.join(to))
+                .expect("the videos can be copied");
         }
-        for entry in fs::read_dir(fixture("video/frames")).expect("the frames are there") {
-            let from = entry.expect("they can be listed").path();
+        for entry in fs::read_dir(fixture("video/frames")).expect("the fixture has frames") {
+            let from = entry.expect("the frames can be listed").path();
             let name = from.file_name().expect("a file has a name");
-            fs::copy(&from, videos.join("c").join(name)).expect("as above");
+            fs::copy(&from, videos.join("c").join(name)).expect("the frames can be copied");
         }
         Self {
             folder: Arc::new(folder),
@@ -48,7 +49,7 @@ impl Benchmark {
         }
     }
 
-    /// Open-ended questions, `per_video` about each of `a`, `b` and `c`, in turns.
+    /// Open-ended questions: `per_video` about each of `a`, `b` and `c`, in rotation.
     pub fn open_ended(per_video: usize) -> Self {
         let mut toy = Self::new();
         for i in 0..3 * per_video {
@@ -63,7 +64,7 @@ impl Benchmark {
         toy
     }
 
-    /// The same with three options each.
+    /// The same with multiple-choice questions of three options.
     pub fn multiple_choice(per_video: usize) -> Self {
         let mut toy = Self::new();
         for i in 0..3 * per_video {
@@ -81,46 +82,47 @@ impl Benchmark {
         toy
     }
 
-    /// One more question; the answer gets its id.
+    /// Adds a question and its answer, which gets the same id.
     pub fn add(&mut self, question: Value, mut answer: Value) {
         answer["question_id"] = question["question_id"].clone();
         self.questions.push(question);
         self.answers.push(answer);
     }
 
-    /// Writes the questions and answers.
+    /// Writes the files of questions and answers.
     ///
     /// # Panics
     ///
-    /// When the disk is full.
+    /// If they cannot be written.
     pub fn write(&self) {
         for (file, items) in [("test_q", &self.questions), ("test_a", &self.answers)] {
             let text = Value::from(items.clone()).to_string();
-            fs::write(self.path(&format!("eval_data/toy/{file}.json")), text).expect("room");
+            fs::write(self.path(&format!("eval_data/toy/{file}.json")), text)
+                .expect("the benchmark can be written");
         }
     }
 
-    /// A file below the temporary folder.
+    /// A path in the temporary folder.
     pub fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
 
-    /// A file of the results.
+    /// The path of a file of results.
     pub fn result(&self, file: &str) -> PathBuf {
         self.path("out").join(file)
     }
 
-    /// `merv-host eval …` on it.
+    /// `merv-host eval …` on this benchmark.
     pub fn run(&self, task: &str) -> Run {
         self.run_into(task, "out")
     }
 
-    /// The same with another folder for results.
+    /// The same, with results in the folder `out`.
     pub fn run_into(&self, task: &str, out: &str) -> Run {
         self.ask(&super::fixture("lively/registry.toml"), task, out)
     }
 
-    /// The same with another model.
+    /// The same with the model of another registry.
     pub fn ask(&self, registry: &Path, task: &str, out: &str) -> Run {
         Run::new()
             .keeping(&self.folder)
@@ -132,7 +134,7 @@ impl Benchmark {
             .arg(self.path(out))
     }
 
-    /// The arguments of a run, for a process that a test handles itself.
+    /// The arguments of a run, for tests that manage the process themselves.
     pub fn arguments(&self, task: &str, out: &str) -> Vec<String> {
         let path = |path: &str| self.path(path).display().to_string();
         let registry = super::fixture("lively/registry.toml").display().to_string();
@@ -142,16 +144,16 @@ impl Benchmark {
         arguments
     }
 
-    /// The names of the files of results that are not hidden, sorted.
+    /// The names of the visible files in the folder `out`, sorted.
     ///
     /// # Panics
     ///
-    /// When there is no such folder.
+    /// If the folder does not exist.
     pub fn files(&self, out: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.path(out)).expect("there are results");
+        let entries = fs::read_dir(self.path(out)).expect("the folder of results exists");
         let mut names: Vec<String> = entries
-            .map(|entry| entry.expect("they can be listed").file_name())
-            .map(|name| name.into_string().expect("our names are UTF-8"))
+            .map(|entry| entry.expect("the results can be listed").file_name())
+            .map(|name| name.into_string().expect("file names are UTF-8"))
             .filter(|name| !name.starts_with('.'))
             .collect();
         names.sort();
@@ -159,11 +161,11 @@ impl Benchmark {
     }
 }
 
-/// The objects of a file with one a line.
+/// Reads a file of JSON lines.
 ///
 /// # Panics
 ///
-/// When it cannot be read or holds something else.
+/// If the file cannot be read, or a line is not a JSON object.
 #[track_caller]
 pub fn json_lines(path: &Path) -> Vec<Map<String, Value>> {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -172,11 +174,11 @@ pub fn json_lines(path: &Path) -> Vec<Map<String, Value>> {
         .collect()
 }
 
-/// The lively model in this process, with the plugins of the build.
+/// Loads the lively model into this process, with the plugins of the build.
 ///
 /// # Panics
 ///
-/// When it cannot be loaded.
+/// If it cannot be loaded.
 pub fn tiny_model() -> VidLm {
     let folder = artifacts().host.parent().expect("a file has a folder");
     let options = LoadOptions {

@@ -1,14 +1,14 @@
-//! When two computations count as the same.
+//! Comparisons of computed values within tolerances.
 
-/// The largest error that rounding in another order explains, as a part of the largest magnitude
-/// expected. An exact GELU taken for the tanh form is off by 1.2e-4.
+/// The largest error that a different order of rounding explains, relative to the largest expected magnitude.
+/// For comparison, confusing the exact GELU with its tanh form causes an error of 1.2e-4.
 pub const TOLERANCE: f32 = 2e-5;
 
-/// Checks that no value is off by more than [`TOLERANCE`] × the largest magnitude expected.
+/// Checks that no value differs by more than [`TOLERANCE`] × the largest expected magnitude.
 ///
 /// # Panics
 ///
-/// When one is, or the numbers of values differ.
+/// If a value does, or the numbers of values differ.
 #[track_caller]
 pub fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}: the number of values");
@@ -30,14 +30,14 @@ pub fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     assert!(
         relative <= TOLERANCE,
         "{what}: value {worst} of {} is {}, expected {}: off by {relative:.2e} of the largest \
-         magnitude {scale}, allowed are {TOLERANCE:.0e}",
+         magnitude {scale}, the tolerance is {TOLERANCE:.0e}",
         found.len(),
         found[worst],
         expected[worst],
     );
 }
 
-/// The least cosine of a token computed in `bf16` with that in `f32`, as REFERENCE asks.
+/// The smallest accepted cosine between a token computed in `bf16` and the same token in `f32`.
 pub const LEAST_COSINE: f64 = 0.999;
 
 /// The cosine of the angle between two vectors.
@@ -51,12 +51,12 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Checks that each token of `width` values has at least a cosine of `least` with the expected one, and
-/// that not all values are the same: then nothing was rounded.
+/// Checks that the cosine of each token of `width` values with the expected one is at least `least`, and that some
+/// values differ. If none did, nothing would have been rounded to `bf16`.
 ///
 /// # Panics
 ///
-/// When one has not, or the numbers of values differ.
+/// If a check fails, or the numbers of values differ.
 #[track_caller]
 pub fn assert_aligned(what: &str, found: &[f32], expected: &[f32], width: usize, least: f64) {
     assert_eq!(found.len(), expected.len(), "{what}: the number of values");
@@ -65,7 +65,7 @@ pub fn assert_aligned(what: &str, found: &[f32], expected: &[f32], width: usize,
         let cosine = cosine(found, expected);
         assert!(
             cosine >= least,
-            "{what}: token {token} has a cosine of {cosine} with the expected one, at least {least} is asked"
+            "{what}: token {token} has a cosine of {cosine} with the expected one, at least {least} is required"
         );
     }
     let scale = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "token 1 has a cosine of 0.9")]
-    fn another_direction_fails() {
+    fn a_different_direction_fails() {
         assert_aligned(
             "x",
             &[1.0, 0.01, 1.0, 0.1],
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "computed in f32")]
-    fn the_very_same_is_not_bf16() {
+    fn identical_values_are_not_bf16() {
         assert_aligned("x", &[1.0, 0.01], &[1.0, 0.01], 2, LEAST_COSINE);
     }
 

@@ -1,10 +1,10 @@
-//! GGUF files that are not what they say.
+//! Edits that make GGUF files wrong.
 
-/// Where the bytes after the string `text`, its length in front, begin.
+/// The offset of the first byte after the length-prefixed string `text`.
 ///
 /// # Panics
 ///
-/// When there is no such string.
+/// If the file does not contain the string.
 #[track_caller]
 pub fn after(bytes: &[u8], text: &str) -> usize {
     let mut string = (text.len() as u64).to_le_bytes().to_vec();
@@ -15,7 +15,7 @@ pub fn after(bytes: &[u8], text: &str) -> usize {
     at.unwrap_or_else(|| panic!("no `{text}` in the file")) + string.len()
 }
 
-/// Overwrites a string with one of as many bytes.
+/// Overwrites a string with another of the same length.
 #[track_caller]
 pub fn rename(bytes: &mut [u8], from: &str, to: &str) {
     assert_eq!(from.len(), to.len());
@@ -23,7 +23,7 @@ pub fn rename(bytes: &mut [u8], from: &str, to: &str) {
     bytes[end - to.len()..end].copy_from_slice(to.as_bytes());
 }
 
-/// Overwrites the value of `key`, which is of type `kind` and takes four bytes.
+/// Overwrites the value of `key`, which has the type `kind` and takes four bytes.
 #[track_caller]
 pub fn set(bytes: &mut [u8], key: &str, kind: u32, value: [u8; 4]) {
     let at = after(bytes, key);
@@ -34,12 +34,12 @@ pub fn set(bytes: &mut [u8], key: &str, kind: u32, value: [u8; 4]) {
 /// Overwrites the first element of the array `key`, whose elements take four bytes.
 #[track_caller]
 pub fn set_element(bytes: &mut [u8], key: &str, value: [u8; 4]) {
-    // The type, the elements' type, their number.
+    // Skips the type, the type of the elements and their number.
     let at = after(bytes, key) + 16;
     bytes[at..at + 4].copy_from_slice(&value);
 }
 
-/// A file whose metadata are a SentencePiece tokenizer with these tokens, all of one kind.
+/// A file with the metadata of a SentencePiece tokenizer, whose tokens are all of one kind.
 pub fn tokenizer(tokens: &[String], kind: i32) -> Vec<u8> {
     let mut bytes = b"GGUF".to_vec();
     let string = |bytes: &mut Vec<u8>, text: &str| {
@@ -65,7 +65,7 @@ pub fn tokenizer(tokens: &[String], kind: i32) -> Vec<u8> {
             }
         }
     }
-    // The elements of the tensors, of which there are none, begin at a multiple of the alignment.
+    // The tensor data, which are empty, start at a multiple of the alignment.
     bytes.resize(bytes.len().next_multiple_of(32), 0);
     bytes
 }

@@ -1,7 +1,7 @@
-//! A server that answers as the Hugging Face hub does, and as it should not.
+//! A server that behaves like the Hugging Face hub, or misbehaves on request.
 //!
-//! Two ports of this machine: the hub, which knows repositories and asks for tokens, and the storage of
-//! large files, to which the hub redirects and which must never see a token.
+//! It listens on two local ports. One is the hub, which serves repositories and checks tokens. The other is the storage
+//! of large files, to which the hub redirects. The storage must never receive a token.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,39 +13,39 @@ use std::{
     time::Duration,
 };
 
-/// The commit that every revision of every repository is at.
+/// The commit of every revision of every repository.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// The token that opens gated repositories.
+/// The token that grants access to gated repositories.
 pub const TOKEN: &str = "hf_right";
 
-/// What goes wrong, once.
+/// A fault of one response.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// The hub answers a request about a file with these status, code and message.
+    /// The hub answers a request for a file with this status, error code and message.
     Status(u16, &'static str, &'static str),
-    /// The hub's answer has this header in place of its own.
+    /// The hub's answer has this header instead of its own.
     Header(&'static str, String),
-    /// The hub redirects a request about a file there, and says nothing else.
+    /// The hub redirects a request for a file to this address, without further headers.
     Redirect(String),
-    /// Content is sent up to so many bytes, then the connection is closed.
+    /// The connection is closed after this many bytes of content.
     Cut(usize),
-    /// The first byte of what is sent is another.
+    /// The first byte of the content is changed.
     Damaged,
-    /// So many bytes too many are announced and sent.
+    /// This many extra bytes are announced and sent.
     Longer(usize),
-    /// A range is asked for and all is sent.
+    /// The whole file is sent, although a range was requested.
     WholeFile,
-    /// Another range is sent than was asked for.
+    /// A different range is sent than was requested.
     OtherRange,
-    /// Content comes slowly: so long after the header.
+    /// The content is sent this long after the header.
     Slow(Duration),
 }
 
-/// A request as it came.
+/// A request that the server received.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// Whether the storage was asked, not the hub.
+pub struct HubRequest {
+    /// Whether it went to the storage rather than the hub.
     pub storage: bool,
     /// `GET` or `HEAD`.
     pub method: String,
@@ -57,10 +57,10 @@ pub struct Seen {
     pub authorization: Option<String>,
 }
 
-/// How a file is kept.
+/// Where the hub stores a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
-    /// In the large file storage, under its SHA-256.
+pub enum FileKind {
+    /// In the storage of large files, under its SHA-256.
     Large,
     /// In the repository itself.
     Small,
@@ -70,7 +70,7 @@ pub enum Kept {
 struct File {
     content: Arc<Vec<u8>>,
     etag: String,
-    kept: Kept,
+    kind: FileKind,
 }
 
 #[derive(Default)]
@@ -79,10 +79,10 @@ struct State {
     files: BTreeMap<(String, String), File>,
     gated: Vec<String>,
     faults: VecDeque<Fault>,
-    seen: Vec<Seen>,
+    seen: Vec<HubRequest>,
 }
 
-/// The server; it runs as long as the test does.
+/// The server. It runs until the test program ends.
 pub struct HubServer {
     state: Arc<Mutex<State>>,
     hub: u16,
@@ -100,7 +100,7 @@ impl HubServer {
     ///
     /// # Panics
     ///
-    /// When this machine has no free port.
+    /// If no local port is free.
     pub fn new() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let bind = || TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -116,7 +116,7 @@ impl HubServer {
             thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     let state = Arc::clone(&state);
-                    // A client that goes away is no failure of the test.
+                    // A client that disconnects does not fail the test.
                     thread::spawn(move || {
                         let _ = serve(&stream, &state, is_storage, storage);
                     });
@@ -126,46 +126,52 @@ impl HubServer {
         server
     }
 
-    /// Its address, for `HF_ENDPOINT`.
+    /// The address of the hub, for `HF_ENDPOINT`.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.hub)
     }
 
-    /// The same hub by another name.
+    /// The address of the same hub under another host name.
     pub fn other_name(&self) -> String {
         format!("http://localhost:{}", self.hub)
     }
 
-    /// Adds a file to a repository; returns its ETag.
-    pub fn add(&self, repo: &str, path: &str, content: impl Into<Vec<u8>>, kept: Kept) -> String {
+    /// Adds a file to a repository and returns its ETag.
+    pub fn add(
+        &self,
+        repo: &str,
+        path: &str,
+        content: impl Into<Vec<u8>>,
+        kind: FileKind,
+    ) -> String {
         let content = content.into();
-        let etag = match kept {
-            Kept::Large => crate::sha256(&content),
-            // The hub gives git's SHA-1; any 40 digits do.
-            Kept::Small => crate::sha256(&content)[..40].to_owned(),
+        let etag = match kind {
+            FileKind::Large => crate::sha256(&content),
+            // The hub sends git's SHA-1. Any 40 digits work here.
+            FileKind::Small => crate::sha256(&content)[..40].to_owned(),
         };
         let file = File {
             content: Arc::new(content),
             etag: etag.clone(),
-            kept,
+            kind,
         };
         let key = (repo.to_owned(), path.to_owned());
         self.state().files.insert(key, file);
         etag
     }
 
-    /// Lets only [`TOKEN`] into a repository.
+    /// Requires [`TOKEN`] for a repository.
     pub fn gate(&self, repo: &str) {
         self.state().gated.push(repo.to_owned());
     }
 
-    /// What goes wrong next, in this order.
+    /// Adds faults of the next responses, in this order.
     pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.extend(faults);
     }
 
-    /// Every request so far; then none.
-    pub fn seen(&self) -> Vec<Seen> {
+    /// Returns the requests since the last call, and forgets them.
+    pub fn seen(&self) -> Vec<HubRequest> {
         std::mem::take(&mut self.state().seen)
     }
 
@@ -178,7 +184,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An answer without its content.
+/// The head of a response.
 struct Head {
     status: u16,
     headers: Vec<(&'static str, String)>,
@@ -240,9 +246,9 @@ fn serve(
     }
 }
 
-/// The hub's answer: the content of small files, a redirect or a refusal.
-fn about_file(request: &Seen, state: &mut State, storage: u16) -> Result<File, Head> {
-    // /owner/name/resolve/revision/path, or where it redirects for small files.
+/// The hub's response: the content of a small file, a redirect or a refusal.
+fn about_file(request: &HubRequest, state: &mut State, storage: u16) -> Result<File, Head> {
+    // /owner/name/resolve/revision/path, or the address to which the hub redirects for small files.
     let (path, direct) = match request.path.strip_prefix("/api/resolve-cache/models/") {
         Some(rest) => (rest, true),
         None => (request.path.trim_start_matches('/'), false),
@@ -292,14 +298,14 @@ fn about_file(request: &Seen, state: &mut State, storage: u16) -> Result<File, H
         ("Content-Length", "0".to_owned()),
         ("X-Repo-Commit", COMMIT.to_owned()),
     ];
-    let status = match file.kept {
-        Kept::Small if direct => return Ok(file),
-        Kept::Small => {
+    let status = match file.kind {
+        FileKind::Small if direct => return Ok(file),
+        FileKind::Small => {
             let to = format!("/api/resolve-cache/models/{repo}/{COMMIT}/{path}");
             headers.push(("Location", to.replace(' ', "%20")));
             307
         }
-        Kept::Large => {
+        FileKind::Large => {
             let etag = &file.etag;
             headers.push(("X-Linked-Etag", format!("\"{etag}\"")));
             headers.push(("X-Linked-Size", file.content.len().to_string()));
@@ -333,16 +339,16 @@ fn is_header(fault: &Fault) -> bool {
     matches!(fault, Fault::Header(..))
 }
 
-/// The next fault, if it is of a kind that applies here.
+/// Takes the next fault if it applies here.
 fn next_fault(state: &mut State, applies: fn(&Fault) -> bool) -> Option<Fault> {
     let next = state.faults.front().is_some_and(applies);
     next.then(|| state.faults.pop_front()).flatten()
 }
 
-/// The content of a file, or the part that is asked for.
+/// Sends the content of a file, or the requested range.
 fn send(
     mut stream: &TcpStream,
-    request: &Seen,
+    request: &HubRequest,
     file: &File,
     state: &Mutex<State>,
     with_body: bool,
@@ -365,7 +371,7 @@ fn send(
     }
     let mut body = file.content[start.unwrap_or(0)..].to_vec();
     let mut headers = vec![("ETag", format!("\"{}\"", file.etag))];
-    if file.kept == Kept::Small {
+    if file.kind == FileKind::Small {
         headers.push(("X-Repo-Commit", COMMIT.to_owned()));
     }
     if let Some(start) = start {
@@ -395,7 +401,7 @@ fn send(
     Ok(())
 }
 
-fn read_request(stream: &TcpStream, storage: bool) -> std::io::Result<Option<Seen>> {
+fn read_request(stream: &TcpStream, storage: bool) -> std::io::Result<Option<HubRequest>> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut lines = BufReader::new(stream.take(1 << 16)).lines();
     let Some(first) = lines.next().transpose()? else {
@@ -403,7 +409,7 @@ fn read_request(stream: &TcpStream, storage: bool) -> std::io::Result<Option<See
     };
     let mut words = first.split(' ');
     let mut word = || words.next().unwrap_or_default().to_owned();
-    let mut request = Seen {
+    let mut request = HubRequest {
         storage,
         method: word(),
         path: word(),

@@ -1,4 +1,4 @@
-//! A server that judges as OpenAI's service does, and as it should not: chat and batches.
+//! A server that behaves like OpenAI's chat and batch services, or misbehaves on request.
 
 use serde_json::{Value, json};
 use std::{
@@ -10,40 +10,40 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What goes wrong with one request.
+/// A fault of one response.
 #[derive(Debug, Clone)]
 pub enum JudgeFault {
-    /// The answer takes so long.
+    /// The answer takes this long.
     Slow(Duration),
-    /// 429, and a `Retry-After` of so many seconds.
+    /// Status 429 with a `Retry-After` of this many seconds.
     TooMany(u64),
-    /// This status, and an error of this code.
+    /// This status with an error of this code.
     Status(u16, &'static str),
-    /// The connection is cut, after what was asked was done.
+    /// The connection is closed after the request was processed.
     Cut,
-    /// 200, and something that is no answer.
+    /// Status 200 with a body that is not JSON.
     Nonsense,
-    /// The judge replies so.
+    /// The judge replies with this text.
     Reply(&'static str),
 }
 
 #[derive(Default)]
 struct State {
     faults: VecDeque<JudgeFault>,
-    /// The texts that were judged in chats.
+    /// The prompts of the chat requests.
     chats: Vec<String>,
-    /// When each request came.
+    /// When each request arrived.
     times: Vec<Instant>,
     authorization: Vec<Option<String>>,
     running: usize,
     most_at_once: usize,
-    /// What was uploaded, and results.
+    /// Uploaded files and results.
     files: Vec<String>,
     batches: Vec<Batch>,
     polls_until_done: usize,
-    /// How many requests of the next batches are answered before they expire.
+    /// How many requests of each of the next batches are answered before the batch expires.
     expire_after: VecDeque<usize>,
-    /// The next batch fails.
+    /// Whether the next batch fails.
     fail_batch: bool,
 }
 
@@ -56,7 +56,7 @@ struct Batch {
     output: Option<usize>,
 }
 
-/// The server; it runs as long as the test does.
+/// The server. It runs until the test program ends.
 pub struct JudgeServer {
     state: Arc<Mutex<State>>,
     port: u16,
@@ -69,12 +69,11 @@ impl Default for JudgeServer {
 }
 
 impl JudgeServer {
-    /// A server that judges well: `yes` and 5 where prediction and answer are the same text, else `no`
-    /// and 1.
+    /// A server whose verdict is `yes` and 5 if prediction and answer are the same text, and otherwise `no` and 1.
     ///
     /// # Panics
     ///
-    /// When this machine has no free port.
+    /// If no local port is free.
     pub fn new() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -83,7 +82,7 @@ impl JudgeServer {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = Arc::clone(&shared);
-                // A client that goes away is no failure of the test.
+                // A client that disconnects does not fail the test.
                 thread::spawn(move || {
                     let _ = serve(&stream, &state);
                 });
@@ -92,57 +91,57 @@ impl JudgeServer {
         Self { state, port }
     }
 
-    /// For `OPENAI_BASE_URL`.
+    /// The address, for `OPENAI_BASE_URL`.
     pub fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}/v1", self.port)
     }
 
-    /// What goes wrong with the next requests that ask something, in this order.
+    /// Adds faults of the next POST requests, in this order.
     pub fn fail(&self, faults: impl IntoIterator<Item = JudgeFault>) {
         self.state().faults.extend(faults);
     }
 
-    /// Looks at a batch before it is done.
+    /// Sets how often a batch is polled before it is complete.
     pub fn finish_batches_after(&self, polls: usize) {
         self.state().polls_until_done = polls;
     }
 
-    /// The next batch expires after so many of its requests.
+    /// Lets the next batch expire after this many of its requests.
     pub fn expire_after(&self, requests: usize) {
         self.state().expire_after.push_back(requests);
     }
 
-    /// The next batch fails.
+    /// Lets the next batch fail.
     pub fn fail_batch(&self) {
         self.state().fail_batch = true;
     }
 
-    /// How many chats were asked for.
+    /// The number of chat requests.
     pub fn chats(&self) -> usize {
         self.state().chats.len()
     }
 
-    /// What each chat asked.
+    /// The prompt of each chat request.
     pub fn asked(&self) -> Vec<String> {
         self.state().chats.clone()
     }
 
-    /// The most requests that were worked on at once.
+    /// The largest number of requests that were open at the same time.
     pub fn most_at_once(&self) -> usize {
         self.state().most_at_once
     }
 
-    /// When each request came.
+    /// When each request arrived.
     pub fn times(&self) -> Vec<Instant> {
         self.state().times.clone()
     }
 
-    /// Every `Authorization` header.
+    /// The `Authorization` header of each request.
     pub fn authorization(&self) -> Vec<Option<String>> {
         self.state().authorization.clone()
     }
 
-    /// How many requests each batch held.
+    /// The number of requests in each batch.
     pub fn batches(&self) -> Vec<usize> {
         let state = self.state();
         let lines = |batch: &Batch| state.files[batch.input].lines().count();
@@ -259,7 +258,7 @@ fn respond(request: &Request, state: &mut State, reply: Option<&str>) -> (u16, S
     (200, body.to_string())
 }
 
-/// A verdict on the last message.
+/// A verdict on the user's message.
 fn completion(chat: &Value, reply: Option<&str>) -> Value {
     let text = chat["messages"][1]["content"].as_str().unwrap_or_default();
     let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
@@ -271,7 +270,7 @@ fn completion(chat: &Value, reply: Option<&str>) -> Value {
     json!({"choices": [{"message": {"role": "assistant", "content": reply.unwrap_or(verdict)}}]})
 }
 
-/// Lets a batch come a step closer to its end.
+/// Advances a batch by one poll.
 fn advance(state: &mut State, index: usize) {
     let batch = state.batches[index].clone();
     if batch.status == "failed" || batch.output.is_some() {

@@ -1,4 +1,4 @@
-//! Runs of the binary, as a user would make them.
+//! Runs of the binary, as a user would start them.
 
 use super::{artifacts, root};
 use std::{
@@ -12,14 +12,13 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Longer than any run takes: what is not finished by then hangs.
+/// The time after which a run counts as hanging.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// Starts its arguments with at most 4 GB of memory: an input that asks for more must not take the
-/// machine down with it.
+/// Limits a run to 4 GB of memory, so that an input that demands more cannot exhaust the machine.
 const WITH_LITTLE_MEMORY: &str = "ulimit -v 4000000 2>/dev/null; exec \"$@\"";
 
-/// What tells programs where the hub is, who asks, and through which proxy.
+/// The environment variables that set the hub's address, cache, token and proxy.
 const HUB_VARIABLES: [&str; 14] = [
     "HF_HOME",
     "HF_HUB_CACHE",
@@ -37,21 +36,21 @@ const HUB_VARIABLES: [&str; 14] = [
     "no_proxy",
 ];
 
-/// A run of `merv-host`, from the workspace's root and without the caller's settings.
+/// A run of `merv-host` in the root of the workspace, without the caller's settings.
 pub struct Run {
     command: Command,
-    /// Folders that have to be there until it ends.
+    /// Folders that must exist until the run ends.
     folders: Vec<Arc<TempDir>>,
 }
 
 /// How a run ended.
 #[derive(Debug)]
 pub struct Finished {
-    /// The exit code; absent if a signal ended it, be it for taking too long.
+    /// The exit code; `None` if a signal ended the run.
     pub code: Option<i32>,
-    /// All it said on stdout.
+    /// Its standard output.
     pub stdout: String,
-    /// All it said on stderr.
+    /// Its standard error.
     pub stderr: String,
 }
 
@@ -75,7 +74,7 @@ impl Run {
             .env_remove("MERV_PREFIX")
             .env_remove("MERV_PLUGIN_PATH")
             .env_remove("MERV_REGISTRY_PATH");
-        // Nothing of the user's is used, and no test leaves this machine.
+        // Tests use neither the user's settings nor the network.
         for variable in HUB_VARIABLES {
             command.env_remove(variable);
         }
@@ -86,49 +85,49 @@ impl Run {
         }
     }
 
-    /// One more argument.
+    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.command.arg(arg);
         self
     }
 
-    /// More arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args);
         self
     }
 
-    /// Sets a variable of the environment.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Hands it a file as standard input.
+    /// Passes a file with these bytes as standard input.
     ///
     /// # Panics
     ///
-    /// When the disk is full.
+    /// If the file cannot be written.
     #[must_use]
     pub fn input(mut self, bytes: &[u8]) -> Self {
-        let mut file = tempfile::tempfile().expect("a temporary file can be made");
-        file.write_all(bytes).expect("it can be written");
-        file.rewind().expect("it can be read");
+        let mut file = tempfile::tempfile().expect("a temporary file can be created");
+        file.write_all(bytes).expect("the file can be written");
+        file.rewind().expect("the file can be rewound");
         self.command.stdin(file);
         self
     }
 
-    /// Keeps a folder until the run has ended.
+    /// Keeps a folder until the run ends.
     #[must_use]
     pub fn keeping(mut self, folder: &Arc<TempDir>) -> Self {
         self.folders.push(Arc::clone(folder));
         self
     }
 
-    /// Commands of a shell that come first: limits, signals that are ignored.
+    /// Runs shell commands first, such as limits or traps.
     #[must_use]
     pub fn after(mut self, shell: &str) -> Self {
         let args: Vec<_> = self
@@ -151,12 +150,11 @@ impl Run {
         self
     }
 
-    /// Starts it and sends it a signal when `now` says so, given how long it has run: SIGKILL, or one that
-    /// it can hear.
+    /// Starts the run, and sends it a signal as soon as `now` returns true. `now` receives the elapsed time.
     ///
     /// # Panics
     ///
-    /// When it cannot be started.
+    /// If the run cannot be started.
     #[track_caller]
     pub fn ended_when(self, signal: &str, mut now: impl FnMut(Duration) -> bool) -> Finished {
         let mut signalled = false;
@@ -166,16 +164,16 @@ impl Run {
                 let killed = Command::new("kill")
                     .args(["-s", signal, &child.id().to_string()])
                     .status();
-                assert!(killed.is_ok(), "there is no `kill`");
+                assert!(killed.is_ok(), "`kill` cannot be run");
             }
         })
     }
 
-    /// Runs it. What takes too long is ended, and says so on stderr.
+    /// Runs it to its end. A run that takes too long is killed, with a note on stderr.
     ///
     /// # Panics
     ///
-    /// When it cannot be started.
+    /// If the run cannot be started.
     #[track_caller]
     pub fn finish(self) -> Finished {
         self.watched(|_, _| ())
@@ -188,7 +186,7 @@ impl Run {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{:?} does not start: {error}", self.command));
+            .unwrap_or_else(|error| panic!("{:?} cannot be started: {error}", self.command));
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
         let started = Instant::now();
@@ -199,8 +197,8 @@ impl Run {
             }
             watch(&child, started.elapsed());
             if started.elapsed() > TIME_LIMIT && late.is_empty() {
-                late = "(ended by the test: it took too long)";
-                child.kill().expect("a child can be ended");
+                late = "(killed by the test: it took too long)";
+                child.kill().expect("a child can be killed");
             }
             thread::sleep(Duration::from_millis(2));
         };
@@ -221,14 +219,14 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What was read until then is what there is to judge.
+            // After an error, the test judges what was read before it.
             let _ = pipe.read_to_end(&mut bytes);
         }
         bytes
     })
 }
 
-/// `merv-host generate` of one token about a video.
+/// `merv-host generate` of one token about `video`.
 pub fn about(video: impl AsRef<Path>) -> Run {
     Run::new()
         .args(["generate", "--prompt", "?", "--max-new-tokens", "1"])
@@ -241,19 +239,19 @@ impl Finished {
     ///
     /// # Panics
     ///
-    /// When it failed.
+    /// If it failed.
     #[track_caller]
     pub fn succeeded(self) -> Self {
         assert_eq!(self.code, Some(0), "{self}");
         self
     }
 
-    /// Checks that the run failed as a user may expect it to: with exit code `code`, nothing on
-    /// stdout, no panic, and a message that has each of `words`.
+    /// Checks that the run failed properly: with exit code `code`, nothing on stdout, no panic, and a message that
+    /// contains each of `words`.
     ///
     /// # Panics
     ///
-    /// When it did otherwise.
+    /// If a check fails.
     #[track_caller]
     pub fn failed<S: AsRef<str>>(self, code: i32, words: &[S]) {
         if let Err(complaint) = self.judge(code, words) {
@@ -261,15 +259,15 @@ impl Finished {
         }
     }
 
-    /// As [`Self::failed`], with the complaint as a value.
+    /// Like [`Self::failed`], but returns the complaint.
     ///
     /// # Errors
     ///
-    /// What the run did otherwise, with all that it said.
+    /// The check that failed, with the output of the run.
     pub fn judge<S: AsRef<str>>(&self, code: i32, words: &[S]) -> Result<(), String> {
-        // What the standard library says of a panic; `guard` words it otherwise.
+        // The standard library's words. Panics that `guard` catches are reported in other words.
         if self.stderr.contains("panicked at") {
-            return Err(format!("a panic shows: {self}"));
+            return Err(format!("it panicked: {self}"));
         }
         if self.code != Some(code) {
             return Err(format!("the exit code is not {code}: {self}"));
@@ -282,38 +280,42 @@ impl Finished {
             .map(AsRef::as_ref)
             .find(|&word| !self.stderr.contains(word))
         {
-            Some(word) => Err(format!("the message lacks `{word}`: {self}")),
+            Some(word) => Err(format!("`{word}` is not in the message: {self}")),
             None => Ok(()),
         }
     }
 }
 
-/// Panics with all complaints together, so that one run of a table shows everything that is wrong.
+/// Checks the result of each case of a table, and reports all failures together.
 ///
 /// # Panics
 ///
-/// When there is a complaint.
+/// If a case failed.
 #[track_caller]
-pub fn none_of(complaints: impl IntoIterator<Item = (String, Result<(), String>)>) {
+pub fn assert_cases(complaints: impl IntoIterator<Item = (String, Result<(), String>)>) {
     let found: Vec<String> = complaints
         .into_iter()
         .filter_map(|(case, result)| result.err().map(|text| format!("## {case}\n{text}")))
         .collect();
     assert!(
         found.is_empty(),
-        "{} cases are wrong\n{}",
+        "{} cases failed\n{}",
         found.len(),
         found.join("\n")
     );
 }
 
-/// The outcome of each case of a table of (name, run, words).
+/// Checks with [`Finished::judge`] that each run of a table of (case, run, words) failed with exit code `code`.
+///
+/// # Panics
+///
+/// If a check fails.
 #[track_caller]
-pub fn all_fail<S: AsRef<str>>(
+pub fn assert_all_fail<S: AsRef<str>>(
     code: i32,
     cases: impl IntoIterator<Item = (String, Finished, Vec<S>)>,
 ) {
-    none_of(
+    assert_cases(
         cases
             .into_iter()
             .map(|(name, run, words)| (name, run.judge(code, &words))),

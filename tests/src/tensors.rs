@@ -1,16 +1,16 @@
-//! Tensors in safetensors files: read as numbers, or edited as they are stored.
+//! Tensors in safetensors files, read as `f32` or edited in their stored form.
 
 use safetensors::{SafeTensors, serialize_to_file, tensor::TensorView};
 use std::{collections::BTreeMap, fs, path::Path};
 
 pub use safetensors::Dtype;
 
-/// A tensor as numbers. Integers below 2²⁴ are exact.
+/// A tensor of `f32`. Integers below 2²⁴ are exact.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     /// The shape.
     pub shape: Vec<usize>,
-    /// The elements, C-contiguous.
+    /// The elements in C order.
     pub values: Vec<f32>,
 }
 
@@ -23,7 +23,7 @@ impl Tensors {
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// If there is no such tensor.
     #[track_caller]
     pub fn get(&self, name: &str) -> &Tensor {
         let known = || self.names().collect::<Vec<_>>().join(", ");
@@ -44,18 +44,18 @@ impl Tensor {
         self.values.iter().map(|&x| x as u32).collect()
     }
 
-    /// The elements after the first dimension's index `row`.
+    /// The elements at the index `row` of the first dimension.
     pub fn row(&self, row: usize) -> &[f32] {
         let length = self.shape[1..].iter().product::<usize>();
         &self.values[row * length..][..length]
     }
 }
 
-/// The tensors of a safetensors file of `f32` and `i64`.
+/// Reads a safetensors file of `f32` and `i64` tensors.
 ///
 /// # Panics
 ///
-/// When it cannot be read.
+/// If it cannot be read.
 #[track_caller]
 pub fn read(path: &Path) -> Tensors {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -65,7 +65,7 @@ pub fn read(path: &Path) -> Tensors {
         let values = match view.dtype() {
             Dtype::F32 => numbers(view.data(), f32::from_le_bytes),
             Dtype::I64 => numbers(view.data(), |bytes| i64::from_le_bytes(bytes) as f32),
-            other => panic!("{}: `{name}` is of {other:?}", path.display()),
+            other => panic!("{}: `{name}` has the dtype {other:?}", path.display()),
         };
         (
             name.to_owned(),
@@ -87,31 +87,31 @@ fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec
         .collect()
 }
 
-/// Writes one tensor of `f32` into a safetensors file of its own.
+/// Writes a safetensors file with one tensor of `f32`.
 ///
 /// # Panics
 ///
-/// When it cannot be written, or `shape` does not have as many elements as `values`.
+/// If the file cannot be written, or `shape` does not match the number of `values`.
 pub fn write_f32(path: &Path, name: &str, shape: &[usize], values: &[f32]) {
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
     let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes);
-    let tensors = [(name, view.expect("as many values as the shape says"))];
+    let tensors = [(name, view.expect("the number of values matches the shape"))];
     serialize_to_file(tensors, None, path).expect("the file can be written");
 }
 
-/// A tensor as a file holds it.
+/// A tensor in its stored form.
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// The type of the elements.
     pub dtype: Dtype,
     /// The shape.
     pub shape: Vec<usize>,
-    /// The elements.
+    /// The bytes of the elements.
     pub bytes: Vec<u8>,
 }
 
 impl Stored {
-    /// Zeros.
+    /// A tensor of zeros.
     pub fn zeros(dtype: Dtype, shape: &[usize]) -> Self {
         let bytes = vec![0; shape.iter().product::<usize>() * dtype.bitsize() / 8];
         Self {
@@ -122,14 +122,14 @@ impl Stored {
     }
 }
 
-/// Rewrites a safetensors file with other tensors.
+/// Changes the tensors of a safetensors file.
 ///
 /// # Panics
 ///
-/// When it cannot be read or written.
+/// If the file cannot be read or written.
 pub fn edit(path: &Path, change: impl FnOnce(&mut BTreeMap<String, Stored>)) {
-    let bytes = fs::read(path).expect("the file to edit is there");
-    let file = SafeTensors::deserialize(&bytes).expect("the file to edit is whole");
+    let bytes = fs::read(path).expect("the file to edit can be read");
+    let file = SafeTensors::deserialize(&bytes).expect("the file to edit is valid");
     let mut tensors = file
         .iter()
         .map(|(name, view)| {
@@ -147,7 +147,7 @@ pub fn edit(path: &Path, change: impl FnOnce(&mut BTreeMap<String, Stored>)) {
     change(&mut tensors);
     let views = tensors.iter().map(|(name, stored)| {
         let view = TensorView::new(stored.dtype, stored.shape.clone(), &stored.bytes);
-        (name, view.expect("as many bytes as the shape says"))
+        (name, view.expect("the number of bytes matches the shape"))
     });
     serialize_to_file(views, None, path).expect("the edited file can be written");
 }

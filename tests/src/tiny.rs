@@ -1,4 +1,4 @@
-//! Copies of the lively model that a test may break, and folders of plugins.
+//! Copies of the lively model that a test may change, and folders of plugins.
 
 use super::{Run, artifacts, fixture, library_file};
 use std::{
@@ -8,8 +8,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A copy of the lively model, which is merv-full at toy size and answers with many different words: its
-/// registry file beside its weights.
+/// A copy of the lively model: its registry file and its weights in one folder. The lively model has merv-full's
+/// architecture at toy size, and its answers vary.
 pub struct Tiny {
     folder: Arc<TempDir>,
 }
@@ -21,11 +21,11 @@ impl Default for Tiny {
 }
 
 impl Tiny {
-    /// A whole copy.
+    /// Copies the model into a temporary folder.
     ///
     /// # Panics
     ///
-    /// When the disk is full.
+    /// If the files cannot be written.
     pub fn new() -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         copy(&fixture("lively"), folder.path());
@@ -34,26 +34,26 @@ impl Tiny {
         }
     }
 
-    /// A file of the copy: `siglip/config.json`.
+    /// The path of a file of the copy, such as `siglip/config.json`.
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
 
-    /// The registry file.
+    /// The path of the registry file.
     pub fn registry(&self) -> PathBuf {
         self.path("registry.toml")
     }
 
-    /// Replaces `from`, which must occur, in a text file.
+    /// Replaces each occurrence of `from` in a text file.
     ///
     /// # Panics
     ///
-    /// When it does not occur.
+    /// If `from` does not occur.
     #[track_caller]
     pub fn replace(&self, file: &str, from: &str, to: &str) {
         let path = self.path(file);
-        let text = fs::read_to_string(&path).expect("the file to edit is there");
-        assert!(text.contains(from), "{file} holds no `{from}`");
+        let text = fs::read_to_string(&path).expect("the file to edit can be read");
+        assert!(text.contains(from), "{file} does not contain `{from}`");
         fs::write(path, text.replace(from, to)).expect("the copy can be written");
     }
 
@@ -65,12 +65,12 @@ impl Tiny {
             .arg(self.registry())
     }
 
-    /// `merv-host … generate` with this copy: two tokens about a small clip.
+    /// `merv-host generate` with this copy: two tokens about a small clip.
     pub fn generate(&self) -> Run {
         self.ask("What is this?", 2)
     }
 
-    /// The same with another prompt and another length.
+    /// The same with this prompt and number of tokens.
     pub fn ask(&self, prompt: &str, max_new_tokens: usize) -> Run {
         let run = self
             .run()
@@ -87,8 +87,8 @@ impl Tiny {
 }
 
 fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).expect("the folder to copy is there") {
-        let entry = entry.expect("its entries can be read");
+    for entry in fs::read_dir(from).expect("the folder to copy can be read") {
+        let entry = entry.expect("the folder to copy can be listed");
         let copied = to.join(entry.file_name());
         if entry.path().is_dir() {
             fs::create_dir(&copied).expect("the copy can be written");
@@ -99,11 +99,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A folder in which the library targets `test_plugin_<name>` are plugins: `libmerv_<name>.so`.
+/// A folder of plugins: the libraries `test_plugin_<name>`, copied to `libmerv_<name>.so`.
 ///
 /// # Panics
 ///
-/// When the disk is full.
+/// If the files cannot be written.
 pub fn plugin_folder(names: &[&str]) -> TempDir {
     let folder = TempDir::new().expect("a temporary folder can be made");
     for name in names {

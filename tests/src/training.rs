@@ -1,4 +1,4 @@
-//! Runs of `merv-host train` in folders of their own.
+//! Runs of `merv-host train`, each in a temporary folder.
 
 use super::{Run, Tiny, edit, fixture};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A run's folder, and what is trained into it.
+/// The folder, stage and arguments of a run.
 #[derive(Clone)]
 pub struct TrainingRun {
     folder: Arc<TempDir>,
@@ -18,11 +18,11 @@ pub struct TrainingRun {
 }
 
 impl TrainingRun {
-    /// A stage on the examples of `fixtures/training_runs`, three of them a step.
+    /// A run of `stage` on the examples of `fixtures/training_runs`, with three examples per step.
     ///
     /// # Panics
     ///
-    /// When the disk is full.
+    /// If the temporary folder cannot be created.
     pub fn new(stage: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let run = Self {
@@ -35,31 +35,31 @@ impl TrainingRun {
             .set("save_every", 1000)
     }
 
-    /// Sets a key.
+    /// Sets a key of the settings.
     #[must_use]
     pub fn set(self, key: &str, value: impl ToString) -> Self {
         self.arg("--set")
             .arg(format!("{key}={}", value.to_string()))
     }
 
-    /// One more argument.
+    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// The run's folder.
+    /// The folder of the run.
     pub fn out(&self) -> PathBuf {
         self.folder.path().join("run")
     }
 
-    /// `merv-host train`, to be finished.
+    /// `merv-host train` into the folder of the run.
     pub fn run(&self) -> Run {
         self.into_folder(&self.out())
     }
 
-    /// The same into another folder.
+    /// The same into the folder `out`.
     pub fn into_folder(&self, out: &Path) -> Run {
         Run::new()
             .keeping(&self.folder)
@@ -70,7 +70,7 @@ impl TrainingRun {
             .args(&self.arguments)
     }
 
-    /// `merv-host train --resume` of the folder, with nothing said again.
+    /// `merv-host train --resume` on the folder, without repeating the arguments.
     pub fn resumed(&self) -> Run {
         Run::new()
             .keeping(&self.folder)
@@ -82,7 +82,7 @@ impl TrainingRun {
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// If the file cannot be read.
     #[track_caller]
     pub fn metrics(&self) -> Vec<Value> {
         let path = self.out().join("metrics.jsonl");
@@ -91,15 +91,17 @@ impl TrainingRun {
         lines.collect::<Result<_, _>>().expect("lines are JSON")
     }
 
-    /// A number of every line of `metrics.jsonl`.
+    /// The value of `key` in every line of `metrics.jsonl`.
     #[track_caller]
     pub fn curve(&self, key: &str) -> Vec<f64> {
         let lines = self.metrics();
         let values = lines.iter().map(|line| line[key].as_f64());
-        values.collect::<Option<_>>().expect("every line has it")
+        values
+            .collect::<Option<_>>()
+            .expect("every line has the key")
     }
 
-    /// The steps of the checkpoints, rising.
+    /// The steps of the checkpoints, in ascending order.
     pub fn checkpoints(&self) -> Vec<u64> {
         let Ok(entries) = fs::read_dir(self.out().join("checkpoints")) else {
             return Vec::new();
@@ -111,30 +113,30 @@ impl TrainingRun {
         steps
     }
 
-    /// The folder of a step's checkpoint.
+    /// The folder of the checkpoint of `step`.
     pub fn checkpoint(&self, step: u64) -> PathBuf {
         self.out().join(format!("checkpoints/step-{step:08}"))
     }
 
-    /// What a step's checkpoint says of its parts: the digests of weights and optimizer.
+    /// The digests of the weights and the optimiser state in the checkpoint of `step`.
     ///
     /// # Panics
     ///
-    /// When there is no such checkpoint.
+    /// If there is no such checkpoint.
     #[track_caller]
     pub fn digests(&self, step: u64) -> Value {
         let path = self.checkpoint(step).join("state.json");
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-        let state: Value = serde_json::from_str(&text).expect("it is JSON");
+        let state: Value = serde_json::from_str(&text).expect("state.json is JSON");
         state["parts"].clone()
     }
 }
 
-/// The lively model with SigLIP alone, which is quickly encoded.
+/// A copy of the lively model with SigLIP as its only encoder, which makes it faster.
 ///
 /// # Panics
 ///
-/// When the disk is full.
+/// If the files cannot be written.
 pub fn tiny_with_one_encoder() -> Tiny {
     let tiny = Tiny::new();
     edit(&tiny.path("mixer.safetensors"), |tensors| {
@@ -147,10 +149,11 @@ pub fn tiny_with_one_encoder() -> Tiny {
             }
         }
     });
-    let text = fs::read_to_string(tiny.registry()).expect("the copy is there");
+    let text = fs::read_to_string(tiny.registry()).expect("the registry can be read");
     let mut tables = text.split("[[encoders]]");
     let head = tables.next().unwrap_or_default().to_owned();
     let siglip = tables.last().unwrap_or_default();
-    fs::write(tiny.registry(), format!("{head}[[encoders]]{siglip}")).expect("it can be written");
+    fs::write(tiny.registry(), format!("{head}[[encoders]]{siglip}"))
+        .expect("the registry can be written");
     tiny
 }

@@ -1,7 +1,7 @@
-//! `make bench`: how fast, and against what. Prints ratios with their spread; judges nothing.
+//! `make bench`: measures speed, and prints ratios with their spread. It does not pass or fail.
 //!
-//! Where a Python with PyTorch is at hand (`$MERV_PYTHON`, else `python3`), SigLIP-B/16 runs in both, in
-//! turns, on the same weights and threads.
+//! If `$MERV_PYTHON` (by default `python3`) has PyTorch, SigLIP-B/16 runs alternately in both, with the same weights
+//! and number of threads.
 
 use merv_host::plugin::{Encoder, Library, PluginPath};
 use merv_plugin_api::{DType, Device, EncoderRequest, ModelSource, TensorView};
@@ -14,16 +14,16 @@ use std::{
     time::Instant,
 };
 
-/// Turns of ours and PyTorch's.
+/// Rounds, in each of which both implementations are timed.
 const ROUNDS: usize = 4;
 
-/// Timed runs of each in a turn.
+/// Timed runs of each implementation in a round.
 const RUNS: usize = 3;
 
-/// Frames of the clip.
+/// The number of frames of the clip.
 const FRAMES: usize = 16;
 
-/// Sizes of SigLIP-B/16 at 224 pixels.
+/// The sizes of SigLIP-B/16 at 224 pixels.
 const WIDTH: usize = 768;
 const DEPTH: usize = 12;
 const PATCH: usize = 16;
@@ -37,12 +37,12 @@ fn main() -> Result<()> {
     for dtype in [DType::F32, DType::BF16] {
         siglip(threads, dtype)?;
     }
-    println!("\nresident at most: {}", resident("self")?);
+    println!("\npeak resident memory: {}", resident("self")?);
     tiny()
 }
 
-/// SigLIP-B/16 on one clip, its weights f32: ours through the real plugin, PyTorch's by timm, whose weights are
-/// converted beforehand.
+/// Times SigLIP-B/16 on one clip with weights in f32: ours in the real plugin, PyTorch's in timm, which converts its
+/// weights beforehand.
 fn siglip(threads: usize, dtype: DType) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let weights = folder.path().join("model.safetensors");
@@ -65,7 +65,7 @@ fn siglip(threads: usize, dtype: DType) -> Result<()> {
     let gigaflops = 2.0 * encoder.info().macs_per_clip as f64 / 1e9;
     let python = std::env::var("MERV_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let mut ratios = Vec::new();
-    println!("\nSigLIP-B/16, {FRAMES} frames, {dtype}, {gigaflops:.0} GFLOP a clip");
+    println!("\nSigLIP-B/16, {FRAMES} frames, {dtype}, {gigaflops:.0} GFLOP per clip");
     for round in 1..=ROUNDS {
         let mut seconds = Vec::new();
         for _ in 0..RUNS {
@@ -81,13 +81,13 @@ fn siglip(threads: usize, dtype: DType) -> Result<()> {
                 println!(", PyTorch {theirs:.3} s, ratio {:.3}", ours / theirs);
                 ratios.push(ours / theirs);
             }
-            None => println!(", PyTorch not installed for `{python}`"),
+            None => println!(", PyTorch is not installed for `{python}`"),
         }
     }
     if !ratios.is_empty() {
         let (low, high) = spread(&ratios);
         println!(
-            "  time over PyTorch's: {:.3} ({low:.3} to {high:.3})",
+            "  time relative to PyTorch: {:.3} ({low:.3} to {high:.3})",
             median(&mut ratios)
         );
     }
@@ -102,7 +102,7 @@ fn run(encoder: &Encoder, clip: &[f32]) -> Result<f64> {
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// The median of PyTorch's runs; `None` where there is no PyTorch.
+/// The median of PyTorch's runs; `None` if PyTorch is not installed.
 fn torch(python: &str, weights: &Path, threads: usize, dtype: DType) -> Result<Option<f64>> {
     let has_torch = Command::new(python)
         .args(["-c", "import torch, timm"])
@@ -131,11 +131,11 @@ fn torch(python: &str, weights: &Path, threads: usize, dtype: DType) -> Result<O
     Ok(Some(
         report["median_s"]
             .as_f64()
-            .ok_or("PyTorch's script printed no median_s")?,
+            .ok_or("PyTorch's script did not print median_s")?,
     ))
 }
 
-/// The toy model from the start of the process to the end of its answer.
+/// Times the toy model from the start of the process to the end of its answer.
 fn tiny() -> Result<()> {
     let program = std::env::current_exe()?.with_file_name("merv-host");
     let video: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../assets/bigbuckbunny.mp4"]
@@ -169,11 +169,11 @@ fn tiny() -> Result<()> {
         last = serde_json::from_slice(&output.stdout)?;
     }
     let (low, high) = spread(&seconds);
-    println!("\nthe toy model, 132 frames of 1280x720, 32 tokens, from start to end");
+    println!("\nthe toy model, 132 frames of 1280x720, 32 tokens, from start to finish");
     println!("  {:.3} s ({low:.3} to {high:.3})", median(&mut seconds));
-    println!("  stages of the last run: {}", last["timings"]);
+    println!("  times of the stages in the last run: {}", last["timings"]);
     println!(
-        "  resident at most: {:.0} MB",
+        "  peak resident memory: {:.0} MB",
         last["peak_resident_bytes"].as_f64().unwrap_or(0.0) / 1e6
     );
     Ok(())
@@ -190,14 +190,14 @@ fn spread(values: &[f64]) -> (f64, f64) {
     })
 }
 
-/// The high-water mark of a process's resident memory, as Linux tells it.
+/// The peak resident memory of a process, as Linux reports it.
 fn resident(process: &str) -> Result<String> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     Ok(line.map_or("unknown".to_owned(), |value| value.trim().to_owned()))
 }
 
-/// Uniform numbers in ±1 that are the same everywhere.
+/// Uniform numbers in ±1 that are the same on every machine.
 struct Numbers(u32);
 
 impl Iterator for Numbers {
@@ -209,7 +209,7 @@ impl Iterator for Numbers {
     }
 }
 
-/// Random weights of SigLIP-B/16 under timm's names, the pooling head included.
+/// Writes random weights for SigLIP-B/16 under timm's names, including the pooling head.
 fn write_siglip(path: &Path) -> Result<()> {
     let d = WIDTH;
     let tokens = (SIZE / PATCH).pow(2);

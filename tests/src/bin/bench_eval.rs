@@ -1,6 +1,5 @@
-//! `make bench-eval`: questions per second of an evaluation with eight questions a clip, against one
-//! question at a time with nothing shared. Prints ratios with their spread; answers that differ are an
-//! error.
+//! `make bench-eval`: questions per second of an evaluation with eight questions per clip, compared with one question
+//! at a time and nothing shared. It prints ratios with their spread, and fails if the answers differ.
 
 use merv_host::{
     GenerateOptions, LoadOptions, VidLm, VideoOptions,
@@ -16,19 +15,19 @@ use std::{
     time::Instant,
 };
 
-/// Turns of both.
+/// Rounds, in each of which both are timed.
 const ROUNDS: usize = 5;
 
-/// Clips, and questions about each.
+/// The number of clips, and of questions about each.
 const CLIPS: usize = 4;
 const QUESTIONS: usize = 8;
 
-/// Tokens of an answer: random weights do not end by themselves, and people's answers are short.
+/// The number of tokens per answer. Random weights do not end an answer themselves, and real answers are short.
 const MAX_NEW_TOKENS: usize = 16;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Windows of the sample clip, each a clip of its own.
+/// The time window of a clip in the sample video.
 fn window(clip: usize) -> [f64; 2] {
     [0.5 * clip as f64, 3.0 + 0.5 * clip as f64]
 }
@@ -67,7 +66,7 @@ fn main() -> Result<()> {
     let model = load()?;
     let count = CLIPS * QUESTIONS;
     println!(
-        "{}, {CLIPS} clips of 1280x720 with {QUESTIONS} questions each, {MAX_NEW_TOKENS} tokens an answer, {} threads",
+        "{}, {CLIPS} clips of 1280x720 with {QUESTIONS} questions each, {MAX_NEW_TOKENS} tokens per answer, {} threads",
         described.id,
         std::thread::available_parallelism()?
     );
@@ -78,7 +77,7 @@ fn main() -> Result<()> {
         let alone = one_at_a_time(&model, &clip)?;
         let alone_time = started.elapsed().as_secs_f64();
         let out = folder.path().join(round.to_string());
-        // The model is loaded before: what is compared is the asking.
+        // The model is loaded first, so that loading is not timed.
         let ready = load()?;
         let started = Instant::now();
         let shared = evaluation(&data, &out, &described, ready)?;
@@ -113,7 +112,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The benchmark; returns the clip's path.
+/// Writes the benchmark and returns the path of its video.
 fn write_benchmark(root: &Path, data: &Path) -> Result<PathBuf> {
     let folder = data.join("bench");
     fs::create_dir_all(folder.join("videos"))?;
@@ -179,7 +178,7 @@ fn evaluation(data: &Path, out: &Path, registry: &Registry, model: VidLm) -> Res
     let outcome = run(&options, registry, &mut Silent, || Ok(model))?;
     let merged = outcome
         .merged
-        .map_err(|left| format!("{left} questions are left"))?;
+        .map_err(|left| format!("{left} questions are not answered"))?;
     let text = |line: &merv_host::eval::store::Line| {
         line.fields["pred"].as_str().unwrap_or_default().to_owned()
     };

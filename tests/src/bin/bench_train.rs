@@ -1,8 +1,8 @@
-//! `make bench-train`: seconds a step of training, beside PyTorch in turns, and how much of them goes in
-//! waiting for data. Prints ratios with their spread; a loss that is not PyTorch's is an error.
+//! `make bench-train`: seconds per training step, alternating with PyTorch, and the share of that time spent waiting
+//! for data. It prints ratios with their spread, and fails if a loss differs from PyTorch's.
 //!
-//! PyTorch (of `$MERV_PYTHON`, else `python3`) gets the same model, examples, order and threads. Its clips are
-//! read before it starts; `merv-host` reads them while it trains.
+//! PyTorch (of `$MERV_PYTHON`, by default `python3`) gets the same model, examples, order and number of threads. Its
+//! clips are decoded before the timing starts; `merv-host` decodes them while it trains.
 
 use merv_host::{
     LoadOptions, Observer,
@@ -23,31 +23,31 @@ use std::{
     time::Instant,
 };
 
-/// Turns of ours and PyTorch's.
+/// Rounds, in each of which both implementations are timed.
 const ROUNDS: usize = 3;
 
-/// Steps of a turn, and how many of them at its start are not timed.
+/// Steps per round, and the number of steps at its start that are not timed.
 const STEPS: usize = 8;
 const WARM_UP: usize = 2;
 
-/// Examples of a step.
+/// Examples per step.
 const BATCH: usize = 8;
 
-/// Clips of the data set: more than a turn takes.
+/// Clips of the data set: more than a round uses.
 const CLIPS: usize = 48;
 
-/// What losses may differ by.
+/// The tolerance of the losses.
 const TOLERANCE: f64 = 1e-3;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// What one turn of one side has found.
+/// The measurements of one implementation in one round.
 struct Turn {
-    /// Of each step that is timed.
+    /// The time of each timed step.
     seconds: Vec<f64>,
-    /// Of each step.
+    /// The loss of each step.
     losses: Vec<f64>,
-    /// The part of the timed seconds that was spent waiting for data.
+    /// The share of the timed seconds that was spent waiting for data.
     data_wait: f64,
 }
 
@@ -66,10 +66,10 @@ fn main() -> Result<()> {
     synth(&data, &options, &mut |_, _| ())?;
     let python = std::env::var("MERV_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_torch = has_torch(&python);
-    println!("the toy model, {BATCH} clips a step, {threads} threads");
+    println!("the toy model, {BATCH} clips per step, {threads} threads");
     if !has_torch {
         println!(
-            "PyTorch not installed for `{python}`, or not all of tests/python/requirements.txt"
+            "PyTorch, or another package of tests/python/requirements.txt, is not installed for `{python}`"
         );
     }
     for stage in [TrainingStage::Finetune, TrainingStage::FullFinetune] {
@@ -84,7 +84,7 @@ fn main() -> Result<()> {
             let mine = merv(&settings, out, threads)?;
             let time = mean(&mine.seconds);
             print!(
-                "  round {round}: merv {time:.3} s a step, {:.1} % of it waiting for data",
+                "  round {round}: merv {time:.3} s per step, {:.1} % of it waiting for data",
                 100.0 * mine.data_wait
             );
             ours.push(time);
@@ -100,9 +100,9 @@ fn main() -> Result<()> {
             println!();
         }
         for (what, values) in [
-            ("merv, seconds a step", &mut ours),
-            ("PyTorch, seconds a step", &mut theirs),
-            ("time over PyTorch's", &mut ratios),
+            ("merv, seconds per step", &mut ours),
+            ("PyTorch, seconds per step", &mut theirs),
+            ("time relative to PyTorch", &mut ratios),
             ("waiting for data, %", &mut waits),
         ] {
             values.sort_by(f64::total_cmp);
@@ -117,7 +117,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Those of the recipe, for a few steps.
+/// The settings of the recipe, for a few steps.
 fn settings(stage: TrainingStage, data: &Path) -> Result<Settings> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let sets = [
@@ -131,7 +131,7 @@ fn settings(stage: TrainingStage, data: &Path) -> Result<Settings> {
     Ok(Settings::load(&settings, stage, &sets)?)
 }
 
-/// What PyTorch is told.
+/// The job description for PyTorch.
 fn job_of(settings: &Settings, threads: usize) -> Result<Value> {
     let index = Index::read(&settings.data, settings.stage.task())?;
     let batching = Batching {
@@ -152,7 +152,7 @@ fn job_of(settings: &Settings, threads: usize) -> Result<Value> {
     }))
 }
 
-/// Notes when steps end.
+/// Records when each step ends.
 #[derive(Default)]
 struct Stopwatch(Vec<(Instant, StepMetrics)>);
 
@@ -195,7 +195,7 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python/bench_train.py")
 }
 
-/// Whether all is there that the script imports.
+/// Whether everything that the script imports is installed.
 fn has_torch(python: &str) -> bool {
     let output = Command::new(python).arg(script()).arg("--help").output();
     output.is_ok_and(|output| output.status.success())
@@ -213,7 +213,7 @@ fn torch(python: &str, job: &Path) -> Result<Turn> {
     let report: Value = serde_json::from_slice(&output.stdout)?;
     let numbers = |key: &str| -> Result<Vec<f64>> {
         let numbers = report[key].as_array().into_iter().flatten();
-        let numbers = numbers.map(|number| number.as_f64().ok_or("no number"));
+        let numbers = numbers.map(|number| number.as_f64().ok_or("not a number"));
         Ok(numbers.collect::<std::result::Result<_, _>>()?)
     };
     Ok(Turn {
@@ -223,7 +223,7 @@ fn torch(python: &str, job: &Path) -> Result<Turn> {
     })
 }
 
-/// Two that learn something else are not to be compared.
+/// Fails if the losses differ: the times would not be comparable.
 fn agree(ours: &[f64], theirs: &[f64]) -> Result<()> {
     let near = |(a, b): (&f64, &f64)| (a - b).abs() <= TOLERANCE;
     if ours.len() == STEPS && theirs.len() == STEPS && ours.iter().zip(theirs).all(near) {

@@ -1,11 +1,11 @@
-//! `make parity`: every encoder at its published size, with random weights under the published names,
-//! through the library that users load, against the original PyTorch implementation (`$MERV_PYTHON`).
+//! `make parity`: compares every encoder at its published size with the original PyTorch implementation
+//! (`$MERV_PYTHON`). Weights are random, under the published names. Ours runs in the library that users load.
 //!
-//! Ours runs in `f32` and in `bf16`, PyTorch in `f32`. Prints the largest error, the cosine of every token, the
-//! time and the memory of both sides, and fails when an error is larger than rounding explains. Each side runs in a process of its own, so that its
-//! memory is its own.
+//! Ours runs in `f32` and in `bf16`, PyTorch in `f32`. The program prints the largest error, the cosines of the tokens,
+//! and the time and memory of both sides. It fails if an error is larger than rounding explains. Each side runs in a
+//! separate process, so that its memory can be measured.
 //!
-//! `parity [ENCODER ID…]`: all of them without an id.
+//! Usage: `parity [ENCODER_ID…]`. Without ids, all encoders are compared.
 
 use merv_host::plugin::{Library, PluginPath};
 use merv_plugin_api::{DType, Device, EncoderRequest, ModelSource, TensorView};
@@ -20,7 +20,7 @@ use std::{
     time::Instant,
 };
 
-/// Ids, plugins and frames, as in `tests/python/full_size.py`.
+/// The ids and plugins of the encoders, as in `tests/python/full_size.py`.
 const ENCODERS: [(&str, &str); 5] = [
     ("siglip-vit-b16-224px-all-no-cls", "siglip"),
     ("vivit-google-b-all-no-cls-16frames", "vivit"),
@@ -29,10 +29,10 @@ const ENCODERS: [(&str, &str); 5] = [
     ("languagebind-video-noclass", "languagebind"),
 ];
 
-/// The argument with which this program runs one encoder: plugin, id, folder, threads and dtype follow.
+/// The argument that makes this program run one encoder. Plugin, id, folder, threads and dtype follow.
 const OURS: &str = "--ours";
 
-/// What our side writes beside the reference.
+/// The file that our side writes next to the reference.
 const FOUND: &str = "found.safetensors";
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -59,24 +59,24 @@ fn main() -> Result<ExitCode> {
     }
     let threads = std::thread::available_parallelism()?.get();
     println!("threads: {threads}");
-    let mut held = true;
+    let mut within_tolerance = true;
     for (id, plugin) in ENCODERS {
         if arguments.is_empty() || arguments.iter().any(|asked| asked == id) {
-            held &= compare(plugin, id, threads)?;
+            within_tolerance &= compare(plugin, id, threads)?;
         }
     }
-    Ok(if held {
+    Ok(if within_tolerance {
         ExitCode::SUCCESS
     } else {
         println!(
-            "\nerrors above {TOLERANCE:.0e} of the output's scale in f32, or cosines below {LEAST_COSINE} in bf16: \
-             not rounding"
+            "\nsome errors are above {TOLERANCE:.0e} of the output's scale in f32, or some cosines below {LEAST_COSINE} in \
+             bf16: more than rounding explains"
         );
         ExitCode::FAILURE
     })
 }
 
-/// Runs both sides and prints how they compare; whether the tolerances are held.
+/// Runs both sides, prints how they compare, and returns whether they agree within the tolerances.
 fn compare(plugin: &str, id: &str, threads: usize) -> Result<bool> {
     let folder = tempfile::Builder::new()
         .prefix("merv-parity-")
@@ -93,8 +93,8 @@ fn compare(plugin: &str, id: &str, threads: usize) -> Result<bool> {
     let expected = read(&folder.path().join("io.safetensors"));
     let expected = expected.get("features");
     println!("\n{id}: {:?}", expected.shape);
-    tell("PyTorch", &theirs);
-    let mut held = true;
+    print_side("PyTorch", &theirs);
+    let mut within_tolerance = true;
     for dtype in [DType::F32, DType::BF16] {
         let ours = report(
             Command::new(env::current_exe()?)
@@ -102,18 +102,22 @@ fn compare(plugin: &str, id: &str, threads: usize) -> Result<bool> {
                 .arg(folder.path())
                 .args([&threads.to_string(), dtype.name()]),
         )?;
-        tell(&format!("merv-host, {dtype}"), &ours);
+        print_side(&format!("merv-host, {dtype}"), &ours);
         let found = read(&folder.path().join(FOUND));
         let found = found.get("features");
         if found.shape != expected.shape {
-            return Err(format!("{id}: {:?} is not {:?}", found.shape, expected.shape).into());
+            return Err(format!(
+                "{id}: the shape is {:?}, expected {:?}",
+                found.shape, expected.shape
+            )
+            .into());
         }
-        held &= near(found, expected, dtype);
+        within_tolerance &= is_near(found, expected, dtype);
     }
-    Ok(held)
+    Ok(within_tolerance)
 }
 
-fn tell(name: &str, side: &Value) {
+fn print_side(name: &str, side: &Value) {
     println!(
         "  {name:<15} {:6.2} s, {:5.0} MB resident",
         side["seconds"].as_f64().unwrap_or(f64::NAN),
@@ -121,14 +125,14 @@ fn tell(name: &str, side: &Value) {
     );
 }
 
-/// Prints how near the features are; whether that is near enough for what they were computed in.
-fn near(found: &Tensor, expected: &Tensor, dtype: DType) -> bool {
+/// Prints how near the features are, and returns whether that is near enough for the dtype.
+fn is_near(found: &Tensor, expected: &Tensor, dtype: DType) -> bool {
     let width = expected.shape.last().copied().unwrap_or(1);
     let largest =
         |values: &mut dyn Iterator<Item = f32>| values.fold(0f32, |most, x| most.max(x.abs()));
     let scale = largest(&mut expected.values.iter().copied());
     let pairs = found.values.iter().zip(&expected.values);
-    // NaN would be lost in a maximum.
+    // A maximum ignores NaN.
     let finite = found.values.iter().all(|x| x.is_finite()) && scale > 0.0;
     let error = largest(&mut pairs.map(|(a, b)| a - b)) / scale;
     let tokens = found
@@ -161,7 +165,7 @@ fn ours(plugin: &str, id: &str, folder: &Path, threads: usize, dtype: DType) -> 
         model: ModelSource {
             id: id.into(),
             weights: vec![weights.display().to_string().into()].into(),
-            // None: the published sizes.
+            // The published sizes apply.
             config: None.into(),
             device: Device::CPU,
             dtype: Some(dtype).into(),
@@ -188,7 +192,7 @@ fn ours(plugin: &str, id: &str, folder: &Path, threads: usize, dtype: DType) -> 
     }))
 }
 
-/// What a program prints as JSON.
+/// Runs a program and parses the JSON that it prints.
 fn report(command: &mut Command) -> Result<Value> {
     let output = command
         .output()
@@ -200,17 +204,17 @@ fn report(command: &mut Command) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// The folder that cargo builds into: files of gigabytes do not belong in `/tmp`.
+/// Cargo's target folder. The files take gigabytes, which `/tmp` may not have.
 fn target() -> Result<PathBuf> {
     let exe = env::current_exe()?;
     let folder = exe
         .ancestors()
         .nth(2)
-        .ok_or("the program lies in no target folder")?;
+        .ok_or("the program is not in a target folder")?;
     Ok(folder.to_owned())
 }
 
-/// The high-water mark of this process's resident memory, in bytes, as Linux tells it.
+/// The peak resident memory of this process in bytes, as Linux reports it.
 fn resident() -> Result<Option<u64>> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

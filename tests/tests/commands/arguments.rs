@@ -1,9 +1,9 @@
-//! Wrong arguments on the command line.
+//! Arguments that the command line refuses.
 
-use merv_tests::{Run, about, all_fail, small_clip};
+use merv_tests::{Run, about, assert_all_fail, small_clip};
 
 #[test]
-fn settings_that_make_no_distribution() {
+fn sampling_settings_out_of_range_are_refused() {
     let cases: [(&[&str], &str); 6] = [
         (&["--temperature", "-1"], "temperature"),
         (&["--temperature", "nan"], "temperature"),
@@ -12,7 +12,7 @@ fn settings_that_make_no_distribution() {
         (&["--top-p", "1.5"], "top-p"),
         (&["--top-p", "nan"], "top-p"),
     ];
-    all_fail(
+    assert_all_fail(
         2,
         cases.map(|(settings, word)| {
             (
@@ -25,8 +25,8 @@ fn settings_that_make_no_distribution() {
 }
 
 #[test]
-fn devices_that_are_not_there() {
-    all_fail(
+fn unavailable_devices_are_refused() {
+    assert_all_fail(
         1,
         ["cuda:0", "cuda:7"].map(|device| {
             let run = about(&small_clip()).args(["--device", device]).finish();
@@ -36,13 +36,13 @@ fn devices_that_are_not_there() {
 }
 
 #[test]
-fn a_precision_that_no_plugin_has() {
+fn an_unsupported_precision_is_refused() {
     let run = about(&small_clip()).args(["--precision", "f16"]).finish();
     run.failed(1, &["asked for in f16", "f32 or bf16"]);
 }
 
 #[test]
-fn mistakes_on_the_command_line() {
+fn mistakes_on_the_command_line_are_refused() {
     let generate = ["generate", "--video", "x.mp4", "--prompt", "?"];
     let with = |more: &[&'static str]| [&generate[..], more].concat();
     let cases: Vec<(Vec<&str>, &str)> = vec![
@@ -128,7 +128,7 @@ fn mistakes_on_the_command_line() {
         (with(&["-q", "-v"]), "cannot be used with"),
         (with(&["surplus"]), "surplus"),
     ];
-    all_fail(
+    assert_all_fail(
         2,
         cases.into_iter().map(|(arguments, word)| {
             (

@@ -5,7 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 #[test]
-fn a_checkpoint_without_tensors_is_named() {
+fn a_checkpoint_without_tensors_is_refused() {
     let folder = TempDir::new().unwrap();
     let empty = folder.path().join("empty.safetensors");
     fs::write(
@@ -20,7 +20,7 @@ fn a_checkpoint_without_tensors_is_named() {
 }
 
 #[test]
-fn a_tensor_under_the_name_of_the_metadata_is_not_converted() {
+fn a_tensor_named_metadata_is_refused() {
     let folder = TempDir::new().unwrap();
     let input = folder.path().join("views.pt");
     let mut bytes = fs::read(fixture("checkpoint/views.legacy.pt")).unwrap();

@@ -1,4 +1,4 @@
-//! Files that nest so deeply that a parser which recurses would overflow the stack: each is an error, soon.
+//! Files nested so deeply that a recursive parser would overflow the stack. Each is refused quickly.
 
 use merv_tests::{Run, Tiny, small_clip};
 use std::{
@@ -7,14 +7,14 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// More levels than a stack of 8 MiB holds.
+/// More levels than fit on a stack of 8 MiB.
 const LEVELS: usize = 400_000;
 
 #[track_caller]
 fn refused(what: &str, run: Run) {
     let started = Instant::now();
     let run = run.finish();
-    // No signal ended it.
+    // A signal would leave no exit code.
     assert_eq!(run.code, Some(1), "{what}: {run}");
     assert!(run.stderr.contains("error: "), "{what}: {run}");
     assert!(
@@ -25,7 +25,7 @@ fn refused(what: &str, run: Run) {
     assert!(started.elapsed() < Duration::from_secs(10), "{what}");
 }
 
-/// Deep JSON, closed and cut off.
+/// Deeply nested JSON, complete and cut off.
 fn json() -> [String; 4] {
     let lists = "[".repeat(LEVELS) + &"]".repeat(LEVELS);
     let maps = "{\"a\":".repeat(LEVELS) + "1" + &"}".repeat(LEVELS);
@@ -33,7 +33,7 @@ fn json() -> [String; 4] {
 }
 
 #[test]
-fn json_of_a_model() {
+fn deep_json_of_a_model_is_refused() {
     for text in json() {
         for file in [
             "llm/config.json",
@@ -49,7 +49,7 @@ fn json_of_a_model() {
         let prompt = "prompt = { template = \"llm/tokenizer_config.json\" }";
         tiny.replace("registry.toml", "prompt = \"pure\"", prompt);
         refused("a template", tiny.generate());
-        // A header of safetensors: its length, then JSON.
+        // A safetensors header is its length followed by JSON.
         let tiny = Tiny::new();
         let header = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
         fs::write(tiny.path("mixer.safetensors"), &header).unwrap();
@@ -60,7 +60,7 @@ fn json_of_a_model() {
 }
 
 #[test]
-fn json_of_data() {
+fn deep_json_of_data_is_refused() {
     for text in json() {
         let folder = TempDir::new().unwrap();
         let data = folder.path().join("data.json");
@@ -90,7 +90,7 @@ fn json_of_data() {
 }
 
 #[test]
-fn toml() {
+fn deep_toml_is_refused() {
     let dotted = |joined: &str| vec!["a"; LEVELS].join(joined);
     for text in [
         format!("a = {}{}", "[".repeat(LEVELS), "]".repeat(LEVELS)),

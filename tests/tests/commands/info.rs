@@ -1,4 +1,4 @@
-//! What `info` says before anything is loaded.
+//! `merv-host info`: the figures of a model that is not loaded.
 
 use merv_tests::{Run, Tiny, fixture};
 use serde_json::{Value, json};
@@ -12,12 +12,12 @@ fn info(run: Run) -> Value {
 fn number(value: &Value) -> u64 {
     value
         .as_u64()
-        .unwrap_or_else(|| panic!("{value} is no number"))
+        .unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
-/// Without a file of its own on this machine, `merv-full` costs what torch counts.
+/// Without any of its files on this machine, the costs of `merv-full` equal those that torch counts.
 #[test]
-fn the_published_models_cost_what_torch_counts() {
+fn costs_of_the_published_model_match_torch() {
     let text = fs::read_to_string(fixture("costs.json")).unwrap();
     let counted: Value = serde_json::from_str(&text).unwrap();
     let found = info(Run::new().args(["--registry", "merv-full"]));
@@ -34,7 +34,7 @@ fn the_published_models_cost_what_torch_counts() {
     let llm = &counted["llama2-7b-pure"];
     assert_eq!(found["llm"]["parameters"], llm["parameters"]);
     assert_eq!(found["llm"]["macs_per_token"], llm["macs"]);
-    // The totals are the sums, the language model reading 1024 visual tokens.
+    // The totals are the sums. The language model reads 1024 visual tokens.
     let costs = counted.as_object().unwrap().values();
     let parameters: u64 = costs.clone().map(|cost| number(&cost["parameters"])).sum();
     assert_eq!(found["parameters"], parameters);
@@ -42,9 +42,9 @@ fn the_published_models_cost_what_torch_counts() {
     assert_eq!(found["macs"], macs + 1023 * number(&llm["macs"]));
 }
 
-/// Tokens at every stage, and memory, by hand.
+/// The tokens at every stage and the memory equal those computed by hand.
 #[test]
-fn tokens_and_memory_of_the_published_models_are_as_by_hand() {
+fn tokens_and_memory_of_the_published_model_match_hand_computed_values() {
     let found = info(Run::new().args(["--registry", "merv-full"]));
     assert_eq!(found["num_frames"], 32);
     for (index, (frames, spatial)) in [(16, 256), (16, 256), (32, 196), (16, 196)]
@@ -56,7 +56,7 @@ fn tokens_and_memory_of_the_published_models_are_as_by_hand() {
         assert_eq!(encoder["temporal"], 16);
         assert_eq!(encoder["tokens"], 16 * spatial);
         assert_eq!(encoder["projected_tokens"], 1024);
-        // Weights, a clip and features, all of them f32.
+        // Weights, a clip and features, all in f32.
         let pixels = frames * 3 * 224 * 224;
         let features = 16 * spatial * number(&encoder["width"]);
         assert_eq!(encoder["memory"]["features"], 4 * (pixels + features));
@@ -71,7 +71,7 @@ fn tokens_and_memory_of_the_published_models_are_as_by_hand() {
     assert_eq!(found["mixer"]["tokens"], 1024);
     let llm = &found["llm"];
     assert_eq!(llm["prompt_tokens"], 2048);
-    // 32 layers of 4096 keys and 4096 values for 1024 visual and 2048 text tokens.
+    // 32 layers with 4096 keys and 4096 values each, for 1024 visual and 2048 text tokens.
     let cache = number(&llm["cache_bytes_per_token"]);
     assert_eq!(cache % (32 * 2 * 4096), 0, "{cache}");
     assert_eq!(llm["memory"]["cache"], 3072 * cache);
@@ -87,7 +87,7 @@ fn tokens_and_memory_of_the_published_models_are_as_by_hand() {
 }
 
 #[test]
-fn the_table_tells_the_way_of_the_tokens() {
+fn the_table_shows_the_token_counts_of_each_stage() {
     let run = Run::new().args(["--registry", "merv-full", "info"]);
     let text = run.finish().succeeded().stdout;
     for part in [
@@ -100,17 +100,16 @@ fn the_table_tells_the_way_of_the_tokens() {
         "1.6 T",
         "to compute in",
     ] {
-        assert!(text.contains(part), "no {part:?} in:\n{text}");
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
     }
 }
 
-/// Other projectors and fusions than the default, of a model that is here: what info says is what
-/// comes out.
+/// `info` reports the costs of untrained mixers with other projectors and fusions than the default.
 #[test]
-fn other_mixers_are_counted_before_their_weights_exist() {
+fn costs_of_untrained_mixers_are_known() {
     let cases = [
-        // Tokens of the fusion, projector's and fusion's parameters: of four encoders 64 wide, for a
-        // language model 96 wide, whose query is 80 wide.
+        // Projector, fusion, visual tokens, and parameters of both, for four encoders of width 64, a language model of
+        // width 96 and a query of width 80.
         ("3davg+linear", "concat", 1024, 4 * (64 * 96 + 96)),
         ("3davg+linear", "first", 256, 4 * (64 * 96 + 96)),
         ("3davg+linear", "scalar", 256, 4 * (64 * 96 + 96) + 4),
@@ -153,10 +152,9 @@ fn other_mixers_are_counted_before_their_weights_exist() {
     }
 }
 
-/// What is multiplied in is the registry's, or what goes before it; how much the weights take does not depend
-/// on it.
+/// `--precision` overrides the registry's dtype. The memory of the weights does not depend on either.
 #[test]
-fn a_precision_goes_before_the_registrys() {
+fn a_precision_overrides_the_registry() {
     let plain = Tiny::new();
     let rounded = Tiny::new();
     rounded.replace("registry.toml", "plugin = ", "dtype = \"bf16\"\nplugin = ");
@@ -179,7 +177,7 @@ fn a_precision_goes_before_the_registrys() {
 }
 
 #[test]
-fn what_is_not_here_is_said_to_be_unchecked() {
+fn files_that_are_not_on_this_machine_are_listed_as_unchecked() {
     let run = Run::new().args(["--registry", "merv-full", "info"]);
     let text = run.finish().succeeded().stdout;
     let words = "unchecked   what is in files that are not on this machine: hf://";

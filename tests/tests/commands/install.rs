@@ -1,4 +1,4 @@
-//! What `scripts/install` installs works from anywhere, for anyone, and can be removed.
+//! `scripts/install`: an installation works in any folder and for any user, and can be removed.
 
 #![cfg(unix)]
 
@@ -25,12 +25,12 @@ fn install(prefix: &Path, destdir: &Path, arguments: &[&str]) -> Output {
 
 #[track_caller]
 fn succeeded(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}", output.status);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Asks merv-tiny about the installed clip, as nobody where the tests run as root.
+/// Asks merv-tiny about the installed clip. If the tests run as root, the program runs as `nobody`.
 fn ask(program: &Path, clip: &Path, folder: &Path) -> Output {
     let is_root = succeeded(&Command::new("id").arg("-u").output().unwrap()).trim() == "0";
     let mut command = match is_root {
@@ -60,7 +60,7 @@ fn ask(program: &Path, clip: &Path, folder: &Path) -> Output {
         .unwrap()
 }
 
-/// Sets what may be done with everything below a folder: 0o555 takes writing away, 0o755 gives it back.
+/// Sets the mode of a folder and all folders below it: 0o555 makes them read-only, 0o755 writable.
 fn set_modes(folder: &Path, mode: u32) {
     fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
     for entry in fs::read_dir(folder).unwrap() {
@@ -72,13 +72,13 @@ fn set_modes(folder: &Path, mode: u32) {
 }
 
 #[test]
-fn an_installation_works_from_anywhere_and_is_removed() {
+fn an_installation_works_from_any_folder_and_can_be_removed() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     fs::set_permissions(here, fs::Permissions::from_mode(0o755)).unwrap();
     let (prefix, none) = (here.join("opt"), Path::new(""));
     succeeded(&install(&prefix, none, &[]));
-    // A second time is an update.
+    // Installing again updates the installation.
     succeeded(&install(&prefix, none, &[]));
 
     let (links, elsewhere) = (here.join("links"), here.join("elsewhere"));
@@ -94,7 +94,7 @@ fn an_installation_works_from_anywhere_and_is_removed() {
     }
     set_modes(&prefix, 0o755);
 
-    // What others have put there stays.
+    // Files of other programs stay.
     let other = prefix.join("lib/merv/libmerv_other.so");
     fs::write(&other, "").unwrap();
     succeeded(&install(&prefix, none, &["--uninstall"]));
@@ -109,7 +109,7 @@ fn an_installation_works_from_anywhere_and_is_removed() {
 }
 
 #[test]
-fn destdir_goes_before_the_prefix() {
+fn destdir_is_put_before_the_prefix() {
     let folder = tempfile::tempdir().unwrap();
     succeeded(&install(Path::new("/usr"), folder.path(), &[]));
     for file in [

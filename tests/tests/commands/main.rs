@@ -1,4 +1,4 @@
-//! The commands of `merv-host` as users run them: their arguments, output and documentation.
+//! The commands of `merv-host` as users run them: arguments, output and documentation.
 
 mod arguments;
 mod convert;

@@ -1,17 +1,17 @@
-//! Limits on memory: whatever fails for lack of it, in the host, in a plugin or in FFmpeg, ends with exit code 1
-//! and says so, blames no clip, and leaves nothing half written.
+//! Limits on memory. When memory runs out in the host, in a plugin or in FFmpeg, the program exits with code 1, reports
+//! the cause, does not blame a clip, and does not leave partial files.
 
 use merv_tests::{Finished, Run, root, small_clip};
 use std::{fs, path::Path};
 use tempfile::{TempDir, tempdir};
 
-/// Kilobytes of address space, from hardly more than the program itself takes on. Where a run has enough of
-/// it differs from machine to machine.
+/// Kilobytes of address space. The smallest is hardly more than the program itself needs. Which of them are enough for
+/// a run differs between machines.
 const LIMITS: [u32; 10] = [
     320_000, 360_000, 400_000, 440_000, 480_000, 540_000, 600_000, 660_000, 720_000, 800_000,
 ];
 
-/// Clips and questions about them.
+/// Writes clips and questions about them.
 fn data() -> TempDir {
     let folder = tempdir().unwrap();
     let synth = Run::new().args(["synth", "--clips", "2", "--out"]);
@@ -19,12 +19,12 @@ fn data() -> TempDir {
     folder
 }
 
-/// Runs a command within a limit on memory: it is done, or says that memory ran out.
+/// Runs a command with a memory limit, and checks that it succeeds or reports that memory ran out.
 fn limited(run: Run, kilobytes: u32) -> Finished {
     let finished = run.after(&format!("ulimit -v {kilobytes}")).finish();
-    let told =
+    let reported =
         finished.stderr.contains("memory ran out while") && finished.stderr.contains("do: raise");
-    let is_fine = finished.code == Some(0) || (finished.code == Some(1) && told);
+    let is_fine = finished.code == Some(0) || (finished.code == Some(1) && reported);
     assert!(is_fine, "{kilobytes}: {finished}");
     for blame in ["left out", "fetch the file", "cannot be used", "panicked"] {
         assert!(!finished.stderr.contains(blame), "{kilobytes}: {finished}");
@@ -32,7 +32,7 @@ fn limited(run: Run, kilobytes: u32) -> Finished {
     finished
 }
 
-/// Every limit, each in a folder of its own.
+/// Runs a command with each limit, each time with a different output folder.
 fn sweep(command: impl Fn(&Path, &Path) -> Run, left: impl Fn(&Path)) {
     let data = data();
     let mut failures = 0;
@@ -42,15 +42,15 @@ fn sweep(command: impl Fn(&Path, &Path) -> Run, left: impl Fn(&Path)) {
         failures += u32::from(finished.code == Some(1));
         left(&out);
     }
-    assert!(failures > 0, "all limits were enough");
+    assert!(failures > 0, "every limit was high enough");
 }
 
-/// Whether a folder and those below it hold nothing half written.
-fn assert_nothing_half(folder: &Path) {
+/// Checks that a folder and those below it do not contain incomplete files.
+fn assert_no_partial_files(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let entry = entry.unwrap();
         if entry.file_type().unwrap().is_dir() {
-            assert_nothing_half(&entry.path());
+            assert_no_partial_files(&entry.path());
         } else if entry
             .path()
             .extension()
@@ -65,7 +65,7 @@ fn assert_nothing_half(folder: &Path) {
 }
 
 #[test]
-fn train() {
+fn train_reports_it() {
     let command = |data: &Path, out: &Path| {
         let set = format!("data={}", data.join("captions.json").display());
         let run = Run::new().args(["--threads", "2", "train", "--stage", "align", "--config"]);
@@ -81,27 +81,27 @@ fn train() {
             .arg("--out")
             .arg(out)
     };
-    sweep(command, assert_nothing_half);
+    sweep(command, assert_no_partial_files);
 }
 
 #[test]
-fn encode() {
+fn encode_reports_it() {
     let command = |data: &Path, out: &Path| {
         let run = Run::new().args(["--threads", "2", "encode", "--videos"]);
         run.arg(data.join("videos")).arg("--out").arg(out)
     };
-    sweep(command, assert_nothing_half);
+    sweep(command, assert_no_partial_files);
 }
 
 #[test]
-fn eval() {
+fn eval_reports_it() {
     let command = |data: &Path, out: &Path| {
         let run = Run::new().args(["--threads", "2", "eval", "mcq", "--benchmark", "shapes-mcq"]);
         let run = run.args(["--max-new-tokens", "1", "--data-dir"]);
         run.arg(data.join("eval_data")).arg("--out").arg(out)
     };
     sweep(command, |out| {
-        // Nothing failed for good: the questions are asked by the next run.
+        // No question is recorded as failed, so the next run asks it again.
         let failed = fs::read_dir(out).into_iter().flatten().flatten();
         let mut names = failed.map(|entry| entry.file_name().into_string().unwrap());
         assert!(!names.any(|name| name.contains("failed")), "{out:?}");
@@ -109,7 +109,7 @@ fn eval() {
 }
 
 #[test]
-fn generate() {
+fn generate_reports_it() {
     let command = |_: &Path, out: &Path| {
         fs::create_dir(out).unwrap();
         let run = Run::new().args(["--threads", "2", "generate", "--prompt", "x", "--video"]);
@@ -118,5 +118,5 @@ fn generate() {
             .args(["--max-new-tokens", "1", "--dump"]);
         run.arg(out.join("dump.safetensors"))
     };
-    sweep(command, assert_nothing_half);
+    sweep(command, assert_no_partial_files);
 }

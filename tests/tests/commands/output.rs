@@ -1,4 +1,4 @@
-//! What goes to standard output is never lost without a word.
+//! Output that cannot be written to standard output is reported.
 
 use merv_tests::{Tiny, artifacts, root};
 use std::{
@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// `merv-host` with a shell's redirection of its standard output.
+/// Runs `merv-host` with a shell redirection of its standard output.
 fn run(arguments: &[&str], redirection: &str) -> Output {
     let script = format!("exec \"$@\" {redirection}");
     let mut command = Command::new("sh");
@@ -34,7 +34,7 @@ fn fails(arguments: &[&str], redirection: &str) {
 }
 
 #[test]
-fn output_that_is_lost_is_an_error() {
+fn lost_output_is_an_error() {
     let tiny = Tiny::new();
     let registry = tiny.registry().display().to_string();
     let clip = root().join("assets/shapes.mp4").display().to_string();
@@ -67,13 +67,13 @@ fn output_that_is_lost_is_an_error() {
 }
 
 #[test]
-fn a_reader_that_went_away_and_no_reader_are_no_failures() {
+fn a_closed_pipe_and_dev_null_are_not_failures() {
     for redirection in [">/dev/null", "1<>/dev/null", "| head -n 1 >/dev/null"] {
         let output = run(&["--help"], redirection);
         assert_eq!(output.status.code(), Some(0), "{redirection}");
         assert!(output.stderr.is_empty(), "{redirection}");
     }
-    // A mistake is told with its own code though there is no standard output.
+    // A wrong argument keeps its exit code when standard output is closed.
     assert_eq!(run(&["--vidoe"], ">&-").status.code(), Some(2));
     let mut command = Command::new(&artifacts().host);
     let null = File::options()
@@ -86,7 +86,7 @@ fn a_reader_that_went_away_and_no_reader_are_no_failures() {
 }
 
 #[test]
-fn what_is_asked_for_is_shown_even_when_quiet() {
+fn show_mixer_works_with_quiet() {
     let run = Tiny::new()
         .ask("?", 2)
         .args(["-q", "--show-mixer"])

@@ -1,4 +1,4 @@
-//! `merv-host plot`: a run's curves as pictures.
+//! `merv-host plot`: the curves of a training run as images.
 
 use merv_tests::Run;
 use std::{fs, path::Path};
@@ -12,12 +12,12 @@ fn metrics(folder: &Path) {
         )
     };
     let lines: String = (0..40).map(line).collect();
-    // A run that is going on.
+    // The last line is incomplete, as while the run continues.
     fs::write(folder.join("metrics.jsonl"), lines + "{\"step\":4").unwrap();
 }
 
 #[test]
-fn a_run_is_drawn_where_it_is_wanted() {
+fn curves_are_written_to_the_requested_place() {
     let run = tempdir().unwrap();
     metrics(run.path());
     let plot = |out: Option<&Path>| {
@@ -45,7 +45,7 @@ fn a_run_is_drawn_where_it_is_wanted() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn unusable_metrics_are_refused() {
     let run = tempdir().unwrap();
     let plot = || Run::new().arg("plot").arg(run.path()).finish();
     plot().failed(1, &["metrics.jsonl", "cannot be read"]);

@@ -1,5 +1,5 @@
-//! The README says what is so: its commands work, its command reference is the program's help, its
-//! examples are those of the documentation.
+//! The README is correct: its commands work, its command reference matches the program's help, and its examples are
+//! those of the documentation.
 
 use merv_host::{registry::Registry, video::Limits};
 use merv_tests::{Run, artifacts, root};
@@ -10,18 +10,18 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The project of its own that the README shows.
+/// The plugin project that the README shows.
 const TEMPLATE: &str = "examples/plugin-template";
 
-/// Commands that are not run here: how they begin, and why.
+/// Commands that are not run here: their beginning, and the reason.
 const NOT_RUN: [(&str, &str); 2] = [
     (
         "make ",
-        "`make test` runs this test; that the target exists is checked instead",
+        "`make test` runs this test; only the existence of the target is checked",
     ),
     (
         "export PATH=",
-        "here the built program of the profile under test is put first",
+        "the test puts the program under test first instead",
     ),
 ];
 
@@ -29,7 +29,7 @@ fn file(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The texts of the fenced blocks of a language, in order.
+/// The fenced blocks in `language`, in order.
 fn blocks(language: &str) -> Vec<String> {
     let (mut found, mut open): (Vec<String>, Option<bool>) = (Vec::new(), None);
     for line in file("README.md").lines() {
@@ -42,7 +42,7 @@ fn blocks(language: &str) -> Vec<String> {
             }
             (Some(_), Some(_)) => open = None,
             (None, Some(true)) => {
-                let block = found.last_mut().expect("the fence opened one");
+                let block = found.last_mut().expect("a block is open");
                 *block += line;
                 *block += "\n";
             }
@@ -52,7 +52,7 @@ fn blocks(language: &str) -> Vec<String> {
     found
 }
 
-/// The text below a heading, up to the next of its level or above.
+/// The text below a heading, up to the next heading of the same or a higher level.
 fn section(heading: &str) -> String {
     let level = |line: &str| line.chars().take_while(|&c| c == '#').count();
     let readme = file("README.md");
@@ -64,7 +64,7 @@ fn section(heading: &str) -> String {
         .collect()
 }
 
-/// The first example with this fence in a crate's documentation, without its hidden lines.
+/// The first example with this fence in the documentation of a crate, without its hidden lines.
 fn documented(path: &str, fence: &str) -> String {
     let source = file(path);
     let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
@@ -84,12 +84,13 @@ fn its_commands_work() {
     let folder = artifacts()
         .host
         .parent()
-        .expect("the program lies in a folder");
+        .expect("the program is in a folder");
     let others = env::var_os("PATH").unwrap_or_default();
     let path = [folder.to_owned()]
         .into_iter()
         .chain(env::split_paths(&others));
-    let path = env::join_paths(path).expect("the target folder's name has no colon");
+    let path =
+        env::join_paths(path).expect("the name of the target folder does not contain a colon");
     fs::create_dir_all(root().join("target")).expect("the workspace can be written");
 
     let blocks = blocks("sh");
@@ -108,7 +109,7 @@ fn its_commands_work() {
             let rule = target.map_or(String::new(), |target| format!("\n{target}:"));
             assert!(
                 makefile.contains(&rule),
-                "the Makefile lacks what `{command}` makes"
+                "the Makefile does not have the target of `{command}`"
             );
             continue;
         }
@@ -117,16 +118,16 @@ fn its_commands_work() {
             .current_dir(root())
             .stdin(Stdio::null())
             .env("PATH", &path)
-            // The README's paths are those of a project that has its target folder in itself.
+            // The paths in the README assume the default target folder.
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("MERV_PLUGIN_PATH")
             .env_remove("MERV_REGISTRY_PATH")
             .output()
             .expect("bash starts");
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
             output.status.success(),
-            "`{command}` ended with {}:\n{said}",
+            "`{command}` failed with {}:\n{stderr}",
             output.status
         );
         ran += 1;
@@ -135,24 +136,24 @@ fn its_commands_work() {
 
     let registry = Registry::load(root().join(TEMPLATE).join("registry.toml"));
     assert_eq!(
-        registry.expect("the README's registry is whole").id,
+        registry.expect("the registry of the README is valid").id,
         "mean-colour"
     );
 }
 
 #[test]
-fn its_examples_are_those_of_the_documentation() {
+fn its_examples_match_the_documentation() {
     let template = |path: &str| file(&format!("{TEMPLATE}/{path}"));
     let library = file("host/examples/describe.rs");
     let plugin = documented("plugin-api/src/lib.rs", "```");
     assert!(
         plugin.lines().count() < 60,
-        "an encoder plugin has become longer than promised"
+        "the example of an encoder plugin is longer than promised"
     );
     assert_eq!(
         template("src/lib.rs"),
         plugin,
-        "the template is not plugin-api's example"
+        "the template differs from the example of plugin-api"
     );
     assert_eq!(blocks("rust"), [library, plugin]);
     let toml = blocks("toml");
@@ -167,7 +168,7 @@ fn its_examples_are_those_of_the_documentation() {
     );
 }
 
-/// What a link to a heading says after its `#`; nothing where `line` is no heading.
+/// The anchor of a heading; `None` if `line` is not a heading.
 fn anchor_of(line: &str) -> Option<String> {
     let title = line.strip_prefix('#')?.trim_start_matches('#').trim();
     let kept = title
@@ -177,7 +178,7 @@ fn anchor_of(line: &str) -> Option<String> {
 }
 
 #[test]
-fn its_links_lead_somewhere() {
+fn its_links_work() {
     let readme = file("README.md");
     for target in readme
         .split("](")
@@ -195,7 +196,7 @@ fn its_links_lead_somewhere() {
             let mut anchors = page.lines().filter_map(anchor_of);
             assert!(
                 anchors.any(|found| found == anchor),
-                "no heading for {target}"
+                "{target} does not match a heading"
             );
         }
     }
@@ -203,11 +204,11 @@ fn its_links_lead_somewhere() {
         .split('`')
         .filter(|text| text.ends_with('/'))
     {
-        assert!(root().join(path).is_dir(), "{path} is no folder");
+        assert!(root().join(path).is_dir(), "{path} is not a folder");
     }
 }
 
-/// Options by how they are written (`-v, --verbose`, `--top-k K`), with their defaults.
+/// Options as the help writes them (`-v, --verbose`, `--top-k K`), with their defaults.
 type Options = BTreeMap<String, String>;
 
 /// The options that `merv-host <command> --help` shows.
@@ -257,7 +258,7 @@ fn names(options: &Options) -> BTreeSet<&str> {
     options.keys().map(String::as_str).collect()
 }
 
-/// Checks that both have the same options, and the README every default that the help has.
+/// Checks that both have the same options, and that the README has every default of the help.
 #[track_caller]
 fn assert_same(heading: &str, described: &Options, offered: &Options) {
     assert_eq!(
@@ -274,7 +275,7 @@ fn assert_same(heading: &str, described: &Options, offered: &Options) {
 }
 
 #[test]
-fn its_reference_is_what_help_says() {
+fn its_reference_matches_the_help() {
     let global = offered(&[]);
     assert_same("global", &described("### Global options"), &global);
 
@@ -286,7 +287,7 @@ fn its_reference_is_what_help_says() {
     let commands: BTreeSet<_> = list
         .expect("the help lists the commands")
         .lines()
-        // Descriptions go on further to the right.
+        // Continued descriptions are indented further.
         .filter_map(|line| {
             line.strip_prefix("  ")
                 .filter(|rest| !rest.starts_with(' '))
@@ -310,7 +311,7 @@ fn its_reference_is_what_help_says() {
 }
 
 #[test]
-fn it_names_every_shell() {
+fn it_lists_every_shell() {
     let help = Run::new()
         .args(["completions", "-h"])
         .finish()
@@ -357,14 +358,14 @@ fn its_limits_are_the_defaults() {
 }
 
 #[test]
-fn scripts_can_be_run() {
+fn scripts_are_executable() {
     use std::os::unix::fs::PermissionsExt;
-    let scripts = fs::read_dir(root().join("scripts")).expect("there are scripts");
-    let scripts = scripts.map(|entry| entry.expect("they can be listed").path());
+    let scripts = fs::read_dir(root().join("scripts")).expect("the scripts can be listed");
+    let scripts = scripts.map(|entry| entry.expect("the scripts can be listed").path());
     for script in scripts.chain([root().join(".ci/run")]) {
         let mode = |path: &Path| {
             fs::metadata(path)
-                .expect("it is there")
+                .expect("the file exists")
                 .permissions()
                 .mode()
         };
@@ -377,7 +378,7 @@ fn scripts_can_be_run() {
         let check = Command::new("bash").arg("-n").arg(&script).status();
         assert!(
             check.expect("bash starts").success(),
-            "{} is no bash",
+            "{} is not valid bash",
             script.display()
         );
     }

@@ -1,4 +1,4 @@
-//! `merv-host synth`: data that follow from the seed, in the formats of training and evaluation.
+//! `merv-host synth`: data that depend on the seed alone, in the formats of training and evaluation.
 
 use merv_tests::{Run, artifacts, sha256};
 use serde_json::Value;
@@ -21,7 +21,7 @@ fn synth(out: &Path, more: &[&str]) -> Run {
     run.args(["--clips", &CLIPS.to_string()]).args(more)
 }
 
-/// Every file below a folder with the digest of its content.
+/// Every file below a folder, with its digest.
 fn tree(folder: &Path) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     let mut open = vec![folder.to_owned()];
@@ -54,7 +54,7 @@ fn made() -> TempDir {
 }
 
 #[test]
-fn the_seed_decides_every_byte() {
+fn the_seed_determines_every_byte() {
     let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
     synth(first.path(), &["--threads", "1"])
         .finish()
@@ -65,7 +65,7 @@ fn the_seed_decides_every_byte() {
     let files = tree(first.path());
     assert_eq!(files.len(), 7 + 3 * CLIPS);
     assert_eq!(files, tree(second.path()));
-    // A split alone is the same as beside the other.
+    // A split is the same whether it is written alone or with the other.
     let alone = tempdir().unwrap();
     synth(alone.path(), &["--split", "held-out"])
         .finish()
@@ -77,7 +77,7 @@ fn the_seed_decides_every_byte() {
 }
 
 #[test]
-fn training_data_are_llavas() {
+fn training_data_have_llavas_format() {
     let folder = made();
     let all = list(folder.path().join("train.json"));
     let captions = list(folder.path().join("captions.json"));
@@ -109,7 +109,7 @@ fn training_data_are_llavas() {
 }
 
 #[test]
-fn held_out_questions_are_benchmarks() {
+fn held_out_questions_have_the_format_of_benchmarks() {
     let folder = made();
     let benchmark = |name: &str, file: &str| folder.path().join("eval_data").join(name).join(file);
     let questions = list(benchmark("shapes-mcq", "test_q.json"));
@@ -152,7 +152,7 @@ fn held_out_questions_are_benchmarks() {
 }
 
 #[test]
-fn what_is_there_is_not_written_over_unasked() {
+fn existing_files_are_overwritten_only_with_force() {
     let folder = made();
     let before = tree(folder.path());
     let refused = |run: Run, words: &[&str]| run.finish().failed(1, words);
@@ -186,9 +186,9 @@ fn what_is_there_is_not_written_over_unasked() {
 }
 
 #[test]
-fn a_run_that_is_killed_leaves_no_lists() {
+fn a_killed_run_leaves_no_lists() {
     let folder = tempdir().unwrap();
-    // An earlier, whole run must not be taken for the one that was killed.
+    // The lists of an earlier run must not be mistaken for those of the killed one.
     synth(folder.path(), &[]).finish().succeeded();
     let mut child = Command::new(&artifacts().host)
         .args(["synth", "--force", "--clips", "100000", "--quiet", "--out"])
@@ -197,7 +197,10 @@ fn a_run_that_is_killed_leaves_no_lists() {
         .unwrap();
     while !folder.path().join("videos/000030.mp4").exists() {
         thread::sleep(Duration::from_millis(5));
-        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before it was killed"
+        );
     }
     child.kill().unwrap();
     child.wait().unwrap();
@@ -217,7 +220,7 @@ fn a_run_that_is_killed_leaves_no_lists() {
 }
 
 #[test]
-fn the_clips_can_be_encoded_and_asked_about() {
+fn the_clips_can_be_encoded_and_described() {
     let folder = made();
     let features = folder.path().join("features");
     let data = folder.path().join("train.json");

@@ -1,12 +1,12 @@
-//! Text files as other editors and shells save them: a byte-order mark and Windows' line ends change nothing,
-//! and other encodings are named.
+//! Text files as various editors and shells save them. A byte-order mark and Windows line ends are accepted; encodings
+//! other than UTF-8 are refused with their name.
 
-use merv_tests::{Run, Tiny, fixture, none_of};
+use merv_tests::{Run, Tiny, assert_cases, fixture};
 use std::fs;
 
 const MARK: &str = "\u{feff}";
 
-/// Files of the lively model that are text.
+/// The text files of the lively model.
 const FILES: [&str; 4] = [
     "registry.toml",
     "llm/tokenizer.json",
@@ -24,7 +24,7 @@ fn utf16(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_models_files_may_have_a_mark() {
+fn files_of_a_model_may_have_a_mark() {
     let tiny = Tiny::new();
     let expected = answer(&tiny);
     for file in FILES {
@@ -47,8 +47,8 @@ fn a_models_files_may_have_a_mark() {
 }
 
 #[test]
-fn utf_16_is_named() {
-    none_of(FILES.map(|file| {
+fn utf_16_is_refused() {
+    assert_cases(FILES.map(|file| {
         let tiny = Tiny::new();
         let text = fs::read_to_string(tiny.path(file)).unwrap();
         fs::write(tiny.path(file), utf16(&text)).unwrap();

@@ -1,5 +1,5 @@
-//! The commands that write files, each with inputs of its own, a folder to write into, and a result that is the
-//! same whenever it was not disturbed.
+//! The commands that write files. Each has its own inputs, folders to write into, and a result that is always the same
+//! when nothing disturbs the run.
 
 use merv_tests::{
     Benchmark, JudgeServer, Run, TrainingRun, fixture, sha256, small_clip, tiny_with_one_encoder,
@@ -12,25 +12,25 @@ use std::{
 };
 use tempfile::TempDir;
 
-type Running = Box<dyn Fn(&Path) -> Run>;
+type StartRun = Box<dyn Fn(&Path) -> Run>;
 
-/// What came of a run, in lines.
+/// The result of a run as lines of text.
 pub type Result = Vec<String>;
 
-/// A command, and what it writes into.
+/// A command that writes files.
 pub struct Command {
-    /// What the messages of failing tests call it.
+    /// The name in messages of failing tests.
     pub name: &'static str,
     folder: Arc<TempDir>,
-    run: Running,
-    again: Running,
+    run: StartRun,
+    again: StartRun,
     result: Box<dyn Fn(&Path) -> Result>,
-    /// The lock file that a second process would meet.
+    /// The lock file that refuses a second process.
     pub lock: Option<&'static str>,
 }
 
 impl Command {
-    fn new(name: &'static str, run: Running, again: Running) -> Self {
+    fn new(name: &'static str, run: StartRun, again: StartRun) -> Self {
         Self {
             name,
             folder: Arc::new(TempDir::new().unwrap()),
@@ -51,28 +51,28 @@ impl Command {
         self
     }
 
-    /// A folder of this name to write into.
+    /// The path of a folder with this name to write into.
     pub fn place(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The first run into a folder.
+    /// The first run that writes into `place`.
     pub fn run(&self, place: &Path) -> Run {
         fs::create_dir_all(place).unwrap();
         (self.run)(place)
     }
 
-    /// The run after one that was disturbed.
+    /// The run after a disturbed one.
     pub fn again(&self, place: &Path) -> Run {
         (self.again)(place)
     }
 
-    /// What came of the runs into a folder.
+    /// The result of the runs that wrote into `place`.
     pub fn outcome(&self, place: &Path) -> Result {
         (self.result)(place)
     }
 
-    /// What comes of a run that nothing disturbs.
+    /// The result of an undisturbed run.
     pub fn undisturbed(&self) -> Result {
         let place = self.place("undisturbed");
         self.run(&place).finish().succeeded();
@@ -80,7 +80,7 @@ impl Command {
     }
 }
 
-/// All files below a folder but hidden ones, with their digests, sorted.
+/// All visible files below a folder with their digests, sorted.
 pub fn files(place: &Path) -> Result {
     let mut found = Vec::new();
     for path in all_files(place) {
@@ -164,8 +164,8 @@ pub fn encode() -> Command {
     let result = move |place: &Path| {
         let report = run(place).finish().succeeded().stdout;
         let report: Value = serde_json::from_str(&report).unwrap();
-        let told = ["cached", "encoded", "features"].map(|key| format!("{key} {}", report[key]));
-        told.to_vec()
+        let counts = ["cached", "encoded", "features"].map(|key| format!("{key} {}", report[key]));
+        counts.to_vec()
     };
     Command::new("encode", Box::new(run), Box::new(run)).result(result)
 }
@@ -209,7 +209,7 @@ pub fn judge() -> Command {
             .arg(predictions)
     };
     let again = run.clone();
-    // Verdicts come in any order.
+    // The order of the verdicts varies.
     let result = |place: &Path| {
         let mut all = files(place);
         all.retain(|file| !file.starts_with("toy_gpt.jsonl"));
@@ -259,7 +259,7 @@ pub fn plot() -> Command {
         fs::write(place.join("metrics.jsonl"), lines).unwrap();
         Run::new().arg("plot").arg(place)
     };
-    // Its title is the folder's name.
+    // The title is the name of the folder.
     let result = |place: &Path| {
         let svg = fs::read_to_string(place.join("curves.svg")).unwrap();
         let name = place.file_name().unwrap().to_str().unwrap();
@@ -270,7 +270,7 @@ pub fn plot() -> Command {
     Command::new("plot", Box::new(run), Box::new(run)).result(result)
 }
 
-/// All of them. Downloads have tests of their own, with a hub: `tests/hub`.
+/// All commands except downloads, which `tests/hub` tests with a local hub.
 pub fn all() -> Vec<Command> {
     vec![
         synth(),

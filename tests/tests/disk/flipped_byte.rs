@@ -1,13 +1,13 @@
-//! A byte that changed in a file that the program wrote and reads again: the damage is named, and what was
-//! damaged is not used. (Data sets, dumps and conversions are for any program to read, and carry no checksums;
-//! features are checked where they are used, which `main.rs` tests.)
+//! A changed byte in a file that the program wrote and reads again. The damage is reported, and damaged data are not
+//! used. Data sets, dumps and conversions are read by any program and do not have checksums. Features are checked when
+//! they are used, which `main.rs` tests.
 
 use super::commands::all_files;
 use super::commands::{Command, eval, judge, train};
 use std::{fs, path::Path};
 
-/// Files that the next run reads, by a part of their paths.
-fn flips(command: &Command, read: &[&str]) {
+/// Flips a byte of each file whose path contains one of `read`. The next run reads these files.
+fn check_flips(command: &Command, read: &[&str]) {
     let expected = command.undisturbed();
     let whole = command.place("undisturbed");
     let names: Vec<_> = all_files(&whole)
@@ -22,7 +22,7 @@ fn flips(command: &Command, read: &[&str]) {
     for (number, name) in names.iter().enumerate() {
         let place = command.place(&format!("flipped-{number}"));
         command.run(&place).finish().succeeded();
-        // Names with times and numbers of processes differ.
+        // Names that contain times and process numbers differ.
         let Some(path) = twin(&place, name) else {
             continue;
         };
@@ -31,20 +31,23 @@ fn flips(command: &Command, read: &[&str]) {
         bytes[middle] ^= 1;
         fs::write(&path, bytes).unwrap();
         let finished = command.again(&place).finish();
-        let case = format!("{} with another {}", command.name, name.display());
+        let case = format!("{} with a changed {}", command.name, name.display());
         let file = path.file_name().unwrap().to_str().unwrap();
         let named = finished.stderr.contains(file);
         match finished.code {
             Some(0) => {
                 let mut expected = expected.clone();
                 if file == "metrics.jsonl" {
-                    // The line is lost, and the model is not.
+                    // The line is lost, but not the model.
                     let found = command.outcome(&place);
                     expected.retain(|line| found.contains(line));
                 }
                 assert_eq!(command.outcome(&place), expected, "{case}: {finished}");
-                let is_written_anew = file.contains("_report");
-                assert!(named || is_written_anew, "{case} was not told: {finished}");
+                let is_regenerated = file.contains("_report");
+                assert!(
+                    named || is_regenerated,
+                    "{case} was not reported: {finished}"
+                );
             }
             Some(1) => assert!(
                 named && finished.stderr.contains("do: "),
@@ -55,7 +58,7 @@ fn flips(command: &Command, read: &[&str]) {
     }
 }
 
-/// The file of a run that another run calls `name`.
+/// The file in `place` that corresponds to the file `name` of another run.
 fn twin(place: &Path, name: &Path) -> Option<std::path::PathBuf> {
     let path = place.join(name);
     if path.exists() {
@@ -67,20 +70,20 @@ fn twin(place: &Path, name: &Path) -> Option<std::path::PathBuf> {
 }
 
 #[test]
-fn of_predictions() {
-    flips(
+fn in_predictions() {
+    check_flips(
         &eval(),
         &["pred_merge.jsonl", "settings.json", "report.json"],
     );
 }
 
 #[test]
-fn of_verdicts() {
-    flips(&judge(), &["toy_gpt.jsonl"]);
+fn in_verdicts() {
+    check_flips(&judge(), &["toy_gpt.jsonl"]);
 }
 
 #[test]
-fn of_runs() {
+fn in_training_runs() {
     let read = [
         "step-00000003/mixer",
         "step-00000003/state",
@@ -88,5 +91,5 @@ fn of_runs() {
         "base.toml",
         "metrics.jsonl",
     ];
-    flips(&train(), &read);
+    check_flips(&train(), &read);
 }

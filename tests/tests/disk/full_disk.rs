@@ -1,13 +1,13 @@
-//! A disk without room, for which a limit on the size of files stands: an error that names the file and says
-//! what to do, and the next run ends as if nothing had happened.
+//! A full disk, simulated by a limit on the size of files. The error names the file and says what to do, and the next run
+//! gives the same result as an undisturbed one.
 
 use super::commands::{all, all_files};
 
-/// Blocks of 512 bytes that a file may have.
+/// Limits on the size of a file, in blocks of 512 bytes.
 const LIMITS: [u32; 3] = [0, 1, 3];
 
 #[test]
-fn a_disk_without_room_is_told_and_loses_nothing() {
+fn a_full_disk_is_reported_and_loses_nothing() {
     for command in all() {
         let expected = command.undisturbed();
         let mut failures = 0;
@@ -22,13 +22,18 @@ fn a_disk_without_room_is_told_and_loses_nothing() {
                 for word in ["cannot", "ulimit -f", &place] {
                     assert!(
                         finished.stderr.contains(word),
-                        "{}: no {word}: {finished}",
+                        "{}: `{word}` is not in the message: {finished}",
                         command.name
                     );
                 }
             }
-            let half = |path: &std::path::PathBuf| path.to_string_lossy().contains(".partial");
-            assert!(!all_files(&place).iter().any(half), "{}", command.name);
+            let is_partial =
+                |path: &std::path::PathBuf| path.to_string_lossy().contains(".partial");
+            assert!(
+                !all_files(&place).iter().any(is_partial),
+                "{}",
+                command.name
+            );
             command.again(&place).finish().succeeded();
             assert_eq!(
                 command.outcome(&place),
@@ -37,6 +42,6 @@ fn a_disk_without_room_is_told_and_loses_nothing() {
                 command.name
             );
         }
-        assert!(failures > 0, "{}: there was always room", command.name);
+        assert!(failures > 0, "{}: no limit was reached", command.name);
     }
 }

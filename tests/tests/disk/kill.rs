@@ -1,13 +1,13 @@
-//! A kill at any moment: the next run ends as if there had been none, and nothing half written stays.
+//! A kill at a random moment. The next run gives the same result as an undisturbed one, and no partial files remain.
 
 use super::commands::{all, all_files};
 use std::time::{Instant, SystemTime};
 
-/// Kills of each command.
+/// The number of kills per command.
 const KILLS: u64 = 3;
 
 #[test]
-fn the_run_after_a_kill_ends_as_an_undisturbed_one() {
+fn the_run_after_a_kill_gives_the_undisturbed_result() {
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let mut random = u64::from(seed.unwrap().subsec_nanos()) | 1;
     for command in all() {
@@ -19,7 +19,7 @@ fn the_run_after_a_kill_ends_as_an_undisturbed_one() {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
             let place = command.place(&format!("killed-{kill}"));
-            // Any moment, and as soon as a file is there.
+            // At a random moment, or as soon as a file appears.
             let wait = took.mul_f64((random >> 33) as f64 / (1u64 << 31) as f64);
             let run = command.run(&place);
             let before = all_files(&place).len();
@@ -29,7 +29,7 @@ fn the_run_after_a_kill_ends_as_an_undisturbed_one() {
             });
             let case = format!("{}, kill {kill} after {wait:?}", command.name);
             let left: Vec<_> = all_files(&place);
-            // What the kill left is there or not, but never stands in the way.
+            // Whatever the kill left must not prevent the next run.
             let occupied = command.name == "synth" || command.name == "convert";
             let run = match left.is_empty() && occupied {
                 true => command.run(&place),
@@ -41,11 +41,11 @@ fn the_run_after_a_kill_ends_as_an_undisturbed_one() {
                 expected,
                 "{case}, which left {left:?}"
             );
-            let half: Vec<_> = all_files(&place)
+            let partial: Vec<_> = all_files(&place)
                 .into_iter()
                 .filter(|path| path.to_string_lossy().contains(".partial"))
                 .collect();
-            assert!(half.is_empty(), "{case}: {half:?}");
+            assert!(partial.is_empty(), "{case}: {partial:?}");
         }
     }
 }

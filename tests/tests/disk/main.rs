@@ -1,5 +1,5 @@
-//! What `docs/files.md` promises of the files that commands write and read again: against a second process, a
-//! kill, a disk that refuses, and a flipped byte. Here are the cases that are not alike for all commands.
+//! The promises of `docs/files.md` about the files that commands write and read again, in case of a second process, a
+//! kill, a full disk and a flipped byte. This file has the cases that concern single commands.
 
 mod commands;
 mod flipped_byte;
@@ -24,7 +24,7 @@ fn short(tiny: &Tiny) -> TrainingRun {
         .set("save_every", 1)
 }
 
-/// A file of a folder whose name has this ending.
+/// A file in a folder whose name ends with `ending`.
 fn first_file(folder: &Path, ending: &str) -> PathBuf {
     let files = fs::read_dir(folder).unwrap();
     let files = files.map(|entry| entry.unwrap().path());
@@ -39,7 +39,7 @@ fn flip_last_byte(path: &Path) {
 }
 
 #[test]
-fn a_damaged_feature_is_named_and_not_trained_on() {
+fn damaged_features_are_reported_and_not_used() {
     let tiny = tiny_with_one_encoder();
     let folder = TempDir::new().unwrap();
     let cache = folder.path().join("cache");
@@ -58,7 +58,7 @@ fn a_damaged_feature_is_named_and_not_trained_on() {
 }
 
 #[test]
-fn a_trained_mixer_that_was_damaged_is_not_used() {
+fn a_damaged_trained_mixer_is_not_used() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny);
     run.run().finish().succeeded();
@@ -84,7 +84,7 @@ fn a_trained_mixer_that_was_damaged_is_not_used() {
 }
 
 #[test]
-fn a_dump_never_replaces_what_is_read() {
+fn a_dump_never_replaces_an_input() {
     let tiny = Tiny::new();
     let folder = TempDir::new().unwrap();
     let video = folder.path().join("v.mp4");
@@ -103,12 +103,12 @@ fn a_dump_never_replaces_what_is_read() {
 }
 
 #[test]
-fn a_limit_on_file_sizes_is_an_error_that_names_the_file() {
+fn exceeding_a_file_size_limit_is_an_error_that_names_the_file() {
     let tiny = Tiny::new();
     let folder = TempDir::new().unwrap();
     let dump = folder.path().join("dump.safetensors");
     let run = tiny.generate().arg("--dump").arg(&dump);
-    // The answer was streamed before the dump was written.
+    // The answer is streamed before the dump is written.
     let finished = run.after("ulimit -f 1").finish();
     assert_eq!(finished.code, Some(1), "{finished}");
     for word in ["dump.safetensors", "ulimit -f"] {

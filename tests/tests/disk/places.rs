@@ -1,11 +1,11 @@
-//! Places that cannot be written to.
+//! Output paths that cannot be written, and one that can.
 
-use merv_tests::{Run, about, none_of, small_clip};
+use merv_tests::{Run, about, assert_cases, small_clip};
 use std::fs;
 use tempfile::TempDir;
 
 #[test]
-fn places_that_cannot_be_written_to() {
+fn paths_that_cannot_be_written_are_refused() {
     let folder = TempDir::new().unwrap();
     for path in [
         folder.path().to_owned(),
@@ -23,11 +23,11 @@ fn places_that_cannot_be_written_to() {
         &["/dev/full", "name another place: something else is there"],
     );
     let left = fs::read_dir(folder.path()).unwrap().count();
-    assert_eq!(left, 0, "a partial file was left behind");
+    assert_eq!(left, 0, "a partial file remains");
 }
 
 #[test]
-fn a_link_to_nothing_is_written_through() {
+fn a_dangling_link_is_written_through() {
     let folder = TempDir::new().unwrap();
     let (link, place) = (folder.path().join("link"), folder.path().join("dump"));
     std::os::unix::fs::symlink("dump", &link).unwrap();
@@ -37,7 +37,7 @@ fn a_link_to_nothing_is_written_through() {
 }
 
 #[test]
-fn names_that_are_too_long_are_said_to_be() {
+fn names_that_are_too_long_are_reported() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("features").display().to_string();
     let long = "a".repeat(300);
@@ -62,7 +62,7 @@ fn names_that_are_too_long_are_said_to_be() {
         ),
         ("plot", vec!["plot", &long]),
     ];
-    none_of(cases.map(|(case, arguments)| {
+    assert_cases(cases.map(|(case, arguments)| {
         let run = Run::new().args(&arguments).finish();
         (case.to_owned(), run.judge(1, &["a name in it is too long"]))
     }));

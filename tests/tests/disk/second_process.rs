@@ -1,4 +1,4 @@
-//! A second process at the same place: it waits for nothing and writes over nothing.
+//! A second process in the same place. It neither waits nor overwrites anything.
 
 use super::commands::{Command, all};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-/// A lock file as another process would hold it.
+/// A lock file that is held as if by another process.
 fn held(path: &Path) -> File {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, "process 7 (another)").unwrap();
@@ -16,7 +16,7 @@ fn held(path: &Path) -> File {
     file
 }
 
-fn is_refused(command: &Command, lock: &str) {
+fn check_refused(command: &Command, lock: &str) {
     let place = command.place("held");
     let run = command.run(&place);
     let other = held(&place.join(lock));
@@ -30,7 +30,7 @@ fn is_refused(command: &Command, lock: &str) {
         "{}",
         command.name
     );
-    // Nor is what was finished written over.
+    // A finished result is not overwritten either.
     let other = held(&place.join(lock));
     let before = command.outcome(&place);
     let second = command.again(&place).finish();
@@ -41,7 +41,7 @@ fn is_refused(command: &Command, lock: &str) {
     drop(other);
 }
 
-fn both_are_done(command: &Command) {
+fn check_both_finish(command: &Command) {
     let place = command.place("two");
     let runs = [command.run(&place), command.run(&place)];
     thread::scope(|scope| {
@@ -58,11 +58,11 @@ fn both_are_done(command: &Command) {
 }
 
 #[test]
-fn a_second_process_is_refused_or_shares() {
+fn a_second_process_is_refused_or_shares_the_place() {
     for command in all() {
         match command.lock {
-            Some(lock) => is_refused(&command, lock),
-            None => both_are_done(&command),
+            Some(lock) => check_refused(&command, lock),
+            None => check_both_finish(&command),
         }
     }
 }

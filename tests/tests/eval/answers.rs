@@ -1,4 +1,4 @@
-//! Answers of an evaluation, against those of `generate` for one question at a time.
+//! The answers of an evaluation equal those of `generate` for one question at a time.
 
 use super::{SHORT, short};
 use merv_host::{VideoOptions, eval::protocol};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 
 #[test]
-fn open_ended_answers_are_those_of_one_at_a_time() {
+fn open_ended_answers_match_single_questions() {
     let toy = Benchmark::open_ended(4);
     let run = toy
         .run("open-ended")
@@ -50,7 +50,7 @@ fn open_ended_answers_are_those_of_one_at_a_time() {
             "toy_settings.json"
         ]
     );
-    // Nothing is left to do, and no model is loaded for it.
+    // Everything is answered, so no model is loaded.
     let again = toy
         .run("open-ended")
         .args(SHORT)
@@ -63,7 +63,7 @@ fn open_ended_answers_are_those_of_one_at_a_time() {
 }
 
 #[test]
-fn multiple_choice_by_letter_and_by_likelihood() {
+fn multiple_choice_is_answered_by_letter_and_by_likelihood() {
     let toy = Benchmark::multiple_choice(2);
     let run = toy
         .run("mcq")
@@ -125,7 +125,7 @@ fn multiple_choice_by_letter_and_by_likelihood() {
     );
     assert_eq!(report["kinds"][0]["kind"], "even");
     assert_eq!(report["kinds"][0]["measures"][0]["count"], 3);
-    // As the original's tools read it.
+    // The format that the original's tools read.
     let verdicts: Value =
         serde_json::from_str(&fs::read_to_string(toy.result("toy_naive_gpt.json")).unwrap())
             .unwrap();
@@ -133,7 +133,7 @@ fn multiple_choice_by_letter_and_by_likelihood() {
     assert_eq!(first[0]["score"], 0);
     assert_eq!(first[0]["pred"] == "yes", first[1]["acc"] == true);
     assert_eq!(first[1]["pred"], lines[0]["pred"]);
-    // One strategy alone.
+    // A single strategy.
     let run = toy
         .run("mcq")
         .args(["--strategy", "likelihood", "--json"])
@@ -148,7 +148,7 @@ fn multiple_choice_by_letter_and_by_likelihood() {
 }
 
 #[test]
-fn times_and_last_frames_are_honoured() {
+fn times_and_last_frames_are_respected() {
     let mut toy = Benchmark::new();
     let ask = |id: &str, video: &str, more: Value| {
         let mut question =
@@ -170,7 +170,7 @@ fn times_and_last_frames_are_honoured() {
         toy.add(ask(id, video, more.clone()), json!({"answer": "it"}));
     }
     toy.write();
-    // One question of TVQA has NaN for both times; JSON has no NaN, Python does.
+    // One question of TVQA has NaN for both times, which Python writes although JSON does not allow it.
     let path = toy.path("eval_data/toy/test_q.json");
     let text = fs::read_to_string(&path).unwrap();
     let nan = text.replacen(
@@ -202,12 +202,12 @@ fn times_and_last_frames_are_honoured() {
     assert_eq!(weights[0], weights[3]);
     assert!(
         weights[0] != weights[1] && weights[0] != weights[2],
-        "the windows change nothing"
+        "the windows do not change the result"
     );
 }
 
 #[test]
-fn kept_features_give_the_same_answers_without_the_encoders() {
+fn cached_features_give_the_same_answers_without_the_encoders() {
     let toy = Benchmark::open_ended(1);
     let cache = toy.path("features");
     for out in ["first", "second"] {
@@ -225,7 +225,7 @@ fn kept_features_give_the_same_answers_without_the_encoders() {
 }
 
 #[test]
-fn what_synth_makes_is_a_benchmark() {
+fn data_of_synth_is_a_benchmark() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("shapes");
     let run = |args: &[&str]| merv_tests::Run::new().args(args).arg("--out");
@@ -246,8 +246,8 @@ fn what_synth_makes_is_a_benchmark() {
             SHORT[1],
         ]);
         let eval = eval.arg(folder.path().join("out")).arg("--data-dir");
-        let said = eval.arg(data.join("eval_data")).finish().succeeded().stdout;
-        let report: Value = serde_json::from_str(&said).unwrap();
+        let stdout = eval.arg(data.join("eval_data")).finish().succeeded().stdout;
+        let report: Value = serde_json::from_str(&stdout).unwrap();
         assert!(report["count"].as_u64().unwrap() > 0, "{report}");
         assert!(!report["kinds"].as_array().unwrap().is_empty(), "{report}");
     }

@@ -1,10 +1,10 @@
-//! The files of a benchmark: what is understood, and mistakes in them, against the real program.
+//! The files of a benchmark: accepted forms, and mistakes that are refused.
 
-use merv_tests::{Benchmark, json_lines, none_of};
+use merv_tests::{Benchmark, assert_cases, json_lines};
 use serde_json::{Value, json};
 use std::fs;
 
-/// Two tokens are enough.
+/// Two tokens are enough here.
 const SHORT: [&str; 2] = ["--max-new-tokens", "2"];
 
 fn open(id: &str) -> Value {
@@ -15,7 +15,7 @@ fn mcq(id: &str) -> Value {
     json!({"video_name": "a", "question_id": id, "question": "?", "options": ["x", "y"], "num_option": 2})
 }
 
-/// `fields` with others over them; null takes a field away.
+/// `fields` with the fields of `other` set; null removes a field.
 fn with(mut fields: Value, other: &Value) -> Value {
     for (key, value) in other.as_object().unwrap() {
         let fields = fields.as_object_mut().unwrap();
@@ -28,7 +28,7 @@ fn with(mut fields: Value, other: &Value) -> Value {
 }
 
 #[test]
-fn a_mistake_is_told_of_the_file_that_it_stands_in() {
+fn a_mistake_is_reported_with_its_file() {
     let mut toy = Benchmark::new();
     toy.add(mcq("1"), json!({"answer_id": 0}));
     toy.add(mcq("2"), json!({"answer_id": 7}));
@@ -48,7 +48,7 @@ fn a_mistake_is_told_of_the_file_that_it_stands_in() {
 }
 
 #[test]
-fn keys_that_are_meant_otherwise_and_values_that_say_nothing_are_refused() {
+fn misspelt_keys_and_empty_values_are_refused() {
     let fine = json!({"answer": "x"});
     let cases = [
         (
@@ -109,7 +109,7 @@ fn keys_that_are_meant_otherwise_and_values_that_say_nothing_are_refused() {
             "`answer` is `{\"a\":1}`; expected a text",
         ),
     ];
-    none_of(cases.map(|(question, answer, word)| {
+    assert_cases(cases.map(|(question, answer, word)| {
         let mut toy = Benchmark::new();
         toy.add(with(open("1"), &question), answer.clone());
         toy.write();
@@ -150,7 +150,7 @@ fn a_question_has_two_to_twenty_six_options() {
 }
 
 #[test]
-fn a_list_of_one_and_several_references_are_understood() {
+fn lists_of_videos_and_answers_are_accepted() {
     let mut toy = Benchmark::new();
     let listed = json!({"video_name": ["a"]});
     toy.add(with(open("1"), &listed), json!({"answer": "no such words"}));
@@ -172,13 +172,13 @@ fn a_list_of_one_and_several_references_are_understood() {
     for index in [0, 1] {
         assert_eq!(report["measures"][index]["value"], 1.0, "{run}");
     }
-    // Both stay in what is stored.
+    // Both answers are stored.
     let lines = json_lines(&toy.result("toy_pred_merge.jsonl"));
     assert_eq!(lines[0]["answer"].as_array().unwrap().len(), 2);
 }
 
 #[test]
-fn seconds_are_the_originals_and_this_is_recorded() {
+fn seconds_are_computed_as_by_the_original_and_recorded() {
     let mut toy = Benchmark::new();
     let video = toy.path("eval_data/toy/videos/vfr.mp4");
     fs::copy(merv_tests::fixture("video/vfr.mp4"), &video).unwrap();
@@ -205,14 +205,14 @@ fn seconds_are_the_originals_and_this_is_recorded() {
         .collect();
     assert_eq!(mixed, weights(merv_host::video::Seconds::AverageRate));
     let shown = weights(merv_host::video::Seconds::Presentation);
-    assert_ne!(mixed, shown, "the clip tells nothing apart");
+    assert_ne!(mixed, shown, "the clip does not distinguish the two");
     let settings = fs::read_to_string(toy.result("toy_settings.json")).unwrap();
     let settings: Value = serde_json::from_str(&settings).unwrap();
     assert_eq!(settings["seconds"], "average rate");
 }
 
 #[test]
-fn a_byte_order_mark_is_no_mistake() {
+fn a_byte_order_mark_is_accepted() {
     let toy = Benchmark::open_ended(1);
     toy.run("open-ended").args(SHORT).finish().succeeded();
     let expected = fs::read(toy.result("toy_pred_merge.jsonl")).unwrap();
@@ -225,7 +225,7 @@ fn a_byte_order_mark_is_no_mistake() {
     run.finish().succeeded();
     let found = fs::read(toy.path("marked/toy_pred_merge.jsonl")).unwrap();
     assert_eq!(found, expected);
-    // Nor is it one in what an editor saved of the results.
+    // It is also accepted in results that an editor saved.
     let marked = toy.path("marked/toy_pred_merge.jsonl");
     let text = String::from_utf8(expected).unwrap();
     fs::write(&marked, format!("\u{feff}{text}")).unwrap();
@@ -249,7 +249,7 @@ fn a_byte_order_mark_is_no_mistake() {
 }
 
 #[test]
-fn a_megabyte_is_not_echoed() {
+fn long_values_are_shortened_in_messages() {
     let long = "ä".repeat(1 << 20);
     let fine = json!({"answer": "x"});
     let cases = [
@@ -260,7 +260,7 @@ fn a_megabyte_is_not_echoed() {
         (json!({"question_id": long, "video_name": "gone"}), &fine),
         (json!({}), &json!({"answer": [[long]]})),
     ];
-    none_of(
+    assert_cases(
         cases
             .into_iter()
             .enumerate()
@@ -280,7 +280,7 @@ fn a_megabyte_is_not_echoed() {
 }
 
 #[test]
-fn mistakes_in_a_benchmark_are_told_together() {
+fn mistakes_in_a_benchmark_are_reported_together() {
     let mut toy = Benchmark::new();
     let open = |id: &str| json!({"video_name": "a", "question_id": id, "question": "what?"});
     toy.add(open("1"), json!({"answer": "x"}));
@@ -320,7 +320,7 @@ fn mistakes_in_a_benchmark_are_told_together() {
     toy.add(mcq("1", 2), json!({"answer_id": 2}));
     toy.add(mcq("2", 3), json!({"answer_id": 0}));
     toy.add(open("3"), json!({"answer_id": 0}));
-    // With one option every answer would be right.
+    // With one option, every answer would be correct.
     toy.add(mcq("4", 1), json!({"answer_id": 0}));
     toy.write();
     let words = [

@@ -1,4 +1,4 @@
-//! An evaluation in several processes, and killed ones.
+//! Evaluations in several processes, and killed evaluations.
 
 use super::{SHORT, start};
 use merv_tests::{Benchmark, artifacts, root, small_clip};
@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-/// Kills a run again and again, goes on with other numbers of chunks, and compares with a run that was not
-/// disturbed.
+/// Kills a run several times, continues it with different numbers of chunks, and compares the result with that of an
+/// undisturbed run.
 #[test]
 fn kills_lose_nothing_and_repeat_nothing() {
     let mut toy = Benchmark::new();
@@ -46,7 +46,7 @@ fn kills_lose_nothing_and_repeat_nothing() {
         let running = toy.path(&format!("out/toy_pred_{n}_{k}.jsonl"));
         let lines =
             || fs::read(&running).map_or(0, |text| text.split(|byte| *byte == b'\n').count());
-        // However fast the machine is: when some more answers are there, and a random moment later.
+        // Waits for some answers and then a random time, which works on machines of any speed.
         let enough = lines() + random as usize % 4;
         let mut child = start(&toy, "open-ended", "out", &more);
         while lines() < enough && child.try_wait().unwrap().is_none() {
@@ -56,14 +56,17 @@ fn kills_lose_nothing_and_repeat_nothing() {
         killed += usize::from(child.try_wait().unwrap().is_none());
         let _ = child.kill();
         child.wait().unwrap();
-        // As a kill in the middle of a line leaves it.
+        // What a kill in the middle of a line leaves.
         if running.exists() && n != 2 {
             let mut file = fs::OpenOptions::new().append(true).open(running).unwrap();
             file.write_all(b"{\"question_id\": 3, \"pred\": \"to")
                 .unwrap();
         }
     }
-    assert!(killed >= 3, "the runs are too fast to be killed: {killed}");
+    assert!(
+        killed >= 3,
+        "the runs ended before they could be killed: {killed}"
+    );
     let mut kept = std::collections::BTreeSet::new();
     for file in toy.files("out").iter().filter(|f| f.contains("_pred_")) {
         let text = fs::read_to_string(toy.result(file)).unwrap();
@@ -77,20 +80,20 @@ fn kills_lose_nothing_and_repeat_nothing() {
     for k in 0..2 {
         let run = toy.run("open-ended").args(SHORT).args(more(2, k));
         let run = run.arg("--json").finish().succeeded();
-        let said: Value = serde_json::from_str(&run.stdout).unwrap();
-        asked += said["asked"].as_u64().unwrap() as usize;
+        let report: Value = serde_json::from_str(&run.stdout).unwrap();
+        asked += report["asked"].as_u64().unwrap() as usize;
     }
-    assert_eq!(asked, 24 - kept.len(), "what is answered is asked again");
+    assert_eq!(asked, 24 - kept.len(), "answered questions are asked again");
     assert_eq!(
         fs::read_to_string(toy.result("toy_pred_merge.jsonl")).unwrap(),
         whole
     );
-    // Nothing of the other numbers of chunks is left lying about, nor what a kill left half written.
+    // No files of other numbers of chunks and no partial files remain.
     assert_eq!(toy.files("out"), toy.files("whole"));
 }
 
 #[test]
-fn four_processes_at_once_give_what_one_gives() {
+fn four_concurrent_processes_give_the_result_of_one() {
     let toy = Benchmark::open_ended(5);
     toy.run_into("open-ended", "one")
         .args(SHORT)
@@ -124,20 +127,20 @@ fn four_processes_at_once_give_what_one_gives() {
     }
 }
 
-/// The text of a fenced block of `docs/evaluation.md`, for merv-tiny and the small benchmark.
+/// A fenced block of `docs/evaluation.md`, changed to use merv-tiny and the small benchmark.
 fn example(fence: &str) -> String {
     let text = fs::read_to_string(root().join("docs/evaluation.md")).unwrap();
     let block = text
         .split(&format!("```sh {fence}\n"))
         .nth(1)
-        .expect("the example is there");
+        .expect("the example exists");
     let block = block.split("```").next().unwrap();
     block
         .replace("merv-full", "merv-tiny")
         .replace("MSVD", "toy")
 }
 
-/// As the shell of a user in a folder with `eval_data` has it.
+/// Runs a script as a user would, in a folder with `eval_data`.
 fn bash(toy: &Benchmark, script: &str, variables: &[(&str, &str)]) -> Child {
     let programs = artifacts().host.parent().unwrap();
     let path = format!(
@@ -158,11 +161,11 @@ fn bash(toy: &Benchmark, script: &str, variables: &[(&str, &str)]) -> Child {
 }
 
 #[test]
-fn the_examples_for_many_machines_work() {
+fn the_examples_for_several_machines_work() {
     let toy = Benchmark::open_ended(2);
     let merged =
         || fs::read_to_string(toy.path("eval_result/merv-tiny/toy_pred_merge.jsonl")).unwrap();
-    // 512 tokens are too many for a test.
+    // 512 tokens take too long for a test.
     let short = |script: String| script.replace("--num-chunks", "--max-new-tokens 6 --num-chunks");
     let slurm = short(example("slurm"));
     let tasks: Vec<Child> = ["0", "1", "2"]
@@ -179,7 +182,7 @@ fn the_examples_for_many_machines_work() {
     }
     let by_slurm = merged();
     fs::remove_dir_all(toy.path("eval_result")).unwrap();
-    // Stands in for GNU parallel, which this machine may not have.
+    // Replaces GNU parallel, which may not be installed.
     fs::create_dir(toy.path("bin")).unwrap();
     let parallel = r#"#!/bin/bash
 shift 2

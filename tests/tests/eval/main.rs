@@ -1,4 +1,4 @@
-//! `merv-host eval` on small benchmarks in the original's layout, with the lively model.
+//! `merv-host eval` with the lively model, on small benchmarks in the original's layout.
 
 mod answers;
 mod benchmark_files;
@@ -11,7 +11,7 @@ use merv_host::GenerateOptions;
 use merv_tests::{Benchmark, artifacts, root};
 use std::process::{Child, Command, Stdio};
 
-/// Few tokens, which random weights would not end by themselves.
+/// Limits answers to a few tokens. Random weights do not end an answer themselves.
 const SHORT: [&str; 2] = ["--max-new-tokens", "6"];
 
 fn short() -> GenerateOptions {
@@ -20,7 +20,7 @@ fn short() -> GenerateOptions {
     options
 }
 
-/// A process that a test handles itself.
+/// Starts a process that the test manages itself.
 fn start(toy: &Benchmark, task: &str, out: &str, more: &[&str]) -> Child {
     Command::new(&artifacts().host)
         .current_dir(root())
@@ -30,5 +30,5 @@ fn start(toy: &Benchmark, task: &str, out: &str, more: &[&str]) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("merv-host starts")
+        .expect("merv-host can be started")
 }

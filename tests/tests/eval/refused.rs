@@ -1,4 +1,4 @@
-//! Evaluations that are refused: unusable videos, and results of other settings.
+//! Evaluations that are refused because of unusable videos or results of other settings.
 
 use super::SHORT;
 use merv_tests::{Benchmark, Tiny, json_lines, small_clip};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::fs;
 
 #[test]
-fn unusable_videos_are_named_and_counted() {
+fn unusable_videos_are_reported_and_counted() {
     let mut toy = Benchmark::new();
     let videos = toy.path("eval_data/toy/videos");
     fs::write(videos.join("broken.mp4"), "this is no video").unwrap();
@@ -23,7 +23,7 @@ fn unusable_videos_are_named_and_counted() {
         );
     }
     toy.write();
-    // Nothing may be missing unless it is said.
+    // By default, every video must be usable.
     let stopped = toy.run("open-ended").args(SHORT).finish();
     stopped.failed(1, &["1 of 4 clips", "--max-bad-fraction", "gone"]);
     let run = toy
@@ -54,7 +54,7 @@ fn unusable_videos_are_named_and_counted() {
             .unwrap()
             .contains("questions that could not be asked (not counted): 3")
     );
-    // Mended, and only the rest is asked.
+    // After a repair, only the other questions are asked.
     for file in ["broken.mp4", "gone.mp4"] {
         fs::copy(small_clip(), videos.join(file)).unwrap();
     }
@@ -97,11 +97,11 @@ fn results_of_other_settings_are_not_mixed() {
         "- llm dtype: there \"auto\", here \"bf16\"",
     ];
     rounded.failed(1, &words);
-    // Nor are those of another model that has the same id.
+    // Results of another model with the same id are not mixed either.
     let tiny = Tiny::new();
     let with_tiny = || toy.ask(&tiny.registry(), "open-ended", "out").args(SHORT);
     let run = with_tiny().finish();
-    // Told in words that a registry uses, and only what differs.
+    // The message uses the words of a registry, and lists only the differences.
     for debug in [
         "Some(",
         "None",
@@ -118,7 +118,7 @@ fn results_of_other_settings_are_not_mixed() {
         "- mixer weights: there",
     ];
     run.failed(1, &words);
-    // What came to nothing binds nobody.
+    // The settings of a failed run do not restrict later runs.
     let broken = toy
         .ask(&tiny.registry(), "open-ended", "nothing")
         .args(SHORT);
@@ -149,7 +149,7 @@ fn results_of_other_settings_are_not_mixed() {
     chunk(["--num-chunks", "2", "--chunk-idx", "2"]).failed(2, &["--chunk-idx 2"]);
     chunk(["--num-chunks", "400", "--chunk-idx", "1"])
         .failed(1, &["--num-chunks 400: the benchmark has 3 questions"]);
-    // Nor is one chunk worked on twice at once.
+    // Two processes do not work on one chunk at the same time.
     fs::create_dir(toy.path("busy")).unwrap();
     let lock = toy.path("busy/.toy_pred_2_0.jsonl.lock");
     fs::write(&lock, "process 7 (eval)").unwrap();

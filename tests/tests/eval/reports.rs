@@ -68,7 +68,7 @@ fn two_results_are_compared_question_by_question() {
 }
 
 #[test]
-fn several_results_stand_beside_each_other() {
+fn several_results_are_shown_side_by_side() {
     let folder = tempfile::tempdir().unwrap();
     let write = |model: &str, benchmark: &str, values: [f64; 3]| {
         let measures = |value: f64, count: usize| {
@@ -121,7 +121,7 @@ fn several_results_stand_beside_each_other() {
         let object = table(reports).arg("--json").finish().succeeded().stdout;
         serde_json::from_str::<Value>(&object).unwrap()["models"].clone()
     };
-    // Models of one name are told apart by what differs: folder, file, or place alone.
+    // Models of the same name are distinguished by folder, by file, or by position.
     let (first, second) = (folder.path().join("a"), folder.path().join("b"));
     let copies = [
         first.join("r.json"),
@@ -158,7 +158,7 @@ fn several_results_stand_beside_each_other() {
 }
 
 #[test]
-fn the_documentation_names_every_option() {
+fn the_documentation_lists_every_option() {
     let text = fs::read_to_string(root().join("docs/evaluation.md")).unwrap();
     let help = |command: &[&str]| {
         merv_tests::Run::new()

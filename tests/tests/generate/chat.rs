@@ -58,7 +58,7 @@ fn language_model() -> LanguageModel {
 }
 
 #[test]
-fn each_turn_is_what_the_whole_conversation_at_once_gives() {
+fn each_turn_equals_the_whole_conversation_at_once() {
     let model = load(&root().join("tests/fixtures/lively/registry.toml"));
     let visual = model
         .see(small_clip(), &VideoOptions::default(), &mut ())
@@ -80,7 +80,10 @@ fn each_turn_is_what_the_whole_conversation_at_once_gives() {
         let reply = chat.say(message, &options, &mut ()).unwrap();
         let dump = read(&dump);
         let ids = dump.get("prompt_ids").ids();
-        assert!(ids.starts_with(&before), "the conversation goes on");
+        assert!(
+            ids.starts_with(&before),
+            "the ids of a turn extend those of the turns before"
+        );
         assert_eq!(
             ids.iter().filter(|&&id| id == 1).count(),
             1,
@@ -88,7 +91,7 @@ fn each_turn_is_what_the_whole_conversation_at_once_gives() {
         );
         assert_eq!(reply.prompt_tokens, ids.len());
 
-        // The same in one piece: BOS, the clip, all of the text.
+        // The same in one prefill: BOS, the clip and the whole text.
         let mut session = llm.open().unwrap();
         let text = llm.embed(&ids).unwrap();
         let (bos, rest) = text.view().f32s().unwrap().split_at(width);
@@ -114,7 +117,7 @@ fn each_turn_is_what_the_whole_conversation_at_once_gives() {
 }
 
 #[test]
-fn a_single_answer_is_a_first_turn_and_reset_begins_anew() {
+fn a_single_answer_equals_a_first_turn_and_reset_starts_over() {
     let model = load(&root().join("tests/fixtures/lively/registry.toml"));
     let visual = model
         .see(small_clip(), &VideoOptions::default(), &mut ())
@@ -126,12 +129,12 @@ fn a_single_answer_is_a_first_turn_and_reset_begins_anew() {
     assert_ne!(
         say(&mut chat, "Who?").tokens,
         first.tokens,
-        "the second turn knows the first"
+        "the second turn depends on the first"
     );
     chat.reset();
     assert_eq!(say(&mut chat, "Who?").tokens, first.tokens);
 
-    // A message that does not fit leaves the conversation as it was.
+    // A message that does not fit does not change the conversation.
     let second = say(&mut chat, "Where?");
     chat.reset();
     say(&mut chat, "Who?");
@@ -147,8 +150,8 @@ fn a_single_answer_is_a_first_turn_and_reset_begins_anew() {
 }
 
 #[test]
-fn a_template_that_writes_the_past_anew_is_followed() {
-    // Only the last reply is kept, and the number of turns stands in front.
+fn a_template_may_rewrite_earlier_turns() {
+    // This template keeps only the last reply, and starts with the number of turns.
     let tiny = Tiny::new();
     tiny.replace(
         "registry.toml",
@@ -175,7 +178,7 @@ fn a_template_that_writes_the_past_anew_is_followed() {
     }
 }
 
-/// `merv-host chat` with these messages, and replies of so many tokens.
+/// `merv-host chat` with these messages, and replies of `tokens` tokens.
 fn chat_with(tokens: &str, run: Run, messages: &[u8]) -> Run {
     let run = run.arg("chat").arg("--video").arg(small_clip());
     run.args(["--max-new-tokens", tokens]).input(messages)
@@ -221,7 +224,7 @@ fn messages_come_from_standard_input() {
 }
 
 #[test]
-fn what_cannot_be_said_is_said_so() {
+fn messages_that_cannot_be_answered_are_refused() {
     let full = b"What is happening?\n".repeat(40);
     let run = chat(Tiny::new().run(), &full).finish();
     assert_eq!(run.code, Some(1), "{run}");
@@ -232,7 +235,7 @@ fn what_cannot_be_said_is_said_so() {
     ] {
         assert!(run.stderr.contains(word), "{run}");
     }
-    // What was answered before is not lost.
+    // Earlier answers are not lost.
     let run = chat(Tiny::new().run(), &full).arg("--json").finish();
     assert_eq!(run.code, Some(1), "{run}");
     let report: Value = serde_json::from_str(&run.stdout).unwrap();

@@ -1,5 +1,5 @@
-//! A real clip through four encoder plugins, the mixer and a Llama plugin to text, against the same in
-//! PyTorch, by the binary and by the library.
+//! A real clip through four encoder plugins, the mixer and a Llama plugin to text, with the binary and with the library.
+//! Every stage is compared with PyTorch.
 
 use merv_host::{
     GenerateOptions, LoadOptions, Observer, VidLm, generate,
@@ -15,7 +15,7 @@ const REGISTRY: &str = "tests/fixtures/lively/registry.toml";
 const PROMPT: &str = "Describe what is happening in this video.";
 const STEPS: usize = 32;
 
-/// The encoders in the order of the registry, which is that of the mixer's weights.
+/// The encoders in the order of the registry, which is also the order of the mixer's weights.
 const ENCODERS: [&str; 4] = [
     "languagebind-video-noclass",
     "dinov2-video-all-tokens",
@@ -27,7 +27,7 @@ static EXPECTED: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_slice(&fs::read(fixture("e2e/expected.json")).unwrap()).unwrap()
 });
 
-/// What merv-tiny says in PyTorch.
+/// The answers of merv-tiny in PyTorch.
 static TINY: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_slice(&fs::read(fixture("e2e/tiny.json")).unwrap()).unwrap());
 
@@ -72,7 +72,7 @@ fn every(stride: usize, tensor: &Tensor) -> Vec<f32> {
 }
 
 #[test]
-fn json_and_dump_are_pytorchs() {
+fn json_and_dump_match_pytorch() {
     let folder = TempDir::new().unwrap();
     let dump = folder.path().join("dump.safetensors");
     let run = generate()
@@ -120,7 +120,7 @@ fn json_and_dump_are_pytorchs() {
     let stride = |name: &str| strides[name].as_u64().unwrap() as usize;
     for id in ENCODERS {
         let name = format!("clip.{id}");
-        // The fixture has a batch of one around it.
+        // The fixture has a batch dimension of one.
         let shape = &numbers(&EXPECTED["clip_shapes"][id])[1..];
         assert_eq!(dump.get(&name).shape, shape, "{name}");
         let sample: Vec<f32> = dump
@@ -148,7 +148,7 @@ fn json_and_dump_are_pytorchs() {
 }
 
 #[test]
-fn stdout_is_the_text_and_nothing_else() {
+fn stdout_contains_only_the_answer() {
     let plain = generate().finish().succeeded();
     assert_eq!(plain.stdout, format!("{}\n", text()));
     assert!(
@@ -177,7 +177,7 @@ fn stdout_is_the_text_and_nothing_else() {
 }
 
 #[test]
-fn merv_tiny_is_the_default_and_answers_as_pytorch_does() {
+fn merv_tiny_is_the_default_and_matches_pytorch() {
     for (index, case) in TINY.as_array().unwrap().iter().enumerate() {
         let video = format!("assets/{}", case["video"].as_str().unwrap());
         let prompt = case["prompt"].as_str().unwrap();
@@ -194,7 +194,7 @@ fn merv_tiny_is_the_default_and_answers_as_pytorch_does() {
         let answer: Value = serde_json::from_str(&run.stdout).unwrap();
         assert_eq!(answer["text"], case["text"], "{video}: {prompt}");
         let mut tokens = answer["tokens"].as_array().unwrap().clone();
-        // The end of the text may be told among the tokens.
+        // The tokens may include the end of the text.
         tokens.truncate(case["tokens"].as_array().unwrap().len());
         assert_eq!(Value::from(tokens), case["tokens"], "{video}: {prompt}");
         for (id, expected) in case["mixer_weights"].as_object().unwrap() {
@@ -206,8 +206,8 @@ fn merv_tiny_is_the_default_and_answers_as_pytorch_does() {
 }
 
 #[test]
-fn merv_tiny_is_right_about_the_shapes() {
-    let said: Vec<&str> = TINY
+fn merv_tiny_answers_correctly_about_the_shapes() {
+    let answers: Vec<&str> = TINY
         .as_array()
         .unwrap()
         .iter()
@@ -215,14 +215,14 @@ fn merv_tiny_is_right_about_the_shapes() {
         .map(|case| case["text"].as_str().unwrap())
         .collect();
     assert_eq!(
-        said,
+        answers,
         [
             "A large blue star moves fast left over a checkerboard. The camera moves.",
             "left",
             "star",
             "blue",
             "fast",
-            // Of a circle, a star, a ring and a cross.
+            // The options are a circle, a star, a ring and a cross.
             "B"
         ]
     );
@@ -245,7 +245,7 @@ fn the_same_seed_draws_the_same_tokens() {
 }
 
 #[test]
-fn the_library_gives_the_same() {
+fn the_library_gives_the_same_answer() {
     #[derive(Default)]
     struct Streamed(String);
 
@@ -269,7 +269,7 @@ fn the_library_gives_the_same() {
         },
         ..GenerateOptions::default()
     };
-    // Twice: an answer leaves nothing behind.
+    // Twice, because an answer must not affect the next.
     for _ in 0..2 {
         let mut streamed = Streamed::default();
         let reply = model
@@ -285,7 +285,7 @@ fn the_library_gives_the_same() {
 }
 
 #[test]
-fn the_frames_are_byte_for_byte_those_of_the_fixture() {
+fn frames_match_the_fixture_to_the_byte() {
     let selection = Selection::new(numbers(&EXPECTED["frame_indices"]).len());
     let seen = video::read(&clip(), &selection, &video::Limits::default()).unwrap();
     assert_eq!(seen.indices, numbers(&EXPECTED["frame_indices"]));
@@ -299,7 +299,7 @@ fn the_frames_are_byte_for_byte_those_of_the_fixture() {
 }
 
 #[test]
-fn info_tells_what_would_be_loaded() {
+fn info_describes_the_model() {
     let run = Run::new()
         .args(["--registry", REGISTRY, "info", "--json"])
         .finish()

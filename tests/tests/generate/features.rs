@@ -1,5 +1,5 @@
-//! Kept features: the real encoders' come back as they were computed, a clip whose features are there is
-//! not decoded, and whatever they depend on is looked at.
+//! Cached features of the real encoders. They are returned as they were computed, a cached clip is not decoded, and a
+//! change of anything that they depend on is noticed.
 
 use merv_host::{
     LoadOptions, Observer, Stage, VidLm, VideoOptions, Visual,
@@ -22,7 +22,7 @@ fn load(tiny: &Tiny) -> VidLm {
     VidLm::load_with(tiny.registry(), &options, &mut ()).unwrap()
 }
 
-/// Counts what is done.
+/// Counts decoded and encoded clips.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Work {
     decoded: usize,
@@ -67,7 +67,7 @@ const NOTHING: Work = Work {
 };
 
 #[test]
-fn a_hit_is_what_was_computed_and_decodes_nothing() {
+fn cached_features_are_those_computed_and_need_no_decoding() {
     let tiny = Tiny::new();
     let model = load(&tiny);
     let whole = VideoOptions::default();
@@ -84,35 +84,39 @@ fn a_hit_is_what_was_computed_and_decodes_nothing() {
         assert_eq!(
             values(&first),
             values(&second),
-            "{dtype}: full or empty, it is the same"
+            "{dtype}: the cache does not change the features"
         );
         let encoders = fresh.len() - 1;
         for (found, exact) in values(&second).iter().zip(&fresh).take(encoders) {
             for (found, exact) in found.iter().zip(exact) {
-                // Below the smallest normal number of f16 the steps are 2⁻²⁴.
+                // Below the smallest normal f16, the spacing is 2⁻²⁴.
                 let step = allowed * exact.abs().max(2f32.powi(-14));
                 assert!(
                     (found - exact).abs() <= step,
-                    "{dtype}: {found} for {exact}"
+                    "{dtype}: {found}, expected {exact}"
                 );
             }
         }
         if dtype == StoreDtype::F32 {
-            assert_eq!(values(&second), fresh, "bit for bit, the fused tokens too");
+            assert_eq!(
+                values(&second),
+                fresh,
+                "the features and the fused tokens are identical"
+            );
         }
 
-        // Another copy of the same clip is the same clip.
+        // A copy of the clip has the same features.
         let copy = folder.path().join("copy.mp4");
         fs::copy(small_clip(), &copy).unwrap();
         assert_eq!(see(&model, &copy, &whole, Some(&cache)).1, NOTHING);
-        // Another window is not.
+        // Another time window does not.
         let window = VideoOptions {
             end: Some(0.5),
             ..VideoOptions::default()
         };
         assert_eq!(see(&model, &small_clip(), &window, Some(&cache)).1, ALL);
         assert_eq!(see(&model, &small_clip(), &window, Some(&cache)).1, NOTHING);
-        // A dump holds what there is.
+        // A dump contains only what was computed.
         let dump = folder.path().join("dump.safetensors");
         let options = merv_host::GenerateOptions {
             dump: Some(dump.clone()),
@@ -124,7 +128,7 @@ fn a_hit_is_what_was_computed_and_decodes_nothing() {
     }
 }
 
-/// A folder with two clips, training data about them, a broken file and one that is missing.
+/// A folder with two clips, a broken file, and training data that mention these and a missing file.
 struct Data {
     folder: TempDir,
     tiny: Tiny,
@@ -174,7 +178,7 @@ impl Data {
         run.arg("--out").arg(self.path("features")).arg("--json")
     }
 
-    /// Encodes; how many were encoded, were there, are broken.
+    /// Runs `encode`, and returns the numbers of encoded, cached and broken clips.
     #[track_caller]
     fn counts(&self) -> [u64; 3] {
         let run = self.encode().finish().succeeded();
@@ -196,7 +200,7 @@ fn encode_fills_the_cache_once_and_again_after_a_change() {
     }
     assert_eq!(data.counts(), [0, 2, 2]);
 
-    // What the library sees then, it does not decode.
+    // The library then does not decode the clip.
     let model = load(&data.tiny);
     let cache = FeatureCache::open(data.path("features"), StoreDtype::F16).unwrap();
     let options = VideoOptions::default();
@@ -205,7 +209,7 @@ fn encode_fills_the_cache_once_and_again_after_a_change() {
         NOTHING
     );
 
-    // One weight of one encoder.
+    // A changed weight of one encoder.
     edit(&data.tiny.path("siglip/model.safetensors"), |tensors| {
         let last = tensors.values_mut().next_back().unwrap();
         last.bytes[0] ^= 1;
@@ -216,14 +220,18 @@ fn encode_fills_the_cache_once_and_again_after_a_change() {
     let work = see(&model, &data.path("videos/b.mp4"), &options, Some(&cache)).1;
     assert_eq!(work, NOTHING);
 
-    // How frames become squares.
+    // A changed resize strategy.
     data.tiny
         .replace("registry.toml", "resize-naive", "letterbox");
     assert_eq!(data.counts(), [2, 0, 2]);
 
-    // The clip itself, under its old name.
+    // A changed clip under the same name.
     fs::copy(data.path("videos/a.mp4"), data.path("videos/b.mp4")).unwrap();
-    assert_eq!(data.counts(), [0, 2, 2], "it is the other clip now");
+    assert_eq!(
+        data.counts(),
+        [0, 2, 2],
+        "the features are those of the other clip"
+    );
 }
 
 #[test]
@@ -244,7 +252,7 @@ fn only_the_encoder_that_changed_runs_again() {
 }
 
 #[test]
-fn processes_may_fill_one_folder_at_once() {
+fn concurrent_processes_may_share_a_cache() {
     let data = Data::new();
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -264,7 +272,7 @@ fn processes_may_fill_one_folder_at_once() {
 }
 
 #[test]
-fn a_torn_shard_is_said_and_computed_again() {
+fn a_truncated_shard_is_reported_and_recomputed() {
     let data = Data::new();
     data.counts();
     let shard = fs::read_dir(data.path("features/shards"))
@@ -285,7 +293,7 @@ fn a_torn_shard_is_said_and_computed_again() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn mistakes_are_reported() {
     let data = Data::new();
     let run = |arguments: &[&str]| {
         let run = data.tiny.run().arg("encode").args(arguments);

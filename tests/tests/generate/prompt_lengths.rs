@@ -28,7 +28,7 @@ fn prompts_of_any_length_are_answered_or_refused() {
             "shorten the prompt",
         ],
     );
-    // The registry's `max_length` and the context bound it, whichever is less.
+    // The limit is the smaller of the registry's `max_length` and the context.
     let tiny = Tiny::new();
     tiny.replace("registry.toml", "max_length = 512", "max_length = 5");
     let words = ["expected: at most 5", "`max_length`"];
@@ -67,14 +67,14 @@ fn an_answer_ends_with_the_context() {
     let run = tiny.ask("Hi", 100).arg("--json").finish().succeeded();
     let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(answer["stop"], "context", "{run}");
-    // The last token is made from the last position, and needs none itself.
+    // The last token follows the last position, and does not need a position itself.
     let room = 280 - 256 - answer["prompt_tokens"].as_u64().unwrap() as usize + 1;
     assert_eq!(answer["tokens"].as_array().unwrap().len(), room, "{run}");
     assert!(run.stderr.contains("context is full"), "{run}");
 }
 
 #[test]
-fn nothing_asked_for_is_nothing_answered() {
+fn an_answer_of_no_tokens_is_empty() {
     let run = Tiny::new().ask("Hi", 0).finish().succeeded();
     assert_eq!(run.stdout, "\n");
 }

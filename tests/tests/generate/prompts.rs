@@ -1,4 +1,4 @@
-//! Conversations in each chat format against the original's, and chat templates against transformers.
+//! Conversations in each chat format against the original, and chat templates against transformers.
 
 use merv_host::{
     generate::{Prompter, Turn, Writing},
@@ -23,9 +23,9 @@ fn tokenizer(case: &Value) -> TextTokenizer {
     TextTokenizer::load(&folder.join("tokenizer.gguf")).unwrap()
 }
 
-/// What the user and the model said in turns, the last of it the user's.
-fn ask(prompter: &Prompter, said: &[String]) -> Vec<u32> {
-    let (last, past) = said.split_last().unwrap();
+/// The ids of a prompt: the messages of the user and the model in turn, ending with one of the user.
+fn ask(prompter: &Prompter, messages: &[String]) -> Vec<u32> {
+    let (last, past) = messages.split_last().unwrap();
     let (pairs, rest) = past.as_chunks::<2>();
     assert!(rest.is_empty());
     let turns = pairs.iter().map(|[message, reply]| Turn {
@@ -41,7 +41,7 @@ fn ids(value: &Value) -> Vec<u32> {
 }
 
 #[test]
-fn formats_are_the_originals() {
+fn formats_match_the_original() {
     let cases = cases("formats.json");
     for format in PromptFormat::ALL {
         let own = cases
@@ -49,9 +49,9 @@ fn formats_are_the_originals() {
             .filter(|case| case["format"] == format.to_string());
         let mut count = 0;
         for case in own {
-            let said: Vec<String> = serde_json::from_value(case["messages"].clone()).unwrap();
+            let messages: Vec<String> = serde_json::from_value(case["messages"].clone()).unwrap();
             let system = case["system"].as_str();
-            for (index, message) in said.iter().enumerate() {
+            for (index, message) in messages.iter().enumerate() {
                 let clean = VisualMarks::KeepVideo.strip(message);
                 let turn = match index {
                     0 => format.first_turn(system, &clean),
@@ -65,9 +65,9 @@ fn formats_are_the_originals() {
             let writing = Writing::Format(format);
             let prompter = Prompter::new(writing, system, marks, tokenizer(case), (None, None));
             assert_eq!(
-                ask(&prompter, &said),
+                ask(&prompter, &messages),
                 ids(&case["ids"]),
-                "{format}: {said:?}"
+                "{format}: {messages:?}"
             );
             count += 1;
         }
@@ -75,7 +75,7 @@ fn formats_are_the_originals() {
     }
 }
 
-/// The tokenizers of all families, as they are and with special tokens in messages as plain characters.
+/// The tokenizer of a family, without and with the splitting of special tokens in messages into characters.
 fn tokenizers(family: &str) -> [TextTokenizer; 2] {
     let file = fixture("tokenizers").join(family).join("tokenizer.gguf");
     let load = || TextTokenizer::load(&file).unwrap();
@@ -83,7 +83,7 @@ fn tokenizers(family: &str) -> [TextTokenizer; 2] {
 }
 
 #[test]
-fn special_tokens_that_users_type_can_be_plain_characters() {
+fn special_tokens_in_messages_can_be_plain_characters() {
     for (family, format, special) in [
         ("llama", PromptFormat::Llama2Chat, "</s>"),
         ("llama", PromptFormat::Pure, "<s>"),
@@ -103,21 +103,21 @@ fn special_tokens_that_users_type_can_be_plain_characters() {
                 tokenizer,
                 (None, None),
             );
-            let said = [message, "No.", message].map(str::to_owned);
-            let ids = ask(&prompter, &said);
+            let messages = [message, "No.", message].map(str::to_owned);
+            let ids = ask(&prompter, &messages);
             let tokens = ids.iter().filter(|&&own| own == id).count();
             (ids, tokens)
         };
-        // Without special tokens nothing changes.
+        // A message without special tokens does not change.
         let clean = "What is this? é 日本 \u{1F600}";
         assert_eq!(count(true, clean), count(false, clean), "{family}");
-        // The format's own tokens are the only ones.
+        // Only the special tokens of the format remain.
         let typed = format!("Ignore{special} that{special}{special}");
         let (_, own) = count(false, clean);
         assert_eq!(count(false, &typed).1, own + 6, "{family}: {special}");
         let (ids, tokens) = count(true, &typed);
         assert_eq!(tokens, own, "{family}: {special}");
-        // What was typed is all there.
+        // The text of the message is complete.
         let [plain, _] = tokenizers(family);
         let text = plain.decode(&ids).unwrap();
         assert_eq!(text.matches(&typed).count(), 2, "{family}: {text}");
@@ -125,7 +125,7 @@ fn special_tokens_that_users_type_can_be_plain_characters() {
 }
 
 #[test]
-fn special_tokens_that_users_type_stay_plain_in_templates() {
+fn special_tokens_in_messages_stay_plain_in_templates() {
     let [_, tokenizer] = tokenizers("llama");
     let id = tokenizer.id("</s>").unwrap();
     let mut template = Template::load(&fixture("prompts/instruct.jinja")).unwrap();
@@ -140,15 +140,15 @@ fn special_tokens_that_users_type_stay_plain_in_templates() {
         tokenizer,
         (None, None),
     );
-    let said = ["a </s><s> b", "no</s>", "</s>"].map(str::to_owned);
-    let ids = ask(&prompter, &said);
-    // The template ends the one reply.
+    let messages = ["a </s><s> b", "no</s>", "</s>"].map(str::to_owned);
+    let ids = ask(&prompter, &messages);
+    // The template ends the only reply.
     assert_eq!(ids.iter().filter(|&&own| own == id).count(), 1);
 }
 
 #[test]
-fn the_end_of_a_reply_is_the_models_where_the_tokenizer_lacks_the_formats() {
-    // As Llama-3 in a format of Llama-2's, whose `</s>` is none of its tokens.
+fn the_models_end_token_replaces_one_that_the_tokenizer_lacks() {
+    // For example Llama 3 in a format of Llama 2, whose `</s>` is not one of its tokens.
     let folder = fixture("tokenizers/llama-bpe");
     let tokenizer = TextTokenizer::load(&folder.join("tokenizer.json")).unwrap();
     let [begin, end] =
@@ -170,12 +170,12 @@ fn the_end_of_a_reply_is_the_models_where_the_tokenizer_lacks_the_formats() {
         tokenizer,
         (Some(begin), Some(end)),
     );
-    let said = ["One?", "Two.", "Three?"].map(str::to_owned);
-    assert_eq!(ask(&prompter, &said), expected);
+    let messages = ["One?", "Two.", "Three?"].map(str::to_owned);
+    assert_eq!(ask(&prompter, &messages), expected);
 }
 
 #[test]
-fn templates_are_transformers() {
+fn templates_match_transformers() {
     let cases = cases("templates.json");
     assert!(cases.len() >= 40);
     for case in &cases {
@@ -207,19 +207,23 @@ fn templates_are_transformers() {
 
         let system = messages.iter().find(|message| message.role == "system");
         let system = system.map(|message| message.content.clone());
-        let said = messages
+        let messages = messages
             .into_iter()
             .filter(|message| message.role != "system");
-        let said: Vec<String> = said.map(|message| message.content).collect();
+        let messages: Vec<String> = messages.map(|message| message.content).collect();
         let tokenizer = tokenizer(case);
         let ends = (None, tokenizer.id(&text(&case["eos"])));
         let writing = Writing::Template(Box::new(load()));
         let prompter = Prompter::new(writing, system, VisualMarks::default(), tokenizer, ends);
-        assert_eq!(ask(&prompter, &said), ids(&case["ids"]), "{name}: {said:?}");
+        assert_eq!(
+            ask(&prompter, &messages),
+            ids(&case["ids"]),
+            "{name}: {messages:?}"
+        );
     }
 }
 
-/// the lively model with this as its prompt.
+/// A copy of the lively model with this prompt setting.
 fn with_prompt(prompt: &str) -> Tiny {
     let tiny = Tiny::new();
     tiny.replace("registry.toml", "prompt = \"pure\"", prompt);
@@ -227,7 +231,7 @@ fn with_prompt(prompt: &str) -> Tiny {
 }
 
 #[test]
-fn a_registry_chooses_the_format() {
+fn the_registry_sets_the_format() {
     let tokens = |tiny: &Tiny| {
         let run = tiny
             .ask("Hello <video>", 2)
@@ -256,7 +260,7 @@ fn a_registry_chooses_the_format() {
     ] {
         assert_eq!(tokens(&with_prompt(prompt)), length(expected), "{prompt}");
     }
-    // A template of its own, and the one beside the tokenizer in either of its forms.
+    // A separate template, and the one next to the tokenizer in either of its forms.
     let text = "{{ bos_token }}Q: {{ messages[-1].content }}\nA:";
     for (prompt, file, content) in [
         (
@@ -291,7 +295,7 @@ fn a_registry_chooses_the_format() {
 }
 
 #[test]
-fn templates_that_cannot_be_used_are_said_so() {
+fn unusable_templates_are_refused() {
     for (text, words) in [
         ("{% if x %}\n", &["q.jinja, line 1", "syntax error"][..]),
         (

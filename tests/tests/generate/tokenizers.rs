@@ -1,5 +1,5 @@
-//! Tokenizers of GGUF files against sentencepiece and `tokenizers` (and llama.cpp, which the script that made
-//! the fixtures asks too); files that lie, and files that make the library panic.
+//! Tokenizers of GGUF files against sentencepiece and `tokenizers`. The script that makes the fixtures also compares
+//! them with llama.cpp. Contradictory files, and files that make the library panic, are refused.
 
 use merv_host::tokenizer::TextTokenizer;
 use merv_tests::{Tiny, edit_gguf, fixture};
@@ -20,7 +20,7 @@ fn expected(family: &str) -> Value {
 }
 
 #[test]
-fn ids_are_those_of_the_originals() {
+fn ids_match_the_originals() {
     for family in FAMILIES {
         let expected = expected(family);
         for file in ["tokenizer.gguf", "tokenizer.json"] {
@@ -47,7 +47,7 @@ fn ids_are_those_of_the_originals() {
     }
 }
 
-/// Loads the tokenizer of a family with its metadata edited; the message must have all of `words`.
+/// Loads the tokenizer of a family with edited metadata, and checks that the error contains all of `words`.
 #[track_caller]
 fn refused(family: &str, words: &[&str], edit: impl FnOnce(&mut Vec<u8>)) {
     let folder = TempDir::new().unwrap();
@@ -69,7 +69,7 @@ fn refused(family: &str, words: &[&str], edit: impl FnOnce(&mut Vec<u8>)) {
 }
 
 #[test]
-fn metadata_that_lie_are_refused() {
+fn contradictory_metadata_are_refused() {
     let no = u32::MAX.to_le_bytes();
     for family in ["llama", "qwen2"] {
         refused(family, &["tokenizer.ggml.model", "missing"], |bytes| {
@@ -114,7 +114,7 @@ fn metadata_that_lie_are_refused() {
     });
 }
 
-/// A small `tokenizer.json`, changed.
+/// A small `tokenizer.json` with a change.
 fn json_with(change: impl FnOnce(&mut Value)) -> Value {
     let path = fixture("tokenizers/gpt-2/tokenizer.json");
     let mut tokenizer: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
@@ -125,17 +125,17 @@ fn json_with(change: impl FnOnce(&mut Value)) -> Value {
 #[test]
 fn files_that_make_the_library_panic_are_errors() {
     let cases = [
-        ("no JSON", json!("{")),
+        ("not an object", json!("{")),
         ("no model", json!({})),
         ("a list", json!([])),
         (
-            "a charsmap that is cut",
+            "a truncated charsmap",
             json_with(|json| {
                 json["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})
             }),
         ),
         (
-            "a charsmap that points out of itself",
+            "a charsmap that points outside itself",
             json_with(|json| {
                 json["normalizer"] =
                     json!({"type": "Precompiled", "precompiled_charsmap": "CAAAAP////////8="});
@@ -146,7 +146,7 @@ fn files_that_make_the_library_panic_are_errors() {
             json_with(|json| json["model"] = json!({"type": "Unigram", "unk_id": 7, "vocab": []})),
         ),
         (
-            "an unknown token that is missing",
+            "a missing unknown token",
             json_with(|json| {
                 json["model"] = json!({"type": "WordPiece", "unk_token": "?", "vocab": {},
                     "continuing_subword_prefix": "##", "max_input_chars_per_word": 100});
@@ -164,8 +164,8 @@ fn files_that_make_the_library_panic_are_errors() {
 }
 
 #[test]
-fn hostile_sizes_take_neither_time_nor_memory() {
-    // 4 GB of memory is what a run has; these files would need more, or minutes.
+fn hostile_sizes_are_refused_quickly() {
+    // These files would need more than the 4 GB of memory that a run has, or minutes.
     let started = Instant::now();
     let many = vec!["ab".to_owned(); (1 << 20) + 1];
     let long = vec!["a".repeat(513)];
@@ -184,7 +184,7 @@ fn hostile_sizes_take_neither_time_nor_memory() {
     assert!(started.elapsed().as_secs() < 20);
 }
 
-/// The small `tokenizer.json` with one step more in one of its parts.
+/// The small `tokenizer.json` with a sequence of steps in one of its parts.
 fn with_steps(part: &str, steps: Vec<Value>) -> Value {
     let list = if part == "normalizer" {
         "normalizers"
@@ -195,7 +195,7 @@ fn with_steps(part: &str, steps: Vec<Value>) -> Value {
 }
 
 #[test]
-fn a_tokenizer_costs_no_more_than_its_file() {
+fn a_tokenizer_cannot_multiply_the_cost_of_its_file() {
     let added = |content: &str, normalized: bool| {
         json!({"id": 9000, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": normalized, "special": false})
@@ -214,7 +214,7 @@ fn a_tokenizer_costs_no_more_than_its_file() {
             "added token 0",
         ),
         (
-            "a normalized one",
+            "a normalised added token",
             json_with(|json| json["added_tokens"] = json!([added(&long, true)])),
             "added token 0",
         ),
@@ -252,7 +252,7 @@ fn a_tokenizer_costs_no_more_than_its_file() {
             "`normalizer`",
         ),
         (
-            "nothing becomes much",
+            "an empty match with a long replacement",
             with_steps(
                 "normalizer",
                 vec![replace(json!({"Regex": ""}), &"a".repeat(4096)); 3],
@@ -285,7 +285,7 @@ fn a_tokenizer_costs_no_more_than_its_file() {
 }
 
 #[test]
-fn files_that_nest_without_end_are_errors() {
+fn deeply_nested_files_are_errors() {
     for (open, close) in [
         ("[", "]"),
         ("{\"a\":", "}"),
@@ -301,7 +301,7 @@ fn files_that_nest_without_end_are_errors() {
 }
 
 #[test]
-fn a_gguf_tokenizer_serves_a_registry() {
+fn a_registry_can_use_a_gguf_tokenizer() {
     let tiny = Tiny::new();
     let path = |file: &str| fixture("tokenizers/llama").join(file).display().to_string();
     let named = format!(
@@ -318,7 +318,7 @@ fn a_gguf_tokenizer_serves_a_registry() {
     let tokenizer = TextTokenizer::load(Path::new(&path("tokenizer.gguf"))).unwrap();
     let prompt = tokenizer.encode("In: Hello, who is there?\nOut:").unwrap();
     assert_eq!(answer["prompt_tokens"], prompt.len());
-    // It has no template to go with it.
+    // The file does not contain a chat template.
     tiny.replace(
         "registry.toml",
         "prompt = \"pure\"",
@@ -331,7 +331,7 @@ fn a_gguf_tokenizer_serves_a_registry() {
     tiny.generate().finish().failed(1, &words);
 }
 
-/// The lively model's tokenizer with another text.
+/// Loads the lively model's tokenizer with an edit.
 fn with_json(edit: impl FnOnce(&mut Value)) -> Result<(), String> {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("tokenizer.json");

@@ -1,4 +1,4 @@
-//! Downloads, from a server on this machine that behaves like the hub, or misbehaves.
+//! Downloads from a local server that behaves like the hub, or misbehaves.
 
 mod files;
 mod models;

@@ -1,12 +1,12 @@
-//! What the encoders say about themselves for every id, without a config file and without weights: the
-//! published sizes, and the shape of the features that a mixer has to take.
+//! The description of every encoder id without a config file and weights: the published sizes, and the shape of the
+//! features that the mixer receives.
 
 use merv_plugin_api::{Device, EncoderInfo, EncoderRequest, ModelKind, ModelSource};
 use merv_tests::{chain, encoder_library};
 
-/// Plugin, id, frames; then time steps, features a time step, and their width. As MERV has them
-/// (`spatial_resolution`, `temporal_resolution` and `embed_dim` of `merv/models/backbones/video/*`), but
-/// that features which no grid holds are one time step.
+/// Plugin, id and frames, then time steps, features per time step, and their width. The values are MERV's
+/// (`spatial_resolution`, `temporal_resolution` and `embed_dim` in `merv/models/backbones/video/*`), except that features
+/// which do not form a grid count as one time step.
 const PUBLISHED: &[(&str, &str, u32, [u32; 3])] = &[
     ("siglip", "siglip-vit-b16-224px", 16, [16, 1, 768]),
     (
@@ -108,7 +108,7 @@ const PUBLISHED: &[(&str, &str, u32, [u32; 3])] = &[
     ("hiera", "hiera-large-video", 16, [8, 49, 1152]),
 ];
 
-/// Parameters that compute the features, counted in the original models.
+/// The numbers of parameters that compute the features, counted in the original models.
 const PARAMETERS: &[(&str, &str, u32, u64)] = &[
     ("siglip", "siglip-vit-b16-224px", 16, 92_884_224),
     ("siglip", "siglip-vit-b16-224px-all-tokens", 16, 78_707_712),
@@ -168,7 +168,7 @@ fn every_id_has_its_published_shape() {
 }
 
 #[test]
-fn manifests_list_these_ids_and_no_others() {
+fn manifests_list_exactly_these_ids() {
     for plugin in ["siglip", "dinov2", "languagebind", "vivit", "hiera"] {
         let library = encoder_library(plugin);
         let listed = library.manifest().models.iter();
@@ -190,7 +190,7 @@ fn manifests_list_these_ids_and_no_others() {
 }
 
 #[test]
-fn parameters_are_those_of_the_originals() {
+fn parameter_counts_match_the_originals() {
     for &(plugin, id, num_frames, expected) in PARAMETERS {
         assert_eq!(
             describe(plugin, id, num_frames, None).parameters,
@@ -201,7 +201,7 @@ fn parameters_are_those_of_the_originals() {
 }
 
 #[test]
-fn another_image_size_is_for_those_that_can() {
+fn only_some_encoders_accept_another_image_size() {
     for (plugin, id, size, spatial) in [
         ("siglip", "siglip-vit-b16-384px-all-tokens", 384, 576),
         ("siglip", "siglip-vit-so400m-384px-all-tokens", 384, 729),
@@ -229,7 +229,7 @@ fn another_image_size_is_for_those_that_can() {
 }
 
 #[test]
-fn ids_that_cannot_be_say_why() {
+fn unknown_ids_are_refused_with_a_reason() {
     let refused = |plugin: &str, id: &str| {
         let library = encoder_library(plugin);
         let error = library

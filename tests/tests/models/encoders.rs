@@ -1,4 +1,4 @@
-//! The encoders, as the libraries that users load, against the original PyTorch implementations.
+//! The encoders against the original PyTorch implementations.
 
 use merv_host::plugin::{CallError, Encoder};
 use merv_plugin_api::{DType, Device, EncoderRequest, ErrorKind, ModelSource, TensorView};
@@ -10,7 +10,7 @@ use std::fs;
 /// A case and the encoder ids that it has features for.
 type FixtureIds = (&'static str, &'static [&'static str]);
 
-/// The cases below `fixtures/<plugin>`.
+/// The cases in `fixtures/<plugin>`.
 const ENCODERS: [(&str, &[FixtureIds]); 5] = [
     (
         "siglip",
@@ -101,7 +101,7 @@ fn load(plugin: &str, id: &str, case: &str, dtype: Option<DType>) -> Case {
     let folder = fixture(plugin).join(case);
     let path = |file: &str| folder.join(file).display().to_string();
     let io = read(&folder.join("io.safetensors"));
-    // A case of several ids has the features of each under its name.
+    // A case with several ids has the features of each under its id.
     let named = format!("features.{id}");
     let features = io.names().find(|name| *name == named).unwrap_or("features");
     let (clips, features) = (io.get("clips").clone(), io.get(features).clone());
@@ -159,7 +159,7 @@ fn encode(encoder: &Encoder, clips: &[f32], shape: &[usize]) -> Result<Tensor, C
 }
 
 #[test]
-fn no_case_is_left_out() {
+fn every_case_is_tested() {
     for (plugin, cases) in ENCODERS {
         let mut found: Vec<_> = fs::read_dir(fixture(plugin))
             .unwrap()
@@ -172,7 +172,7 @@ fn no_case_is_left_out() {
 }
 
 #[test]
-fn features_are_pytorchs() {
+fn features_match_pytorch() {
     every_case(
         |name,
          Case {
@@ -188,7 +188,7 @@ fn features_are_pytorchs() {
 }
 
 #[test]
-fn features_in_bf16_are_pytorchs_of_f32_but_for_rounding() {
+fn features_in_bf16_match_pytorch_in_f32_up_to_rounding() {
     every_case_in(
         Some(DType::BF16),
         |name,
@@ -201,9 +201,9 @@ fn features_in_bf16_are_pytorchs_of_f32_but_for_rounding() {
             let found = encode(&encoder, &clips.values, &clips.shape).unwrap();
             assert_eq!(found.shape, features.shape, "{name}");
             let width = features.shape[2];
-            // The adapters' random weights make attention choose one frame of two: where both score alike,
-            // rounding decides. In PyTorch's own `bf16` a token of this model falls to 0.991 (autocast) or
-            // 0.997 (weights of `bf16`).
+            // With the adapters' random weights, attention selects one of two frames. If both score almost the same,
+            // rounding decides. In PyTorch's own `bf16`, a token of this model has a cosine of only 0.991 (autocast)
+            // or 0.997 (weights in `bf16`).
             let least = if name.contains("/adapters") {
                 0.985
             } else {
@@ -215,7 +215,7 @@ fn features_in_bf16_are_pytorchs_of_f32_but_for_rounding() {
 }
 
 #[test]
-fn info_is_the_shape_of_the_features() {
+fn info_matches_the_shape_of_the_features() {
     every_case(
         |name,
          Case {
@@ -247,7 +247,7 @@ fn info_is_the_shape_of_the_features() {
 }
 
 #[test]
-fn a_batch_is_its_clips_one_by_one() {
+fn a_batch_equals_its_clips_one_by_one() {
     every_case(
         |name,
          Case {
@@ -256,7 +256,7 @@ fn a_batch_is_its_clips_one_by_one() {
              features,
          }| {
             let batch = clips.shape[0];
-            assert!(batch > 1, "{name}: the fixture is no batch");
+            assert!(batch > 1, "{name}: the fixture has only one clip");
             let mut shape = clips.shape.clone();
             shape[0] = 1;
             for row in 0..batch {
@@ -280,7 +280,7 @@ fn a_batch_is_its_clips_one_by_one() {
 }
 
 #[test]
-fn other_clips_than_promised_are_errors_and_the_encoder_stays_usable() {
+fn clips_of_wrong_shape_are_errors_and_the_encoder_stays_usable() {
     every_case(
         |name,
          Case {

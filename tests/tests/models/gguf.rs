@@ -1,4 +1,4 @@
-//! GGUF files of language models whose metadata lies about their tensors.
+//! GGUF files of language models whose metadata contradict the tensors or are invalid.
 
 use merv_host::plugin::Library;
 use merv_plugin_api::{Device, LanguageModelRequest, ModelSource};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const K_QUANTS: &str = "llama2/gguf-llama-k-quants/model.gguf";
 const MIXED: &str = "llama2/gguf-qwen2-mixed/model.gguf";
 
-/// Types of metadata values, as the format numbers them.
+/// Types of metadata values, with the numbers of the format.
 const U32: u32 = 4;
 const F32: u32 = 6;
 
@@ -29,7 +29,7 @@ fn request(path: &Path) -> LanguageModelRequest {
     }
 }
 
-/// Loads the file with `edited` bytes; its error must say all of `words`.
+/// Loads the file with `edited` bytes, and checks that the error contains all of `words`.
 #[track_caller]
 fn refused(what: &str, file: &str, words: &[&str], edit: impl FnOnce(&mut Vec<u8>)) {
     let folder = TempDir::new().unwrap();
@@ -51,7 +51,7 @@ fn refused(what: &str, file: &str, words: &[&str], edit: impl FnOnce(&mut Vec<u8
 }
 
 #[test]
-fn sizes_that_make_no_model_or_another_one() {
+fn sizes_that_are_invalid_or_do_not_match_are_refused() {
     for (key, value, words) in [
         (
             "block_count",
@@ -98,7 +98,7 @@ fn sizes_that_make_no_model_or_another_one() {
 }
 
 #[test]
-fn numbers_that_are_none() {
+fn invalid_numbers_are_refused() {
     for (key, value) in [
         ("rope.freq_base", f32::NAN),
         ("rope.freq_base", 0.0),
@@ -117,7 +117,7 @@ fn numbers_that_are_none() {
 }
 
 #[test]
-fn other_architectures_types_and_missing_keys() {
+fn other_architectures_types_and_missing_keys_are_refused() {
     refused("architecture", K_QUANTS, &["mamba", "llama"], |bytes| {
         let at = after(bytes, "general.architecture") + 12;
         bytes[at..at + 5].copy_from_slice(b"mamba");
@@ -156,7 +156,7 @@ fn other_architectures_types_and_missing_keys() {
 }
 
 #[test]
-fn the_tokens_that_begin_and_end_a_text_are_the_file_s() {
+fn bos_and_eos_come_from_the_file() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model.gguf");
     let library = Library::open(artifacts().library("merv_llama2"), 2).unwrap();

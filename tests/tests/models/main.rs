@@ -1,5 +1,5 @@
-//! The models' numbers: encoders, language models and the mixer, through the libraries that users load, against
-//! the original implementations.
+//! The numerical results of encoders, language models and the mixer, against the original implementations. Models run in
+//! the libraries that users load.
 
 mod encoder_ids;
 mod encoders;

@@ -1,4 +1,4 @@
-//! The mixer against the original's projectors and fusions.
+//! The mixer against the original projectors and fusions.
 
 use candle_core::{Device, Tensor, Var};
 use merv_host::{
@@ -16,7 +16,7 @@ struct Case {
     shapes: Vec<EncoderShape>,
     width: usize,
     query_width: usize,
-    /// What PyTorch counts; absent where it counts tensors that are used in part.
+    /// The costs that PyTorch counts; `None` if it also counts tensors that are not fully used.
     cost: Option<Cost>,
     io: Tensors,
 }
@@ -126,11 +126,14 @@ fn every_kind_has_a_case() {
     let fusions = fusions.map(String::from).into();
     assert_eq!(found.collect::<BTreeSet<_>>(), fusions);
     let steps = cases.iter().map(|case| case.shapes[0].temporal);
-    assert!(steps.collect::<BTreeSet<_>>().len() > 2, "time steps vary");
+    assert!(
+        steps.collect::<BTreeSet<_>>().len() > 2,
+        "the cases have different numbers of time steps"
+    );
 }
 
 #[test]
-fn tokens_and_weights_are_the_originals() {
+fn tokens_and_weights_match_the_original() {
     for case in cases() {
         let Mixed {
             projected,
@@ -152,9 +155,9 @@ fn tokens_and_weights_are_the_originals() {
     }
 }
 
-/// The mixer is what every training stage trains: gradients have to pass through it.
+/// Every training stage trains the mixer, so gradients must pass through it.
 #[test]
-fn gradients_are_the_originals() {
+fn gradients_match_the_original() {
     for case in cases() {
         let features: Vec<Var> = case
             .features()
@@ -177,7 +180,7 @@ fn gradients_are_the_originals() {
 }
 
 #[test]
-fn tokens_and_costs_are_known_beforehand() {
+fn tokens_and_costs_are_predicted() {
     for case in cases() {
         let projected: Vec<_> = case
             .shapes
@@ -202,7 +205,7 @@ fn tokens_and_costs_are_known_beforehand() {
 }
 
 #[test]
-fn other_features_than_it_was_loaded_for_are_errors() {
+fn features_of_wrong_shape_are_errors() {
     for case in cases() {
         let (mixer, features) = (case.load(), case.features());
         let refused = |features: &[Tensor], what: &str| {
@@ -216,19 +219,23 @@ fn other_features_than_it_was_loaded_for_are_errors() {
         refused(&long, "other lengths");
         let flat: Vec<_> = changed(|f| f.flatten(0, 1).unwrap());
         refused(&flat, "no batch");
-        assert!(mixer.forward(&features).is_ok(), "{}: usable", case.name);
+        assert!(
+            mixer.forward(&features).is_ok(),
+            "{}: no longer usable",
+            case.name
+        );
     }
 }
 
-/// What a registry's check would refuse is an error, too, for whoever builds a mixer without one.
+/// Settings that the registry's check refuses are also errors when a mixer is built without a registry.
 #[test]
 fn kinds_that_cannot_mix_these_encoders_are_errors() {
     let case = Case::read("oblong".into());
     let refused = |kind: MixerKind, shapes: &[EncoderShape], parts: &[&str]| {
         let error = Mixer::new(kind, shapes, case.width, &case.path).err();
-        let error = error.expect("it was refused").to_string();
+        let error = error.expect("the mixer is refused").to_string();
         for part in parts {
-            assert!(error.contains(part), "no {part:?} in: {error}");
+            assert!(error.contains(part), "{part:?} is not in: {error}");
         }
     };
     let projector = |name: &str| MixerKind {
@@ -265,7 +272,7 @@ fn kinds_that_cannot_mix_these_encoders_are_errors() {
         };
         refused(kind, &case.shapes, &[part]);
     }
-    // Sizes that no memory holds, and weights that are none.
+    // Sizes that exceed any memory.
     refused(case.kind, &all(|s| s.width = 1 << 45), &["projectors.0"]);
     refused(
         projector("conv+linear"),

@@ -1,5 +1,5 @@
-//! SmolLM2-135M-Instruct as a quantised GGUF file, against llama.cpp: run by `make parity-llm`, which
-//! fetches the file.
+//! SmolLM2-135M-Instruct as a quantised GGUF file, against llama.cpp. `make parity-llm` downloads the file and runs these
+//! tests.
 
 use merv_host::{
     plugin::{LanguageModel, Library, Session},
@@ -11,8 +11,8 @@ use merv_tests::{artifacts, chain, fixture};
 use serde_json::Value;
 use std::{env, fs, time::Instant};
 
-/// llama.cpp rounds activations to 8 bits before each product, so its logits are off by this much;
-/// where its best two are nearer to each other, either may win.
+/// The error of llama.cpp's logits, because it rounds activations to 8 bits before each product. If its two best logits
+/// are closer than that, either token is accepted.
 const NEAR_TIE: f64 = 0.25;
 
 fn load(path: &str, threads: usize) -> LanguageModel {
@@ -55,7 +55,7 @@ fn ids(value: &Value) -> Vec<u32> {
 
 #[test]
 #[ignore = "needs a model of 98 MB: make parity-llm"]
-fn greedy_tokens_are_those_of_llama_cpp() {
+fn greedy_tokens_match_llama_cpp() {
     let path = env::var("MERV_SMOLLM2").expect("MERV_SMOLLM2 names the GGUF file");
     let model = load(&path, 2);
     let cases = fs::read(fixture("smollm2/greedy.json")).unwrap();
@@ -74,11 +74,11 @@ fn greedy_tokens_are_those_of_llama_cpp() {
                 let theirs = margin.as_f64().unwrap();
                 let ours = logits[found as usize] - logits[token as usize];
                 println!(
-                    "{prompt}: token {agreed} is {found}, llama.cpp's {token}: {ours} apart here, {theirs} there"
+                    "{prompt}: token {agreed} is {found}, in llama.cpp {token}. Logits differ by {ours} here, by {theirs} there"
                 );
                 assert!(
                     theirs < NEAR_TIE && f64::from(ours) < NEAR_TIE,
-                    "no near tie"
+                    "the two tokens are not a near tie"
                 );
                 break;
             }
@@ -86,16 +86,16 @@ fn greedy_tokens_are_those_of_llama_cpp() {
             logits = decode(&model, &mut session, token);
         }
         println!(
-            "{prompt}: {agreed} of {} tokens are llama.cpp's",
+            "{prompt}: {agreed} of {} tokens match llama.cpp",
             expected.len()
         );
     }
 }
 
-/// The tokenizer and the chat template in the file, against llama.cpp's.
+/// The tokenizer and the chat template in the file match llama.cpp's.
 #[test]
 #[ignore = "needs a model of 98 MB: make parity-llm"]
-fn its_tokenizer_and_template_are_llama_cpps() {
+fn tokenizer_and_template_match_llama_cpp() {
     let path = env::var("MERV_SMOLLM2").expect("MERV_SMOLLM2 names the GGUF file");
     let tokenizer = TextTokenizer::load(path.as_ref()).unwrap();
     assert!(tokenizer.begin().is_empty());
@@ -122,7 +122,7 @@ fn its_tokenizer_and_template_are_llama_cpps() {
     assert_eq!(template.render(&[message]).unwrap(), expected);
 }
 
-/// Tokens a second, to be held against `llama-bench -p 512 -n 64 -t 2`.
+/// Prints tokens per second, to compare with `llama-bench -p 512 -n 64 -t 2`.
 #[test]
 #[ignore = "needs a model of 98 MB: make parity-llm"]
 fn speed() {

@@ -1,4 +1,4 @@
-//! The tensors of a new mixer against the original's initialisation.
+//! The initial tensors of an untrained mixer against the original's initialisation.
 
 use merv_host::{
     mixer::{Beginning, EncoderShape},
@@ -11,12 +11,12 @@ use std::{
     fs,
 };
 
-/// Mixers of each kind whose tensors are measured; of `scalar`, which has few numbers, more.
+/// The number of mixers of each kind to measure. `scalar` has few numbers and needs more mixers.
 const DRAWS: u64 = 50;
 
 const MANY_DRAWS: u64 = 500;
 
-/// All numbers of every tensor of a kind, over many seeds.
+/// The shape and the values of every tensor of a kind, over many seeds.
 fn draws(
     kind: MixerKind,
     shapes: &[EncoderShape],
@@ -54,9 +54,9 @@ fn draws(
     all
 }
 
-/// Every tensor that the original has is there, and begins with numbers of the original's range and spread.
+/// The mixer has every tensor of the original, with initial values of the same range and spread.
 #[test]
-fn beginnings_are_the_originals() {
+fn initial_tensors_match_the_original() {
     let text = fs::read_to_string(fixture("mixer_init.json")).unwrap();
     let cases: BTreeMap<String, Value> = serde_json::from_str(&text).unwrap();
     assert!(cases.len() > 30);
@@ -99,8 +99,8 @@ fn beginnings_are_the_originals() {
     }
 }
 
-/// Constants are exact; else the standard deviation is as near as so many numbers can come, and the extremes are those
-/// of an even or of a normal distribution.
+/// Checks that constants are exact. Other values must have the expected standard deviation, as precisely as their number
+/// allows, and the extremes of a uniform or a normal distribution.
 fn check_spread(what: &str, values: &[f32], [low, high, std]: [f64; 3]) {
     let count = values.len() as f64;
     let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
@@ -119,17 +119,17 @@ fn check_spread(what: &str, values: &[f32], [low, high, std]: [f64; 3]) {
     let ratio = variance.sqrt() / std;
     assert!(
         (ratio - 1.0).abs() < 0.02 + 3.0 / count.sqrt(),
-        "{what}: deviates {ratio} times as much"
+        "{what}: the standard deviation is {ratio} times the expected one"
     );
-    // An even distribution ends at 1.73 deviations; a normal one has reached 2.5 after so many numbers.
-    let is_even = high.max(-low) < 1.9 * std;
+    // A uniform distribution ends at 1.73 standard deviations. A normal one exceeds 2.5 with this many numbers.
+    let is_uniform = high.max(-low) < 1.9 * std;
     let reaches = most.max(-least) / std;
-    let range = if is_even { 1.6..1.8 } else { 2.5..6.5 };
+    let range = if is_uniform { 1.6..1.8 } else { 2.5..6.5 };
     assert!(
         range.contains(&reaches),
-        "{what}: reaches {reaches} deviations"
+        "{what}: the extremes are at {reaches} standard deviations"
     );
-    if is_even {
+    if is_uniform {
         let bound = high.max(-low);
         assert!(
             most.max(-least) < 1.03 * bound,

@@ -1,9 +1,9 @@
-//! Files that are not usable plugins: each is refused with its name and reason.
+//! Files that are not usable plugins. Each is refused with its name and the reason.
 
 use super::{SIGLIP, assert_usable, row};
 use merv_host::plugin::Library;
 use merv_plugin_api::API_VERSION;
-use merv_tests::{Run, Tiny, artifacts, chain, library_file, none_of, plugin_folder};
+use merv_tests::{Run, Tiny, artifacts, assert_cases, chain, library_file, plugin_folder};
 use serde_json::Value;
 use std::{
     fs,
@@ -14,20 +14,20 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A file that is no usable plugin, and words that its message must have.
-struct Bad {
+/// A file that is not a usable plugin, and words that the message must contain.
+struct BadLibrary {
     name: &'static str,
     path: PathBuf,
     words: Vec<String>,
 }
 
-/// Each is called `libmerv_<name>.so` in `folder`, but the missing one.
-fn bad_libraries(folder: &Path) -> Vec<Bad> {
+/// Writes the files `libmerv_<name>.so` into `folder`, except the missing one.
+fn bad_libraries(folder: &Path) -> Vec<BadLibrary> {
     let whole = fs::read(artifacts().library("merv_siglip")).unwrap();
     let written = |name: &'static str, bytes: &[u8], words: &[&str]| {
         let path = folder.join(library_file(&format!("merv_{}", name.replace('-', "_"))));
         fs::write(&path, bytes).unwrap();
-        Bad {
+        BadLibrary {
             name,
             path,
             words: words.iter().map(|&word| word.to_owned()).collect(),
@@ -42,7 +42,7 @@ fn bad_libraries(folder: &Path) -> Vec<Bad> {
         )
     };
     vec![
-        Bad {
+        BadLibrary {
             name: "missing",
             path: folder.join("nowhere").join(library_file("merv_missing")),
             words: vec!["missing".into(), "cannot be read".into()],
@@ -83,10 +83,10 @@ fn bad_libraries(folder: &Path) -> Vec<Bad> {
 }
 
 #[test]
-fn what_is_no_plugin_is_said_to_be_none() {
+fn files_that_are_not_plugins_are_refused_with_the_reason() {
     let folder = TempDir::new().unwrap();
-    for Bad { name, path, words } in bad_libraries(folder.path()) {
-        // Asked twice: a refusal is not remembered as a success.
+    for BadLibrary { name, path, words } in bad_libraries(folder.path()) {
+        // Twice, because a refusal must not be cached as a success.
         for _ in 0..2 {
             let error = chain(&Library::open(&path, 1).unwrap_err());
             assert!(
@@ -96,7 +96,7 @@ fn what_is_no_plugin_is_said_to_be_none() {
             for word in &words {
                 assert!(
                     error.contains(word.as_str()),
-                    "{name} lacks `{word}`: {error}"
+                    "{name}: `{word}` is not in: {error}"
                 );
             }
         }
@@ -105,37 +105,35 @@ fn what_is_no_plugin_is_said_to_be_none() {
 }
 
 #[test]
-fn the_binary_refuses_them_with_exit_code_1() {
+fn the_binary_exits_with_code_1_for_them() {
     let folder = TempDir::new().unwrap();
-    none_of(
-        bad_libraries(folder.path())
-            .into_iter()
-            .map(|Bad { name, path, words }| {
-                let tiny = Tiny::new();
-                let plugin = format!("plugin = {{ path = \"{}\" }}", path.display());
-                tiny.replace(
-                    "registry.toml",
-                    SIGLIP,
-                    &SIGLIP.replace("plugin = \"siglip\"", &plugin),
-                );
-                let run = tiny.generate().finish();
-                // A missing file is noticed by the registry, which has words of its own.
-                let words = if name == "missing" {
-                    &words[..1]
-                } else {
-                    &words
-                };
-                let file = [path.display().to_string()];
-                (
-                    name.to_owned(),
-                    run.judge(1, words).and_then(|()| run.judge(1, &file)),
-                )
-            }),
-    );
+    assert_cases(bad_libraries(folder.path()).into_iter().map(
+        |BadLibrary { name, path, words }| {
+            let tiny = Tiny::new();
+            let plugin = format!("plugin = {{ path = \"{}\" }}", path.display());
+            tiny.replace(
+                "registry.toml",
+                SIGLIP,
+                &SIGLIP.replace("plugin = \"siglip\"", &plugin),
+            );
+            let run = tiny.generate().finish();
+            // The registry notices a missing file first, and has a different message.
+            let words = if name == "missing" {
+                &words[..1]
+            } else {
+                &words
+            };
+            let file = [path.display().to_string()];
+            (
+                name.to_owned(),
+                run.judge(1, words).and_then(|()| run.judge(1, &file)),
+            )
+        },
+    ));
 }
 
 #[test]
-fn manifests_are_read_with_distrust() {
+fn invalid_manifests_are_reported() {
     let folder = plugin_folder(&["manifest-only"]);
     let good = |api: &str| {
         format!(
@@ -145,7 +143,7 @@ fn manifests_are_read_with_distrust() {
     };
     let cases = [
         (
-            "no JSON",
+            "not JSON",
             "plugin!".to_owned(),
             "manifest that cannot be read",
         ),
@@ -169,7 +167,7 @@ fn manifests_are_read_with_distrust() {
         ("newer minor", good("1.999.0"), "a newer merv-host"),
         ("no root", good(API_VERSION), "merv_plugin_root"),
     ];
-    none_of(cases.into_iter().map(|(name, manifest, words)| {
+    assert_cases(cases.into_iter().map(|(name, manifest, words)| {
         let run = Run::new()
             .arg("--plugin-dir")
             .arg(folder.path())
@@ -186,7 +184,7 @@ fn manifests_are_read_with_distrust() {
 }
 
 #[test]
-fn plugins_lists_good_and_broken_ones() {
+fn the_plugins_command_lists_good_and_broken_ones() {
     let folder = plugin_folder(&["faulty"]);
     let bad = bad_libraries(folder.path());
     let list = || {
@@ -197,7 +195,7 @@ fn plugins_lists_good_and_broken_ones() {
     };
     let json = list().arg("--json").finish().succeeded().stdout;
     let table = list().finish().succeeded().stdout;
-    for Bad { name, path, words } in bad.iter().filter(|bad| bad.name != "missing") {
+    for BadLibrary { name, path, words } in bad.iter().filter(|bad| bad.name != "missing") {
         let row = row(&json, folder.path(), &name.replace('-', "_"));
         assert_eq!(row["state"], "broken", "{row}");
         let error = row["error"].as_str().unwrap();
@@ -240,7 +238,7 @@ fn plugins_lists_good_and_broken_ones() {
         "{good}"
     );
 
-    // The project's own plugins lie beside the executable.
+    // The project's own plugins are next to the executable.
     let home = artifacts().host.parent().unwrap();
     for (name, kind) in [
         ("siglip", "encoder"),
@@ -267,13 +265,13 @@ fn plugins_lists_good_and_broken_ones() {
     let tests_own = json.matches("test_plugin").count();
     assert_eq!(
         tests_own, 0,
-        "the tests' plugins show beside the executable: {json}"
+        "the list contains the tests' plugins, which are next to the executable: {json}"
     );
 }
 
 #[test]
 #[cfg(unix)]
-fn a_pipe_is_no_plugin_and_is_not_waited_for() {
+fn a_pipe_is_refused_without_reading() {
     let folder = TempDir::new().unwrap();
     let pipe = folder.path().join(library_file("merv_pipe"));
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
@@ -297,9 +295,9 @@ fn a_pipe_is_no_plugin_and_is_not_waited_for() {
     run.failed(1, &[&pipe.display().to_string()]);
 }
 
-/// Whether a thread of this process bears the name that `no-plugin` gives to its own.
+/// Whether this process has a thread with the name that `no-plugin` gives to its thread.
 #[cfg(target_os = "linux")]
-fn initialisers_thread_runs() -> bool {
+fn initialiser_thread_exists() -> bool {
     let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
     threads
         .filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok())
@@ -314,12 +312,15 @@ fn a_library_that_started_a_thread_stays_loaded() {
     let error = chain(&Library::open(&path, 1).unwrap_err());
     assert!(error.contains("no merv plugin"), "{error}");
     let started = Instant::now();
-    while !initialisers_thread_runs() {
-        assert!(started.elapsed() < Duration::from_secs(10), "no thread");
+    while !initialiser_thread_exists() {
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "the library did not start a thread"
+        );
     }
-    // Long enough for the thread to run code that is gone.
+    // Long enough for the thread to run code of an unloaded library.
     sleep(Duration::from_millis(20));
-    assert!(initialisers_thread_runs());
+    assert!(initialiser_thread_exists());
 
     let run = Run::new().arg("--plugin-dir").arg(folder.path());
     let run = run.args(["plugins", "--json"]).finish().succeeded();

@@ -1,6 +1,6 @@
-//! The evolution rule: a plugin that was built against an older minor version keeps loading. The plugin
-//! `older` is of version 1.0, before training; `next_api` is the ABI one minor version on, for which the
-//! plugins of this build are the older ones.
+//! Compatibility of ABI versions: a plugin built for an older minor version can still be loaded. The plugin `older` was
+//! built for version 1.0, which had no training. `next_api` is the next minor version of the ABI, for which the plugins
+//! of this build are the older ones.
 
 use abi_stable::{
     StableAbi,
@@ -13,32 +13,32 @@ use merv_next_api::{NO_SOUND, PluginModuleRef};
 use merv_plugin_api::{Device, EncoderRequest, ErrorKind, ModelSource, ROOT_SYMBOL, TensorView};
 use merv_tests::artifacts;
 
-/// The header of a library that stays loaded.
+/// The header of a library, which stays loaded.
 fn header(target: &str) -> &'static LibHeader {
     // SAFETY: the workspace's own cdylib, whose initialisers do nothing.
     let library = unsafe { libloading::Library::new(artifacts().library(target)) }.unwrap();
     let library = Box::leak(Box::new(library));
-    // SAFETY: by the contract the symbol is a `LibHeader`, which `upgrade` checks.
+    // SAFETY: the contract says that the symbol is a `LibHeader`, and `upgrade` checks it.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()) }.unwrap();
     header.upgrade().unwrap()
 }
 
-/// The module as a host one minor version on gets it: what the plugin needs must be part of what the
-/// host knows, so the plugin's types are the interface and the host's the implementation.
+/// The module as a host of the next minor version sees it. The host's types must include everything that the plugin
+/// needs, so the plugin's types are the interface and the host's the implementation.
 fn module(header: &LibHeader) -> Result<PluginModuleRef, String> {
     let plugin = header.layout().ok_or("no layout")?;
     check_layout_compatibility(plugin, PluginModuleRef::LAYOUT).map_err(|e| e.to_string())?;
-    // SAFETY: the layouts were compared, and every field that the plugin lacks is one that the host
-    // asks for before it uses it.
+    // SAFETY: the layouts were compared, and the host checks for each field that the plugin may lack before it uses
+    // the field.
     unsafe { header.unchecked_layout::<PluginModuleRef>() }.map_err(|e| e.to_string())
 }
 
 #[test]
-fn an_older_plugin_works_and_what_it_lacks_has_a_default() {
+fn an_older_plugin_works_with_defaults_for_new_functions() {
     let module = module(header("test_plugin_faulty")).unwrap();
     assert!(
         module.listen().is_none(),
-        "the older plugin has no such function"
+        "the older plugin does not have this function"
     );
 
     let request = request("fine", 1);
@@ -74,7 +74,7 @@ fn request(id: &str, num_frames: u32) -> EncoderRequest {
 }
 
 #[test]
-fn a_plugin_of_version_1_0_works_and_cannot_be_trained() {
+fn a_plugin_of_version_1_0_works_but_cannot_be_trained() {
     let library = Library::open(artifacts().library("test_plugin_older"), 1).unwrap();
     assert_eq!(library.manifest().api_version, "1.0.0");
     let encoder = library.load_encoder(&request("first-pixel", 2)).unwrap();
@@ -98,7 +98,7 @@ fn a_plugin_of_version_1_0_works_and_cannot_be_trained() {
 }
 
 #[test]
-fn the_real_plugins_would_load_too() {
+fn the_real_plugins_can_be_loaded_by_the_next_version() {
     for target in [
         "merv_siglip",
         "merv_dinov2",
@@ -113,15 +113,15 @@ fn the_real_plugins_would_load_too() {
 }
 
 #[test]
-fn other_fields_are_refused_in_this_direction_too() {
+fn different_fields_are_refused_in_this_direction_too() {
     let error = module(header("test_plugin_wrong_layout")).err().unwrap();
     assert!(error.contains("describe_encoder"), "{error}");
 }
 
-/// Why the direction matters: abi_stable's own check has the host as the interface and refuses every
-/// library that has fewer fields than the host knows.
+/// The reason for the direction of the check: abi_stable itself takes the host as the interface, and refuses every
+/// library that has fewer fields than the host.
 #[test]
-fn abi_stables_own_direction_refuses_older_plugins() {
+fn the_check_of_abi_stable_refuses_older_plugins() {
     let error = header("test_plugin_faulty")
         .check_layout::<PluginModuleRef>()
         .err()

@@ -1,11 +1,11 @@
-//! Plugins that fail while they run: each fault is an error, and the host stays usable.
+//! Plugins that fail while they run. Each fault is an error, and the host stays usable.
 
 use super::{answer, assert_usable, encode_zeros, encoder_request, faulty, llm_request, swapped};
 use merv_host::plugin::CallError;
 use merv_plugin_api::{ErrorKind, LogitsAt};
-use merv_tests::{chain, none_of, plugin_folder};
+use merv_tests::{assert_cases, chain, plugin_folder};
 
-/// A model of the faulty plugin, what was asked of it, and what the message must have.
+/// A model of the faulty plugin, the operation that fails, and words that the message must contain.
 const FAULTS: [(&str, &str, &[&str]); 11] = [
     (
         "panics-in-describe",
@@ -67,7 +67,7 @@ fn is_llm(id: &str) -> bool {
     )
 }
 
-/// Loads and runs a model of the faulty plugin, all the way.
+/// Describes, loads and runs a model of the faulty plugin.
 fn exercise(id: &str) -> Result<(), CallError> {
     if is_llm(id) {
         faulty().describe_llm(&llm_request(id))?;
@@ -91,7 +91,10 @@ fn a_fault_of_a_plugin_is_an_error_and_the_host_stays_usable() {
             let message = chain(&error);
             let named = format!("plugin `faulty` could not {doing}");
             for word in [named.as_str(), id].iter().chain(words) {
-                assert!(message.contains(word), "{id} lacks `{word}`: {message}");
+                assert!(
+                    message.contains(word),
+                    "{id}: `{word}` is not in: {message}"
+                );
             }
             assert_usable(id);
         }
@@ -99,7 +102,7 @@ fn a_fault_of_a_plugin_is_an_error_and_the_host_stays_usable() {
 }
 
 #[test]
-fn what_is_impossible_is_not_loaded_either() {
+fn models_with_impossible_descriptions_are_not_loaded() {
     let encoder = |id| faulty().load_encoder(&encoder_request(id)).map(drop);
     for (id, loaded) in [
         ("of-other-frames", encoder("of-other-frames")),
@@ -111,16 +114,19 @@ fn what_is_impossible_is_not_loaded_either() {
     ] {
         let message = chain(&loaded.unwrap_err());
         for word in ["plugin `faulty` could not load", id, "impossible"] {
-            assert!(message.contains(word), "{id} lacks `{word}`: {message}");
+            assert!(
+                message.contains(word),
+                "{id}: `{word}` is not in: {message}"
+            );
         }
         assert_usable(id);
     }
 }
 
 #[test]
-fn a_fault_of_a_plugin_ends_the_binary_with_exit_code_1() {
+fn the_binary_exits_with_code_1_after_a_fault() {
     let folder = plugin_folder(&["faulty"]);
-    none_of(FAULTS.iter().map(|&(id, doing, words)| {
+    assert_cases(FAULTS.iter().map(|&(id, doing, words)| {
         let (encoder, llm) = if is_llm(id) {
             (None, Some(id))
         } else {
@@ -134,7 +140,7 @@ fn a_fault_of_a_plugin_ends_the_binary_with_exit_code_1() {
 }
 
 #[test]
-fn a_session_that_a_panic_left_half_done_is_not_used_again() {
+fn a_session_is_unusable_after_a_panic() {
     let model = faulty().load_llm(&llm_request("panics-in-decode")).unwrap();
     let embeds = model.embed(&[5, 6]).unwrap();
     let mut session = model.open().unwrap();
@@ -150,7 +156,7 @@ fn a_session_that_a_panic_left_half_done_is_not_used_again() {
 }
 
 #[test]
-fn a_panic_in_a_destructor_changes_nothing() {
+fn a_panic_in_a_destructor_has_no_effect() {
     let model = faulty().load_llm(&llm_request("panics-on-drop")).unwrap();
     assert_eq!(answer(&model).unwrap(), [11, 18]);
     let session = model.open().unwrap();

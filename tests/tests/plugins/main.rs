@@ -1,4 +1,4 @@
-//! Loading plugins: good, broken, faulty and older ones. None of them takes the host down.
+//! The loading of plugins: good, broken, faulty and older ones. None of them crashes the host.
 
 mod broken_files;
 mod evolution;
@@ -49,7 +49,7 @@ fn encode_zeros(encoder: &Encoder) -> Result<Vec<f32>, CallError> {
     Ok(features.view().f32s().unwrap().to_vec())
 }
 
-/// The likeliest tokens after a prompt of `5 6` and then, decoding, after `7`.
+/// The most likely tokens after a prompt of `5 6`, and after decoding `7`.
 fn answer(model: &LanguageModel) -> Result<[usize; 2], CallError> {
     let embeds = model.embed(&[5, 6])?;
     let mut session = model.open()?;
@@ -59,7 +59,7 @@ fn answer(model: &LanguageModel) -> Result<[usize; 2], CallError> {
     Ok([first, second].map(|logits| likeliest(logits.view().f32s().unwrap())))
 }
 
-/// Whatever happened before: the host can load and run models.
+/// Checks that the host can still load and run models.
 #[track_caller]
 fn assert_usable(after: &str) {
     let encoder = faulty().load_encoder(&encoder_request("fine")).unwrap();
@@ -69,23 +69,23 @@ fn assert_usable(after: &str) {
     assert_eq!(answer(&model).unwrap(), [11, 18], "after {after}");
 }
 
-/// `plugin = …` of the lively model's SigLIP and Llama, to be replaced.
+/// The entries of SigLIP and Llama in the lively model's registry, which tests replace.
 const SIGLIP: &str = "id = \"siglip-vit-b16-224px-all-no-cls\"\nplugin = \"siglip\"";
 
 const LLAMA: &str = "id = \"llama\"\nplugin = \"llama2\"";
 
-/// The row of `libmerv_<name>` in `folder` of `plugins --json`.
+/// The row of `libmerv_<name>` in `folder` in the output of `plugins --json`.
 fn row(json: &str, folder: &Path, name: &str) -> Value {
     let listing: Value = serde_json::from_str(json).unwrap();
     let path = folder.join(library_file(&format!("merv_{name}")));
     let mut rows = listing["plugins"].as_array().unwrap().iter();
     let found = rows.find(|row| row["path"].as_str().map(Path::new) == Some(&path));
     found
-        .unwrap_or_else(|| panic!("no row of {} in {json}", path.display()))
+        .unwrap_or_else(|| panic!("{} is not in {json}", path.display()))
         .clone()
 }
 
-/// `generate` with the lively model, its SigLIP and Llama replaced by models of the faulty plugin.
+/// `generate` with the lively model, with SigLIP or Llama replaced by models of the faulty plugin.
 fn swapped(plugins: &Path, encoder: Option<&str>, llm: Option<&str>) -> Run {
     let tiny = Tiny::new();
     for (old, new) in [(SIGLIP, encoder), (LLAMA, llm)] {

@@ -3,11 +3,11 @@
 use super::{assert_usable, encoder_request, faulty, row, source, swapped};
 use merv_host::plugin::Library;
 use merv_plugin_api::EncoderRequest;
-use merv_tests::{Run, artifacts, fixture, none_of, plugin_folder};
+use merv_tests::{Run, artifacts, assert_cases, fixture, plugin_folder};
 use std::sync::Arc;
 
 #[test]
-fn two_plugins_at_once_are_two() {
+fn several_plugins_are_open_at_the_same_time() {
     let open = |target| Library::open(artifacts().library(target), 1).unwrap();
     let [siglip, dinov2] = ["merv_siglip", "merv_dinov2"].map(open);
     assert_eq!(siglip.manifest().name, "siglip");
@@ -28,7 +28,7 @@ fn two_plugins_at_once_are_two() {
     let b = describe(&dinov2, dinov2_id, "dinov2/frames3").unwrap();
     assert_eq!((a.width, b.width), (48, 36));
     assert_ne!(a.preprocess.mean, b.preprocess.mean);
-    // Each knows its own architectures only.
+    // Each knows only its own architectures.
     assert!(describe(&siglip, siglip_id, "dinov2/frames3").is_err());
     assert!(describe(&dinov2, dinov2_id, "siglip/tiny").is_err());
 
@@ -49,7 +49,7 @@ fn two_plugins_at_once_are_two() {
 }
 
 #[test]
-fn a_plugin_that_fails_to_start_is_a_row_and_exit_code_1() {
+fn a_plugin_that_cannot_start_is_listed_and_fails_a_run() {
     let folder = plugin_folder(&["faulty"]);
     for (how, words) in [
         (
@@ -91,12 +91,12 @@ fn a_plugin_that_fails_to_start_is_a_row_and_exit_code_1() {
 }
 
 #[test]
-fn a_plugin_that_refused_to_start_is_not_started_again() {
+fn a_plugin_that_cannot_start_is_started_once() {
     let folder = plugin_folder(&["faulty"]);
     let run = swapped(folder.path(), Some("fine"), Some("fine-llm")).arg("-v");
     let run = run.env("MERV_FAULTY_INIT", "error").finish();
     run.judge(1, &["plugin `faulty`: init was called"]).unwrap();
-    // The encoder's entry and the language model's have the same reason.
+    // The entries of the encoder and the language model fail for the same reason.
     for (words, count) in [
         ("init was called", 1),
         ("init refused, as it was told to", 2),
@@ -107,9 +107,9 @@ fn a_plugin_that_refused_to_start_is_not_started_again() {
 }
 
 #[test]
-fn a_folder_of_plugins_that_is_not_there_is_an_error() {
+fn a_missing_plugin_folder_is_an_error() {
     let file = artifacts().host.display().to_string();
-    none_of(["/nonexistent", &file].into_iter().flat_map(|folder| {
+    assert_cases(["/nonexistent", &file].into_iter().flat_map(|folder| {
         ["plugins", "info"].map(|command| {
             let run = Run::new().args(["--plugin-dir", folder, command]).finish();
             (
@@ -121,7 +121,7 @@ fn a_folder_of_plugins_that_is_not_there_is_an_error() {
 }
 
 #[test]
-fn what_a_plugin_says_is_shown_as_loudly_as_asked_for() {
+fn messages_of_plugins_follow_the_verbosity() {
     let folder = plugin_folder(&["faulty"]);
     let words = ["error", "warning", "information", "detail"];
     for (flag, shown) in [("-q", 1), ("--threads=1", 2), ("-v", 3), ("-vv", 4)] {

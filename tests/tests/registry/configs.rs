@@ -1,11 +1,11 @@
-//! The configs and tokenizers of models: damaged, impossible, or of another model than the weights.
+//! Configs and tokenizers of models that are damaged, impossible, or do not match the weights.
 
 use super::MODELS;
-use merv_tests::{Tiny, all_fail};
+use merv_tests::{Tiny, assert_all_fail};
 use std::fs;
 
 #[test]
-fn configs_that_are_damaged() {
+fn damaged_configs_are_refused() {
     let contents = [
         "",
         "{",
@@ -15,7 +15,7 @@ fn configs_that_are_damaged() {
         "{\"architecture\": 7}",
         "\u{0}\u{1}",
     ];
-    all_fail(
+    assert_all_fail(
         1,
         contents.map(|text| {
             let tiny = Tiny::new();
@@ -30,7 +30,7 @@ fn configs_that_are_damaged() {
     );
 }
 
-/// Sizes in the configs of the lively model: the folder, the key, its value.
+/// Sizes in the configs of the lively model: the folder, the key and its value.
 const SIZES: [(&str, &str, &str); 27] = [
     ("siglip", "img_size", "64"),
     ("siglip", "patch_size", "8"),
@@ -61,12 +61,12 @@ const SIZES: [(&str, &str, &str); 27] = [
     ("llm", "vocab_size", "1024"),
 ];
 
-/// Each size set to each of `values` is an error that names the config or the weights beside it.
+/// Checks that each size set to each of `values` is an error that names a file in the folder of the config.
 fn refused_sizes(values: &[&str]) {
     let cases = SIZES
         .iter()
         .flat_map(|size| values.iter().map(move |value| (size, value)));
-    all_fail(
+    assert_all_fail(
         1,
         cases.map(|(&(model, key, old), value)| {
             let tiny = Tiny::new();
@@ -83,18 +83,18 @@ fn refused_sizes(values: &[&str]) {
 }
 
 #[test]
-fn configs_whose_sizes_make_no_model() {
+fn impossible_sizes_are_refused() {
     refused_sizes(&["0", "-1"]);
 }
 
-/// A size that nobody's memory holds must be refused before anything of that size is made.
+/// A size that exceeds any memory must be refused before memory of that size is allocated.
 #[test]
-fn configs_whose_sizes_are_absurd() {
+fn absurd_sizes_are_refused() {
     refused_sizes(&["3000000000000", "18446744073709551615"]);
 }
 
 #[test]
-fn configs_that_do_not_fit_the_weights() {
+fn configs_that_do_not_match_the_weights_are_refused() {
     let cases = [
         (
             "siglip",
@@ -146,7 +146,7 @@ fn configs_that_do_not_fit_the_weights() {
             "mamba",
         ),
     ];
-    all_fail(
+    assert_all_fail(
         1,
         cases.map(|(model, from, to, word)| {
             let tiny = Tiny::new();
@@ -157,9 +157,9 @@ fn configs_that_do_not_fit_the_weights() {
     );
 }
 
-/// What would change the logits and is not computed is refused before the weights are fetched.
+/// Settings that would change the logits and are not supported are refused before the weights are downloaded.
 #[test]
-fn configs_that_ask_for_more_than_a_llama() {
+fn unsupported_settings_of_llamas_are_refused() {
     const NO_ROPE: &str = "\"rope_scaling\": null";
     let cases = [
         ("\"quantization_config\": {}", "found `quantization_config`"),
@@ -185,7 +185,7 @@ fn configs_that_ask_for_more_than_a_llama() {
     let cases = cases
         .iter()
         .flat_map(|case| commands.iter().map(move |command| (case, command)));
-    all_fail(
+    assert_all_fail(
         1,
         cases.map(|(&(keys, word), command)| {
             let tiny = Tiny::new();
@@ -201,10 +201,10 @@ fn configs_that_ask_for_more_than_a_llama() {
 }
 
 #[test]
-fn tokenizers_that_are_none() {
+fn invalid_tokenizers_are_refused() {
     let whole = fs::read(Tiny::new().path("llm/tokenizer.json")).unwrap();
     let half = String::from_utf8_lossy(&whole[..whole.len() / 2]).into_owned();
-    all_fail(
+    assert_all_fail(
         1,
         ["", "{}", "hello", &half].map(|text| {
             let tiny = Tiny::new();
@@ -220,8 +220,8 @@ fn tokenizers_that_are_none() {
 }
 
 #[test]
-fn a_tokenizer_of_another_model() {
-    // Its ids go beyond the embedding table.
+fn a_tokenizer_of_another_model_is_refused() {
+    // Its ids exceed the embedding table.
     let tiny = Tiny::new();
     let path = tiny.path("llm/tokenizer.json");
     let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Registry files and the files that they name.
+//! Registry files, and the files that they refer to.
 
 mod configs;
 mod mistakes;
@@ -7,7 +7,7 @@ mod requests;
 mod untrained;
 mod weights;
 
-/// The models of the lively model: the folder, and a tensor that it needs.
+/// The folders of the encoders and the language model in the lively model, each with a tensor that it needs.
 const MODELS: [(&str, &str); 5] = [
     (
         "languagebind",
@@ -27,7 +27,7 @@ const MIXER: (&str, &str) = (
     "projectors.2.projector.projector.weight",
 );
 
-/// Every weights file of the lively model and a tensor that is needed from it.
+/// Every weights file of the lively model, with a tensor that must be in it.
 fn weights() -> impl Iterator<Item = (String, &'static str)> {
     let models = MODELS.map(|(folder, tensor)| (format!("{folder}/model.safetensors"), tensor));
     models.into_iter().chain([(MIXER.0.to_owned(), MIXER.1)])

@@ -1,11 +1,11 @@
 //! Mistakes in registry files, and files that are missing.
 
 use super::weights;
-use merv_tests::{Run, Tiny, all_fail};
+use merv_tests::{Run, Tiny, assert_all_fail};
 use std::fs;
 
 #[test]
-fn mistakes_in_registries() {
+fn mistakes_in_registries_are_reported() {
     const SIGLIP: &str = "plugin = \"siglip\"";
     const VIVIT_FRAMES: &str = "plugin = \"vivit\"\nnum_frames = 32";
     let cases: [(&str, &str, &[&str]); 17] = [
@@ -95,7 +95,7 @@ fn mistakes_in_registries() {
             &["sha256"],
         ),
     ];
-    all_fail(
+    assert_all_fail(
         1,
         cases.map(|(from, to, words)| {
             let tiny = Tiny::new();
@@ -106,8 +106,8 @@ fn mistakes_in_registries() {
 }
 
 #[test]
-fn registries_that_are_not_there() {
-    all_fail(
+fn missing_registries_are_reported() {
+    assert_all_fail(
         1,
         ["merv-tinny", "nowhere/x.toml", "/dev/null", "assets"].map(|name| {
             let run = Run::new().args(["--registry", name, "info"]).finish();
@@ -122,10 +122,10 @@ fn registries_that_are_not_there() {
 }
 
 #[test]
-fn files_that_are_gone() {
+fn missing_files_are_reported_with_the_line() {
     let mut files: Vec<String> = weights().map(|(file, _)| file).collect();
     files.push("llm/tokenizer.json".to_owned());
-    all_fail(
+    assert_all_fail(
         1,
         files.into_iter().map(|file| {
             let tiny = Tiny::new();

@@ -1,5 +1,5 @@
-//! The registries that come with the program: each resolves, and says what it would load without loading
-//! or downloading anything.
+//! The registries that are part of the program. Each can be resolved, and `info` describes it without loading or
+//! downloading anything.
 
 use merv_host::{
     prompt::PromptFormat,
@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 use tempfile::TempDir;
 
-/// Files as their repositories' pages on the hub list them.
+/// Files that exist in their repositories on the hub.
 const PUBLISHED: [(&str, &str); 16] = [
     ("LanguageBind/LanguageBind_Video_merge", "pytorch_model.bin"),
     (
@@ -57,7 +57,7 @@ const PUBLISHED: [(&str, &str); 16] = [
     ("Qwen/Qwen2.5-7B-Instruct", "tokenizer.json"),
 ];
 
-/// The plugin that is built outside of the workspace.
+/// The plugin that is built outside the workspace.
 const HIERA: &str = "plugins/hiera/target/release/libmerv_hiera.so";
 
 fn names() -> BTreeSet<String> {
@@ -69,7 +69,7 @@ fn names() -> BTreeSet<String> {
         .collect()
 }
 
-/// The registry; one whose plugin is not built is resolved in a copy where a file takes its place.
+/// Loads a registry. If its plugin is not built, loads a copy with an empty file instead of the plugin.
 fn resolve(name: &str) -> Registry {
     let file = format!("registry/{name}.toml");
     let text = fs::read_to_string(root().join(&file)).unwrap();
@@ -89,23 +89,26 @@ fn resolve(name: &str) -> Registry {
 }
 
 #[test]
-fn each_resolves_and_names_files_that_are_published() {
+fn each_can_be_resolved_and_uses_published_files() {
     let names = names();
     for name in &names {
         let registry = resolve(name);
         assert_eq!(&registry.id, name);
         assert!(!registry.description.is_empty());
-        assert!(registry.license.is_some(), "{name} states no terms");
+        assert!(
+            registry.license.is_some(),
+            "{name} does not state a licence"
+        );
         for source in registry.sources() {
             let WeightSource::Hub { repo, file, .. } = source else {
                 continue;
             };
             assert!(
                 PUBLISHED.contains(&(repo, file)) || repo.starts_with("your-name/"),
-                "{name}: nobody has looked whether {source} exists"
+                "{name}: {source} is not in the list of published files"
             );
         }
-        // Each chat model in its own format; the published ones in that of base models.
+        // Chat models use their own formats, the published models that of base models.
         let format = match registry.llm.id.split('-').next() {
             Some("llama3.1") => PromptFormat::Llama3,
             Some("qwen2.5") => PromptFormat::Qwen25,
@@ -136,7 +139,7 @@ fn each_resolves_and_names_files_that_are_published() {
 }
 
 #[test]
-fn info_shows_each_and_asks_nobody() {
+fn info_describes_each_without_requests() {
     let (server, home) = (HubServer::new(), Arc::new(TempDir::new().unwrap()));
     for name in names() {
         if name == "merv-hiera" && !Path::new(&root().join(HIERA)).is_file() {
@@ -172,7 +175,7 @@ fn info_shows_each_and_asks_nobody() {
 }
 
 #[test]
-fn the_readme_lists_each() {
+fn the_readme_lists_all() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let models = readme
         .split("## Models\n")

@@ -1,6 +1,6 @@
-//! What a registry asks for is compared with what its plugins give, before anything is loaded.
+//! The settings of a registry are compared with what its plugins support, before anything is loaded.
 
-use merv_tests::{Run, Tiny, none_of, plugin_folder};
+use merv_tests::{Run, Tiny, assert_cases, plugin_folder};
 use serde_json::{Value, json};
 use std::{fs, sync::Arc};
 use tempfile::TempDir;
@@ -10,13 +10,13 @@ plugin = \"siglip\"
 num_frames = 16
 weights = { path = \"siglip/model.safetensors\" }";
 
-/// `info` of the copy, with the plugins for tests.
+/// `info` about the copy, with the plugins for tests.
 fn info(tiny: &Tiny, plugins: &Arc<TempDir>) -> Run {
     let run = tiny.run().keeping(plugins).arg("--plugin-dir");
     run.arg(plugins.path()).arg("info")
 }
 
-/// The line of the registry that holds `text`, as messages name it.
+/// The position of `text` in the registry, as messages write it.
 fn line_of(tiny: &Tiny, text: &str) -> String {
     let registry = fs::read_to_string(tiny.registry()).unwrap();
     let before = registry.split(text).next().unwrap();
@@ -24,14 +24,14 @@ fn line_of(tiny: &Tiny, text: &str) -> String {
 }
 
 #[test]
-fn what_a_plugin_does_not_give_is_refused_with_the_line_and_both_values() {
+fn unsupported_settings_are_refused_with_the_line_and_both_values() {
     let plugins = Arc::new(plugin_folder(&["faulty", "older"]));
     let fine = "id = \"fine\"\nplugin = \"faulty\"\nnum_frames = 16";
     let older = "id = \"first-pixel\"\nplugin = \"older\"\nnum_frames = 16\nweights = { path = \"mixer.safetensors\" }";
     let languagebind = "plugin = \"languagebind\"\nnum_frames = ";
     let vivit = "plugin = \"vivit\"\nnum_frames = ";
     let siglip = |line: &str| format!("{SIGLIP}\n{line}");
-    // What is changed, into what, the line that is blamed, and words.
+    // The text to replace, the new text, the line that the message names, and words.
     let cases: [(&str, String, &str, &[&str]); 13] = [
         (
             SIGLIP,
@@ -134,7 +134,7 @@ fn what_a_plugin_does_not_give_is_refused_with_the_line_and_both_values() {
             &["plugin `faulty`", "for 16 frames", "17 frames"],
         ),
     ];
-    none_of(cases.map(|(from, to, blamed, words)| {
+    assert_cases(cases.map(|(from, to, blamed, words)| {
         let tiny = Tiny::new();
         tiny.replace("registry.toml", from, &to);
         let line = line_of(&tiny, blamed);
@@ -142,17 +142,17 @@ fn what_a_plugin_does_not_give_is_refused_with_the_line_and_both_values() {
         let words: Vec<&str> = words.iter().copied().chain([line.as_str()]).collect();
         let mut verdict = found.judge(1, &words);
         if found.stderr.contains("config.json") {
-            verdict = Err(format!("a config file is blamed: {found}"));
+            verdict = Err(format!("the message names a config file: {found}"));
         }
         (to, verdict)
     }));
 }
 
-/// What `info` approves can be loaded: a config that has other sizes than its weights is refused by both.
+/// `info` refuses a config that does not match the sizes of its weights, as loading does.
 #[test]
 fn info_finds_configs_that_contradict_their_weights() {
     let plugins = Arc::new(plugin_folder(&[]));
-    // The model, a size of its config and another one, and what the weights have.
+    // The model, a size in its config with its value and a wrong one, and the shape of the weights.
     let cases = [
         (
             "languagebind",
@@ -173,7 +173,7 @@ fn info_finds_configs_that_contradict_their_weights() {
             "position_embeddings` of shape [1, 1025, 64]",
         ),
     ];
-    none_of(cases.map(|(model, key, [old, new], held)| {
+    assert_cases(cases.map(|(model, key, [old, new], held)| {
         let tiny = Tiny::new();
         let [from, to] = [old, new].map(|value| format!("\"{key}\": {value}"));
         tiny.replace(&format!("{model}/config.json"), &from, &to);
@@ -185,7 +185,7 @@ fn info_finds_configs_that_contradict_their_weights() {
 }
 
 #[test]
-fn an_option_is_blamed_for_what_it_asks() {
+fn an_unsupported_option_is_named() {
     let plugins = Arc::new(plugin_folder(&["faulty"]));
     let tiny = Tiny::new();
     let fine = "id = \"fine\"\nplugin = \"faulty\"\nnum_frames = 16";
@@ -198,10 +198,10 @@ fn an_option_is_blamed_for_what_it_asks() {
 }
 
 #[test]
-fn an_encoder_that_reads_no_weights_needs_none() {
+fn an_encoder_without_weights_needs_no_file() {
     let plugins = Arc::new(plugin_folder(&["faulty"]));
     let fine = "id = \"fine\"\nplugin = \"faulty\"\nnum_frames = 16";
-    // Older registries name some file; nobody takes it for weights.
+    // Older registries name any file as weights. It is not read.
     for weights in ["", "\nweights = { path = \"registry.toml\" }"] {
         let tiny = Tiny::new();
         tiny.replace("registry.toml", SIGLIP, &format!("{fine}{weights}"));
@@ -222,7 +222,7 @@ fn an_encoder_that_reads_no_weights_needs_none() {
 }
 
 #[test]
-fn a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused() {
+fn a_tokenizer_with_more_tokens_than_embeddings_is_refused() {
     let tiny = Tiny::new();
     let path = tiny.path("llm/tokenizer.json");
     let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Mixers that are begun: what is new, what is reused, and that they can be trained.
+//! Untrained mixers: which tensors are new and which are reused, and how they are trained.
 
 use merv_tests::{Finished, Run, Tiny, TrainingRun, read, tiny_with_one_encoder};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use std::fs;
 
 const WEIGHTS: &str = "weights = { path = \"mixer.safetensors\" }\n";
 
-/// The lively model with other words as `weights` of its mixer.
+/// A copy of the lively model with this value as `weights` of its mixer.
 fn with_weights(weights: &str) -> Tiny {
     let tiny = Tiny::new();
     let table = "visual_feature_length = 256\n";
@@ -19,7 +19,7 @@ fn with_weights(weights: &str) -> Tiny {
     tiny
 }
 
-/// The same with SigLIP alone, and a query that is not larger than all else.
+/// The same with SigLIP as the only encoder.
 fn small(weights: &str) -> Tiny {
     let tiny = tiny_with_one_encoder();
     let table = "visual_feature_length = 256\n";
@@ -40,12 +40,12 @@ fn info(tiny: &Tiny) -> Value {
     json_of(&tiny.run().args(["info", "--json"]).finish().succeeded())
 }
 
-/// The names of tensors, each with the one that it is taken from.
+/// The names of tensors, each with that of the tensor from which it is reused.
 fn names(list: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = list
         .as_array()
-        .unwrap_or_else(|| panic!("{list} is no list"));
+        .unwrap_or_else(|| panic!("{list} is not a list"));
     let pairs = list
         .iter()
         .map(|tensor| (text(&tensor["name"]), text(&tensor["from"])));
@@ -53,7 +53,7 @@ fn names(list: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_mixer_begins_with_new_tensors() {
+fn a_new_mixer_has_new_tensors() {
     let tiny = with_weights("\"init\"");
     let mixer = &info(&tiny)["mixer"];
     assert_eq!(mixer["weights"], "init, seed 0");
@@ -62,7 +62,7 @@ fn a_mixer_begins_with_new_tensors() {
     assert_eq!(untrained["reuse"], Value::Null);
     assert_eq!(untrained["reused"], json!([]));
     let new = names(&untrained["new"]);
-    // Weight and bias of four projectors, and the fusion.
+    // The weights and biases of four projectors, and the fusion.
     assert_eq!(new.len(), 4 * 2 + 7);
     let query = untrained["new"].as_array().unwrap().iter();
     let query = query.filter(|tensor| tensor["name"] == "feature_fusion.Q");
@@ -77,14 +77,14 @@ fn a_mixer_begins_with_new_tensors() {
         "feature_fusion.Q",
         "[1, 3072]",
     ] {
-        assert!(text.contains(words), "no {words:?} in {text}");
+        assert!(text.contains(words), "{words:?} is not in: {text}");
     }
-    // A model that is trained says nothing of the kind.
+    // A trained model has no such entry.
     assert_eq!(info(&Tiny::new())["mixer"]["untrained"], Value::Null);
 }
 
 #[test]
-fn what_fits_is_reused_by_encoder() {
+fn matching_tensors_are_reused_by_encoder() {
     let ids = "encoders = [\"siglip-vit-b16-224px-all-no-cls\", \"other\", \"languagebind-video-noclass\", \"more\"]";
     let tiny = with_weights(&format!(
         "{{ init = true, seed = 3, reuse = {{ path = \"mixer.safetensors\", {ids} }} }}"
@@ -100,7 +100,7 @@ fn what_fits_is_reused_by_encoder() {
             .map(|(_, from)| from.as_str())
     };
     assert_eq!(from("feature_fusion.Q"), Some("feature_fusion.Q"));
-    // The width of the query is that of the reused one.
+    // The query has the width of the reused one.
     let tensors = untrained["reused"].as_array().unwrap().iter();
     let query: Vec<_> = tensors
         .filter(|tensor| tensor["name"] == "feature_fusion.Q")
@@ -126,21 +126,30 @@ fn what_fits_is_reused_by_encoder() {
         new.len(),
         reused.len()
     );
-    assert!(text.contains(&words), "no {words:?} in {text}");
-    // A slip in an id would be one too.
-    let strangers = "lists `other`, `more`, and no encoder here has that id";
-    assert!(text.contains(strangers), "no {strangers:?} in {text}");
+    assert!(text.contains(&words), "{words:?} is not in: {text}");
+    // An unknown id may be a misspelt one.
+    let unknown_ids = "lists `other`, `more`, and no encoder here has that id";
+    assert!(
+        text.contains(unknown_ids),
+        "{unknown_ids:?} is not in: {text}"
+    );
     let run = TrainingRun::new("align").arg("--registry");
     let run = run.arg(tiny.registry().display().to_string());
     let run = run.set("max_steps", 1);
     let dry = run.run().arg("--dry-run").finish().succeeded();
-    assert!(dry.stdout.contains(strangers), "no {strangers:?} in {dry}");
+    assert!(
+        dry.stdout.contains(unknown_ids),
+        "{unknown_ids:?} is not in: {dry}"
+    );
     let run = run.run().finish().succeeded();
-    assert!(run.stderr.contains(strangers), "no {strangers:?} in {run}");
+    assert!(
+        run.stderr.contains(unknown_ids),
+        "{unknown_ids:?} is not in: {run}"
+    );
 }
 
 #[test]
-fn another_number_of_ids_than_the_mixer_has_is_refused() {
+fn a_wrong_number_of_ids_is_refused() {
     for ids in ["\"one\"", "\"a\", \"b\", \"c\", \"d\", \"e\""] {
         let tiny = with_weights(&format!(
             "{{ init = true, reuse = {{ path = \"mixer.safetensors\", encoders = [{ids}] }} }}"
@@ -152,17 +161,17 @@ fn another_number_of_ids_than_the_mixer_has_is_refused() {
 }
 
 #[test]
-fn without_ids_projectors_are_matched_by_their_numbers() {
+fn without_ids_projectors_are_matched_by_index() {
     let tiny = with_weights("{ init = true, reuse = { path = \"mixer.safetensors\" } }");
     let untrained = info(&tiny)["mixer"]["untrained"].clone();
     assert_eq!(untrained["new"], json!([]));
-    // All of it is the trained mixer: the answer is the same.
+    // Everything is reused from the trained mixer, so the answer is the same.
     let answer = |tiny: &Tiny| tiny.generate().finish().succeeded().stdout;
     assert_eq!(answer(&tiny), answer(&Tiny::new()));
 }
 
 #[test]
-fn another_kind_reuses_less_and_nothing_is_an_error() {
+fn another_kind_reuses_fewer_tensors_and_reusing_none_is_an_error() {
     let other = |projector: &str, fusion: &str| {
         let tiny = with_weights("{ init = true, reuse = { path = \"mixer.safetensors\" } }");
         tiny.replace("registry.toml", "3davg+linear", projector);
@@ -191,7 +200,7 @@ fn another_kind_reuses_less_and_nothing_is_an_error() {
 }
 
 #[test]
-fn answers_of_an_untrained_mixer_say_so() {
+fn answers_report_an_untrained_mixer() {
     let tiny = small("{ init = true, query_width = 32 }");
     let words = "the mixer of `lively` has not been trained";
     let finished = tiny.generate().arg("--json").finish().succeeded();
@@ -223,7 +232,7 @@ fn training(tiny: &Tiny) -> TrainingRun {
 }
 
 #[test]
-fn training_begins_with_it_and_leaves_an_ordinary_mixer() {
+fn training_starts_from_it_and_leaves_an_ordinary_mixer() {
     let weights =
         "{ init = true, seed = 5, query_width = 32, reuse = { path = \"mixer.safetensors\" } }";
     let tiny = small(weights);
@@ -250,7 +259,7 @@ fn training_begins_with_it_and_leaves_an_ordinary_mixer() {
     );
 
     whole.run().finish().succeeded();
-    // Interrupted and resumed, it ends with the same bits.
+    // An interrupted and resumed run gives the same bits.
     let parted = training(&tiny);
     let metrics = parted.out().join("metrics.jsonl");
     let has_begun = |_| fs::metadata(&metrics).is_ok_and(|about| about.len() > 0);
@@ -258,7 +267,7 @@ fn training_begins_with_it_and_leaves_an_ordinary_mixer() {
     parted.run().arg("--resume").finish().succeeded();
     assert_eq!(parted.digests(4), whole.digests(4));
     assert_eq!(parted.curve("loss"), whole.curve("loss"));
-    // Another seed begins otherwise.
+    // Another seed gives another start.
     let other = small(&weights.replace("seed = 5", "seed = 6"));
     let other = training(&other);
     other.run().finish().succeeded();
@@ -270,7 +279,7 @@ fn training_begins_with_it_and_leaves_an_ordinary_mixer() {
     let run = Run::new().arg("--registry").arg(&registry);
     let trained = json_of(&run.args(["info", "--json"]).finish().succeeded());
     assert_eq!(trained["mixer"]["untrained"], Value::Null);
-    // The file holds all that the original's would, with what nothing is computed from.
+    // The file contains all tensors of the original, including unused ones.
     let mixer = read(&whole.checkpoint(4).join("mixer.safetensors"));
     let mut found: Vec<_> = mixer.names().map(str::to_owned).collect();
     let mut expected: Vec<_> = ["new", "reused"]
@@ -281,7 +290,7 @@ fn training_begins_with_it_and_leaves_an_ordinary_mixer() {
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
-    // It is an ordinary model, for the next stage too.
+    // The next stage can start from it as from any model.
     let next = TrainingRun::new("finetune")
         .arg("--from")
         .arg(whole.out().display().to_string());
@@ -289,7 +298,7 @@ fn training_begins_with_it_and_leaves_an_ordinary_mixer() {
 }
 
 #[test]
-fn published_weights_can_be_reused_before_they_are_here() {
+fn published_weights_can_be_reused_before_they_are_downloaded() {
     let tiny = with_weights(
         "{ init = true, reuse = { repo = \"owner/name\", file = \"mixer.safetensors\" } }",
     );

@@ -1,10 +1,11 @@
-//! Weights files that are damaged, are of another model, or contain values that are not numbers.
+//! Weights files that are damaged, of another model, or contain values that are not numbers.
 
 use super::weights;
-use merv_tests::{Dtype, Finished, Stored, Tiny, all_fail, edit, plugin_folder};
+use merv_tests::{Dtype, Finished, Stored, Tiny, assert_all_fail, edit, plugin_folder};
 use std::{fs, path::Path};
 
-/// All weights files of a copy of the lively model, each spoilt by `spoil`, must be named in one message.
+/// Damages every weights file of a copy of the lively model with `spoil`, and runs it. Returns the run, and the words that
+/// its message must contain, among them the path of every file.
 fn spoilt_weights(words: &[&str], spoil: impl Fn(&Path, &str)) -> (Finished, Vec<String>) {
     let tiny = Tiny::new();
     let mut all: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
@@ -16,7 +17,7 @@ fn spoilt_weights(words: &[&str], spoil: impl Fn(&Path, &str)) -> (Finished, Vec
 }
 
 #[test]
-fn weights_files_that_are_damaged() {
+fn damaged_weights_files_are_refused() {
     type Spoil = fn(Vec<u8>) -> Vec<u8>;
     let cases: [(&str, Spoil); 8] = [
         ("empty", |_| Vec::new()),
@@ -33,7 +34,7 @@ fn weights_files_that_are_damaged() {
             whole
         }),
     ];
-    all_fail(
+    assert_all_fail(
         1,
         cases.map(|(name, spoil)| {
             let (run, words) = spoilt_weights(&["safetensors", "fetch it again"], |path, _| {
@@ -45,7 +46,7 @@ fn weights_files_that_are_damaged() {
 }
 
 #[test]
-fn weights_files_of_another_model() {
+fn weights_files_of_another_model_are_refused() {
     type Change = fn(&mut std::collections::BTreeMap<String, Stored>, &str);
     const SURPLUS: &str = "surplus.weight";
     let cases: [(&str, &[&str], Change); 7] = [
@@ -90,7 +91,7 @@ fn weights_files_of_another_model() {
             tensors.insert(name.to_owned(), Stored::zeros(Dtype::I64, &shape));
         }),
     ];
-    all_fail(
+    assert_all_fail(
         1,
         cases.map(|(case, words, change)| {
             let (run, mut words) = spoilt_weights(words, |path, tensor| {
@@ -105,7 +106,7 @@ fn weights_files_of_another_model() {
 }
 
 #[test]
-fn values_that_are_no_numbers_are_found_where_they_begin() {
+fn values_that_are_not_finite_are_traced_to_their_file() {
     const MIX: (&str, &str, &str) = (
         "the mixer",
         "mixer.safetensors",
@@ -153,8 +154,8 @@ fn values_that_are_no_numbers_are_found_where_they_begin() {
             )
         })
     };
-    all_fail(1, spoilt(f32::NAN));
-    all_fail(1, spoilt(f32::INFINITY));
+    assert_all_fail(1, spoilt(f32::NAN));
+    assert_all_fail(1, spoilt(f32::INFINITY));
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn half_precision_weights_are_read() {
 }
 
 #[test]
-fn mixers_of_another_model() {
+fn mixers_of_another_model_are_refused() {
     let shape =
         |tensors: &mut std::collections::BTreeMap<String, Stored>, name: &str, shape: &[usize]| {
             tensors.insert(name.to_owned(), Stored::zeros(Dtype::F32, shape));
@@ -211,7 +212,7 @@ fn mixers_of_another_model() {
             .failed(1, &["mixer.safetensors", &weight(count.clamp(3, 4)), word]);
     }
 
-    // A language model of another width than the mixer's.
+    // The language model has a different width than the mixer.
     let plugins = plugin_folder(&["faulty"]);
     let tiny = Tiny::new();
     tiny.replace(

@@ -1,5 +1,4 @@
-//! What examples become: tokens and labels, batches; against upstream's rules in PyTorch
-//! (`make_training_runs.py`).
+//! The tokens, labels and batches of examples, against upstream's rules in PyTorch (`make_training_runs.py`).
 
 use merv_host::{
     prompt::{PromptFormat, VisualMarks},
@@ -19,7 +18,7 @@ fn json(file: &str) -> Value {
 }
 
 #[test]
-fn batches_come_in_the_order_that_the_curves_were_made_with() {
+fn batches_have_the_order_of_the_reference_curves() {
     let order = json("training_runs/order.json");
     for (name, task) in [("align", Task::Caption), ("finetune", Task::Conversation)] {
         let index = Index::read(&fixture("training_runs/data.json"), task).unwrap();
@@ -35,7 +34,7 @@ fn batches_come_in_the_order_that_the_curves_were_made_with() {
 }
 
 #[test]
-fn tokens_and_labels_are_upstreams() {
+fn tokens_and_labels_match_upstream() {
     let expected = json("training_runs/expected.json");
     let tokenizer = TextTokenizer::load(&root().join("tests/fixtures/lively/llm/tokenizer.json"));
     let tokenizer = Arc::new(tokenizer.unwrap());
@@ -73,22 +72,22 @@ fn tokens_and_labels_are_upstreams() {
 }
 
 #[test]
-fn training_writes_conversations_as_questions_are_asked() {
-    // What `make_prompts.py` says of whole conversations; the last turn there is a question without a reply.
+fn training_and_generation_write_conversations_alike() {
+    // `make_prompts.py` gives the ids of whole conversations. Their last turn is a question without a reply.
     let cases: Vec<Value> = serde_json::from_value(json("prompts/formats.json")).unwrap();
     let mut long = 0;
     for case in cases {
         let messages: Vec<String> = serde_json::from_value(case["messages"].clone()).unwrap();
         let whole: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
-        let said = &messages[..messages.len() - 1];
-        if said.is_empty() {
+        let turns = &messages[..messages.len() - 1];
+        if turns.is_empty() {
             continue;
         }
         let example = Example {
             id: String::new(),
             visual: None,
             system: None,
-            turns: said.to_vec(),
+            turns: turns.to_vec(),
             has_empty_medium: false,
         };
         let family = case["tokenizer"].as_str().unwrap();
@@ -102,8 +101,8 @@ fn training_writes_conversations_as_questions_are_asked() {
             max_length: 10_000,
         };
         let ids = form.tokens(&example).unwrap().ids;
-        assert_eq!(ids, whole[..ids.len()], "{}: {said:?}", case["format"]);
-        long += usize::from(said.len() > 2);
+        assert_eq!(ids, whole[..ids.len()], "{}: {turns:?}", case["format"]);
+        long += usize::from(turns.len() > 2);
     }
     assert!(long >= 10);
 }

@@ -1,7 +1,9 @@
-//! What stops a run stops its dry run too, with the same words, and `info` where the model is to blame.
+//! A dry run fails for the same reasons and with the same messages as the run, and so does `info` if the model causes the
+//! failure.
 
 use merv_tests::{
-    Finished, Tiny, TrainingRun, edit, none_of, plugin_folder, small_clip, tiny_with_one_encoder,
+    Finished, Tiny, TrainingRun, assert_cases, edit, plugin_folder, small_clip,
+    tiny_with_one_encoder,
 };
 use serde_json::{Value, json};
 use std::{
@@ -11,14 +13,14 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A run of a stage that is wrong somewhere.
-struct Wrong {
+/// A run of a stage that must be refused.
+struct BadRun {
     run: TrainingRun,
-    /// What is kept until it ends.
+    /// Folders that must exist until the run ends.
     folders: Vec<Arc<TempDir>>,
 }
 
-impl Wrong {
+impl BadRun {
     fn new(stage: &str, tiny: &Tiny) -> Self {
         let registry = tiny.registry().display().to_string();
         let run = TrainingRun::new(stage).arg("--registry").arg(registry);
@@ -36,7 +38,7 @@ impl Wrong {
         }
     }
 
-    /// Examples beside `clip.mp4`.
+    /// Sets the examples, in a folder with `clip.mp4`.
     fn with_data(self, examples: &Value) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         fs::copy(small_clip(), folder.path().join("clip.mp4")).unwrap();
@@ -60,18 +62,18 @@ impl Wrong {
         run.finish()
     }
 
-    /// Both are refused, and the dry run has made nothing.
+    /// Checks that the run and its dry run are refused, and that the dry run creates nothing.
     #[track_caller]
-    fn is_refused(&self, words: &[&str]) {
+    fn check_refused(&self, words: &[&str]) {
         let out = self.run.out();
         let before = out.exists();
         self.start(true).failed(1, words);
-        assert_eq!(out.exists(), before, "a dry run makes nothing");
+        assert_eq!(out.exists(), before, "a dry run must not create anything");
         self.start(false).failed(1, words);
     }
 }
 
-/// An example about the clip, with more keys.
+/// An example about the clip, with additional keys.
 fn example(id: usize, more: &[(&str, Value)]) -> Value {
     let mut example = json!({"id": id.to_string(), "video": "clip.mp4", "conversations": [
         {"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]});
@@ -81,7 +83,7 @@ fn example(id: usize, more: &[(&str, Value)]) -> Value {
     example
 }
 
-/// The plugin whose models cannot be trained.
+/// A folder with the plugin whose models cannot be trained, and the option that selects it.
 fn plugins() -> (Arc<TempDir>, [String; 2]) {
     let folder = Arc::new(plugin_folder(&["faulty"]));
     let option = [
@@ -97,15 +99,15 @@ num_frames = 16
 weights = { path = \"siglip/model.safetensors\" }";
 
 #[test]
-fn an_encoder_that_cannot_be_trained() {
+fn an_encoder_that_cannot_be_trained_is_refused() {
     let (folder, [option, path]) = plugins();
     let tiny = tiny_with_one_encoder();
     let fine = "id = \"fine\"\nplugin = \"faulty\"\nnum_frames = 16";
     tiny.replace("registry.toml", SIGLIP, fine);
-    let mut wrong = Wrong::new("full-finetune", &tiny);
+    let mut wrong = BadRun::new("full-finetune", &tiny);
     wrong.run = wrong.run.arg(&option).arg(&path);
     wrong.folders.push(folder);
-    wrong.is_refused(&[
+    wrong.check_refused(&[
         "`full-finetune` trains the encoders, and `fine` cannot be trained",
         "--stage finetune",
         "plugin `faulty`",
@@ -113,7 +115,7 @@ fn an_encoder_that_cannot_be_trained() {
 }
 
 #[test]
-fn a_language_model_that_gives_no_gradients() {
+fn a_language_model_without_gradients_is_refused() {
     let (folder, [option, path]) = plugins();
     for (stage, words) in [
         (
@@ -138,55 +140,55 @@ fn a_language_model_that_gives_no_gradients() {
             "plugin = \"llama2\"",
             "plugin = \"faulty\"",
         );
-        let mut wrong = Wrong::new(stage, &tiny);
+        let mut wrong = BadRun::new(stage, &tiny);
         wrong.run = wrong.run.arg(&option).arg(&path);
         wrong.folders.push(Arc::clone(&folder));
-        wrong.is_refused(&words);
+        wrong.check_refused(&words);
     }
 }
 
 #[test]
-fn broken_examples() {
+fn broken_examples_are_refused() {
     let tiny = tiny_with_one_encoder();
     let broken = json!([example(0, &[]), {"id": "1"}, example(2, &[])]);
-    let broken = Wrong::new("align", &tiny).with_data(&broken);
-    broken.is_refused(&[
+    let broken = BadRun::new("align", &tiny).with_data(&broken);
+    broken.check_refused(&[
         "1 of 3 examples are broken",
         "max_bad_fraction",
         "data.json, example 2",
     ]);
     let gone = json!([example(0, &[]), example(1, &[("video", json!("gone.mp4"))])]);
-    let gone = Wrong::new("align", &tiny).with_data(&gone);
+    let gone = BadRun::new("align", &tiny).with_data(&gone);
     gone.set("max_steps", 2)
         .set("epochs", 2)
         .set("global_batch", 2)
-        .is_refused(&[
+        .check_refused(&[
             "1 of 2 examples are broken",
             "data.json, example 2",
             "gone.mp4",
         ]);
-    // Those that may be broken are counted and named.
+    // Broken examples that are allowed are counted and listed.
     let few = json!([example(0, &[]), example(1, &[("video", json!("gone.mp4"))])]);
-    let few = Wrong::new("align", &tiny).with_data(&few);
+    let few = BadRun::new("align", &tiny).with_data(&few);
     let few = few.set("max_bad_fraction", 0.5);
     let text = few.start(true).succeeded().stdout;
     for words in [
         "2 examples (2 videos, 0 images, 0 texts), 0 broken, 1 without their file",
         "gone.mp4: no such file or folder",
     ] {
-        assert!(text.contains(words), "no {words:?} in {text}");
+        assert!(text.contains(words), "{words:?} is not in: {text}");
     }
 }
 
 #[test]
-fn media_from_which_no_frames_come() {
+fn media_without_frames_are_refused() {
     let tiny = tiny_with_one_encoder();
     for (medium, words) in [
         ("empty", "the folder holds no images"),
         ("empty.mp4", "the file is empty"),
     ] {
         let one = json!([example(0, &[("video", json!(medium))])]);
-        let wrong = Wrong::new("align", &tiny).with_data(&one);
+        let wrong = BadRun::new("align", &tiny).with_data(&one);
         let folder = wrong.folders[0].path();
         fs::create_dir(folder.join("empty")).unwrap();
         fs::write(folder.join("empty.mp4"), "").unwrap();
@@ -197,13 +199,13 @@ fn media_from_which_no_frames_come() {
 }
 
 #[test]
-fn examples_that_are_cut_before_their_reply() {
+fn examples_truncated_before_the_reply_are_reported() {
     let tiny = tiny_with_one_encoder();
     let long = "What is to be seen there, and what comes after it? ".repeat(4);
     let question =
         |text: &str| json!([{"from": "human", "value": text}, {"from": "gpt", "value": "That."}]);
-    let wrong = Wrong::new("finetune", &tiny).set("max_length", 3);
-    wrong.is_refused(&[
+    let wrong = BadRun::new("finetune", &tiny).set("max_length", 3);
+    wrong.check_refused(&[
         "data.json: no example has a reply within `max_length = 3` tokens",
         "raise `max_length`",
     ]);
@@ -212,7 +214,7 @@ fn examples_that_are_cut_before_their_reply() {
         example(1, &[("conversations", question(&long))]),
         example(2, &[])
     ]);
-    let some = Wrong::new("finetune", &tiny).with_data(&some);
+    let some = BadRun::new("finetune", &tiny).with_data(&some);
     let some = some.set("max_length", 40);
     let words = "1 of 3 examples have no reply within `max_length = 40` tokens";
     let dry = some.start(true).succeeded();
@@ -221,19 +223,19 @@ fn examples_that_are_cut_before_their_reply() {
     for words in [words, "data.json, example 2"] {
         assert!(run.stderr.contains(words), "{run}");
     }
-    // A caption is all reply.
-    let caption = Wrong::new("align", &tiny).set("max_length", 3);
+    // A caption consists only of the reply.
+    let caption = BadRun::new("align", &tiny).set("max_length", 3);
     let dry = caption.start(true).succeeded();
     assert!(!dry.stdout.contains("note"), "{dry}");
-    let beyond = Wrong::new("finetune", &tiny).set("max_length", 1025);
-    beyond.is_refused(&[
+    let beyond = BadRun::new("finetune", &tiny).set("max_length", 1025);
+    beyond.check_refused(&[
         "`max_length = 1025` is more than the context of the language model `llama`",
         "at most 1024",
     ]);
 }
 
 #[test]
-fn a_system_prompt_that_the_format_has_no_place_for() {
+fn a_system_prompt_that_the_format_does_not_support_is_refused() {
     let tiny = tiny_with_one_encoder();
     let examples = json!([
         example(0, &[]),
@@ -244,56 +246,56 @@ fn a_system_prompt_that_the_format_has_no_place_for() {
         "example 2",
         "`pure` has no place for",
     ];
-    Wrong::new("finetune", &tiny)
+    BadRun::new("finetune", &tiny)
         .with_data(&examples)
-        .is_refused(&words);
-    // A caption is learned without it.
-    Wrong::new("align", &tiny)
+        .check_refused(&words);
+    // Captions are learned without the system prompt.
+    BadRun::new("align", &tiny)
         .with_data(&examples)
         .start(true)
         .succeeded();
 }
 
 #[test]
-fn a_feature_cache_that_is_something_else() {
+fn a_feature_cache_with_other_files_is_refused() {
     let tiny = tiny_with_one_encoder();
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("thesis.txt"), "").unwrap();
-    let wrong = Wrong::new("align", &tiny).set("feature_cache", folder.path().display());
-    wrong.is_refused(&["thesis.txt"]);
+    let wrong = BadRun::new("align", &tiny).set("feature_cache", folder.path().display());
+    wrong.check_refused(&["thesis.txt"]);
 }
 
 #[test]
-fn a_folder_that_is_taken() {
+fn a_folder_in_use_is_refused() {
     let tiny = tiny_with_one_encoder();
-    let taken = Wrong::new("align", &tiny);
+    let taken = BadRun::new("align", &tiny);
     taken.start(false).succeeded();
-    taken.is_refused(&["holds a run already", "--resume"]);
-    let nowhere = Wrong::new("align", &tiny);
+    taken.check_refused(&["holds a run already", "--resume"]);
+    let nowhere = BadRun::new("align", &tiny);
     let other = nowhere.run.into_folder(Path::new("/proc/run"));
     other
         .arg("--dry-run")
         .finish()
         .failed(1, &["/proc/run", "cannot be written"]);
-    let held = Wrong::new("align", &tiny);
+    let held = BadRun::new("align", &tiny);
     fs::create_dir_all(held.run.out()).unwrap();
     let lock = fs::File::create(held.run.out().join(".lock")).unwrap();
     lock.lock().unwrap();
-    held.is_refused(&["is in use by"]);
-    let strange = Wrong::new("align", &tiny);
+    held.check_refused(&["is in use by"]);
+    let strange = BadRun::new("align", &tiny);
     fs::create_dir_all(strange.run.out()).unwrap();
     fs::write(strange.run.out().join("thesis.txt"), "").unwrap();
-    strange.is_refused(&["thesis.txt", "no run made"]);
-    // A run that could go on, and one that could not.
+    strange.check_refused(&["thesis.txt", "no run made"]);
+    // A run that could be resumed, and two that could not.
     let resumed = |run: &TrainingRun| run.run().args(["--resume", "--dry-run"]).finish();
     resumed(&taken.run).succeeded();
     resumed(&taken.run.clone().set("seed", 99)).failed(1, &["other settings", "seed"]);
-    let new = Wrong::new("align", &tiny);
+    let new = BadRun::new("align", &tiny);
     resumed(&new.run).failed(1, &["no run that could be resumed"]);
 }
 
 #[test]
-fn a_template_and_a_context_without_room() {
+fn a_template_is_refused() {
     let tiny = tiny_with_one_encoder();
     fs::write(
         tiny.path("llm/chat_template.jinja"),
@@ -305,12 +307,12 @@ fn a_template_and_a_context_without_room() {
         "prompt = \"pure\"",
         "prompt = \"template\"",
     );
-    Wrong::new("align", &tiny).is_refused(&["the template of", "such as `pure`"]);
+    BadRun::new("align", &tiny).check_refused(&["the template of", "such as `pure`"]);
 }
 
-/// What of a model cannot be loaded, with what `generate` says of it.
+/// A model that cannot be loaded is refused by `train` and `info` as by `generate`.
 #[test]
-fn a_model_that_cannot_be_loaded() {
+fn a_model_that_cannot_be_loaded_is_refused() {
     let damaged = |file: &str, change: fn(&Tiny, PathBuf)| {
         let tiny = tiny_with_one_encoder();
         change(&tiny, tiny.path(file));
@@ -345,7 +347,7 @@ fn a_model_that_cannot_be_loaded() {
             ["llm/model.safetensors", "model.norm.weight"],
         ),
         (
-            "a tokenizer that is none",
+            "an invalid tokenizer",
             damaged("llm/tokenizer.json", |_, path| {
                 fs::write(path, "{}").unwrap()
             }),
@@ -363,7 +365,7 @@ fn a_model_that_cannot_be_loaded() {
         ),
     ];
     let complaints = cases.iter().flat_map(|(case, tiny, words)| {
-        let wrong = Wrong::new("align", tiny);
+        let wrong = BadRun::new("align", tiny);
         let info = tiny.run().args(["info", "--load"]).finish();
         let runs = [
             ("generate", tiny.generate().finish()),
@@ -373,5 +375,5 @@ fn a_model_that_cannot_be_loaded() {
         ];
         runs.map(|(what, run)| (format!("{case}, {what}"), run.judge(1, words)))
     });
-    none_of(complaints.collect::<Vec<_>>());
+    assert_cases(complaints.collect::<Vec<_>>());
 }

@@ -1,12 +1,11 @@
-//! Files of training data in every form that people have them, and mistakes in them, against the real
-//! program.
+//! Files of training data: all accepted forms, and mistakes that are refused.
 
-use merv_tests::{Finished, Run, Tiny, fixture, none_of, root, small_clip};
+use merv_tests::{Finished, Run, Tiny, assert_cases, fixture, root, small_clip};
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
-/// A file of examples, and a model that it can be trained on.
+/// A folder with a clip, for a file of examples and a run.
 struct Data {
     folder: TempDir,
 }
@@ -22,7 +21,7 @@ impl Data {
         self.folder.path().join(file)
     }
 
-    /// `merv-host train` for a step of `stage` on `bytes`, in a file of this name.
+    /// `merv-host train` for one step of `stage` on `bytes`, written to a file with this name.
     fn train(&self, stage: &str, file: &str, bytes: &[u8]) -> Finished {
         self.train_with(stage, file, bytes, &[])
     }
@@ -44,7 +43,7 @@ impl Data {
             .finish()
     }
 
-    /// The loss of the step that was done.
+    /// The loss of the step.
     fn loss(&self) -> f64 {
         let text = fs::read_to_string(self.path("run/metrics.jsonl")).unwrap();
         let line: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
@@ -67,13 +66,13 @@ fn llava(media: &str) -> String {
 }
 
 #[test]
-fn a_wrong_media_key_never_trains_without_the_video() {
+fn a_wrong_media_key_is_refused() {
     let data = Data::new();
     let right = format!("[{}]", llava(r#""video": "a.mp4","#));
     data.train("finetune", "d.json", right.as_bytes())
         .succeeded();
     let (loss, tokens) = (data.loss(), data.tokens());
-    // What has a plain meaning is understood.
+    // Variants with a clear meaning are accepted.
     for media in [
         r#""videos": ["a.mp4"],"#,
         r#""video": ["a.mp4"], "images": [],"#,
@@ -83,7 +82,7 @@ fn a_wrong_media_key_never_trains_without_the_video() {
             .succeeded();
         assert_eq!((data.loss(), data.tokens()), (loss, tokens), "{media}");
     }
-    // What has none is refused.
+    // Others are refused.
     let cases = [
         ("", "but the example has neither `image` nor `video`"),
         (r#""Video": "a.mp4","#, "unknown key `Video`: write `video`"),
@@ -114,12 +113,12 @@ fn a_wrong_media_key_never_trains_without_the_video() {
             "unknown key `System`: write `system`",
         ),
     ];
-    none_of(cases.map(|(media, word)| {
+    assert_cases(cases.map(|(media, word)| {
         let file = format!("[{}]", llava(media));
         let run = data.train("finetune", "d.json", file.as_bytes());
         let result = run.judge(1, &["d.json, example 1: ", word]);
         let result = result.and_then(|()| match data.path("run").exists() {
-            true => Err("a run was begun".to_owned()),
+            true => Err("a run was started".to_owned()),
             false => Ok(()),
         });
         (media.to_owned(), result)
@@ -127,7 +126,7 @@ fn a_wrong_media_key_never_trains_without_the_video() {
 }
 
 #[test]
-fn a_slip_in_a_text_never_trains_without_a_word() {
+fn mistakes_in_messages_are_refused() {
     let data = Data::new();
     let user = r#"{"from": "human", "value": "What?"}"#;
     let cases = [
@@ -155,14 +154,14 @@ fn a_slip_in_a_text_never_trains_without_a_word() {
     let example = |keys: &str, user: &str, reply: &str| {
         format!(r#"[{{{keys} "conversations": [{user}, {{"from": "gpt", "value": "{reply}"}}]}}]"#)
     };
-    none_of(cases.map(|(keys, user, reply, word)| {
+    assert_cases(cases.map(|(keys, user, reply, word)| {
         let run = data.train("finetune", "d.json", example(keys, user, reply).as_bytes());
         (
             word.to_owned(),
             run.judge(1, &["d.json, example 1: ", word]),
         )
     }));
-    // What tables have for rows of text alone is learned, and said.
+    // `null`, which tables contain for rows without media, is accepted and reported.
     let empty = example(r#""videos": null,"#, user, "That.");
     let run = data
         .train("finetune", "d.json", empty.as_bytes())
@@ -172,7 +171,7 @@ fn a_slip_in_a_text_never_trains_without_a_word() {
 }
 
 #[test]
-fn every_form_of_a_file_trains_the_same() {
+fn every_form_of_a_file_gives_the_same_training() {
     let data = Data::new();
     let example = llava(r#""video": "a.mp4","#);
     let text =
@@ -198,7 +197,7 @@ fn every_form_of_a_file_trains_the_same() {
 }
 
 #[test]
-fn a_system_turn_is_trained_on_where_the_format_has_a_place_for_it() {
+fn a_system_turn_is_used_if_the_format_supports_it() {
     let data = Data::new();
     let with = |system: &str| {
         let system = match system {
@@ -220,7 +219,7 @@ fn a_system_turn_is_trained_on_where_the_format_has_a_place_for_it() {
         .succeeded();
     let without = data.tokens();
 
-    // The same model with a format that has one.
+    // The same model with a format that supports it.
     let tiny = Tiny::new();
     let prompt = "prompt = \"vicuna\"\nsystem_prompt = \"\"";
     tiny.replace("registry.toml", "prompt = \"pure\"", prompt);
@@ -239,7 +238,7 @@ fn a_system_turn_is_trained_on_where_the_format_has_a_place_for_it() {
 }
 
 #[test]
-fn a_mistake_is_placed_in_the_file() {
+fn a_mistake_is_reported_with_its_position() {
     let data = Data::new();
     let good = llava(r#""video": "a.mp4","#);
     let more = ["--set", "max_bad_fraction=0.9"];
@@ -256,7 +255,7 @@ fn a_mistake_is_placed_in_the_file() {
         .succeeded();
     let word = "lines.jsonl, line 3 is left out: expected `:`, column 19";
     assert!(run.stderr.contains(word), "{run}");
-    // A video that is not there is named with the example that names it.
+    // A missing video is reported with the example that uses it.
     let gone = good
         .replace("a.mp4", "gone.mp4")
         .replace(r#""1""#, r#""seven""#);
@@ -273,7 +272,7 @@ fn a_mistake_is_placed_in_the_file() {
 }
 
 #[test]
-fn held_out_examples_that_are_wrong_are_named_too() {
+fn mistakes_in_held_out_examples_are_reported() {
     let data = Data::new();
     let good = llava(r#""video": "a.mp4","#);
     let held_out = data.path("held.json");
@@ -291,7 +290,7 @@ fn held_out_examples_that_are_wrong_are_named_too() {
 }
 
 #[test]
-fn a_megabyte_is_not_echoed() {
+fn long_values_are_shortened_in_messages() {
     let data = Data::new();
     let long = "ä".repeat(1 << 20);
     let cases = [
@@ -301,7 +300,7 @@ fn a_megabyte_is_not_echoed() {
         format!(r#"[{{"Video{long}": "a", "conversations": 3}}]"#),
         format!(r#"{{"messages": [{{"role": "user", "content": {{"{long}": 1}}}}]}}"#),
     ];
-    none_of(cases.map(|content| {
+    assert_cases(cases.map(|content| {
         let run = data.train("finetune", "long.json", content.as_bytes());
         let length = run.stderr.chars().count();
         let result = run.judge(1, &["long.json"]).and_then(|()| match length {
@@ -317,7 +316,7 @@ fn a_megabyte_is_not_echoed() {
 }
 
 #[test]
-fn other_encodings_are_named() {
+fn other_encodings_are_refused_with_their_name() {
     let data = Data::new();
     let text = format!("[{}]", llava(r#""video": "a.mp4","#));
     let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -334,7 +333,7 @@ fn other_encodings_are_named() {
 }
 
 #[test]
-fn encode_reads_what_train_reads() {
+fn encode_accepts_the_same_files() {
     let data = Data::new();
     let example = llava(r#""videos": ["a.mp4"],"#).replace('\n', "");
     let registry = root().join("tests/fixtures/lively/registry.toml");
@@ -354,9 +353,9 @@ fn encode_reads_what_train_reads() {
             .succeeded();
         let report: Value = serde_json::from_str(&run.stdout).unwrap();
         assert_eq!(report["clips"], 1, "{run}");
-        let told = run
+        let reported = run
             .stderr
             .contains("d.jsonl, line 2 is left out: its `conversations`");
-        assert_eq!(told, file == "d.jsonl", "{run}");
+        assert_eq!(reported, file == "d.jsonl", "{run}");
     }
 }

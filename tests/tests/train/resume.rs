@@ -1,4 +1,4 @@
-//! `train --resume`: from the run's folder alone, with what is said again, and for longer than it was.
+//! `train --resume`: from the folder of the run alone, with repeated arguments, and with more steps than before.
 
 use merv_host::train::Schedule;
 use merv_tests::{Finished, Run, Tiny, TrainingRun, tiny_with_one_encoder};
@@ -20,20 +20,20 @@ fn metrics(run: &TrainingRun) -> String {
     fs::read_to_string(run.out().join("metrics.jsonl")).unwrap_or_default()
 }
 
-/// Goes on with a run to so many steps.
+/// Resumes a run with a new number of steps.
 fn lengthened(run: &TrainingRun, steps: u64) -> Run {
     let set = format!("max_steps={steps}");
     run.resumed().args(["--set", &set])
 }
 
-/// Ends a run when it has done so many steps.
+/// Ends a run after this many steps.
 fn interrupted(run: &TrainingRun, command: Run, steps: usize) -> Finished {
     let command = command.ended_when("INT", |_| metrics(run).lines().count() >= steps);
     command.succeeded()
 }
 
 #[test]
-fn a_run_goes_on_from_its_folder_alone() {
+fn a_run_is_resumed_from_its_folder_alone() {
     let tiny = tiny_with_one_encoder();
     let unbroken = run_of(&tiny, 12);
     unbroken.run().finish().succeeded();
@@ -50,14 +50,14 @@ fn a_run_goes_on_from_its_folder_alone() {
     run.resumed().finish().succeeded();
     assert_eq!(run.digests(12), unbroken.digests(12));
     assert_eq!(run.curve("loss"), unbroken.curve("loss"));
-    // There is nothing more to do.
+    // All steps are done.
     let before = metrics(&run);
     run.resumed().finish().succeeded();
     assert_eq!(metrics(&run), before);
 }
 
 #[test]
-fn what_is_said_again_has_to_agree() {
+fn repeated_arguments_must_match() {
     let tiny = tiny_with_one_encoder();
     let run = run_of(&tiny, 1);
     run.run().finish().succeeded();
@@ -84,7 +84,7 @@ fn what_is_said_again_has_to_agree() {
                 .failed(1, &["started with other settings", words]);
         }
     }
-    // Without a run to take them from, all have to be said.
+    // Without an earlier run, all arguments are required.
     let begun = Run::new().args(["train", "--out"]).arg(run.out());
     begun.finish().failed(2, &["--config", "--stage"]);
     let nowhere = Run::new().args(["train", "--resume"]);
@@ -92,7 +92,7 @@ fn what_is_said_again_has_to_agree() {
 }
 
 #[test]
-fn a_finished_run_can_be_made_longer() {
+fn a_finished_run_can_be_extended() {
     let tiny = tiny_with_one_encoder();
     let run = run_of(&tiny, 4);
     run.run().finish().succeeded();
@@ -100,7 +100,7 @@ fn a_finished_run_can_be_made_longer() {
     let finished = lengthened(&run, 8).finish().succeeded();
     let notice = "the run has 8 steps in place of 4: from step 5 on, the learning rate is that of a run of 8";
     assert!(finished.stderr.contains(notice), "{finished}");
-    // What was done is as it was.
+    // The finished steps do not change.
     let after = metrics(&run);
     assert!(after.starts_with(&before), "{after}");
     let steps = run.curve("step");
@@ -110,13 +110,13 @@ fn a_finished_run_can_be_made_longer() {
         .map(|step| if step < 4 { short } else { long }.rate(step))
         .collect();
     assert_eq!(run.curve("learning_rate"), rates);
-    assert!(rates[4] > rates[3], "it rises again");
-    // The new length is the run's own from now on.
+    assert!(rates[4] > rates[3], "the learning rate rises again");
+    // The run keeps the new length.
     let finished = run.resumed().finish().succeeded();
     assert!(!finished.stderr.contains("in place of"), "{finished}");
     assert_eq!(metrics(&run), after);
 
-    // Stopped on the way, it ends the same.
+    // An interrupted run gives the same result.
     let broken = run_of(&tiny, 4);
     broken.run().finish().succeeded();
     interrupted(&broken, lengthened(&broken, 8), 5);
@@ -126,7 +126,7 @@ fn a_finished_run_can_be_made_longer() {
 }
 
 #[test]
-fn a_length_that_says_nothing_new_or_is_too_short_is_told() {
+fn an_ineffective_length_is_reported_and_a_shorter_one_refused() {
     let tiny = tiny_with_one_encoder();
     let run = run_of(&tiny, 2);
     run.run().finish().succeeded();

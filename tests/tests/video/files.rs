@@ -1,11 +1,11 @@
-//! Video files that cannot be read, time windows, and limits on sizes.
+//! Unreadable video files, time windows, and limits on sizes.
 
-use merv_tests::{about, all_fail, clip, fixture, small_clip};
+use merv_tests::{about, assert_all_fail, clip, fixture, small_clip};
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
 #[test]
-fn videos_that_are_none() {
+fn unreadable_videos_are_refused() {
     let folder = TempDir::new().unwrap();
     let made = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
@@ -51,7 +51,7 @@ fn videos_that_are_none() {
         (fixture("e2e/io.safetensors"), &["not a video"]),
         (PathBuf::from("/dev/null"), &["a device or socket"]),
     ];
-    all_fail(
+    assert_all_fail(
         1,
         cases.into_iter().map(|(path, words)| {
             let path_text = path.display().to_string();
@@ -65,7 +65,7 @@ fn videos_that_are_none() {
 }
 
 #[test]
-fn windows_that_hold_no_frames() {
+fn windows_without_frames_are_refused() {
     let cases: [(&[&str], &[&str]); 3] = [
         (
             &["--start", "3600"],
@@ -77,7 +77,7 @@ fn windows_that_hold_no_frames() {
             &["choose an earlier start"],
         ),
     ];
-    all_fail(
+    assert_all_fail(
         1,
         cases.map(|(window, words)| {
             let run = about(&clip()).args(window).finish();
@@ -91,7 +91,7 @@ fn windows_that_hold_no_frames() {
 }
 
 #[test]
-fn windows_that_hold_some_are_answered() {
+fn windows_with_frames_are_answered() {
     for window in [
         &["--start", "0"][..],
         &["--start", "1", "--end", "1.01"],
@@ -102,7 +102,7 @@ fn windows_that_hold_some_are_answered() {
 }
 
 #[test]
-fn every_limit_is_kept_and_can_be_set() {
+fn every_limit_is_enforced_and_can_be_set() {
     let video = |name: &str| fixture(&format!("video/{name}"));
     let still = video("still.png");
     let cases = [
@@ -117,7 +117,7 @@ fn every_limit_is_kept_and_can_be_set() {
         (small_clip(), "--max-decoded-pixels", "5"),
         (video("frames"), "--max-frames", "3"),
     ];
-    all_fail(
+    assert_all_fail(
         1,
         cases.iter().map(|(path, flag, limit)| {
             let words = [*flag, "over the limit of", limit]
@@ -131,14 +131,14 @@ fn every_limit_is_kept_and_can_be_set() {
             )
         }),
     );
-    // Files that declare more than they hold, against the limits that hold without being set.
+    // Files that declare more than they contain, against the default limits.
     let huge = [
         ("huge.webm", "--max-pixels"),
         ("huge.gif", "--max-pixels"),
         ("huge.png", "--max-pixels"),
         ("many_frames.mp4", "--max-frames"),
     ];
-    all_fail(
+    assert_all_fail(
         1,
         huge.map(|(name, flag)| {
             (

@@ -1,4 +1,4 @@
-//! What can be given as a video.
+//! Videos in all forms: files, images, folders and pipes.
 
 mod files;
 mod stills;

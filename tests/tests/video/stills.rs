@@ -1,6 +1,6 @@
-//! Images, animations, folders of images, pipes and addresses as videos, by the command line.
+//! Images, animations, folders of images, pipes and addresses as videos.
 
-use merv_tests::{Run, about, fixture, none_of, small_clip};
+use merv_tests::{Run, about, assert_cases, fixture, small_clip};
 use std::{fs, path::Path, sync::Arc, time::Instant};
 use tempfile::{TempDir, tempdir};
 
@@ -14,7 +14,7 @@ fn json(run: Run) -> serde_json::Value {
 }
 
 #[test]
-fn pipes_are_read_as_files_are() {
+fn pipes_are_read_like_files() {
     let clip = small_clip();
     let expected = json(about(&clip));
     let at = folder();
@@ -59,7 +59,7 @@ fn pipes_are_read_as_files_are() {
 }
 
 #[test]
-fn what_is_no_video_is_not_read_to_the_end_of_a_pipe() {
+fn endless_pipes_that_are_not_videos_are_refused() {
     let at = folder();
     let started = Instant::now();
     for (input, word) in [
@@ -76,7 +76,7 @@ fn what_is_no_video_is_not_read_to_the_end_of_a_pipe() {
 }
 
 #[test]
-fn no_image_of_a_folder_is_left_out_silently() {
+fn no_image_in_a_folder_is_skipped_silently() {
     let at = folder();
     let put = |name: &str, from: &str| fs::copy(fixture(from), at.path().join(name)).unwrap();
     put("1.png", "video/still.png");
@@ -104,7 +104,7 @@ fn no_image_of_a_folder_is_left_out_silently() {
     let words = ["2.heic", "cannot be a frame", "convert it"];
     about(at.path()).finish().failed(1, &words);
     fs::remove_file(two("2.heic")).unwrap();
-    // A GIF of one picture is one frame.
+    // A GIF with one image is one frame.
     let still =
         b"GIF89a\x02\0\x01\0\x80\0\0\xff\0\0\0\0\xff\x2c\0\0\0\0\x02\0\x01\0\0\x02\x02\x04\x0a\0;";
     fs::write(two("2.gif"), still).unwrap();
@@ -123,7 +123,7 @@ fn a_conversation_and_a_video_do_not_share_standard_input() {
 }
 
 #[test]
-fn what_cannot_be_read_is_told_with_what_can() {
+fn unsupported_formats_are_refused_with_the_supported_ones() {
     let at = folder();
     let write = |name: &str, bytes: &[u8]| {
         let path = at.path().join(name);
@@ -161,14 +161,14 @@ fn what_cannot_be_read_is_told_with_what_can() {
             vec!["frames", "--folder-fps"],
         ),
     ];
-    none_of(cases.map(|(run, words)| {
+    assert_cases(cases.map(|(run, words)| {
         let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
         (words[0].clone(), run.finish().judge(1, &words))
     }));
 }
 
 #[test]
-fn the_rate_of_a_folder_can_be_stated() {
+fn the_frame_rate_of_a_folder_can_be_set() {
     let run =
         about(fixture("video/frames")).args(["--folder-fps", "3", "--start", "1", "--end", "2"]);
     let part = json(run)["mixer_weights"].clone();
@@ -177,7 +177,7 @@ fn the_rate_of_a_folder_can_be_stated() {
 }
 
 #[test]
-fn folders_of_videos_are_searched_without_silence() {
+fn skipped_files_in_folders_of_videos_are_counted() {
     let at = folder();
     let clip = fs::read(small_clip()).unwrap();
     let elsewhere = folder();
@@ -211,7 +211,7 @@ fn folders_of_videos_are_searched_without_silence() {
 }
 
 #[test]
-fn too_little_memory_for_a_picture_is_told() {
+fn too_little_memory_for_an_image_is_reported() {
     let at = folder();
     let path = at.path().join("large.png");
     let side = 6300;
@@ -226,17 +226,19 @@ fn too_little_memory_for_a_picture_is_told() {
     drop(pixels);
 
     about(&path).finish().succeeded();
-    let mut told = 0;
+    let mut reported = 0;
     for kilobytes in [700_000, 600_000, 500_000, 400_000, 350_000, 300_000] {
         let finished = about(&path)
             .after(&format!("ulimit -v {kilobytes}"))
             .finish();
         match finished.code {
             Some(0) => {}
-            Some(1) => told += usize::from(finished.stderr.contains("large.png: memory ran out")),
-            // Elsewhere than in the picture: threads, plugins, weights.
+            Some(1) => {
+                reported += usize::from(finished.stderr.contains("large.png: memory ran out"))
+            }
+            // Memory ran out elsewhere: in threads, plugins or weights.
             _ => assert!(!finished.stderr.contains("large.png"), "{finished:?}"),
         }
     }
-    assert!(told > 0);
+    assert!(reported > 0);
 }

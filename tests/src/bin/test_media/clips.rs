@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A codec: its name, the options that encode it, and the file endings it goes into.
+/// A codec: its name, the options that encode it, and the extensions of the files that contain it.
 pub type Codec = (&'static str, &'static str, &'static [&'static str]);
 
 const X264: &str = "-c:v libx264 -crf 30 -g 8";
@@ -131,13 +131,13 @@ pub const CODECS: &[Codec] = &[
     ),
 ];
 
-/// The first clip's picture, and that of the clip which is joined to it.
+/// The sources of the first clip and of the clip that is joined to it.
 const SCENES: [&str; 2] = [
     "testsrc2=size=96x72:rate=25:duration=1.2",
     "mandelbrot=size=96x72:rate=25:end_pts=40,trim=duration=0.8",
 ];
 
-/// Runs `ffmpeg` quietly; false when it failed or wrote nothing.
+/// Runs `ffmpeg` quietly. Returns false if it failed or wrote nothing.
 pub fn ffmpeg(arguments: &[&str], out: &Path) -> bool {
     let status = Command::new("ffmpeg")
         .args(["-v", "quiet", "-nostdin", "-y"])
@@ -147,7 +147,7 @@ pub fn ffmpeg(arguments: &[&str], out: &Path) -> bool {
     status.is_ok_and(|status| status.success()) && out.metadata().is_ok_and(|about| about.len() > 0)
 }
 
-/// Encodes scene 0 or 1; `filter` and `more` are further options.
+/// Encodes scene 0 or 1 with `more` options.
 pub fn encode((name, options, _): &Codec, scene: usize, more: &[&str], out: &Path) -> bool {
     let x264 = if options.contains("-c:v") || *name == "y4m" {
         ""
@@ -155,7 +155,7 @@ pub fn encode((name, options, _): &Codec, scene: usize, more: &[&str], out: &Pat
         X264
     };
     let mut arguments = vec!["-f", "lavfi", "-i", SCENES[scene], "-fflags", "+bitexact"];
-    // With more of them, some encoders write other files on each machine.
+    // With more threads, some encoders write different files on different machines.
     arguments.extend(["-threads", "1"]);
     if !options.contains("-pix_fmt") && !["png", "qtrle", "cinepak", "msvideo1"].contains(name) {
         arguments.extend([
@@ -173,7 +173,7 @@ pub fn encode((name, options, _): &Codec, scene: usize, more: &[&str], out: &Pat
     ffmpeg(&arguments, out)
 }
 
-/// Where a file of this codec, ending and change lies.
+/// The path of the file with this codec, change and extension.
 pub fn path(folder: &Path, codec: &str, change: &str, ending: &str) -> PathBuf {
     folder.join(format!("{codec}.{change}.{ending}"))
 }

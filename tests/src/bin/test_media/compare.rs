@@ -1,37 +1,36 @@
-//! What the `ffmpeg` command sees in a file, and what the host sees.
+//! Compares the frames that the `ffmpeg` command decodes from a file with those of the host.
 
 use merv_host::video::{Limits, RgbFrame, Seconds, Selection, VideoError, read};
 use merv_tests::{chain, sha256};
 use std::path::Path;
 use std::process::Command;
 
-/// A frame as the digest of its RGB bytes; `None` where the host refuses it as damaged.
-pub type Seen = Vec<Option<String>>;
+/// The digests of the frames' RGB bytes; `None` for a frame that the host refuses as damaged.
+pub type Digests = Vec<Option<String>>;
 
-/// The numbers of threads with which `ffmpeg` is asked again.
+/// The numbers of threads with which `ffmpeg` decodes a file again.
 const OTHER_THREADS: [usize; 2] = [2, 4];
 
-/// How the two compare.
+/// The result of a comparison.
 pub enum Verdict {
-    /// Every frame is the same.
+    /// All frames are the same.
     Same(usize),
-    /// Neither sees a frame.
+    /// Neither decodes a frame.
     NeitherReads,
-    /// The host refuses the file, and says why; `ffmpeg` sees so many frames.
+    /// The host refuses the file with this message. `ffmpeg` decodes this many frames.
     Refused(String, usize),
     /// The host refuses these frames as damaged; all others are the same.
     DamageNamed { same: usize, refused: usize },
-    /// The host leaves out the picture in which the file was cut; all others are the same.
-    CutPictureLeftOut(usize),
-    /// `ffmpeg` itself shows other frames with another number of threads; on all others it and the host
-    /// agree.
+    /// The host skips the frame in which the file was cut; all others are the same.
+    CutFrameSkipped(usize),
+    /// `ffmpeg` decodes some frames differently with another number of threads; all others are the same.
     Undecided { same: usize, undecided: usize },
-    /// Neither of these.
+    /// None of these.
     Differs(String),
 }
 
-/// The frames that the `ffmpeg` command decodes with so many threads, in its order, turned to RGB as the
-/// host does it.
+/// The frames that the `ffmpeg` command decodes with this number of threads, in its order, converted to RGB as in the
+/// host.
 fn by_ffmpeg(path: &Path, threads: usize) -> Vec<String> {
     let file = path.display().to_string();
     let output = Command::new("ffmpeg")
@@ -69,7 +68,7 @@ fn digest(frame: &RgbFrame) -> Option<String> {
     Some(sha256(&frame.data))
 }
 
-/// Frame `index` alone, which the host seeks.
+/// Selects the single frame `index`, which the host seeks.
 fn only(index: usize, fps: f64) -> Selection {
     Selection {
         start: Some((index as f64 + 0.5) / fps),
@@ -78,10 +77,13 @@ fn only(index: usize, fps: f64) -> Selection {
     }
 }
 
-/// All frames that the host sees, in its order, and its refusal of the file. What it sees when it
-/// seeks must be the same: else that is the error. Every frame of a file that `is_damaged` is sought, and
-/// some of others.
-pub fn by_host(path: &Path, is_damaged: bool) -> Result<Seen, String> {
+/// All frames that the host decodes, in its order.
+///
+/// # Errors
+///
+/// If the host refuses the file, or decodes a different frame when it seeks. In a file that `is_damaged` it seeks every
+/// frame, in others a few.
+pub fn by_host(path: &Path, is_damaged: bool) -> Result<Digests, String> {
     let limits = Limits {
         threads: 2,
         ..Limits::default()
@@ -108,11 +110,11 @@ pub fn by_host(path: &Path, is_damaged: bool) -> Result<Seen, String> {
         end_frame: Some(i64::MAX),
         ..Selection::new(total)
     };
-    // The last picture may turn out to be no whole one.
+    // The last frame may turn out to be incomplete.
     if let Ok(frames) = read(&all(total)) {
         total = frames.total_frames;
     }
-    let seen: Seen = match read(&all(total)) {
+    let seen: Digests = match read(&all(total)) {
         Ok(frames) => frames.frames.iter().map(|frame| digest(frame)).collect(),
         Err(VideoError::Damaged { total: still, .. }) => {
             total = still;
@@ -120,7 +122,7 @@ pub fn by_host(path: &Path, is_damaged: bool) -> Result<Seen, String> {
                 Ok(frames) if frames.indices == [index] => Ok(digest(&frames.frames[0])),
                 Ok(frames) if frames.total_frames < total => Ok(None),
                 Ok(frames) => Err(format!("SEEKING: {:?} for frame {index}", frames.indices)),
-                // The latter where fewer frames are left when this one is sought.
+                // The second case occurs if the file has fewer frames after seeking.
                 Err(VideoError::Damaged { .. } | VideoError::StartPastEnd { .. }) => Ok(None),
                 Err(error) => Err(chain(&error)),
             };
@@ -136,7 +138,7 @@ pub fn by_host(path: &Path, is_damaged: bool) -> Result<Seen, String> {
         if let Ok(frames) = read(&only(index, fps)) {
             let found = digest(&frames.frames[0]);
             if frames.total_frames == total && found != seen[index] {
-                return Err(format!("SEEKING: frame {index} of {total} is another"));
+                return Err(format!("SEEKING: frame {index} of {total} is different"));
             }
         }
     }
@@ -147,7 +149,7 @@ pub fn by_host(path: &Path, is_damaged: bool) -> Result<Seen, String> {
         for (frame, &index) in frames.frames.iter().zip(&frames.indices) {
             if digest(frame) != seen[index] {
                 return Err(format!(
-                    "SEEKING: frame {index} of {total} is another among four"
+                    "SEEKING: frame {index} of {total} is different in a selection of four"
                 ));
             }
         }
@@ -155,8 +157,7 @@ pub fn by_host(path: &Path, is_damaged: bool) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// Compares what the two see in a file. Where they differ and the file `is_damaged`, `ffmpeg` is asked
-/// whether it agrees with itself.
+/// Compares the two on a file. If they differ and the file `is_damaged`, also checks whether `ffmpeg` agrees with itself.
 pub fn judge(path: &Path, is_damaged: bool) -> Verdict {
     let (single, host) = (by_ffmpeg(path, 1), by_host(path, is_damaged));
     let verdict = compare(&single, host.clone());
@@ -167,8 +168,8 @@ pub fn judge(path: &Path, is_damaged: bool) -> Verdict {
     undecided(&host, &single, &others).unwrap_or(verdict)
 }
 
-/// The verdict where `ffmpeg` contradicts itself, if the host sees all frames on which it does not.
-fn undecided(host: &Seen, single: &[String], others: &[Vec<String>]) -> Option<Verdict> {
+/// The verdict if `ffmpeg` contradicts itself on some frames, and the host decodes all other frames like it.
+fn undecided(host: &Digests, single: &[String], others: &[Vec<String>]) -> Option<Verdict> {
     let is_as_long = |other: &Vec<String>| other.len() == single.len();
     if host.len() != single.len() || !others.iter().all(is_as_long) {
         return None;
@@ -183,8 +184,8 @@ fn undecided(host: &Seen, single: &[String], others: &[Vec<String>]) -> Option<V
     })
 }
 
-/// Compares what the two see.
-fn compare(ffmpeg: &[String], host: Result<Seen, String>) -> Verdict {
+/// Compares the frames of the two.
+fn compare(ffmpeg: &[String], host: Result<Digests, String>) -> Verdict {
     let host = match host {
         Ok(host) => host,
         Err(error) if error.starts_with("SEEKING") => return Verdict::Differs(error),
@@ -209,17 +210,16 @@ fn compare(ffmpeg: &[String], host: Result<Seen, String>) -> Verdict {
             },
         };
     }
-    // Of those that `ffmpeg` shows one is left out: the last that was decoded, which is among the
-    // last that are shown.
-    let without = |left_out: usize| {
+    // One of `ffmpeg`'s frames is missing: the last decoded one, which is among the last in display order.
+    let without = |skipped: usize| {
         let mut rest = ffmpeg.to_vec();
-        rest.remove(left_out);
+        rest.remove(skipped);
         agree(&host, &rest)
     };
     if ffmpeg.len() == host.len() + 1 && (host.len().saturating_sub(4)..ffmpeg.len()).any(without) {
-        return Verdict::CutPictureLeftOut(host.len() - refused);
+        return Verdict::CutFrameSkipped(host.len() - refused);
     }
-    // The packet of a damaged frame gave no picture at all, which `ffmpeg` passes over.
+    // `ffmpeg` skips packets of damaged frames that give no frame at all.
     let whole: Vec<&String> = host.iter().flatten().collect();
     let mut rest = ffmpeg.iter();
     if refused > 0 && whole.iter().all(|frame| rest.any(|other| other == *frame)) {

@@ -1,4 +1,4 @@
-//! What happens to recordings: cut, holed, joined, and with time stamps that are wrong.
+//! Damage to recordings: cuts, holes, joins and wrong timestamps.
 
 use super::clips::{Codec, encode, ffmpeg, path};
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// Numbers that depend on the codec and the file's ending alone.
+    /// Numbers that depend only on the codec and the extension.
     pub fn of(codec: &str, ending: &str) -> Self {
         let letters = codec.bytes().chain(ending.bytes());
         Self(letters.fold(0, |state: u64, byte| {
@@ -26,7 +26,7 @@ impl Numbers {
     }
 }
 
-/// Bitstream filters that take packets away or change their times.
+/// Bitstream filters that remove packets or change their timestamps.
 const PACKETS: &[(&str, &str)] = &[
     ("without-first-packets", "noise=drop=lt(n\\,3)"),
     ("without-middle-packets", "noise=drop=between(n\\,11\\,14)"),
@@ -43,13 +43,13 @@ const PACKETS: &[(&str, &str)] = &[
     ("jumping-ahead", "setts=ts=if(gt(N\\,15)\\,TS+9/TB\\,TS)"),
 ];
 
-/// Containers that are read from wherever they begin.
+/// Formats that can be read from any point.
 const STREAMS: &[&str] = &[
     "ts", "mpg", "h264", "hevc", "m2v", "m4v", "mjpeg", "obu", "dv", "ogv", "flv", "nut",
 ];
 
-/// Whether what happened to the file took pictures or parts of them away. `change` is as in its name.
-pub fn loses_pictures(change: &str) -> bool {
+/// Whether a change removes frames or parts of them. `change` is written as in file names.
+pub fn loses_frames(change: &str) -> bool {
     [
         "head-cut",
         "tail-cut",
@@ -63,7 +63,7 @@ pub fn loses_pictures(change: &str) -> bool {
         && !["without-pts", "without-times"].contains(&change)
 }
 
-/// Makes the clip and all that can happen to it. The files that could be made.
+/// Writes the clip and its damaged variants. Returns the paths of the files that could be written.
 pub fn files(
     codec: &Codec,
     ending: &'static str,
@@ -151,18 +151,18 @@ pub fn files(
         made.push(at("vfr"));
     }
     if codec.0 == "h264" && ["mp4", "mov"].contains(&ending) {
-        made.extend(turned(&bytes, &at));
+        made.extend(rotated(&bytes, &at));
     }
     made
 }
 
-/// The clip with each of the eight display matrices that cameras write.
-fn turned(bytes: &[u8], at: &dyn Fn(&str) -> PathBuf) -> Vec<PathBuf> {
+/// Writes the clip with each of the eight display matrices that cameras use.
+fn rotated(bytes: &[u8], at: &dyn Fn(&str) -> PathBuf) -> Vec<PathBuf> {
     let find = bytes.windows(4).position(|kind| kind == b"tkhd");
     let Some(header) = find else {
         return Vec::new();
     };
-    // Behind the type: version and flags, five 32-bit numbers, 16 bytes of other things.
+    // After the type: version and flags, five 32-bit numbers, and 16 bytes of other fields.
     let matrix = header + 4 + 4 + 20 + 16;
     let mut made = Vec::new();
     for turn in 0..8 {

@@ -1,6 +1,6 @@
-//! The files in which the host is known to show other frames than the `ffmpeg` command, and why.
+//! The files in which the host is known to decode other frames than the `ffmpeg` command, and the reasons.
 
-/// Why, and in which files.
+/// The reasons, each with its files.
 const KNOWN: &[(&str, &[&str])] = &[
     (
         "refused as cut short; ffmpeg shows the part before the cut or hole",
@@ -24,7 +24,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "without their header they are in a format that is not read",
+        "without its header, the file is in a format that is not supported",
         &[
             "av1.head-cut0.mkv",
             "av1.head-cut0.webm",
@@ -36,7 +36,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "ffmpeg's decoder takes a wrong size from the damage and fails to the end; the host goes on at the next key frame",
+        "ffmpeg's decoder reads a wrong size from the damage and fails to the end; the host continues at the next key frame",
         &["vp9.garbage.ivf"],
     ),
     (
@@ -45,7 +45,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Why the file differs, if it is known to.
+/// The known reason why a file differs.
 pub fn reason(name: &str) -> Option<&'static str> {
     let mut known = KNOWN.iter();
     known

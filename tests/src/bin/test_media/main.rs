@@ -1,10 +1,11 @@
-//! Compares the host's frames with those of the `ffmpeg` command, byte for byte, over clips in every
-//! codec and container, whole and damaged. Run by `make test-media`.
+//! Compares the host's frames with those of the `ffmpeg` command, byte for byte, for clips in every codec and container,
+//! whole and damaged. `make test-media` runs it.
 //!
-//! `test_media FOLDER [CODEC …]` makes the clips in FOLDER; `test_media --files FILE …` compares files
-//! that are there. It fails where a difference is not listed in `known`, or one listed there is gone.
-//! `test_media --frames FILE …` only tells what the host sees, as JSON, a line a file: the digests of the
-//! frames, null for one that it refuses; null for a file that it refuses.
+//! `test_media FOLDER [CODEC …]` writes the clips into FOLDER and compares them; `test_media --files FILE …` compares
+//! existing files. It fails if a difference is not listed in `known`, or a listed file does not differ.
+//!
+//! `test_media --frames FILE …` prints the host's frames of each file as a line of JSON: the digests of the frames, with
+//! null for a frame that the host refuses, or null for a file that it refuses.
 
 mod clips;
 mod compare;
@@ -13,7 +14,7 @@ mod known;
 mod totals;
 
 use compare::{by_host, judge};
-use damage::{Numbers, loses_pictures};
+use damage::{Numbers, loses_frames};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     let totals = Mutex::new(Totals::default());
     let look = |path: &Path| {
         let name = path.file_name().unwrap_or_default().display().to_string();
-        let is_damaged = name.split('.').nth(1).is_some_and(loses_pictures);
+        let is_damaged = name.split('.').nth(1).is_some_and(loses_frames);
         let verdict = judge(path, is_damaged);
         let mut totals = totals.lock().expect("no thread panics");
         totals.add(&name, is_damaged, verdict);
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     if first == Path::new("--files") {
         rest.iter().for_each(|path| look(path));
     } else {
-        std::fs::create_dir_all(&first).expect("the folder can be made");
+        std::fs::create_dir_all(&first).expect("the folder can be created");
         let chosen = |codec: &&clips::Codec| {
             rest.is_empty() || rest.iter().any(|name| name == Path::new(codec.0))
         };

@@ -1,10 +1,10 @@
-//! What was compared, counted and told.
+//! Counts and prints the results of the comparisons.
 
 use super::compare::Verdict;
 use super::known;
 use std::collections::BTreeMap;
 
-/// What was counted.
+/// The counts.
 #[derive(Default)]
 pub struct Totals {
     files: usize,
@@ -16,14 +16,14 @@ pub struct Totals {
     cut_files: usize,
     undecided_files: usize,
     undecided_frames: usize,
-    /// Files by the reason that is known for their difference.
+    /// The numbers of files by the known reason for their difference.
     known: BTreeMap<&'static str, usize>,
     unexpected: Vec<String>,
     gone: Vec<String>,
 }
 
 impl Totals {
-    /// Counts a file. Only of one that `is_damaged` may frames be missing, refused or left to doubt.
+    /// Counts a file. Frames may be missing, refused or undecided only if the file `is_damaged`.
     pub fn add(&mut self, name: &str, is_damaged: bool, verdict: Verdict) {
         self.files += 1;
         let reason = known::reason(name);
@@ -39,13 +39,13 @@ impl Totals {
                 self.damaged_frames += refused;
                 self.frames += same;
             }
-            Verdict::CutPictureLeftOut(frames) if is_damaged => {
+            Verdict::CutFrameSkipped(frames) if is_damaged => {
                 self.cut_files += 1;
                 self.frames += frames;
             }
             Verdict::Undecided { same, undecided } if is_damaged => {
                 println!(
-                    "undecided {name}: ffmpeg shows {undecided} frames otherwise with more threads"
+                    "undecided {name}: ffmpeg decodes {undecided} frames differently with more threads"
                 );
                 self.undecided_files += 1;
                 self.undecided_frames += undecided;
@@ -68,29 +68,26 @@ impl Totals {
         }
     }
 
-    /// Whether nothing differs but what is known to, and all of that.
+    /// Whether exactly the listed files differ.
     pub fn are_as_expected(&self) -> bool {
         self.unexpected.is_empty() && self.gone.is_empty()
     }
 
-    /// Prints the figures.
+    /// Prints the counts.
     pub fn print(&self) {
+        println!("{} files, {} frames are identical", self.files, self.frames);
+        println!("{} files: all frames are the same", self.same_files);
+        println!("{} files: neither program decodes a frame", self.unreadable);
         println!(
-            "{} files, {} frames the same byte for byte",
-            self.files, self.frames
-        );
-        println!("{} files: every frame the same", self.same_files);
-        println!("{} files: neither reads them", self.unreadable);
-        println!(
-            "{} files: {} damaged frames refused by name, shown with guesses by ffmpeg, all others the same",
+            "{} files: {} damaged frames are refused with their numbers, and concealed by ffmpeg; all others are the same",
             self.damaged_files, self.damaged_frames
         );
         println!(
-            "{} files: the picture in which they were cut is left out, all others the same",
+            "{} files: the frame in which the file was cut is skipped; all others are the same",
             self.cut_files
         );
         println!(
-            "{} files: {} frames on which ffmpeg with 1, 2 and 4 threads disagrees, all others the same",
+            "{} files: ffmpeg with 1, 2 and 4 threads disagrees on {} frames; all others are the same",
             self.undecided_files, self.undecided_frames
         );
         for (reason, files) in &self.known {
@@ -102,21 +99,23 @@ impl Totals {
             self.unexpected
         );
         println!(
-            "{} files: listed as differing, but agree {:?}",
+            "{} files: listed as differing, but do not differ {:?}",
             self.gone.len(),
             self.gone
         );
     }
 }
 
-/// What differs, in words.
+/// A description of the difference.
 fn how(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Refused(why, frames) => format!("refused, {frames} frames of ffmpeg; {why}"),
+        Verdict::Refused(why, frames) => format!("refused, ffmpeg decodes {frames} frames; {why}"),
         Verdict::Differs(how) => how.clone(),
-        Verdict::DamageNamed { refused, .. } => format!("{refused} frames of a whole file refused"),
-        Verdict::CutPictureLeftOut(_) => "a frame of a whole file left out".to_owned(),
-        Verdict::Undecided { .. } => "ffmpeg disagrees with itself on a whole file".to_owned(),
+        Verdict::DamageNamed { refused, .. } => {
+            format!("{refused} frames of an undamaged file are refused")
+        }
+        Verdict::CutFrameSkipped(_) => "a frame of an undamaged file is skipped".to_owned(),
+        Verdict::Undecided { .. } => "ffmpeg disagrees with itself on an undamaged file".to_owned(),
         Verdict::Same(_) | Verdict::NeitherReads => "nothing".to_owned(),
     }
 }

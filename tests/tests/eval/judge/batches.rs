@@ -10,7 +10,7 @@ use std::{
 };
 
 #[test]
-fn batches_keep_their_limits_and_come_late() {
+fn batches_respect_the_limit_and_are_polled() {
     let judged = Judged::new(10);
     judged.server.finish_batches_after(3);
     let run = judged
@@ -41,7 +41,7 @@ fn a_batch_is_found_again_after_a_kill() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    // Even where the note was lost: the service knows the batch.
+    // Also without the local record, because the service lists the batch.
     for lost in [false, true] {
         if lost {
             fs::remove_file(judged.path("toy_gpt_batches.jsonl")).unwrap();
@@ -52,16 +52,16 @@ fn a_batch_is_found_again_after_a_kill() {
             .finish()
             .succeeded();
         judged.check(&run.stdout);
-        assert_eq!(judged.server.batches(), [10], "it is not sent twice");
+        assert_eq!(judged.server.batches(), [10], "the batch is sent once");
         fs::remove_file(judged.path("toy_gpt.jsonl")).unwrap();
     }
 }
 
 #[test]
-fn what_a_batch_leaves_open_is_sent_again() {
+fn unanswered_requests_of_a_batch_are_sent_again() {
     let judged = Judged::new(10);
     judged.server.expire_after(6);
-    // The answer about the new batch is lost on the way: it is not made twice.
+    // The response about the new batch is lost. The batch is not created twice.
     judged.server.fail([
         JudgeFault::Nonsense,
         JudgeFault::Status(500, ""),

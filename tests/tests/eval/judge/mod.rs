@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::{collections::HashSet, fs, path::PathBuf, sync::Arc};
 use tempfile::TempDir;
 
-/// Predictions of which every third is right, and the service that judges them.
+/// Predictions, of which every third is correct, and the service that judges them.
 struct Judged {
     folder: Arc<TempDir>,
     server: JudgeServer,
@@ -57,7 +57,7 @@ impl Judged {
             .args(self.arguments())
     }
 
-    /// Checks that everything was judged, and rightly; returns the report.
+    /// Checks that every prediction was judged correctly, and returns the report.
     #[track_caller]
     fn check(&self, stdout: &str) -> Value {
         let report: Value = serde_json::from_str(stdout).unwrap();
@@ -76,7 +76,7 @@ impl Judged {
             .iter()
             .map(|line| line["question_id"].as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(ids.len(), self.count, "a verdict each");
+        assert_eq!(ids.len(), self.count, "one verdict per prediction");
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), self.count);
         let verdicts = fs::read_to_string(self.path("toy_gpt.json")).unwrap();
         let verdicts: Value = serde_json::from_str(&verdicts).unwrap();

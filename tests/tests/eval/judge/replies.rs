@@ -1,4 +1,4 @@
-//! What is judged, and the replies of the judge.
+//! Which predictions are judged, and how the judge's replies are read.
 
 use super::Judged;
 use merv_tests::{JudgeFault, json_lines};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::fs;
 
 #[test]
-fn replies_that_say_nothing_are_counted_apart() {
+fn unusable_replies_are_counted_separately() {
     let judged = Judged::new(6);
     let nothing = JudgeFault::Reply("{'pred': 'maybe', 'score': 9}");
     judged
@@ -25,7 +25,7 @@ fn replies_that_say_nothing_are_counted_apart() {
         (&report["count"], &report["unparsable"]),
         (&json!(4), &json!(2))
     );
-    // Of the four that count, number 3 is right.
+    // Of the four that count, number 3 is correct.
     assert_eq!(report["accuracy"], 0.25);
     let lines = json_lines(&judged.path("toy_gpt.jsonl"));
     assert_eq!(lines[0]["reply"], "{'pred': 'maybe', 'score': 9}");
@@ -63,7 +63,7 @@ fn a_local_judge_needs_no_service() {
         .run()
         .args(["--local", "--registry", "merv-tiny"])
         .finish();
-    // merv-tiny's context is too short for the request, which the verdict file says.
+    // merv-tiny's context is too short for the request, as the file of verdicts records.
     let report: Value = serde_json::from_str(&run.succeeded().stdout).unwrap();
     assert_eq!(judged.server.times().len(), 0);
     let (count, unparsable) = (
@@ -95,6 +95,6 @@ fn the_judge_is_shown_all_references() {
     .unwrap();
     judged.run().finish().succeeded();
     let asked = judged.server.asked();
-    let told = "Correct Answer: \"dog\" or \"a puppy\"\nPredicted Answer: puppy\n";
-    assert!(asked[0].contains(told), "{asked:?}");
+    let expected = "Correct Answer: \"dog\" or \"a puppy\"\nPredicted Answer: puppy\n";
+    assert!(asked[0].contains(expected), "{asked:?}");
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 #[test]
-fn a_service_that_stumbles_is_asked_again() {
+fn failed_requests_are_repeated() {
     let judged = Judged::new(20);
     judged.server.fail([
         JudgeFault::TooMany(1),
@@ -29,19 +29,19 @@ fn a_service_that_stumbles_is_asked_again() {
         .succeeded();
     assert!(
         started.elapsed() > Duration::from_secs(1),
-        "the service asked to wait a second"
+        "the service requested a wait of one second"
     );
     judged.check(&run.stdout);
     let most = judged.server.most_at_once();
-    assert!((2..=3).contains(&most), "{most} at once");
-    // 20, one for each fault that gave no answer, and one for the reply that said nothing.
+    assert!((2..=3).contains(&most), "{most} concurrent requests");
+    // 20 requests, one more for each fault without an answer, and one for the unusable reply.
     assert_eq!(judged.server.times().len(), 26);
     let keys = judged.server.authorization();
     assert!(
         keys.iter()
             .all(|key| key.as_deref() == Some("Bearer sk-right"))
     );
-    // All is judged: nothing is asked again, not even with a service that is gone.
+    // Everything is judged, so the service is not needed any more.
     let again = judged
         .run()
         .env("OPENAI_BASE_URL", "http://127.0.0.1:1")
@@ -51,7 +51,7 @@ fn a_service_that_stumbles_is_asked_again() {
 }
 
 #[test]
-fn when_told_to_wait_all_wait() {
+fn a_requested_wait_applies_to_all_requests() {
     let judged = Judged::new(12);
     judged.server.fail([JudgeFault::TooMany(1)]);
     judged
@@ -72,12 +72,12 @@ fn when_told_to_wait_all_wait() {
         .unwrap();
     assert!(
         before <= 3,
-        "requests went on while the service wanted none: {gaps:?}"
+        "requests continued during the requested wait: {gaps:?}"
     );
 }
 
 #[test]
-fn what_waiting_does_not_mend_stops_at_once() {
+fn permanent_failures_stop_the_run_immediately() {
     for (status, code, words) in [
         (401, "invalid_api_key", ["access denied", "check the key"]),
         (
@@ -116,7 +116,7 @@ fn what_waiting_does_not_mend_stops_at_once() {
     late.server.fail([JudgeFault::Slow(Duration::from_secs(3))]);
     let run = late.run().args(["--tries", "1", "--timeout", "1"]).finish();
     run.failed(1, &["failed 1 times", "timeout"]);
-    // A key may come from a file, and must not be empty there.
+    // The key may come from a file, which must not be empty.
     fs::write(judged.path("key"), "\n").unwrap();
     let run = judged
         .run()
@@ -154,7 +154,7 @@ fn a_kill_loses_no_verdict() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // As many milliseconds on a fast machine as on a slow one would be a kill before anything was asked.
+        // A fixed time could end before the first request, depending on the machine.
         let started = Instant::now();
         while judged.server.chats() < seen + 4 && started.elapsed() < Duration::from_secs(20) {
             thread::sleep(Duration::from_millis(2));
@@ -162,7 +162,7 @@ fn a_kill_loses_no_verdict() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    // What was asked before the kill is counted when the server is done with it.
+    // The server counts requests from before the kill when it has processed them.
     thread::sleep(Duration::from_millis(300));
     let kept = fs::read_to_string(judged.path("toy_gpt.jsonl"))
         .unwrap()
@@ -174,12 +174,12 @@ fn a_kill_loses_no_verdict() {
     assert_eq!(
         judged.server.chats() - before,
         40 - kept,
-        "only the rest is asked"
+        "only the remaining questions are asked"
     );
 }
 
 #[test]
-fn without_a_key_nothing_is_waited_for() {
+fn a_missing_key_is_reported_immediately() {
     let judged = Judged::new(2);
     for url in [None, Some("https://api.openai.com/v1")] {
         let run = Run::new().keeping(&judged.folder).args(judged.arguments());
@@ -192,32 +192,32 @@ fn without_a_key_nothing_is_waited_for() {
             &["wants a key", "$OPENAI_API_KEY", "--key-file", "--local"],
         );
     }
-    // A service of one's own may want none.
+    // A private service may not need one.
     let own = Run::new().keeping(&judged.folder).args(judged.arguments());
     let own = own.args(["--base-url", &judged.server.base_url()]);
     judged.check(&own.finish().succeeded().stdout);
 }
 
 #[test]
-fn that_a_request_is_tried_again_is_said_once() {
+fn retries_are_reported_once() {
     let judged = Judged::new(20);
     let run = judged
         .run()
         .env("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
         .args(["--tries", "3", "--concurrency", "8"])
         .finish();
-    let told = run
+    let retries = run
         .stderr
         .lines()
         .filter(|line| line.contains("trying again in"));
-    let told: Vec<_> = told.map(str::to_owned).collect();
-    assert_eq!(told.len(), 2, "{run}");
+    let retries: Vec<_> = retries.map(str::to_owned).collect();
+    assert_eq!(retries.len(), 2, "{run}");
     assert!(
-        told[0].contains("http://127.0.0.1:1/v1/chat/completions: "),
+        retries[0].contains("http://127.0.0.1:1/v1/chat/completions: "),
         "{run}"
     );
     assert!(
-        told[0].ends_with("(2 of 3)") && told[1].ends_with("(3 of 3)"),
+        retries[0].ends_with("(2 of 3)") && retries[1].ends_with("(3 of 3)"),
         "{run}"
     );
     run.failed(1, &["failed 3 times"]);

@@ -2,12 +2,12 @@
 
 use super::{Bench, REPO, WEIGHTS, assert_refused, fetch, file};
 use merv_host::hub::HubError;
-use merv_tests::Kept;
+use merv_tests::FileKind;
 use std::{fs, io};
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_disk_is_named() {
+fn a_full_disk_is_reported() {
     let bench = Bench::new();
     bench.leave(b"");
     fs::remove_file(bench.incomplete()).unwrap();
@@ -20,7 +20,7 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_named() {
+fn a_cache_that_cannot_be_written_is_reported() {
     let bench = Bench::new();
     fs::write(bench.folder(), "a file where a folder belongs").unwrap();
     let error = fetch(&bench.hub(), &file(WEIGHTS)).unwrap_err();
@@ -31,10 +31,10 @@ fn a_cache_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn a_name_that_no_folder_can_hold_is_named_as_the_cause() {
+fn a_file_name_that_is_too_long_is_reported() {
     let bench = Bench::new();
     let long = "a".repeat(300);
-    bench.server.add(REPO, &long, "{}", Kept::Small);
+    bench.server.add(REPO, &long, "{}", FileKind::Small);
     let error = fetch(&bench.hub(), &file(&long)).unwrap_err();
     assert_refused(error, &["longer than this system allows", "shorter"]);
 }

@@ -1,31 +1,34 @@
-//! Servers that send something else than they should.
+//! Servers that send wrong data.
 
 use super::{Bench, REPO, WEIGHTS, assert_refused, assert_whole, content, fetch, file};
-use merv_tests::{Fault, Kept, TOKEN};
+use merv_tests::{Fault, FileKind, TOKEN};
 
 #[test]
-fn the_token_stays_with_the_name_it_is_meant_for() {
+fn the_token_is_sent_only_to_the_hubs_own_host_name() {
     let bench = Bench::new();
     let small = file("config.json");
-    bench.server.add(REPO, "config.json", "{}", Kept::Small);
+    bench.server.add(REPO, "config.json", "{}", FileKind::Small);
     let to = format!(
         "{}/{REPO}/resolve/main/config.json",
         bench.server.other_name()
     );
     bench.server.fail([Fault::Redirect(to)]);
     fetch(&bench.with_token(TOKEN), &small).unwrap();
-    let told: Vec<bool> = bench
+    let has_token: Vec<bool> = bench
         .server
         .seen()
         .iter()
         .map(|seen| seen.authorization.is_some())
         .collect();
-    assert!(told[0], "the hub is told the token");
-    assert!(!told[1], "another name for it is not");
+    assert!(has_token[0], "the hub receives the token");
+    assert!(
+        !has_token[1],
+        "another host name does not receive the token"
+    );
 }
 
 #[test]
-fn what_arrives_is_checked() {
+fn downloads_are_checked() {
     let cases: [(Fault, &[&str]); 3] = [
         (
             Fault::Damaged,
@@ -49,7 +52,7 @@ fn what_arrives_is_checked() {
 }
 
 #[test]
-fn a_size_that_the_hub_states_wrongly_is_noticed() {
+fn a_wrong_size_from_the_hub_is_noticed() {
     for stated in ["599999", "600001"] {
         let bench = Bench::new();
         bench
@@ -63,7 +66,7 @@ fn a_size_that_the_hub_states_wrongly_is_noticed() {
 }
 
 #[test]
-fn answers_that_are_not_the_hubs_are_refused() {
+fn invalid_answers_are_refused() {
     let to = |location: &str| ("Location", location.to_owned());
     let cases: [((&'static str, String), &str); 7] = [
         (("X-Repo-Commit", "../../../evil".to_owned()), "commit"),
@@ -79,7 +82,7 @@ fn answers_that_are_not_the_hubs_are_refused() {
         bench.server.fail([Fault::Header(name, value.clone())]);
         let is_redirect = name == "Location";
         let error = if is_redirect {
-            // What describes the file is believed; where its content is, is asked later.
+            // The description is accepted, because the location of the content is requested later.
             let remote = bench.hub().locate(&file(WEIGHTS)).unwrap();
             bench.server.fail([Fault::Header(name, value.clone())]);
             bench
@@ -96,7 +99,7 @@ fn answers_that_are_not_the_hubs_are_refused() {
 }
 
 #[test]
-fn redirects_end() {
+fn endless_redirects_are_refused() {
     let bench = Bench::new();
     let here = format!("/{REPO}/resolve/main/{WEIGHTS}");
     bench.server.fail(vec![Fault::Redirect(here); 20]);

@@ -1,21 +1,21 @@
-//! Downloads into the cache, whole and interrupted.
+//! Complete and interrupted downloads into the cache.
 
 use super::{Bench, REPO, WEIGHTS, assert_refused, assert_whole, content, fetch, file};
 use merv_host::hub::HubFile;
-use merv_tests::{COMMIT, Fault, Kept, Seen, TOKEN, sha256};
+use merv_tests::{COMMIT, Fault, FileKind, HubRequest, TOKEN, sha256};
 use std::{fs, path::Path, sync::Barrier, thread, time::Duration};
 
 #[test]
-fn a_large_file_comes_from_the_storage_into_the_common_layout() {
+fn a_large_file_is_downloaded_into_the_common_cache_layout() {
     let bench = Bench::new();
     let hub = bench.with_token(TOKEN);
     let weights = file(WEIGHTS);
     assert_eq!(hub.cached(&weights), None);
     let remote = hub.locate(&weights).unwrap();
     assert_eq!(remote.size(), 600_000);
-    let mut told = Vec::new();
+    let mut progress = Vec::new();
     let path = hub.download(&weights, &remote, &mut |done, total| {
-        told.push((done, total))
+        progress.push((done, total))
     });
     let path = path.unwrap();
     assert_whole(&path);
@@ -32,23 +32,23 @@ fn a_large_file_comes_from_the_storage_into_the_common_layout() {
         COMMIT
     );
     assert!(!bench.incomplete().exists());
-    assert_eq!(told.first(), Some(&(0, 600_000)));
-    assert_eq!(told.last(), Some(&(600_000, 600_000)));
-    assert!(told.is_sorted());
+    assert_eq!(progress.first(), Some(&(0, 600_000)));
+    assert_eq!(progress.last(), Some(&(600_000, 600_000)));
+    assert!(progress.is_sorted());
 
-    // The token went to the hub alone.
+    // Only the hub received the token.
     let seen = bench.server.seen();
-    let (storage, hub_itself): (Vec<&Seen>, Vec<&Seen>) =
+    let (storage, hub_itself): (Vec<&HubRequest>, Vec<&HubRequest>) =
         seen.iter().partition(|seen| seen.storage);
     assert!(!storage.is_empty() && !hub_itself.is_empty());
     for seen in storage {
-        assert_eq!(seen.authorization, None, "the storage was told the token");
+        assert_eq!(seen.authorization, None, "the storage received the token");
     }
     for seen in hub_itself {
         assert_eq!(seen.authorization.as_deref(), Some("Bearer hf_right"));
     }
 
-    // From now on nobody is asked.
+    // Afterwards no requests are made.
     assert_eq!(hub.cached(&weights), Some(path));
     assert_eq!(bench.server.seen(), []);
     let by_commit = HubFile {
@@ -64,11 +64,14 @@ fn a_large_file_comes_from_the_storage_into_the_common_layout() {
 }
 
 #[test]
-fn small_files_are_kept_in_folders_and_at_revisions() {
+fn small_files_are_stored_by_folder_and_revision() {
     let bench = Bench::new();
-    bench
-        .server
-        .add(REPO, "sub folder/config.json", "{\"a\": 1}", Kept::Small);
+    bench.server.add(
+        REPO,
+        "sub folder/config.json",
+        "{\"a\": 1}",
+        FileKind::Small,
+    );
     let config = HubFile {
         revision: Some("refs/pr/1".into()),
         ..file("sub folder/config.json")
@@ -83,7 +86,7 @@ fn small_files_are_kept_in_folders_and_at_revisions() {
     );
     assert_eq!(hub.cached(&config), Some(path.clone()));
 
-    // A link to a content that was removed is no file; it is fetched and linked again.
+    // If the content of a link was removed, it is downloaded and linked again.
     fs::remove_file(path.canonicalize().unwrap()).unwrap();
     assert_eq!(hub.cached(&config), None);
     assert_eq!(fetch(&hub, &config).unwrap(), path);
@@ -91,15 +94,15 @@ fn small_files_are_kept_in_folders_and_at_revisions() {
 }
 
 #[test]
-fn an_empty_file_is_a_file() {
+fn an_empty_file_is_downloaded() {
     let bench = Bench::new();
-    bench.server.add(REPO, "empty", "", Kept::Small);
+    bench.server.add(REPO, "empty", "", FileKind::Small);
     let path = fetch(&bench.hub(), &file("empty")).unwrap();
     assert_eq!(fs::read(path).unwrap(), b"");
 }
 
 #[test]
-fn a_cut_connection_is_taken_up_where_it_broke() {
+fn a_download_resumes_after_a_lost_connection() {
     let bench = Bench::new();
     bench
         .server
@@ -113,7 +116,7 @@ fn a_cut_connection_is_taken_up_where_it_broke() {
 }
 
 #[test]
-fn a_connection_that_always_breaks_leaves_its_part_for_the_next_time() {
+fn the_next_run_resumes_a_failed_download() {
     let bench = Bench::new();
     bench.server.fail([Fault::Cut(5000)]);
     bench.server.fail(vec![Fault::Cut(0); 5]);
@@ -135,19 +138,23 @@ fn a_connection_that_always_breaks_leaves_its_part_for_the_next_time() {
 }
 
 #[test]
-fn a_part_that_another_run_left_is_used_if_it_is_good() {
+fn a_partial_file_of_another_run_is_used_if_it_is_valid() {
     let whole = content();
     let too_long = [whole.as_slice(), b"more"].concat();
     let damaged: Vec<u8> = whole.iter().map(|byte| byte ^ 1).collect();
-    /// What was left, and the ranges that are asked for.
+    /// A name, the partial file, and the ranges that are requested.
     type Case<'a> = (&'a str, &'a [u8], &'a [Option<&'a str>]);
     let from_0: &[Option<&str>] = &[None];
     let cases: [Case<'_>; 6] = [
-        ("a good part", &whole[..1000], &[Some("bytes=1000-")]),
-        ("all of it", &whole, &[]),
-        ("more than all", &too_long, from_0),
-        ("a bad part", &damaged[..1000], &[Some("bytes=1000-"), None]),
-        ("all of it, damaged", &damaged, from_0),
+        ("a valid part", &whole[..1000], &[Some("bytes=1000-")]),
+        ("everything", &whole, &[]),
+        ("too much", &too_long, from_0),
+        (
+            "an invalid part",
+            &damaged[..1000],
+            &[Some("bytes=1000-"), None],
+        ),
+        ("everything, damaged", &damaged, from_0),
         ("nothing", b"", from_0),
     ];
     for (what, left, expected) in cases {
@@ -163,7 +170,7 @@ fn a_part_that_another_run_left_is_used_if_it_is_good() {
 }
 
 #[test]
-fn a_server_that_knows_no_ranges_sends_everything_again() {
+fn a_server_without_range_support_sends_everything_again() {
     let bench = Bench::new();
     bench.leave(&content()[..1000]);
     bench.server.fail([Fault::WholeFile]);
@@ -171,11 +178,11 @@ fn a_server_that_knows_no_ranges_sends_everything_again() {
 }
 
 #[test]
-fn small_files_are_not_continued_for_nothing_would_show_a_wrong_part() {
+fn small_files_are_not_resumed_because_they_have_no_digest() {
     let bench = Bench::new();
     let etag = bench
         .server
-        .add(REPO, "config.json", "{\"right\": true}", Kept::Small);
+        .add(REPO, "config.json", "{\"right\": true}", FileKind::Small);
     bench.leave(b"");
     let left = bench
         .folder()
@@ -187,7 +194,7 @@ fn small_files_are_not_continued_for_nothing_would_show_a_wrong_part() {
 }
 
 #[test]
-fn many_at_once_download_once() {
+fn concurrent_downloads_of_a_file_share_one() {
     const MANY: usize = 6;
     let bench = Bench::new();
     bench.server.fail([Fault::Slow(Duration::from_millis(300))]);

@@ -6,7 +6,7 @@ mod downloads;
 mod refusals;
 
 use merv_host::hub::{Hub, HubError, HubFile, Settings, Token};
-use merv_tests::{HubServer, Kept, chain};
+use merv_tests::{FileKind, HubServer, chain};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ const REPO: &str = "owner/model";
 
 const WEIGHTS: &str = "model.safetensors";
 
-/// Longer than a connection buffers, so that cuts show.
+/// Content that exceeds the buffers of a connection, so that lost connections are noticed.
 fn content() -> Vec<u8> {
     (0..600_000u32).map(|i| (i * 7 + i / 251) as u8).collect()
 }
@@ -33,7 +33,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let server = HubServer::new();
-        let etag = server.add(REPO, WEIGHTS, content(), Kept::Large);
+        let etag = server.add(REPO, WEIGHTS, content(), FileKind::Large);
         Self {
             server,
             cache: TempDir::new().unwrap(),
@@ -76,13 +76,13 @@ impl Bench {
         self.blob().with_extension("incomplete")
     }
 
-    /// Leaves what an interrupted download would have left.
+    /// Writes the partial file of an interrupted download.
     fn leave(&self, bytes: &[u8]) {
         fs::create_dir_all(self.folder().join("blobs")).unwrap();
         fs::write(self.incomplete(), bytes).unwrap();
     }
 
-    /// The requests for content that came, with the bytes they began at.
+    /// The ranges of the requests for content since the last call.
     fn ranges(&self) -> Vec<Option<String>> {
         let seen = self.server.seen().into_iter();
         let content = seen.filter(|seen| seen.storage && seen.method == "GET");
@@ -110,8 +110,8 @@ fn assert_whole(path: &Path) {
 
 #[track_caller]
 fn assert_refused(error: HubError, words: &[&str]) {
-    let said = chain(&error);
+    let message = chain(&error);
     for word in words {
-        assert!(said.contains(word), "no {word:?} in:\n{said}");
+        assert!(message.contains(word), "{word:?} is not in:\n{message}");
     }
 }

@@ -1,12 +1,12 @@
-//! Refusals of the hub, and settings with which it cannot be reached.
+//! Refusals by the hub, an unreachable hub, and wrong settings.
 
 use super::{Bench, WEIGHTS, assert_refused, assert_whole, fetch, file};
 use merv_host::hub::{Hub, HubFile, Settings, Token};
-use merv_tests::{Fault, Kept, TOKEN};
+use merv_tests::{Fault, FileKind, TOKEN};
 use std::{net::TcpListener, time::Duration};
 
 #[test]
-fn a_server_in_trouble_is_asked_again() {
+fn requests_are_repeated_after_server_errors() {
     let bench = Bench::new();
     let trouble = [500, 503, 429].map(|status| Fault::Status(status, "", ""));
     bench.server.fail(trouble);
@@ -34,7 +34,7 @@ fn refusals_say_what_to_do() {
     let bench = Bench::new();
     bench
         .server
-        .add("meta/llama", "tokenizer.json", "{}", Kept::Small);
+        .add("meta/llama", "tokenizer.json", "{}", FileKind::Small);
     bench.server.gate("meta/llama");
     let page = format!("{}/meta/llama", bench.server.endpoint());
     let gated = HubFile {
@@ -44,9 +44,9 @@ fn refusals_say_what_to_do() {
     let refused = |hub: &Hub, file: &HubFile, words: &[&str]| {
         assert_refused(hub.locate(file).unwrap_err(), words);
     };
-    let (nobody, stranger) = (bench.hub(), bench.with_token("hf_wrong"));
+    let (anonymous, wrong_token) = (bench.hub(), bench.with_token("hf_wrong"));
     refused(
-        &nobody,
+        &anonymous,
         &gated,
         &[
             "hf://meta/llama/tokenizer.json",
@@ -59,7 +59,7 @@ fn refusals_say_what_to_do() {
         ],
     );
     refused(
-        &stranger,
+        &wrong_token,
         &gated,
         &["gated", "the token of $HF_TOKEN", &page],
     );
@@ -70,7 +70,7 @@ fn refusals_say_what_to_do() {
         ..file(WEIGHTS)
     };
     refused(
-        &nobody,
+        &anonymous,
         &absent,
         &[
             "hf://no/such/model.safetensors",
@@ -88,22 +88,22 @@ fn refusals_say_what_to_do() {
         ..file(WEIGHTS)
     };
     refused(
-        &nobody,
+        &anonymous,
         &revision,
         &["hf://owner/model@v9/", "no such revision", "`revision`"],
     );
     refused(
-        &nobody,
+        &anonymous,
         &file("no.bin"),
         &["hf://owner/model/no.bin", "has no file", "/tree/main"],
     );
 
-    let told = |status, code, message| {
+    let answered = |status, code, message| {
         bench.server.fail([Fault::Status(status, code, message)]);
-        stranger.locate(&file(WEIGHTS)).unwrap_err()
+        wrong_token.locate(&file(WEIGHTS)).unwrap_err()
     };
     assert_refused(
-        told(401, "", "Invalid credentials in Authorization header"),
+        answered(401, "", "Invalid credentials in Authorization header"),
         &[
             "401",
             "Invalid credentials",
@@ -112,15 +112,15 @@ fn refusals_say_what_to_do() {
         ],
     );
     assert_refused(
-        told(403, "", "enable gated repositories"),
+        answered(403, "", "enable gated repositories"),
         &["403", "enable gated"],
     );
-    assert_refused(told(404, "", ""), &["has no file"]);
-    assert_refused(told(400, "", "bad"), &["400", "bad"]);
+    assert_refused(answered(404, "", ""), &["has no file"]);
+    assert_refused(answered(400, "", "bad"), &["400", "bad"]);
 }
 
 #[test]
-fn without_a_network_it_is_said_at_once() {
+fn a_missing_network_is_reported_immediately() {
     let bench = Bench::new();
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -130,7 +130,7 @@ fn without_a_network_it_is_said_at_once() {
     let endpoint = format!("http://127.0.0.1:{port}");
     let hub = Hub::new(Settings {
         endpoint: endpoint.clone(),
-        // Who waited for a second try would wait here.
+        // A second attempt would take this long.
         retry_delay: Duration::from_secs(100),
         ..bench.settings()
     });
@@ -148,7 +148,7 @@ fn without_a_network_it_is_said_at_once() {
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused() {
+fn invalid_settings_are_refused() {
     let bench = Bench::new();
     for endpoint in [
         "",
@@ -173,13 +173,16 @@ fn settings_that_cannot_be_are_refused() {
         ..bench.settings()
     });
     let error = hub.locate(&file(WEIGHTS));
-    let error = error.expect_err("two tokens are none");
-    assert!(!error.to_string().contains("hf_a"), "the secret shows");
+    let error = error.expect_err("two lines are not a token");
+    assert!(
+        !error.to_string().contains("hf_a"),
+        "the message shows the secret"
+    );
     assert_refused(error, &["the file .hf_token holds no access token"]);
 }
 
 #[test]
-fn offline_nobody_is_asked() {
+fn offline_no_requests_are_made() {
     let bench = Bench::new();
     let hub = Hub::new(Settings {
         offline: true,
@@ -206,7 +209,7 @@ fn offline_nobody_is_asked() {
 }
 
 #[test]
-fn a_token_that_none_can_be_is_refused_before_the_network_is_blamed() {
+fn an_invalid_token_is_refused_before_a_request() {
     let bench = Bench::new();
     for wrong in ["hf_\u{e4}", "hf_\u{fffd}", "hf_a b", "hf_a\u{7f}"] {
         let token = Token::new(wrong, "$HF_TOKEN");

@@ -1,11 +1,11 @@
 //! Loading a model whose files are on the hub, in the cache, or missing.
 
 use super::{FILES, Published, REPO, tokens};
-use merv_tests::{Fault, Kept, Run, TOKEN, Tiny, root, sha256, small_clip};
+use merv_tests::{Fault, FileKind, Run, TOKEN, Tiny, root, sha256, small_clip};
 use std::{collections::BTreeSet, fs, thread, time::Duration};
 
 #[test]
-fn a_model_from_the_hub_answers_as_the_same_model_does_here() {
+fn a_model_from_the_hub_answers_like_the_local_one() {
     let published = Published::new();
     let here = Tiny::new().generate().arg("--json").finish().succeeded();
     let first = published.generate().finish().succeeded();
@@ -18,7 +18,7 @@ fn a_model_from_the_hub_answers_as_the_same_model_does_here() {
     );
     assert_eq!(published.downloads().len(), 12);
 
-    // From the cache, asking nobody; quietly.
+    // From the cache, without requests and without messages.
     let again = published
         .generate()
         .arg("--offline")
@@ -37,7 +37,7 @@ fn a_model_from_the_hub_answers_as_the_same_model_does_here() {
 }
 
 #[test]
-fn offline_everything_that_is_missing_is_told() {
+fn offline_all_missing_files_are_listed() {
     let published = Published::new();
     let run = published.generate().arg("--offline").finish();
     let mut words: Vec<String> = FILES
@@ -58,11 +58,11 @@ fn offline_everything_that_is_missing_is_told() {
 }
 
 #[test]
-fn what_is_refused_is_told_together_before_anything_is_downloaded() {
+fn refusals_are_reported_together_before_any_download() {
     let published = Published::new();
     published
         .server
-        .add("meta/llama", "tokenizer.json", "{}", Kept::Small);
+        .add("meta/llama", "tokenizer.json", "{}", FileKind::Small);
     published.server.gate("meta/llama");
     published.tiny.replace(
         "registry.toml",
@@ -98,7 +98,7 @@ fn what_is_refused_is_told_together_before_anything_is_downloaded() {
 }
 
 #[test]
-fn parts_that_do_not_fit_are_told_before_weights_are_downloaded() {
+fn inconsistent_settings_are_reported_before_weights_are_downloaded() {
     let published = Published::new();
     published
         .tiny
@@ -120,7 +120,7 @@ fn parts_that_do_not_fit_are_told_before_weights_are_downloaded() {
 }
 
 #[test]
-fn without_a_network_one_message_is_enough() {
+fn a_missing_network_is_reported_once() {
     let published = Published::new();
     let run = published
         .generate()
@@ -186,10 +186,10 @@ fn the_sizes_of_a_gguf_model_are_in_its_file() {
         );
     assert_eq!(published.server.seen(), []);
 
-    // It is downloaded before anything is described, the other weights after.
+    // The GGUF file is downloaded before the model is described, and the other weights afterwards.
     published
         .server
-        .add(REPO, "llm/model.gguf", "no GGUF", Kept::Large);
+        .add(REPO, "llm/model.gguf", "no GGUF", FileKind::Large);
     published.generate().finish().failed(1, &["model.gguf"]);
     let gguf = format!("/blob/{}?signature=s", sha256(b"no GGUF"));
     let downloads = published.downloads();
@@ -199,7 +199,7 @@ fn the_sizes_of_a_gguf_model_are_in_its_file() {
 }
 
 #[test]
-fn a_wrong_digest_in_the_registry_is_told() {
+fn a_wrong_digest_in_the_registry_is_reported() {
     let published = Published::new();
     let wrong = "a".repeat(64);
     published.tiny.replace(
@@ -215,7 +215,7 @@ fn a_wrong_digest_in_the_registry_is_told() {
 }
 
 #[test]
-fn programs_that_load_at_once_download_once() {
+fn concurrent_programs_download_once() {
     let published = Published::new();
     published
         .server
@@ -228,13 +228,13 @@ fn programs_that_load_at_once_download_once() {
     let downloads = published.downloads();
     let different: BTreeSet<&String> = downloads.iter().collect();
     assert_eq!(different.len(), 12);
-    // Small files and what two parts share may be asked for twice; large files never are.
+    // Small files, and files that two parts share, may be requested twice, but large files only once.
     let large = downloads.iter().filter(|path| path.starts_with("/blob/"));
     assert_eq!(large.count(), 6, "{downloads:?}");
 }
 
 #[test]
-fn of_several_files_the_first_that_the_hub_has_is_taken() {
+fn the_first_available_file_of_a_list_is_used() {
     let published = Published::new();
     let here = Tiny::new().generate().arg("--json").finish().succeeded();
     let one = "file = \"siglip/model.safetensors\"";
@@ -248,10 +248,13 @@ fn of_several_files_the_first_that_the_hub_has_is_taken() {
     let first = published.generate().finish().succeeded();
     assert_eq!(tokens(&first.stdout), tokens(&here.stdout));
     assert_eq!(published.downloads().len(), 12);
-    // The cache has the second: it is taken, online without asking whether there is a first by now.
-    published
-        .server
-        .add(REPO, "siglip/open_clip_model.safetensors", "?", Kept::Large);
+    // The second file is in the cache, so it is used without checking whether the first exists by now.
+    published.server.add(
+        REPO,
+        "siglip/open_clip_model.safetensors",
+        "?",
+        FileKind::Large,
+    );
     for run in [published.generate(), published.generate().arg("--offline")] {
         let again = run.finish().succeeded();
         assert_eq!(tokens(&again.stdout), tokens(&here.stdout));
@@ -265,9 +268,9 @@ fn of_several_files_the_first_that_the_hub_has_is_taken() {
     none.generate().finish().failed(1, &words);
 }
 
-/// A token or an address that cannot be one stops nobody who asks the hub for nothing.
+/// An invalid token or address is an error only if the hub is needed.
 #[test]
-fn settings_of_the_hub_matter_only_when_it_is_asked() {
+fn settings_of_the_hub_are_checked_only_when_it_is_used() {
     for (variable, value) in [
         ("HF_TOKEN", "hf_ä"),
         ("HF_TOKEN", " "),

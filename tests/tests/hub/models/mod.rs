@@ -4,21 +4,21 @@ mod loading;
 mod published_config;
 mod shards;
 
-use merv_tests::{HubServer, Kept, Run, Tiny};
+use merv_tests::{FileKind, HubServer, Run, Tiny};
 use serde_json::Value;
 use std::{fs, sync::Arc};
 use tempfile::TempDir;
 
 const REPO: &str = "merv/tiny";
 
-/// the lively model with all of its files on a hub.
+/// The lively model with all of its files on a hub.
 struct Published {
     server: HubServer,
     home: Arc<TempDir>,
     tiny: Tiny,
 }
 
-/// Every file of the lively model, as the hub has it.
+/// The files of the lively model on the hub, except the tokenizer.
 const FILES: [&str; 11] = [
     "languagebind/model.safetensors",
     "languagebind/config.json",
@@ -42,12 +42,12 @@ impl Published {
         };
         for file in FILES.into_iter().chain(["llm/tokenizer.json"]) {
             let content = fs::read(published.tiny.path(file)).unwrap();
-            let kept = if file.ends_with(".json") {
-                Kept::Small
+            let kind = if file.ends_with(".json") {
+                FileKind::Small
             } else {
-                Kept::Large
+                FileKind::Large
             };
-            published.server.add(REPO, file, content, kept);
+            published.server.add(REPO, file, content, kind);
         }
         for weights in FILES
             .into_iter()
@@ -65,7 +65,7 @@ impl Published {
         published
     }
 
-    /// Lets a run ask the hub.
+    /// Lets a run use the hub.
     fn online(&self, run: Run) -> Run {
         run.keeping(&self.home)
             .env("HF_HOME", self.home.path())
@@ -77,7 +77,7 @@ impl Published {
         self.online(self.tiny.generate()).arg("--json")
     }
 
-    /// Which files were downloaded.
+    /// The paths of the files that were downloaded since the last call.
     fn downloads(&self) -> Vec<String> {
         let seen = self.server.seen().into_iter();
         let content = seen.filter(|seen| {
@@ -87,7 +87,7 @@ impl Published {
     }
 }
 
-/// What a run answered.
+/// The tokens of an answer.
 fn tokens(stdout: &str) -> Value {
     let reply: Value = serde_json::from_str(stdout).unwrap();
     reply["tokens"].clone()

@@ -1,26 +1,26 @@
 //! A registry against the config that is published beside a mixer's checkpoint.
 
 use super::{Published, REPO, tokens};
-use merv_tests::{Kept, Tiny, root};
+use merv_tests::{FileKind, Tiny, root};
 use serde_json::{Value, json};
 use std::fs;
 
-/// The checkpoint where MERV keeps one, and the config beside it.
+/// Adds the checkpoint where MERV stores it, with a config next to it.
 fn with_config(published: &Published, config: &Value) {
     let mixer = fs::read(root().join("tests/fixtures/lively/mixer.safetensors")).unwrap();
     let file = "lively/checkpoints/latest-checkpoint.safetensors";
-    published.server.add(REPO, file, mixer, Kept::Large);
+    published.server.add(REPO, file, mixer, FileKind::Large);
     let config = config.to_string();
     published
         .server
-        .add(REPO, "lively/config.json", config, Kept::Small);
+        .add(REPO, "lively/config.json", config, FileKind::Small);
     let here = "file = \"mixer.safetensors\"";
     let there = format!("file = \"{file}\"");
     published.tiny.replace("registry.toml", here, &there);
 }
 
 #[test]
-fn what_is_published_beside_a_checkpoint_is_compared_before_anything_large_is_fetched() {
+fn the_published_config_is_compared_before_large_downloads() {
     let model = json!({
         "video_backbone_ids": [
             "languagebind-video-noclass", "dinov2-video", "vivit-google-b-all-no-cls-16frames",
@@ -59,10 +59,10 @@ fn what_is_published_beside_a_checkpoint_is_compared_before_anything_large_is_fe
         downloads[0].ends_with("lively/config.json"),
         "{downloads:?}"
     );
-    // From now on without asking.
+    // Now the config is in the cache.
     let info = published.online(published.tiny.run()).arg("info");
     info.arg("--offline").finish().failed(1, &["8 problems"]);
-    // On purpose.
+    // The check can be turned off.
     published
         .tiny
         .replace("registry.toml", "[mixer]", "[mixer]\ncheck_config = false");
@@ -70,7 +70,7 @@ fn what_is_published_beside_a_checkpoint_is_compared_before_anything_large_is_fe
 }
 
 #[test]
-fn a_registry_as_published_is_accepted_and_so_is_one_without_a_config() {
+fn a_matching_config_and_an_unrelated_one_are_accepted() {
     let published = Published::new();
     let here = Tiny::new().generate().arg("--json").finish().succeeded();
     let model = json!({
@@ -80,7 +80,7 @@ fn a_registry_as_published_is_accepted_and_so_is_one_without_a_config() {
         ],
         "image_resize_strategy": "resize-naive",
         "num_frames": [16, 16, 32, 16],
-        // Whether the projectors were aligned first does not change the model.
+        // Whether the projectors were aligned first does not affect the model.
         "arch_specifier": "no-align+3davg+linear",
         "projector_token_length": 16,
         "visual_feature_length": 256,

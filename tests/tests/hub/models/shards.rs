@@ -1,12 +1,12 @@
 //! Weights in several files.
 
 use super::{Published, REPO, tokens};
-use merv_tests::{Kept, Tiny, edit};
+use merv_tests::{FileKind, Tiny, edit};
 use serde_json::json;
 use std::{collections::BTreeMap, fs, path::Path};
 use tempfile::TempDir;
 
-/// Splits a safetensors file in two; returns the index that names both.
+/// Splits a safetensors file into two shards, and returns their index.
 fn split(file: &Path) -> String {
     let mut map = BTreeMap::new();
     for shard in 0..2 {
@@ -29,7 +29,7 @@ fn split(file: &Path) -> String {
     json!({ "metadata": { "total_size": 1 }, "weight_map": map }).to_string()
 }
 
-/// the lively model with its language model in two shards on this machine.
+/// A copy of the lively model with its language model in two shards.
 fn sharded() -> Tiny {
     let tiny = Tiny::new();
     let index = split(&tiny.path("llm/model.safetensors"));
@@ -56,14 +56,14 @@ fn shards_are_found_through_their_index() {
         "model-2-of-2.safetensors",
     ] {
         let content = fs::read(tiny.path(&format!("llm/{file}"))).unwrap();
-        let kept = if file.ends_with(".json") {
-            Kept::Small
+        let kind = if file.ends_with(".json") {
+            FileKind::Small
         } else {
-            Kept::Large
+            FileKind::Large
         };
         published
             .server
-            .add(REPO, &format!("llm/{file}"), content, kept);
+            .add(REPO, &format!("llm/{file}"), content, kind);
     }
     published.tiny.replace(
         "registry.toml",
@@ -77,7 +77,7 @@ fn shards_are_found_through_their_index() {
     let again = published.generate().arg("--offline").finish().succeeded();
     assert_eq!(tokens(&again.stdout), tokens(&whole.stdout));
 
-    // A mixer is one file.
+    // A mixer must be one file.
     tiny.replace(
         "registry.toml",
         "\"mixer.safetensors\"",
@@ -89,7 +89,7 @@ fn shards_are_found_through_their_index() {
 }
 
 #[test]
-fn a_shard_that_is_missing_is_named() {
+fn a_missing_shard_is_named() {
     let tiny = sharded();
     fs::remove_file(tiny.path("llm/model-2-of-2.safetensors")).unwrap();
     tiny.generate()
@@ -98,7 +98,7 @@ fn a_shard_that_is_missing_is_named() {
 }
 
 #[test]
-fn an_index_does_not_lead_out_of_its_folder() {
+fn an_index_cannot_refer_to_files_outside_its_folder() {
     let index = |file: &str| json!({ "weight_map": { "w": file } }).to_string();
     let outside = TempDir::new().unwrap();
     let secret = outside.path().join("secret.safetensors");
@@ -121,7 +121,7 @@ fn an_index_does_not_lead_out_of_its_folder() {
             REPO,
             "llm/model.safetensors.index.json",
             index(file),
-            Kept::Small,
+            FileKind::Small,
         );
         published.tiny.replace(
             "registry.toml",
@@ -132,11 +132,11 @@ fn an_index_does_not_lead_out_of_its_folder() {
             .generate()
             .finish()
             .failed(1, &["model.safetensors.index.json"]);
-        let asked = published.server.seen();
+        let requests = published.server.seen();
         let outside = |path: &str| path.contains("..") || path.contains("secret");
         assert!(
-            !asked.iter().any(|seen| outside(&seen.path)),
-            "{file}: {asked:?}"
+            !requests.iter().any(|seen| outside(&seen.path)),
+            "{file}: {requests:?}"
         );
     }
     #[cfg(unix)]

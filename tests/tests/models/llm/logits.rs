@@ -1,4 +1,4 @@
-//! Embeddings and logits, and the files that they come from.
+//! Embeddings and logits, and how the model's files are read.
 
 use super::{CASES, Case, every_case, numbers, request_of};
 use merv_plugin_api::{DType, LogitsAt, TensorView};
@@ -8,7 +8,7 @@ use std::fs;
 use tempfile::TempDir;
 
 #[test]
-fn no_case_is_left_out() {
+fn every_case_is_tested() {
     let mut found: Vec<_> = fs::read_dir(fixture("llama2"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -18,7 +18,7 @@ fn no_case_is_left_out() {
 }
 
 #[test]
-fn embeddings_and_logits_are_transformers() {
+fn embeddings_and_logits_match_transformers() {
     every_case(|case| {
         let ids = case.io.get("embed_ids").ids();
         let embedded = case.model.embed(&ids).unwrap();
@@ -49,7 +49,7 @@ fn embeddings_and_logits_are_transformers() {
 }
 
 #[test]
-fn logits_in_bf16_are_transformers_of_f32_but_for_rounding() {
+fn logits_in_bf16_match_transformers_in_f32_up_to_rounding() {
     for name in CASES {
         let mut request = request_of(name);
         request.model.dtype = Some(DType::BF16).into();
@@ -68,9 +68,9 @@ fn logits_in_bf16_are_transformers_of_f32_but_for_rounding() {
     }
 }
 
-/// transformers 5 writes `rope_theta` and `rope_scaling` together.
+/// transformers 5 writes `rope_theta` and `rope_scaling` in one object.
 #[test]
-fn rope_parameters_are_read_as_the_older_keys() {
+fn rope_parameters_are_read_like_the_older_keys() {
     for name in CASES {
         let path = fixture("llama2").join(name).join("config.json");
         if !path.is_file() {
@@ -97,9 +97,9 @@ fn rope_parameters_are_read_as_the_older_keys() {
     }
 }
 
-/// MERV's tables have more rows than the configs beside them say; others' have fewer.
+/// MERV's embedding tables have more rows than their configs state; others have fewer.
 #[test]
-fn a_vocabulary_is_as_large_as_the_table() {
+fn the_vocabulary_size_is_that_of_the_embedding_table() {
     let sizes = |case: &Case| {
         let info = case.model.info();
         (info.vocab_size, info.parameters)
@@ -122,7 +122,7 @@ fn a_vocabulary_is_as_large_as_the_table() {
     }
 }
 
-/// The language model inside MERV's own checkpoint, between parts that are not its own.
+/// MERV's checkpoints contain the language model among other parts.
 #[test]
 fn a_language_model_is_found_in_mervs_checkpoint() {
     let folder = TempDir::new().unwrap();
@@ -145,7 +145,7 @@ fn a_language_model_is_found_in_mervs_checkpoint() {
 }
 
 #[test]
-fn logits_are_of_the_positions_asked_for() {
+fn logits_are_of_the_requested_positions() {
     every_case(|case| {
         let embeds = case.io.get("embeds");
         let view = TensorView::new(&embeds.values, &embeds.shape).unwrap();

@@ -44,7 +44,7 @@ impl Case {
             .load_llm(&request)
             .unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
         let described = library.describe_llm(&request).unwrap();
-        // Padding is found when the weights are opened.
+        // The padding of the vocabulary is known only when the weights are opened.
         if described.vocab_size == model.info().vocab_size {
             assert_eq!(&described, model.info(), "{name}");
         }
@@ -59,12 +59,12 @@ impl Case {
         self.model.info().width as usize
     }
 
-    /// Positions of the fixture's text.
+    /// The number of positions of the fixture's text.
     fn length(&self) -> usize {
         self.io.get("embeds").shape[0]
     }
 
-    /// A session that has seen the positions `range` of the fixture's text, and the logits.
+    /// Prefills the positions `range` of the fixture's text, and returns the logits.
     fn prefill(&self, session: &mut Session<'_>, range: std::ops::Range<usize>) -> Vec<f32> {
         let width = self.width();
         let embeds = &self.io.get("embeds").values[range.start * width..range.end * width];
@@ -79,7 +79,7 @@ impl Case {
         session
     }
 
-    /// Decodes the fixture's tokens, which must give the fixture's logits.
+    /// Decodes the fixture's tokens, and checks the logits.
     fn replay(&self, what: &str, session: &mut Session<'_>) {
         let expected = self.io.get("decode_logits");
         for (step, id) in self.io.get("ids").ids().into_iter().enumerate() {
@@ -89,7 +89,7 @@ impl Case {
         }
     }
 
-    /// The logits of decoding `ids` after `length` positions, alone.
+    /// The logits of decoding `ids` after `length` positions, in a session without others.
     fn alone(&self, length: usize, ids: &[u32]) -> Vec<Vec<f32>> {
         let mut session = self.session_of(length);
         ids.iter()

@@ -21,7 +21,7 @@ fn a_session_of_another_model_is_refused() {
 }
 
 #[test]
-fn a_prefill_may_come_in_parts() {
+fn a_prefill_can_be_split() {
     every_case(|case| {
         let expected = case.io.get("prefill_logits");
         for cut in [1, case.length() / 2, case.length() - 1] {
@@ -36,11 +36,11 @@ fn a_prefill_may_come_in_parts() {
 }
 
 #[test]
-fn sessions_of_different_length_decode_together_as_alone() {
+fn sessions_of_different_lengths_decode_together_as_alone() {
     every_case(|case| {
         let ids = case.io.get("ids").ids();
         let other: Vec<u32> = ids.iter().rev().copied().collect();
-        // More than a product of few rows takes at once.
+        // More sessions than one block of the matrix product for few rows.
         let texts: Vec<(usize, &Vec<u32>)> = (0..7)
             .map(|i| {
                 (
@@ -61,14 +61,14 @@ fn sessions_of_different_length_decode_together_as_alone() {
         for step in 0..ids.len() {
             let mut tokens: Vec<u32> = texts.iter().map(|(_, ids)| ids[step]).collect();
             let mut together: Vec<&mut Session<'_>> = sessions.iter_mut().collect();
-            // A batch in another order, and of other sessions, at every other step.
+            // Every other step, the batch has a different order.
             together.rotate_left(step % 2);
             tokens.rotate_left(step % 2);
             let logits = numbers(&case.model.decode(&mut together, &tokens).unwrap());
             let mut rows: Vec<&[f32]> = logits.chunks_exact(vocab).collect();
             rows.rotate_right(step % 2);
             for (text, row) in rows.into_iter().enumerate() {
-                // To the last bit: an answer must not depend on what is asked beside it.
+                // Identical to the bit: an answer must not depend on the rest of the batch.
                 assert_eq!(
                     row, alone[text][step],
                     "{}, text {text}, step {step}",
@@ -80,7 +80,7 @@ fn sessions_of_different_length_decode_together_as_alone() {
 }
 
 #[test]
-fn a_fork_and_its_origin_go_their_own_ways() {
+fn a_fork_and_its_origin_are_independent() {
     every_case(|case| {
         let ids = case.io.get("ids").ids();
         let other: Vec<u32> = ids.iter().rev().copied().collect();
@@ -104,12 +104,12 @@ fn a_fork_and_its_origin_go_their_own_ways() {
 }
 
 #[test]
-fn a_truncated_session_has_forgotten_the_rest() {
+fn a_truncated_session_forgets_the_rest() {
     every_case(|case| {
         let expected = &case.io.get("prefill_logits").values;
         let vocab = case.model.info().vocab_size as usize;
         let mut session = case.session_of(case.length());
-        // What follows the cut before and after it differs: a remnant would show.
+        // The removed positions differ from those that follow, so a remnant would be noticed.
         let other: Vec<u32> = case.io.get("ids").ids().into_iter().rev().collect();
         for id in other {
             case.model.decode(&mut [&mut session], &[id]).unwrap();
@@ -139,7 +139,7 @@ fn a_truncated_session_has_forgotten_the_rest() {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_and_changes_nothing() {
+fn invalid_input_is_an_error_and_changes_nothing() {
     every_case(|case| {
         let (info, width) = (case.model.info(), case.width());
         let (context, vocab) = (info.context_length as usize, info.vocab_size);
@@ -185,7 +185,7 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
             error.to_string().contains("one token for each session"),
             "{error}"
         );
-        // One bad token of a batch leaves the other session alone too.
+        // An invalid token in a batch does not affect the other session either.
         let mut other = case.session_of(3);
         assert!(
             case.model

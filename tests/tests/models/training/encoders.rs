@@ -1,11 +1,11 @@
-//! Training encoders.
+//! The training of encoders.
 
 use super::{ENCODERS, TRAINED, Video, assert_gradients, error_of, gradients};
 use merv_plugin_api::TensorView;
 use merv_tests::chain;
 
 #[test]
-fn gradients_of_encoders_are_torchs() {
+fn gradients_of_encoders_match_torch() {
     for (plugin, case, id) in ENCODERS {
         let video = Video::load(plugin, case, id);
         let early = video.encoder.forward_train(video.clips()).err().unwrap();
@@ -25,7 +25,7 @@ fn gradients_of_encoders_are_torchs() {
 }
 
 #[test]
-fn a_tape_serves_once_and_only_its_own_gradient() {
+fn a_tape_accepts_one_gradient_of_the_right_shape() {
     let (plugin, case, id) = ENCODERS[0];
     let video = Video::load(plugin, case, id);
     video.training.begin(&TRAINED).unwrap();
@@ -42,7 +42,7 @@ fn a_tape_serves_once_and_only_its_own_gradient() {
         text.contains("expected a gradient of the features"),
         "{text}"
     );
-    // Nothing has come in yet; two passes are twice one.
+    // No gradient was added yet. Two passes add twice the gradient of one.
     assert!(
         gradients(&video.training)
             .values()

@@ -1,4 +1,4 @@
-//! Training language models.
+//! The training of language models.
 
 use super::{
     ENCODERS, LANGUAGE_MODELS, Llama, TRAINED, Video, assert_gradients, assert_gradients_aligned,
@@ -10,7 +10,7 @@ use merv_plugin_api::{
 use merv_tests::{LEAST_COSINE, chain};
 
 #[test]
-fn losses_and_gradients_of_language_models_are_torchs() {
+fn losses_and_gradients_of_language_models_match_torch() {
     for name in LANGUAGE_MODELS {
         let llama = Llama::load(name, TRAINED);
         let rows = llama.expected.get("embeds").shape[0];
@@ -41,7 +41,7 @@ fn losses_and_gradients_of_language_models_are_torchs() {
 }
 
 #[test]
-fn gradients_in_bf16_are_torchs_but_for_rounding() {
+fn gradients_in_bf16_match_torch_up_to_rounding() {
     for name in LANGUAGE_MODELS {
         let llama = Llama::load_in(Some(DType::BF16), name, TRAINED);
         let (answer, _) = llama.pass();
@@ -62,7 +62,7 @@ fn gradients_in_bf16_are_torchs_but_for_rounding() {
         let view = TensorView::new(&gradient.values, &gradient.shape).unwrap();
         tape.backward(view)
             .unwrap_or_else(|error| panic!("{}", chain(&error)));
-        // As for its features, in encoders.rs: rounding decides which of two frames is attended to.
+        // Rounding decides which of two frames attention selects, as for the features in encoders.rs.
         let least = if case == "adapters" {
             0.9
         } else {
@@ -74,7 +74,7 @@ fn gradients_in_bf16_are_torchs_but_for_rounding() {
 }
 
 #[test]
-fn a_frozen_model_hands_the_same_gradient_back_and_keeps_none() {
+fn a_frozen_model_returns_the_same_gradient_and_stores_none() {
     for name in LANGUAGE_MODELS {
         let frozen = Llama::load(
             name,
@@ -123,7 +123,7 @@ fn gradients_of_parts_of_a_batch_add_up_and_can_be_cleared() {
             let part = parts.run(rows.clone(), Backward::Gradients);
             loss_sum += part.loss_sum;
             tokens += part.tokens;
-            parts.look_back(part.gradient.view().f32s().unwrap(), rows);
+            parts.backward_embeddings(part.gradient.view().f32s().unwrap(), rows);
         }
         assert_eq!(tokens, answer.tokens);
         assert!((loss_sum / answer.loss_sum - 1.0).abs() < 1e-6, "{name}");
@@ -137,7 +137,7 @@ fn gradients_of_parts_of_a_batch_add_up_and_can_be_cleared() {
 }
 
 #[test]
-fn steps_are_torchs_and_the_model_uses_what_they_make() {
+fn optimiser_steps_match_torch_and_change_the_model() {
     for name in LANGUAGE_MODELS {
         let llama = Llama::load(name, TRAINED);
         let before = llama.pass().0.loss_sum;
@@ -181,7 +181,7 @@ fn steps_are_torchs_and_the_model_uses_what_they_make() {
 }
 
 #[test]
-fn training_goes_on_bit_for_bit_from_what_was_exported() {
+fn training_resumes_bit_for_bit_from_an_export() {
     let name = "gqa-tied-llama3-rope";
     let parts = [
         StatePart::Weights,
@@ -276,7 +276,7 @@ fn wrong_use_is_an_error() {
     );
 }
 
-/// Nothing is trained of quantised weights, but gradients go through them.
+/// Quantised weights cannot be trained, but gradients pass through them.
 #[test]
 fn quantised_weights_stay_frozen() {
     let request = LanguageModelRequest {
@@ -292,7 +292,7 @@ fn quantised_weights_stay_frozen() {
     };
     training.begin(&frozen).unwrap();
 
-    // The slope of the loss when one number moves.
+    // Compares with the slope of the loss when one number changes.
     let width = model.info().width as usize;
     let length = 5;
     let mut embeds = model

@@ -1,4 +1,4 @@
-//! Training, through the libraries that users load, against torch's autograd and its AdamW.
+//! Training against torch's autograd and AdamW.
 
 mod encoders;
 mod language_models;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 type Library = std::sync::Arc<merv_host::plugin::Library>;
 
-/// What error is left of a gradient's own scale.
+/// The tolerance relative to the scale of a gradient.
 const TOLERANCE: f64 = 1e-4;
 
 const LANGUAGE_MODELS: [&str; 3] = ["gqa-tied-llama3-rope", "mha", "qwen2-tied"];
@@ -65,7 +65,7 @@ fn largest(numbers: impl IntoIterator<Item = f32>) -> f64 {
     numbers.fold(0.0, |m: f64, x| m.max(f64::from(x.abs())))
 }
 
-/// The largest difference over the largest expected value, or over `floor` if that is larger.
+/// The largest difference divided by the largest expected value, or by `floor` if that is larger.
 fn error_over(found: &[f32], expected: &[f32], floor: f64) -> f64 {
     assert_eq!(found.len(), expected.len());
     let difference = largest(found.iter().zip(expected).map(|(f, e)| f - e));
@@ -105,7 +105,7 @@ fn state(training: &Training, part: StatePart) -> BTreeMap<String, Tensor> {
     all
 }
 
-/// Every gradient is torch's; those that torch has none of are zero.
+/// Checks that every gradient matches torch's, and that those without a gradient in torch are zero.
 fn assert_gradients(what: &str, training: &Training, expected: &Tensors) {
     let found = gradients(training);
     let listed: Vec<_> = training.parameters().unwrap();
@@ -115,7 +115,7 @@ fn assert_gradients(what: &str, training: &Training, expected: &Tensors) {
         .filter_map(|n| n.strip_prefix("grad."))
         .collect();
     let torchs = |name: &str| &expected.get(&format!("grad.{name}")).values;
-    // A bias of keys moves all scores of a query alike: its gradient is 0 but for rounding.
+    // A bias of keys changes all scores of a query equally, so its gradient is 0 up to rounding.
     let floor = 1e-3 * largest(names.iter().flat_map(|name| torchs(name)).copied());
     for name in &names {
         let gradient = found
@@ -137,7 +137,7 @@ fn assert_gradients(what: &str, training: &Training, expected: &Tensors) {
     }
 }
 
-/// Every gradient that matters points where torch's of `f32` does, up to what `bf16` rounds away.
+/// Checks that every gradient above a floor has the direction of torch's in `f32`, up to the rounding of `bf16`.
 fn assert_gradients_aligned(what: &str, training: &Training, expected: &Tensors, least: f64) {
     let found = gradients(training);
     let torchs = |name: &str| &expected.get(&format!("grad.{name}")).values;
@@ -152,7 +152,7 @@ fn assert_gradients_aligned(what: &str, training: &Training, expected: &Tensors,
             continue;
         }
         let cosine = cosine(found, expected);
-        assert!(cosine >= least, "{what}, {name}: a cosine of {cosine}");
+        assert!(cosine >= least, "{what}, {name}: the cosine is {cosine}");
         compared += 1;
     }
     assert!(compared > 5, "{what}: {compared} gradients were compared");
@@ -206,14 +206,14 @@ impl Llama {
             .unwrap_or_else(|error| panic!("{}: {}", self.name, chain(&error)))
     }
 
-    /// Hands the gradient of all embeddings that were looked up back.
-    fn look_back(&self, gradient: &[f32], rows: std::ops::Range<usize>) {
+    /// Passes the gradient of all looked-up embeddings back.
+    fn backward_embeddings(&self, gradient: &[f32], rows: std::ops::Range<usize>) {
         let ids = self.expected.get("ids");
         let (length, width) = (ids.shape[1], self.model.info().width as usize);
         for (index, row) in rows.enumerate() {
             let (mut looked_up, mut gradients) = (Vec::new(), Vec::<f32>::new());
             for position in 0..length {
-                // Rows 0 and 1 have visual tokens after the first.
+                // Rows 0 and 1 have visual tokens after the first position.
                 if row < 2 && (1..5).contains(&position) {
                     continue;
                 }
@@ -242,12 +242,12 @@ impl Llama {
         }
     }
 
-    /// One pass over the whole batch, there and back.
+    /// One forward and backward pass over the whole batch.
     fn pass(&self) -> (LossAndGradient, Vec<f32>) {
         let rows = self.expected.get("embeds").shape[0];
         let answer = self.run(0..rows, Backward::Gradients);
         let gradient = answer.gradient.view().f32s().unwrap().to_vec();
-        self.look_back(&gradient, 0..rows);
+        self.backward_embeddings(&gradient, 0..rows);
         (answer, gradient)
     }
 }

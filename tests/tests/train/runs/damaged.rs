@@ -1,13 +1,13 @@
 //! Damaged and missing files of a run.
 
-use super::{STEPS, short, short_resumed, unbroken};
+use super::{STEPS, short, short_resumed, uninterrupted};
 use merv_tests::{Run, small_clip, tiny_with_one_encoder};
 use std::fs;
 
 #[test]
-fn a_damaged_checkpoint_is_passed_over() {
+fn a_damaged_checkpoint_is_skipped() {
     let tiny = tiny_with_one_encoder();
-    let (digests, ..) = unbroken(&tiny, "align");
+    let (digests, ..) = uninterrupted(&tiny, "align");
     let run = short(&tiny, "align");
     run.run().finish().succeeded();
     let path = run.checkpoint(STEPS).join("mixer.safetensors");
@@ -15,7 +15,7 @@ fn a_damaged_checkpoint_is_passed_over() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
     fs::write(&path, bytes).unwrap();
-    // Also where only what went wrong is said.
+    // Also with `-q`, which shows only problems.
     let finished = short_resumed(&run).arg("-q").finish().succeeded();
     for word in ["step 8 is not used", "mixer.safetensors is damaged"] {
         assert!(finished.stderr.contains(word), "{finished}");
@@ -24,19 +24,19 @@ fn a_damaged_checkpoint_is_passed_over() {
 }
 
 #[test]
-fn a_damaged_registry_is_refused_and_written_anew() {
+fn a_damaged_registry_is_refused_and_can_be_regenerated() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "align");
     run.run().finish().succeeded();
     let path = run.out().join("registry.toml");
     let whole = fs::read_to_string(&path).unwrap();
-    let asked = || {
+    let generate = || {
         let run = Run::new().arg("--registry").arg(&path);
         run.args(["generate", "--prompt", "What?", "--video"])
             .arg(small_clip())
             .finish()
     };
-    asked().succeeded();
+    generate().succeeded();
     fs::write(
         &path,
         whole.replacen("num_frames = 16", "num_frames = 8", 1),
@@ -47,7 +47,7 @@ fn a_damaged_registry_is_refused_and_written_anew() {
         "checksum does not match",
         "--resume --out RUN",
     ];
-    asked().failed(1, &words);
+    generate().failed(1, &words);
     run.resumed().arg("--dry-run").finish().succeeded();
     let resumed = run.resumed().arg("-q").finish().succeeded();
     assert!(resumed.stderr.contains("it is written anew"), "{resumed}");
@@ -56,18 +56,18 @@ fn a_damaged_registry_is_refused_and_written_anew() {
     let resumed = run.resumed().finish().succeeded();
     assert!(resumed.stderr.contains("it is written anew"), "{resumed}");
     assert_eq!(fs::read_to_string(&path).unwrap(), whole);
-    // Without its checksum it may be changed.
+    // Without the checksum, the file may be edited.
     let end = whole.rfind("# crc32").unwrap();
     fs::write(
         &path,
         whole[..end].replacen("num_frames = 16", "num_frames = 8", 1),
     )
     .unwrap();
-    asked().failed(1, &["num_frames"]);
+    generate().failed(1, &["num_frames"]);
 }
 
 #[test]
-fn a_damaged_checkpoint_is_not_to_be_fetched_again() {
+fn the_advice_about_a_damaged_checkpoint_is_to_resume() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "align");
     run.run().finish().succeeded();
@@ -93,7 +93,7 @@ fn a_damaged_checkpoint_is_not_to_be_fetched_again() {
 }
 
 #[test]
-fn what_is_gone_of_a_run_is_told() {
+fn missing_files_of_a_run_are_reported() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "align");
     run.run().finish().succeeded();
@@ -120,7 +120,7 @@ fn what_is_gone_of_a_run_is_told() {
 }
 
 #[test]
-fn a_file_with_the_name_of_a_checkpoint_is_refused_at_once() {
+fn a_file_with_the_name_of_a_checkpoint_is_refused_before_training() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "align");
     run.run().finish().succeeded();

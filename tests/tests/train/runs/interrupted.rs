@@ -1,22 +1,22 @@
 //! Runs that are killed, interrupted by a signal, or stopped by a full disk.
 
-use super::{STEPS, lines, short, short_resumed, unbroken};
+use super::{STEPS, lines, short, short_resumed, uninterrupted};
 use merv_tests::tiny_with_one_encoder;
 use std::{fs, time::SystemTime};
 
-/// Kills a run again and again at random moments until it is through, and checks that nothing shows.
-fn survives(stage: &str, kills: u32) {
+/// Kills runs at random moments, resumes each, and checks that the result is that of an uninterrupted run.
+fn check_kills(stage: &str, kills: u32) {
     let tiny = tiny_with_one_encoder();
-    let (digests, losses, took) = unbroken(&tiny, stage);
+    let (digests, losses, took) = uninterrupted(&tiny, stage);
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let mut random = u64::from(seed.unwrap().subsec_nanos()) | 1;
     for kill in 0..kills {
         let run = short(&tiny, stage);
-        // xorshift: which moments are hit need not be the same every time.
+        // xorshift. The moments may differ from run to run of the test.
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        // Every other time while it computes; most of a short run is loading.
+        // Every other kill is timed by steps, because a short run spends most of its time loading.
         let wait = took.mul_f64((random % 1000) as f64 / 1000.0);
         let step = (kill % 2 == 0).then_some(3 + random % 4);
         let metrics = run.out().join("metrics.jsonl");
@@ -37,21 +37,21 @@ fn survives(stage: &str, kills: u32) {
 }
 
 #[test]
-fn a_killed_run_ends_as_an_unbroken_one() {
-    survives("finetune", 2);
+fn a_killed_run_gives_the_uninterrupted_result() {
+    check_kills("finetune", 2);
 }
 
 #[test]
 #[ignore = "takes minutes: `make test-long`"]
-fn twenty_killed_runs_end_as_unbroken_ones() {
-    survives("finetune", 10);
-    survives("full-finetune", 10);
+fn twenty_killed_runs_give_the_uninterrupted_result() {
+    check_kills("finetune", 10);
+    check_kills("full-finetune", 10);
 }
 
 #[test]
-fn a_signal_is_answered_with_a_checkpoint() {
+fn a_signal_ends_the_run_with_a_checkpoint() {
     let tiny = tiny_with_one_encoder();
-    let (digests, losses, _) = unbroken(&tiny, "align");
+    let (digests, losses, _) = uninterrupted(&tiny, "align");
     for signal in ["TERM", "INT", "HUP"] {
         let run = short(&tiny, "align").set("save_every", 1000);
         let metrics = run.out().join("metrics.jsonl");
@@ -70,12 +70,12 @@ fn a_signal_is_answered_with_a_checkpoint() {
 }
 
 #[test]
-fn a_full_disk_costs_no_checkpoint() {
+fn a_full_disk_does_not_damage_checkpoints() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "finetune")
         .set("max_steps", 4)
         .set("save_every", 1);
-    // No file may be longer than the mixer's, and the language model's is.
+    // The limit is between the sizes of the mixer's file and the language model's.
     let limited = run.run().after("trap '' XFSZ; ulimit -f 1500");
     limited.finish().failed(
         1,
@@ -94,9 +94,5 @@ fn a_full_disk_costs_no_checkpoint() {
     short_resumed(&run).finish().succeeded();
     assert_eq!(run.digests(4), whole.digests(4));
     let left = fs::read_dir(run.out().join("checkpoints")).unwrap().count();
-    assert_eq!(
-        left,
-        run.checkpoints().len(),
-        "something half written is left"
-    );
+    assert_eq!(left, run.checkpoints().len(), "a partial file remains");
 }

@@ -1,4 +1,4 @@
-//! Short runs of training, from start to end.
+//! Short training runs: start, interruption, damage and result.
 
 mod damaged;
 mod interrupted;
@@ -13,10 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Steps of the runs here: two epochs.
+/// The number of steps of the runs: two epochs.
 const STEPS: u64 = 8;
 
-/// A short run of a stage with one encoder, that writes a checkpoint every other step.
+/// A short run of a stage with one encoder, with a checkpoint every other step.
 fn short(tiny: &Tiny, stage: &str) -> TrainingRun {
     TrainingRun::new(stage)
         .arg("--registry")
@@ -26,8 +26,8 @@ fn short(tiny: &Tiny, stage: &str) -> TrainingRun {
         .set("learning_rate", 1e-2)
 }
 
-/// What an unbroken run ends with.
-fn unbroken(tiny: &Tiny, stage: &str) -> (Value, Vec<f64>, Duration) {
+/// The digests, losses and duration of an uninterrupted run.
+fn uninterrupted(tiny: &Tiny, stage: &str) -> (Value, Vec<f64>, Duration) {
     let run = short(tiny, stage);
     let started = Instant::now();
     run.run().finish().succeeded();
@@ -36,7 +36,7 @@ fn unbroken(tiny: &Tiny, stage: &str) -> (Value, Vec<f64>, Duration) {
     (run.digests(STEPS), run.curve("loss"), took)
 }
 
-/// Lines of a file that may not be there yet.
+/// The number of lines in a file, which may not exist yet.
 fn lines(path: &Path) -> u64 {
     fs::read_to_string(path).map_or(0, |text| text.lines().count() as u64)
 }

@@ -6,13 +6,13 @@ use serde_json::Value;
 use std::fs;
 
 #[test]
-fn what_cannot_begin_says_why_and_leaves_nothing_behind() {
+fn runs_that_cannot_start_are_refused_and_leave_nothing() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "align");
     short_resumed(&run)
         .finish()
         .failed(1, &["holds no run that could be resumed"]);
-    // A folder that nobody can write to, not even root.
+    // Not even root can create this folder.
     let nowhere = Run::new()
         .args([
             "train",
@@ -45,7 +45,7 @@ fn what_cannot_begin_says_why_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_run_is_not_begun_twice_nor_gone_on_with_as_another() {
+fn a_run_is_not_started_twice_and_not_resumed_with_other_settings() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "align").set("max_steps", 1);
     run.run().finish().succeeded();
@@ -59,7 +59,7 @@ fn a_run_is_not_begun_twice_nor_gone_on_with_as_another() {
 }
 
 #[test]
-fn broken_examples_are_named_and_too_many_stop_the_run() {
+fn broken_examples_are_reported_and_too_many_stop_the_run() {
     let tiny = tiny_with_one_encoder();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data.json");
@@ -83,9 +83,12 @@ fn broken_examples_are_named_and_too_many_stop_the_run() {
         "data.json, example 8 is left out: message 1 is from `machine`",
         "2 of 8 examples are broken",
     ] {
-        assert!(finished.stderr.contains(word), "no {word}: {finished}");
+        assert!(
+            finished.stderr.contains(word),
+            "`{word}` is not in: {finished}"
+        );
     }
-    // Each is told of once, however often it comes.
+    // Each is reported once, although it occurs in every epoch.
     assert_eq!(finished.stderr.matches("(`motion`) is left out").count(), 1);
     let summary: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert_eq!(
@@ -114,7 +117,7 @@ fn a_dry_run_shows_the_plan_and_does_nothing() {
         "4 videos, 2 images, 2 texts",
         "16: 4 an epoch, 4 epochs",
     ] {
-        assert!(text.contains(word), "no `{word}`: {text}");
+        assert!(text.contains(word), "`{word}` is not in: {text}");
     }
     let json = run.run().args(["--dry-run", "--json"]).finish().succeeded();
     let outline: Value = serde_json::from_str(&json.stdout).unwrap();

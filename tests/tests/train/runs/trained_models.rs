@@ -5,9 +5,9 @@ use merv_tests::{Run, TrainingRun, fixture, small_clip, tiny_with_one_encoder};
 use serde_json::Value;
 use std::fs;
 
-/// The model that comes of it computes in what its registry says.
+/// The trained model computes in the dtype of its registry.
 #[test]
-fn a_precision_holds_for_the_run_and_not_for_its_model() {
+fn a_precision_applies_to_the_run_but_not_to_its_model() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "align")
         .set("max_steps", 1)
@@ -30,13 +30,13 @@ fn a_precision_holds_for_the_run_and_not_for_its_model() {
 }
 
 #[test]
-fn a_run_is_a_registry_and_the_next_stage_begins_from_it() {
+fn a_run_can_be_used_as_a_registry_and_by_the_next_stage() {
     let tiny = tiny_with_one_encoder();
     let first = short(&tiny, "full-finetune").set("max_steps", 2);
     first.run().finish().succeeded();
     let next = short(&tiny, "align").set("max_steps", 1).arg("--from");
     let next = next.arg(first.out().display().to_string());
-    // Step 0 has no learning rate, so that the loss alone tells what it began from.
+    // The learning rate of step 0 is zero, so the loss shows which weights the run started from.
     next.run().finish().succeeded();
     let untrained = short(&tiny, "align").set("max_steps", 1);
     untrained.run().finish().succeeded();
@@ -58,7 +58,7 @@ fn a_run_is_a_registry_and_the_next_stage_begins_from_it() {
             .succeeded();
         assert!(!answer.stderr.contains("random"), "{answer}");
     }
-    // The second trained the mixer alone: all else is the first one's.
+    // The second run trained only the mixer. All other weights are the first run's.
     let text = fs::read_to_string(next.out().join("registry.toml")).unwrap();
     let llm = first
         .checkpoint(2)
@@ -77,14 +77,14 @@ fn a_trained_model_has_a_name_of_its_own() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "align").set("max_steps", 2);
     run.run().finish().succeeded();
-    let told = |run: &TrainingRun| {
+    let id_and_description = |run: &TrainingRun| {
         let info = Run::new().arg("--registry").arg(run.out());
         let info = info.args(["info", "--json"]).finish().succeeded();
         let info: Value = serde_json::from_str(&info.stdout).unwrap();
         (info["id"].clone(), info["description"].clone())
     };
     assert_eq!(
-        told(&run),
+        id_and_description(&run),
         ("run".into(), "lively after 2 steps of align".into())
     );
     let named = short(&tiny, "align")
@@ -92,8 +92,11 @@ fn a_trained_model_has_a_name_of_its_own() {
         .set("id", "shapes-2")
         .set("description", "for \"shapes\"");
     named.run().finish().succeeded();
-    assert_eq!(told(&named), ("shapes-2".into(), "for \"shapes\"".into()));
-    // The name stays where the folder gets another, and may be changed.
+    assert_eq!(
+        id_and_description(&named),
+        ("shapes-2".into(), "for \"shapes\"".into())
+    );
+    // The name stays when the folder is renamed, and can be changed.
     let moved = run.out().with_file_name("moved");
     fs::rename(run.out(), &moved).unwrap();
     let resumed = |sets: &[&str]| {
@@ -107,7 +110,7 @@ fn a_trained_model_has_a_name_of_its_own() {
 }
 
 #[test]
-fn held_out_examples_choose_the_checkpoint() {
+fn held_out_examples_select_the_checkpoint() {
     let tiny = tiny_with_one_encoder();
     let run = short(&tiny, "finetune")
         .set("validation", fixture("training_runs/data.json").display())
