@@ -1,6 +1,6 @@
-"""Times PyTorch's SigLIP-B/16 on one clip of 16 frames in float32 or bfloat16; prints one JSON line.
+"""Times PyTorch's SigLIP-B/16 on one clip of 16 frames in float32 or bfloat16, and prints one JSON line.
 
-Only what the features need is computed: blocks 0 to depth-2, without the last
+Only the blocks that the features need are computed: 0 to depth-2, without the last
 block, the final norm and the pooling.
 """
 
@@ -25,7 +25,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--weights", help="safetensors file; random weights if left out")
+    parser.add_argument("--weights", help="safetensors file; random weights if omitted")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
@@ -36,7 +36,7 @@ def main():
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
     model = model.to(dtype)
     clip = randn(1, 1, FRAMES, 3, SIZES["img_size"], SIZES["img_size"]).to(dtype)
-    # The features are those of block depth-2, so the last block can go.
+    # The features are those of block depth-2, so the last block is not needed.
     layer = len(model.blocks) - 2
     model.blocks = model.blocks[: layer + 1]
 

@@ -1,8 +1,8 @@
-"""Times PyTorch's training of the lively model, step by step; prints one JSON line.
+"""Times the steps of training the lively model in PyTorch, and prints one JSON line.
 
-The examples and their order come from `make bench-train`, which trains `merv-host` on the same. PyTorch has
-its clips read before it starts. Attention is PyTorch's fused one wherever the models can use it, and what no
-feature depends on is not computed: the last block of three of the encoders.
+The examples and their order come from `make bench-train`, which trains `merv-host` on the same. PyTorch's clips are
+decoded before the timing starts. Attention is PyTorch's fused one where the models support it. The last block of
+three encoders is not computed, because no feature depends on it.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from reference.video_frames import decode_agreed
 
 
 class Image(torch.nn.Module):
-    """In the place of a block of timm's."""
+    """Replaces a block of timm's."""
 
     def forward(self, x, *args, **kwargs):
         return x
 
 
 class Video(torch.nn.Module):
-    """In the place of a layer of LanguageBind's."""
+    """Replaces a layer of LanguageBind's."""
 
     def forward(self, x, *args, **kwargs):
         return (x,)

@@ -1,12 +1,13 @@
-"""How what PyAV and OpenCV show of the files that `make test-media` has left in target/test-media differs from what
-merv-host shows: counts, as the table in docs/video.md has them.
+"""Compares the frames of PyAV and OpenCV with those of merv-host, for the files that `make test-media` wrote into
+target/test-media. Prints counts, as in the table of docs/video.md.
 
     python tests/python/compare_media.py [--every N] target/test-media/*
 
-looks at one file in N, chosen by the names. Needs `av` and `opencv-python-headless`, and what `make test-media`
-built. PyAV and OpenCV bring an FFmpeg of their own, so frames are compared as the decoder gives them, before any
-conversion of colours. The `ffmpeg` command stands between: it tells which of these merv-host shows, and OpenCV's
-frames, which are converted, are known by PyAV's after the same conversion. Files that differ are listed first.
+compares one file in N, selected by the names. Needs `av` and `opencv-python-headless`, and the programs that
+`make test-media` built. PyAV and OpenCV include FFmpeg libraries of their own, so frames are compared as the decoder
+returns them, before any colour conversion. The `ffmpeg` command connects the two: it shows which of these frames
+merv-host decodes. OpenCV's frames are converted, and are identified by PyAV's after the same conversion. Files that
+differ are listed first.
 """
 
 import collections
@@ -42,7 +43,7 @@ def by_ffmpeg(path, form):
 
 
 def by_host(path, decoded, shown):
-    """The frames that merv-host shows, as they were decoded. None for a file that it refuses."""
+    """The frames that merv-host decodes, before colour conversion. None for a file that it refuses."""
     found = json.loads(subprocess.run([*HOST, path], capture_output=True, text=True, check=True).stdout)
     if found is None:
         return None
@@ -61,7 +62,7 @@ def by_host(path, decoded, shown):
 
 
 def packed(frame):
-    """The MD5 of a frame's planes without the padding of their rows."""
+    """The MD5 of a frame's planes, without the padding of rows."""
     md5 = hashlib.md5()
     for number, plane in enumerate(frame.planes):
         pixel = max(1, frame.format.padded_bits_per_pixel // 8) if len(frame.planes) == 1 else 1
@@ -83,7 +84,7 @@ def converted(frame):
 
 
 def by_pyav(path):
-    """Digests of all frames, whether the decoding loop stops with an error, and the frames as OpenCV has them."""
+    """The digests of all frames, whether decoding stopped with an error, and the frames as OpenCV converts them."""
     frames, stops = [], False
     try:
         with av.open(path) as container:
@@ -117,7 +118,7 @@ def are_among(found, expected):
 
 
 def difference(found, host, ffmpeg):
-    """How the frames found differ from those that merv-host shows, in words."""
+    """A description of how the frames found differ from those of merv-host."""
     if host is None:
         return "a file that merv-host refuses" if found else "the same frames as merv-host"
     if are_same(found, host):
@@ -148,7 +149,7 @@ def chosen(arguments):
     if arguments[:1] == ["--every"]:
         every, arguments = int(arguments[1]), arguments[2:]
     files = [path for path in map(Path, arguments) if path.suffix != ".txt"]
-    # What is only turned is not damaged, and decoders do not turn.
+    # Rotated files are not damaged, and decoders do not rotate.
     files = [path for path in files if ".turned" not in path.name]
     return [path for path in files if zlib.crc32(path.name.encode()) % every == 0]
 

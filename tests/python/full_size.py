@@ -3,7 +3,7 @@
 python tests/python/full_size.py ENCODER_ID OUT_DIR [--threads N]
 
 Writes OUT_DIR/model.safetensors and OUT_DIR/io.safetensors; prints one JSON line with the time of the second
-run and the memory that was resident at most during both, the clip and the model in it.
+run and the peak resident memory of both runs, including the clip and the model.
 """
 
 import argparse
@@ -34,7 +34,7 @@ HIERA_B = {
 
 
 def timm_model(cfg, seed):
-    """The model that has the file's weights, and the one that runs, at 224 pixels."""
+    """The model with the weights of the file, and the one that runs at 224 pixels."""
     model = fill(timm_vit.build(cfg), seed)
     return model.state_dict(), timm_vit.at_size(cfg, model, 224), timm_vit.features
 
@@ -48,7 +48,7 @@ def dinov2():
 
 
 def languagebind():
-    # The text tower is small: the plugin has no use for it.
+    # The text tower is small, because the plugin does not use it.
     model = fill(languagebind_video.build(languagebind_video.config("gelu", 8, **CLIP_L14)), 3)
     return languagebind_video.weights(model), model, languagebind_video.features
 

@@ -1,6 +1,6 @@
-"""tests/fixtures/checkpoint: files that torch.save writes, in all its forms, and what they hold.
+"""tests/fixtures/checkpoint: files in all formats of torch.save, and their contents.
 
-Every case is a file of PyTorch beside `<case>.safetensors`, which holds the same tensors under the names that
+Every case is a PyTorch file and `<case>.safetensors`, which contains the same tensors under the names that
 merv-checkpoint gives them.
 """
 
@@ -57,7 +57,7 @@ def state_dict():
 
 
 def beside_tensors():
-    """What training notes beside the tensors: nothing of it is a tensor, all of it must be passed over."""
+    """Values that training stores besides tensors. All of them must be skipped."""
     return {
         "step": 512, "big": 1 << 80, "loss": 0.25, "name": "merv", "done": True, "none": None,
         "betas": (0.9, 0.999), "list": [1, [2.5, "x"]], "size": torch.Size([2, 3]),
@@ -69,7 +69,7 @@ def beside_tensors():
 
 
 def merv(llm, old_names=False):
-    """A checkpoint as MERV's training writes it, of one encoder in the older form."""
+    """A checkpoint as MERV's training writes it, with one encoder in the older form."""
     projector = OrderedDict({"projector.projector.weight": randn(720, 4, 3), "projector.projector.bias": randn(721, 4)})
     fusion = OrderedDict({"Q": randn(722, 1, 5), "attention.q_proj_weight": randn(723, 4, 5)})
     if old_names:
@@ -101,7 +101,7 @@ CASES = {
 
 
 def named(value, path=""):
-    """The tensors of nested containers, by their keys joined with dots."""
+    """The tensors of nested containers, with their keys joined by dots."""
     if isinstance(value, torch.Tensor):
         return {path: value.detach().clone().contiguous()}
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
@@ -119,7 +119,7 @@ def main():
         torch.save(value, FOLDER / f"{name}.zip.pt")
         torch.save(value, FOLDER / f"{name}.legacy.pt", _use_new_zipfile_serialization=False)
         torch.save(value, FOLDER / f"{name}.protocol4.pt", pickle_protocol=4)
-    # A checkpoint in two files, as Hugging Face shards it.
+    # A checkpoint in two shards, in Hugging Face's format.
     tensors = named(CASES["state-dict"])
     first, second = dict(list(tensors.items())[:2]), dict(list(tensors.items())[2:])
     files = {"pytorch_model-00001-of-00002.bin": first, "pytorch_model-00002-of-00002.bin": second}

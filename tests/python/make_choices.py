@@ -1,15 +1,15 @@
-"""What teaches merv-tiny multiple choice.
+"""Examples that teach merv-tiny multiple choice.
 
     python make_choices.py DATA TOKENIZER
 
-DATA is a folder that `merv-host synth` made, TOKENIZER the language model's tokenizer.json. Written into DATA, in the
-order in which they are learned:
+DATA is a folder that `merv-host synth` wrote, TOKENIZER the language model's tokenizer.json. The files are written
+into DATA. They are learned in this order:
 
-    order.json, letters.json                            texts for a language model that knows nothing
+    order.json, letters.json                            texts for an untrained language model
     read.json, colours.json, others.json, rare.json,
     choices.json, all.json                              for the whole model
 
-docs/merv-tiny.md says why there are so many.
+docs/merv-tiny.md explains why there are so many.
 """
 
 import json
@@ -22,15 +22,15 @@ LETTERS = "ABCDE"
 COLOURS = "red green blue yellow purple orange white black".split()
 SHAPES = "circle square triangle star cross ring".split()
 DIRECTIONS = "left right up down".split()
-# What options are made of.
+# The parts of options.
 ANSWERS = [
     COLOURS, SHAPES, DIRECTIONS, ["small", "large"], ["slow", "fast"], ["still", "moving"],
     [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES],
     [f"{one}, then {other}" for one in DIRECTIONS for other in DIRECTIONS if one != other],
 ]
-COMMON = 64  # words of which the first lists are made
-CLIPS = 6000  # clips about which multiple choice is learned
-ROUNDS = 5  # of multiple choice in a conversation, which then fits in 512 tokens
+COMMON = 64  # words in the first lists
+CLIPS = 6000  # clips for multiple choice
+ROUNDS = 5  # multiple-choice questions per conversation, which then fits into 512 tokens
 
 
 def listed(options):
@@ -38,22 +38,22 @@ def listed(options):
 
 
 def message(question, options):
-    """Multiple choice as `merv-host eval` asks it."""
+    """A multiple-choice question as `merv-host eval` asks it."""
     letters = LETTERS[: len(options)]
     instruction = "Select the correct answer from the following options. Write your answer as only one of"
     return f"{question} {instruction} {', '.join(letters)} and nothing else.\n\n    {listed(options)}"
 
 
 def rotated(chance, words):
-    """A list of words, and the same list told from another place on. The places differ, so that only what followed a
-    word in the list tells what follows it in the reply."""
+    """A list of words, and the same list from another position on. The positions differ, so the next word of a reply
+    depends only on the next word in the list."""
     listed = chance.sample(words, chance.randrange(6, 20))
     start = chance.randrange(len(listed))
     return [(" ".join(listed), " ".join(listed[start:] + listed[:start]))]
 
 
 def lettered(chance, words):
-    """Options, and which letter some of them have."""
+    """Options, and the letters of some of them."""
     if chance.random() < 0.5:
         options = chance.sample(words, chance.choice([2, 3, 4, 4, 5]))
     else:
@@ -62,7 +62,7 @@ def lettered(chance, words):
     letters = list(LETTERS[: len(options)])
     form = chance.random()
     if form < 0.25:
-        # In any order, so that an option's place does not tell its letter.
+        # In random order, so that an option's position does not determine its letter.
         chance.shuffle(letters)
         dot = chance.choice(["", "."])
         pairs = " ".join(f"{letter}{dot} {option}" for letter, option in zip(letters, options))
@@ -83,19 +83,19 @@ def lettered(chance, words):
 
 
 def turns(pairs):
-    """Questions and replies as LLaVA's format has them."""
+    """Questions and replies in LLaVA's format."""
     both = (({"from": "human", "value": asked}, {"from": "gpt", "value": said}) for asked, said in pairs)
     return [turn for pair in both for turn in pair]
 
 
 def pairs(example):
-    """Its questions, without the mark, and replies."""
+    """The questions of an example, without the mark, and its replies."""
     texts = [turn["value"].removeprefix("<video>\n") for turn in example["conversations"]]
     return list(zip(texts[::2], texts[1::2]))
 
 
 def offered(chance, question, right, options, answers):
-    """A question with two to four options: any of `answers` where these are colours or the like, else of its own."""
+    """A question with two to four options: from `answers` for colours and the like, otherwise the question's own."""
     among = next((kind for kind in answers if right in kind), options)
     others = [option for option in among if option != right]
     shown = chance.sample(others, min(len(others), chance.choice([1, 2, 3])))
@@ -104,8 +104,8 @@ def offered(chance, question, right, options, answers):
 
 
 def drilled(choices, chance, times):
-    """A clip's multiple choice, question by question as often as `times` says of its answer and the clip's story, each
-    time with other options."""
+    """A clip's multiple-choice questions. `times` gives the repetitions from the answer and the clip's story. Each
+    repetition has different options."""
     asked, story = [], choices["combination"].split("/")[0]
     for text, letter in pairs(choices):
         question, instruction = text.split(" Select the correct answer", 1)
@@ -117,7 +117,7 @@ def drilled(choices, chance, times):
 
 
 def conversation(example, mark, asked, kept=("id", "combination", "video")):
-    """Another conversation about the same clip."""
+    """A different conversation about the same clip."""
     made = {key: example[key] for key in kept}
     made["conversations"] = turns(asked)
     made["conversations"][0]["value"] = f"{mark}\n{asked[0][0]}"
@@ -125,7 +125,7 @@ def conversation(example, mark, asked, kept=("id", "combination", "video")):
 
 
 def mixed(chance, choices, questions):
-    """Multiple choice and some open questions in any order."""
+    """Multiple-choice and some open questions in random order."""
     others = pairs(questions)
     asked = pairs(choices) + chance.sample(others, chance.randrange(1, len(others) + 1))
     chance.shuffle(asked)
@@ -155,7 +155,7 @@ def main():
         (data / name).write_text(json.dumps([example for part in parts for example in part]))
 
     write("order.json", texts(64000, lambda: rotated(chance, words[:COMMON])))
-    # The caption in the clip's place: a text that tells what the clip shows.
+    # The caption replaces the clip: a text that describes what the clip shows.
     told = [
         conversation(choices, pairs(caption)[0][1], mixed(chance, choices, questions), ("id", "combination"))
         for caption, questions, choices in clips
@@ -174,11 +174,11 @@ def main():
 
     drill("colours.json", lambda right, _: 3 if right in COLOURS else int(right in SHAPES + DIRECTIONS), 0.25)
     drill("others.json", lambda right, _: 3 if right in SHAPES + DIRECTIONS else 1 if right in COLOURS else 2 * (" " in right), 0.3)
-    # What a few stories tell, and is not yet learned by then.
+    # Rare contents of the stories, which are not learned by then.
     drill("rare.json", lambda right, story: 4 * (right in DIRECTIONS or (story == "appears" and " " in right)), 0.3)
     write("choices.json", some(chance, open_ended, 0.55), both, texts_beside[: len(clips) // 4])
 
-    # Numbers are what the clips above teach too little of.
+    # The clips above teach too little about numbers.
     whole = [example for caption, questions, _ in every for example in (caption, questions)]
     counted = [questions for _, questions, _ in every if "How many" in str(questions["conversations"])]
     asked = [

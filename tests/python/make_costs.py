@@ -1,8 +1,8 @@
-"""tests/fixtures/costs.json: what the published models cost, counted by torch on the meta device.
+"""tests/fixtures/costs.json: the costs of the published models, counted by torch on the meta device.
 
-Parameters are those that the features or logits depend on; multiply-accumulates those of linear
+Parameters are those on which the features or logits depend. Multiply-accumulates are those of linear
 layers, convolutions and attention, for one clip of one video (encoders) or one token (language
-model, attention over the context left out).
+model, without attention over the context).
 """
 
 import timm
@@ -27,11 +27,11 @@ def numel(*modules):
 
 
 def timm_cost(architecture):
-    """The blocks before the last: parameters as published, operations at 224 pixels."""
+    """The blocks before the last one: published parameters, and operations at 224 pixels."""
     published, model = (timm.create_model(architecture, num_classes=0, **size) for size in ({}, {"img_size": 224}))
     for block in model.blocks:
-        block.attn.fused_attn = False  # products that the counter sees
-    del model.blocks[-1]  # timm would run it although its output is not taken
+        block.attn.fused_attn = False  # products that the counter recognises
+    del model.blocks[-1]  # timm would run it, although its output is not used
     frame = torch.empty(1, 3, 224, 224)
     macs = count(lambda: timm_vit.features(model, frame[None]), FRAMES)
     tokens = [p for p in (published.pos_embed, published.cls_token, published.reg_token) if p is not None]
@@ -62,7 +62,7 @@ def llama_cost():
         vocab_size=32_064, hidden_size=4096, intermediate_size=11_008, num_hidden_layers=32, num_attention_heads=32,
     )
     model = llama.build(cfg)
-    # Without the embedding table, of which one row is read.
+    # Without the embedding table, of which only one row is read.
     products = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     return {"parameters": numel(model), "macs": sum(count(lambda: m(torch.empty(1, m.in_features))) for m in products)}
 

@@ -37,7 +37,7 @@ def variants_case(name, seed, frames, run_size, stream_scale=1.0, **model_args):
 
 
 def other_grid_case(name, seed, frames, img_size, stored_size, **model_args):
-    """Positions stored for `stored_size`, a config that says `img_size`, as timm loads the folder itself."""
+    """Position embeddings for `stored_size` with a config for `img_size`, loaded by timm from the folder."""
     model_args = {"patch_size": 4, "reg_tokens": 4, "no_embed_class": True, "init_values": 1e-5, **model_args}
     stored_cfg = timm_vit.config(timm_vit.DINOV2, img_size=stored_size, **model_args)
     model = fill(timm_vit.build(stored_cfg), seed, timm_vit.STREAM)
@@ -49,7 +49,7 @@ def other_grid_case(name, seed, frames, img_size, stored_size, **model_args):
 
 
 def placed_class_case(name, seed, frames, run_size, **model_args):
-    """Class and register tokens with positions of their own, and another perceptron."""
+    """Class and register tokens with position embeddings, and another perceptron."""
     cfg = timm_vit.config(timm_vit.DINOV2, **model_args)
     model = fill(timm_vit.build(cfg), seed, timm_vit.STREAM)
     runner = timm_vit.at_size(cfg, model, run_size)
@@ -67,8 +67,8 @@ def main():
     case("tiny", 200, 4, img_size=16, embed_dim=48, depth=3, num_heads=4, mlp_ratio=2)
     # Heads of 12, and a residual stream with a variance near the norms' epsilon.
     case("frames3", 210, 3, stream_scale=1e-3, img_size=20, embed_dim=36, depth=3, num_heads=3, mlp_ratio=2)
-    # 11x11 to 5x5 tokens: close to the 37 to 16 of the published weights, so
-    # that the antialiasing of the downsampling shows.
+    # 11x11 to 5x5 tokens: a ratio close to the published 37 to 16, so that the
+    # antialiasing of the downsampling matters.
     case("resampled", 220, 2, run_size=20, img_size=44, embed_dim=40, depth=3, num_heads=2, mlp_ratio=2)
     # 4x4 to 7x7 tokens.
     case("resampled-up", 230, 2, run_size=28, img_size=16, embed_dim=32, depth=3, num_heads=2, mlp_ratio=2)

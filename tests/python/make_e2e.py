@@ -1,6 +1,6 @@
 """tests/fixtures/e2e: the whole pipeline in PyTorch, from assets/bigbuckbunny.mp4 to text.
 
-Large tensors are kept as strided subsamples: `STRIDES`, also in expected.json.
+Large tensors are stored as strided subsamples. `STRIDES` is also in expected.json.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from reference.video_frames import decode_agreed
 PROMPT = "Describe what is happening in this video."
 STEPS = 32
 # clip_sample: over the flattened clip. features, projected: over the tokens.
-# None divides a row or a grid, so that all positions of both are hit.
+# No stride divides a row or a grid, so every position is sampled.
 STRIDES = {"clip_sample": 97, "features": 15, "projected": 5}
 
 

@@ -1,4 +1,4 @@
-"""Regenerates everything below tests/fixtures. Needs the lively model (see make_lively_model.py)."""
+"""Regenerates everything in tests/fixtures. Needs the lively model (see make_lively_model.py)."""
 
 import make_checkpoints
 import make_costs

@@ -1,4 +1,4 @@
-"""tests/fixtures/frame_indices.json: which frames numpy's linspace picks."""
+"""tests/fixtures/frame_indices.json: the frames that numpy's linspace selects."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def main():
     for case in CASES:
         case = {"start": None, "end": None, "end_frame": None, **case}
         indices = [int(index) for index in sample(**case)]
-        # JSON has no NaN: it is written as a string.
+        # JSON does not allow NaN, so it is written as a string.
         for key in ("start", "end"):
             if case[key] is not None and math.isnan(case[key]):
                 case[key] = "nan"

@@ -1,9 +1,9 @@
-"""merv-full with random weights, to measure with: `make bench-memory`.
+"""merv-full with random weights, for the measurements of `make bench-memory`.
 
     python make_full_model.py OUT_DIR
 
-Writes the four encoders at their published sizes (f32, under the published names), the mixer, a file as llama.cpp
-makes it of Llama-2 7B in 4 bits (Q4_0, the output Q6_K), and OUT_DIR/registry.toml: 8 GB on the disk.
+Writes the four encoders at their published sizes (f32, under the published names), the mixer, Llama-2 7B in 4 bits as
+llama.cpp quantises it (Q4_0, with the output in Q6_K), and OUT_DIR/registry.toml. Takes 8 GB on the disk.
 """
 
 import argparse
@@ -32,7 +32,7 @@ WIDTHS = {"languagebind": 1024, "dinov2": 1024, "vivit": 768, "siglip": 768}
 SPATIAL = {"languagebind": 256, "dinov2": 256, "vivit": 196, "siglip": 196}
 TEMPORAL, TOKEN_LENGTH, QUERY_WIDTH = 16, 64, 3072
 VOCABULARY, WIDTH, HIDDEN, LAYERS, HEADS = 32000, 4096, 11008, 32, 32
-# Random rows that all matrices of a type and width share: drawing 7 billion numbers would take long.
+# Random rows that all matrices of a type and width share, because drawing 7 billion numbers would take too long.
 ROWS = 1024
 
 

@@ -1,5 +1,5 @@
-"""tests/fixtures/quantized: ggml's blocks and their values, and tests/fixtures/llama2/gguf-*: tiny quantised
-models as llama.cpp's converter would write them, against transformers on the same values."""
+"""tests/fixtures/quantized: ggml's blocks and their values. tests/fixtures/llama2/gguf-*: tiny quantised models as
+llama.cpp's converter would write them, with the results of transformers on the same values."""
 
 import gguf
 import numpy as np
@@ -28,7 +28,7 @@ def gguf_name(name):
 
 
 def neighbours(rows, heads):
-    """The rows of a query or key as llama.cpp's Llamas have them: halves of a head interleaved."""
+    """The rows of a query or key in llama.cpp's order for Llamas: the halves of a head interleaved."""
     shape = rows.shape
     return rows.reshape(heads, 2, shape[0] // heads // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
 
@@ -39,7 +39,7 @@ def halves(rows, heads):
 
 
 def rope_factors(cfg):
-    """What llama.cpp's converter makes of a `rope_scaling` of type `llama3`."""
+    """The frequency factors that llama.cpp's converter writes for a `rope_scaling` of type `llama3`."""
     scaling = cfg["rope_scaling"]
     dim = cfg["hidden_size"] // cfg["num_attention_heads"]
     wavelengths = 2 * np.pi * cfg["rope_theta"] ** (np.arange(0, dim, 2, dtype=np.float32) / dim)
@@ -52,7 +52,7 @@ def rope_factors(cfg):
 
 
 def case(name, seed, family, kinds, table, head, **sizes):
-    """kinds: the types of a layer's matrices, in turns."""
+    """kinds: the types of a layer's matrices, in rotation."""
     cfg = llama.config(family, vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2, **sizes)
     model = fill(llama.build(cfg), seed)
     rng = np.random.default_rng(seed)
@@ -116,7 +116,7 @@ def blocks():
 def main():
     setup()
     blocks()
-    # As Llama 3.1: scaled frequencies in a tensor of their own, an output apart.
+    # As in Llama 3.1: scaled frequencies in a separate tensor, and a separate output.
     case(
         "gguf-llama-k-quants", 600, "llama",
         [Type.Q4_K, Type.Q5_K, Type.Q6_K, Type.Q3_K, Type.Q2_K], Type.Q6_K, Type.Q4_K,

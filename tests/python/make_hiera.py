@@ -20,7 +20,7 @@ def case(name, seed, frames, stream_scale=1.0, autoencoder=False, **sizes):
 
 def main():
     setup()
-    # As published but small: mask units in the first two stages, three poolings, 2x2x2 tokens at the end.
+    # Like the published models, but small: mask units in the first two stages, three poolings, 2x2x2 tokens at the end.
     case(
         "finetuned", 900, 4,
         input_size=[4, 64, 64], embed_dim=6, num_heads=1, stages=[2, 2, 2, 1],
@@ -32,14 +32,14 @@ def main():
         input_size=[2, 64, 64], embed_dim=8, num_heads=2, stages=[1, 2, 1, 1],
         mask_unit_attn=[True, True, False, False], q_pool=3,
     )
-    # Not finetuned: the decoder is in the file, in a dictionary of its own.
+    # Not finetuned: the file also contains the decoder, in a separate dictionary.
     case(
         "autoencoder", 920, 2, autoencoder=True,
         input_size=[2, 64, 64], embed_dim=4, num_heads=1, stages=[1, 1, 2, 1],
         mask_unit_attn=[True, True, False, False], q_pool=3,
     )
-    # One pooling fewer than stages allow, which leaves the last map in mask units; pooling over time too;
-    # one position for every token; a perceptron of another width.
+    # One pooling fewer than the stages allow, which leaves the last map in mask units; pooling over time as well;
+    # one position embedding per token; a perceptron of another width.
     case(
         "two-poolings", 930, 8,
         input_size=[8, 32, 32], embed_dim=6, num_heads=1, stages=[1, 2, 1, 1], q_stride=[2, 2, 2],

@@ -1,5 +1,5 @@
-"""tests/fixtures/prompts/jinja.json: pieces of templates, and templates with what published ones use, with what
-transformers renders of them; or that it refuses them.
+"""tests/fixtures/prompts/jinja.json: pieces of templates, and templates that use the features of published ones, with
+the output of transformers, or a note that it refuses them.
 """
 
 import json
@@ -44,7 +44,7 @@ VARIABLES = {
     "nested": {"b": [1, [2, {"c": None}]], "a": {"x": True, "y": 1e20}, "items": 5},
 }
 
-# Written between braces.
+# These are put between braces.
 EXPRESSIONS = r"""
 1 + 2 * 3 - 4 // 3, 4 // 3 ~ 'x', 1 + 2 ~ 3 if false else 1 ~ 2
 7 / 2, -7 // 2, -7 % 3, 7 % -3, 2 ** 10, 2 ** -1, 7.5 // 2, -7.5 % 2, 1e16, 1e15, 0.0001, 0.00001, 1.0, -0.0, 1e300 * 1e10
@@ -136,7 +136,7 @@ a.1b.
 'a' 5
 """
 
-# Whole templates: white space, scopes, and how published templates are written.
+# Whole templates: white space, scopes, and constructs of published templates.
 TEMPLATES = [
     "a\n{% if true %}\nb\n{% endif %}\nc\n",
     "  {% if true %}  \n  b  {{ 1 }}\n  {% endif %}\n\n\nc\n\n",
@@ -161,7 +161,7 @@ TEMPLATES = [
     "{% if 0 %}a{% elif 1 %}b{% else %}c{% endif %}{% if none %}{% elif '' %}{% else %}d{% endif %}{% if messages and tools is not none and tools | length > 0 %}t{% endif %}",
     "{{ {'a': {'b': 1}} }}{{ [[1]] }}{{'}}'}}{{ '%}' }}{% if '%}' == '%}' %}ok{% endif %}",
     "{{- bos_token }}{%- for message in messages %}{%- if message.role == 'system' %}{{- '[S]' + message.content.strip() }}{%- elif message['role'] == 'user' %}{{- '[INST] ' ~ message['content'] | trim ~ ' [/INST]' }}{%- else %}{{- ' ' + message.content.split('</think>')[-1].lstrip('\\n') + eos_token }}{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- 'A:' }}{%- endif %}",
-    # As Qwen2.5 lists tools.
+    # The way Qwen2.5 lists tools.
     """{%- if tools %}
     {{- '<|im_start|>system\\n' }}
     {%- if messages[0]['role'] == 'system' %}
@@ -199,7 +199,7 @@ TEMPLATES = [
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """,
-    # As Qwen3 looks back through the messages for the last question.
+    # The way Qwen3 searches the messages for the last question.
     """{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
 {%- for message in messages[::-1] %}
     {%- set index = (messages|length - 1) - loop.index0 %}
@@ -225,7 +225,7 @@ TEMPLATES = [
     {{- '<think>\\n\\n</think>\\n\\n' }}
 {%- endif %}
 """,
-    # As Llama-3.1 takes the system message and dates apart.
+    # The way Llama-3.1 splits the system message and dates.
     """{{- bos_token }}
 {%- if custom_tools is defined %}
     {%- set tools = custom_tools %}
@@ -280,7 +280,7 @@ TEMPLATES = [
     {%- endif %}
 {%- endfor %}
 """,
-    # As Gemma and Mistral check that roles alternate.
+    # The way Gemma and Mistral check that roles alternate.
     """{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% endif %}{% for message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}""",
     """{%- if messages[0]["role"] == "system" %}
     {%- set system_message = messages[0]["content"] %}
@@ -336,7 +336,7 @@ TEMPLATES = [
     {%- endif %}
 {%- endfor %}
 """,
-    # As tools are written in TypeScript, by macros that call one another.
+    # Tools in TypeScript, written by macros that call each other.
     """{%- macro type(spec, indent=0) -%}
 {%- if spec.type == 'object' -%}
 {
@@ -371,7 +371,7 @@ def case(template):
 
 
 def split(text):
-    """One expression a line; a backslash at the end goes on."""
+    """One expression per line. A backslash at the end continues it."""
     return [line.replace("\0", "\\\n") for line in text.strip().replace("\\\n", "\0").split("\n")]
 
 

@@ -27,7 +27,7 @@ def variants_case(name, seed, frames, num_frames, stream_scale=1.0, **vision):
 
 
 def adapters_cases(seed):
-    """One model with its low-rank adapters apart, under the names of newer and of older versions of peft."""
+    """One model with separate low-rank adapters, under the names of newer and of older versions of peft."""
     vision = {
         "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48,
         "patch_size": 8, "image_size": 16,
@@ -49,7 +49,7 @@ def main():
         hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
         patch_size=8, image_size=24,
     )
-    # F = 2t: two groups of three, each by itself. Heads of 12.
+    # F = 2t: two separate groups of three. Heads of 12.
     case(
         "two-groups", 310, 6, "quick_gelu", 3,
         hidden_size=36, num_hidden_layers=3, num_attention_heads=3, intermediate_size=64,

@@ -1,7 +1,7 @@
 """tests/fixtures/lively: the architecture of merv-full at toy size, with fixed random weights.
 
-Ends by running the model on real and made-up clips and asserting that its
-answers are lively enough to test with.
+At the end, runs the model on real and synthetic clips, and asserts that its
+answers vary enough for tests.
 """
 
 import shutil
@@ -59,8 +59,8 @@ def mixer():
         list(WIDTHS.values()), spatial=[64] * 4, temporal=TEMPORAL, token_length=TOKEN_LENGTH,
         llm_width=LLM_WIDTH, query_width=QUERY_WIDTH,
     )
-    # The keys are means over all tokens, so clips differ little there: a larger
-    # query and key make the difference show.
+    # The keys are means over all tokens, so clips differ little there. A larger
+    # query and key make the difference visible.
     fill(made, 38, r"\.Q$|k_proj_weight", 1.5)
     write_tensors(ROOT / "mixer.safetensors", made.state_dict())
 
@@ -73,11 +73,11 @@ def llm():
     )
     model = fill(llama.build(cfg), 7, r"embed_tokens\.weight", 4.0)
     with torch.no_grad():
-        # Sharper attention: otherwise hundreds of visual tokens average out.
+        # Sharper attention, because otherwise hundreds of visual tokens average out.
         for layer in model.model.layers:
             layer.self_attn.q_proj.weight *= 1.5
             layer.self_attn.k_proj.weight *= 1.5
-    # Specials and bytes stay possible but rare, so that answers are readable.
+    # Special tokens and bytes are possible but rare, so that answers are readable.
     rare = torch.tensor([*range(259), PAD])
     with torch.no_grad():
         model.lm_head.weight[rare] *= 0.2

@@ -8,7 +8,7 @@ VOCABULARY = 97
 
 
 def case(name, seed, stream_scale=1.0, family="llama", padded=False, **sizes):
-    """padded: the tables grow as MERV's do for its `<PAD>`, and the config does not know it."""
+    """padded: the embedding tables grow as MERV's do for its `<PAD>`, without a change of the config."""
     cfg = llama.config(family, vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2, **sizes)
     model = llama.build(cfg)
     if padded:
@@ -36,7 +36,7 @@ def main():
             "original_max_position_embeddings": 32,
         },
     )
-    # Heads of 12 where width / heads is 10; biases everywhere.
+    # Heads of 12 although width / heads is 10; biases everywhere.
     case(
         "linear-rope", 520,
         hidden_size=40, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, head_dim=12,
@@ -44,7 +44,7 @@ def main():
         attention_bias=True, mlp_bias=True,
         rope_scaling={"rope_type": "linear", "factor": 2.0},
     )
-    # As Qwen2.5 3B: tied, few key heads, a base of a million.
+    # Like Qwen2.5 3B: tied, few key heads, a base of a million.
     case(
         "qwen2-tied", 530, family="qwen2",
         hidden_size=48, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2,

@@ -1,14 +1,14 @@
-"""What `scripts/train-merv-tiny` needs besides `merv-host`: the model before training, and its parts after.
+"""The steps of `scripts/train-merv-tiny` that `merv-host` does not do: the model before training, and its parts after.
 
-    examples DATA              DATA/recipe.json: of DATA/train.json what teaches most; DATA/images.json: of its clips
-                               that show the same from beginning to end, some pictures
+    examples DATA              DATA/recipe.json: the most useful examples of DATA/train.json; DATA/images.json: images from
+                               clips that look the same from beginning to end
     descriptions DATA          DATA/eval_data/shapes-descriptions: its captions as a benchmark for `merv-host eval`
-    begin OUT DATA             every part of merv-full at toy size, nothing learned yet; the tokenizer gets DATA's words
-    follow BEGIN RUN OUT       the same with the language model that RUN has trained
-    join BEGIN RUN OUT OTHER…  the same with all that RUN has trained, one encoder alone, and the encoders of the
-                               OTHER runs, which are heard little by little
+    begin OUT DATA             every part of merv-full at toy size, untrained; the tokenizer gets DATA's words
+    follow BEGIN RUN OUT       the same with the language model that RUN trained
+    join BEGIN RUN OUT OTHER…  the same with everything that RUN trained, which is one encoder alone, and the encoders of
+                               the OTHER runs, whose weight increases gradually
     export OUT MIX LAST ALONE… the files of assets/merv-tiny and assets/merv-tiny-alone: the encoders of MIX, the mixer and
-                               the language model of LAST, and all of the runs of each encoder alone
+                               the language model of LAST, and all parts of the runs of each encoder alone
 
 BEGIN and OUT are folders with `registry.toml` for the mix and one `<encoder>.toml` for each encoder alone; RUN, MIX,
 LAST and ALONE are folders of `merv-host train`.
@@ -32,8 +32,8 @@ from reference.mixer import Mixer
 
 IMAGE, PATCH, WIDTH, DEPTH, HEADS = 64, 8, 64, 3, 4
 TUBELET, VIVIT_WIDTH = 16, 96
-PICTURES = 16  # of a clip, for the encoders that see one frame at a time
-FRAMES, TOKENS = 8, 16  # of every encoder, ViViT's tubelets being of two; visual tokens of a frame
+PICTURES = 16  # images from a clip, for the encoders that process single frames
+FRAMES, TOKENS = 8, 16  # time steps of every encoder (ViViT's tubelets have two frames); visual tokens per frame
 VOCABULARY, BOS, EOS, PAD = 1024, 1, 2, 1023
 LLM_WIDTH, LLM_DEPTH, QUERY_WIDTH = 128, 4, 64
 SIDE = IMAGE // PATCH
@@ -87,7 +87,7 @@ weights = {{ path = "{mixer}" }}
 
 
 def registry(name, description, encoders, root="", weights="{folder}/model.safetensors", llm="llm/model.safetensors", mixer="mixer.safetensors"):
-    """The text of a registry; paths of configs and the tokenizer begin with `root`."""
+    """The text of a registry. Paths of configs and the tokenizer start with `root`."""
     parts = [HEAD.format(id=name, description=description)]
     for id, folder, frames in encoders:
         path = weights.format(folder=folder)
@@ -97,7 +97,7 @@ def registry(name, description, encoders, root="", weights="{folder}/model.safet
 
 
 def alone(tensors, index):
-    """The mixer with one projector only."""
+    """The mixer with only one projector."""
     kept = {}
     for name, tensor in tensors.items():
         if name.startswith(f"projectors.{index}."):
@@ -108,7 +108,7 @@ def alone(tensors, index):
 
 
 def waves(*sides, width=WIDTH):
-    """Sines and cosines of every place in a grid, [prod(sides), width]: near places look alike from the start."""
+    """Sines and cosines of every position in a grid, [prod(sides), width]. Near positions are similar from the start."""
     each = width // (2 * len(sides))
     grids = np.meshgrid(*[np.arange(side) for side in sides], indexing="ij")
     parts = []
@@ -121,7 +121,7 @@ def waves(*sides, width=WIDTH):
 
 
 def initial(model, seed, depth):
-    """Variance-keeping matrices, neutral norms and no biases; what ends a block is small, so that depth adds up."""
+    """Variance-preserving matrices, neutral norms and no biases. The outputs of blocks are small, so that they add up."""
     generator = torch.Generator().manual_seed(seed)
     ends = ("attn.proj.weight", "fc2.weight", "out_proj.weight", "output.dense.weight", "o_proj.weight", "down_proj.weight")
     with torch.no_grad():
@@ -146,7 +146,7 @@ def begin(root, data):
 
     grid = 0.5 * waves(SIDE, SIDE)
     sizes = dict(img_size=IMAGE, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, mlp_ratio=2)
-    # The features are those of the last block but one.
+    # The features are those of the second-to-last block.
     sizes["depth"] += 1
     cfg = timm_vit.config(timm_vit.SIGLIP, **sizes)
     model = initial(timm_vit.build(cfg), 1, DEPTH)
@@ -195,7 +195,7 @@ def begin(root, data):
         text = registry(f"merv-tiny-{folder}", "Nothing learned yet", [encoder], mixer=f"mixer-{folder}.safetensors")
         (root / f"{folder}.toml").write_text(text)
         if folder in ("dinov2", "siglip"):
-            # They see frames one by one: a picture teaches as much as a clip, and takes an eighth of the time.
+            # These process single frames. An image teaches as much as a clip, and takes an eighth of the time.
             picture = text.replace("num_frames = 8", "num_frames = 1")
             picture = picture.replace(f"feature_length = {FRAMES * TOKENS}", f"feature_length = {TOKENS}")
             (root / f"{folder}-image.toml").write_text(picture)
@@ -218,7 +218,7 @@ def begin(root, data):
 
 
 def examples(data):
-    """Captions and open questions: of the kinds that are learned early, one in every other conversation."""
+    """Captions and open questions. Kinds that are learned early occur once in every other conversation."""
     chance = random.Random(7)
     kept = []
     for example in json.loads((data / "train.json").read_text()):
@@ -242,7 +242,7 @@ def examples(data):
 
 
 def descriptions(data):
-    """Every clip's caption as the answer to the question that asks for it."""
+    """Every clip's caption as the answer to the question about it."""
     out = data / "eval_data" / "shapes-descriptions"
     out.mkdir(parents=True)
     (out / "videos").symlink_to((data / "videos").resolve())
@@ -262,7 +262,7 @@ def descriptions(data):
 
 
 def pictures(data):
-    """What a picture alone tells: the shape always, its colour, size and number now and then."""
+    """Questions that an image answers: always about the shape, sometimes about its colour, size and number."""
     chance = random.Random(11)
     (data / "frames").mkdir(exist_ok=True)
     made = []
@@ -292,7 +292,7 @@ def pictures(data):
 
 
 def newest(run):
-    return max((run / "checkpoints").glob("step-*"), default=None) or sys.exit(f"{run} holds no checkpoint")
+    return max((run / "checkpoints").glob("step-*"), default=None) or sys.exit(f"{run} does not contain a checkpoint")
 
 
 def encoder_file(run, index):
@@ -300,7 +300,7 @@ def encoder_file(run, index):
 
 
 def trained_in(run):
-    """The numbers of the encoders that a run has trained."""
+    """The indices of the encoders that a run trained."""
     return [index for index in range(len(ENCODERS)) if encoder_file(run, index).exists()]
 
 
@@ -310,10 +310,10 @@ def follow(start, run, out):
 
 
 def join(start, run, out, *others):
-    """RUN is an encoder alone: what it and its language model have learned still holds, beside the other encoders.
+    """RUN trained one encoder alone. What it and its language model learned stays valid with the other encoders.
 
-    They begin at nothing and all have the same weight. The softmax of the weights comes to prefer whoever knows
-    most, who then teaches the others less: Adam's steps are of one size, so small keys keep it even for longer."""
+    The others start at zero, and all have the same weight. The softmax of the weights comes to prefer the best encoder,
+    and the others then learn less. Adam's steps have a fixed size, so small keys keep the weights equal for longer."""
     follow(start, run, out)
     sources = {trained_in(source)[0]: source for source in (run, *others)}
     [own] = trained_in(run)
@@ -322,7 +322,7 @@ def join(start, run, out, *others):
     learned, mixer = load_file(newest(run) / "mixer.safetensors"), load_file(out / "mixer.safetensors")
     for name, tensor in mixer.items():
         if name.startswith(f"projectors.{own}."):
-            # At a quarter of the weight four times as loud is the same.
+            # A quarter of the weight needs four times the scale for the same result.
             mixer[name] = len(ENCODERS) * learned["projectors.0." + name.split(".", 2)[2]]
         elif name.startswith("projectors.") or name.endswith(("Q", "bias")):
             mixer[name] = torch.zeros_like(tensor)
@@ -332,11 +332,11 @@ def join(start, run, out, *others):
 
 
 def export(out, mix, last, *runs):
-    """Weights as f16; those of the encoders alone in a folder of their own, beside OUT."""
+    """Writes weights as f16. Those of the single encoders go into a separate folder next to OUT."""
     begin_at = Path(re.search(r'config = { path = "(.*)/llm/config.json"', (mix / "registry.toml").read_text())[1])
 
     def halve(source, target):
-        # Nothing reads the text tower that a LanguageBind checkpoint may hold.
+        # The text tower in a LanguageBind checkpoint is not used.
         kept = {name: tensor for name, tensor in load_file(source).items() if not name.startswith("text_")}
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in kept.items()}
         write_tensors(target, tensors)

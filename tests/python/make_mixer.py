@@ -11,10 +11,10 @@ from reference.mixer import CrossAttentionFusion, Mixer
 
 BATCH = 2
 FUSION = "cross_attention_avg_lq"
-# Two encoders of unlike width, grid and number of tokens.
+# Two encoders with different widths, grids and numbers of tokens.
 TWO = {"widths": [8, 16], "spatial": [16, 9], "temporal": 3, "token_length": 4, "llm_width": 12}
 AS_WIDE = TWO | {"widths": [16, 16], "llm_width": 16}
-# Neither pooling nor grid: five tokens a time step.
+# Neither pooling nor a grid: five tokens per time step.
 UNPOOLED = {"widths": [10], "spatial": [5], "temporal": 3, "token_length": 1, "llm_width": 12, "visual_feature_length": 15}
 MLPS = ("linear", "gelu-mlp", "fused-gelu-mlp", "none")
 
@@ -30,14 +30,14 @@ CASES = {
     "uneven": {
         "widths": [9, 14], "spatial": [25, 4], "temporal": 2, "token_length": 9, "llm_width": 24, "query_width": 10,
     },
-    # PyTorch keeps one matrix for queries, keys and values.
+    # PyTorch stores one matrix for queries, keys and values.
     "equal-widths": TWO | {"query_width": 12},
     # Two rows of three.
     "oblong": TWO | {"spatial": [6, 12], "query_width": 10},
-    # The second encoder ends at a single token, which is repeated, or joined as it is.
+    # The second encoder ends with a single token, which is repeated, or concatenated as it is.
     "single-token": TWO | {"temporal": [4, 1], "token_length": 1, "query_width": 10},
     "single-token-concat": TWO | {"temporal": [4, 1], "token_length": 1, "fusion": "concat"},
-    # Several encoders without pooling: one token a frame.
+    # Several encoders without pooling: one token per frame.
     "gelu-mlp-one-a-frame": TWO | {
         "projector": "gelu-mlp", "spatial": [1, 1], "token_length": 1, "query_width": 10,
     },
@@ -51,14 +51,14 @@ for pooling in ("avg", "attntv", "conv", "3davg", "3dconv"):
 for mlp in MLPS[:3]:
     CASES[mlp] = UNPOOLED | {"projector": mlp, "fusion": "none"}
 for pooling in ("3davg", "3dconv"):
-    # Windows of time that overlap (5 to 2) and do not (4 to 2).
+    # Time windows that overlap (5 to 2) and that do not (4 to 2).
     CASES[f"{pooling}+frame2+linear"] = TWO | {
         "temporal": [5, 4], "projector": f"{pooling}+frame2+linear", "fusion": "concat",
     }
 for name in ("none", "first", "concat", "concat_channel", "concat_channel_ln", "scalar"):
     sizes = {key: value[:1] if isinstance(value, list) else value for key, value in TWO.items()} if name == "none" else TWO
     CASES[f"fusion-{name}"] = sizes | {"fusion": name}
-# The variance that norms see is near their epsilon.
+# The variance of the norms' inputs is near their epsilon.
 CASES["conv-small"] = TWO | {"projector": "conv+linear", "fusion": "concat", "scale": 0.004}
 CASES["attntv-small"] = TWO | {"projector": "attntv+linear", "fusion": "concat", "scale": 0.004}
 CASES["concat_channel_ln-small"] = TWO | {"fusion": "concat_channel_ln", "scale": 0.004}
@@ -66,10 +66,10 @@ SMALL = r"(query_tokens|xattn\.proj\.(weight|bias)|^projectors\.\d\.projector\.p
 
 
 def cost(mixer, features):
-    """Parameters that a gradient reaches, and multiply-accumulates of one clip."""
+    """The number of parameters that a gradient reaches, and the multiply-accumulates of one clip."""
     if getattr(mixer, "feature_fusion", None) and getattr(mixer.feature_fusion, "attention", None):
         if mixer.feature_fusion.attention.in_proj_weight is not None:
-            return {}  # a third of that matrix is not used: no gradient tells
+            return {}  # a third of that matrix is not used, which gradients do not show
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         projected, fused, _ = mixer([feature[:1].detach() for feature in features])
     macs = counter.get_total_flops() // 2
@@ -94,8 +94,8 @@ def case(name, seed, meta):
         fill(mixer, seed, SMALL, 10 * scale)
     features = []
     for index, (width, spatial, steps) in enumerate(zip(meta["widths"], meta["spatial"], mixer.temporal)):
-        # An offset of its own for every row and channel: means over tokens, which
-        # decide the weights, would else be nearly zero.
+        # A separate offset for every row and channel. Otherwise the means over tokens,
+        # which determine the weights, would be nearly zero.
         offset = randn(seed + 10 + index, BATCH, 1, width)
         features.append(scale * (offset + randn(seed + 20 + index, BATCH, steps * spatial, width)))
     for feature in features:
@@ -105,7 +105,7 @@ def case(name, seed, meta):
         fused_grad = randn(seed + 30, *fused.shape)
         (fused * fused_grad).sum().backward()
     io = {f"features.{index}": feature for index, feature in enumerate(features)}
-    # `first` passes nothing back to the others.
+    # `first` has no gradient for the other encoders.
     io |= {f"features_grad.{index}": x.grad for index, x in enumerate(features) if x.grad is not None}
     io |= {f"projected.{index}": tokens for index, tokens in enumerate(projected)}
     io |= {"fused": fused, "fused_grad": fused_grad}

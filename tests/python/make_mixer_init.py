@@ -1,4 +1,4 @@
-"""tests/fixtures/mixer_init.json: how the original begins every tensor of every mixer, measured over many of them."""
+"""tests/fixtures/mixer_init.json: the original's initialisation of every tensor of every mixer, measured over many mixers."""
 
 import json
 
@@ -8,12 +8,12 @@ from make_mixer import CASES, FUSION
 from reference.fixture_files import FIXTURES, setup
 from reference.mixer import Mixer
 
-# Mixers of one kind; of the fusion `scalar`, which has few numbers, more.
+# Mixers per kind. The fusion `scalar` has few numbers and needs more.
 DRAWS, MANY_DRAWS = 200, 2000
 
 
 def measured(values):
-    """The extremes and the spread of one tensor over all draws."""
+    """The extremes and the standard deviation of one tensor over all draws."""
     found = {"low": values.min(), "high": values.max(), "std": values.std(unbiased=False)}
     return {key: round(float(value), 5) for key, value in found.items()}
 
@@ -37,7 +37,7 @@ def case(meta):
 
 def main():
     setup()
-    # The kinds that differ in nothing but the scale of their inputs begin alike.
+    # Kinds that differ only in the scale of their inputs have the same initialisation.
     cases = {name: case(meta) for name, meta in CASES.items() if "scale" not in meta}
     (FIXTURES / "mixer_init.json").write_text(json.dumps(cases, indent=1) + "\n")
     print(f"mixer_init.json: {len(cases)} kinds")

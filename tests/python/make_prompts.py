@@ -1,7 +1,7 @@
 """tests/fixtures/prompts: conversations in the original's formats, with the ids of the small tokenizers of
-make_tokenizers.py; and chat templates with what transformers renders of them.
+make_tokenizers.py, and chat templates with the output of transformers.
 
-The templates are written for this, each with what published ones of its kind use.
+The templates were written for these tests. Each uses the constructs of published templates of its kind.
 """
 
 import make_tokenizers
@@ -23,9 +23,9 @@ CONVERSATIONS = [
 ]
 SYSTEMS = [None, "", "Answer with the letter."]
 
-# Names as published models have them, what they begin with, and whether it is for the tokenizer to write.
+# File names and templates, in the style of published models.
 TEMPLATES = {
-    # Turns in tags, a system prompt of its own if there is none, line breaks inside texts.
+    # Turns in tags, a default system prompt, line breaks inside texts.
     "chatml.jinja": """\
 {% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system
 Be helpful.<|im_end|>
@@ -33,7 +33,7 @@ Be helpful.<|im_end|>
 ', message['content'], '<|im_end|>
 '] | join }}{% endfor %}{{ '<|im_start|>assistant
 ' if add_generation_prompt }}""",
-    # Roles in turns or an exception, the BOS before each turn, the system prompt inside the first.
+    # Alternating roles or an exception, the BOS before each turn, the system prompt inside the first.
     "instruct.jinja": """\
 {% set rest = messages %}
 {% set header = '' %}
@@ -53,7 +53,7 @@ Be helpful.<|im_end|>
     {% endif %}
 {% endfor %}
 """,
-    # Dates, tools that are not there, dashes that eat blanks.
+    # Dates, missing tools, and dashes that strip white space.
     "headers.jinja": """\
 {{- bos_token -}}
 {%- macro header(role) -%}
@@ -83,7 +83,7 @@ Be helpful.<|im_end|>
     {{- header('assistant') }}
 {%- endif %}
 """,
-    # What the language can do beyond that.
+    # Further features of the language.
     "everything.jinja": """\
 {%- macro say(role, text, end='\\n') -%}
 {{ role|upper }}({{ text|length }}): {{ text|trim|replace('a', '4') }}{{ end }}
@@ -110,7 +110,7 @@ Be helpful.<|im_end|>
 }
 
 
-# White space and line breaks of another system, before and after the BOS.
+# White space and Windows line breaks before and after the BOS.
 TEMPLATES["crlf.jinja"] = """\
 {% set role = 'user' %}
 
@@ -128,7 +128,7 @@ def formats(families):
                 continue
             for messages in CONVERSATIONS:
                 texts = list(prompters.turns(format, messages, system))
-                # Llama-2 chat begins each of the user's turns with `<s>`, as the original's builder and Meta write it.
+                # Llama-2 chat starts each turn of the user with `<s>`, as the original's prompt builder and Meta do.
                 begins = lambda index: index == 0 or (format == "llama2-chat" and index % 2 == 0)
                 ids = [family.ids(text, begin=begins(index)) for index, text in enumerate(texts)]
                 yield {
@@ -157,10 +157,10 @@ def templates(families):
                         eos_token=eos,
                     )
 
-                # As the ids are made: cleaned, and with one BOS in front.
+                # The text of the ids: cleaned, and with one BOS at the start.
                 clean = [{**role, "content": role["content"].replace("<image>", "").strip()} for role in roles]
                 rendered = render(clean)
-                # Where white space stands before the BOS, the ids are those that transformers gives.
+                # If white space precedes the BOS, the ids are those of transformers.
                 ids = family.ids("", begin=True) + family.ids(rendered.removeprefix(bos))
                 if rendered.lstrip().startswith(bos) and not rendered.startswith(bos):
                     ids = family.ids(rendered)

@@ -20,7 +20,7 @@ def case(name, seed, frames, run_size=None, stream_scale=1.0, **model_args):
 
 
 def variants_case(name, seed, frames, run_size=None, stream_scale=1.0, names=dict, **model_args):
-    """The features of two ids: `-all-tokens` means what `-all-no-cls` means, where the original raises."""
+    """The features of two ids. `-all-tokens` is the same as `-all-no-cls`; the original raises an error for it."""
     cfg = timm_vit.config(timm_vit.SIGLIP, **model_args)
     model = fill(timm_vit.build(cfg), seed, timm_vit.STREAM, stream_scale)
     size = run_size or model_args["img_size"]
@@ -42,12 +42,12 @@ def main():
         "frames2-small-activations", 110, 2, stream_scale=1e-3,
         img_size=24, patch_size=6, embed_dim=48, depth=3, num_heads=2, mlp_ratio=1,
     )
-    # Made at 36 px (6x6 tokens), run at 24 px (4x4). Heads of 12.
+    # Position embeddings for 36 px (6x6 tokens), run at 24 px (4x4). Heads of 12.
     case(
         "resampled", 120, 2, run_size=24,
         img_size=36, patch_size=6, embed_dim=36, depth=3, num_heads=3, mlp_ratio=2,
     )
-    # Five frames: no whole groups of four. Resampled from 5x5 to 3x3 tokens.
+    # Five frames, which is not a multiple of four. Resampled from 5x5 to 3x3 tokens.
     variants_case(
         "variants", 130, 5, run_size=18, names=timm_vit.open_clip_names,
         img_size=30, patch_size=6, embed_dim=36, depth=3, num_heads=3, mlp_ratio=1.5,
@@ -56,8 +56,8 @@ def main():
         "variants-small-activations", 140, 2, stream_scale=1e-3,
         img_size=24, patch_size=8, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2,
     )
-    # All that makes CLIP's tower of it: a class token with a position, a norm before the blocks, another
-    # activation; and no biases on queries, keys and values, and LayerScale.
+    # The arguments that turn the model into CLIP's tower: a class token with a position embedding, a norm before the
+    # blocks, another activation. Also no biases on queries, keys and values, and LayerScale.
     variants_case(
         "like-clip", 150, 2,
         img_size=12, patch_size=4, embed_dim=24, depth=2, num_heads=2, mlp_ratio=1, class_token=True,

@@ -1,4 +1,4 @@
-"""tests/fixtures/smollm2/greedy.json: what llama.cpp makes of five prompts with SmolLM2-135M-Instruct.
+"""tests/fixtures/smollm2/greedy.json: llama.cpp's greedy tokens for five prompts with SmolLM2-135M-Instruct.
 
     python make_smollm2.py MODEL.gguf
 

@@ -1,8 +1,8 @@
-"""Images and animations, and what Pillow makes of them: fixtures of host/src/video/tests/stills.rs.
+"""Images and animations, and how Pillow decodes them: fixtures of host/src/video/tests/stills.rs.
 
     python tests/python/make_still_fixtures.py    # with Pillow 13
 
-JPEG and lossy WebP are kept with their pixels, all else with digests.
+JPEG and lossy WebP are stored with their pixels, all others with digests.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ def picture(width, height, seed=0):
 
 expected = {"orientations": {}, "animations": {}, "stills": {}}
 
-# One file for each format: the tests write the other orientations into it.
+# One file per format. The tests write the other orientations into it.
 upright = picture(12, 8).resize((24, 16), Image.Resampling.BILINEAR)
 exif = Image.Exif()
 exif[0x0112] = 1
@@ -48,7 +48,7 @@ for number in range(1, 9):
     turned = ImageOps.exif_transpose(Image.open(file))
     expected["orientations"][number] = {"size": turned.size, "rgb": turned.tobytes().hex()}
 
-# Frames that cover less and more, transparent and half transparent, kept and taken away.
+# Frames of different sizes, transparent and half transparent, kept and removed.
 patches = []
 for index in range(7):
     frame = picture(40, 30, index).convert("RGBA")
@@ -96,7 +96,7 @@ for name in ["rgb16.png", "deflate.tif", "grey.tif", "still.webp"]:
     expected["stills"][name] = digest(Image.open(OUT / name))
 (OUT / "expected.json").write_text(json.dumps(expected, indent=1))
 
-# The alpha takes more bits than the picture: FFmpeg's best stream is the alpha.
+# The alpha stream has more bits than the image, so FFmpeg selects it as the best stream.
 noise = np.random.default_rng(1)
 frames = []
 for _ in range(3):

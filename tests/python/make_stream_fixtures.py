@@ -1,5 +1,5 @@
-"""tests/fixtures/video/streams: recordings that were cut, joined or given wrong time stamps, and the frames
-that the `ffmpeg` command sees in them, in its order. Needs that command (5.1 made them) and nothing else.
+"""tests/fixtures/video/streams: recordings that were cut, joined or given wrong timestamps, and the frames that the
+`ffmpeg` command decodes from them, in its order. Needs only that command (version 5.1 made the fixtures).
 """
 
 import json
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-# The key of what fills gaps in an MXF; its length follows.
+# The key of fill items in an MXF. The length follows.
 FILLER = bytes.fromhex("060e2b34010101020301021001000000")
 FOLDER = Path(__file__).parents[1] / "fixtures/video/streams"
 SCENES = {
@@ -64,39 +64,39 @@ def make(work):
     copy(flv, "-bsf:v noise=drop=lt(n\\,3)", FOLDER / "no_key_frame.flv")
     vp8 = encode("one", VP8, work / "one.ivf")
     copy(vp8, "-bsf:v noise=drop=eq(mod(n\\,7)\\,5)", FOLDER / "missing_packets.ivf")
-    # Cut in a picture, and with that the index behind them is gone: then all packets pass for key frames.
+    # Cut in a frame, which also removes the index at the end. Without it, all packets count as key frames.
     video1 = encode("one", "-vf scale=48:28 -c:v msvideo1 -g 12 -pix_fmt rgb555le", work / "video1.avi").read_bytes()
     (FOLDER / "no_index.avi").write_bytes(video1[: len(video1) * 8 // 10 - 30])
-    # Two B-frames have lost the P-frame behind them: the decoder shows them before the key frame in front of them.
+    # Two B-frames lost the P-frame that follows them. The decoder returns them before the preceding key frame.
     ts = encode("one", MPEG2, work / "mpeg2.ts")
     copy(ts, "-bsf:v noise=drop=between(n\\,20\\,22)", FOLDER / "lost_reference.ts")
-    # The last ones that are lost are those on which the leading pictures of a key frame lean.
+    # The last lost packets are references of the leading frames of a key frame.
     ts = encode("one", X264.replace("-g 12 -bf 2", OPEN_GOP), work / "open.ts")
     copy(ts, "-bsf:v noise=drop=between(n\\,9\\,12)", FOLDER / "lost_in_open_gop.ts")
-    # These two decoders do not tell what is damaged: one leaves the rest of the picture as its memory was, the other
-    # as the last picture was.
+    # These two decoders do not report damage. One fills the rest of the frame with old memory, the other
+    # with the previous frame.
     nut = encode("one", "-vf scale=48:28 -c:v ffv1 -g 4 -frames:v 13", work / "ffv1.nut").read_bytes()
     (FOLDER / "cut_ffv1.nut").write_bytes(nut[: len(nut) * 12 // 13])
     mov = bytearray(encode("one", QTRLE, work / "qtrle.mov").read_bytes())
     noise(mov, len(mov) * 3 // 10)
     (FOLDER / "damaged_key_frame.mov").write_bytes(mov)
-    # One of the files of `make test-media`: a few bytes of an MPEG-4 are noise.
+    # A file of `make test-media`: an MPEG-4 with a few random bytes.
     shutil.copy("target/test-media/mpeg4.garbage.mkv", FOLDER / "damaged_for_b_frames.mkv")
-    # A decoder that met this key frame of 65536 times 65536 pixels fails for good.
+    # After this key frame of 65536 × 65536 pixels, the decoder fails for all later packets.
     ivf = bytearray(encode("one", VP9, work / "vp9.ivf").read_bytes())
     start = 32
     for _ in range(14):
         start += 12 + int.from_bytes(ivf[start : start + 4], "little")
     ivf[start + 12 : start + 21] = bytes.fromhex("82498342 2fffffffff")
     (FOLDER / "false_size.ivf").write_bytes(ivf)
-    # An MXF that can be read in order, but not from its index.
+    # An MXF that can be read sequentially, but not with its index.
     mxf = bytearray(encode("one", MPEG2, work / "mpeg2.mxf").read_bytes())
     # A length of 72 bytes.
     mxf[mxf.index(FILLER, len(mxf) * 2 // 3) + len(FILLER)] = 0xC8
     (FOLDER / "damaged_filler.mxf").write_bytes(mxf)
     one = encode("one", X264 + " -frames:v 6", work / "one.mp4")
     for turn in range(8):
-        # Across and down by signs, exchanged for the last four.
+        # The signs mirror horizontally and vertically; the last four also swap the axes.
         a, d = 1 - 2 * (turn & 1), 1 - (turn & 2)
         entries = [a, 0, 0, d] if turn < 4 else [0, a, d, 0]
         data = bytearray(one.read_bytes())
@@ -110,7 +110,7 @@ def make(work):
 
 
 def frames(path):
-    """The SHA-256 of each frame's RGB bytes. (Bilinear as decord converts; it shows in odd widths only.)"""
+    """The SHA-256 of each frame's RGB bytes. (Bilinear, as in decord, which matters only for odd widths.)"""
     command = ["ffmpeg", "-v", "quiet", "-threads", "1", "-i", str(path), "-fps_mode", "passthrough", "-autoscale", "0"]
     command += ["-sws_flags", "bilinear", "-pix_fmt", "rgb24", "-f", "framehash", "-hash", "sha256", "-"]
     lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout.splitlines()
@@ -118,7 +118,7 @@ def frames(path):
 
 
 def seconds(path):
-    """When each frame is shown, from the first on."""
+    """The presentation time of each frame, relative to the first."""
     command = ["ffprobe", "-v", "error", "-show_entries", "frame=pts_time", "-of", "json", str(path)]
     found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)["frames"]
     times = [float(frame["pts_time"]) for frame in found]
@@ -131,13 +131,13 @@ def main():
     work.mkdir(exist_ok=True)
     make(work)
     clips = {path.name: frames(path) for path in sorted(FOLDER.iterdir()) if path.suffix != ".json"}
-    # ffmpeg shows the latter otherwise with each number of threads.
+    # ffmpeg decodes the second differently with each number of threads.
     del clips["encrypted.mp4"], clips["missing_packets.ivf"]
-    # How many frames this one has is not known before the last is decoded.
+    # The number of frames of this file is known only after the last is decoded.
     del clips["cut_ffv1.nut"]
-    # ffmpeg shows no frame behind the damage.
+    # ffmpeg returns no frames after the damage.
     del clips["false_size.ivf"]
-    # The last one is cut: what is missing of it is guessed.
+    # The last frame is cut, and its missing part is guessed.
     del clips["no_index.avi"][-1], clips["cut_in_a_picture.ts"][-1]
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(seen)}" for name, seen in clips.items())
     (FOLDER / "expected.json").write_text("{\n" + lines + "\n}\n")

@@ -1,7 +1,7 @@
-"""An event file as TensorBoard's own writer makes it: `tests/fixtures/tensorboard/events`.
+"""An event file from TensorBoard's own writer: `tests/fixtures/tensorboard/events`.
 
-Needs `pip install tensorboard`. With a folder as argument, prints the scalars that TensorBoard reads from the event
-files there instead.
+Needs `pip install tensorboard`. With a folder as argument, prints instead the scalars that TensorBoard reads from the
+event files in it.
 """
 
 import io

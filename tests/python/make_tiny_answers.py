@@ -1,6 +1,6 @@
-"""tests/fixtures/e2e/tiny.json: what merv-tiny says in PyTorch, with its f16 weights in f32, in at most 32 tokens.
+"""tests/fixtures/e2e/tiny.json: the answers of merv-tiny in PyTorch, with its f16 weights in f32, in at most 32 tokens.
 
-Run it again when assets/merv-tiny changes. Whether the answers are right is asked in end_to_end.rs.
+Run it again when assets/merv-tiny changes. end_to_end.rs checks that the answers are correct.
 """
 
 from make_choices import message

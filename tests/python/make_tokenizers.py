@@ -1,7 +1,7 @@
 """tests/fixtures/tokenizers: small tokenizers of each family in GGUF files, as llama.cpp's converter would write
-them, with the ids that the original libraries give: sentencepiece, and `tokenizers` for the byte-level ones.
+them, with the ids of the original libraries: sentencepiece, and `tokenizers` for the byte-level ones.
 
-Where `xllamacpp` is installed, llama.cpp itself is asked too, and has to agree.
+If `xllamacpp` is installed, the ids are also compared with those of llama.cpp.
 """
 
 import io
@@ -25,7 +25,7 @@ from reference.fixture_files import FIXTURES, write_lines
 OUT = FIXTURES / "tokenizers"
 VOCABULARY = 512
 
-# The regular expressions of the published `tokenizer.json`s.
+# The regular expressions of the published `tokenizer.json` files.
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -40,13 +40,13 @@ TEXTS = [
 
 
 def specials_inside(tokens):
-    """Texts with these tokens between, before and behind words."""
+    """Texts with these tokens between, before and after words."""
     first, last = tokens[0], tokens[-1]
     return [first, f"{first}Hello{last}", f"A {first} B\n{last}\n", f"{last}{first} Yes", f"No{last}{last}"]
 
 
 class ByteLevel:
-    """BPE over bytes; `first` and `last` say where in the vocabulary the special tokens are."""
+    """BPE over bytes. `first` and `last` are the special tokens at the start and the end of the vocabulary."""
 
     def __init__(self, pre, pre_tokenizer, specials, first, bos=None, normalizer=None, user_defined=(), **model):
         self.pre, self.bos, self.specials, self.user_defined = pre, bos, specials, list(user_defined)
@@ -63,7 +63,7 @@ class ByteLevel:
         self.merges = [tuple(merge) for merge in learned["merges"]]
         vocab = {token: id for id, token in enumerate(self.tokens)}
         if model.get("ignore_merges"):
-            # A token that no merge leads to is found as a whole.
+            # A token without merges that lead to it is found as a whole.
             vocab["Ġkitchen"] = vocab.pop(words[-1])
             self.tokens[self.tokens.index(words[-1])] = "Ġkitchen"
             self.merges = [merge for merge in self.merges if words[-1] not in (*merge, "".join(merge))]
@@ -106,7 +106,7 @@ class ByteLevel:
 
 
 class SentencePiece:
-    """Llama's: BPE by scores, bytes for what is unknown, a blank in front of each text."""
+    """Llama's tokenizer: BPE by scores, bytes for unknown characters, a space before each text."""
 
     specials = ["<s>", "</s>"]
 
@@ -124,7 +124,7 @@ class SentencePiece:
 
     def ids(self, text, begin=False):
         ids = [self.model.bos_id()] if begin else []
-        # Each stretch between special tokens is a text of its own.
+        # Each part between special tokens is a separate text.
         while text:
             at, token = min(((text.find(t), t) for t in self.specials if t in text), default=(len(text), ""))
             ids += self.model.encode(text[:at]) if at else []
@@ -181,7 +181,7 @@ def families():
 
 
 def write_gguf(path, family, model=False):
-    """The metadata alone, or with a model of random numbers around it, without which llama.cpp does not start."""
+    """Writes the metadata alone, or with a random model, which llama.cpp needs to start."""
     writer = gguf.GGUFWriter(path, "llama")
     family.metadata(writer)
     if model:
@@ -206,7 +206,7 @@ def write_gguf(path, family, model=False):
 
 
 def ask_llama_cpp(path, texts):
-    """The ids that llama.cpp's own server gives."""
+    """The ids from llama.cpp's server."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()

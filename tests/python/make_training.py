@@ -1,6 +1,6 @@
 """tests/fixtures/training: gradients of the models in the other fixtures, by torch's autograd.
 
-Weights and clips are those of the cases that the files are named after; only what training adds is here.
+Weights and clips are those of the cases with the same names. These files contain only what training adds.
 """
 
 import json
@@ -26,7 +26,7 @@ def write(folder, tensors):
 
 
 def gradients(model):
-    """The gradients that reached a parameter, under its name in the file."""
+    """The gradients of parameters that have one, under their names in the file."""
     return {
         f"grad.{name}": parameter.grad
         for name, parameter in model.named_parameters()
@@ -35,7 +35,7 @@ def gradients(model):
 
 
 def adamw(model, scale, names, steps=2):
-    """`names` after some steps of torch's AdamW on the gradients that are there, times `scale`."""
+    """`names` after some steps of torch's AdamW on the present gradients, multiplied by `scale`."""
     decays = lambda name, parameter: parameter.dim() >= 2 and not name.endswith("bias")
     named = list(model.named_parameters())
     groups = [
@@ -52,7 +52,7 @@ def adamw(model, scale, names, steps=2):
 
 
 def language_model(name, seed, adamw_of):
-    """Three texts, of which two are padded: BOS, then four visual embeddings, then text. Labels in parts."""
+    """Three texts, two of them padded: BOS, then four visual embeddings, then text. Parts of them have labels."""
     cfg, weights, _ = load(f"llama2/{name}")
     model = llama.build(cfg)
     model.load_state_dict(weights, strict=not model.config.tie_word_embeddings)
@@ -65,7 +65,7 @@ def language_model(name, seed, adamw_of):
     labels[mask == 0] = -100
     labels[:, :6] = -100
     labels[0, 9:11] = -100
-    # Text only: the label at position 0 never counts.
+    # Only text. The label at position 0 is never used.
     labels[2, :4] = ids[2, :4]
     with torch.enable_grad():
         embeds = model.model.embed_tokens(ids).clone()
@@ -114,7 +114,7 @@ def timm_case(folder, run):
     with torch.enable_grad():
         grid = size // cfg["model_args"]["patch_size"]
         del model._parameters["pos_embed"]
-        # As timm's own filter does, but differentiable.
+        # Like timm's own filter, but differentiable.
         model.pos_embed = resample_abs_pos_embed(positions, new_size=[grid, grid], num_prefix_tokens=0)
         features = run(model, clips)
     encoder(folder, clips, features, model, [("pos_embed", positions)])
@@ -124,7 +124,7 @@ def languagebind_case(folder):
     cfg, weights, io = load(folder)
     model = languagebind_video.build(cfg)
     model.load_state_dict({name: weights[name] for name in model.state_dict()})
-    model.requires_grad_(True)  # peft freezes what its adapters change
+    model.requires_grad_(True)  # peft freezes the weights that its adapters change
     with torch.enable_grad():
         features = languagebind_video.features(model, io["clips"])
     encoder(folder, io["clips"], features, model)

@@ -1,5 +1,5 @@
-"""tests/fixtures/training_runs: 20 steps of the lively model in PyTorch, stage by stage, on the examples of data.json
-in the order of order.json (which is the host's own, and checked by its test)."""
+"""tests/fixtures/training_runs: the lively model's training in PyTorch for each stage, on the examples of data.json in
+the order of order.json. That order is the host's, and a test of the host checks it."""
 
 import json
 
@@ -22,7 +22,7 @@ STAGES = {
     "full-finetune": {"learning_rate": 1e-3, "weight_decay": 0.1},
 }
 MAX_GRAD_NORM = 1.0
-# Cuts some of the conversations short.
+# Truncates some of the conversations.
 CUT = 24
 
 

@@ -1,4 +1,4 @@
-"""tests/fixtures/transforms: small frames, and what each encoder's transform makes of them."""
+"""tests/fixtures/transforms: small frames, and the output of each encoder's transform."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from reference.fixture_files import ASSETS, FIXTURES, setup, write_tensors
 from reference.video_frames import decode_all
 
 SIZE = 56
-# name -> height, width, and the box (left, top, width, height) cut from the film
+# name -> height, width, and the box (left, top, width, height) in the film
 FRAMES = {
     "97x61": (97, 61, (500, 120, 305, 485)),
     "61x97": (61, 97, (300, 60, 582, 366)),
@@ -19,7 +19,7 @@ FRAMES = {
     "200x113": (200, 113, (560, 20, 339, 600)),
 }
 STRATEGIES = ("resize-naive", "resize-crop", "letterbox")
-# siglip on every shape (a square one has but one strategy); the others where they differ from it: fill and mean, filter and crop.
+# siglip on every shape (a square one needs only one strategy); the others where they differ: fill and mean, filter and crop.
 OUTPUTS = (
     [(name, "siglip", strategy) for name in FRAMES for strategy in STRATEGIES if name != "64x64"]
     + [("64x64", "siglip", "resize-naive")]
@@ -27,7 +27,7 @@ OUTPUTS = (
     + [(name, "vivit", strategy) for name in ("97x61", "20x15") for strategy in STRATEGIES]
     + [(name, "languagebind", "resize-naive") for name in FRAMES]
 )
-# Heights and widths, both up and down.
+# Heights and widths, both larger and smaller.
 RAW_SIZES = {
     "97x61": ((56, 56), (33, 90), (97, 30)),
     "61x97": ((20, 31), (61, 97), (130, 7)),
@@ -39,7 +39,7 @@ FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BIL
 
 
 def frames():
-    """Cuts of one frame of the film, scaled down, with noise over the whole range of bytes."""
+    """Crops of one frame of the film, scaled down, with noise over the whole range of bytes."""
     film = Image.fromarray(decode_all(ASSETS / "bigbuckbunny.mp4")[60])
     random = np.random.default_rng(7)
     cuts = {}

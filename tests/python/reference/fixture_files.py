@@ -11,7 +11,7 @@ ASSETS = Path(__file__).resolve().parents[3] / "assets"
 
 
 def setup():
-    """Same numbers on every run: float32, two threads, no gradients."""
+    """Makes results reproducible: float32, two threads, no gradients."""
     torch.set_num_threads(2)
     torch.set_grad_enabled(False)
     torch.set_default_dtype(torch.float32)
@@ -27,7 +27,7 @@ def write_json(path, value):
 
 
 def write_lines(path, values):
-    """A list, each element on a line of its own."""
+    """A list with one element per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("[\n" + ",\n".join(json.dumps(value) for value in values) + "\n]\n")
 
@@ -37,11 +37,11 @@ def write_tensors(path, tensors):
     # Tensors that share memory (tied weights, views) must be separate copies.
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors makes its files private
+    path.chmod(0o644)  # safetensors creates files that only their owner can read
 
 
 def write_case(folder, config, weights, io):
-    """folder: path below tests/fixtures, such as `siglip/tiny`."""
+    """folder: a path in tests/fixtures, such as `siglip/tiny`."""
     root = FIXTURES / folder
     write_json(root / "config.json", config)
     write_tensors(root / "model.safetensors", weights)

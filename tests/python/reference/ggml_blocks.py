@@ -1,14 +1,14 @@
 """Random tensors in ggml's quantised formats, and their values as the package `gguf` reads them.
 
-Every bit of a block is random but the scales in half precision, which give the values the size asked
-for and a mean of zero. So no quantiser is needed, and no bit pattern is left out.
+Every bit of a block is random except the scales in half precision, which give the values the requested
+size and a mean of zero. So no quantiser is needed, and every bit pattern can occur.
 """
 
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
-# Bytes before the scale `d`, before the scale of the least value, and that least value over `d`.
+# The bytes before the scale `d`, those before the scale of the minimum, and the minimum divided by `d`.
 SCALES = {
     Type.Q4_0: (0, None, None),
     Type.Q4_1: (0, 2, -7.5),
@@ -46,6 +46,6 @@ def random_tensor(kind, rows, columns, spread, rng):
         return dequantize(blocks, kind)
 
     sizes = rng.uniform(0.5, 1.5, count).astype(np.float32)
-    # 1/64: what Q4_K makes of a scale of 1 would not fit a half.
+    # 1/64, because Q4_K's result for a scale of 1 does not fit into half precision.
     values = scaled(sizes * (spread / scaled(sizes / 64).std() / 64))
     return blocks.reshape(rows, -1), values.reshape(rows, columns)

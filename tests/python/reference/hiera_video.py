@@ -5,7 +5,7 @@ import warnings
 import torch
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it imports timm's layers from where they used to be
+    warnings.simplefilter("ignore")  # it imports timm's layers from their former module
     import hiera
     from hiera.hiera_mae import MaskedAutoencoderHiera
 
@@ -14,7 +14,7 @@ STREAM = r"(pos_embed(_spatial|_temporal)?|patch_embed\.proj\.(weight|bias)|bloc
 
 
 def config(**sizes):
-    """config.json as the published repositories have it: the arguments of the constructor."""
+    """config.json as in the published repositories: the arguments of the constructor."""
     video = {
         "q_stride": [1, 2, 2], "mask_unit_size": [1, 8, 8], "patch_kernel": [3, 7, 7],
         "patch_stride": [2, 4, 4], "patch_padding": [1, 3, 3], "sep_pos_embed": True, "num_classes": 5,
@@ -32,14 +32,14 @@ def build(cfg):
 
 
 def build_autoencoder(cfg):
-    """What `mae_k400` files hold, with a small decoder."""
+    """The contents of `mae_k400` files, with a small decoder."""
     dropped = ("num_classes", "head_dropout", "head_init_scale", "drop_path_rate", "norm_layer")
     args = {key: value for key, value in tuples(cfg).items() if key not in dropped}
     return MaskedAutoencoderHiera(decoder_embed_dim=8, decoder_depth=1, decoder_num_heads=2, **args).eval()
 
 
 def features(model, clips):
-    """[B, F, 3, H, W] to [B, T*S, D]: the last stage's map of every group of frames that the model takes."""
+    """[B, F, 3, H, W] to [B, T*S, D]: the last stage's map, for every group of frames that fits the model."""
     batch = clips.shape[0]
     groups = clips.reshape(-1, model.config["input_size"][0], *clips.shape[2:])
     _, stages = model(groups.transpose(1, 2).contiguous(), return_intermediates=True)
@@ -55,5 +55,5 @@ def encoder_of(cfg, autoencoder):
 
 
 def nested(state):
-    """The dictionary of the `.pth` files, its names joined with dots."""
+    """The dictionary of the `.pth` files, with names joined by dots."""
     return {f"model_state.{name}": torch.as_tensor(tensor) for name, tensor in state.items()}

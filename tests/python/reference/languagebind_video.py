@@ -1,7 +1,7 @@
 """The PyPI package `languagebind`, of which only the video model is imported.
 
-The package's own `__init__` pulls in audio, depth and training extras; empty
-parent packages stand in for it.
+The package's own `__init__` imports audio, depth and training extras. Empty
+parent packages replace it.
 """
 
 import importlib
@@ -32,9 +32,9 @@ def _import(name):
 
 
 def config(hidden_act, num_frames, lora_r=0, **vision):
-    """What the published config.json has, at toy size, as a plain dictionary.
+    """The published config.json at toy size, as a dictionary.
 
-    lora_r: rank of the adapters of the attention over time; 0 where they are merged.
+    lora_r: rank of the adapters of the temporal attention; 0 if they are merged.
     """
     text = {
         "vocab_size": 29, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
@@ -67,7 +67,7 @@ def build(cfg):
 
 
 def weights(model):
-    """The state dictionary with the position buffers that the published file also holds."""
+    """The state dictionary, with the position buffers that are also in the published file."""
     state = dict(model.state_dict())
     for part in ("text_model", "vision_model"):
         positions = state[f"{part}.embeddings.position_embedding.weight"].shape[0]
@@ -83,7 +83,7 @@ def older_peft_names(state):
 def hidden(model, clips):
     """[B, F, 3, H, W] to [B, F, 1 + S, D]: hidden_states[-2].
 
-    The model runs frames in groups of its own `num_frames`, one after another.
+    The model processes frames in groups of its `num_frames`.
     """
     batch, frames = clips.shape[:2]
     output = model.vision_model(clips.transpose(1, 2), output_hidden_states=True)

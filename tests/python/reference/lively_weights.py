@@ -1,7 +1,7 @@
-"""Random weights under which every parameter shows in the output.
+"""Random weights with which every parameter affects the output.
 
-Default initialisations hide mistakes: zero biases, unit norms, LayerScale of
-1e-5. Here norms, biases and gammas all differ from their neutral values.
+Default initialisations hide mistakes: zero biases, unit norms, a LayerScale of
+1e-5. Here all norms, biases and gammas differ from their neutral values.
 """
 
 import re
@@ -14,12 +14,12 @@ EMBEDDING = re.compile(r"(pos_embed(_spatial|_temporal)?|position_embeddings?(\.
 
 
 def fill(module, seed, stream=None, stream_scale=1.0, gain=1.2):
-    """Overwrites all of `module`'s parameters, in order of their names.
+    """Overwrites all parameters of `module`, in the order of their names.
 
     stream: regular expression for the parameters that write to the residual
     stream (embeddings, output projections). They are multiplied by
-    `stream_scale`, so that a small one brings the stream's variance down to
-    the epsilon of the norms that read it.
+    `stream_scale`. A small value reduces the stream's variance to the epsilon
+    of the norms that read it.
     """
     generator = torch.Generator().manual_seed(seed)
 

@@ -25,7 +25,7 @@ def build(cfg):
 
 
 def weights(model):
-    """The state dictionary, without a head that is only the embedding again."""
+    """The state dictionary, without a head that is tied to the embedding."""
     state = dict(model.state_dict())
     if model.config.tie_word_embeddings:
         state.pop("lm_head.weight", None)
@@ -45,7 +45,7 @@ def decode(model, token, cache):
 
 
 def io(model, embeds, ids, embed_ids):
-    """What a fixture records: a prefill of `embeds` [L, D], then `ids` one by one."""
+    """The tensors of a fixture: a prefill of `embeds` [L, D], then `ids` one by one."""
     prefill_logits, cache = prefill(model, embeds)
     decode_logits = []
     for token in ids:
@@ -62,7 +62,7 @@ def io(model, embeds, ids, embed_ids):
 
 
 def random_io(model, seed, vocabulary, prompt=40, decoded=6, embedded=7):
-    """`io` of random inputs; the prompt's rows are as large as the model's own embeddings."""
+    """`io` of random inputs. The rows of the prompt have the scale of the model's embeddings."""
     def ids(count, seed):
         return torch.randint(vocabulary, (count,), generator=torch.Generator().manual_seed(seed))
 

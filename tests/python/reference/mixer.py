@@ -37,7 +37,7 @@ def head(mlp, width, llm_width):
 
 
 def as_grid(steps):
-    """[B, T, S, C] to [B, C, T, H, W]: as many rows as fit into a square of S."""
+    """[B, T, S, C] to [B, C, T, H, W], with a grid as square as S allows."""
     rows = math.isqrt(steps.shape[2])
     return steps.unflatten(2, (rows, steps.shape[2] // rows)).permute(0, 4, 1, 2, 3)
 
@@ -142,7 +142,7 @@ class CrossAttentionBlock(nn.Module):
 
 
 class AttentivePool(nn.Module):
-    """`attntv`; begins as V-JEPA's pooler, with the head among its linear layers."""
+    """`attntv`: initialised like V-JEPA's pooler, with the head among its linear layers."""
 
     def __init__(self, width, llm_width, steps, tokens, mlp):
         super().__init__()
@@ -194,7 +194,7 @@ class CrossAttentionFusion(nn.Module):
         return weighted_sum(stacked, weights), weights
 
     def unused_macs(self, encoders):
-        """Of the attention's values and output, which nothing is made of."""
+        """The parameters of the attention's values and output, which are not used."""
         query, keys = self.Q.shape[1], self.attention.kdim
         return encoders * keys * query + encoders * query + query * query
 

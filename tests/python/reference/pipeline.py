@@ -1,4 +1,4 @@
-"""The whole of MERV in PyTorch, on the files of a model at toy size."""
+"""The complete MERV model in PyTorch, with the files of a model at toy size."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,14 @@ from tokenizers import Tokenizer
 
 from reference import clip_transforms, languagebind_video, llama, mixer, timm_vit, vivit
 
-# Encoder id -> folder of the model, which is also the transform's name. In merv-full's order.
+# Encoder id -> folder of the model, which is also the name of the transform. In merv-full's order.
 ENCODERS = {
     "languagebind-video-noclass": "languagebind",
     "dinov2-video-all-tokens": "dinov2",
     "vivit-google-b-all-no-cls-16frames": "vivit",
     "siglip-vit-b16-224px-all-no-cls": "siglip",
 }
-# How many frames each takes, out of the largest of them.
+# The number of frames of each encoder, selected from the largest number.
 NUM_FRAMES = {
     "languagebind-video-noclass": 16,
     "dinov2-video-all-tokens": 16,
@@ -29,12 +29,12 @@ TEMPORAL, TOKEN_LENGTH = 16, 16
 
 
 def pure_prompt(message):
-    """The `pure` format, with the trailing blank stripped."""
+    """The `pure` format, without the trailing space."""
     return f"In: {message.strip()}\nOut: ".rstrip()
 
 
 class Pipeline:
-    """temporal: time steps of every encoder's features; ViViT takes two frames for each."""
+    """temporal: time steps of every encoder's features. ViViT uses two frames per time step."""
 
     def __init__(self, root, temporal=TEMPORAL):
         root = Path(root)
@@ -44,12 +44,12 @@ class Pipeline:
             cfg = json.loads((root / folder / "config.json").read_text())
             model = BUILDERS[folder].build(cfg)
             weights = load_file(root / folder / "model.safetensors")
-            # A buffer of the published file that today's transformers computes itself.
+            # A buffer in the published file that newer versions of transformers compute.
             weights.pop("text_model.embeddings.position_ids", None)
             if folder == "vivit":
                 weights = {key.removeprefix("vivit."): value for key, value in weights.items() if "classifier" not in key}
             missing, surplus = model.load_state_dict(weights, strict=False)
-            # Nothing that MERV uses: LanguageBind's text side.
+            # LanguageBind's text side, which MERV does not use.
             unused = ("text_model.", "text_projection.", "logit_scale")
             assert not surplus and all(name.startswith(unused) for name in missing), (missing, surplus)
             self.encoders[name] = model
@@ -72,7 +72,7 @@ class Pipeline:
         self.mixer.load_state_dict(weights)
 
     def clips(self, frames):
-        """uint8 [frames of the encoder that takes most, H, W, 3] to encoder id -> [1, F, 3, S, S]."""
+        """uint8 [largest number of frames, H, W, 3] to encoder id -> [1, F, 3, S, S]."""
         return {
             name: clip_transforms.clip(frames[:: len(frames) // self.num_frames[name]], folder, IMAGE_SIZE)[None]
             for name, folder in ENCODERS.items()
@@ -82,11 +82,11 @@ class Pipeline:
         return {name: BUILDERS[ENCODERS[name]].features(self.encoders[name], clip) for name, clip in clips.items()}
 
     def prompt_ids(self, message):
-        """With the BOS that the tokenizer adds."""
+        """The ids of a prompt, with the BOS that the tokenizer adds."""
         return torch.tensor(self.tokenizer.encode(pure_prompt(message)).ids)
 
     def generate(self, fused, prompt_ids, steps):
-        """Greedy. Returns the tokens [steps] and the logits they were picked from [steps, V]."""
+        """Greedy decoding. Returns the tokens [steps] and the logits [steps, V]."""
         embedded = self.llm.model.embed_tokens(prompt_ids)
         embeds = torch.cat([embedded[:1], fused, embedded[1:]])
         logits, cache = llama.prefill(self.llm, embeds)
@@ -99,7 +99,7 @@ class Pipeline:
             logits, cache = llama.decode(self.llm, tokens[-1], cache)
 
     def run(self, frames, message, steps):
-        """Everything on the way from frames to text, by the names of `merv-host generate --dump`."""
+        """All results from frames to text, under the names of `merv-host generate --dump`."""
         clips = self.clips(frames)
         features = self.features(clips)
         projected, fused, weights = self.mixer(list(features.values()))

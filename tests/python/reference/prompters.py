@@ -1,8 +1,8 @@
-"""The original's prompt builders (`merv/models/backbones/llm/prompting`), as what they write turn by turn.
+"""The text of the original's prompt builders (`merv/models/backbones/llm/prompting`), turn by turn.
 
-As training tokenises them: each turn by itself, right-stripped. What the original gets wrong is put right: the BOS
-that the text brings although the tokenizer writes it, and the system header that is lost from the first turn of
-Llama-3.1 and Qwen2.5. Messages lose their `<image>` and their outer blanks everywhere.
+Turns are right-stripped and separate, as training tokenises them. Two mistakes of the original are corrected: the BOS
+in the text, which the tokenizer also writes, and the missing system header in the first turn of Llama-3.1 and Qwen2.5.
+`<image>` and outer white space are removed from all messages.
 """
 
 VISION = (
@@ -43,7 +43,7 @@ FORMATS = {
 
 
 def turns(format, messages, system=None):
-    """messages: the user's and the model's in turns. A system prompt of "" leaves the header out."""
+    """messages: those of the user and the model, alternating. A system prompt of "" omits the header."""
     header, human, end = FORMATS[format]
     for index, message in enumerate(messages):
         text = message.replace("<image>", "").strip()

@@ -22,7 +22,7 @@ MEAN_STD = {
 
 
 def config(architecture, **model_args):
-    """What the timm hub has as config.json; `model_args` override the architecture's."""
+    """A config.json as on the timm hub. `model_args` override those of the architecture."""
     mean, std = MEAN_STD[architecture]
     size = model_args["img_size"]
     size = size[0] if isinstance(size, list) else size
@@ -49,7 +49,7 @@ def config(architecture, **model_args):
 
 
 def build(cfg, img_size=None):
-    """The model at its own image size, or at `img_size`."""
+    """The model at its configured image size, or at `img_size`."""
     args = dict(cfg["model_args"])
     if img_size is not None:
         args["img_size"] = img_size
@@ -57,7 +57,7 @@ def build(cfg, img_size=None):
 
 
 def from_folder(cfg, state):
-    """The model as timm itself loads a folder with a config file and weights."""
+    """The model, loaded by timm from a folder with a config file and weights."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(cfg))
         save_file(state, Path(folder, "model.safetensors"))
@@ -65,7 +65,7 @@ def from_folder(cfg, state):
 
 
 def at_size(cfg, model, img_size):
-    """A checkpoint made at one size, loaded at another through timm's own filter."""
+    """A checkpoint for one size, loaded at another with timm's own filter."""
     resized = build(cfg, img_size)
     resized.load_state_dict(checkpoint_filter_fn(dict(model.state_dict()), resized))
     return resized
@@ -99,7 +99,7 @@ def features_with_class(model, clips, mean):
 
 
 def open_clip_names(state):
-    """The state dictionary as open_clip publishes SigLIP, with stand-ins for the text tower."""
+    """The state dictionary in open_clip's format for SigLIP, with placeholders for the text tower."""
     named = {f"visual.trunk.{name}": tensor for name, tensor in state.items()}
     named["text.token_embedding.weight"] = torch.zeros(3, 4)
     named["logit_scale"] = torch.tensor(2.0)

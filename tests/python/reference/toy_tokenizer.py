@@ -1,4 +1,4 @@
-"""A Llama-style BPE tokenizer with byte fallback, trained on sentences composed here."""
+"""A Llama-style BPE tokenizer with byte fallback, trained on the sentences below."""
 
 import itertools
 import json
@@ -52,7 +52,7 @@ ANSWERS = [
 
 
 def corpus():
-    """Every pair of the lists above once, in templates: a few thousand lines, no line breaks inside."""
+    """Every pair of words from the lists above once, in templates: a few thousand lines without line breaks."""
     for (colour, shape), (index, place) in itertools.product(
         itertools.product(COLOURS, SHAPES), enumerate(PLACES)
     ):
@@ -70,17 +70,18 @@ def corpus():
         yield f"({letter}) The {shape}. Answer with the letter: {letter}"
     for number in range(0, 1000, 7):
         yield f"Frame {number} of {number + 25}: {number / 25} seconds; {number % 60} minutes!"
-    # Often enough to become one token each, as in the real vocabulary.
+    # Frequent enough to become one token each, as in the real vocabulary.
     yield from [f"Yes No True False {' '.join(LETTERS)}"] * 100
     yield from ["'\"#$%&*+-/<=>@[\\]^_`{|}~ abcdefghijklmnopqrstuvwxyz"] * 3
 
 
 def train(vocabulary, lines=()):
-    """From the sentences here, and `lines`. Specials first, then the bytes, the alphabet and the merges; `<PAD>` last, as if added later."""
+    """A tokenizer trained on the sentences here and `lines`. Special tokens come first, then bytes, the alphabet and the
+    merges. `<PAD>` is last, as if added later."""
     normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     draft = Tokenizer(models.BPE())
     draft.normalizer = normalizer
-    # Only while training: no merge may reach across blanks, punctuation or digits.
+    # Only for training: merges must not cross spaces, punctuation or digits.
     draft.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split("▁", "merged_with_next"),

@@ -1,7 +1,7 @@
 """MERV's training in plain PyTorch: tokens and labels, AdamW with its groups, warm-up and cosine.
 
-Where upstream averages the means of unequal token counts, the sum of losses over the sum of labels
-stands here, as REFERENCE asks.
+Upstream averages the means of batches with different token counts. Here the loss is the sum of losses
+divided by the number of labels, as in merv-host.
 """
 
 import math
@@ -15,13 +15,13 @@ EOS_TEXT = "</s>"
 
 
 def caption_tokens(tokenizer, turns, vision, max_length):
-    """`AlignDataset`: the last message and its end; the label of the first token never counts."""
+    """`AlignDataset`: the last message and its end token. The label of the first token is never used."""
     ids = tokenizer.encode(turns[-1]["value"].strip() + EOS_TEXT).ids[:max_length]
     return ids, masked(list(ids), vision)
 
 
 def conversation_tokens(tokenizer, turns, vision, max_length):
-    """`FinetuneDataset` with `PurePromptBuilder`: each turn by itself, right-stripped, loss on replies."""
+    """`FinetuneDataset` with `PurePromptBuilder`: separate, right-stripped turns, with loss on replies."""
     ids, labels = [], []
     for number, turn in enumerate(turns):
         message = turn["value"].replace("<image>", "").strip()
@@ -41,7 +41,7 @@ def masked(labels, vision):
 
 
 def rate(step, total, peak, warmup_ratio=0.03):
-    """`linear-warmup+cosine-decay`; upstream sets the rate of step 0 to 0 by hand."""
+    """`linear-warmup+cosine-decay`. Upstream sets the rate of step 0 to 0 explicitly."""
     warmup = int(total * warmup_ratio)
     if step == 0:
         return 0.0
@@ -61,7 +61,7 @@ def optimizer(named_parameters, weight_decay):
 
 
 def trained_parameters(pipeline, stage):
-    """Names and parameters of what a stage trains; everything else of the pipeline is frozen."""
+    """The names and parameters that a stage trains. All others are frozen."""
     parts = {"mixer": pipeline.mixer}
     if stage != "align":
         parts["llm"] = pipeline.llm
@@ -76,7 +76,7 @@ def trained_parameters(pipeline, stage):
 
 
 def update(adamw, learning_rate, max_grad_norm):
-    """Clips the gradient of everything that is trained and takes a step; returns the norm before."""
+    """Clips the gradient of all trained parameters, takes a step, and returns the norm before clipping."""
     parameters = []
     for group in adamw.param_groups:
         group["lr"] = learning_rate

@@ -1,4 +1,4 @@
-"""Which frames are sampled, and their RGB bytes from three decoders."""
+"""The sampled frames, with their RGB bytes from three decoders."""
 
 import av
 import cv2
@@ -27,7 +27,7 @@ def decode_all(path):
 
 
 def decode_agreed(path, num_frames):
-    """The sampled frames, asserted to be the same bytes from decord, PyAV and OpenCV.
+    """The sampled frames. Asserts that decord, PyAV and OpenCV return the same bytes.
 
     Returns the indices and uint8 [num_frames, H, W, 3].
     """

@@ -8,7 +8,7 @@ STREAM = r"(cls_token|position_embeddings|projection\.(weight|bias)|output\.dens
 
 
 def config(**sizes):
-    """config.json as a Hugging Face checkpoint has it."""
+    """config.json as in a Hugging Face checkpoint."""
     cfg = json.loads(VivitConfig(**sizes).to_json_string())
     cfg["architectures"] = ["VivitForVideoClassification"]
     return cfg
@@ -19,7 +19,7 @@ def build(cfg):
 
 
 def build_with_head(cfg):
-    """As published: a `vivit.` prefix and a `classifier.` head."""
+    """The published format: a `vivit.` prefix and a `classifier.` head."""
     return VivitForVideoClassification(VivitConfig(**cfg)).eval()
 
 
@@ -29,7 +29,7 @@ def features(model, clips):
 
 
 def variants(model, clips):
-    """The features of every other id. The original writes 16 x 14 x 14 where the sizes are the config's here."""
+    """The features of every other id. The original uses fixed sizes of 16 x 14 x 14; here they come from the config."""
     cfg = model.config
     tokens = model(clips).last_hidden_state
     times = cfg.num_frames // cfg.tubelet_size[0]
