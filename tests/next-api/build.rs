@@ -1,5 +1,5 @@
-//! abi_stable takes a type's package from these variables: the types here stand for those of the real
-//! API, one minor version on.
+//! abi_stable reads the package of a type from these variables. The types here represent the next minor version of the
+//! API.
 
 fn main() {
     println!("cargo:rustc-env=CARGO_PKG_NAME=merv-plugin-api");

@@ -1,5 +1,5 @@
-//! The plugin ABI one minor version on, as far as the evolution rule is concerned: the root module has
-//! one more function, and encoders have one more method. Everything else is today's.
+//! A next minor version of the plugin ABI, for tests of compatibility: the root module has one more function, and encoders
+//! have one more method. Everything else is as in the current version.
 
 // `#[sabi_trait]` of abi_stable 0.11.3 expands to impls inside an anonymous constant.
 #![allow(non_local_definitions)]
@@ -17,14 +17,14 @@ use merv_plugin_api::{
     TrainableObject,
 };
 
-/// What [`EncoderAbi::encode_sound`] answers for an encoder that is older than it.
+/// The error of [`EncoderAbi::encode_sound`] for an encoder of an older version.
 pub const NO_SOUND: &str = "built against an API without sound";
 
 fn old<T>() -> RResult<T, PluginError> {
     RResult::RErr(PluginError::unsupported("older still"))
 }
 
-/// Of today's name; `encode_sound` is new.
+/// The trait of the current version, with the new method `encode_sound`.
 #[sabi_trait]
 #[doc(hidden)]
 pub trait EncoderAbi: Send + Sync {
@@ -46,30 +46,30 @@ pub trait EncoderAbi: Send + Sync {
     }
 }
 
-/// Of today's name, with the encoder of today's.
+/// The type of the current version.
 #[repr(transparent)]
 #[derive(StableAbi)]
 pub struct EncoderObject(pub EncoderAbi_TO<'static, RBox<()>>);
 
-/// Of today's name; `listen` is new.
+/// The root module of the current version, with the new function `listen`.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginModuleRef, prefix_fields = PluginModulePrefix)))]
 #[sabi(missing_field(panic))]
 pub struct PluginModule {
-    /// As today.
+    /// As in the current version.
     pub init: extern "C" fn(HostServices) -> RResult<(), PluginError>,
-    /// As today.
+    /// As in the current version.
     pub describe_encoder: extern "C" fn(&EncoderRequest) -> RResult<EncoderInfo, PluginError>,
-    /// As today.
+    /// As in the current version.
     pub load_encoder: extern "C" fn(&EncoderRequest) -> RResult<EncoderObject, PluginError>,
-    /// As today.
+    /// As in the current version.
     pub describe_llm:
         extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelInfo, PluginError>,
-    /// As today.
+    /// As in the current version.
     #[sabi(last_prefix_field)]
     pub load_llm: extern "C" fn(&LanguageModelRequest) -> RResult<LanguageModelObject, PluginError>,
-    /// New.
+    /// New in this version.
     #[sabi(missing_field(option))]
     pub listen: extern "C" fn(TensorView<'_>) -> RResult<(), PluginError>,
 }

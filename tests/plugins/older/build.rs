@@ -1,5 +1,4 @@
-//! abi_stable takes a type's package from these variables: the types here stand for those of the API's
-//! version 1.0.
+//! abi_stable reads the package of a type from these variables. The types here represent those of version 1.0 of the API.
 
 fn main() {
     println!("cargo:rustc-env=CARGO_PKG_NAME=merv-plugin-api");

@@ -1,5 +1,5 @@
-//! abi_stable takes a type's package from this variable. With the real one's name and version, only
-//! the fields of the root module are left to tell this plugin from a good one.
+//! abi_stable reads the package of a type from these variables. They have the real package's name and version, so only the
+//! fields of the root module distinguish this plugin from a good one.
 
 fn main() {
     println!("cargo:rustc-env=CARGO_PKG_NAME=merv-plugin-api");

@@ -1,4 +1,4 @@
-//! Encoders: mean colours, ways not to get them, and one that talks.
+//! Encoders that return mean colours, fail in various ways, or log messages.
 
 use merv_plugin_api::{
     DType, Encoder, EncoderInfo, EncoderObject, EncoderRequest, Interpolation, LogLevel,
@@ -20,7 +20,7 @@ pub const IDS: &[&str] = &[
 ];
 
 const IMAGE: usize = 64;
-/// Patches a side, each a square of `IMAGE / GRID` pixels.
+/// Patches per side, each a square of `IMAGE / GRID` pixels.
 const GRID: usize = 8;
 const WIDTH: usize = 64;
 
@@ -60,7 +60,7 @@ pub fn load(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
     }))
 }
 
-/// What a panic may carry: its destructor panics again.
+/// A panic payload whose destructor panics again.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -79,8 +79,7 @@ impl Encoder for MeanColours {
         self.info.clone()
     }
 
-    /// `[B, F, 3, 64, 64] -> [B, F · 64, 64]`: of each patch the mean red, green and blue, over and
-    /// over.
+    /// `[B, F, 3, 64, 64] -> [B, F · 64, 64]`: the mean red, green and blue of each patch, repeated.
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf, PluginError> {
         match self.id.as_str() {
             "panics-in-encode" => panic!("encode blew up, as it was told to"),
@@ -101,7 +100,7 @@ impl Encoder for MeanColours {
         let [batch, frames, channels, height, width] = clips.dims::<5>()?;
         if [channels, height, width] != [3, IMAGE, IMAGE] {
             return Err(PluginError::invalid(format!(
-                "no clips of shape {:?}",
+                "expected clips of {IMAGE} × {IMAGE} pixels, found shape {:?}",
                 clips.shape()
             )));
         }

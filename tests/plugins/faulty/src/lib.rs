@@ -1,7 +1,7 @@
-//! A plugin that can fail in every way a plugin can: the id of a model says how. None needs weights.
-//! The models have the sizes of the lively model's SigLIP and Llama, so that they can take their places.
+//! A plugin that can fail in every way in which a plugin can fail. The id of a model selects the failure. No model needs
+//! weights. The models have the sizes of the lively model's SigLIP and Llama, so that they can replace them.
 //!
-//! `$MERV_FAULTY_INIT`, set to `panic` or `error`, makes the whole library refuse to start.
+//! `$MERV_FAULTY_INIT`, set to `panic` or `error`, makes `init` fail.
 
 #![allow(clippy::panic)]
 
@@ -27,8 +27,8 @@ impl Plugin for Faulty {
     }
 
     fn init(_: &HostServices) -> Result<(), PluginError> {
-        // Panics are this library's trade: without this each would print a line or, with
-        // `RUST_BACKTRACE`, a page. The hook is the library's own, as its standard library is.
+        // This library panics often. Without the hook, each panic would print a line or, with `RUST_BACKTRACE`, a page.
+        // The hook applies only to this library, which has its own copy of the standard library.
         std::panic::set_hook(Box::new(|_| {}));
         match std::env::var("MERV_FAULTY_INIT").as_deref() {
             Ok("panic") => panic!("init blew up, as it was told to"),

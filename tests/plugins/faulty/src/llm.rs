@@ -1,4 +1,4 @@
-//! Language models: a toy that adds up what it is shown, and ways for it to fail.
+//! Language models that sum up their inputs, or fail in various ways.
 
 use merv_plugin_api::{
     DType, LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
@@ -31,19 +31,19 @@ pub fn info(id: &str) -> LanguageModelInfo {
     }
 }
 
-/// The first number of a token's embedding is its id, the others are 0. After each position the
-/// likeliest next token is the sum of all first numbers.
+/// A toy model. The first number of a token's embedding is its id, and the others are 0. After each position, the most
+/// likely next token is the sum of all first numbers.
 pub struct Toy {
     id: String,
 }
 
-/// The first number of every position, and what happens when the session is dropped.
-pub struct Seen {
+/// A session: the first number of every position, and whether dropping it panics.
+pub struct ToySession {
     numbers: Vec<f32>,
     explosive: bool,
 }
 
-impl Drop for Seen {
+impl Drop for ToySession {
     fn drop(&mut self) {
         if self.explosive {
             panic!("drop blew up, as it was told to");
@@ -60,8 +60,8 @@ impl Toy {
         self.id == "panics-on-drop"
     }
 
-    fn session(&self, numbers: Vec<f32>) -> Seen {
-        Seen {
+    fn session(&self, numbers: Vec<f32>) -> ToySession {
+        ToySession {
             numbers,
             explosive: self.explosive(),
         }
@@ -100,7 +100,7 @@ fn logits(seen: &[f32]) -> impl Iterator<Item = f32> {
 }
 
 impl LanguageModel for Toy {
-    type Session = Seen;
+    type Session = ToySession;
 
     fn info(&self) -> LanguageModelInfo {
         info(&self.id)
@@ -114,13 +114,13 @@ impl LanguageModel for Toy {
         TensorBuf::from_vec(table, &[ids.len(), WIDTH])
     }
 
-    fn open(&self) -> Result<Seen, PluginError> {
+    fn open(&self) -> Result<ToySession, PluginError> {
         Ok(self.session(Vec::new()))
     }
 
     fn prefill(
         &self,
-        session: &mut Seen,
+        session: &mut ToySession,
         embeds: &TensorView<'_>,
         at: LogitsAt,
     ) -> Result<TensorBuf, PluginError> {
@@ -130,7 +130,7 @@ impl LanguageModel for Toy {
         let [length, width] = embeds.dims::<2>()?;
         if width != WIDTH {
             return Err(PluginError::invalid(format!(
-                "no embeddings of width {width}"
+                "expected embeddings of width {WIDTH}, found {width}"
             )));
         }
         let before = session.numbers.len();
@@ -150,7 +150,11 @@ impl LanguageModel for Toy {
         TensorBuf::from_vec::<f32>(values, &[length - first, VOCAB])
     }
 
-    fn decode(&self, sessions: &mut [&mut Seen], tokens: &[u32]) -> Result<TensorBuf, PluginError> {
+    fn decode(
+        &self,
+        sessions: &mut [&mut ToySession],
+        tokens: &[u32],
+    ) -> Result<TensorBuf, PluginError> {
         if self.id == "panics-in-decode" {
             panic!("decode blew up, as it was told to");
         }
@@ -169,13 +173,13 @@ impl LanguageModel for Toy {
         TensorBuf::from_vec::<f32>(values, &[sessions.len(), VOCAB])
     }
 
-    fn fork(&self, session: &Seen) -> Result<Seen, PluginError> {
+    fn fork(&self, session: &ToySession) -> Result<ToySession, PluginError> {
         Ok(self.session(session.numbers.clone()))
     }
 
-    fn truncate(&self, session: &mut Seen, length: usize) -> Result<(), PluginError> {
+    fn truncate(&self, session: &mut ToySession, length: usize) -> Result<(), PluginError> {
         if length > session.numbers.len() {
-            return Err(PluginError::invalid("the session is shorter than that"));
+            return Err(PluginError::invalid("the session has fewer positions"));
         }
         session.numbers.truncate(length);
         Ok(())

@@ -1,5 +1,5 @@
-//! A library that exports a manifest and nothing else: of an API that does not exist yet, or whatever
-//! `$MERV_TEST_MANIFEST` holds; a null pointer if that is empty.
+//! A library that exports only a manifest. By default, the manifest is of an API version that does not exist yet.
+//! `$MERV_TEST_MANIFEST` replaces it; an empty value makes it a null pointer.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ const FUTURE: &str = r#"{
     "models": [{ "id": "from-the-future", "kind": "encoder", "license": "no weights" }]
 }"#;
 
-/// What the host reads before anything else.
+/// The manifest, which the host reads first.
 #[unsafe(no_mangle)]
 pub extern "C" fn merv_plugin_manifest() -> *const c_char {
     static JSON: OnceLock<Option<CString>> = OnceLock::new();

@@ -1,5 +1,5 @@
-//! A shared library like any other: it exports nothing that the host looks for. On Linux it starts a
-//! thread as it is loaded, which dies of SIGSEGV if the library is taken away from under it.
+//! A shared library that is not a plugin: it exports nothing that the host looks for. On Linux it starts a thread when it
+//! is loaded. The thread would end with SIGSEGV if the library were unloaded.
 
 #[cfg(target_os = "linux")]
 mod initialiser {
@@ -9,13 +9,13 @@ mod initialiser {
     };
 
     #[used]
-    // SAFETY: what lies in this section is called once, as the library is loaded; the C library's
-    // arguments are left unread.
+    // SAFETY: functions in this section are called once, when the library is loaded. The function does not read the
+    // arguments from the C library.
     #[unsafe(link_section = ".init_array")]
     static START: extern "C" fn() = start;
 
     extern "C" fn start() {
-        // Without the thread there is nothing to test, and its test says so.
+        // If the thread cannot be started, the test reports that.
         let _ = Builder::new().name("initialiser".to_owned()).spawn(|| {
             loop {
                 sleep(Duration::from_millis(1));
@@ -24,7 +24,7 @@ mod initialiser {
     }
 }
 
-/// Something to export, so that there is a library at all.
+/// A function to export, because a library needs one.
 #[unsafe(no_mangle)]
 pub extern "C" fn answer() -> u32 {
     42

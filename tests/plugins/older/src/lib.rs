@@ -1,5 +1,5 @@
-//! A plugin of before training: its trait objects are those of version 1.0 of the ABI, written down here
-//! as they were. What crosses by value has not changed since.
+//! A plugin for version 1.0 of the ABI, which had no training. Its trait objects are copied here from that version. Types
+//! that are passed by value have not changed since.
 
 // `#[sabi_trait]` of abi_stable 0.11.3 expands to impls inside an anonymous constant.
 #![allow(non_local_definitions, missing_docs)]
@@ -81,7 +81,7 @@ impl RootModule for PluginModuleRef {
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
 }
 
-/// Hands a clip's first pixel of each frame back as its feature.
+/// Returns the first value of each frame as its feature.
 struct FirstPixel(EncoderInfo);
 
 impl EncoderAbi for FirstPixel {
@@ -130,7 +130,9 @@ extern "C" fn load_encoder(request: &EncoderRequest) -> RResult<EncoderObject, P
 }
 
 fn no_llm<T>() -> RResult<T, PluginError> {
-    RResult::RErr(PluginError::unsupported("no language model here"))
+    RResult::RErr(PluginError::unsupported(
+        "this plugin has no language model",
+    ))
 }
 
 extern "C" fn describe_llm(_: &LanguageModelRequest) -> RResult<LanguageModelInfo, PluginError> {

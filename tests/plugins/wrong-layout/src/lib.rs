@@ -1,5 +1,5 @@
-//! A plugin that claims the right API version, with a root module of other fields. Called as if it
-//! were the real one, it would crash: the layout check must refuse it.
+//! A plugin that claims the right API version, but whose root module has different fields. Calling it like the real one
+//! would crash, so the layout check must refuse it.
 
 use abi_stable::{
     StableAbi,
@@ -26,22 +26,22 @@ impl Plugin for WrongLayout {
     }
 }
 
-/// What the host reads first; nothing is wrong with it.
+/// The manifest, which the host reads first. It is correct.
 #[unsafe(no_mangle)]
 pub extern "C" fn merv_plugin_manifest() -> *const c_char {
     static JSON: OnceLock<Option<CString>> = OnceLock::new();
     manifest_json::<WrongLayout>(&JSON)
 }
 
-/// Of the real root module's name, with other fields.
+/// A root module with the real one's name and different fields.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginModuleRef, prefix_fields = PluginModulePrefix)))]
 #[sabi(missing_field(panic))]
 pub struct PluginModule {
-    /// The real one takes the host's services.
+    /// The real function takes the host's services.
     pub init: extern "C" fn() -> u32,
-    /// The real one has none of this name.
+    /// The real module does not have this field.
     #[sabi(last_prefix_field)]
     pub answer: u64,
 }
@@ -61,7 +61,7 @@ extern "C" fn module() -> RootModuleResult {
     __call_root_module_loader(|| PluginModule { init, answer: 42 }.leak_into_prefix())
 }
 
-/// What the host's layout check reads.
+/// The header that the host's layout check reads.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
 pub static merv_plugin_root: LibHeader =
