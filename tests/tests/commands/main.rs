@@ -9,5 +9,6 @@ mod out_of_memory;
 mod output;
 mod plot;
 mod readme;
+mod reference;
 mod synth;
 mod text_files;
