@@ -23,7 +23,7 @@ PART ?= 0/400
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test test-long test-media mutants bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
+.PHONY: help demo test test-long test-media mutants audit bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
 
 help:
 	@echo "make demo          describe a clip with merv-tiny, and ask it two questions (VIDEO=… PROMPT=… QUESTION=… CHOICE=…)"
@@ -31,6 +31,7 @@ help:
 	@echo "make test-long     twenty training runs killed at random moments, and gone on with"
 	@echo "make test-media    the frames of 2,200 files, whole and damaged, against the ffmpeg command's (5 minutes)"
 	@echo "make mutants       small bugs planted one at a time, and whether a test notices (PART=0/400, the first of 400)"
+	@echo "make audit         check licences, sources and versions of every dependency; advisories if they can be downloaded"
 	@echo "make bench         speed and memory, beside PyTorch where it is installed"
 	@echo "make bench-eval    questions per second of an evaluation, beside one question at a time"
 	@echo "make bench-train   seconds a training step, beside PyTorch where it is installed"
@@ -65,6 +66,9 @@ test-long: build
 
 mutants: build
 	@scripts/mutants target/mutants "$(PART)"
+
+audit:
+	@scripts/audit
 
 bench: build
 	cargo run --locked --release --quiet --bin bench
