@@ -1,4 +1,4 @@
-# Each target installs what the machine lacks, then does one thing.
+# Each target installs what is missing, then does one thing.
 
 SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export VIDEO ?= assets/shapes.mp4
 export PROMPT ?= Describe what is happening in this video.
 export QUESTION ?= Where does the shape move?
-# As `eval mcq` asks.
+# In the form in which `eval mcq` asks.
 define CHOICE ?=
 Which shape moves? Select the correct answer from the following options. Write your answer as only one of A, B, C, D and nothing else.
 
@@ -17,7 +17,7 @@ D. cross
 endef
 export CHOICE
 
-# Which part of the planted bugs.
+# The part of the mutants to test: 0/400 is the first of 400.
 PART ?= 0/400
 
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
@@ -26,24 +26,24 @@ VENV := target/python
 .PHONY: help demo test test-long test-media mutants audit bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
 
 help:
-	@echo "make demo          describe a clip with merv-tiny, and ask it two questions (VIDEO=… PROMPT=… QUESTION=… CHOICE=…)"
-	@echo "make test          build, every test, and the lints"
-	@echo "make test-long     twenty training runs killed at random moments, and gone on with"
-	@echo "make test-media    the frames of 2,200 files, whole and damaged, against the ffmpeg command's (5 minutes)"
-	@echo "make mutants       small bugs planted one at a time, and whether a test notices (PART=0/400, the first of 400)"
+	@echo "make demo          describe a clip with merv-tiny and ask two questions about it (VIDEO=… PROMPT=… QUESTION=… CHOICE=…)"
+	@echo "make test          build, run every test, then lint"
+	@echo "make test-long     twenty training runs, killed at random moments and resumed"
+	@echo "make test-media    compare the frames of 2,200 files, whole and damaged, with those of the ffmpeg command (5 minutes)"
+	@echo "make mutants       plant small bugs one at a time and report those that no test notices (PART=0/400 is the first of 400)"
 	@echo "make audit         check licences, sources and versions of every dependency; advisories if they can be downloaded"
-	@echo "make bench         speed and memory, beside PyTorch where it is installed"
-	@echo "make bench-eval    questions per second of an evaluation, beside one question at a time"
-	@echo "make bench-train   seconds a training step, beside PyTorch where it is installed"
-	@echo "make bench-memory  the memory of merv-full's sizes, with random weights of 8 GB"
-	@echo "make parity        the encoders at full size against PyTorch, which it installs"
-	@echo "make parity-llm    a real language model, SmolLM2, against llama.cpp's answers"
-	@echo "make table         how often merv-tiny, and each of its encoders alone, is right about new clips"
-	@echo "make install       install what was built below PREFIX, by default /usr/local (PREFIX=… DESTDIR=…)"
-	@echo "make uninstall     remove what make install put below PREFIX"
-	@echo "make dist          target/dist: a tarball, and a Debian package where dpkg-deb is there"
-	@echo "make lint          format, clippy, features and documentation"
-	@echo "make fixtures      make tests/fixtures anew with PyTorch"
+	@echo "make bench         measure speed and memory, next to PyTorch if it is installed"
+	@echo "make bench-eval    measure the questions per second of an evaluation, and of one question at a time"
+	@echo "make bench-train   measure the seconds per training step, next to PyTorch if it is installed"
+	@echo "make bench-memory  measure the memory at the sizes of merv-full, with 8 GB of random weights"
+	@echo "make parity        compare the encoders at full size with PyTorch, which it installs"
+	@echo "make parity-llm    compare a real language model, SmolLM2, with llama.cpp's answers"
+	@echo "make table         measure how often merv-tiny, and each of its encoders alone, is right about new clips"
+	@echo "make install       install what was built into PREFIX, by default /usr/local (PREFIX=… DESTDIR=…)"
+	@echo "make uninstall     remove what make install put into PREFIX"
+	@echo "make dist          write a tarball to target/dist, and a Debian package if dpkg-deb is installed"
+	@echo "make lint          check format, clippy, features and documentation"
+	@echo "make fixtures      regenerate tests/fixtures with PyTorch"
 
 demo: build
 	@cargo run --locked --release --quiet --bin merv-host -- \
@@ -91,7 +91,7 @@ parity-llm: build
 table: build
 	@scripts/merv-tiny-table target/table 1000
 
-# Neither builds: they may be run as root, who need not have cargo.
+# These do not build: root may run them without cargo.
 install:
 	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install
 
