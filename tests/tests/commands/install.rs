@@ -2,7 +2,7 @@
 
 #![cfg(unix)]
 
-use merv_tests::{artifacts, root};
+use merv_tests::{Page, artifacts, root};
 use std::{
     ffi::OsStr,
     fs,
@@ -125,4 +125,26 @@ fn destdir_is_put_before_the_prefix() {
         .join("usr/share/merv/registry/merv-hiera.toml");
     let hiera = fs::read_to_string(hiera).unwrap();
     assert!(hiera.contains("plugin = \"hiera\"\n") && !hiera.contains("../plugins"));
+}
+
+#[test]
+fn the_pages_that_are_installed_lead_to_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    succeeded(&install(folder.path(), Path::new(""), &[]));
+    let documents = folder.path().join("share/doc/merv-host");
+    let mut followed = 0;
+    for page in Page::all() {
+        let installed = documents.join(&page.path);
+        if !installed.exists() {
+            continue;
+        }
+        let links = page.links().into_iter();
+        let paths = links.filter_map(|link| link.split('#').next());
+        for path in paths.filter(|path| path.ends_with(".md") && !path.starts_with("https://")) {
+            let target = installed.parent().unwrap().join(path);
+            assert!(target.is_file(), "{}: {path} is not installed", page.path);
+            followed += 1;
+        }
+    }
+    assert!(followed > 20, "only {followed} links were found");
 }
