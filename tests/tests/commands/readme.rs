@@ -281,6 +281,54 @@ fn their_links_work() {
     }
 }
 
+/// Adds the Rust code in a folder and its subfolders, without comments and strings.
+fn sources(folder: &Path, text: &mut String) {
+    for entry in fs::read_dir(folder)
+        .expect("the folder can be listed")
+        .flatten()
+    {
+        let path = entry.path();
+        if path.is_dir() && !path.ends_with("target") {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(path).expect("the file is UTF-8");
+            let code = source
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            for line in code {
+                text.extend(line.split('"').step_by(2).flat_map(|part| [part, "\n"]));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_architecture_names_types_and_functions_that_exist() {
+    let mut text = String::new();
+    for folder in ["host/src", "plugin-api/src", "plugins"] {
+        sources(&root().join(folder), &mut text);
+    }
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let words: BTreeSet<&str> = text.split(|c| !is_name(c)).collect();
+    let page = Page::read("ARCHITECTURE.md");
+    let mut names = 0;
+    for code in page.text.split('`').skip(1).step_by(2) {
+        // `VidLm`, `VidLm::see`, `forward_train`; not a file, an option or a shape.
+        let is_code =
+            code.contains("::") || code.contains('_') || code.starts_with(char::is_uppercase);
+        if is_code && !root().join(code).exists() && code.chars().all(|c| is_name(c) || c == ':') {
+            for name in code.split("::") {
+                assert!(
+                    words.contains(name),
+                    "ARCHITECTURE.md: `{code}` is not in the source"
+                );
+                names += 1;
+            }
+        }
+    }
+    assert!(names > 50, "only {names} names were found");
+}
+
 #[test]
 fn the_readme_is_short_and_shows_what_the_demo_prints() {
     let readme = Page::read("README.md");
