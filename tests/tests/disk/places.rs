@@ -11,13 +11,13 @@ fn paths_that_cannot_be_written_are_refused() {
         folder.path().to_owned(),
         folder.path().join("nowhere/dump.safetensors"),
     ] {
-        let run = about(&small_clip())
+        let run = about(small_clip())
             .args(["--json", "--dump"])
             .arg(&path)
             .finish();
         run.failed(1, &[&path.display().to_string(), "cannot be written"]);
     }
-    let run = about(&small_clip()).args(["--dump", "/dev/full"]).finish();
+    let run = about(small_clip()).args(["--dump", "/dev/full"]).finish();
     run.failed(
         1,
         &["/dev/full", "name another place: something else is there"],
@@ -31,7 +31,7 @@ fn a_dangling_link_is_written_through() {
     let folder = TempDir::new().unwrap();
     let (link, place) = (folder.path().join("link"), folder.path().join("dump"));
     std::os::unix::fs::symlink("dump", &link).unwrap();
-    let run = about(&small_clip()).arg("--dump").arg(&link);
+    let run = about(small_clip()).arg("--dump").arg(&link);
     run.finish().succeeded();
     assert!(link.is_symlink() && place.is_file());
 }

@@ -80,7 +80,7 @@ fn windows_without_frames_are_refused() {
     assert_all_fail(
         1,
         cases.map(|(window, words)| {
-            let run = about(&clip()).args(window).finish();
+            let run = about(clip()).args(window).finish();
             (
                 window.join(" "),
                 run,
@@ -97,7 +97,7 @@ fn windows_with_frames_are_answered() {
         &["--start", "1", "--end", "1.01"],
         &["--end", "3600"],
     ] {
-        about(&small_clip()).args(window).finish().succeeded();
+        about(small_clip()).args(window).finish().succeeded();
     }
 }
 
@@ -143,7 +143,7 @@ fn every_limit_is_enforced_and_can_be_set() {
         huge.map(|(name, flag)| {
             (
                 name.to_owned(),
-                about(&video(name)).finish(),
+                about(video(name)).finish(),
                 vec![name, flag, "over the limit"],
             )
         }),
@@ -158,6 +158,6 @@ fn every_limit_is_enforced_and_can_be_set() {
         "--max-animation-bytes",
         "--max-decoded-pixels",
     ] {
-        about(&small_clip()).args([flag, high]).finish().succeeded();
+        about(small_clip()).args([flag, high]).finish().succeeded();
     }
 }
