@@ -1,19 +1,19 @@
 //! Everything that can fail between a registry's name and an answer.
 
 use crate::{
+    disk::whole_file::advice,
     features::FeatureError,
     generate::SamplerError,
     hub::HubError,
     memory,
+    messages::clipped,
     mixer::MixerError,
     plugin::{CallError, LoadError, PluginNotFound},
     prompt::TemplateError,
     registry::{RegistryError, SourceError},
-    shown::clipped,
     tokenizer::TextError,
     transform::TransformError,
     video::VideoError,
-    whole_file::advice,
 };
 
 use merv_checkpoint::CheckpointError;

@@ -9,10 +9,10 @@
 //! [`convert`] stands beside them: checkpoints to safetensors. [`features`] keeps what frozen encoders
 //! made of clips; [`synth`] makes clips to train on and ask about; [`train`] trains
 //! stage after stage; [`eval`] asks a benchmark's questions and
-//! scores the answers; [`plot`] and [`tensorboard`] show how a training run goes.
+//! scores the answers; [`plot`] and  how a training run goes.
 //!
 //! The modules stand in that order, and each uses only earlier ones. What belongs together is written
-//! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`plan`] finds its
+//! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`model`] finds its
 //! plugins and checks that they fit; [`prompt`] and [`tokenizer`] make ids of what is said; [`VidLm`] is the
 //! public face, and [`Chat`] goes on from turn to turn.
 //!
@@ -26,24 +26,15 @@
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
 mod canvas;
-mod chat;
-mod dump;
-mod encoders;
+mod disk;
 mod error;
-mod file_id;
-mod files;
-mod hold;
 mod installation;
-mod journal;
 pub mod memory;
+mod messages;
 mod nearest;
 mod observer;
-mod published;
-mod sealed;
-mod shown;
-mod tensor_names;
-mod vidlm;
-mod whole_file;
+mod sampling;
+mod settings_file;
 
 #[cfg(feature = "convert")]
 pub mod convert;
@@ -53,7 +44,7 @@ pub mod features;
 pub mod generate;
 pub mod hub;
 pub mod mixer;
-pub mod plan;
+pub mod model;
 #[cfg(feature = "plot")]
 pub mod plot;
 pub mod plugin;
@@ -61,22 +52,18 @@ pub mod prompt;
 pub mod registry;
 #[cfg(feature = "synth")]
 pub mod synth;
-#[cfg(feature = "train")]
-pub mod tensorboard;
 pub mod tokenizer;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod transform;
 pub mod video;
 
-pub use chat::Chat;
-pub use encoders::{Encoders, Features, Prepared};
+pub use disk::hold::HoldError;
 pub use error::{Error, causes, in_one_line};
 pub use generate::{Sampling, Stop};
-pub use hold::HoldError;
-pub use observer::{Observer, Stage};
-pub use plan::{LoadOptions, Plan};
-pub use shown::{clipped, counted, escaped};
-pub use vidlm::{
-    Answer, AnswerOptions, Ask, GenerateOptions, Prefix, Reply, VidLm, VideoOptions, Visual,
+pub use messages::{clipped, counted, escaped};
+pub use model::{
+    Answer, AnswerOptions, Ask, Chat, Encoders, Features, GenerateOptions, LoadOptions, Plan,
+    Prefix, Prepared, Reply, VidLm, VideoOptions, Visual,
 };
+pub use observer::{Observer, Stage};

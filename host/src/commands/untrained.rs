@@ -1,7 +1,7 @@
 //! What is said of a mixer that has not been trained.
 
 use super::table::table;
-use merv_host::plan::{Tensor, Untrained};
+use merv_host::model::plan::{Tensor, Untrained};
 
 /// A line with the numbers, and the tensors.
 pub fn text(untrained: &Untrained) -> String {

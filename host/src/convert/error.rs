@@ -1,6 +1,9 @@
 //! Why a checkpoint is not converted.
 
-use crate::{hold::HoldError, registry::RegistryError, whole_file::advice};
+use crate::{
+    disk::{hold::HoldError, whole_file::advice},
+    registry::RegistryError,
+};
 use merv_plugin_sdk::checkpoint::CheckpointError;
 use std::{io, path::PathBuf};
 use thiserror::Error;

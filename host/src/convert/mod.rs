@@ -14,7 +14,7 @@ mod shards;
 pub use error::ConvertError;
 pub use safetensors::Dtype;
 
-use crate::tensor_names::check_names;
+use crate::disk::tensor_names::check_names;
 use merv_plugin_sdk::checkpoint::{
     Checkpoint, ShardIndex, StoredTensor,
     published::{Part, part},

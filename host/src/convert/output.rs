@@ -1,7 +1,7 @@
 //! The folder that a conversion makes: beside its place until it is whole. One conversion at a time makes it.
 
 use super::ConvertError;
-use crate::{hold::Hold, whole_file};
+use crate::disk::{hold::Hold, whole_file};
 use std::{
     fs, io,
     path::{Path, PathBuf},

@@ -2,7 +2,7 @@
 //! `videos/` in one folder.
 
 use super::{EvalError, json::without_nan};
-use crate::{nearest::nearest, sealed, shown::shown};
+use crate::{disk::sealed, messages::shown, nearest::nearest};
 use merv_checkpoint::text;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};

@@ -2,10 +2,12 @@
 
 use super::{Failure, dataset::Problem, judge::JudgeError};
 use crate::{
-    hold::HoldError,
-    sealed::Mismatch,
-    shown::shown,
-    whole_file::{advice, reading_advice},
+    disk::{
+        hold::HoldError,
+        sealed::Mismatch,
+        whole_file::{advice, reading_advice},
+    },
+    messages::shown,
 };
 use std::{fmt, io, path::PathBuf};
 use thiserror::Error;

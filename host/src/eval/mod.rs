@@ -28,7 +28,7 @@ pub use error::EvalError;
 pub use report::Report;
 pub use run::{RunOptions, RunOutcome, Watch, run};
 
-use crate::shown::escaped;
+use crate::messages::escaped;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -8,8 +8,8 @@ use super::{
     store::{Merged, Store, replace, unwritable},
 };
 use crate::{
-    sealed::seal_json,
-    shown::{clipped, escaped},
+    disk::sealed::seal_json,
+    messages::{clipped, escaped},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};

@@ -12,7 +12,7 @@ use super::{
     dataset::{Dataset, text},
     json::without_nan,
 };
-use crate::{
+use crate::disk::{
     hold::{Hold, HoldError},
     journal::{self, Journal},
     sealed::{Mismatch, Seal, check_json, seal_json},

@@ -1,7 +1,7 @@
 //! The results of several models on one benchmark, by kind of question.
 
 use super::{EvalError, Report, report::Measured, score::Measure, store::read_if_there};
-use crate::{
+use crate::disk::{
     sealed::{Mismatch, Seal, check_json},
     whole_file::folder_of,
 };

@@ -1,6 +1,6 @@
 //! Where the videos of a benchmark are.
 
-use crate::shown::shown;
+use crate::messages::shown;
 use std::{
     collections::{BTreeMap, HashMap},
     fs,

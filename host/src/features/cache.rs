@@ -4,7 +4,7 @@ use super::{
     Claims, ClipKey, Digests, FeatureError, StoreDtype,
     shard::{self, Features, Place},
 };
-use crate::whole_file;
+use crate::disk::whole_file;
 use candle_core::Tensor;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

@@ -3,7 +3,7 @@
 //! means nothing.
 
 use super::{ClipKey, FeatureError};
-use crate::{file_id::is_at, whole_file};
+use crate::disk::{file_id::is_at, whole_file};
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,

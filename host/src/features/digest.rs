@@ -2,9 +2,11 @@
 
 use super::FeatureError;
 use crate::{
+    disk::{
+        sealed::{Seal, check_json, seal_json},
+        whole_file,
+    },
     registry::Sha256Digest,
-    sealed::{Seal, check_json, seal_json},
-    whole_file,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

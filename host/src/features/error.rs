@@ -1,7 +1,7 @@
 //! What can go wrong with kept features.
 
 use super::StoreDtype;
-use crate::whole_file::{advice, reading_advice};
+use crate::disk::whole_file::{advice, reading_advice};
 use std::{io, path::PathBuf};
 
 /// Features cannot be kept.

@@ -1,7 +1,7 @@
 //! One file of features: safetensors, written once and never changed, with a checksum of each in its
 //! metadata.
 
-use crate::{tensor_names::check_names, whole_file};
+use crate::disk::{tensor_names::check_names, whole_file};
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use safetensors::{

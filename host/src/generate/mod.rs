@@ -5,13 +5,12 @@
 mod batch;
 mod growing;
 mod prompter;
-mod sampler;
 mod session;
 
+pub use crate::sampling::{Sampler, SamplerError, Sampling};
 pub use batch::{Ended, Job, generate_many};
 pub use growing::{Growing, Next};
 pub use prompter::{Asked, Conversation, Prompter, Turn, Writing};
-pub use sampler::{Sampler, SamplerError, Sampling};
 pub use session::{Limits, Outcome, Stop, generate};
 
 pub use crate::tokenizer::{Stream, TextError, TextTokenizer};

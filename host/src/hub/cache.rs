@@ -184,7 +184,7 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
     }
     Err(format!(
         "its {what} is not usable as a file's name: {}",
-        crate::shown::shown(name)
+        crate::messages::shown(name)
     ))
 }
 

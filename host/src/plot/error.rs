@@ -1,6 +1,6 @@
 //! Why no picture came out.
 
-use crate::whole_file::{advice, reading_advice};
+use crate::disk::whole_file::{advice, reading_advice};
 use std::{
     io,
     path::{Path, PathBuf},

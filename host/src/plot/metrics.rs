@@ -1,7 +1,7 @@
 //! `metrics.jsonl` as curves.
 
 use super::PlotError;
-use crate::sealed::{Mismatch, Seal, check_json};
+use crate::disk::sealed::{Mismatch, Seal, check_json};
 use merv_checkpoint::text;
 use serde::Deserialize;
 use std::{

@@ -21,7 +21,7 @@ mod tests;
 pub use error::PlotError;
 pub use metrics::{Curve, Panel, Skipped, read_panels};
 
-use crate::whole_file;
+use crate::disk::whole_file;
 use std::path::{Path, PathBuf};
 
 /// Draws the curves of the run in `run`, a folder with `metrics.jsonl` or that file itself, into `svg` and

@@ -2,8 +2,8 @@
 //! what it refuses is told with the registry's line.
 
 use super::entries::TableLines;
-use super::error::Problem;
 use crate::plugin::CallError;
+use crate::settings_file::Problem;
 use merv_plugin_api::{ErrorKind, Manifest};
 use std::error::Error;
 

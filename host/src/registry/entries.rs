@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::mixer_kind::MixerKind;
 use super::placement::{DeviceChoice, DtypeChoice};
 use super::sources::{Sha256Digest, WeightSource};
+use crate::messages::shown;
 use crate::prompt::{PromptFormat, VisualMarks};
-use crate::shown::shown;
 use crate::transform::ResizeStrategy;
 
 /// One complete video-language model.

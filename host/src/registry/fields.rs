@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::entries::PluginRef;
-use super::error::{Problem, shown};
 use super::schema::{RawPlugin, refuse};
 use super::sources::Sha256Digest;
-use super::table::At;
+use crate::messages::shown;
+use crate::settings_file::Problem;
+use crate::settings_file::table::At;
 
 /// The folder that paths are relative to, and the problems so far.
 pub(super) struct Fields<'f> {

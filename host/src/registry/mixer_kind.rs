@@ -8,7 +8,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-use super::error::{listed, shown};
+use crate::messages::{listed, shown};
 use crate::nearest::nearest;
 
 /// How a projector reduces the tokens of a frame.

@@ -1,12 +1,13 @@
 //! Checking where a mixer's weights come from: a file, or the beginning.
 
 use super::entries::{MixerInit, MixerReuse, MixerWeights};
-use super::error::{Problem, listed, shown};
 use super::fields::Fields;
 use super::mixer_kind::FusionKind;
 use super::schema::{RawInit, RawMixerWeights, RawReuse, RawSource, refuse};
 use super::sources::WeightSource;
+use crate::messages::{listed, shown};
 use crate::nearest::nearest;
+use crate::settings_file::Problem;
 
 /// What a text as `weights` must be.
 const INIT: &str = "init";

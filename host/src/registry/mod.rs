@@ -10,9 +10,8 @@
 //! themselves, whether the parts fit, before anybody opens a weights file.
 
 mod asked;
-pub(crate) mod document;
 mod entries;
-pub(crate) mod error;
+mod error;
 mod fields;
 mod file_names;
 mod find;
@@ -24,19 +23,19 @@ mod resolve;
 mod schema;
 mod source_fields;
 mod sources;
-pub(crate) mod table;
 mod tokens;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::settings_file::{Problem, Problems};
 pub(crate) use asked::Asked;
 pub(crate) use entries::TableLines;
 pub use entries::{
     EncoderEntry, LlmEntry, MixerEntry, MixerInit, MixerReuse, MixerWeights, PluginRef,
     PromptEntry, Registry, TransformEntry,
 };
-pub use error::{Problem, Problems, RegistryError};
+pub use error::RegistryError;
 pub(crate) use file_names::file_name;
 pub(crate) use find::FILE_OF_A_RUN;
 pub use find::{DEFAULT_REGISTRY, SearchPath, find};

@@ -2,7 +2,7 @@
 //! leave behind. Comments stay.
 
 use super::{Registry, WeightSource};
-use crate::sealed::unsealed_toml;
+use crate::disk::sealed::unsealed_toml;
 use std::{
     ops::Range,
     path::{Path, PathBuf, absolute},

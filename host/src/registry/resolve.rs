@@ -3,11 +3,10 @@
 
 use std::path::Path;
 
-use super::document::{self, About, Lines, Refusal};
 use super::entries::{
     EncoderEntry, LlmEntry, MixerEntry, PromptEntry, Registry, TableLines, TransformEntry,
 };
-use super::error::{Problem, Problems, RegistryError, shown};
+use super::error::RegistryError;
 use super::fields::Fields;
 use super::file_names::same_file;
 use super::find::{SearchPath, find};
@@ -17,10 +16,13 @@ use super::schema::{
 };
 use super::source_fields::RelatedFile;
 use super::sources::WeightSource;
-use super::table::{At, Reader};
 use super::tokens::is_square;
+use crate::disk::sealed::{Mismatch, Seal, check_toml};
+use crate::messages::shown;
 use crate::prompt::{PromptFormat, TEMPLATE};
-use crate::sealed::{Mismatch, Seal, check_toml};
+use crate::settings_file::document::{self, About, Lines, Refusal};
+use crate::settings_file::table::{At, Reader};
+use crate::settings_file::{Problem, Problems};
 use crate::transform::ResizeStrategy;
 
 /// What the file should be.

@@ -5,8 +5,9 @@
 
 use toml::de::DeTable;
 
-use super::error::{Problem, shown};
-use super::table::{At, Reader, Shape, Table};
+use crate::messages::shown;
+use crate::settings_file::Problem;
+use crate::settings_file::table::{At, Reader, Shape, Table};
 
 /// The version of the format that this program reads.
 pub(super) const SCHEMA_VERSION: usize = 1;

@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 
-use super::error::{Problem, listed, shown};
 use super::fields::Fields;
 use super::schema::{RawSource, refuse};
 use super::sources::{Sha256Digest, WeightSource};
-use super::table::At;
+use crate::messages::{listed, shown};
+use crate::settings_file::Problem;
+use crate::settings_file::table::At;
 
 /// One file, or several of which the first that exists is taken.
 type Names = At<Vec<String>>;

@@ -2,8 +2,10 @@
 //! weight is read.
 
 use super::entries::{EncoderEntry, Registry};
-use super::error::{Problem, Problems, RegistryError, listed};
+use super::error::RegistryError;
 use super::mixer_kind::{Mlp, Pooling};
+use crate::messages::listed;
+use crate::settings_file::{Problem, Problems};
 
 /// Heads of the `attntv` pooling, which have to share out an encoder's width.
 const ATTENTIVE_HEADS: usize = 8;

@@ -1,6 +1,6 @@
 //! Why no data set came out.
 
-use crate::{hold::HoldError, whole_file::advice};
+use crate::disk::{hold::HoldError, whole_file::advice};
 use std::{io, path::PathBuf};
 
 /// A data set cannot be made.

@@ -6,7 +6,7 @@ use super::{
     scene::Scene,
     words::{self, Asker, Question},
 };
-use crate::{eval::protocol, whole_file};
+use crate::{disk::whole_file, eval::protocol};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,

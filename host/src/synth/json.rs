@@ -1,7 +1,7 @@
 //! Long JSON lists, an element a line, that are there whole or not at all.
 
 use super::SynthError;
-use crate::whole_file::WholeFile;
+use crate::disk::whole_file::WholeFile;
 use serde::Serialize;
 use std::{
     io::{self, BufWriter, Write},

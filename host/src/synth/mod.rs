@@ -24,7 +24,7 @@ mod words;
 
 pub use error::SynthError;
 
-use crate::hold::{Hold, LOCK};
+use crate::disk::hold::{Hold, LOCK};
 use files::Files;
 use movie::Coding;
 use paint::paint;

@@ -1,7 +1,7 @@
 //! Pictures to an mp4 file.
 
 use super::SynthError;
-use crate::whole_file;
+use crate::disk::whole_file;
 use ffmpeg_next::{
     Codec, Dictionary, Error, Packet, Rational,
     codec::{self, Flags as CodecFlags},

@@ -1,6 +1,6 @@
 //! Whether a `tokenizer.json` agrees with itself, where the library that reads it does not ask.
 
-use crate::shown::shown;
+use crate::messages::shown;
 use serde::{Deserialize, de::IgnoredAny};
 use std::collections::HashMap;
 use tokenizers::Tokenizer;

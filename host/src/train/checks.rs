@@ -5,8 +5,8 @@ use super::{
     data::{Broken, DataError, Entry, Index, TextForm},
 };
 use crate::{
-    encoders::Encoders,
     features::FeatureCache,
+    model::encoders::Encoders,
     plugin::{CallError, LanguageModel, Training},
     prompt::PromptFormat,
     registry::{LlmEntry, PromptEntry, Registry},

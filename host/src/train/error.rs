@@ -3,9 +3,11 @@
 use super::{CheckpointError, SettingsError, data::DataError};
 use crate::{
     Error,
-    hold::HoldError,
+    disk::{
+        hold::HoldError,
+        whole_file::{advice, reading_advice},
+    },
     plugin::CallError,
-    whole_file::{advice, reading_advice},
 };
 use std::{io, path::PathBuf};
 use thiserror::Error;

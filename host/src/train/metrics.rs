@@ -5,10 +5,12 @@ use super::{
     run_folder::{EVENTS, METRICS},
 };
 use crate::{
-    journal::{self, Journal},
-    sealed::Mismatch,
-    tensorboard::EventWriter,
-    whole_file,
+    disk::{
+        journal::{self, Journal},
+        sealed::Mismatch,
+        whole_file,
+    },
+    train::tensorboard::EventWriter,
 };
 use serde::{Deserialize, Serialize};
 use std::{

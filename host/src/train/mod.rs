@@ -19,6 +19,7 @@ mod run_folder;
 mod schedule;
 mod settings;
 mod stage;
+mod tensorboard;
 mod trainer;
 
 pub use checkpoint::CheckpointError;

@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{
     Error, LoadOptions, Observer, VidLm,
-    encoders::{Encoders, Prepared},
+    disk::tensor_names::{self, check_names},
     features::FeatureCache,
     mixer::Mixer,
+    model::encoders::{Encoders, Prepared},
     plugin::{LanguageModel, Tape},
     registry::{Registry, SourceError},
-    tensor_names::{self, check_names},
     tokenizer::TextTokenizer,
 };
 use candle_core::{Device, Tensor, Var};

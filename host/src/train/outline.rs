@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, LoadOptions, Plan, VidLm,
-    plan::Untrained,
+    model::plan::Untrained,
     registry::{Registry, SearchPath, SourceError, find},
     tokenizer::TextTokenizer,
 };

@@ -8,11 +8,13 @@ use super::{
     settings::rooted_path,
 };
 use crate::{
-    hold::{Hold, LOCK},
+    disk::{
+        hold::{Hold, LOCK},
+        sealed::{Mismatch, Seal, check_toml, seal_toml, unsealed_toml},
+        whole_file,
+    },
     in_one_line,
     registry::{FILE_OF_A_RUN, Moved, MovedFile, Registry, Renamed, SearchPath, file_name, find},
-    sealed::{Mismatch, Seal, check_toml, seal_toml, unsealed_toml},
-    whole_file,
 };
 use merv_checkpoint::text;
 use std::{

@@ -9,7 +9,7 @@ use super::{
     model::{Model, Sums},
     run_folder::RunFolder,
 };
-use crate::{VideoOptions, encoders::Prepared, video};
+use crate::{VideoOptions, model::encoders::Prepared, video};
 use merv_plugin_api::Backward;
 use std::{
     collections::BTreeSet,

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::kind;
-use crate::whole_file::reading_advice;
+use crate::disk::whole_file::reading_advice;
 
 /// Why no frames came out of a file or folder.
 #[derive(Debug, thiserror::Error)]

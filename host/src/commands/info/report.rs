@@ -3,7 +3,7 @@
 use super::memory::Memory;
 use merv_host::{
     Plan,
-    plan::{PlannedEncoder, PlannedLlm, Untrained},
+    model::plan::{PlannedEncoder, PlannedLlm, Untrained},
     registry::{EncoderEntry, LlmEntry},
 };
 use serde::Serialize;

@@ -11,7 +11,7 @@ use super::{
     direct::content,
     verdicts::digest,
 };
-use crate::journal::{self, Journal};
+use crate::disk::journal::{self, Journal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

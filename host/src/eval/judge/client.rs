@@ -2,7 +2,7 @@
 //! another try would not mend.
 
 use super::JudgeError;
-use crate::shown::shortened;
+use crate::messages::shortened;
 use serde_json::Value;
 use std::{
     sync::{Arc, Mutex, PoisonError},

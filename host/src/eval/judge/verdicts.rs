@@ -10,7 +10,7 @@ use super::{
     },
     Case, Verdict,
 };
-use crate::{
+use crate::disk::{
     hold::Hold,
     journal::{self, Journal},
     sealed::Mismatch,

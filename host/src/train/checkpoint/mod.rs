@@ -18,8 +18,8 @@ pub use write::{PartToSave, is_writable, untrained};
 
 use crate::{
     Error,
-    shown::counted,
-    whole_file::{advice, reading_advice},
+    disk::whole_file::{advice, reading_advice},
+    messages::counted,
 };
 use merv_plugin_api::StatePart;
 use std::{

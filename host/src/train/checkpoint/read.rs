@@ -3,8 +3,8 @@
 use super::{CheckpointError, STATE_PARTS, file_name, read_error, state::State, state::VERSION};
 use crate::{
     Error,
+    disk::sealed::{Mismatch, Seal, check_json},
     registry::Sha256Digest,
-    sealed::{Mismatch, Seal, check_json},
     train::part::Part,
 };
 use merv_checkpoint::{Checkpoint, StoredDtype};

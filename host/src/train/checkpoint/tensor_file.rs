@@ -1,7 +1,7 @@
 //! A safetensors file of `f32`, written tensor after tensor as they come, with the digest of what was
 //! written: the parts of a large model are never held together in memory.
 
-use crate::tensor_names::check_names;
+use crate::disk::tensor_names::check_names;
 use merv_plugin_api::PluginError;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};

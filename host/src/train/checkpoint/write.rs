@@ -6,7 +6,11 @@ use super::{
     tensor_file::{Announced, TensorFile, through_plugin},
     write_error,
 };
-use crate::{Error, sealed::seal_json, train::part::Part, whole_file};
+use crate::{
+    Error,
+    disk::{sealed::seal_json, whole_file},
+    train::part::Part,
+};
 use merv_checkpoint::{Checkpoint, StoredTensor};
 use merv_plugin_api::StatePart;
 use std::{

@@ -4,7 +4,7 @@
 mod tests;
 
 use super::media;
-use crate::shown::{shortened, shown};
+use crate::messages::{shortened, shown};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},

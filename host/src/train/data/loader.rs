@@ -1,7 +1,7 @@
 //! Reads examples ahead on threads of its own, a bounded number of batches, and hands them out in order.
 
 use super::{Broken, DataError, Entry, Example, Index, TextForm, Tokens};
-use crate::{Error, in_one_line, shown::shown};
+use crate::{Error, in_one_line, messages::shown};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
     collections::VecDeque,

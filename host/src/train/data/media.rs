@@ -2,7 +2,7 @@
 //! would be trained on without its video.
 
 use super::Modality;
-use crate::shown::shown;
+use crate::messages::shown;
 use serde_json::Value;
 use std::path::PathBuf;
 

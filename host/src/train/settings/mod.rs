@@ -8,8 +8,8 @@ mod tests;
 use super::TrainingStage;
 use crate::{
     LoadOptions,
+    disk::whole_file::folder_of,
     registry::{DEFAULT_REGISTRY, DtypeChoice, Problems},
-    whole_file::folder_of,
 };
 use std::{
     ffi::OsStr,

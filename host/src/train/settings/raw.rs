@@ -1,13 +1,16 @@
 //! Settings as written: which tables and keys there are, and their types.
 
 use super::SettingsError;
-use crate::registry::{
-    DtypeChoice, Problem, Problems,
-    document::{self, About, Lines, Refusal},
-    error::shown,
-    table::{At, Reader, Shape, Table},
+use crate::{
+    messages::shown,
+    registry::DtypeChoice,
+    settings_file::{
+        Problem, Problems,
+        document::{self, About, Lines, Refusal},
+        table::{At, Reader, Shape, Table},
+    },
+    train::TrainingStage,
 };
-use crate::train::TrainingStage;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 

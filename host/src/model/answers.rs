@@ -1,7 +1,7 @@
 //! Many answers: a clip's part of the prompt is taken in once and shared by all questions about it, and
 //! the answers to many questions grow together.
 
-use super::{VidLm, Visual};
+use super::vidlm::{VidLm, Visual};
 use crate::{
     Error,
     generate::{

@@ -76,6 +76,15 @@ fn without_middle(text: &str, most: usize) -> String {
     }
 }
 
+/// `a`, `b` and so on, as messages list them.
+pub(crate) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
+    let names: Vec<String> = names
+        .into_iter()
+        .map(|name| format!("`{}`", name.as_ref()))
+        .collect();
+    names.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

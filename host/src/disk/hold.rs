@@ -1,7 +1,7 @@
 //! One process at a time: a lock file that says who holds it. The lock is on the open file, so that it ends
 //! with its process, however that ends; the file may stay behind and means nothing then.
 
-use crate::{file_id::is_at, whole_file};
+use crate::disk::{file_id::is_at, whole_file};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},

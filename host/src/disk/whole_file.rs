@@ -1,7 +1,7 @@
 //! Files that are there whole or not at all: written beside their place, then renamed. What processes that
 //! were killed have left there is taken away by the next one that writes the same file.
 
-use crate::{
+use crate::disk::{
     file_id::is_at,
     tensor_names::{self, TensorNameError},
 };

@@ -7,7 +7,7 @@ use std::path::Path;
 use merv_checkpoint::text::{self, NotUtf8};
 use toml::de::DeTable;
 
-use super::error::Problem;
+use super::Problem;
 
 /// A registry, or the settings of a run, is a page of text; anything much larger is some other file.
 const MAX_BYTES: u64 = 1 << 20;

@@ -3,7 +3,7 @@
 
 use crate::{
     Error, Observer,
-    files::Files,
+    model::files::Files,
     registry::{
         FusionKind, Problem, Problems, ProjectorKind, Registry, RegistryError, WeightSource,
     },

@@ -3,10 +3,12 @@
 
 use crate::{
     Error,
-    file_id::same_file,
-    tensor_names::check_names,
-    vidlm::Visual,
-    whole_file::{WholeFile, followed},
+    disk::{
+        file_id::same_file,
+        tensor_names::check_names,
+        whole_file::{WholeFile, followed},
+    },
+    model::vidlm::Visual,
 };
 use candle_core::Tensor;
 use safetensors::{Dtype, View};

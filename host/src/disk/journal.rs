@@ -1,7 +1,7 @@
 //! Files of JSON objects, one a line, that only grow: what is known of a run, and outlives its being killed.
 //! Every line carries a checksum. Who opens one to add to it cuts off a line that a kill tore.
 
-use crate::{
+use crate::disk::{
     sealed::{check_json, seal_json},
     whole_file,
 };

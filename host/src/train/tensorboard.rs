@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     /// Written by TensorBoard's own `RecordWriter` and messages: `tests/python/make_tensorboard.py`.
-    const EXPECTED: &[u8] = include_bytes!("../../tests/fixtures/tensorboard/events");
+    const EXPECTED: &[u8] = include_bytes!("../../../tests/fixtures/tensorboard/events");
 
     #[test]
     fn the_file_is_tensorboards_byte_for_byte() {

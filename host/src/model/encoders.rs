@@ -4,13 +4,15 @@
 use crate::{
     Error, LoadOptions, Observer, Stage, VideoOptions,
     features::{ClipKey, EncoderIdentity, EncoderKey, FeatureCache},
-    files::Files,
-    plan::{self, PlannedEncoder},
+    model::{
+        files::Files,
+        plan::{self, PlannedEncoder},
+        vidlm::name_weights,
+    },
     plugin::{Encoder, Tape},
     registry::Registry,
     transform::{self, Clip, ClipRequest, ResizeStrategy},
     video,
-    vidlm::name_weights,
 };
 use candle_core::{Device, Tensor};
 use merv_plugin_api::{EncoderInfo, TensorView};

@@ -6,12 +6,10 @@ mod mixer;
 pub use mixer::{PlannedMixer, Tensor, Untrained};
 
 use crate::{
-    Error,
-    files::Files,
-    hub,
+    Error, hub,
     mixer::EncoderShape,
+    model::{files::Files, published},
     plugin::{CallError, Library, PluginPath},
-    published,
     registry::{
         Asked, DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef,
         Problem, Problems, Registry, RegistryError, SourceError, TableLines, WeightSource,
@@ -397,7 +395,7 @@ impl<'f> Maker<'f> {
     fn source(&self, part: &Part<'_>) -> Result<ModelSource, Error> {
         let config = part.config.map(|source| {
             let path = self.files.path(source)?;
-            crate::vidlm::utf8(&path).map(Into::into)
+            crate::model::vidlm::utf8(&path).map(Into::into)
         });
         let mut model = ModelSource {
             id: part.id.into(),
@@ -415,7 +413,7 @@ impl<'f> Maker<'f> {
         };
         let present = part.weights.map(|weights| self.files.present(weights));
         let present = present.transpose()?.flatten().unwrap_or_default();
-        crate::vidlm::name_weights(&mut model, &present)?;
+        crate::model::vidlm::name_weights(&mut model, &present)?;
         Ok(model)
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::{
     Error, GenerateOptions, Observer, Reply, Stage, VidLm, Visual,
-    dump::Dump,
     generate::{self, Asked, Conversation, Growing, Outcome, Sampler, Stream, Turn},
+    model::dump::Dump,
     plugin::Session,
 };
 use std::{collections::BTreeMap, time::Instant};

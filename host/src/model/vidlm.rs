@@ -1,21 +1,19 @@
 //! The public face: a video-language model that answers about clips.
 
-mod answers;
-
-pub use answers::{Answer, AnswerOptions, Ask, Prefix};
-
 use crate::{
     Chat, Error, Observer, Stage,
-    dump::Dump,
-    encoders::{Encoders, Features, Prepared, finite},
     features::FeatureCache,
-    files::Files,
     generate::{self, Conversation, Prompter, Sampler, Sampling, Stop, Writing},
     mixer::{Mixed, Mixer},
-    plan::{LoadOptions, Plan, PlannedLlm},
+    model::{
+        dump::Dump,
+        encoders::{Encoders, Features, Prepared, finite},
+        files::Files,
+        plan::{LoadOptions, Plan, PlannedLlm},
+        published,
+    },
     plugin::LanguageModel,
     prompt::Template,
-    published,
     registry::{LlmEntry, PromptEntry, Registry, WeightSource},
     tokenizer::TextTokenizer,
     transform::Clip,

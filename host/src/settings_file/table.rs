@@ -5,9 +5,12 @@ use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
+use super::Problem;
 use super::document::Lines;
-use super::error::{Problem, listed, shown};
-use crate::nearest::nearest;
+use crate::{
+    messages::{listed, shown},
+    nearest::nearest,
+};
 
 /// The key of names, which are shown everywhere.
 const ID: &str = "id";
