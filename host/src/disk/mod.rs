@@ -1,6 +1,7 @@
 //! Files that other processes, crashes and damaged disks cannot spoil: written whole or not at all, locked,
 //! and checked when they are read again.
 
+pub(crate) mod digest;
 pub(crate) mod file_id;
 pub(crate) mod hold;
 pub(crate) mod journal;

@@ -2,7 +2,11 @@
 //! `videos/` in one folder.
 
 use super::{EvalError, json::without_nan};
-use crate::{disk::sealed, messages::shown, nearest::nearest};
+use crate::{
+    disk::{digest::Sha256Digest, sealed},
+    messages::shown,
+    nearest::nearest,
+};
 use merv_checkpoint::text;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -165,13 +169,12 @@ impl Dataset {
             let path = folder.join(QUESTIONS);
             return Err(EvalError::NoQuestion { path });
         }
-        let digest = digest.finalize();
         Ok(Self {
             benchmark: name.to_owned(),
             folder,
             video_mark: name.contains(TOKEN),
             questions: checked,
-            digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            digest: Sha256Digest::finish(digest).to_string(),
         })
     }
 

@@ -1,12 +1,10 @@
 //! Digests of files, each computed once: large ones are remembered on the disk too.
 
 use super::FeatureError;
-use crate::{
-    disk::{
-        sealed::{Seal, check_json, seal_json},
-        whole_file,
-    },
-    registry::Sha256Digest,
+use crate::disk::{
+    digest::Sha256Digest,
+    sealed::{Seal, check_json, seal_json},
+    whole_file,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -92,7 +90,7 @@ impl Digests {
             all.update(name);
             all.update(self.of_file(&path, &about)?.to_string());
         }
-        Ok(Sha256Digest::new(all.finalize().into()))
+        Ok(Sha256Digest::finish(all))
     }
 
     fn of_file(&self, path: &Path, about: &fs::Metadata) -> io::Result<Sha256Digest> {
@@ -131,8 +129,7 @@ impl Digests {
     }
 
     fn record(&self, path: &Path) -> PathBuf {
-        let name = Sha256::digest(path.as_os_str().as_encoded_bytes());
-        let name = Sha256Digest::new(name.into());
+        let name = Sha256Digest::of_bytes(path.as_os_str().as_encoded_bytes());
         self.folder.join(format!("{name}.json"))
     }
 

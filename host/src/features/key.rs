@@ -1,7 +1,7 @@
 //! What features depend on, as one name.
 
 use super::{Digests, FeatureError};
-use crate::{registry::Sha256Digest, transform::ResizeStrategy, video::Selection};
+use crate::{disk::digest::Sha256Digest, transform::ResizeStrategy, video::Selection};
 use merv_plugin_api::{EncoderInfo, Interpolation, ResizeDomain};
 use sha2::{Digest, Sha256};
 use std::{
@@ -72,7 +72,7 @@ impl Fields {
     }
 
     fn finish(self) -> Sha256Digest {
-        Sha256Digest::new(self.0.finalize().into())
+        Sha256Digest::finish(self.0)
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     cache::Cache,
     client::{Client, Failure, text},
 };
-use crate::registry::Sha256Digest;
+use crate::disk::digest::Sha256Digest;
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, OpenOptions},
@@ -289,7 +289,7 @@ impl Part {
     }
 
     fn digest(&self) -> Sha256Digest {
-        Sha256Digest::new(self.hasher.clone().finalize().into())
+        Sha256Digest::finish(self.hasher.clone())
     }
 
     /// Brings it to the disk before it gets its name.

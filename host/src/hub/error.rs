@@ -1,7 +1,7 @@
 //! Why a file of the hub cannot be had, and what to do about it.
 
 use super::{cache::shown_folder, shown};
-use crate::registry::Sha256Digest;
+use crate::disk::digest::Sha256Digest;
 use std::{
     io,
     path::{Path, PathBuf},

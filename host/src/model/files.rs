@@ -6,7 +6,7 @@
 use crate::{
     Error, Observer, Stage,
     hub::{Hub, HubError, HubFile, Remote, Settings},
-    registry::{Registry, SourceError, WeightSource},
+    registry::{Registry, SourceError, WeightSource, verify},
 };
 use merv_checkpoint::ShardIndex;
 use std::{
@@ -93,7 +93,7 @@ impl Files {
                 set.lock().is_ok_and(|verified| verified.contains(&path))
             };
             if !known(&self.verified) {
-                digest.verify(&path)?;
+                verify(&path, digest)?;
                 if let Ok(mut verified) = self.verified.lock() {
                     verified.insert(path);
                 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::mixer_kind::MixerKind;
 use super::placement::{DeviceChoice, DtypeChoice};
-use super::sources::{Sha256Digest, WeightSource};
+use super::sources::WeightSource;
+use crate::disk::digest::Sha256Digest;
 use crate::messages::shown;
 use crate::prompt::{PromptFormat, VisualMarks};
 use crate::transform::ResizeStrategy;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::entries::PluginRef;
 use super::schema::{RawPlugin, refuse};
-use super::sources::Sha256Digest;
+use crate::disk::digest::Sha256Digest;
 use crate::messages::shown;
 use crate::settings_file::Problem;
 use crate::settings_file::table::At;

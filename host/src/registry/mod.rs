@@ -28,6 +28,7 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
+pub use crate::disk::digest::Sha256Digest;
 pub use crate::settings_file::{Problem, Problems};
 pub(crate) use asked::Asked;
 pub(crate) use entries::TableLines;
@@ -42,5 +43,6 @@ pub use find::{DEFAULT_REGISTRY, SearchPath, find};
 pub use mixer_kind::{FusionKind, MixerKind, Mlp, Pooling, ProjectorKind};
 pub(crate) use moved::{Moved, MovedFile, Renamed};
 pub use placement::{DeviceChoice, DtypeChoice};
-pub use sources::{Sha256Digest, SourceError, WeightSource};
+pub(crate) use sources::verify;
+pub use sources::{SourceError, WeightSource};
 pub use tokens::DescribedEncoder;

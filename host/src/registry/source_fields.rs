@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::fields::Fields;
 use super::schema::{RawSource, refuse};
-use super::sources::{Sha256Digest, WeightSource};
+use super::sources::WeightSource;
+use crate::disk::digest::Sha256Digest;
 use crate::messages::{listed, shown};
 use crate::settings_file::Problem;
 use crate::settings_file::table::At;

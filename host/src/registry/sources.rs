@@ -1,16 +1,12 @@
-//! Where a file comes from: a path, the hub, or the mixer's checkpoint; and its digest.
+//! Where a file comes from: a path, the hub, or the mixer's checkpoint.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-
+use crate::{disk::digest::Sha256Digest, hub::HubFile};
 use merv_checkpoint::CheckpointError;
-use sha2::{Digest, Sha256};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 use thiserror::Error;
-
-use crate::hub::HubFile;
 
 /// Where weights, a configuration or a tokenizer are to be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,90 +208,22 @@ impl fmt::Display for WeightSource {
     }
 }
 
-/// A SHA-256 digest, written as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Sha256Digest([u8; 32]);
-
-impl Sha256Digest {
-    /// A digest that was computed.
-    pub(crate) fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+/// Checks that the file has the digest that the registry states.
+///
+/// # Errors
+///
+/// [`SourceError::Read`] and [`SourceError::WrongDigest`].
+pub(crate) fn verify(path: &Path, expected: &Sha256Digest) -> Result<(), SourceError> {
+    let found = Sha256Digest::of_file(path).map_err(|source| SourceError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    if found == *expected {
+        return Ok(());
     }
-
-    /// The digest of a file, read piece by piece.
-    ///
-    /// # Errors
-    /// What reading the file gives.
-    pub fn of_file(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(Self(hasher.finalize().into())),
-                Ok(n) => hasher.update(&buffer[..n]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Compares the file's digest with this one.
-    ///
-    /// # Errors
-    /// [`SourceError::Read`] and [`SourceError::WrongDigest`].
-    pub fn verify(&self, path: &Path) -> Result<(), SourceError> {
-        let found = Self::of_file(path).map_err(|source| SourceError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        if found == *self {
-            return Ok(());
-        }
-        Err(SourceError::WrongDigest {
-            path: path.to_owned(),
-            expected: *self,
-            found,
-        })
-    }
-}
-
-impl FromStr for Sha256Digest {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let malformed = || {
-            let count = text.chars().count();
-            format!("is not a sha256: it needs 64 hexadecimal digits and has {count} characters")
-        };
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        let mut bytes = [0; 32];
-        if pairs.len() != bytes.len() || !rest.is_empty() {
-            return Err(malformed());
-        }
-        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-            let digit = |c: u8| {
-                char::from(c)
-                    .to_digit(16)
-                    .and_then(|d| u8::try_from(d).ok())
-            };
-            let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
-                return Err(malformed());
-            };
-            *byte = high << 4 | low;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Display for Sha256Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Sha256Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
+    Err(SourceError::WrongDigest {
+        path: path.to_owned(),
+        expected: *expected,
+        found,
+    })
 }

@@ -11,10 +11,12 @@ use super::{
     direct::content,
     verdicts::digest,
 };
-use crate::disk::journal::{self, Journal};
+use crate::disk::{
+    digest::Sha256Digest,
+    journal::{self, Journal},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -102,10 +104,7 @@ impl Run<'_> {
     fn send(&mut self, pending: &[&Case], model: &str) -> Result<(), EvalError> {
         let known = self.known_batches();
         for file in files(pending, model, self.options) {
-            let part: String = Sha256::digest(&file)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let part = Sha256Digest::of_bytes(&file).to_string();
             // Made by a run that was ended before it could note it.
             let made = known
                 .iter()

@@ -11,6 +11,7 @@ use super::{
     Case, Verdict,
 };
 use crate::disk::{
+    digest::Sha256Digest,
     hold::Hold,
     journal::{self, Journal},
     sealed::Mismatch,
@@ -23,6 +24,9 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
+
+/// Hexadecimal digits of the name of a case.
+const DIGEST_DIGITS: usize = 32;
 
 /// What came of asking the judge about a prediction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,12 +212,8 @@ pub(super) fn digest(case: &Case) -> String {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part.as_bytes());
     }
-    let digest = digest.finalize();
-    digest
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let digest = Sha256Digest::finish(digest).to_string();
+    digest.chars().take(DIGEST_DIGITS).collect()
 }
 
 fn with_ending(stem: &Path, ending: &str) -> PathBuf {

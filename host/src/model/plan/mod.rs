@@ -12,7 +12,7 @@ use crate::{
     plugin::{CallError, Library, PluginPath},
     registry::{
         Asked, DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef,
-        Problem, Problems, Registry, RegistryError, SourceError, TableLines, WeightSource,
+        Problem, Problems, Registry, RegistryError, SourceError, TableLines, WeightSource, verify,
     },
 };
 use merv_checkpoint::Checkpoint;
@@ -264,7 +264,7 @@ impl<'f> Maker<'f> {
             PluginRef::Name(name) => self.path.find(name)?,
             PluginRef::Library { path, sha256 } => {
                 if let Some(digest) = sha256 {
-                    digest.verify(path)?;
+                    verify(path, digest)?;
                 }
                 path.clone()
             }

@@ -16,9 +16,9 @@ fn digests() {
     assert_eq!(source.sha256().unwrap().to_string(), abc);
     let digest = source.sha256().unwrap();
     let path = folder.path().join("one.safetensors");
-    digest.verify(&path).unwrap();
+    verify(&path, digest).unwrap();
     fs::write(&path, "abd").unwrap();
-    let error = digest.verify(&path).unwrap_err();
+    let error = verify(&path, digest).unwrap_err();
     assert!(matches!(error, SourceError::WrongDigest { .. }));
     assert_has(
         &error.to_string(),
@@ -26,7 +26,7 @@ fn digests() {
     );
     fs::remove_file(&path).unwrap();
     assert!(matches!(
-        digest.verify(&path),
+        verify(&path, digest),
         Err(SourceError::Read { .. })
     ));
     assert_eq!(abc.to_uppercase().parse::<Sha256Digest>(), abc.parse());

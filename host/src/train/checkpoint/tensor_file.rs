@@ -1,7 +1,7 @@
 //! A safetensors file of `f32`, written tensor after tensor as they come, with the digest of what was
 //! written: the parts of a large model are never held together in memory.
 
-use crate::disk::tensor_names::check_names;
+use crate::disk::{digest::Sha256Digest, tensor_names::check_names};
 use merv_plugin_api::PluginError;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -113,9 +113,8 @@ impl TensorFile {
             .into_inner()
             .map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
-        let digest = self.hasher.finalize();
         Ok(WrittenFile {
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: Sha256Digest::finish(self.hasher).to_string(),
             bytes: self.bytes,
         })
     }

@@ -7,7 +7,7 @@ use super::{
     scan::{Layout, Place, ScanError, scan},
     tokens::check_system,
 };
-use crate::{in_one_line, prompt::PromptFormat, train::Task, video};
+use crate::{disk::digest::Sha256Digest, in_one_line, prompt::PromptFormat, train::Task, video};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::{
@@ -105,8 +105,7 @@ impl Index {
         index.layout = scan_file(path, Hashed(file, &mut hasher), |layout, place, json| {
             index.add(layout, place, json, task, format);
         })?;
-        let digest = hasher.finalize();
-        index.sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        index.sha256 = Sha256Digest::finish(hasher).to_string();
         if index.entries.is_empty() {
             let first = index.broken.first();
             return Err(DataError::Empty {
