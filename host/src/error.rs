@@ -3,14 +3,14 @@
 use crate::{
     disk::whole_file::advice,
     features::FeatureError,
-    generate::SamplerError,
     hub::HubError,
     memory,
-    messages::clipped,
+    messages::causes,
     mixer::MixerError,
     plugin::{CallError, LoadError, PluginNotFound},
     prompt::TemplateError,
     registry::{RegistryError, SourceError},
+    sampling::SamplerError,
     tokenizer::TextError,
     transform::TransformError,
     video::VideoError,
@@ -105,10 +105,6 @@ pub enum Error {
         /// What sets the limit.
         why: String,
     },
-    /// A data set cannot be trained on.
-    #[cfg(feature = "train")]
-    #[error(transparent)]
-    Data(Box<crate::train::data::DataError>),
     /// The conversation has become too long for one more message.
     #[error(
         "the conversation is full: {tokens} tokens with this message\n  expected: at most {limit}, {why}\n  \
@@ -173,19 +169,6 @@ pub enum Error {
     /// Several things are wrong with what a registry names.
     #[error("{}", Listed(.0))]
     Several(Vec<Error>),
-}
-
-/// The causes of an error, outermost first.
-pub fn causes<'e>(
-    error: &'e (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
-    std::iter::successors(error.source(), |cause| cause.source())
-}
-
-/// An error with its causes, in one line.
-pub fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let text = causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-    clipped(&text.replace("\n  ", "; ").replace('\n', " "))
 }
 
 /// Several errors, each with its causes, since only one chain can be followed from outside.

@@ -59,9 +59,9 @@ pub mod transform;
 pub mod video;
 
 pub use disk::hold::HoldError;
-pub use error::{Error, causes, in_one_line};
+pub use error::Error;
 pub use generate::{Sampling, Stop};
-pub use messages::{clipped, counted, escaped};
+pub use messages::{causes, clipped, counted, escaped, in_one_line};
 pub use model::{
     Answer, AnswerOptions, Ask, Chat, Encoders, Features, GenerateOptions, LoadOptions, Plan,
     Prefix, Prepared, Reply, VidLm, VideoOptions, Visual,

@@ -1,6 +1,6 @@
 //! Memory that ran out, as errors tell it: what failed for lack of it says nothing of the file that was read.
 
-use crate::{causes, plugin::CallError, video::VideoError};
+use crate::{messages::causes, plugin::CallError, video::VideoError};
 use merv_plugin_api::ErrorKind;
 use std::{error::Error, fs, io};
 

@@ -85,6 +85,19 @@ pub(crate) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Strin
     names.join(", ")
 }
 
+/// The causes of an error, outermost first.
+pub fn causes<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| cause.source())
+}
+
+/// An error with its causes, in one line.
+pub fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+    clipped(&text.replace("\n  ", "; ").replace('\n', " "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

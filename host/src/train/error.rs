@@ -1,6 +1,9 @@
 //! What can stop a training run.
 
-use super::{CheckpointError, SettingsError, data::DataError};
+use super::{
+    CheckpointError, SettingsError,
+    data::{DataError, LoaderError},
+};
 use crate::{
     Error,
     disk::{
@@ -18,6 +21,9 @@ pub enum TrainError {
     /// The settings are wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The data set cannot be trained on.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// The model cannot be loaded or computed.
     #[error(transparent)]
     Model(Box<Error>),
@@ -193,6 +199,15 @@ impl From<Error> for TrainError {
     }
 }
 
+impl From<LoaderError> for TrainError {
+    fn from(error: LoaderError) -> Self {
+        match error {
+            LoaderError::Data(error) => error.into(),
+            LoaderError::Model(error) => Self::Model(error),
+        }
+    }
+}
+
 macro_rules! through_model {
     ($($kind:ty),*) => {
         $(impl From<$kind> for TrainError {
@@ -204,7 +219,6 @@ macro_rules! through_model {
 }
 
 through_model!(
-    DataError,
     candle_core::Error,
     CallError,
     crate::mixer::MixerError,

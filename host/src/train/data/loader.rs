@@ -1,7 +1,10 @@
 //! Reads examples ahead on threads of its own, a bounded number of batches, and hands them out in order.
 
 use super::{Broken, DataError, Entry, Example, Index, TextForm, Tokens};
-use crate::{Error, in_one_line, messages::shown};
+use crate::{
+    Error,
+    messages::{in_one_line, shown},
+};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
     collections::VecDeque,
@@ -9,6 +12,7 @@ use std::{
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
+use thiserror::Error;
 
 /// Turns an image or a video into what the encoders see.
 pub type See<V> = dyn Fn(&Path) -> Result<V, Error> + Send + Sync;
@@ -55,12 +59,23 @@ pub struct Batch<V> {
     pub waited: Duration,
 }
 
+/// No further example can be read.
+#[derive(Debug, Error)]
+pub enum LoaderError {
+    /// The data set cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Clips cannot be prepared, or threads cannot be started.
+    #[error(transparent)]
+    Model(Box<Error>),
+}
+
 /// Why an example was not read.
 enum Failure {
     /// It is broken; others are not.
     Broken(Broken),
     /// Nothing can be read any more.
-    All(Box<Error>),
+    All(LoaderError),
 }
 
 /// What a thread sends: the place in the batch, and the example.
@@ -86,13 +101,14 @@ impl<V: Send + 'static> Loader<V> {
         work: impl Iterator<Item = Work> + 'static,
         workers: usize,
         prefetch: usize,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, LoaderError> {
         let pool = ThreadPoolBuilder::new()
             .num_threads(workers)
             .thread_name(|number| format!("loader {number}"))
             // What reads the example notices that nothing was sent.
             .panic_handler(|_| ())
-            .build()?;
+            .build()
+            .map_err(Error::from)?;
         let mut loader = Self {
             source,
             pool,
@@ -124,7 +140,7 @@ impl<V: Send + 'static> Loader<V> {
     /// # Errors
     ///
     /// When nothing can be read any more: the data set is gone or has changed, or a cache fails.
-    pub fn take(&mut self) -> Result<Option<Batch<V>>, Error> {
+    pub fn take(&mut self) -> Result<Option<Batch<V>>, LoaderError> {
         self.fill();
         let Some((work, receiver)) = self.ahead.pop_front() else {
             return Ok(None);
@@ -142,7 +158,7 @@ impl<V: Send + 'static> Loader<V> {
             match result {
                 Some(Ok(example)) => ready.push(example),
                 Some(Err(Failure::Broken(why))) => broken.push((number, why)),
-                Some(Err(Failure::All(error))) => return Err(*error),
+                Some(Err(Failure::All(error))) => return Err(error),
                 None => {
                     let name = self.source.name(number, None);
                     let why = "reading it failed in a way that no reader should".to_owned();
@@ -161,12 +177,11 @@ impl<V: Send + 'static> Loader<V> {
 
 impl<V> Source<V> {
     fn read(&self, number: u32) -> Result<Ready<V>, Failure> {
-        let all = |error: Error| Failure::All(Box::new(error));
         let entry: &Entry = &self.index.entries()[number as usize];
         let example = self
             .index
             .example(entry)
-            .map_err(|error| all(error.into()))?;
+            .map_err(|error| Failure::All(error.into()))?;
         let broken = |why: String| {
             Failure::Broken(Broken {
                 name: self.name(number, Some(&example)),
@@ -182,7 +197,7 @@ impl<V> Source<V> {
                 Err(error) if error.is_of_the_clip() => {
                     return Err(broken(in_one_line(&error)));
                 }
-                Err(error) => return Err(all(error)),
+                Err(error) => return Err(Failure::All(error.into())),
             },
         };
         Ok(Ready { tokens, visual })
@@ -197,9 +212,9 @@ impl<V> Source<V> {
     }
 }
 
-impl From<DataError> for Error {
-    fn from(error: DataError) -> Self {
-        Self::Data(Box::new(error))
+impl From<Error> for LoaderError {
+    fn from(error: Error) -> Self {
+        Self::Model(Box::new(error))
     }
 }
 

@@ -17,5 +17,5 @@ pub use batches::Batching;
 pub use entry::{Example, Fault, Modality};
 pub use error::DataError;
 pub use index::{Broken, Entry, Index, each_example};
-pub use loader::{Batch, Loader, Ready, Source, Work};
+pub use loader::{Batch, Loader, LoaderError, Ready, Source, Work};
 pub use tokens::{FormError, TextForm, Tokens};
