@@ -23,6 +23,7 @@ use numbers::stored_as;
 use output::Output;
 use serde::Serialize;
 use shards::Item;
+pub use shards::Written;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -56,17 +57,6 @@ pub struct Report {
     pub registry: Option<PathBuf>,
     /// What is in the checkpoint, but not in the files.
     pub left_out: LeftOut,
-}
-
-/// A file with tensors.
-#[derive(Debug, Clone, Serialize)]
-pub struct Written {
-    /// Its path in the folder.
-    pub path: PathBuf,
-    /// How many tensors it holds.
-    pub tensors: usize,
-    /// The bytes of the tensors.
-    pub bytes: u64,
 }
 
 /// What is in a checkpoint, but not in the files.

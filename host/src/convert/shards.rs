@@ -1,8 +1,9 @@
 //! Tensors to safetensors files: one, or several and their index.
 
-use super::{ConvertError, Written, numbers::converted};
+use super::{ConvertError, numbers::converted};
 use merv_plugin_sdk::checkpoint::StoredTensor;
 use safetensors::{Dtype, SafeTensorError, View};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::{
     borrow::Cow,
@@ -11,6 +12,17 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
+
+/// A file with tensors.
+#[derive(Debug, Clone, Serialize)]
+pub struct Written {
+    /// Its path in the folder.
+    pub path: PathBuf,
+    /// How many tensors it holds.
+    pub tensors: usize,
+    /// The bytes of the tensors.
+    pub bytes: u64,
+}
 
 /// A tensor on its way.
 pub(super) struct Item<'c> {

@@ -1,7 +1,7 @@
 //! A benchmark's questions and answers, as the original keeps them: `test_q.json`, `test_a.json` and
 //! `videos/` in one folder.
 
-use super::{EvalError, json::without_nan};
+use super::{EvalError, json::without_nan, task::Task};
 use crate::{
     disk::{digest::Sha256Digest, sealed},
     messages::shown,
@@ -16,15 +16,6 @@ use std::{
     fmt, fs,
     path::{Component, Path, PathBuf},
 };
-
-/// What is asked and how it is scored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// A question with a free answer.
-    OpenEnded,
-    /// A question with options.
-    MultipleChoice,
-}
 
 /// The files of a benchmark.
 const QUESTIONS: &str = "test_q.json";

@@ -1,7 +1,11 @@
 //! A reply as it grows: which token comes next, and when it ends.
 
-use super::{Limits, Sampler, Stop, Stream};
-use crate::{Error, tokenizer::TextError};
+use super::limits::{Limits, Stop};
+use crate::{
+    Error,
+    sampling::Sampler,
+    tokenizer::{Stream, TextError},
+};
 use merv_plugin_api::LanguageModelInfo;
 
 /// A reply that is being made.

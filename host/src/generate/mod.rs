@@ -4,13 +4,15 @@
 
 mod batch;
 mod growing;
+mod limits;
 mod prompter;
 mod session;
 
 pub use crate::sampling::{Sampler, SamplerError, Sampling};
 pub use batch::{Ended, Job, generate_many};
 pub use growing::{Growing, Next};
+pub use limits::{Limits, Stop};
 pub use prompter::{Asked, Conversation, Prompter, Turn, Writing};
-pub use session::{Limits, Outcome, Stop, generate};
+pub use session::{Outcome, generate};
 
 pub use crate::tokenizer::{Stream, TextError, TextTokenizer};

@@ -1,34 +1,12 @@
 //! Prefill, then token after token.
 
-use super::{Growing, Next};
+use super::{
+    growing::{Growing, Next},
+    limits::Stop,
+};
 use crate::{Error, plugin::Session};
 use merv_plugin_api::{LogitsAt, TensorView};
-use serde::Serialize;
 use std::time::{Duration, Instant};
-
-/// How long a reply may and must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Tokens at most.
-    pub max_new_tokens: usize,
-    /// Hugging Face's `min_length`: no end before prompt and reply together have this many tokens,
-    /// visual tokens not counted.
-    pub min_length: usize,
-    /// No end before the reply has this many tokens.
-    pub min_new_tokens: usize,
-}
-
-/// Why a reply ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stop {
-    /// The model said so.
-    Eos,
-    /// `max_new_tokens` was reached.
-    MaxNewTokens,
-    /// The model's context is full.
-    Context,
-}
 
 /// What a run of the language model gave.
 pub struct Outcome {

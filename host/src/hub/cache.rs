@@ -8,7 +8,10 @@
 //! .locks/models--owner--name/<etag>.lock
 //! ```
 
-use super::{HubError, HubFile, shown};
+use super::{
+    error::HubError,
+    file::{Entry, HubFile},
+};
 use hf_hub::{CacheRepo, Repo, RepoType};
 use std::{
     fs::{self, File, TryLockError},
@@ -20,15 +23,6 @@ use std::{
 
 /// How often a process that waits for another one looks.
 const POLL: Duration = Duration::from_millis(200);
-
-/// Names a content and where it belongs. Both names are single, harmless parts of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// The commit that the revision is at.
-    pub(super) commit: String,
-    /// The name of the content; the SHA-256 of files that the hub keeps in its large file storage.
-    pub(super) etag: String,
-}
 
 /// What of the cache belongs to one file.
 pub(super) struct Cache<'c> {
@@ -186,15 +180,4 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
         "its {what} is not usable as a file's name: {}",
         crate::messages::shown(name)
     ))
-}
-
-/// The folder of a cache as messages show it.
-pub(super) fn shown_folder(folder: Option<&Path>) -> String {
-    folder.map_or_else(
-        || {
-            "(none: no home folder is known, and neither HF_HOME nor HF_HUB_CACHE is set)"
-                .to_owned()
-        },
-        shown,
-    )
 }

@@ -3,11 +3,11 @@
 use super::{
     HubError, HubFile, Remote, Settings, Token,
     address::{Origin, file_url, page, redirected},
-    cache::{Cache, Entry, check_name},
-    download,
+    cache::check_name,
     error::Cause,
+    file::Entry,
 };
-use std::{cell::Cell, path::PathBuf, thread, time::Duration};
+use std::{cell::Cell, thread, time::Duration};
 use ureq::{
     Agent, Body,
     http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header},
@@ -118,17 +118,6 @@ impl Client {
                 }
             }
         }
-    }
-
-    /// Puts what was located into the cache.
-    pub(super) fn download(
-        &self,
-        cache: &Cache<'_>,
-        file: &HubFile,
-        remote: &Remote,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<PathBuf, HubError> {
-        download::download(self, cache, file, remote, progress)
     }
 
     /// The answer about an address that describes the file: the hub's own, not that of the storage to

@@ -20,33 +20,35 @@ use ureq::{
 /// Bytes read at once.
 const PIECE: usize = 1 << 18;
 
-/// Puts the file into the cache, unless another process has meanwhile.
-pub(super) fn download(
-    client: &Client,
-    cache: &Cache<'_>,
-    file: &HubFile,
-    remote: &Remote,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<PathBuf, HubError> {
-    let (etag, size) = (&remote.entry.etag, remote.size);
-    cache.make_blobs()?;
-    let (blob, incomplete) = (cache.blob(etag), cache.incomplete(etag));
-    let _lock = cache.lock(etag, &mut || {
-        // What the other process has so far.
-        let done = fs::metadata(&incomplete).map_or(0, |file| file.len());
-        progress(done.min(size), size);
-    })?;
-    if !fs::metadata(&blob).is_ok_and(|file| file.is_file() && file.len() == size) {
-        Transfer {
-            client,
-            file,
-            remote,
-            sha256: etag.parse().ok(),
+impl Client {
+    /// Puts what was located into the cache, unless another process has meanwhile.
+    pub(super) fn download(
+        &self,
+        cache: &Cache<'_>,
+        file: &HubFile,
+        remote: &Remote,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<PathBuf, HubError> {
+        let (etag, size) = (&remote.entry.etag, remote.size);
+        cache.make_blobs()?;
+        let (blob, incomplete) = (cache.blob(etag), cache.incomplete(etag));
+        let _lock = cache.lock(etag, &mut || {
+            // What the other process has so far.
+            let done = fs::metadata(&incomplete).map_or(0, |file| file.len());
+            progress(done.min(size), size);
+        })?;
+        if !fs::metadata(&blob).is_ok_and(|file| file.is_file() && file.len() == size) {
+            Transfer {
+                client: self,
+                file,
+                remote,
+                sha256: etag.parse().ok(),
+            }
+            .run(&incomplete, progress)?;
+            fs::rename(&incomplete, &blob).map_err(|source| HubError::write(&blob, source))?;
         }
-        .run(&incomplete, progress)?;
-        fs::rename(&incomplete, &blob).map_err(|source| HubError::write(&blob, source))?;
+        cache.publish(&remote.entry)
     }
-    cache.publish(&remote.entry)
 }
 
 /// The transfer of one content.

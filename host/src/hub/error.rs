@@ -1,6 +1,6 @@
 //! Why a file of the hub cannot be had, and what to do about it.
 
-use super::{cache::shown_folder, shown};
+use super::{file::HubFile, settings::Settings};
 use crate::disk::digest::Sha256Digest;
 use std::{
     io,
@@ -255,4 +255,36 @@ fn asked_with(token: Option<&str>, which: &str) -> String {
             .to_owned(),
         Some(origin) => format!("the token of {origin}, {which}"),
     }
+}
+
+pub(super) fn missing(file: &HubFile, settings: &Settings, why: &'static str) -> HubError {
+    HubError::Missing {
+        file: file.to_string(),
+        cache: settings.cache.clone(),
+        command: hf_command(file),
+        why,
+    }
+}
+
+/// The command of the hub's own tool that puts the file into the cache.
+fn hf_command(file: &HubFile) -> String {
+    let revision = file.revision.as_deref();
+    let revision = revision.map_or(String::new(), |name| format!(" --revision {name}"));
+    format!("hf download {} {}{revision}", file.repo, file.file)
+}
+
+/// The folder of a cache as messages show it.
+fn shown_folder(folder: Option<&Path>) -> String {
+    folder.map_or_else(
+        || {
+            "(none: no home folder is known, and neither HF_HOME nor HF_HUB_CACHE is set)"
+                .to_owned()
+        },
+        shown,
+    )
+}
+
+/// A path in a message.
+pub(super) fn shown(path: &Path) -> String {
+    path.display().to_string()
 }

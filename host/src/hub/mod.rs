@@ -16,67 +16,19 @@ mod client;
 #[cfg(feature = "hub")]
 mod download;
 mod error;
+mod file;
 mod settings;
 
 #[cfg(all(test, feature = "hub"))]
 mod tests;
 
 pub use error::HubError;
+pub use file::{HubFile, Remote};
 pub use settings::{DEFAULT_ENDPOINT, Settings, Token};
 
-use cache::{Cache, Entry};
+use cache::Cache;
 use client::Client;
-use std::{
-    cell::OnceCell,
-    fmt,
-    path::{Path, PathBuf},
-};
-
-/// A file of a model repository on the hub.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HubFile {
-    /// `owner/name`.
-    pub repo: String,
-    /// The file's path in the repository.
-    pub file: String,
-    /// A branch, tag or commit; the main branch when absent.
-    pub revision: Option<String>,
-}
-
-impl HubFile {
-    /// The revision, the main branch by default.
-    pub fn revision(&self) -> &str {
-        self.revision.as_deref().unwrap_or("main")
-    }
-}
-
-impl fmt::Display for HubFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            repo,
-            file,
-            revision,
-        } = self;
-        match revision {
-            None => write!(f, "hf://{repo}/{file}"),
-            Some(revision) => write!(f, "hf://{repo}@{revision}/{file}"),
-        }
-    }
-}
-
-/// A file as the hub has it now: what is to be downloaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
-    pub(in crate::hub) entry: Entry,
-    pub(in crate::hub) size: u64,
-}
-
-impl Remote {
-    /// Bytes of the file.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-}
+use std::{cell::OnceCell, path::PathBuf};
 
 /// The hub and its cache on this machine.
 pub struct Hub {
@@ -141,27 +93,6 @@ impl Hub {
 
     /// That a file is not in the cache and may not be downloaded, and `why` not.
     pub(crate) fn missing(&self, file: &HubFile, why: &'static str) -> HubError {
-        missing(file, &self.settings, why)
+        error::missing(file, &self.settings, why)
     }
-}
-
-fn missing(file: &HubFile, settings: &Settings, why: &'static str) -> HubError {
-    HubError::Missing {
-        file: file.to_string(),
-        cache: settings.cache.clone(),
-        command: hf_command(file),
-        why,
-    }
-}
-
-/// The command of the hub's own tool that puts the file into the cache.
-fn hf_command(file: &HubFile) -> String {
-    let revision = file.revision.as_deref();
-    let revision = revision.map_or(String::new(), |name| format!(" --revision {name}"));
-    format!("hf download {} {}{revision}", file.repo, file.file)
-}
-
-/// A path in a message.
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

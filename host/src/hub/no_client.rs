@@ -1,6 +1,6 @@
 //! In place of the client where the feature `hub` is off: nothing is downloaded.
 
-use super::{HubError, HubFile, Remote, Settings, cache::Cache, missing};
+use super::{HubError, HubFile, Remote, Settings, cache::Cache, error::missing};
 use std::path::PathBuf;
 
 /// Refuses every download.

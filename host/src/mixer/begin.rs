@@ -1,9 +1,10 @@
 //! A mixer that has not been trained: which of its tensors are new, and which are taken from another one.
 
 use super::{
-    EncoderShape, Mixer, MixerError, fusion::PUBLISHED_QUERY_WIDTH, load, parameters::Described,
+    EncoderShape, MixerError, forward::Mixer, fusion::PUBLISHED_QUERY_WIDTH, load,
+    parameters::Described,
 };
-use crate::registry::{MixerInit, MixerKind};
+use crate::registry::{MixerEntry, MixerInit, MixerKind, MixerWeights};
 use merv_checkpoint::{Checkpoint, StoredDtype, StoredTensor, published};
 use merv_plugin_sdk::{PluginError, weights};
 use std::path::Path;
@@ -59,7 +60,9 @@ impl Beginning {
             renamed.map_err(|error| PluginError::weights(&error))
         });
         let stored = stored.transpose()?;
-        let query_width = init.query_width.or_else(|| query_width(stored.as_ref()?));
+        let query_width = init
+            .query_width
+            .or_else(|| load::query_width(stored.as_ref()?));
         let query_width = query_width.unwrap_or(PUBLISHED_QUERY_WIDTH);
         let described = load::described(kind, encoders, llm_width, query_width)?;
         let taken = |tensor: &Described| {
@@ -114,9 +117,33 @@ impl Beginning {
     }
 }
 
-/// The width of the learned query that a mixer's tensors hold.
-pub(super) fn query_width(stored: &Checkpoint) -> Option<usize> {
-    stored.get("feature_fusion.Q")?.shape.last().copied()
+impl Mixer {
+    /// The mixer that a registry describes, for these encoders, in order. `path` is the file of its weights, or the one
+    /// that a mixer which has not been trained reuses.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`] and [`Beginning::new`].
+    pub(crate) fn load(
+        entry: &MixerEntry,
+        encoders: &[EncoderShape],
+        llm_width: usize,
+        path: Option<&Path>,
+    ) -> std::result::Result<Self, MixerError> {
+        match (&entry.weights, path) {
+            (MixerWeights::Init(init), _) => {
+                let beginning = Beginning::new(entry.kind, encoders, llm_width, init, path)?;
+                beginning.begin(encoders, llm_width)
+            }
+            (MixerWeights::Trained(_), Some(path)) => {
+                Self::new(entry.kind, encoders, llm_width, path)
+            }
+            (MixerWeights::Trained(weights), None) => {
+                let why = format!("its weights {weights} are not on this machine");
+                Err(PluginError::weights(why).into())
+            }
+        }
+    }
 }
 
 /// What the tensors of another mixer are called here.

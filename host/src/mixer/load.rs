@@ -1,7 +1,8 @@
 //! Putting a mixer together: from a file, from the beginning, or only to see what it consists of.
 
 use super::{
-    EncoderShape, Mixer, MixerError, begin,
+    EncoderShape, MixerError,
+    forward::Mixer,
     fusion::{Fusion, PUBLISHED_QUERY_WIDTH, UNUSED},
     parameters::{Described, Origin, Scope, Taken, Unused},
     projector::Projector,
@@ -32,37 +33,43 @@ fn build(
     Ok((projectors, fusion))
 }
 
-/// The mixer whose tensors are all in the file `path`.
-pub(super) fn from_file(
-    kind: MixerKind,
-    encoders: &[EncoderShape],
-    llm_width: usize,
-    path: &Path,
-) -> std::result::Result<Mixer, MixerError> {
-    let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
-    let query_width = begin::query_width(&checkpoint).unwrap_or(PUBLISHED_QUERY_WIDTH);
-    let unused: Vec<String> = match kind.fusion {
-        FusionKind::CrossAttentionAvgLq => UNUSED
-            .map(|name| format!("feature_fusion.attention.{name}"))
-            .into(),
-        _ => Vec::new(),
-    };
-    let stored = unused
-        .iter()
-        .filter_map(|name| Some((name.clone(), Unused::Stored(checkpoint.get(name)?.clone()))));
-    let stored = stored.collect();
-    let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
-    let taken = Taken::default();
-    let (projectors, fusion) = weights::load_checkpoint(checkpoint, &unused, |scope| {
-        let scope = Scope::root(Origin::File(scope), &taken);
-        build(kind, encoders, (llm_width, query_width), &scope)
-    })?;
-    Ok(Mixer {
-        projectors,
-        fusion,
-        parameters: taken.into_parameters(),
-        unused: stored,
-    })
+impl Mixer {
+    /// Loads a mixer for these encoders, in order, from the file `path`.
+    ///
+    /// # Errors
+    ///
+    /// When `kind` cannot mix these encoders, the file cannot be read, or its tensors are not those of this mixer.
+    pub fn new(
+        kind: MixerKind,
+        encoders: &[EncoderShape],
+        llm_width: usize,
+        path: &Path,
+    ) -> std::result::Result<Self, MixerError> {
+        let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
+        let query_width = query_width(&checkpoint).unwrap_or(PUBLISHED_QUERY_WIDTH);
+        let unused: Vec<String> = match kind.fusion {
+            FusionKind::CrossAttentionAvgLq => UNUSED
+                .map(|name| format!("feature_fusion.attention.{name}"))
+                .into(),
+            _ => Vec::new(),
+        };
+        let stored = unused
+            .iter()
+            .filter_map(|name| Some((name.clone(), Unused::Stored(checkpoint.get(name)?.clone()))));
+        let stored = stored.collect();
+        let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
+        let taken = Taken::default();
+        let (projectors, fusion) = weights::load_checkpoint(checkpoint, &unused, |scope| {
+            let scope = Scope::root(Origin::File(scope), &taken);
+            build(kind, encoders, (llm_width, query_width), &scope)
+        })?;
+        Ok(Self {
+            projectors,
+            fusion,
+            parameters: taken.into_parameters(),
+            unused: stored,
+        })
+    }
 }
 
 /// All tensors of a mixer, of which none is made.
@@ -113,4 +120,9 @@ pub(super) fn begun(
         parameters: taken.into_parameters(),
         unused,
     })
+}
+
+/// The width of the learned query that a mixer's tensors hold.
+pub(super) fn query_width(stored: &Checkpoint) -> Option<usize> {
+    stored.get("feature_fusion.Q")?.shape.last().copied()
 }

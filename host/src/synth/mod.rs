@@ -17,12 +17,14 @@ mod json;
 mod movie;
 mod paint;
 mod scene;
+mod split;
 mod stage;
 #[cfg(test)]
 mod tests;
 mod words;
 
 pub use error::SynthError;
+pub use split::Split;
 
 use crate::disk::hold::{Hold, LOCK};
 use files::Files;
@@ -48,15 +50,6 @@ pub const FRAMES: usize = 32;
 
 /// Of a clip.
 pub const FRAMES_PER_SECOND: usize = 8;
-
-/// Which of two data sets without a common combination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Split {
-    /// To train on: `train.json`, `open.json`, `captions.json` and `videos/`.
-    Train,
-    /// To ask about: `eval_data/shapes-mcq/` and `eval_data/shapes-open/`.
-    HeldOut,
-}
 
 /// What is made.
 #[derive(Debug, Clone)]

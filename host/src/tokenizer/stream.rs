@@ -1,6 +1,6 @@
 //! Text as it grows, token by token.
 
-use super::{TextError, TextTokenizer, growth::Growth};
+use super::{error::TextError, growth::Growth, text_tokenizer::TextTokenizer};
 
 /// Text as it grows, token by token, stripped on both sides as the whole text will be. What is shown is never
 /// taken back: all that is shown together is the whole text, whatever the ids are.

@@ -114,7 +114,7 @@ impl Typed {
         for special in &self.specials {
             text = text.replace(special.hidden, &special.text);
         }
-        let mut ids = super::ids(&self.tokenizer, &text, false)?;
+        let mut ids = ids(&self.tokenizer, &text, false)?;
         for id in &mut ids {
             *id = self.ids.get(id).copied().unwrap_or(*id);
         }
@@ -124,4 +124,13 @@ impl Typed {
 
 fn is_mark(c: char) -> bool {
     u32::from(c) >= HIDDEN
+}
+
+/// The ids of a text, with what the tokenizer writes around it if `special`.
+pub(super) fn ids(tokenizer: &Tokenizer, text: &str, special: bool) -> Result<Vec<u32>, String> {
+    let encoding = tokenizer.encode_fast(text, special);
+    Ok(encoding
+        .map_err(|error| error.to_string())?
+        .get_ids()
+        .to_vec())
 }

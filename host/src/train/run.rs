@@ -1,7 +1,7 @@
 //! A run from the outside: what it is given, who watches it, how it ends.
 
 use super::{
-    Settings, StepMetrics, TrainError,
+    Settings, Summary, TrainError, TrainObserver,
     checkpoint::Checkpoints,
     checks::{self, DataSets},
     model::Model,
@@ -9,11 +9,10 @@ use super::{
     trainer::Trainer,
 };
 use crate::{
-    LoadOptions, Observer,
+    LoadOptions,
     features::FeatureCache,
     registry::{Registry, SearchPath, find},
 };
-use serde::Serialize;
 use std::{
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
@@ -28,50 +27,6 @@ pub struct TrainOptions {
     pub out: PathBuf,
     /// Whether a run that is there already is gone on with.
     pub resume: bool,
-}
-
-/// Watches a run. All methods may be left out.
-pub trait TrainObserver: Observer {
-    /// Steps begin; `done` of `total` were done before.
-    fn begin(&mut self, done: u64, total: u64) {
-        let _ = (done, total);
-    }
-
-    /// A step was done.
-    fn step(&mut self, metrics: &StepMetrics) {
-        let _ = metrics;
-    }
-
-    /// Something that should be known.
-    fn notice(&mut self, text: &str) {
-        let _ = text;
-    }
-
-    /// Something that went wrong, though the run goes on.
-    fn warning(&mut self, text: &str) {
-        self.notice(text);
-    }
-}
-
-impl TrainObserver for () {}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Summary {
-    /// Steps that were done, all runs together.
-    pub steps: u64,
-    /// Steps that are to be done.
-    pub total_steps: u64,
-    /// Whether it was stopped before that.
-    pub stopped: bool,
-    /// The loss of the last step that had one.
-    pub loss: Option<f64>,
-    /// The loss on the held-out examples, as it was computed last.
-    pub validation_loss: Option<f64>,
-    /// Examples that turned out broken.
-    pub broken_examples: usize,
-    /// Examples of the data set.
-    pub examples: usize,
 }
 
 /// Uses `registry`, a FILE, a NAME or the folder of an earlier run, instead of the settings' own.

@@ -4,7 +4,7 @@
 
 use super::{
     Settings, TrainError, TrainingStage,
-    checkpoint::{Checkpoints, Saved, SavedFile},
+    checkpoint::{CHECKPOINTS, Checkpoints, Saved, SavedFile},
     settings::rooted_path,
 };
 use crate::{
@@ -28,8 +28,6 @@ const BASE: &str = "base.toml";
 pub(super) const METRICS: &str = "metrics.jsonl";
 /// The folder of TensorBoard's events.
 pub(super) const EVENTS: &str = "tensorboard";
-/// See [`super::checkpoint`].
-pub(super) const CHECKPOINTS: &str = "checkpoints";
 
 /// The folder of a run, which this process alone writes.
 pub(super) struct RunFolder {

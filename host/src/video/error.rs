@@ -542,3 +542,20 @@ impl VideoError {
         self
     }
 }
+
+/// Why the file cannot be opened.
+pub(super) fn unreadable(path: &Path, source: std::io::Error) -> VideoError {
+    let is_address = path.to_str().is_some_and(|path| {
+        let (scheme, rest) = path.split_once("://").unwrap_or(("", ""));
+        !rest.is_empty()
+            && scheme.len() > 1
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound if is_address => VideoError::Address { path },
+        io::ErrorKind::NotFound if path.is_symlink() => VideoError::Dangling { path },
+        io::ErrorKind::NotFound => VideoError::Missing { path },
+        _ => VideoError::Unreadable { path, source },
+    }
+}

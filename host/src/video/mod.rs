@@ -16,6 +16,7 @@ mod damage;
 mod decode;
 mod error;
 mod folder;
+mod frames;
 mod gif;
 mod images;
 mod index;
@@ -30,6 +31,7 @@ mod png;
 mod rgb;
 mod sample;
 mod samples;
+mod selection;
 mod spool;
 mod stream;
 #[cfg(test)]
@@ -39,72 +41,20 @@ mod timed;
 mod webp;
 
 use std::fs::{self, File, Metadata};
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
 use kind::Kind;
 use spool::Spool;
 
+use error::unreadable;
+
 pub use error::VideoError;
+pub use frames::{Frames, RgbFrame};
 pub use limits::Limits;
 pub use sample::{evenly, frame_indices};
+pub use selection::{Seconds, Selection};
 pub use spool::is_standard_input;
-
-/// One decoded picture.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RgbFrame {
-    /// Pixels a row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// `[height, width, 3]`, red first, without padding.
-    pub data: Vec<u8>,
-}
-
-impl std::fmt::Debug for RgbFrame {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RgbFrame({}×{})", self.width, self.height)
-    }
-}
-
-/// Which frames of a file are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Selection {
-    /// How many frames, at least 1.
-    pub num_frames: usize,
-    /// Where the time window starts, in seconds; the beginning when absent or NaN.
-    pub start: Option<f64>,
-    /// Where the time window ends, in seconds; the end of the video when absent or NaN.
-    pub end: Option<f64>,
-    /// When not negative: frames `0..=end_frame`, whatever the window says.
-    pub end_frame: Option<i64>,
-    /// Frames per second of a folder of images; without it the frames are spread over the whole
-    /// folder.
-    pub folder_fps: Option<f64>,
-    /// What the seconds of the window mean.
-    pub seconds: Seconds,
-}
-
-/// What seconds mean in a video whose frames do not come at a constant rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Seconds {
-    /// When frames are shown.
-    #[default]
-    Presentation,
-    /// Frames over the average rate, as the published evaluations counted.
-    AverageRate,
-}
-
-impl Seconds {
-    /// As settings and reports have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Presentation => "presentation time",
-            Self::AverageRate => "average rate",
-        }
-    }
-}
 
 /// Refuses what cannot be read twice, before it is waited for: a pipe, a socket, a device.
 ///
@@ -142,46 +92,6 @@ fn check_filled(path: &Path, about: &Metadata) -> Result<(), VideoError> {
         }),
         _ => Ok(()),
     }
-}
-
-impl Selection {
-    /// `num_frames` frames of the whole file.
-    pub fn new(num_frames: usize) -> Self {
-        Self {
-            num_frames,
-            ..Self::default()
-        }
-    }
-
-    /// Start and end in seconds, NaN read as absent (one question of TVQA has NaN for both).
-    pub(crate) fn window(&self) -> (Option<f64>, Option<f64>) {
-        (
-            self.start.filter(|x| !x.is_nan()),
-            self.end.filter(|x| !x.is_nan()),
-        )
-    }
-
-    fn has_window(&self) -> bool {
-        self.window() != (None, None)
-    }
-
-    /// Whether what is chosen depends on seconds.
-    pub(crate) fn goes_by_seconds(&self) -> bool {
-        self.has_window() && self.end_frame.is_none_or(|frame| frame < 0)
-    }
-}
-
-/// The chosen frames of a file.
-#[derive(Debug, Clone)]
-pub struct Frames {
-    /// As many as were asked for. A frame chosen twice is there twice, and both share their pixels.
-    pub frames: Vec<Arc<RgbFrame>>,
-    /// The number of each frame in the file, counted from 0 in the order of presentation.
-    pub indices: Vec<usize>,
-    /// How many frames the file has.
-    pub total_frames: usize,
-    /// Average frames per second; 0 for a still image and for a folder without a stated rate.
-    pub fps: f64,
 }
 
 /// Reads the frames of the video, animation, image or folder of images at `path`, which may be a pipe;
@@ -264,21 +174,5 @@ fn read_file(
         Kind::Image(_) => images::read(path, selection, limits),
         Kind::OtherImage(name) => Err(VideoError::other_image(path, name)),
         Kind::Video => decode::read(path, selection, limits),
-    }
-}
-
-fn unreadable(path: &Path, source: std::io::Error) -> VideoError {
-    let is_address = path.to_str().is_some_and(|path| {
-        let (scheme, rest) = path.split_once("://").unwrap_or(("", ""));
-        !rest.is_empty()
-            && scheme.len() > 1
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    });
-    let path = path.to_owned();
-    match source.kind() {
-        ErrorKind::NotFound if is_address => VideoError::Address { path },
-        ErrorKind::NotFound if path.is_symlink() => VideoError::Dangling { path },
-        ErrorKind::NotFound => VideoError::Missing { path },
-        _ => VideoError::Unreadable { path, source },
     }
 }

@@ -1,6 +1,6 @@
 //! `cross_attention_avg_lq`: upstream's `CrossAttentionAdapterLearnableQuery` with `averagetoken`.
 
-use super::{Fused, same_shapes, weighted_sum};
+use super::fused::{Fused, same_shapes, weighted_sum};
 use crate::mixer::{
     cost::Cost,
     init::Init,

@@ -2,6 +2,7 @@
 
 mod concat_channel;
 mod cross_attention;
+mod fused;
 mod scalar;
 
 use super::{cost::Cost, parameters::Scope};
@@ -13,14 +14,7 @@ use merv_plugin_sdk::{PluginError, Result};
 use scalar::Scalar;
 
 pub use cross_attention::{PUBLISHED_QUERY_WIDTH, UNUSED};
-
-/// One sequence of visual tokens.
-pub struct Fused {
-    /// `[batch, tokens, llm_width]`
-    pub tokens: Tensor,
-    /// How much each encoder counts, where the fusion weighs them: `[batch, encoders]`.
-    pub weights: Option<Tensor>,
-}
+pub use fused::Fused;
 
 /// A fusion with its weights.
 pub enum Fusion {
@@ -113,50 +107,4 @@ pub(super) fn cost(kind: MixerKind, encoders: usize, llm_width: usize, query_wid
             cross_attention::cost(encoders, llm_width, tokens, query_width)
         }
     }
-}
-
-/// The sum of the encoders' features, each times its weight.
-///
-/// # Shapes
-///
-/// Of each encoder `[batch, tokens, width]`, or `[batch, 1, width]`, which is repeated, and weights
-/// `[batch, encoders]` → `[batch, tokens, width]`
-fn weighted_sum(projected: &[Tensor], weights: &Tensor, tokens: usize) -> Result<Tensor> {
-    let mut sum: Option<Tensor> = None;
-    for (index, features) in projected.iter().enumerate() {
-        let (batch, found, width) = features.dims3()?;
-        let features = match found {
-            1 => features.broadcast_as((batch, tokens, width))?,
-            _ => features.clone(),
-        };
-        let weight = weights.narrow(1, index, 1)?.unsqueeze(2)?;
-        let weighed = features.broadcast_mul(&weight)?;
-        sum = Some(match sum {
-            Some(sum) => (sum + weighed)?,
-            None => weighed,
-        });
-    }
-    sum.ok_or_else(|| PluginError::invalid("expected the features of at least one encoder"))
-}
-
-/// Refuses features that are not all `[batch, tokens, width]` or `[batch, 1, width]`.
-fn same_shapes(projected: &[Tensor], tokens: usize) -> Result<()> {
-    let shapes = projected
-        .iter()
-        .map(Tensor::dims3)
-        .collect::<candle_core::Result<Vec<_>>>()?;
-    let Some(&(batch, _, width)) = shapes.first() else {
-        return Err(PluginError::invalid(
-            "expected the features of at least one encoder",
-        ));
-    };
-    if shapes
-        .iter()
-        .any(|&(b, t, w)| b != batch || w != width || (t != tokens && t != 1))
-    {
-        return Err(PluginError::invalid(format!(
-            "expected all encoders at [{batch}, {tokens}, {width}], found {shapes:?}"
-        )));
-    }
-    Ok(())
 }

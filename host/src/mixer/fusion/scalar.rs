@@ -1,6 +1,6 @@
 //! `scalar`: upstream's `ScalarAdapter`, for any number of encoders.
 
-use super::{Fused, same_shapes, weighted_sum};
+use super::fused::{Fused, same_shapes, weighted_sum};
 use crate::mixer::{init::Init, layers::softmax, parameters::Scope};
 use candle_core::Tensor;
 use merv_plugin_sdk::Result;

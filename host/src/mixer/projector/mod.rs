@@ -6,6 +6,7 @@ mod average_pool;
 mod conv;
 mod conv_3d;
 mod mlp;
+mod pool;
 mod windows;
 
 use super::{EncoderShape, cost::Cost, parameters::Scope};
@@ -17,19 +18,8 @@ use conv::ConvPool;
 use conv_3d::Conv3dPool;
 use merv_plugin_sdk::{PluginError, Result};
 use mlp::Mlp;
+use pool::Pool;
 use windows::{Axis, Grid};
-
-/// Fewer tokens of as many features.
-trait Pool: Send + Sync {
-    /// # Shapes
-    ///
-    /// `[batch, temporal, spatial, width]` → `[batch, tokens, pooled width]`
-    ///
-    /// # Errors
-    ///
-    /// When the features have another shape.
-    fn forward(&self, features: &Tensor) -> Result<Tensor>;
-}
 
 /// The projector of one encoder: a pooling, unless the kind has none, then a perceptron.
 pub struct Projector {

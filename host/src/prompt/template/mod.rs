@@ -3,73 +3,16 @@
 //! A template is a program in a file that is not trusted: it runs within a budget.
 
 mod date;
+mod error;
 mod jinja;
 mod source;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+pub use error::TemplateError;
 use jinja::{Fault, Program, Value};
-use thiserror::Error as ThisError;
-
-/// A chat template cannot be read or does not render.
-#[derive(Debug, ThisError)]
-pub enum TemplateError {
-    /// The file cannot be read.
-    #[error("the chat template {} cannot be read", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The file holds none.
-    #[error(
-        "{} holds no chat template: {why}\n  expected: {expected}\n  \
-         do: write `prompt = {{ template = \"FILE\" }}` in [llm], or one of the formats that have a name",
-        .path.display()
-    )]
-    NoTemplate {
-        /// The file.
-        path: PathBuf,
-        /// What was found.
-        why: String,
-        /// What was to be there.
-        expected: &'static str,
-    },
-    /// It is no Jinja, it refuses the conversation, or it does not end.
-    #[error("the chat template {}, line {line}: {why}", .path.display())]
-    Jinja {
-        /// The file.
-        path: PathBuf,
-        /// The line of the template.
-        line: usize,
-        /// What is wrong.
-        why: String,
-    },
-    /// It renders to nothing.
-    #[error(
-        "the chat template {} writes nothing for a conversation\n  do: use the template of this very model",
-        .0.display()
-    )]
-    Empty(PathBuf),
-    /// It renders the same whatever the user says.
-    #[error(
-        "the chat template {} writes nothing of what the user says\n  \
-         expected: one that writes the `content` of each of `messages`\n  do: use the template of this very model",
-        .0.display()
-    )]
-    Deaf(PathBuf),
-    /// Where its BOS is depends on what is said.
-    #[error(
-        "the chat template {} puts the BOS at a place that depends on the conversation, so that there is no fixed \
-         place for the video behind it\n  do: use the template of this very model",
-        .0.display()
-    )]
-    MovedBos(PathBuf),
-}
 
 /// A message of a conversation, as templates know it.
 #[derive(Debug, Clone, PartialEq, Eq)]

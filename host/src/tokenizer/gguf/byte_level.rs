@@ -1,6 +1,6 @@
 //! BPE over bytes, as GPT-2 has it, and the ways of splitting a text before it.
 
-use super::{MAX_MERGES, Vocabulary, find, require};
+use super::vocabulary::{MAX_MERGES, Vocabulary, find, require};
 use tokenizers::{
     PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
     models::bpe::{BPE, Vocab},

@@ -1,7 +1,7 @@
 //! SentencePiece's BPE from its scores: a file has no list of merges, but which pairs make a token, and whose
 //! token is better scored, says the same.
 
-use super::{Kind, MAX_MERGES, Vocabulary, find, require, same_length};
+use super::vocabulary::{Kind, MAX_MERGES, Vocabulary, find, require, same_length};
 use std::collections::HashMap;
 use tokenizers::{
     DecoderWrapper, NormalizerWrapper, Tokenizer,

@@ -1,20 +1,18 @@
 //! The folder of a run's checkpoints: which there are, which is used, which go.
 
 use super::{
-    CheckpointError, read, read_error,
+    error::{CheckpointError, read_error, write_error},
+    names::CHECKPOINTS,
+    read,
     state::{PartState, State, VERSION},
     write::{self, PartToSave},
-    write_error,
 };
-use crate::train::{part::Part, run_folder::CHECKPOINTS};
+use crate::train::part::Part;
 use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
-
-/// The file in which a checkpoint says what it is.
-pub(super) const STATE: &str = "state.json";
 
 const PREFIX: &str = "step-";
 /// How the name of a checkpoint that is being written begins.

@@ -4,7 +4,9 @@
 //! A checkpoint is written beside its place and renamed when all of it is on the disk: what has a
 //! checkpoint's name is whole. Older ones go only after that.
 
+mod error;
 mod folder;
+mod names;
 mod read;
 mod state;
 mod tensor_file;
@@ -12,98 +14,8 @@ mod tensor_file;
 mod tests;
 mod write;
 
+pub use error::CheckpointError;
 pub use folder::{Checkpoints, Saved, SavedFile};
+pub(super) use names::{CHECKPOINTS, file_name};
 pub use state::State;
 pub use write::{PartToSave, is_writable, untrained};
-
-use crate::{
-    Error,
-    disk::whole_file::{advice, reading_advice},
-    messages::counted,
-};
-use merv_plugin_api::StatePart;
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
-use thiserror::Error;
-
-/// A checkpoint cannot be written or read.
-#[derive(Debug, Error)]
-pub enum CheckpointError {
-    /// The disk is full, or the folder cannot be written to.
-    #[error(
-        "{} cannot be written; the checkpoints before it are untouched\n  \
-         do: {}, then continue with --resume", .path.display(), advice(.source)
-    )]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A file cannot be read.
-    #[error("{} cannot be read\n  do: {}", .path.display(), reading_advice(.source))]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Something else than a checkpoint has the name of one.
-    #[error(
-        "{} has the name of a checkpoint and is no folder\n  expected: a folder that the run wrote\n  \
-         do: remove it, or give it another name", .0.display()
-    )]
-    Stranger(PathBuf),
-    /// A file is not what was written.
-    #[error("{} is damaged: {what}", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// No checkpoint of several can be used.
-    #[error(
-        "of {} in {} none can be used\n  \
-         do: bring one of them back from a copy, or begin anew in another folder", counted(*.count, "checkpoint"), .path.display()
-    )]
-    AllDamaged {
-        /// Their folder.
-        path: PathBuf,
-        /// How many there are.
-        count: usize,
-    },
-    /// A plugin or the mixer cannot give or take its state.
-    #[error(transparent)]
-    Model(#[from] Box<Error>),
-}
-
-impl From<Error> for CheckpointError {
-    fn from(error: Error) -> Self {
-        Self::Model(Box::new(error))
-    }
-}
-
-/// The files of a part, by what they hold.
-const STATE_PARTS: [(StatePart, &str); 3] = [
-    (StatePart::Weights, ""),
-    (StatePart::FirstMoment, ".first-moment"),
-    (StatePart::SecondMoment, ".second-moment"),
-];
-
-/// The name of a part's file in a checkpoint.
-pub(super) fn file_name(part: &str, kind: &str) -> String {
-    format!("{part}{kind}.safetensors")
-}
-
-fn write_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
-    let path = path.to_owned();
-    move |source| CheckpointError::Write { path, source }
-}
-
-fn read_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
-    let path = path.to_owned();
-    move |source| CheckpointError::Read { path, source }
-}

@@ -1,6 +1,10 @@
 //! Reading one checkpoint back.
 
-use super::{CheckpointError, STATE_PARTS, file_name, read_error, state::State, state::VERSION};
+use super::{
+    error::{CheckpointError, read_error},
+    names::{STATE, STATE_PARTS, file_name},
+    state::{State, VERSION},
+};
 use crate::{
     Error,
     disk::sealed::{Mismatch, Seal, check_json},
@@ -27,7 +31,7 @@ fn damaged(path: &Path, what: String) -> CheckpointError {
 
 /// What a checkpoint says of itself, once its files are as long as what was written.
 pub(super) fn state(folder: &Path) -> Result<State, CheckpointError> {
-    let path = folder.join(super::folder::STATE);
+    let path = folder.join(STATE);
     let mut text = String::new();
     File::open(&path)
         .and_then(|file| file.take(MAX_STATE).read_to_string(&mut text))

@@ -1,7 +1,7 @@
-use super::*;
-use crate::train::part::Part;
-use merv_plugin_api::{AdamWStep, ParameterInfo, TakeTensor, TensorView};
-use std::{collections::BTreeMap, fs};
+use super::{error::write_error, *};
+use crate::{Error, train::part::Part};
+use merv_plugin_api::{AdamWStep, ParameterInfo, StatePart, TakeTensor, TensorView};
+use std::{collections::BTreeMap, fs, path::Path};
 use tempfile::TempDir;
 
 /// A part of one parameter.

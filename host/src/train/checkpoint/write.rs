@@ -1,10 +1,10 @@
 //! Writing one checkpoint.
 
 use super::{
-    CheckpointError, STATE_PARTS, file_name,
+    error::{CheckpointError, write_error},
+    names::{STATE, STATE_PARTS, file_name},
     state::{FileState, PartState, State},
     tensor_file::{Announced, TensorFile, through_plugin},
-    write_error,
 };
 use crate::{
     Error,
@@ -62,7 +62,7 @@ pub(super) fn fill(
 ) -> Result<State, CheckpointError> {
     let states = parts.iter().map(|part| write_part(folder, part));
     let state = state(states.collect::<Result<_, _>>()?);
-    let path = folder.join(super::folder::STATE);
+    let path = folder.join(STATE);
     let text = serde_json::to_string_pretty(&state).map_err(io::Error::from);
     text.and_then(|text| {
         let mut file = File::create_new(&path)?;

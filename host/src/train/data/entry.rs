@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::media;
+use super::media::{self, Modality};
 use crate::messages::{shortened, shown};
 use serde::{
     Deserialize, Deserializer,
@@ -22,17 +22,6 @@ const SYSTEM: &str = "system";
 
 /// Other keys of an example that are remembered, to find a misspelt one among them.
 const MAX_OTHERS: usize = 32;
-
-/// What an example shows. Batches hold one kind each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Modality {
-    /// Nothing.
-    Text,
-    /// A still image.
-    Image,
-    /// A video.
-    Video,
-}
 
 /// An example.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,20 @@
 //! Which file an example shows. A key that somebody may have meant for it is refused, since the example
 //! would be trained on without its video.
 
-use super::Modality;
 use crate::messages::shown;
 use serde_json::Value;
 use std::path::PathBuf;
+
+/// What an example shows. Batches hold one kind each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Modality {
+    /// Nothing.
+    Text,
+    /// A still image.
+    Image,
+    /// A video.
+    Video,
+}
 
 /// The keys of media.
 pub(super) const KEYS: [&str; 4] = ["image", "images", "video", "videos"];

@@ -14,8 +14,9 @@ mod scan;
 mod tokens;
 
 pub use batches::Batching;
-pub use entry::{Example, Fault, Modality};
+pub use entry::{Example, Fault};
 pub use error::DataError;
 pub use index::{Broken, Entry, Index, each_example};
 pub use loader::{Batch, Loader, LoaderError, Ready, Source, Work};
+pub use media::Modality;
 pub use tokens::{FormError, TextForm, Tokens};

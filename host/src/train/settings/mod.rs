@@ -1,6 +1,7 @@
 //! The settings of a run: a TOML file with values for all stages and a table for each, over which
 //! `--set` goes. `raw` holds what is written; here it is checked, with every default in its place.
 
+mod error;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -9,46 +10,14 @@ use super::TrainingStage;
 use crate::{
     LoadOptions,
     disk::whole_file::folder_of,
-    registry::{DEFAULT_REGISTRY, DtypeChoice, Problems},
+    registry::{DEFAULT_REGISTRY, DtypeChoice},
 };
 use std::{
     ffi::OsStr,
-    io,
     path::{Path, PathBuf, absolute},
 };
-use thiserror::Error;
 
-/// Settings cannot be read or accepted.
-#[derive(Debug, Error)]
-pub enum SettingsError {
-    /// The file could not be read.
-    #[error("{}: cannot read the settings file\n  expected: a readable TOML file\n  \
-             do: check that the path is right and that you may read it", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Something in it is wrong.
-    #[error("{0}")]
-    Invalid(Problems),
-    /// A key without which nothing can be trained.
-    #[error(
-        "`{key}` is missing: {}, `--stage {stage}`\n  expected: {what}\n  \
-         do: write it into the file, or say --set {key}=…", .path.display()
-    )]
-    Missing {
-        /// The settings file.
-        path: PathBuf,
-        /// The stage.
-        stage: TrainingStage,
-        /// The key.
-        key: &'static str,
-        /// What it says.
-        what: &'static str,
-    },
-}
+pub use error::SettingsError;
 
 /// The settings of one stage, complete.
 #[derive(Debug, Clone, PartialEq)]

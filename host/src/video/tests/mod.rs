@@ -6,6 +6,7 @@ mod stills;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -17,6 +17,7 @@
 mod budget;
 mod builtins;
 mod checks;
+mod fault;
 mod filters;
 mod given;
 mod json;
@@ -34,37 +35,17 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub(super) use fault::Fault;
 pub(super) use value::Value;
 
 use budget::Budget;
+use fault::Text;
 use machine::Machine;
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 use syntax::Node;
 
 /// Bytes of a template at most; the largest published ones have some 20,000.
 const MAX_SOURCE: usize = 1 << 20;
-
-/// What is wrong with a template, or with what it does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    /// The line of the template, once it is known.
-    pub line: Option<usize>,
-    /// What is wrong.
-    pub why: String,
-}
-
-impl Fault {
-    fn new(why: impl Into<String>) -> Self {
-        let why = why.into();
-        Self { line: None, why }
-    }
-
-    /// The same at a line, unless it has one.
-    fn at(mut self, line: usize) -> Self {
-        self.line.get_or_insert(line);
-        self
-    }
-}
 
 /// A template that was read.
 #[derive(Debug)]
@@ -92,6 +73,3 @@ impl Program {
         Machine::new(variables, Budget::default()).run(&self.body)
     }
 }
-
-/// Text that is shared.
-type Text = Arc<str>;

@@ -1,0 +1,79 @@
+//! Why a checkpoint cannot be written or read.
+
+use crate::{
+    Error,
+    disk::whole_file::{advice, reading_advice},
+    messages::counted,
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// A checkpoint cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The disk is full, or the folder cannot be written to.
+    #[error(
+        "{} cannot be written; the checkpoints before it are untouched\n  \
+         do: {}, then continue with --resume", .path.display(), advice(.source)
+    )]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("{} cannot be read\n  do: {}", .path.display(), reading_advice(.source))]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something else than a checkpoint has the name of one.
+    #[error(
+        "{} has the name of a checkpoint and is no folder\n  expected: a folder that the run wrote\n  \
+         do: remove it, or give it another name", .0.display()
+    )]
+    Stranger(PathBuf),
+    /// A file is not what was written.
+    #[error("{} is damaged: {what}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No checkpoint of several can be used.
+    #[error(
+        "of {} in {} none can be used\n  \
+         do: bring one of them back from a copy, or begin anew in another folder", counted(*.count, "checkpoint"), .path.display()
+    )]
+    AllDamaged {
+        /// Their folder.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
+    /// A plugin or the mixer cannot give or take its state.
+    #[error(transparent)]
+    Model(#[from] Box<Error>),
+}
+
+impl From<Error> for CheckpointError {
+    fn from(error: Error) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
+pub(super) fn write_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
+    let path = path.to_owned();
+    move |source| CheckpointError::Write { path, source }
+}
+
+pub(super) fn read_error(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
+    let path = path.to_owned();
+    move |source| CheckpointError::Read { path, source }
+}
