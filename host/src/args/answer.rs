@@ -1,4 +1,7 @@
-use merv_host::{Sampling, generate::Sampler};
+use merv_host::{
+    Sampling,
+    generate::{Limits, Sampler},
+};
 
 /// How an answer is made.
 #[derive(Debug, clap::Args)]
@@ -7,7 +10,7 @@ pub struct Answer {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 512,
+        default_value_t = Limits::default().max_new_tokens,
         allow_negative_numbers = true
     )]
     pub max_new_tokens: usize,

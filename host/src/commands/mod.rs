@@ -11,6 +11,7 @@ mod info;
 mod options;
 mod plot;
 mod plugins;
+mod print;
 mod report;
 mod signals;
 mod synth;
@@ -20,17 +21,13 @@ mod unchecked;
 mod untrained;
 
 use crate::{
-    args::{Args, Command, Global},
+    args::{Args, Command},
     out_of_memory,
     ui::{Ui, output},
 };
 pub use bad_argument::BadArgument;
-use merv_host::{LoadOptions, hub};
-use serde::Serialize;
-use std::{error::Error, io::Write};
-
-/// What a command returns: its errors are only shown, never looked into.
-type Outcome = Result<(), Box<dyn Error>>;
+use options::load_options;
+use print::{Outcome, print, print_json};
 
 /// Runs the command that `args` name.
 ///
@@ -62,33 +59,4 @@ pub fn run(args: Args, ui: Ui) -> Outcome {
         Command::Plot(args) => plot::run(&args, ui),
         Command::Completions(args) => completions::run(&args),
     }
-}
-
-/// How the global options want models loaded.
-fn load_options(global: &Global) -> LoadOptions {
-    let hub = hub::Settings::from_env();
-    LoadOptions {
-        plugin_folders: global.plugin_dir.clone(),
-        threads: global.threads.map(usize::from),
-        device: global.device,
-        precision: global.precision,
-        hub: hub::Settings {
-            offline: hub.offline || global.offline,
-            ..hub
-        },
-    }
-}
-
-/// Writes one JSON object to standard output.
-fn print_json(value: &impl Serialize) -> Outcome {
-    print(&serde_json::to_string_pretty(value)?)
-}
-
-/// Writes text and a line break to standard output.
-fn print(text: &str) -> Outcome {
-    let mut stdout = anstream::stdout();
-    let written = output::check().and_then(|()| writeln!(stdout, "{text}"));
-    Ok(written
-        .and_then(|()| stdout.flush())
-        .map_err(output::lost)?)
 }

@@ -2,10 +2,11 @@
 
 use super::BadArgument;
 use crate::args::{
+    Global,
     answer::Answer,
     clip::{Clip, Limits},
 };
-use merv_host::{GenerateOptions, Sampling, VideoOptions, generate, video};
+use merv_host::{GenerateOptions, LoadOptions, Sampling, VideoOptions, generate, hub, video};
 
 /// How the command line wants an answer about a clip.
 ///
@@ -79,5 +80,20 @@ pub(super) fn limits(args: &Limits) -> video::Limits {
             .max_decoded_pixels
             .unwrap_or(default.max_decoded_pixels),
         ..default
+    }
+}
+
+/// How the global options want models loaded.
+pub(super) fn load_options(global: &Global) -> LoadOptions {
+    let hub = hub::Settings::from_env();
+    LoadOptions {
+        plugin_folders: global.plugin_dir.clone(),
+        threads: global.threads.map(usize::from),
+        device: global.device,
+        precision: global.precision,
+        hub: hub::Settings {
+            offline: hub.offline || global.offline,
+            ..hub
+        },
     }
 }

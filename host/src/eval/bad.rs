@@ -1,6 +1,6 @@
 //! Clips and questions that cannot be used: named, counted, and too many of them no evaluation.
 
-use super::{EvalError, Failure, Question, run::Watch};
+use super::{EvalError, Failure, Question, options::Watch};
 use crate::{Error, in_one_line};
 
 /// What cannot be used, counted.

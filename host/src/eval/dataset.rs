@@ -1,7 +1,7 @@
 //! A benchmark's questions and answers, as the original keeps them: `test_q.json`, `test_a.json` and
 //! `videos/` in one folder.
 
-use super::{EvalError, json::without_nan, task::Task};
+use super::{EvalError, json::without_nan, problem::Problem, task::Task};
 use crate::{
     disk::{digest::Sha256Digest, sealed},
     messages::shown,
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    fmt, fs,
+    fs,
     path::{Component, Path, PathBuf},
 };
 
@@ -211,23 +211,6 @@ fn hint(data_dir: &Path, name: &str) -> String {
 struct Item {
     index: usize,
     fields: Map<String, Value>,
-}
-
-/// What is wrong with an item of a benchmark.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The file that it stands in.
-    pub file: &'static str,
-    /// Which item of the file, from 0 on.
-    pub index: usize,
-    /// What is wrong.
-    pub what: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, item {}: {}", self.file, self.index, self.what)
-    }
 }
 
 fn by_id(items: Vec<Map<String, Value>>, problems: &mut Vec<Problem>) -> HashMap<String, Item> {

@@ -1,6 +1,6 @@
 //! What can go wrong in an evaluation.
 
-use super::{Failure, dataset::Problem, judge::JudgeError};
+use super::{judge_error::JudgeError, problem::Problem, task::Failure};
 use crate::{
     disk::{
         hold::HoldError,

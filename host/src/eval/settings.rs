@@ -3,7 +3,7 @@
 
 use super::{
     dataset::Dataset,
-    run::{RunOptions, SECONDS},
+    options::{RunOptions, SECONDS},
 };
 use crate::{
     AnswerOptions,

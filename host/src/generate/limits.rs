@@ -14,6 +14,17 @@ pub struct Limits {
     pub min_new_tokens: usize,
 }
 
+impl Default for Limits {
+    /// Those of MERV's evaluation.
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 512,
+            min_length: 1,
+            min_new_tokens: 0,
+        }
+    }
+}
+
 /// Why a reply ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,7 +1,7 @@
 //! Many answers: a clip's part of the prompt is taken in once and shared by all questions about it, and
 //! the answers to many questions grow together.
 
-use super::vidlm::{VidLm, Visual};
+use super::{responder::Responder, visual::Visual};
 use crate::{
     Error,
     generate::{
@@ -11,7 +11,6 @@ use crate::{
     tokenizer::Stream,
 };
 use candle_core::Tensor;
-use merv_plugin_api::{LogitsAt, TensorView};
 
 /// What every prompt about a clip begins with, as the language model remembers it: the BOS and the visual
 /// tokens.
@@ -64,13 +63,13 @@ impl<'m> Prefix<'m> {
     }
 }
 
-impl VidLm {
+impl Responder {
     /// Takes a clip in, for any number of questions.
     ///
     /// # Errors
     ///
     /// When the language model fails.
-    pub fn prefix(&self, visual: &Visual) -> Result<Prefix<'_>, Error> {
+    pub(crate) fn prefix(&self, visual: &Visual) -> Result<Prefix<'_>, Error> {
         self.prefix_of(Some(&visual.mixed.fused), visual.mixer_weights()?)
     }
 
@@ -79,7 +78,7 @@ impl VidLm {
     /// # Errors
     ///
     /// When the language model fails.
-    pub fn text_prefix(&self) -> Result<Prefix<'_>, Error> {
+    pub(crate) fn text_prefix(&self) -> Result<Prefix<'_>, Error> {
         self.prefix_of(None, Vec::new())
     }
 
@@ -98,34 +97,13 @@ impl VidLm {
         })
     }
 
-    /// A session that has read `begin` and the visual tokens `[1, tokens, width]`. That is done by itself
-    /// even for a single prompt, so that an answer is the same to the last bit whether or not this was
-    /// shared.
-    pub(crate) fn read_clip(
-        &self,
-        begin: &[u32],
-        fused: Option<&Tensor>,
-    ) -> Result<Session<'_>, Error> {
-        let mut embeds = self.llm.embed(begin)?.view().f32s()?.to_vec();
-        if let Some(fused) = fused {
-            embeds.extend(fused.flatten_all()?.to_vec1::<f32>()?);
-        }
-        let width = self.llm.info().width as usize;
-        let shape = [embeds.len() / width, width];
-        let mut session = self.llm.open()?;
-        if shape[0] > 0 {
-            session.prefill(TensorView::new(&embeds, &shape)?, LogitsAt::None)?;
-        }
-        Ok(session)
-    }
-
-    /// Answers many questions together, each exactly as [`Self::answer`] would. A question that does not
+    /// Answers many questions together, each exactly as it would be answered alone. A question that does not
     /// fit has its error at its place.
     ///
     /// # Errors
     ///
     /// When the sampling is wrong or the language model fails.
-    pub fn answer_many(
+    pub(crate) fn answer_many(
         &self,
         asks: &[Ask<'_, '_>],
         options: &AnswerOptions,
@@ -181,7 +159,7 @@ impl VidLm {
     /// # Errors
     ///
     /// When the tokenizer fails.
-    pub fn first_tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
+    pub(crate) fn first_tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
         let mut ids = Vec::new();
         let tokenizer = self.prompter.tokenizer();
         for context in ["", " ", ":", "\n"] {

@@ -1,17 +1,39 @@
 //! A conversation about one clip: a single answer is its first turn.
 
+use super::{dump::Dump, options::GenerateOptions, responder::Responder, visual::Visual};
 use crate::{
-    Error, GenerateOptions, Observer, Reply, Stage, VidLm, Visual,
-    generate::{self, Asked, Conversation, Growing, Outcome, Sampler, Stream, Turn},
-    model::dump::Dump,
+    Error, Observer, Stage,
+    generate::{self, Asked, Conversation, Growing, Outcome, Sampler, Stop, Stream, Turn},
     plugin::Session,
+    registry::Registry,
 };
 use std::{collections::BTreeMap, time::Instant};
 
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The text, stripped.
+    pub text: String,
+    /// The ids of its tokens.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub stop: Stop,
+    /// Tokens of the prompt, with the chat format around it.
+    pub prompt_tokens: usize,
+    /// Tokens that stand for the clip.
+    pub visual_tokens: usize,
+    /// How much each encoder counted, in the registry's order; nothing where the fusion does not weigh
+    /// them.
+    pub mixer_weights: Vec<(String, f32)>,
+    /// Seconds by stage.
+    pub timings: BTreeMap<Stage, f64>,
+}
+
 /// Several turns about a clip. The language model keeps what it has read, so that each turn costs only what
-/// is new in it. Made by [`VidLm::chat`].
+/// is new in it. Made by [`VidLm::chat`](crate::VidLm::chat).
 pub struct Chat<'m> {
-    model: &'m VidLm,
+    responder: &'m Responder,
+    registry: &'m Registry,
     visual: &'m Visual,
     past: Conversation,
     /// What the language model has read. A turn that fails takes it away: the next one reads all anew.
@@ -26,9 +48,14 @@ struct Reading<'m> {
 }
 
 impl<'m> Chat<'m> {
-    pub(crate) fn new(model: &'m VidLm, visual: &'m Visual) -> Self {
+    pub(crate) fn new(
+        responder: &'m Responder,
+        registry: &'m Registry,
+        visual: &'m Visual,
+    ) -> Self {
         Self {
-            model,
+            responder,
+            registry,
             visual,
             past: Conversation::default(),
             read: None,
@@ -51,7 +78,7 @@ impl<'m> Chat<'m> {
     ///
     /// When the tokenizer or the template fails.
     pub fn resume(&mut self, turns: &[Turn]) -> Result<(), Error> {
-        self.past = self.model.prompter.resume(turns)?;
+        self.past = self.responder.prompter.resume(turns)?;
         Ok(())
     }
 
@@ -66,7 +93,7 @@ impl<'m> Chat<'m> {
         options: &GenerateOptions,
         observer: &mut dyn Observer,
     ) -> Result<Reply, Error> {
-        let dump = self.model.begin_dump(options, None)?;
+        let dump = Dump::begin(options, self.registry, None)?;
         self.turn(message, options, dump, observer)
     }
 
@@ -78,16 +105,17 @@ impl<'m> Chat<'m> {
         observer: &mut dyn Observer,
     ) -> Result<Reply, Error> {
         let Self {
-            model,
+            responder,
             visual,
             past,
             read,
+            ..
         } = self;
         let sampler = Sampler::new(options.sampling)?;
         let fused = &visual.mixed.fused;
         let visual_tokens = fused.dim(1)?;
-        let asked = model.ask(past, message, visual_tokens)?;
-        observer.progress(Stage::Prefill, &model.registry.llm.id, 0, 1);
+        let asked = responder.ask(past, message, visual_tokens)?;
+        observer.progress(Stage::Prefill, &responder.entry.id, 0, 1);
         let started = Instant::now();
         let known = read.as_ref().map_or(0, |read| common(&read.ids, &asked));
         let (mut session, known) = match read.take() {
@@ -97,13 +125,13 @@ impl<'m> Chat<'m> {
                 }
                 (session, known)
             }
-            // What all prompts about a clip share is read by itself: see `VidLm::answer_many`.
+            // What all prompts about a clip share is read by itself: see `Responder::answer_many`.
             _ => {
                 let begin = &asked.ids[..asked.begin];
-                (model.read_clip(begin, Some(fused))?, asked.begin)
+                (responder.read_clip(begin, Some(fused))?, asked.begin)
             }
         };
-        let embeds = model.llm.embed(&asked.ids[known..])?;
+        let embeds = responder.llm.embed(&asked.ids[known..])?;
         let shared = started.elapsed();
         let Outcome {
             tokens,
@@ -117,7 +145,7 @@ impl<'m> Chat<'m> {
             embeds.view(),
             Growing::new(
                 sampler,
-                Stream::new(model.prompter.tokenizer()),
+                Stream::new(responder.prompter.tokenizer()),
                 options.limits,
                 asked.ids.len(),
             ),
@@ -158,33 +186,4 @@ fn common(read: &[u32], asked: &Asked) -> usize {
     let pairs = read.iter().zip(&asked.ids[..most]);
     let same = pairs.take_while(|(a, b)| a == b).count();
     if same > asked.begin { same } else { 0 }
-}
-
-impl VidLm {
-    /// The conversation with one more message, checked against what there is room for.
-    pub(crate) fn ask(
-        &self,
-        past: &Conversation,
-        message: &str,
-        visual_tokens: usize,
-    ) -> Result<Asked, Error> {
-        let asked = self.prompter.ask(past, message)?;
-        let tokens = asked.ids.len();
-        let entry = &self.registry.llm;
-        let context = self.llm.info().context_length as usize;
-        let limit = entry.prompt_tokens(context, visual_tokens);
-        if tokens <= limit {
-            return Ok(asked);
-        }
-        let why = if limit < entry.max_length {
-            format!("for the context of {context} also holds {visual_tokens} visual tokens")
-        } else {
-            "the registry's `max_length`".to_owned()
-        };
-        Err(if past.turns().is_empty() {
-            Error::PromptTooLong { tokens, limit, why }
-        } else {
-            Error::ConversationFull { tokens, limit, why }
-        })
-    }
 }

@@ -8,7 +8,8 @@ use crate::{
         tensor_names::check_names,
         whole_file::{WholeFile, followed},
     },
-    model::vidlm::Visual,
+    model::{options::GenerateOptions, visual::Visual},
+    registry::{Registry, WeightSource},
 };
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
@@ -78,6 +79,31 @@ pub struct Dump {
 }
 
 impl Dump {
+    /// Begins the dump that is asked for, which must not replace the video or a file of the model.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create`].
+    pub(crate) fn begin(
+        options: &GenerateOptions,
+        registry: &Registry,
+        video: Option<&Path>,
+    ) -> Result<Option<Self>, Error> {
+        let Some(dump) = &options.dump else {
+            return Ok(None);
+        };
+        let sources = registry.sources().filter_map(|source| match source {
+            WeightSource::Local { path, .. } => Some(path.as_path()),
+            _ => None,
+        });
+        let inputs: Vec<&Path> = video
+            .into_iter()
+            .chain([registry.path.as_path()])
+            .chain(sources)
+            .collect();
+        Self::create(dump, &inputs).map(Some)
+    }
+
     /// Begins a dump, so that a folder that cannot be written to is noticed before the work.
     ///
     /// # Errors

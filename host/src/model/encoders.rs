@@ -2,12 +2,12 @@
 //! that they saw before.
 
 use crate::{
-    Error, LoadOptions, Observer, Stage, VideoOptions,
+    Error, Observer, Stage,
     features::{ClipKey, EncoderIdentity, EncoderKey, FeatureCache},
     model::{
-        files::Files,
-        plan::{self, PlannedEncoder},
-        vidlm::name_weights,
+        files::{Files, name_weights},
+        options::VideoOptions,
+        plan::{self, LoadOptions, PlannedEncoder},
     },
     plugin::{Encoder, Tape},
     registry::Registry,

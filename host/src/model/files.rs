@@ -9,6 +9,7 @@ use crate::{
     registry::{Registry, SourceError, WeightSource, verify},
 };
 use merv_checkpoint::ShardIndex;
+use merv_plugin_api::ModelSource;
 use std::{
     collections::HashSet,
     fs::File,
@@ -373,4 +374,18 @@ fn stops_all(error: &Error) -> bool {
         Error::Several(errors) => errors.iter().any(stops_all),
         _ => false,
     }
+}
+
+/// The path as text, which is what the plugin boundary takes.
+pub(crate) fn utf8(path: &Path) -> Result<String, Error> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Error::PathNotUtf8(path.to_owned()))
+}
+
+/// Names the files of a model's weights to its plugin.
+pub(crate) fn name_weights(model: &mut ModelSource, paths: &[PathBuf]) -> Result<(), Error> {
+    let texts = paths.iter().map(|path| Ok(utf8(path)?.into()));
+    model.weights = texts.collect::<Result<Vec<_>, Error>>()?.into();
+    Ok(())
 }

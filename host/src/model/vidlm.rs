@@ -1,41 +1,36 @@
 //! The public face: a video-language model that answers about clips.
 
+use super::{
+    answers::{Answer, AnswerOptions, Ask, Prefix},
+    chat::{Chat, Reply},
+    dump::Dump,
+    encoders::{Encoders, Features, Prepared, finite},
+    files::{Files, name_weights},
+    options::{GenerateOptions, VideoOptions},
+    plan::{LoadOptions, Plan, PlannedLlm},
+    published,
+    responder::Responder,
+    visual::Visual,
+};
 use crate::{
-    Chat, Error, Observer, Stage,
+    Error, Observer, Stage,
     features::FeatureCache,
-    generate::{self, Conversation, Prompter, Sampler, Sampling, Stop, Writing},
-    mixer::{Mixed, Mixer},
-    model::{
-        dump::Dump,
-        encoders::{Encoders, Features, Prepared, finite},
-        files::Files,
-        plan::{LoadOptions, Plan, PlannedLlm},
-        published,
-    },
+    generate::{Conversation, Prompter, Sampler, Writing},
+    mixer::Mixer,
     plugin::LanguageModel,
     prompt::Template,
-    registry::{LlmEntry, PromptEntry, Registry, WeightSource},
+    registry::{LlmEntry, PromptEntry, Registry},
     tokenizer::TextTokenizer,
-    transform::Clip,
-    video,
 };
-use candle_core::Tensor;
-use merv_plugin_api::ModelSource;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 /// A loaded video-language model: encoders, mixer and language model.
 pub struct VidLm {
-    pub(crate) registry: Registry,
+    registry: Registry,
     encoders: Encoders,
     mixer: Mixer,
-    pub(crate) llm: LanguageModel,
-    pub(crate) prompter: Prompter,
+    responder: Responder,
     /// Computes the host's own part, the mixer.
     pool: ThreadPool,
     load_seconds: f64,
@@ -49,103 +44,6 @@ pub(crate) struct Parts {
     pub(crate) llm: LanguageModel,
     pub(crate) tokenizer: TextTokenizer,
     pub(crate) pool: ThreadPool,
-}
-
-/// What of a video is looked at.
-#[derive(Debug, Clone, Default)]
-pub struct VideoOptions {
-    /// Where to begin, in seconds.
-    pub start: Option<f64>,
-    /// Where to end, in seconds.
-    pub end: Option<f64>,
-    /// When not negative: frames up to this one, whatever start and end say.
-    pub end_frame: Option<i64>,
-    /// Frames per second of a folder of images.
-    pub folder_fps: Option<f64>,
-    /// What start and end mean in a video of variable frame rate.
-    pub seconds: video::Seconds,
-    /// What reading the file may cost.
-    pub limits: video::Limits,
-}
-
-/// How an answer is made.
-#[derive(Debug, Clone)]
-pub struct GenerateOptions {
-    /// What of the video is looked at.
-    pub video: VideoOptions,
-    /// How tokens are picked.
-    pub sampling: Sampling,
-    /// How long the answer may and must be.
-    pub limits: generate::Limits,
-    /// Where to write everything between video and first token, as safetensors.
-    pub dump: Option<PathBuf>,
-}
-
-impl Default for GenerateOptions {
-    fn default() -> Self {
-        Self {
-            video: VideoOptions::default(),
-            sampling: Sampling::default(),
-            limits: generate::Limits {
-                max_new_tokens: 512,
-                min_length: 1,
-                min_new_tokens: 0,
-            },
-            dump: None,
-        }
-    }
-}
-
-/// A clip as the language model will see it, and everything on the way there. Made once, it serves many
-/// prompts.
-pub struct Visual {
-    /// Ids of the encoders, in order.
-    pub encoder_ids: Vec<String>,
-    /// Numbers of the frames that were sampled; none if all features came from a cache.
-    pub frame_indices: Vec<usize>,
-    /// What each encoder saw, unless its features came from a cache.
-    pub clips: Vec<Option<Arc<Clip>>>,
-    /// What each encoder gave: `[1, T·S, D]`.
-    pub features: Vec<Tensor>,
-    /// What the mixer made of it.
-    pub mixed: Mixed,
-    /// Seconds by stage.
-    pub timings: BTreeMap<Stage, f64>,
-}
-
-impl Visual {
-    /// How much each encoder counts, by its id; nothing where the fusion does not weigh them.
-    ///
-    /// # Errors
-    ///
-    /// When the weights are not numbers of `f32`, which the mixer rules out.
-    pub fn mixer_weights(&self) -> Result<Vec<(String, f32)>, Error> {
-        let Some(weights) = &self.mixed.weights else {
-            return Ok(Vec::new());
-        };
-        let weights = weights.flatten_all()?.to_vec1::<f32>()?;
-        Ok(self.encoder_ids.iter().cloned().zip(weights).collect())
-    }
-}
-
-/// An answer.
-#[derive(Debug, Clone)]
-pub struct Reply {
-    /// The text, stripped.
-    pub text: String,
-    /// The ids of its tokens.
-    pub tokens: Vec<u32>,
-    /// Why it ended.
-    pub stop: Stop,
-    /// Tokens of the prompt, with the chat format around it.
-    pub prompt_tokens: usize,
-    /// Tokens that stand for the clip.
-    pub visual_tokens: usize,
-    /// How much each encoder counted, in the registry's order; nothing where the fusion does not weigh
-    /// them.
-    pub mixer_weights: Vec<(String, f32)>,
-    /// Seconds by stage.
-    pub timings: BTreeMap<Stage, f64>,
 }
 
 impl VidLm {
@@ -282,13 +180,17 @@ impl VidLm {
         // A template that cannot write any message is refused before a video is decoded.
         prompter.ask(&Conversation::default(), "?")?;
         let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let responder = Responder {
+            entry: registry.llm.clone(),
+            llm,
+            prompter,
+        };
         let load_seconds = started.elapsed().as_secs_f64();
         Ok(Self {
             registry,
             encoders,
             mixer,
-            llm,
-            prompter,
+            responder,
             pool,
             load_seconds,
         })
@@ -300,8 +202,8 @@ impl VidLm {
             registry: self.registry,
             encoders: self.encoders,
             mixer: self.mixer,
-            llm: self.llm,
-            tokenizer: self.prompter.into_tokenizer(),
+            llm: self.responder.llm,
+            tokenizer: self.responder.prompter.into_tokenizer(),
             pool: self.pool,
         }
     }
@@ -354,8 +256,9 @@ impl VidLm {
     ) -> Result<Reply, Error> {
         // What is cheap to refuse is refused before a video is decoded.
         Sampler::new(options.sampling)?;
-        self.ask(&Conversation::default(), prompt, self.visual_tokens())?;
-        let dump = self.begin_dump(options, Some(video.as_ref()))?;
+        self.responder
+            .ask(&Conversation::default(), prompt, self.visual_tokens())?;
+        let dump = Dump::begin(options, &self.registry, Some(video.as_ref()))?;
         let visual = self.see(video.as_ref(), &options.video, observer)?;
         self.reply(&visual, prompt, options, dump, observer)
     }
@@ -439,34 +342,55 @@ impl VidLm {
         options: &GenerateOptions,
         observer: &mut dyn Observer,
     ) -> Result<Reply, Error> {
-        let dump = self.begin_dump(options, None)?;
+        let dump = Dump::begin(options, &self.registry, None)?;
         self.reply(visual, prompt, options, dump, observer)
-    }
-
-    /// Begins the dump that is asked for, which must not replace the video or a file of the model.
-    pub(crate) fn begin_dump(
-        &self,
-        options: &GenerateOptions,
-        video: Option<&Path>,
-    ) -> Result<Option<Dump>, Error> {
-        let Some(dump) = &options.dump else {
-            return Ok(None);
-        };
-        let sources = self.registry.sources().filter_map(|source| match source {
-            WeightSource::Local { path, .. } => Some(path.as_path()),
-            _ => None,
-        });
-        let inputs: Vec<&Path> = video
-            .into_iter()
-            .chain([self.registry.path.as_path()])
-            .chain(sources)
-            .collect();
-        Dump::create(dump, &inputs).map(Some)
     }
 
     /// A conversation about a clip that was seen: each turn goes on where the one before ended.
     pub fn chat<'m>(&'m self, visual: &'m Visual) -> Chat<'m> {
-        Chat::new(self, visual)
+        Chat::new(&self.responder, &self.registry, visual)
+    }
+
+    /// Takes a clip in, for any number of questions.
+    ///
+    /// # Errors
+    ///
+    /// When the language model fails.
+    pub fn prefix(&self, visual: &Visual) -> Result<Prefix<'_>, Error> {
+        self.responder.prefix(visual)
+    }
+
+    /// What a prompt without a clip begins with.
+    ///
+    /// # Errors
+    ///
+    /// When the language model fails.
+    pub fn text_prefix(&self) -> Result<Prefix<'_>, Error> {
+        self.responder.text_prefix()
+    }
+
+    /// Answers many questions together, each exactly as [`Self::answer`] would. A question that does not
+    /// fit has its error at its place.
+    ///
+    /// # Errors
+    ///
+    /// When the sampling is wrong or the language model fails.
+    pub fn answer_many(
+        &self,
+        asks: &[Ask<'_, '_>],
+        options: &AnswerOptions,
+    ) -> Result<Vec<Result<Answer, Error>>, Error> {
+        self.responder.answer_many(asks, options)
+    }
+
+    /// The ids that may stand for `text` as the first token of a reply: as a word of its own and as the
+    /// continuation of a word, which are two tokens for most tokenizers.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer fails.
+    pub fn first_tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
+        self.responder.first_tokens(text)
     }
 
     /// One turn, with the times of all stages.
@@ -488,18 +412,4 @@ impl VidLm {
     pub fn load_seconds(&self) -> f64 {
         self.load_seconds
     }
-}
-
-/// The path as text, which is what the plugin boundary takes.
-pub(crate) fn utf8(path: &Path) -> Result<String, Error> {
-    path.to_str()
-        .map(str::to_owned)
-        .ok_or_else(|| Error::PathNotUtf8(path.to_owned()))
-}
-
-/// Names the files of a model's weights to its plugin.
-pub(crate) fn name_weights(model: &mut ModelSource, paths: &[PathBuf]) -> Result<(), Error> {
-    let texts = paths.iter().map(|path| Ok(utf8(path)?.into()));
-    model.weights = texts.collect::<Result<Vec<_>, Error>>()?.into();
-    Ok(())
 }

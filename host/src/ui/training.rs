@@ -1,6 +1,6 @@
 //! How far a training run is.
 
-use super::{Bar, Ui};
+use super::progress::{Bar, Ui};
 use indicatif::ProgressStyle;
 use merv_host::{
     Observer, Stage,

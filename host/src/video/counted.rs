@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::decode::Reader;
 use super::error::VideoError;
+use super::reader::Reader;
 use super::{Frames, RgbFrame, Selection, sample};
 
 /// What one pass over the file came to.

@@ -6,18 +6,14 @@
 //! frames are turned to RGB.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use ffmpeg_next::Error;
-use ffmpeg_next::frame::Video;
-use ffmpeg_next::util::frame::DecodeError;
-
-use super::error::{VideoError, said};
-use super::index::{Entry, Index};
+use super::error::VideoError;
+use super::index::Index;
 use super::limits::Limits;
+use super::reader::Reader;
 use super::rgb::Converter;
 use super::stream::Stream;
-use super::{Frames, RgbFrame, Selection};
+use super::{Frames, Selection};
 use super::{complaints, container, counted, timed};
 
 /// When neither the container nor its packets tell the rate.
@@ -63,97 +59,4 @@ fn attempt(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frames
         return Ok(frames);
     }
     counted::read(&mut reader, selection)
-}
-
-/// A video that is being decoded.
-pub(super) struct Reader<'a> {
-    pub(super) path: &'a Path,
-    pub(super) limits: &'a Limits,
-    /// Frames a second on average.
-    pub(super) fps: f64,
-    /// Seconds of one tick of the time stamps.
-    pub(super) tick: f64,
-    pub(super) index: &'a Index,
-    pub(super) stream: Stream<'a>,
-    /// Width and height, as the file declares them.
-    size: (u64, u64),
-    converter: Converter,
-    /// Of all frames converted so far.
-    bytes: u128,
-}
-
-impl Reader<'_> {
-    /// Refuses so many frames if together they are too large.
-    pub(super) fn check_clip(&self, frames: usize) -> Result<(), VideoError> {
-        let (width, height) = self.size;
-        self.limits
-            .check_clip(self.path, frames as u64, width, height)
-    }
-
-    /// Leaves aside what was converted so far.
-    pub(super) fn begin_anew(&mut self) {
-        self.bytes = 0;
-    }
-
-    /// Whether `place` is that of the last packet in the file.
-    pub(super) fn is_last(&self, place: usize) -> bool {
-        place + 1 == self.index.entries.len()
-    }
-
-    /// Whether the packet at `place` is decoded for others' sake only.
-    pub(super) fn is_hidden(&self, place: usize) -> bool {
-        let entry = self.index.entries.get(place);
-        entry.is_some_and(Entry::is_hidden)
-    }
-
-    /// Whether the decoder filled holes in this picture, of the packet at `place`, with guesses.
-    pub(super) fn is_incomplete(&mut self, place: Option<usize>, frame: &Video) -> bool {
-        let flags = frame.decode_error_flags();
-        let damaged = DecodeError::INVALID_BITSTREAM | DecodeError::DECODE_SLICES;
-        // Not every decoder notes on a picture where the file was cut.
-        let is_last = place.is_some_and(|place| self.is_last(place));
-        let is_cut = is_last && self.stream.damage().is_in_last();
-        let is_marked = flags.intersects(damaged) || frame.is_corrupt();
-        if is_marked || is_cut || !self.stream.is_painted(frame) {
-            self.stream.fail(Error::InvalidData);
-            place.inspect(|&place| self.stream.damage().note(place));
-            return true;
-        }
-        // A reference that is missing after a seek is there when decoding starts earlier; one that is
-        // missing from the start is how the file was cut, and every player shows it so.
-        if let Some(place) = place.filter(|_| flags.contains(DecodeError::MISSING_REFERENCE)) {
-            self.stream.damage().note(place);
-        }
-        false
-    }
-
-    /// Turns a picture to RGB. `frame` of `total` is for messages.
-    pub(super) fn convert(
-        &mut self,
-        (frame, total): (usize, usize),
-        picture: &Video,
-    ) -> Result<Arc<RgbFrame>, VideoError> {
-        let (width, height) = (u64::from(picture.width()), u64::from(picture.height()));
-        self.limits.check_pixels(self.path, width, height)?;
-        self.bytes += u128::from(width) * u128::from(height) * 3;
-        self.limits.check_clip_bytes(self.path, self.bytes)?;
-        let orientation = self.stream.orientation(picture);
-        match self.converter.convert(picture, orientation) {
-            Ok(frame) => Ok(Arc::new(frame)),
-            Err(failure) => {
-                self.stream.fail(failure);
-                Err(self.damaged(frame, total))
-            }
-        }
-    }
-
-    pub(super) fn damaged(&self, frame: usize, total: usize) -> VideoError {
-        VideoError::Damaged {
-            path: self.path.to_owned(),
-            frame,
-            total,
-            seconds: frame as f64 / self.fps,
-            source: self.stream.failure().and_then(said),
-        }
-    }
 }

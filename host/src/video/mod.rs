@@ -28,6 +28,7 @@ mod mp4;
 mod orientation;
 mod painting;
 mod png;
+mod reader;
 mod rgb;
 mod sample;
 mod samples;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use ffmpeg_next::frame::Video;
 use ffmpeg_next::picture;
 
-use super::decode::Reader;
 use super::error::VideoError;
+use super::reader::Reader;
 use super::sample::{self, Times};
 use super::{Frames, RgbFrame, Selection};
 

@@ -1,4 +1,5 @@
 mod judge;
+mod report;
 mod run;
 
 use super::{Outcome, print, print_json, table::table};
@@ -9,7 +10,8 @@ use crate::{
     },
     ui::Ui,
 };
-use merv_host::eval::{Report, Strategy, Task, compare, table::Table};
+use merv_host::eval::{Strategy, Task, compare, table::Table};
+use report::print_report;
 use serde::Serialize;
 
 pub fn run(global: &Global, args: &Eval, ui: Ui) -> Outcome {
@@ -31,17 +33,6 @@ pub fn run(global: &Global, args: &Eval, ui: Ui) -> Outcome {
             }
         }
     }
-}
-
-/// The table, and what belongs under it.
-fn print_report(report: &Report) -> Outcome {
-    let (header, rows) = report.table();
-    print(&format!("{}, {}\n", report.benchmark, report.model))?;
-    print(&table(&header, &rows))?;
-    for note in report.notes() {
-        print(&format!("* {note}"))?;
-    }
-    Ok(())
 }
 
 #[derive(Serialize)]

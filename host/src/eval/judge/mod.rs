@@ -4,15 +4,15 @@
 pub mod batch;
 mod client;
 pub mod direct;
-mod error;
 pub mod local;
 mod protocol;
 mod verdicts;
 
 pub use client::{Notices, Service};
-pub use error::JudgeError;
 pub use protocol::{Case, DEFAULT_MODEL, Verdict};
 pub use verdicts::{Outcome, Verdicts};
+
+pub use super::judge_error::JudgeError;
 
 use super::{
     EvalError,

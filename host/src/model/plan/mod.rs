@@ -8,7 +8,10 @@ pub use mixer::{PlannedMixer, Tensor, Untrained};
 use crate::{
     Error, hub,
     mixer::EncoderShape,
-    model::{files::Files, published},
+    model::{
+        files::{Files, name_weights, utf8},
+        published,
+    },
     plugin::{CallError, Library, PluginPath},
     registry::{
         Asked, DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef,
@@ -395,7 +398,7 @@ impl<'f> Maker<'f> {
     fn source(&self, part: &Part<'_>) -> Result<ModelSource, Error> {
         let config = part.config.map(|source| {
             let path = self.files.path(source)?;
-            crate::model::vidlm::utf8(&path).map(Into::into)
+            utf8(&path).map(Into::into)
         });
         let mut model = ModelSource {
             id: part.id.into(),
@@ -413,7 +416,7 @@ impl<'f> Maker<'f> {
         };
         let present = part.weights.map(|weights| self.files.present(weights));
         let present = present.transpose()?.flatten().unwrap_or_default();
-        crate::model::vidlm::name_weights(&mut model, &present)?;
+        name_weights(&mut model, &present)?;
         Ok(model)
     }
 }

@@ -3,8 +3,8 @@
 use super::{
     Fault, Value,
     given::{Given, integer, required, string},
-    machine::Machine,
     ops,
+    state::Machine,
     value::{Function, Key},
 };
 use crate::prompt::template::date;

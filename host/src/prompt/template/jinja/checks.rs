@@ -3,8 +3,8 @@
 use super::{
     Fault, Value,
     given::{Given, required},
-    machine::Machine,
     ops,
+    state::Machine,
     syntax::Comparison,
 };
 

@@ -4,11 +4,9 @@ use super::{
     Fault, Value,
     budget::Budget,
     given::{Given, flag, integer, string},
-    json,
-    machine::Machine,
-    methods, ops, sequences, slices,
+    json, methods, ops, sequences,
+    state::Machine,
     text::{self, Side, Writer},
-    value::{Key, SeqKind},
 };
 
 pub(super) fn apply(
@@ -90,7 +88,7 @@ pub(super) fn apply(
         }
         "map" | "select" | "reject" | "selectattr" | "rejectattr" | "sort" | "unique" | "join"
         | "first" | "last" | "list" | "reverse" | "batch" | "slice" | "groupby" | "dictsort"
-        | "sum" | "min" | "max" => sequences::apply(machine, name, value, given),
+        | "sum" | "min" | "max" => sequences::apply(machine, name, value, given, apply),
         _ => {
             let text = text::text(&value, &mut machine.budget)?;
             of_text(&mut machine.budget, name, &text, given)
@@ -277,26 +275,4 @@ fn round(value: &Value, given: Given) -> Result<Value, Fault> {
         }
     };
     Ok(Value::Float(rounded))
-}
-
-/// What an attribute's name, with dots, leads to.
-pub(super) fn by_path(machine: &mut Machine, value: &Value, path: &Value) -> Result<Value, Fault> {
-    let Value::Text(path) = path else {
-        return machine.item(value, path);
-    };
-    let mut found = value.clone();
-    for part in path.split('.') {
-        machine.budget.reads(part.len())?;
-        let key = part.parse().map_or_else(|_| Value::text(part), Value::Int);
-        found = match slices::item(&found, &key, &mut machine.budget)? {
-            Some(item) => item,
-            None => machine.item(&found, &Value::text(part))?,
-        };
-    }
-    Ok(found)
-}
-
-/// A pair, as `items` gives it.
-pub(super) fn pair(key: &Key, value: &Value) -> Result<Value, Fault> {
-    Value::seq(SeqKind::Tuple, vec![key.value(), value.clone()])
 }

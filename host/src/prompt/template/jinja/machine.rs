@@ -1,42 +1,18 @@
 //! Runs a template: statements, expressions and what they name.
 
 use super::{
-    Fault, Text, Value,
-    budget::Budget,
-    builtins, checks, filters,
+    Fault, Text, Value, builtins, checks, filters,
     given::Given,
     methods, ops, slices,
-    syntax::{Applied, Arguments, Expr, For, Macro, Node, Statement, Step, Target},
+    state::{Frame, LoopState, Machine},
+    syntax::{Applied, Arguments, Expr, For, Macro, Node, Statement, Step},
     text::{self, Writer},
-    value::{Function, Key, SeqKind},
+    value::{Key, SeqKind},
 };
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 /// Bodies and expressions within one another at most, through macros too.
 const MAX_DEPTH: usize = 250;
-
-type Frame = HashMap<Text, Value>;
-
-pub(super) struct Machine {
-    pub budget: Budget,
-    globals: Frame,
-    /// Inner scopes of what runs: loops, macros and so on. A macro sees none of those it is called from.
-    frames: Vec<Frame>,
-    namespaces: Vec<Frame>,
-    /// Macros, and the inner scopes that they were defined in.
-    macros: Vec<(Arc<Macro>, Vec<Frame>)>,
-    loops: Vec<LoopState>,
-    depth: usize,
-}
-
-/// Where a loop is.
-struct LoopState {
-    items: Vec<Value>,
-    index: usize,
-}
 
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,28 +23,6 @@ enum Flow {
 }
 
 impl Machine {
-    pub fn new(variables: &BTreeMap<&str, Value>, budget: Budget) -> Self {
-        let functions = [
-            ("range", Function::Range),
-            ("dict", Function::Dict),
-            ("namespace", Function::Namespace),
-            ("raise_exception", Function::RaiseException),
-            ("strftime_now", Function::StrftimeNow),
-        ];
-        let functions = functions.map(|(name, function)| (name, Value::Function(function)));
-        let variables = variables.iter().map(|(&name, value)| (name, value.clone()));
-        let globals = functions.into_iter().chain(variables);
-        Self {
-            budget,
-            globals: globals.map(|(name, value)| (name.into(), value)).collect(),
-            frames: Vec::new(),
-            namespaces: Vec::new(),
-            macros: Vec::new(),
-            loops: Vec::new(),
-            depth: 0,
-        }
-    }
-
     pub fn run(mut self, body: &[Node]) -> Result<String, Fault> {
         let mut out = String::new();
         self.body(body, &mut out)?;
@@ -240,68 +194,6 @@ impl Machine {
         }
     }
 
-    fn set(&mut self, name: &Text, value: Value) {
-        let frame = self.frames.last_mut().unwrap_or(&mut self.globals);
-        frame.insert(Text::clone(name), value);
-    }
-
-    fn assign(&mut self, target: &Target, value: Value) -> Result<(), Fault> {
-        self.budget.steps(1)?;
-        match target {
-            Target::Name(name) => {
-                ops::pay_for_slots(1, &mut self.budget)?;
-                self.set(name, value);
-                Ok(())
-            }
-            Target::Attribute(name, attribute) => {
-                let Value::Namespace(index) = self.find(name) else {
-                    return Err(Fault::new(format!(
-                        "`{name}` is not a namespace: it has no attributes to set"
-                    )));
-                };
-                self.put(index, Text::clone(attribute), value)
-            }
-            Target::Several(targets) => {
-                let values = ops::elements(&value, &mut self.budget)?;
-                if values.len() != targets.len() {
-                    let (found, expected) = (values.len(), targets.len());
-                    return Err(Fault::new(format!(
-                        "{found} values are assigned to {expected} names"
-                    )));
-                }
-                for (target, value) in targets.iter().zip(values) {
-                    self.assign(target, value)?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// A new namespace.
-    pub fn namespace(&mut self) -> usize {
-        self.namespaces.push(Frame::new());
-        self.namespaces.len() - 1
-    }
-
-    /// Sets an attribute of a namespace.
-    pub fn put(&mut self, namespace: usize, name: Text, value: Value) -> Result<(), Fault> {
-        value.check_storable()?;
-        self.budget.reads(name.len())?;
-        ops::pay_for_slots(1, &mut self.budget)?;
-        if let Some(frame) = self.namespaces.get_mut(namespace) {
-            frame.insert(name, value);
-        }
-        Ok(())
-    }
-
-    fn find(&self, name: &Text) -> Value {
-        let inner = self.frames.iter().rev().find_map(|frame| frame.get(name));
-        let found = inner.or_else(|| self.globals.get(name));
-        found
-            .cloned()
-            .unwrap_or_else(|| Value::Undefined(format!("`{name}`").into()))
-    }
-
     fn define(&mut self, made: &Arc<Macro>) -> Result<Value, Fault> {
         let variables: usize = self.frames.iter().map(HashMap::len).sum();
         ops::pay_for_slots(2 * (variables + self.frames.len() + 1), &mut self.budget)?;
@@ -463,50 +355,6 @@ impl Machine {
         Ok(Given { positional, named })
     }
 
-    /// `value.name`: a method before an entry, as Python's attributes come before.
-    pub fn attribute(&mut self, value: &Value, name: &Text) -> Result<Value, Fault> {
-        self.budget.reads(name.len())?;
-        match value {
-            Value::Undefined(what) => return Err(ops::undefined(what)),
-            Value::Namespace(index) => {
-                let found = self
-                    .namespaces
-                    .get(*index)
-                    .and_then(|frame| frame.get(name));
-                return Ok(found.cloned().unwrap_or_else(|| ops::unknown(value, name)));
-            }
-            Value::Loop(place) => {
-                let state = self.loops.get(*place);
-                let found = state.and_then(|state| state.attribute(name));
-                if let Some(found) = found {
-                    return Ok(found);
-                }
-            }
-            _ => {}
-        }
-        if methods::has(value, name) {
-            return Ok(Value::Method(Arc::new((value.clone(), Text::clone(name)))));
-        }
-        let entry = match value {
-            Value::Dict(dict) => dict.get_text(name).cloned(),
-            _ => None,
-        };
-        Ok(entry.unwrap_or_else(|| ops::unknown(value, name)))
-    }
-
-    /// `value[key]`: an entry before a method.
-    pub fn item(&mut self, value: &Value, key: &Value) -> Result<Value, Fault> {
-        if let Some(found) = slices::item(value, key, &mut self.budget)? {
-            return Ok(found);
-        }
-        match key {
-            Value::Text(name) if !matches!(value, Value::Dict(_)) || methods::has(value, name) => {
-                self.attribute(value, name)
-            }
-            key => Ok(slices::missing(value, key)),
-        }
-    }
-
     fn call(&mut self, callee: &Value, given: Given) -> Result<Value, Fault> {
         match callee {
             Value::Macro(index) => self.call_macro(*index, given),
@@ -577,31 +425,5 @@ impl Machine {
         });
         self.frames = outside;
         result.map(|text| Value::Text(text.into()))
-    }
-}
-
-impl LoopState {
-    fn attribute(&self, name: &str) -> Option<Value> {
-        let length = self.items.len();
-        let count = |number: usize| Some(Value::Int(i64::try_from(number).unwrap_or(i64::MAX)));
-        let at = |index: Option<usize>| {
-            let found = index.and_then(|index| self.items.get(index));
-            let none = || Value::Undefined("an element beside the loop".into());
-            Some(found.cloned().unwrap_or_else(none))
-        };
-        match name {
-            "index" => count(self.index + 1),
-            "index0" => count(self.index),
-            "revindex" => count(length - self.index),
-            "revindex0" => count(length - self.index - 1),
-            "first" => Some(Value::Bool(self.index == 0)),
-            "last" => Some(Value::Bool(self.index + 1 == length)),
-            "length" => count(length),
-            "depth" => count(1),
-            "depth0" => count(0),
-            "previtem" => at(self.index.checked_sub(1)),
-            "nextitem" => at(Some(self.index + 1)),
-            _ => None,
-        }
     }
 }

@@ -4,7 +4,6 @@
 use super::{
     Fault, Text, Value,
     budget::Budget,
-    filters,
     given::{Given, integer, required, string},
     ops,
     text::{self, Side, Writer},
@@ -162,7 +161,7 @@ fn of_dict(
         "keys" => entries.map(|(key, _)| key.value()).collect(),
         "values" => entries.map(|(_, value)| value.clone()).collect(),
         "items" => entries
-            .map(|(key, value)| filters::pair(key, value))
+            .map(|(key, value)| Value::pair(key, value))
             .collect::<Result<_, _>>()?,
         _ => return Ok(value.clone()),
     };

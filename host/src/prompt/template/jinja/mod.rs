@@ -28,6 +28,7 @@ mod ops;
 mod parser;
 mod sequences;
 mod slices;
+mod state;
 mod syntax;
 mod text;
 mod value;
@@ -40,7 +41,7 @@ pub(super) use value::Value;
 
 use budget::Budget;
 use fault::Text;
-use machine::Machine;
+use state::Machine;
 use std::collections::BTreeMap;
 use syntax::Node;
 

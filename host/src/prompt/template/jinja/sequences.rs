@@ -3,23 +3,27 @@
 use super::{
     Fault, Text, Value,
     budget::Budget,
-    checks, filters,
+    checks,
     given::{Given, flag, integer, required},
-    machine::Machine,
     ops,
+    state::Machine,
     text::Writer,
     value::SeqKind,
 };
 use std::cmp::Ordering;
+
+/// Applies the filter of a name; `map` gets it from above.
+pub(super) type Filter = fn(&mut Machine, &str, Value, Given) -> Result<Value, Fault>;
 
 pub(super) fn apply(
     machine: &mut Machine,
     name: &str,
     value: Value,
     given: Given,
+    filter: Filter,
 ) -> Result<Value, Fault> {
     match name {
-        "map" => map(machine, &value, given),
+        "map" => map(machine, &value, given, filter),
         "select" | "reject" => chosen(machine, &value, given, name == "select", false),
         "selectattr" | "rejectattr" => chosen(machine, &value, given, name == "selectattr", true),
         "join" => join(machine, &value, given),
@@ -116,7 +120,7 @@ pub(super) fn apply(
             let mut sum = start.unwrap_or(Value::Int(0));
             for item in ops::elements(&value, &mut machine.budget)? {
                 let item = match &attribute {
-                    Some(path) => filters::by_path(machine, &item, path)?,
+                    Some(path) => machine.by_path(&item, path)?,
                     None => item,
                 };
                 sum = ops::calculate(
@@ -134,14 +138,14 @@ pub(super) fn apply(
     }
 }
 
-fn map(machine: &mut Machine, value: &Value, given: Given) -> Result<Value, Fault> {
+fn map(machine: &mut Machine, value: &Value, given: Given, filter: Filter) -> Result<Value, Fault> {
     let items = ops::elements(value, &mut machine.budget)?;
     let mut mapped = Vec::with_capacity(items.len());
     let attribute = given.named.iter().find(|(name, _)| &**name == "attribute");
     if let Some((_, path)) = attribute {
         let default = given.named.iter().find(|(name, _)| &**name == "default");
         for item in items {
-            let found = filters::by_path(machine, &item, path)?;
+            let found = machine.by_path(&item, path)?;
             mapped.push(match default {
                 Some((_, default)) if found.is_undefined() => default.clone(),
                 _ => found,
@@ -157,7 +161,7 @@ fn map(machine: &mut Machine, value: &Value, given: Given) -> Result<Value, Faul
         let rest: Vec<Value> = positional.collect();
         for item in items {
             let given = repeated(&rest, &given.named, &mut machine.budget)?;
-            mapped.push(filters::apply(machine, &name, item, given)?);
+            mapped.push(filter(machine, &name, item, given)?);
         }
     }
     Value::seq(SeqKind::Generator, mapped)
@@ -203,7 +207,7 @@ fn chosen(
     let mut kept = Vec::new();
     for item in ops::elements(value, &mut machine.budget)? {
         let looked_at = match &path {
-            Some(path) => filters::by_path(machine, &item, path)?,
+            Some(path) => machine.by_path(&item, path)?,
             None => item.clone(),
         };
         let found = match &test {
@@ -225,7 +229,7 @@ fn join(machine: &mut Machine, value: &Value, given: Given) -> Result<Value, Fau
     let mut items = ops::elements(value, &mut machine.budget)?;
     if let Some(path) = attribute {
         for item in &mut items {
-            *item = filters::by_path(machine, item, &path)?;
+            *item = machine.by_path(item, &path)?;
         }
     }
     let mut joined = Writer::new(&mut machine.budget);
@@ -251,7 +255,7 @@ fn keyed(
     let mut keyed = Vec::with_capacity(items.len());
     for item in items {
         let key = match attribute {
-            Some(path) => filters::by_path(machine, &item, path)?,
+            Some(path) => machine.by_path(&item, path)?,
             None => item.clone(),
         };
         let key = match key {
@@ -378,7 +382,7 @@ fn dictsort(machine: &mut Machine, value: &Value, given: Given) -> Result<Value,
     let pairs = dict
         .entries
         .iter()
-        .map(|(key, value)| filters::pair(key, value));
+        .map(|(key, value)| Value::pair(key, value));
     let pairs = Value::list(pairs.collect::<Result<_, _>>()?)?;
     let by_value = matches!(&by, Some(Value::Text(by)) if &**by == "value");
     let index = Value::Int(i64::from(by_value));

@@ -76,6 +76,11 @@ pub(in super::super) enum Function {
 }
 
 impl Value {
+    /// A pair, as `items` gives it.
+    pub(super) fn pair(key: &Key, value: &Self) -> Result<Self, Fault> {
+        Self::seq(SeqKind::Tuple, vec![key.value(), value.clone()])
+    }
+
     pub fn text(text: &str) -> Self {
         Self::Text(text.into())
     }

@@ -1,0 +1,22 @@
+//! What a command returns and prints.
+
+use crate::ui::output;
+use serde::Serialize;
+use std::{error::Error, io::Write};
+
+/// What a command returns: its errors are only shown, never looked into.
+pub(super) type Outcome = Result<(), Box<dyn Error>>;
+
+/// Writes one JSON object to standard output.
+pub(super) fn print_json(value: &impl Serialize) -> Outcome {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// Writes text and a line break to standard output.
+pub(super) fn print(text: &str) -> Outcome {
+    let mut stdout = anstream::stdout();
+    let written = output::check().and_then(|()| writeln!(stdout, "{text}"));
+    Ok(written
+        .and_then(|()| stdout.flush())
+        .map_err(output::lost)?)
+}

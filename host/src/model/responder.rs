@@ -1,0 +1,67 @@
+//! The language model with its tokenizer and chat format: what answers, once a clip is visual tokens.
+
+use crate::{
+    Error,
+    generate::{Asked, Conversation, Prompter},
+    plugin::{LanguageModel, Session},
+    registry::LlmEntry,
+};
+use candle_core::Tensor;
+use merv_plugin_api::{LogitsAt, TensorView};
+
+/// A language model that can be asked.
+pub(crate) struct Responder {
+    pub(crate) entry: LlmEntry,
+    pub(crate) llm: LanguageModel,
+    pub(crate) prompter: Prompter,
+}
+
+impl Responder {
+    /// The conversation with one more message, checked against what there is room for.
+    pub(crate) fn ask(
+        &self,
+        past: &Conversation,
+        message: &str,
+        visual_tokens: usize,
+    ) -> Result<Asked, Error> {
+        let asked = self.prompter.ask(past, message)?;
+        let tokens = asked.ids.len();
+        let entry = &self.entry;
+        let context = self.llm.info().context_length as usize;
+        let limit = entry.prompt_tokens(context, visual_tokens);
+        if tokens <= limit {
+            return Ok(asked);
+        }
+        let why = if limit < entry.max_length {
+            format!("for the context of {context} also holds {visual_tokens} visual tokens")
+        } else {
+            "the registry's `max_length`".to_owned()
+        };
+        Err(if past.turns().is_empty() {
+            Error::PromptTooLong { tokens, limit, why }
+        } else {
+            Error::ConversationFull { tokens, limit, why }
+        })
+    }
+
+    /// A session that has read `begin` and the visual tokens `[1, tokens, width]`. That is done by itself
+    /// even for a single prompt, so that an answer is the same to the last bit whether or not this was
+    /// shared.
+    pub(crate) fn read_clip(
+        &self,
+        begin: &[u32],
+        fused: Option<&Tensor>,
+    ) -> Result<Session<'_>, Error> {
+        let mut embeds = self.llm.embed(begin)?.view().f32s()?.to_vec();
+        if let Some(fused) = fused {
+            embeds.extend(fused.flatten_all()?.to_vec1::<f32>()?);
+        }
+        let width = self.llm.info().width as usize;
+        let shape = [embeds.len() / width, width];
+        let mut session = self.llm.open()?;
+        if shape[0] > 0 {
+            session.prefill(TensorView::new(&embeds, &shape)?, LogitsAt::None)?;
+        }
+        Ok(session)
+    }
+}

@@ -1,0 +1,236 @@
+//! Progress bars, notices and errors on standard error.
+
+use crate::args::{Color, Global};
+use anstyle::{AnsiColor, Style};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use merv_host::{
+    Observer, Stage, causes, clipped,
+    plugin::{Message, on_message},
+};
+use merv_plugin_api::LogLevel;
+use std::{
+    error::Error,
+    io::{IsTerminal, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Errors are bold red.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// Notices are yellow.
+const WARNING: Style = AnsiColor::Yellow.on_default();
+
+/// A bar of a stage whose parts are counted.
+const PARTS: &str = "{spinner} {prefix:<10} {bar:20} {msg}";
+/// A bar of a download.
+const BYTES: &str =
+    "{spinner} {prefix:<10} {bar:20} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left: {msg}";
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ui {
+    quiet: bool,
+    verbose: u8,
+}
+
+impl Ui {
+    /// Follows the global options, and shows plugins' messages from now on.
+    pub fn new(global: &Global) -> Self {
+        let choice = match global.color {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+        let ui = Self {
+            quiet: global.quiet,
+            verbose: global.verbose,
+        };
+        on_message(move |message| ui.plugin_message(message));
+        ui
+    }
+
+    fn plugin_message(self, message: Message) {
+        let Message::Log {
+            level,
+            plugin,
+            text,
+        } = message
+        else {
+            return;
+        };
+        match level {
+            LogLevel::Error => error_line(&format!("plugin `{plugin}`: {text}")),
+            LogLevel::Warn if !self.quiet => self.warn(&format!("plugin `{plugin}`: {text}")),
+            LogLevel::Info if self.verbose > 0 => self.say(&format!("plugin `{plugin}`: {text}")),
+            LogLevel::Debug if self.verbose > 1 => self.say(&format!("plugin `{plugin}`: {text}")),
+            _ => {}
+        }
+    }
+
+    /// A line for whoever wants to know.
+    pub fn say(self, text: &str) {
+        if !self.quiet {
+            // A closed standard error is no reason to stop.
+            let _ = writeln!(anstream::stderr(), "{text}");
+        }
+    }
+
+    /// Lines that were asked for: shown even when quiet.
+    pub fn show(self, text: &str) {
+        let _ = writeln!(anstream::stderr(), "{text}");
+    }
+
+    /// Waits for an answer in the same line.
+    pub fn ask(self, prompt: &str) {
+        let mut stderr = anstream::stderr();
+        let _ = write!(stderr, "{prompt}").and_then(|()| stderr.flush());
+    }
+
+    /// A line that should be read.
+    pub fn warn(self, text: &str) {
+        if !self.quiet {
+            self.wrong(text);
+        }
+    }
+
+    /// What went wrong though the command goes on: said even when quiet.
+    pub fn wrong(self, text: &str) {
+        let text = clipped(text);
+        let _ = writeln!(anstream::stderr(), "{WARNING}note:{WARNING:#} {text}");
+    }
+
+    /// An error with its causes, outermost first.
+    pub fn error(self, error: &(dyn Error + 'static)) {
+        error_line(&error.to_string());
+        let mut stderr = anstream::stderr();
+        for cause in causes(error) {
+            let _ = writeln!(stderr, "  because: {}", clipped(&cause.to_string()));
+        }
+    }
+
+    /// A progress bar that clears itself; silent when standard error is no terminal.
+    pub fn bar(self) -> Bar {
+        let bar = if self.quiet || !std::io::stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(1)
+        };
+        bar.enable_steady_tick(Duration::from_millis(120));
+        let bar = Bar {
+            ui: self,
+            bar,
+            streaming: false,
+            fetching: None,
+        };
+        bar.style(PARTS);
+        bar
+    }
+}
+
+/// What went wrong is said even when quiet.
+pub fn error_line(text: &str) {
+    let text = clipped(text);
+    let _ = writeln!(anstream::stderr(), "{ERROR}error:{ERROR:#} {text}");
+}
+
+/// Shows the stages on standard error and, when asked, streams the answer to standard output.
+pub struct Bar {
+    ui: Ui,
+    pub(super) bar: ProgressBar,
+    streaming: bool,
+    /// The file that is being downloaded.
+    fetching: Option<String>,
+}
+
+impl Bar {
+    /// Lets the answer's text through to standard output.
+    #[must_use]
+    pub fn streaming(mut self, streaming: bool) -> Self {
+        self.streaming = streaming;
+        self
+    }
+
+    /// Runs `body`, which writes to standard error, with the bar out of the way.
+    pub fn suspend(&self, body: impl FnOnce()) {
+        self.bar.suspend(body);
+    }
+
+    /// Writes notices, from any thread, with the bar out of the way.
+    pub fn notices(&self) -> Arc<dyn Fn(&str) + Send + Sync> {
+        let (ui, bar) = (self.ui, self.bar.clone());
+        Arc::new(move |text: &str| bar.suspend(|| ui.warn(text)))
+    }
+
+    fn style(&self, template: &str) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+    }
+
+    /// Begins a bar for another download, or goes back to the other stages. Where there are no bars, a
+    /// line says what takes so long.
+    fn set_fetching(&mut self, file: Option<&str>, total: usize) {
+        if self.fetching.as_deref() == file {
+            return;
+        }
+        match file {
+            Some(file) if self.bar.is_hidden() => {
+                self.ui
+                    .say(&format!("fetching {file} ({})", HumanBytes(total as u64)));
+            }
+            Some(_) => {
+                self.style(BYTES);
+                self.bar.reset();
+            }
+            None => self.style(PARTS),
+        }
+        self.fetching = file.map(str::to_owned);
+    }
+
+    /// Shows how far `what` is.
+    pub fn show(&self, prefix: &'static str, what: &str, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.set_prefix(prefix);
+        self.bar.set_message(what.to_owned());
+    }
+
+    /// Clears the bar.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Observer for Bar {
+    fn progress(&mut self, stage: Stage, what: &str, done: usize, total: usize) {
+        let prefix = match stage {
+            Stage::Fetch => "fetching",
+            Stage::Load => "loading",
+            Stage::Decode => "decoding",
+            Stage::Transform => "resizing",
+            Stage::Encode => "encoding",
+            Stage::Mix => "mixing",
+            Stage::Prefill => "reading",
+            Stage::Generate => "answering",
+        };
+        self.set_fetching((stage == Stage::Fetch).then_some(what), total);
+        self.show(prefix, what, done as u64, total as u64);
+    }
+
+    fn text(&mut self, text: &str) {
+        if self.streaming {
+            // The bar and the answer would write over each other on a terminal.
+            self.bar.finish_and_clear();
+            let mut stdout = anstream::stdout();
+            // A reader that went away is noticed when the last line is written.
+            let _ = write!(stdout, "{text}").and_then(|()| stdout.flush());
+        }
+    }
+}
