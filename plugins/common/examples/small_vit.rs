@@ -9,20 +9,20 @@ use merv_plugin_api::*;
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
-    attention::SelfAttention,
-    block::Block,
     candle::Tensor,
     config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, heads_divide, in_file, read, within},
-    frame_tokens::{FrameTokens, encode_frames},
-    gradients::{ClipTape, Parameters, reshape},
-    linear::Linear,
-    mlp::Mlp,
-    norm::LayerNorm,
-    patch::PatchEmbed,
-    position::TokenEmbedding,
+    gradients::{Parameters, reshape},
+    layers::{
+        attention::SelfAttention, block::Block, linear::Linear, mlp::Mlp, norm::LayerNorm,
+        patch::PatchEmbed, position::TokenEmbedding,
+    },
+    models::{
+        ClipTape,
+        frame_tokens::{FrameTokens, encode_frames},
+    },
     precision::Precision,
-    request, threads, trainable, weights,
-    weights::Scope,
+    request, threads, trainable,
+    weights::{self, Scope},
 };
 
 /// The sizes, as `config.json` beside the weights states them.

@@ -1,10 +1,13 @@
 //! Config files beside the weights: Hugging Face's and timm's `config.json`.
 
-use crate::{Result, patch::CHANNELS, request};
+use crate::{Result, request};
 use merv_checkpoint::text;
 use merv_plugin_api::PluginError;
 use serde::de::DeserializeOwned;
 use std::path::Path;
+
+/// Colour channels of a clip.
+pub const CHANNELS: usize = 3;
 
 /// Bytes of a config file at most; published ones have some thousand.
 const MAX_BYTES: u64 = 1 << 26;

@@ -1,8 +1,10 @@
 //! DINOv2's encoders by id, and the sizes of timm's models with registers.
 
 use merv_plugin_sdk::{
-    frame_tokens::FrameTokens,
-    timm::{VitConfig, VitFeatures, VitVariant},
+    models::{
+        frame_tokens::FrameTokens,
+        timm::{VitConfig, VitFeatures, VitVariant},
+    },
     variants::Variant,
 };
 

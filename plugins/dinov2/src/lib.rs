@@ -1,5 +1,5 @@
 //! DINOv2 with registers (arXiv 2304.07193, 2309.16588) as a `merv-host` plugin: timm's model, frame by
-//! frame. The encoder itself is [`merv_plugin_sdk::frame_encoder`], which SigLIP shares.
+//! frame. The encoder itself is [`merv_plugin_sdk::models::frame_encoder`], which SigLIP shares.
 
 mod config;
 
@@ -8,10 +8,11 @@ use merv_plugin_api::{
     EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin, PluginError,
 };
 use merv_plugin_sdk::{
-    frame_encoder::FrameEncoder,
-    request, threads,
-    timm::{self, VitConfig, VitFeatures},
-    variants,
+    models::{
+        frame_encoder::FrameEncoder,
+        timm::{self, VitConfig, VitFeatures},
+    },
+    request, threads, variants,
 };
 
 /// A token of the files that only training used.

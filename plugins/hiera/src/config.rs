@@ -3,8 +3,10 @@
 
 use merv_plugin_sdk::{
     Result,
-    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, only_size, require, within},
-    patch::CHANNELS,
+    config::{
+        CHANNELS, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, only_size, require,
+        within,
+    },
     request,
     variants::Variant,
 };

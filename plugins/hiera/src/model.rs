@@ -12,11 +12,9 @@ use merv_plugin_sdk::{
     Result,
     activation::Activation,
     checkpoint::Mapping,
-    features::encode_in_groups,
     kernels::attention::{AttentionShape, BatchStride, Strided, attention},
-    linear::Linear,
-    mlp::Mlp,
-    norm::LayerNorm,
+    layers::{linear::Linear, mlp::Mlp, norm::LayerNorm},
+    models::features::encode_in_groups,
     tensor::{from_vec, with_slice},
     weights::Scope,
 };

@@ -1,7 +1,9 @@
 //! Hiera's embedding: a convolution over time and space whose patches overlap.
 
 use candle_core::Tensor;
-use merv_plugin_sdk::{Result, linear::Linear, patch::CHANNELS, tensor::from_vec, weights::Scope};
+use merv_plugin_sdk::{
+    Result, config::CHANNELS, layers::linear::Linear, tensor::from_vec, weights::Scope,
+};
 use rayon::prelude::*;
 
 /// `torch.nn.Conv3d` with zeros beyond the edges, as a gather and a product.

@@ -5,10 +5,10 @@ use merv_plugin_sdk::{
     Result,
     activation::Activation,
     config::{
-        MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, colour, heads_divide, only_size, require, within,
+        CHANNELS, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, colour, heads_divide, only_size,
+        require, within,
     },
-    frame_tokens::FrameTokens,
-    patch::CHANNELS,
+    models::frame_tokens::FrameTokens,
     request,
     variants::Variant,
 };

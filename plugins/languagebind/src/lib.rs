@@ -10,7 +10,7 @@ use merv_plugin_api::{
 };
 use merv_plugin_sdk::{
     config::{in_file, read},
-    frame_tokens::FrameTokens,
+    models::frame_tokens::FrameTokens,
     precision::Precision,
     request, threads, variants, weights,
 };

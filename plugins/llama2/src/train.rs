@@ -11,10 +11,11 @@ use merv_plugin_api::{
 };
 use merv_plugin_sdk::{
     Result,
-    gradients::{checkpoint, choose_rows, cross_entropy, note, record},
+    gradients::{checkpoint, choose_rows, note, record},
     kernels::attention::{
         AttentionGradients, BatchStride, Heads, Span, Strided, attention_backward, attention_of,
     },
+    layers::loss::cross_entropy,
     tensor::{from_vec, with_slice},
     threads::on_pool,
 };

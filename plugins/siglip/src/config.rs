@@ -1,8 +1,10 @@
 //! SigLIP's encoders by id, and the sizes of timm's vision towers.
 
 use merv_plugin_sdk::{
-    frame_tokens::FrameTokens,
-    timm::{Pool, VitConfig, VitFeatures, VitVariant},
+    models::{
+        frame_tokens::FrameTokens,
+        timm::{Pool, VitConfig, VitFeatures, VitVariant},
+    },
     variants::Variant,
 };
 

@@ -1,5 +1,5 @@
 //! SigLIP (arXiv 2303.15343) as a `merv-host` plugin: timm's vision tower, frame by frame. The encoder
-//! itself is [`merv_plugin_sdk::frame_encoder`], which DINOv2 shares.
+//! itself is [`merv_plugin_sdk::models::frame_encoder`], which DINOv2 shares.
 
 mod config;
 
@@ -8,10 +8,11 @@ use merv_plugin_api::{
     EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin, PluginError,
 };
 use merv_plugin_sdk::{
-    frame_encoder::FrameEncoder,
-    request, threads,
-    timm::{self, VitConfig, VitFeatures},
-    variants,
+    models::{
+        frame_encoder::FrameEncoder,
+        timm::{self, VitConfig, VitFeatures},
+    },
+    request, threads, variants,
 };
 
 struct SiglipPlugin;

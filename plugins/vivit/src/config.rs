@@ -4,9 +4,9 @@ use merv_plugin_sdk::{
     Result,
     activation::Activation,
     config::{
-        MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, colour, heads_divide, only_size, require, within,
+        CHANNELS, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, colour, heads_divide, only_size,
+        require, within,
     },
-    patch::CHANNELS,
     request,
     variants::Variant,
 };

@@ -6,16 +6,13 @@ use candle_core::Tensor;
 use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView, TrainableEncoder};
 use merv_plugin_sdk::{
     Result,
-    attention::SelfAttention,
-    block::Block,
     checkpoint::Mapping,
-    features::encode_in_groups,
-    gradients::{ClipTape, Parameters, choose_rows},
-    linear::Linear,
-    mlp::Mlp,
-    norm::LayerNorm,
-    patch::PatchEmbed,
-    position::TokenEmbedding,
+    gradients::{Parameters, choose_rows},
+    layers::{
+        attention::SelfAttention, block::Block, linear::Linear, mlp::Mlp, norm::LayerNorm,
+        patch::PatchEmbed, position::TokenEmbedding,
+    },
+    models::{ClipTape, features::encode_in_groups},
     trainable,
     weights::Scope,
 };

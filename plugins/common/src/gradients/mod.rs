@@ -9,15 +9,11 @@
 //! candle's own backward pass is not used: it begins every gradient as zeros and adds to it, on one thread,
 //! and keeps all activations until its end.
 
-mod clip;
-mod loss;
 mod operations;
 mod parameter;
 mod parameters;
 mod tape;
 
-pub use clip::ClipTape;
-pub use loss::cross_entropy;
 pub use operations::{activate, add_repeated, choose_rows, gated, repeated, reshape, swap_rows};
 pub use parameter::{Parameter, Values};
 pub use parameters::Parameters;

@@ -2,9 +2,12 @@
 
 use crate::{
     Result,
-    kernels::backward::{AdamW, adamw},
+    kernels::{
+        backward::{AdamW, adamw},
+        elements::Elements,
+    },
+    matrix::Matrix,
     precision::Precision,
-    weights::{Elements, Matrix},
 };
 use merv_plugin_api::{AdamWStep, PluginError, StatePart, TensorView};
 use std::{

@@ -2,7 +2,7 @@
 //! at a time, whose scores stay in the cache. Operands are read with strides where they lie, so that
 //! heads and frames need no rearranging.
 
-use super::linear::{Disjoint, Operand, matmul};
+use super::disjoint::{Disjoint, Operand, matmul};
 use super::softmax::{softmax_backward, softmax_rows};
 use rayon::prelude::*;
 use std::ops::Range;

@@ -1,10 +1,13 @@
 //! `x · Wᵀ`, and what follows it, in one go.
 
-use super::{elementwise, product::product, reduce};
-use crate::{activation::Activation, precision::Precision, weights::Elements};
-use gemm::Parallelism;
+use super::{
+    elements::Elements,
+    epilogue::{Epilogue, apply},
+    product::product,
+    reduce,
+};
+use crate::precision::Precision;
 use rayon::prelude::*;
-use std::marker::PhantomData;
 
 /// Up to this many rows each weight row is read once and multiplied with all of them: the product is
 /// then bound by reading the weights, which a blocked product would pack first. Up to here a row's result is
@@ -13,66 +16,6 @@ pub const FEW_ROWS: usize = 4;
 
 /// Weight rows that one task of the few-rows product takes.
 const WEIGHT_ROWS_PER_TASK: usize = 32;
-
-/// What happens to each output row `y` of a product: `residual + scale · activation(y + bias)`.
-#[derive(Clone, Copy, Default)]
-pub struct Epilogue<'a> {
-    /// Added to each row: `[outputs]`.
-    pub bias: Option<&'a [f32]>,
-    /// Applied to each element.
-    pub activation: Option<Activation>,
-    /// Multiplied element by element (LayerScale): `[outputs]`.
-    pub scale: Option<&'a [f32]>,
-    /// Added last: `[rows, outputs]`.
-    pub residual: Option<&'a [f32]>,
-}
-
-impl Epilogue<'_> {
-    /// Applies it to a part of a row that begins at `output`; `start` is where that is in the whole
-    /// output.
-    #[inline(always)]
-    pub(super) fn apply(&self, y: &mut [f32], output: usize, start: usize) {
-        if let Some(bias) = self.bias {
-            for (y, b) in y.iter_mut().zip(&bias[output..]) {
-                *y += b;
-            }
-        }
-        // A loop each: passed as a function, the activation would not be inlined.
-        match self.activation {
-            None => {}
-            Some(Activation::Gelu) => {
-                for y in y.iter_mut() {
-                    *y = elementwise::gelu(*y);
-                }
-            }
-            Some(Activation::GeluTanh) => {
-                for y in y.iter_mut() {
-                    *y = elementwise::gelu_tanh(*y);
-                }
-            }
-            Some(Activation::QuickGelu) => {
-                for y in y.iter_mut() {
-                    *y = elementwise::quick_gelu(*y);
-                }
-            }
-            Some(Activation::Silu) => {
-                for y in y.iter_mut() {
-                    *y = elementwise::silu(*y);
-                }
-            }
-        }
-        if let Some(scale) = self.scale {
-            for (y, s) in y.iter_mut().zip(&scale[output..]) {
-                *y *= s;
-            }
-        }
-        if let Some(residual) = self.residual {
-            for (y, r) in y.iter_mut().zip(&residual[start..]) {
-                *y += r;
-            }
-        }
-    }
-}
 
 /// `x [rows, inputs] · weight [outputs, inputs]ᵀ` → `[rows, outputs]`, then `epilogue`. Up to
 /// [`FEW_ROWS`] rows are multiplied in `f32` whatever `precision` says: reading the weights bounds them.
@@ -103,112 +46,6 @@ pub fn linear(
         }
     }
     y
-}
-
-/// A strided matrix for [`matmul`].
-#[derive(Clone, Copy)]
-pub(crate) struct Operand<'a> {
-    /// Its elements, from the first on.
-    pub data: &'a [f32],
-    /// Elements from one row to the next.
-    pub row: usize,
-    /// Elements from one column to the next.
-    pub column: usize,
-}
-
-impl Operand<'_> {
-    /// Whether `rows × columns` elements lie inside the slice.
-    fn holds(&self, rows: usize, columns: usize) -> bool {
-        rows == 0
-            || columns == 0
-            || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
-    }
-}
-
-/// `out [m, n] = factor · a [m, k] · b [k, n]`; `out` has `out_row` elements from row to row.
-pub(crate) fn matmul(
-    a: Operand<'_>,
-    b: Operand<'_>,
-    sizes: [usize; 3],
-    out: &mut [f32],
-    out_row: usize,
-    factor: f32,
-) {
-    let out = Disjoint::new(out);
-    // SAFETY: `out` is borrowed mutably, and all of it is this call's.
-    unsafe { out.matmul(a, b, sizes, 0, out_row, factor, false) };
-}
-
-/// A slice whose elements tasks write, each its own.
-#[derive(Clone, Copy)]
-pub(crate) struct Disjoint<'a> {
-    data: *mut f32,
-    len: usize,
-    _borrow: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: who writes through it promises that nobody else uses those elements.
-unsafe impl Send for Disjoint<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Disjoint<'_> {}
-
-impl<'a> Disjoint<'a> {
-    pub(crate) fn new(data: &'a mut [f32]) -> Self {
-        Self {
-            data: data.as_mut_ptr(),
-            len: data.len(),
-            _borrow: PhantomData,
-        }
-    }
-
-    /// `out [m, n] = factor · a [m, k] · b [k, n]`, or `+=` if `added`; `out` begins at `start` and has
-    /// `out_row` elements from row to row. On this thread.
-    ///
-    /// # Safety
-    ///
-    /// Nobody else uses these elements while it runs.
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) unsafe fn matmul(
-        self,
-        a: Operand<'_>,
-        b: Operand<'_>,
-        [m, k, n]: [usize; 3],
-        start: usize,
-        out_row: usize,
-        factor: f32,
-        added: bool,
-    ) {
-        let fits = out_row >= n && (m == 0 || start + (m - 1) * out_row + n <= self.len);
-        assert!(
-            a.holds(m, k) && b.holds(k, n) && fits,
-            "a matrix product reaches beyond its operands"
-        );
-        // SAFETY: the assertion above keeps every element that `gemm` touches inside the three slices,
-        // rows of `out` do not overlap, and by the contract nobody else uses them.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                self.data.add(start),
-                1,
-                out_row as isize,
-                added,
-                a.data.as_ptr(),
-                a.column as isize,
-                a.row as isize,
-                b.data.as_ptr(),
-                b.column as isize,
-                b.row as isize,
-                if added { 1.0 } else { 0.0 },
-                factor,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
-        }
-    }
 }
 
 /// Each weight row once, against all rows of `x`.
@@ -248,28 +85,11 @@ multiversion! {
     }
 }
 
-multiversion! {
-    /// Applies `epilogue` to a part of a row that begins at `output`; `start` is where that is in the
-    /// whole output.
-    pub(super) fn apply(y: &mut [f32], output: usize, start: usize, epilogue: Epilogue<'_>) {
-        epilogue.apply(y, output, start);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{activation::Activation, kernels::numbers};
     use half::f16;
-
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..count)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
 
     /// The same in `f64`, straight from the definition.
     fn naive(x: &[f32], w: &[f32], k: usize, n: usize, e: Epilogue<'_>) -> Vec<f64> {

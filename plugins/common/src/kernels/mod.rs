@@ -45,7 +45,10 @@ macro_rules! multiversion {
 
 pub mod attention;
 pub mod backward;
+mod disjoint;
+pub mod elements;
 pub mod elementwise;
+pub mod epilogue;
 pub mod linear;
 pub mod norm;
 mod pairs;

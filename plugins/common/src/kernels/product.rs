@@ -8,12 +8,15 @@
 //! inputs at a time are multiplied, as [`pairs`]: those of `x` are made beforehand, those of weights when a panel is.
 
 use super::{
-    linear::{Epilogue, apply},
+    disjoint::Disjoint,
+    elements::Elements,
+    epilogue::{Epilogue, apply},
     pairs,
     tile::{self, Column, Kernel, PACKED_STEP, Part},
 };
-use crate::{precision::Precision, weights::Elements};
+use crate::precision::Precision;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Inputs that a tile sums before it moves on: a panel of so many is about half of a first-level cache.
 const DEPTH: usize = 256;
@@ -87,15 +90,6 @@ struct Product<'a> {
     added: bool,
 }
 
-/// The output, which tasks write disjoint parts of.
-#[derive(Clone, Copy)]
-struct Output(*mut f32);
-
-// SAFETY: tasks write through it, each to elements of its own; see `run`.
-unsafe impl Send for Output {}
-// SAFETY: as above.
-unsafe impl Sync for Output {}
-
 /// `x [rows, inputs] · weight [outputs, inputs]ᵀ` → `[rows, outputs]`, then `epilogue`; on all threads.
 pub(super) fn product(
     x: &[f32],
@@ -117,7 +111,7 @@ pub(super) fn product(
         epilogue,
         ..Product::new(Left::Rows(x), Right::Columns(weight), sizes)
     };
-    let out = Output(y.spare_capacity_mut().as_mut_ptr().cast());
+    let out = Disjoint::uninit(&mut y.spare_capacity_mut()[..rows * outputs]);
     product.run_in(precision, out);
     // SAFETY: `run_in` has written all of the output.
     unsafe { y.set_len(rows * outputs) };
@@ -155,7 +149,7 @@ pub(crate) fn product_into(
         added,
         ..Product::new(x, weight, [rows, inputs, outputs])
     };
-    product.run_in(precision, Output(out.as_mut_ptr()));
+    product.run_in(precision, Disjoint::new(out));
 }
 
 /// Whether the processor has the instruction that [`pairs`] are for.
@@ -217,7 +211,7 @@ impl<'a> Product<'a> {
         }
     }
 
-    fn run_in(&self, precision: Precision, out: Output) {
+    fn run_in(&self, precision: Precision, out: Disjoint<'_>) {
         self.run_as(
             match precision {
                 Precision::F32 => Form::Exact,
@@ -228,7 +222,7 @@ impl<'a> Product<'a> {
         );
     }
 
-    fn run_as(&self, form: Form, out: Output) {
+    fn run_as(&self, form: Form, out: Disjoint<'_>) {
         let formed = match (form, self.x) {
             (Form::Exact, _) => return self.run(out),
             (Form::Rounded, Left::Rows(x) | Left::Columns(x)) => pairs::rounded_each(x),
@@ -251,7 +245,7 @@ impl<'a> Product<'a> {
     }
 
     /// Computes the product with the widest instructions that the machine has.
-    fn run(&self, out: Output) {
+    fn run(&self, out: Disjoint<'_>) {
         #[cfg(target_arch = "x86_64")]
         {
             if self.form == Form::Paired {
@@ -270,7 +264,10 @@ impl<'a> Product<'a> {
 
     /// Computes the product in tiles of `HEIGHT` rows by `WIDTH` outputs, with instructions that the
     /// machine has, into an output of `rows · outputs` elements that nobody else touches.
-    fn run_tasks<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize>(&self, out: Output) {
+    fn run_tasks<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize>(
+        &self,
+        out: Disjoint<'_>,
+    ) {
         share_out(self.rows, self.outputs, rayon::current_num_threads())
             .into_par_iter()
             .for_each_init(Scratch::default, |scratch, task| {
@@ -282,7 +279,7 @@ impl<'a> Product<'a> {
         &self,
         task: Task,
         scratch: &mut Scratch<WIDTH>,
-        out: Output,
+        out: Disjoint<'_>,
     ) {
         let count = task.outputs.div_ceil(WIDTH);
         let Scratch {
@@ -299,65 +296,77 @@ impl<'a> Product<'a> {
             Right::Rows(weight) => self.pack_rows(weight, task, panels, weight_rows, formed),
         }
         for block in (0..task.rows).step_by(BLOCK_ROWS) {
-            let first = task.first_row + block;
-            let rows = BLOCK_ROWS.min(task.rows - block);
-            for start in (0..self.steps).step_by(DEPTH) {
-                let depth = DEPTH.min(self.steps - start);
-                if let Left::Columns(x) = self.x {
-                    packed.resize(DEPTH * BLOCK_ROWS, 0.0);
-                    let columns = packed
-                        .chunks_exact_mut(BLOCK_ROWS)
-                        .zip(start..start + depth);
-                    for (to, input) in columns {
-                        to[..rows].copy_from_slice(&x[input * self.rows + first..][..rows]);
-                    }
+            let rows = task.first_row + block..task.first_row + task.rows.min(block + BLOCK_ROWS);
+            self.multiply::<K, HEIGHT, WIDTH>(rows.clone(), panels, sums, packed);
+            self.store(rows, task, sums.chunks_exact_mut(count), out);
+        }
+    }
+
+    /// Multiplies a block of rows of `x` with packed panels: `sums [rows, panels]`.
+    fn multiply<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize>(
+        &self,
+        block: Range<usize>,
+        panels: &[Column<WIDTH>],
+        sums: &mut [Column<WIDTH>],
+        packed: &mut Vec<f32>,
+    ) {
+        let (first, rows) = (block.start, block.len());
+        let count = panels.len() / self.steps;
+        for start in (0..self.steps).step_by(DEPTH) {
+            let depth = DEPTH.min(self.steps - start);
+            if let Left::Columns(x) = self.x {
+                packed.resize(DEPTH * BLOCK_ROWS, 0.0);
+                let columns = packed
+                    .chunks_exact_mut(BLOCK_ROWS)
+                    .zip(start..start + depth);
+                for (to, input) in columns {
+                    to[..rows].copy_from_slice(&x[input * self.rows + first..][..rows]);
                 }
-                for (index, panel) in panels.chunks_exact(self.steps).enumerate() {
-                    let panel = &panel[start..start + depth];
-                    let mut row = 0;
-                    while row < rows {
-                        let (x, stride) = match self.x {
-                            Left::Rows(x) => (&x[(first + row) * self.steps + start..], self.steps),
-                            Left::Columns(_) => (&packed[row..], 1),
-                        };
-                        let part = Part {
-                            x,
-                            stride,
-                            sums: &mut sums[row * count + index..],
-                            columns: count,
-                            fresh: start == 0,
-                        };
-                        let left = rows - row;
-                        // SAFETY: `run` has seen that the machine has what `K` needs.
-                        row += unsafe {
-                            match self.x {
-                                Left::Rows(_) => tiles::<K, HEIGHT, WIDTH, 1>(part, panel, left),
-                                Left::Columns(_) => {
-                                    tiles::<K, HEIGHT, WIDTH, PACKED_STEP>(part, panel, left)
-                                }
+            }
+            for (index, panel) in panels.chunks_exact(self.steps).enumerate() {
+                let panel = &panel[start..start + depth];
+                let mut row = 0;
+                while row < rows {
+                    let (x, stride) = match self.x {
+                        Left::Rows(x) => (&x[(first + row) * self.steps + start..], self.steps),
+                        Left::Columns(_) => (&packed[row..], 1),
+                    };
+                    let part = Part {
+                        x,
+                        stride,
+                        sums: &mut sums[row * count + index..],
+                        columns: count,
+                        fresh: start == 0,
+                    };
+                    let left = rows - row;
+                    // SAFETY: `run` has seen that the machine has what `K` needs.
+                    row += unsafe {
+                        match self.x {
+                            Left::Rows(_) => tiles::<K, HEIGHT, WIDTH, 1>(part, panel, left),
+                            Left::Columns(_) => {
+                                tiles::<K, HEIGHT, WIDTH, PACKED_STEP>(part, panel, left)
                             }
-                        };
-                    }
-                }
-            }
-            for (offset, sums) in sums.chunks_exact_mut(count).take(rows).enumerate() {
-                let sums = &mut Column::flatten(sums)[..task.outputs];
-                let start = (first + offset) * self.outputs + task.first_output;
-                apply(sums, task.first_output, start, self.epilogue);
-                // SAFETY: `start + task.outputs` lies inside the output, whose size `run`'s callers have
-                // made sure of, and no other task reads or writes there. What is added to was written
-                // before; the caller borrows it.
-                unsafe {
-                    let out = out.0.add(start);
-                    if self.added {
-                        for (index, sum) in sums.iter().enumerate() {
-                            *out.add(index) += sum;
                         }
-                    } else {
-                        std::ptr::copy_nonoverlapping(sums.as_ptr(), out, sums.len());
-                    }
+                    };
                 }
             }
+        }
+    }
+
+    /// Finishes a block's rows of sums with the epilogue and stores them.
+    fn store<'s, const WIDTH: usize>(
+        &self,
+        block: Range<usize>,
+        task: Task,
+        sums: impl Iterator<Item = &'s mut [Column<WIDTH>]>,
+        out: Disjoint<'_>,
+    ) {
+        for (row, sums) in block.zip(sums) {
+            let sums = &mut Column::flatten(sums)[..task.outputs];
+            let start = row * self.outputs + task.first_output;
+            apply(sums, task.first_output, start, self.epilogue);
+            // SAFETY: no other task reads or writes there. What is added to was written before.
+            unsafe { out.store(start, sums, self.added) };
         }
     }
 
@@ -524,7 +533,7 @@ mod tests {
                 added,
                 ..Product::new(x, weight, [rows, inputs, outputs])
             };
-            product.run_as(form, Output(out.as_mut_ptr()));
+            product.run_as(form, Disjoint::new(&mut out));
             for (index, found) in out.iter().enumerate() {
                 let (r, o) = (index / outputs, index % outputs);
                 let product: f64 = (0..inputs)

@@ -8,9 +8,7 @@ use crate::{
     kernels::attention::{
         BatchStride, Heads, Span, Strided, attention_backward_with_values, attention_of,
     },
-    linear::Linear,
-    mlp::Mlp,
-    norm::LayerNorm,
+    layers::{linear::Linear, mlp::Mlp, norm::LayerNorm},
     tensor::{from_vec, with_slice},
     weights::Scope,
 };

@@ -1,12 +1,9 @@
 //! Patch and tubelet embedding: a convolution whose kernel is its stride, so a gather and a product.
 
-use crate::{Result, linear::Linear, tensor::from_vec, weights::Scope};
+use crate::{Result, config::CHANNELS, layers::linear::Linear, tensor::from_vec, weights::Scope};
 use candle_core::Tensor;
 use merv_plugin_api::PluginError;
 use rayon::prelude::*;
-
-/// Colour channels of a clip.
-pub const CHANNELS: usize = 3;
 
 /// Cuts a clip into patches of `tubelet` frames and `patch` × `patch` pixels and projects each.
 ///

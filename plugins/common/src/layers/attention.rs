@@ -8,7 +8,7 @@ use crate::{
         AttentionGradients, BatchStride, Heads, Span, Strided, attention_backward,
         attention_backward_fused, attention_of,
     },
-    linear::Linear,
+    layers::linear::Linear,
     tensor::{from_vec, rows, with_slice},
 };
 use candle_core::Tensor;

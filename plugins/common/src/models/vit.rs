@@ -3,16 +3,14 @@
 
 use crate::{
     Result,
-    attention::SelfAttention,
-    block::Block,
+    config::CHANNELS,
     gradients::reshape,
-    linear::Linear,
-    mlp::Mlp,
-    norm::LayerNorm,
-    patch::{CHANNELS, PatchEmbed},
-    position::TokenEmbedding,
+    layers::{
+        attention::SelfAttention, block::Block, linear::Linear, mlp::Mlp, norm::LayerNorm,
+        patch::PatchEmbed, position::TokenEmbedding,
+    },
+    models::timm::{VitConfig, config::POSITIONS},
     tensor::rows,
-    timm::{POSITIONS, VitConfig},
     weights::Scope,
 };
 use candle_core::Tensor;

@@ -1,6 +1,6 @@
 //! Clips in, features out: the checks and the loop that encoders share.
 
-use crate::{Result, patch::CHANNELS, tensor::with_slice, threads::on_pool};
+use crate::{Result, config::CHANNELS, tensor::with_slice, threads::on_pool};
 use candle_core::Tensor;
 use merv_plugin_api::{EncoderInfo, PluginError, TensorBuf, TensorView};
 use std::slice::ChunksExact;

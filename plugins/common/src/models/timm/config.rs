@@ -1,18 +1,10 @@
-//! timm's vision transformers: their sizes by timm's names, the arguments that set them, and the
-//! `config.json` that holds both.
-
-mod arguments;
-mod model;
-
-pub use arguments::Arguments;
-pub use model::{PretrainedConfig, TimmConfig, TimmModel, resolve};
+//! The sizes of a vision transformer, by timm's names.
 
 use crate::{
     Result,
     activation::Activation,
-    config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, require, within},
-    frame_tokens::FrameTokens,
-    patch::CHANNELS,
+    config::{CHANNELS, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, require, within},
+    models::frame_tokens::FrameTokens,
 };
 
 /// Where open_clip's files keep the tower (`open_clip/timm_model.py`); timm's own files have no prefix.
@@ -26,13 +18,13 @@ pub(crate) const POSITIONS: &str = "pos_embed";
 pub enum Pool {
     /// The class token.
     Token,
-    /// [`AttentionPool`](crate::attention_pool::AttentionPool).
+    /// [`AttentionPool`](crate::layers::attention_pool::AttentionPool).
     Map,
 }
 
 impl Pool {
     /// timm's name.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::Map => "map",
@@ -40,7 +32,7 @@ impl Pool {
     }
 
     /// The one of this name.
-    fn named(name: &str) -> Option<Self> {
+    pub(super) fn named(name: &str) -> Option<Self> {
         [Self::Token, Self::Map]
             .into_iter()
             .find(|pool| pool.name() == name)
@@ -63,7 +55,7 @@ impl VitFeatures {
     }
 
     /// Whether they are made of class tokens.
-    fn needs_class(self) -> bool {
+    pub(super) fn needs_class(self) -> bool {
         use FrameTokens::{All, Class, ClassesFirst, MeanClassFirst};
         matches!(
             self,

@@ -1,6 +1,9 @@
 //! Which vision transformer a request means: timm's `config.json`, the weights, and what was asked for.
 
-use super::{Arguments, OPEN_CLIP, POSITIONS, Pool, VitConfig, VitFeatures, VitVariant};
+use super::{
+    arguments::Arguments,
+    config::{OPEN_CLIP, POSITIONS, Pool, VitConfig, VitFeatures, VitVariant},
+};
 use crate::{
     Result,
     config::{self, MAX_IMAGE, require},

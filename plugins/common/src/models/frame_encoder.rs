@@ -2,13 +2,18 @@
 
 use crate::{
     Result,
-    attention_pool::AttentionPool,
-    frame_tokens::{FrameTokens, encode_frames},
-    gradients::{ClipTape, Parameters, choose_rows, reshape},
-    norm::LayerNorm,
+    gradients::{Parameters, choose_rows, reshape},
+    layers::{attention_pool::AttentionPool, norm::LayerNorm},
+    models::{
+        ClipTape,
+        frame_tokens::{FrameTokens, encode_frames},
+        timm::{
+            Pool, TimmModel, VitConfig, VitFeatures,
+            config::{OPEN_CLIP, POSITIONS},
+        },
+        vit::Vit,
+    },
     precision::Precision,
-    timm::{OPEN_CLIP, POSITIONS, Pool, TimmModel, VitConfig, VitFeatures},
-    vit::Vit,
     weights::{self, Scope},
 };
 use candle_core::Tensor;

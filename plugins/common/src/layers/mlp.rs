@@ -1,6 +1,8 @@
 //! The two-layer perceptron of a transformer block.
 
-use crate::{Result, activation::Activation, gradients::Parameter, linear::Linear, weights::Scope};
+use crate::{
+    Result, activation::Activation, gradients::Parameter, layers::linear::Linear, weights::Scope,
+};
 use candle_core::Tensor;
 
 /// `fc2(activation(fc1(x)))`: timm's `Mlp`, Hugging Face's `CLIPMLP`.

@@ -2,10 +2,12 @@
 
 use crate::{
     Result,
-    attention::{SelfAttention, Sequences},
     gradients::Parameter,
-    mlp::Mlp,
-    norm::LayerNorm,
+    layers::{
+        attention::{SelfAttention, Sequences},
+        mlp::Mlp,
+        norm::LayerNorm,
+    },
 };
 use candle_core::Tensor;
 

@@ -6,11 +6,13 @@ use crate::{
     gradients::{Parameter, activate, note, recording},
     kernels::{
         backward,
-        linear::{Epilogue, linear},
+        elements::Elements,
+        epilogue::Epilogue,
+        linear::linear,
         product::{Left, Right, product_into},
     },
     tensor::{from_vec, rows, with_slice},
-    weights::{Elements, Scope},
+    weights::Scope,
 };
 use candle_core::Tensor;
 use merv_plugin_api::PluginError;

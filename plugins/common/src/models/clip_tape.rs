@@ -1,7 +1,11 @@
 //! The tapes of clips that went through an encoder in groups of frames.
 
-use super::{Tape, record};
-use crate::{Result, features::tokens_of, frame_tokens::FrameTokens, threads::on_pool};
+use crate::{
+    Result,
+    gradients::{Tape, record},
+    models::{features::tokens_of, frame_tokens::FrameTokens},
+    threads::on_pool,
+};
 use candle_core::{Tensor, TensorId};
 use merv_plugin_api::{EncoderInfo, PluginError, TensorView};
 

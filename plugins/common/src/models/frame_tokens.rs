@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    features::{clips_in_groups, tokens_of},
+    models::features::{clips_in_groups, tokens_of},
     tensor::with_slice,
     threads::on_pool,
 };

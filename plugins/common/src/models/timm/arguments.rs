@@ -2,8 +2,8 @@
 //! (`model_args`), and what becomes of each: it sets a size, it does not change what a loaded model
 //! computes, or it is refused by name.
 
-use super::{Pool, VitConfig};
-use crate::{Result, activation::Activation, patch::CHANNELS};
+use super::config::{Pool, VitConfig};
+use crate::{Result, activation::Activation, config::CHANNELS};
 use merv_plugin_api::PluginError;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};

@@ -1,6 +1,6 @@
 //! The loss of a language model.
 
-use crate::{Result, kernels::backward, linear::Linear};
+use crate::{Result, kernels::backward, layers::linear::Linear};
 
 /// Logits that are held at once, at most: 16 MiB of them.
 const LOGITS: usize = 4 << 20;

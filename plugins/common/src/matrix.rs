@@ -1,0 +1,155 @@
+//! A weight matrix, read where its file is mapped into memory.
+
+use crate::kernels::elements::Elements;
+use half::{bf16, f16};
+use merv_checkpoint::{StoredDtype, StoredTensor};
+use merv_plugin_api::TensorElement;
+use std::{ops::Range, sync::Arc};
+
+/// A tensor that a model has taken, or some rows of it.
+#[derive(Clone)]
+pub(crate) struct Taken {
+    tensor: StoredTensor,
+    /// The bytes at an address where their type may lie, if they do not lie so in the file.
+    aligned: Option<Arc<Aligned>>,
+    /// Which elements, where several rows are meant.
+    elements: Range<usize>,
+}
+
+impl Taken {
+    /// All of `tensor`, which is of a type that [`Elements`] has.
+    pub(crate) fn new(tensor: &StoredTensor) -> Self {
+        let bytes = tensor.bytes();
+        let aligned = match tensor.dtype {
+            StoredDtype::F16 => unaligned(bytes, f16::from_le_bytes).map(Aligned::F16),
+            StoredDtype::BF16 => unaligned(bytes, bf16::from_le_bytes).map(Aligned::BF16),
+            StoredDtype::Quantized(_) => None,
+            _ => unaligned(bytes, f32::from_le_bytes).map(Aligned::F32),
+        };
+        Self {
+            tensor: tensor.clone(),
+            aligned: aligned.map(Arc::new),
+            elements: 0..tensor.elements(),
+        }
+    }
+
+    pub(crate) fn elements(&self) -> Elements<'_> {
+        let all = match (self.aligned.as_deref(), self.tensor.dtype) {
+            (Some(Aligned::F32(data)), _) => Elements::F32(data),
+            (Some(Aligned::F16(data)), _) => Elements::F16(data),
+            (Some(Aligned::BF16(data)), _) => Elements::BF16(data),
+            (None, StoredDtype::F16) => Elements::F16(cast(self.tensor.bytes())),
+            (None, StoredDtype::BF16) => Elements::BF16(cast(self.tensor.bytes())),
+            (None, StoredDtype::Quantized(kind)) => Elements::Quantized(kind, self.tensor.bytes()),
+            // `Scope::take` gives out no other.
+            (None, _) => Elements::F32(cast(self.tensor.bytes())),
+        };
+        all.slice(self.elements.clone())
+    }
+}
+
+enum Aligned {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
+}
+
+/// A weight matrix `[rows, columns]` that stays in the mapped file.
+#[derive(Clone)]
+pub struct Matrix {
+    /// Absent when `load` has noted the tensor as a problem; such a matrix never leaves `load`.
+    pub(crate) taken: Option<Taken>,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+impl Matrix {
+    /// Rows: the outputs of a linear layer.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns: the inputs of a linear layer.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The rows of `range` as a matrix of their own, still mapped.
+    #[must_use]
+    pub fn narrow(&self, range: Range<usize>) -> Self {
+        let taken = self.taken.as_ref().map(|taken| {
+            let start = taken.elements.start + range.start * self.columns;
+            Taken {
+                elements: start..start + range.len() * self.columns,
+                ..taken.clone()
+            }
+        });
+        Self {
+            taken,
+            rows: range.len(),
+            columns: self.columns,
+        }
+    }
+
+    /// The elements, row after row.
+    pub fn elements(&self) -> Elements<'_> {
+        self.taken
+            .as_ref()
+            .map_or(Elements::F32(&[]), Taken::elements)
+    }
+
+    /// The tensor in the file that the matrix is taken from, of which it may be some rows.
+    pub fn stored(&self) -> Option<&StoredTensor> {
+        self.taken.as_ref().map(|taken| &taken.tensor)
+    }
+}
+
+/// The bytes of a tensor as its elements.
+fn cast<T: TensorElement>(bytes: &[u8]) -> &[T] {
+    // SAFETY: every bit pattern is a valid `TensorElement`. `Taken::new` copies what is misaligned, so
+    // the prefix and suffix are empty.
+    let (prefix, elements, suffix) = unsafe { bytes.align_to::<T>() };
+    debug_assert!(prefix.is_empty() && suffix.is_empty());
+    elements
+}
+
+/// A copy of the elements if they lie where their type may not. Older writers pad neither safetensors
+/// headers nor the entries of PyTorch's zip files.
+fn unaligned<T, const N: usize>(bytes: &[u8], element: fn([u8; N]) -> T) -> Option<Vec<T>> {
+    if bytes.as_ptr().cast::<T>().is_aligned() {
+        return None;
+    }
+    let (elements, _) = bytes.as_chunks::<N>();
+    Some(elements.iter().map(|&bytes| element(bytes)).collect())
+}
+
+/// Whether [`Elements`] has the type of these elements.
+pub(crate) fn computable(tensor: &StoredTensor) -> bool {
+    matches!(
+        tensor.dtype,
+        StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16 | StoredDtype::Quantized(_)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_askew_is_copied() {
+        let mut bytes = [0u8; 64];
+        let start = bytes.as_ptr().align_offset(4);
+        for (index, value) in [1.5f32, -2.0, 3.25].iter().enumerate() {
+            bytes[start + 1 + index * 4..][..4].copy_from_slice(&value.to_le_bytes());
+        }
+        let askew = &bytes[start + 1..start + 13];
+        assert_eq!(
+            unaligned(askew, f32::from_le_bytes),
+            Some(vec![1.5, -2.0, 3.25])
+        );
+        assert_eq!(
+            unaligned(&bytes[start..start + 12], f32::from_le_bytes),
+            None
+        );
+    }
+}
