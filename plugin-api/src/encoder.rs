@@ -18,7 +18,7 @@ use std::{
     },
 };
 
-/// What an encoder is, known before any weight is read.
+/// The description of an encoder, available before any weight is read.
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, PartialEq)]
 pub struct EncoderInfo {
@@ -32,22 +32,22 @@ pub struct EncoderInfo {
     pub temporal: u32,
     /// S: features per temporal position.
     pub spatial: u32,
-    /// How frames become a clip.
+    /// How the host prepares frames.
     pub preprocess: PreprocessSpec,
-    /// What the encoder computes in.
+    /// The dtype that the encoder computes in.
     pub dtype: DType,
-    /// Parameters that take part in the computation.
+    /// The number of parameters that take part in the computation.
     pub parameters: u64,
     /// Multiply-accumulate operations for one clip.
     pub macs_per_clip: u64,
 }
 
-/// A loaded video encoder. It may be called from several threads at once.
+/// A loaded video encoder. It may be called from several threads at the same time.
 pub trait Encoder: Send + Sync + 'static {
-    /// What this encoder is. Asked once, when it is loaded.
+    /// Returns the description of this encoder. Called once, when the encoder is loaded.
     fn info(&self) -> EncoderInfo;
 
-    /// Features of a batch of clips.
+    /// Returns the features of a batch of clips.
     ///
     /// # Shapes
     ///
@@ -56,16 +56,16 @@ pub trait Encoder: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the shape or dtype is not what [`Self::info`] promises, or the computation fails.
+    /// When the shape or dtype differs from [`Self::info`], or the computation fails.
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf, PluginError>;
 }
 
 /// An encoder that can also be trained.
 pub trait TrainableEncoder: Encoder + Trainable {
-    /// What the backward pass needs of a forward pass.
+    /// What a forward pass records for the backward pass.
     type Tape: Send + 'static;
 
-    /// As [`Encoder::encode`], and keeps what [`Self::backward`] needs.
+    /// Does the same as [`Encoder::encode`] and also records what [`Self::backward`] needs.
     ///
     /// # Shapes
     ///
@@ -74,12 +74,12 @@ pub trait TrainableEncoder: Encoder + Trainable {
     ///
     /// # Errors
     ///
-    /// As [`Encoder::encode`], and when training has not begun.
+    /// As for [`Encoder::encode`], and when training has not begun.
     fn forward_train(&self, clips: &TensorView<'_>)
     -> Result<(TensorBuf, Self::Tape), PluginError>;
 
-    /// Adds to the parameters' gradients what `gradient`, the gradient of the features, makes of them. The
-    /// parameters must not have changed since the tape was made.
+    /// Propagates `gradient`, the gradient of the features, and adds the result to the gradients of the
+    /// parameters. The parameters must not have changed since the tape was recorded.
     ///
     /// # Shapes
     ///
@@ -87,20 +87,20 @@ pub trait TrainableEncoder: Encoder + Trainable {
     ///
     /// # Errors
     ///
-    /// When the shape or dtype is not that of the features, or the computation fails.
+    /// When the shape or dtype differs from that of the features, or the computation fails.
     fn backward(&self, tape: Self::Tape, gradient: &TensorView<'_>) -> Result<(), PluginError>;
 }
 
-/// Names what the backward pass of one forward pass needs.
+/// Identifies the tape of one forward pass.
 pub type TapeId = u64;
 
-/// What [`EncoderObject::forward_train`] returns.
+/// The result of [`EncoderObject::forward_train`].
 #[repr(C)]
 #[derive(StableAbi, Debug)]
 pub struct FeaturesAndTape {
     /// `[batch, temporal * spatial, width]` of `f32`.
     pub features: TensorBuf,
-    /// For [`EncoderObject::backward`], which uses it up, or [`EncoderObject::forget`].
+    /// The tape, for [`EncoderObject::backward`], which consumes it, or [`EncoderObject::forget`].
     pub tape: TapeId,
 }
 
@@ -124,13 +124,13 @@ pub trait EncoderAbi: Send + Sync {
 }
 
 struct EncoderAdapter<E: Encoder> {
-    /// Asked for at construction, inside the guard of `load_encoder`: `info` itself cannot fail.
+    /// Read at construction, inside the guard of `load_encoder`, because `info` itself cannot report a panic.
     info: EncoderInfo,
     model: Option<Arc<E>>,
     training: Option<Box<dyn EncoderTraining>>,
 }
 
-/// What a trainable encoder does besides, whatever its type.
+/// The training methods of an encoder, without its type.
 trait EncoderTraining: Send + Sync {
     fn training(&self) -> TrainableObject;
     fn forward_train(&self, clips: &TensorView<'_>) -> Result<FeaturesAndTape, PluginError>;
@@ -138,7 +138,7 @@ trait EncoderTraining: Send + Sync {
     fn forget(&self, tape: TapeId);
 }
 
-/// Keeps a model's tapes by number, so that only numbers cross the boundary.
+/// Stores a model's tapes by id, so that only ids cross the boundary.
 struct Tapes<E: TrainableEncoder> {
     model: Arc<E>,
     tapes: Mutex<HashMap<TapeId, E::Tape>>,
@@ -147,7 +147,7 @@ struct Tapes<E: TrainableEncoder> {
 
 impl<E: TrainableEncoder> Tapes<E> {
     fn take(&self, id: TapeId) -> Option<E::Tape> {
-        // The table is only ever inserted into and removed from: a panic cannot leave it half done.
+        // Entries are only inserted and removed, so a panic cannot leave the table half changed.
         let mut tapes = self.tapes.lock().unwrap_or_else(PoisonError::into_inner);
         tapes.remove(&id)
     }
@@ -159,16 +159,16 @@ impl<E: TrainableEncoder> EncoderTraining for Tapes<E> {
     }
 
     fn forward_train(&self, clips: &TensorView<'_>) -> Result<FeaturesAndTape, PluginError> {
-        let (features, made) = self.model.forward_train(clips)?;
-        let tape = self.next.fetch_add(1, Ordering::Relaxed);
+        let (features, tape) = self.model.forward_train(clips)?;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut tapes = self.tapes.lock().unwrap_or_else(PoisonError::into_inner);
-        tapes.insert(tape, made);
-        Ok(FeaturesAndTape { features, tape })
+        tapes.insert(id, tape);
+        Ok(FeaturesAndTape { features, tape: id })
     }
 
     fn backward(&self, tape: TapeId, gradient: &TensorView<'_>) -> Result<(), PluginError> {
         let tape = self.take(tape).ok_or_else(|| {
-            PluginError::invalid(format!("tape {tape} does not exist, or was used already"))
+            PluginError::invalid(format!("tape {tape} does not exist or was already used"))
         })?;
         self.model.backward(tape, gradient)
     }
@@ -225,13 +225,13 @@ impl<E: Encoder> Drop for EncoderAdapter<E> {
     }
 }
 
-/// An encoder behind the ABI: what `load_encoder` returns and the host calls.
+/// An encoder behind the ABI. `load_encoder` returns it, and the host calls it.
 #[repr(transparent)]
 #[derive(StableAbi)]
 pub struct EncoderObject(EncoderAbi_TO<'static, RBox<()>>);
 
 impl EncoderObject {
-    /// Wraps an encoder for the journey across the boundary.
+    /// Wraps an encoder for the host.
     pub fn new<E: Encoder>(model: E) -> Self {
         Self::wrap(Arc::new(model), None)
     }
@@ -265,16 +265,17 @@ impl EncoderObject {
     ///
     /// # Errors
     ///
-    /// As [`Encoder::encode`], and [`crate::ErrorKind::Panic`].
+    /// As for [`Encoder::encode`], and [`crate::ErrorKind::Panic`].
     pub fn encode(&self, clips: TensorView<'_>) -> Result<TensorBuf, PluginError> {
         self.0.encode(clips).into_result()
     }
 
-    /// The parameters, to train them.
+    /// Returns the parameters, for training.
     ///
     /// # Errors
     ///
-    /// [`crate::ErrorKind::Unsupported`] when the encoder cannot be trained; so for every method below.
+    /// [`crate::ErrorKind::Unsupported`] when the encoder cannot be trained. The methods below return the
+    /// same error.
     pub fn training(&self) -> Result<TrainableObject, PluginError> {
         self.0.training().into_result()
     }
@@ -283,21 +284,21 @@ impl EncoderObject {
     ///
     /// # Errors
     ///
-    /// As [`TrainableEncoder::forward_train`].
+    /// As for [`TrainableEncoder::forward_train`].
     pub fn forward_train(&self, clips: TensorView<'_>) -> Result<FeaturesAndTape, PluginError> {
         self.0.forward_train(clips).into_result()
     }
 
-    /// See [`TrainableEncoder::backward`]. The tape is used up, also by an error.
+    /// See [`TrainableEncoder::backward`]. The tape is consumed, even by an error.
     ///
     /// # Errors
     ///
-    /// As [`TrainableEncoder::backward`], and when there is no such tape.
+    /// As for [`TrainableEncoder::backward`], and when the tape does not exist.
     pub fn backward(&self, tape: TapeId, gradient: TensorView<'_>) -> Result<(), PluginError> {
         self.0.backward(tape, gradient).into_result()
     }
 
-    /// Drops a tape; an unknown number is ignored.
+    /// Drops a tape. An unknown id is ignored.
     pub fn forget(&self, tape: TapeId) {
         self.0.forget(tape);
     }

@@ -6,13 +6,13 @@ use abi_stable::{
 };
 use std::{error::Error, fmt};
 
-/// What went wrong, coarsely: enough for the host to choose a hint.
+/// The class of an error, from which the host chooses a hint.
 #[repr(u8)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The caller passed something that the model cannot take (a shape, a token, a setting).
+    /// The caller passed something that the model does not accept (a shape, a token, a setting).
     InvalidInput,
-    /// A weights or config file is missing, damaged, or of another model.
+    /// A weights or config file is missing, damaged, or belongs to another model.
     Weights,
     /// The plugin cannot do this (a device, a dtype, a model id, an optional method).
     Unsupported,
@@ -20,27 +20,27 @@ pub enum ErrorKind {
     OutOfMemory,
     /// The plugin panicked; the panic was caught at the boundary.
     Panic,
-    /// Anything else that failed inside the plugin.
+    /// Any other failure inside the plugin.
     Internal,
 }
 
 /// A failure inside a plugin: a kind, a message, and the messages of its causes, outermost first.
 ///
-/// It deliberately does not implement [`std::error::Error`], so that `?` converts every ordinary
+/// It deliberately does not implement [`std::error::Error`]: this lets `?` convert every ordinary
 /// error into it (as [`ErrorKind::Internal`], with its chain of sources).
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, PartialEq, Eq)]
 pub struct PluginError {
-    /// The coarse class.
+    /// The class.
     pub kind: ErrorKind,
-    /// What failed, what was expected, what was found.
+    /// What failed, what was expected and what was found.
     pub message: RString,
     /// Messages of the causes, outermost first.
     pub causes: RVec<RString>,
 }
 
 impl PluginError {
-    /// An error of `kind` without causes.
+    /// Makes an error of `kind` without causes.
     pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
         Self {
             kind,
@@ -49,22 +49,22 @@ impl PluginError {
         }
     }
 
-    /// [`ErrorKind::InvalidInput`].
+    /// Makes an error of kind [`ErrorKind::InvalidInput`].
     pub fn invalid(message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::InvalidInput, message)
     }
 
-    /// [`ErrorKind::Weights`].
+    /// Makes an error of kind [`ErrorKind::Weights`].
     pub fn weights(message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Weights, message)
     }
 
-    /// [`ErrorKind::Unsupported`].
+    /// Makes an error of kind [`ErrorKind::Unsupported`].
     pub fn unsupported(message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// The same error with `source` and its own sources as causes.
+    /// Appends `source` and its own sources to the causes.
     #[must_use]
     pub fn caused_by(mut self, source: &(dyn Error + 'static)) -> Self {
         let mut next = Some(source);

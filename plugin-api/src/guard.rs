@@ -1,4 +1,4 @@
-//! The catch at the boundary: unwinding into foreign code would abort the process.
+//! Catches panics at the boundary: unwinding into foreign code would abort the process.
 
 use crate::{ErrorKind, PluginError};
 use abi_stable::std_types::RResult;
@@ -7,15 +7,15 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// Runs `body`, turning a panic into an error of kind [`ErrorKind::Panic`] that names `method`.
+/// Runs `body` and turns a panic into an error of kind [`ErrorKind::Panic`] that names `method`.
 ///
-/// Every exported function of every plugin goes through here.
+/// Every exported function of every plugin runs inside it.
 pub fn guard<T>(
     method: &str,
     body: impl FnOnce() -> Result<T, PluginError>,
 ) -> RResult<T, PluginError> {
-    // What `body` borrowed may be half changed after a panic. The adapters keep such state behind
-    // mutexes, whose poison makes a later use an error.
+    // After a panic, the state that `body` borrowed may be half changed. The adapters keep such state
+    // behind mutexes, so a later use finds the mutex poisoned and returns an error.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(result) => result.into(),
         Err(payload) => {
@@ -23,14 +23,14 @@ pub fn guard<T>(
                 "panicked in `{method}`: {}",
                 panic_message(payload.as_ref())
             );
-            // The payload is any value, and its destructor could panic again, outside of the catch.
+            // The payload can be any value, and its destructor could panic again, outside `catch_unwind`.
             std::mem::forget(payload);
             RResult::RErr(PluginError::new(ErrorKind::Panic, message))
         }
     }
 }
 
-/// Drops `value`, swallowing a panic of its destructor: there is nobody to report it to.
+/// Drops `value`. If its destructor panics, the panic is logged and ignored.
 pub(crate) fn guarded_drop<T>(value: T) {
     if let RResult::RErr(error) = guard("drop", || {
         drop(value);
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_becomes_an_error_that_names_the_method() {
+    fn a_panic_becomes_an_error_naming_the_method() {
         let result = guard::<()>("encode", || panic!("frame {} is odd", 3));
         let error = result.into_result().unwrap_err();
         assert_eq!(error.kind, ErrorKind::Panic);

@@ -1,4 +1,4 @@
-//! What the host offers to a plugin: where to log, where to report progress, how many threads.
+//! The services that the host offers a plugin: logging, progress, the number of threads.
 
 use abi_stable::{
     StableAbi, sabi_trait,
@@ -7,13 +7,13 @@ use abi_stable::{
 };
 use std::sync::OnceLock;
 
-/// How loud a message is.
+/// The severity of a message.
 #[repr(u8)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Something failed.
     Error,
-    /// Something is odd, and the user should know.
+    /// Something unexpected that the user should know about.
     Warn,
     /// Shown with `-v`.
     Info,
@@ -21,7 +21,7 @@ pub enum LogLevel {
     Debug,
 }
 
-/// The object behind [`HostServices`]; the host implements [`HostSink`], plugins call [`log`] and
+/// The object behind [`HostServices`]. The host implements [`HostSink`]; plugins call [`log`] and
 /// [`progress`].
 #[sabi_trait]
 #[doc(hidden)]
@@ -31,17 +31,16 @@ pub trait HostSinkAbi: Send + Sync {
     fn progress(&self, task: RStr<'_>, done: u64, total: u64);
 }
 
-/// Where messages and progress of plugins go. Implemented by the host; called from any thread.
+/// Receives the messages and the progress of plugins. The host implements it; any thread may call it.
 pub trait HostSink: Send + Sync + 'static {
-    /// A message for the user.
+    /// Shows a message to the user.
     fn log(&self, level: LogLevel, message: &str);
-    /// `done` of `total` units of `task` are finished.
+    /// Reports that `done` of `total` units of `task` are finished.
     fn progress(&self, task: &str, done: u64, total: u64);
 }
 
-/// Runs the host's own code, called by a plugin: its panics must not cross either, and there is nobody
-/// to tell.
-fn quietly(body: impl FnOnce()) {
+/// Runs host code that a plugin called, and ignores its panics: they must not cross the boundary either.
+fn ignoring_panics(body: impl FnOnce()) {
     if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
         // Its destructor could panic again.
         std::mem::forget(payload);
@@ -52,29 +51,29 @@ struct SinkAdapter<S>(S);
 
 impl<S: HostSink> HostSinkAbi for SinkAdapter<S> {
     fn log(&self, level: LogLevel, message: RStr<'_>) {
-        quietly(|| {
+        ignoring_panics(|| {
             self.0.log(level, message.as_str());
         });
     }
 
     fn progress(&self, task: RStr<'_>, done: u64, total: u64) {
-        quietly(|| {
+        ignoring_panics(|| {
             self.0.progress(task.as_str(), done, total);
         });
     }
 }
 
-/// Handed to each plugin once, in `init`. The plugin owns it from then on.
+/// Passed to each plugin once, in `init`. The plugin owns it from then on.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct HostServices {
-    /// How many threads the plugin may compute with. At least 1.
+    /// The number of threads that the plugin may compute with, at least 1.
     pub threads: u32,
     sink: HostSinkAbi_TO<'static, RArc<()>>,
 }
 
 impl HostServices {
-    /// Services that forward to `sink`.
+    /// Makes services that forward to `sink`.
     pub fn new<S: HostSink>(threads: u32, sink: S) -> Self {
         let sink = HostSinkAbi_TO::from_ptr(RArc::new(SinkAdapter(sink)), TD_Opaque);
         Self {
@@ -86,19 +85,19 @@ impl HostServices {
 
 static SERVICES: OnceLock<HostServices> = OnceLock::new();
 
-/// Keeps the services for [`log`] and [`progress`]; a second call is ignored.
+/// Stores the services for [`log`] and [`progress`]. A second call is ignored.
 pub(crate) fn keep(services: HostServices) -> &'static HostServices {
     SERVICES.get_or_init(|| services)
 }
 
-/// Sends a message to the user of the host. Silent before `init`.
+/// Sends a message to the user of the host. Does nothing before `init`.
 pub fn log(level: LogLevel, message: &str) {
     if let Some(services) = SERVICES.get() {
         services.sink.log(level, message.into());
     }
 }
 
-/// Reports that `done` of `total` units of `task` are finished. Silent before `init`.
+/// Reports that `done` of `total` units of `task` are finished. Does nothing before `init`.
 pub fn progress(task: &str, done: u64, total: u64) {
     if let Some(services) = SERVICES.get() {
         services.sink.progress(task.into(), done, total);
@@ -113,8 +112,8 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
-    /// Panics whenever it is told something, with a payload that panics when it is dropped.
-    struct Broken(Arc<AtomicUsize>);
+    /// Panics in every call. The payload of `log` panics again when it is dropped.
+    struct PanickingSink(Arc<AtomicUsize>);
 
     struct Bomb;
 
@@ -126,7 +125,7 @@ mod tests {
         }
     }
 
-    impl HostSink for Broken {
+    impl HostSink for PanickingSink {
         fn log(&self, _: LogLevel, _: &str) {
             self.0.fetch_add(1, Ordering::Relaxed);
             std::panic::panic_any(Bomb);
@@ -139,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_host_does_not_reach_the_plugin() {
+    fn a_panic_in_the_host_does_not_reach_the_plugin() {
         let calls = Arc::new(AtomicUsize::new(0));
-        let adapter = SinkAdapter(Broken(Arc::clone(&calls)));
-        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let adapter = SinkAdapter(PanickingSink(Arc::clone(&calls)));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             HostSinkAbi::log(&adapter, LogLevel::Info, "x".into());
             HostSinkAbi::progress(&adapter, "x".into(), 1, 2);
         }));
-        assert!(told.is_ok());
+        assert!(result.is_ok());
         assert_eq!(calls.load(Ordering::Relaxed), 2);
     }
 }

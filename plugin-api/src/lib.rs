@@ -1,18 +1,19 @@
 //! The contract between `merv-host` and its plugins.
 //!
-//! A plugin is a `cdylib` that brings video encoders, language models, or both. Its author
-//! implements ordinary Rust traits with ordinary `Result`s ([`Plugin`], [`Encoder`],
-//! [`LanguageModel`]) and names the plugin once in [`export_plugin!`]; the adapters in this crate do
-//! the foreign-function work. No machine-learning library appears here, so a plugin may compute with
-//! candle, libtorch or its own kernels, and be built by another compiler version than the host.
+//! A plugin is a `cdylib` that provides video encoders, language models, or both. Its author
+//! implements ordinary Rust traits that return ordinary `Result`s ([`Plugin`], [`Encoder`],
+//! [`LanguageModel`]) and calls [`export_plugin!`] once. The adapters in this crate do the
+//! foreign-function work. This crate does not depend on a machine-learning library: a plugin may
+//! compute with candle, libtorch or its own kernels, and may be built with a different compiler
+//! version than the host.
 //!
 //! # How a library is loaded
 //!
 //! 1. The plain C symbol `merv_plugin_manifest` returns a JSON string, the [`Manifest`]. The host
-//!    reads the API version in it before it touches anything else.
-//! 2. The static `merv_plugin_root` carries the layout of every type that crosses. `abi_stable`
-//!    compares it with the host's own, type by type, and hands over the [`PluginModule`] only when
-//!    they agree.
+//!    checks its API version before it touches anything else.
+//! 2. The static `merv_plugin_root` describes the layout of every type that crosses the boundary.
+//!    `abi_stable` compares these layouts with the host's, type by type, and returns the
+//!    [`PluginModule`] only if they match.
 //! 3. [`PluginModule::init`](PluginModule) receives the [`HostServices`]: log, progress, threads.
 //!
 //! # Rules of the boundary
@@ -20,44 +21,45 @@
 //! * Every exported function runs the author's code in [`guard`]: a panic becomes a [`PluginError`].
 //! * Memory is freed by the side that allocated it ([`TensorBuf`] carries its own release function).
 //! * Libraries are never unloaded, so `'static` data of a plugin stays valid.
-//! * Every method may be called from any thread, and from several at once; calls that concern the same
-//!   session wait for each other.
+//! * Every method may be called from any thread, and from several threads at the same time. Calls for
+//!   the same session wait for each other.
 //!
 //! # Evolution
 //!
-//! The crate's version is the ABI's version and follows semver: the host loads any plugin of its own
-//! major version whose minor version is not newer than its own. New functions of [`PluginModule`] and
-//! new methods of the trait objects go after `last_prefix_field`, with a default for plugins that lack
-//! them; structs that cross by value never change within a major version.
+//! The crate's version is the ABI's version and follows semver. The host loads a plugin of the same
+//! major version if the plugin's minor version is not newer than the host's. New functions of
+//! [`PluginModule`] and new methods of the trait objects are added after `last_prefix_field`, with a
+//! default for plugins that lack them. Structs that cross by value never change within a major version.
 //!
-//! Version 1.1 brought training: [`TrainableEncoder`], [`TrainableLanguageModel`] and, for the parameters
-//! of both, [`Trainable`]. Automatic differentiation stops at the boundary: the host continues its own
-//! graph, the mixer's, with the gradient that comes back. An author wraps a model that can be trained with
-//! [`EncoderObject::trainable`] or [`LanguageModelObject::trainable`]; every other model, and every plugin
-//! of version 1.0, answers [`ErrorKind::Unsupported`].
+//! Version 1.1 added training: [`TrainableEncoder`], [`TrainableLanguageModel`] and, for the parameters
+//! of both, [`Trainable`]. Automatic differentiation stops at the boundary: the plugin returns a gradient,
+//! and the host continues with it through its own graph, the mixer's. Wrap a model that can be trained with
+//! [`EncoderObject::trainable`] or [`LanguageModelObject::trainable`]. Every other model, and every plugin
+//! of version 1.0, returns [`ErrorKind::Unsupported`].
 //!
-//! # What the host does, and what the plugin
+//! # What the host does and what the plugin does
 //!
-//! The host decodes and resizes frames as [`PreprocessSpec`] says, lays features out for the projector, fuses
-//! them, tokenises text and picks tokens. An encoder sees pixels and returns features; a language model sees
-//! embeddings and token ids, and returns logits.
+//! The host decodes frames, resizes them as [`PreprocessSpec`] describes, arranges features for the projector,
+//! fuses them, tokenises text and samples tokens. An encoder receives pixels and returns features. A language
+//! model receives embeddings and token ids, and returns logits.
 //!
-//! * **Order of features.** `[batch, temporal * spatial, width]` lies time step by time step: feature
-//!   `t * spatial + s` is place `s` of time step `t`. Places are in rows from top to bottom, each from left to
-//!   right. What belongs to no place of one time step (a class token of the whole clip) makes the clip one time
-//!   step: `temporal` is then 1.
-//! * **Grids.** A projector that pools (`avg`, `3davg`, `conv`, `3dconv`) needs the places of a time step as a
-//!   grid with as many rows as fit into the square of `spatial`: 14 rows of 14 for 196, 2 rows of 3 for 6. So
-//!   `spatial` has to be a multiple of the whole part of its square root, and holds no class token. `attntv`
-//!   and projectors without pooling take any number.
-//! * **Who tokenises.** The host, with the tokenizer that the registry names. A language model gets ids below
-//!   its [`vocab_size`](LanguageModelInfo::vocab_size) alone: a tokenizer with more ordinary tokens is refused
-//!   when the model is loaded. Where a text begins and ends is the plugin's to say
+//! * **Order of features.** `[batch, temporal * spatial, width]` is ordered by time step: feature
+//!   `t * spatial + s` is position `s` of time step `t`. Positions are in row-major order, from top left to
+//!   bottom right. A token that does not belong to a position of one time step (a class token of the whole
+//!   clip) makes the clip a single time step: `temporal` is then 1.
+//! * **Grids.** A projector that pools (`avg`, `3davg`, `conv`, `3dconv`) needs the positions of a time step as
+//!   a grid. The number of rows is the integer part of the square root of `spatial`: 14 rows of 14 for 196,
+//!   2 rows of 3 for 6. `spatial` must therefore be a multiple of that number, and must not include a class
+//!   token. `attntv` and projectors without pooling accept any number.
+//! * **Tokenisation.** The host tokenises, with the tokenizer that the registry names. A language model only
+//!   receives ids below its [`vocab_size`](LanguageModelInfo::vocab_size): a tokenizer with more ordinary
+//!   tokens is refused when the model is loaded. The plugin decides which tokens begin and end a text
 //!   ([`bos`](LanguageModelInfo::bos), [`eos`](LanguageModelInfo::eos)).
-//! * **What a registry asks for.** The description is compared with the request: an encoder that describes
-//!   another `num_frames`, `image_size` or dtype than was asked for is refused, and the registry's line named.
-//!   What the plugin itself refuses of a request is [`ErrorKind::InvalidInput`]; a message that names the key
-//!   in backticks (`` `num_frames` ``) leads the user to the right line. [`ErrorKind::Weights`] blames a file.
+//! * **Requests.** The host compares the description with the request. It refuses an encoder whose
+//!   `num_frames`, `image_size` or dtype differs from the requested one, and names the line of the registry.
+//!   If the plugin itself refuses a request, it returns [`ErrorKind::InvalidInput`]; put the key in backticks
+//!   (`` `num_frames` ``) in the message, and the host points the user to its line. Use
+//!   [`ErrorKind::Weights`] when a file is at fault.
 //!
 //! # A minimal encoder
 //!
@@ -157,6 +159,6 @@ pub use training::{
     VisitGradient,
 };
 
-/// `abi_stable`, for the expansion of [`export_plugin!`] and for the loader of the host.
+/// `abi_stable`, for the expansion of [`export_plugin!`] and for the host's loader.
 #[doc(hidden)]
 pub use abi_stable;

@@ -1,4 +1,4 @@
-//! Language models: embeddings in, logits out, with sessions that remember what they have seen.
+//! Language models: embeddings in, logits out, with sessions that keep their context.
 
 use crate::{
     DType, PluginError, TensorBuf, TensorView, Trainable, TrainableObject,
@@ -18,38 +18,38 @@ use std::{
     },
 };
 
-/// What a language model is, known before any weight is read.
+/// The description of a language model, available before any weight is read.
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, PartialEq)]
 pub struct LanguageModelInfo {
     /// D: the width of an embedding.
     pub width: u32,
-    /// Rows of the embedding table and columns of the logits.
+    /// The number of rows of the embedding table and of columns of the logits.
     pub vocab_size: u32,
-    /// Positions a session can hold.
+    /// The largest number of positions in a session.
     pub context_length: u32,
     /// The id of the token that begins a text, if the model has one.
     pub bos: ROption<u32>,
     /// The ids of the tokens that end a reply.
     pub eos: RVec<u32>,
-    /// What the model computes in.
+    /// The dtype that the model computes in.
     pub dtype: DType,
-    /// Parameters.
+    /// The number of parameters.
     pub parameters: u64,
-    /// Multiply-accumulate operations per token, attention over the context left out.
+    /// Multiply-accumulate operations per token, without attention over the context.
     pub macs_per_token: u64,
-    /// Bytes that a session keeps for each position.
+    /// The number of bytes that a session keeps for each position.
     pub cache_bytes_per_token: u64,
 }
 
-/// Names an open session of one language model.
+/// Identifies an open session of one language model.
 pub type SessionId = u64;
 
 /// Which positions [`LanguageModel::prefill`] returns logits for.
 #[repr(u8)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogitsAt {
-    /// None: `[0, vocab_size]`. The session only takes the embeddings in.
+    /// No position: `[0, vocab_size]`. The embeddings only extend the session.
     None,
     /// The last position: `[1, vocab_size]`.
     Last,
@@ -59,34 +59,34 @@ pub enum LogitsAt {
 
 /// A loaded language model.
 ///
-/// A session is the memory of one text (the key and value cache). Sessions are independent: they
-/// may differ in length and be advanced together in one [`Self::decode`].
+/// A session is the state of one text (its key and value cache). Sessions are independent: they
+/// may differ in length, and one call to [`Self::decode`] may advance several of them.
 pub trait LanguageModel: Send + Sync + 'static {
-    /// The memory of one text.
+    /// The state of one text.
     type Session: Send + 'static;
 
-    /// What this model is. Asked once, when it is loaded.
+    /// Returns the description of this model. Called once, when the model is loaded.
     fn info(&self) -> LanguageModelInfo;
 
-    /// The embeddings of tokens: `[length]` → `[length, width]` of `f32`.
+    /// Returns the embeddings of tokens: `[length]` → `[length, width]` of `f32`.
     ///
     /// # Errors
     ///
-    /// When an id is not below the vocabulary's size.
+    /// When an id is not below the vocabulary size.
     fn embed(&self, ids: &[u32]) -> Result<TensorBuf, PluginError>;
 
-    /// A session that has seen nothing.
+    /// Opens an empty session.
     ///
     /// # Errors
     ///
     /// When memory runs out.
     fn open(&self) -> Result<Self::Session, PluginError>;
 
-    /// Takes embeddings `[length, width]` of `f32` into the session, after what it has seen.
+    /// Appends embeddings `[length, width]` of `f32` to the session.
     ///
     /// # Errors
     ///
-    /// When the shape is wrong or the session would outgrow the context. The session is then
+    /// When the shape is wrong or the session would exceed the context length. The session is then
     /// unchanged.
     fn prefill(
         &self,
@@ -95,11 +95,11 @@ pub trait LanguageModel: Send + Sync + 'static {
         logits: LogitsAt,
     ) -> Result<TensorBuf, PluginError>;
 
-    /// Advances each session by one token: logits `[sessions, vocab_size]` of `f32`.
+    /// Advances each session by one token and returns logits `[sessions, vocab_size]` of `f32`.
     ///
     /// # Errors
     ///
-    /// When an id is not below the vocabulary's size or a session would outgrow the context. All
+    /// When an id is not below the vocabulary size or a session would exceed the context length. All
     /// sessions are then unchanged.
     fn decode(
         &self,
@@ -107,41 +107,41 @@ pub trait LanguageModel: Send + Sync + 'static {
         tokens: &[u32],
     ) -> Result<TensorBuf, PluginError>;
 
-    /// A second session that has seen the same.
+    /// Copies a session.
     ///
     /// # Errors
     ///
     /// When memory runs out.
     fn fork(&self, session: &Self::Session) -> Result<Self::Session, PluginError>;
 
-    /// Forgets everything after the first `length` positions.
+    /// Removes everything after the first `length` positions.
     ///
     /// # Errors
     ///
-    /// When the session is shorter than that.
+    /// When the session is shorter than `length`.
     fn truncate(&self, session: &mut Self::Session, length: usize) -> Result<(), PluginError>;
 }
 
-/// Whether [`TrainableLanguageModel::forward_backward`] goes back.
+/// Whether [`TrainableLanguageModel::forward_backward`] computes gradients.
 #[repr(u8)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Backward {
-    /// No: only the loss is wanted, as in validation. No gradient changes.
+    /// Computes only the loss, as in validation. The gradients do not change.
     LossOnly,
-    /// Yes.
+    /// Computes the loss and the gradients.
     Gradients,
 }
 
-/// What [`TrainableLanguageModel::forward_backward`] returns.
+/// The result of [`TrainableLanguageModel::forward_backward`].
 #[repr(C)]
 #[derive(StableAbi, Debug)]
 pub struct LossAndGradient {
     /// The sum of the cross-entropies of all labels that count.
     pub loss_sum: f64,
-    /// How many labels count.
+    /// The number of labels that count.
     pub tokens: u64,
-    /// The gradient of `loss_sum` by the embeddings, `[batch, length, width]` of `f32`; `[0]` when only
-    /// the loss was wanted.
+    /// The gradient of `loss_sum` with respect to the embeddings, `[batch, length, width]` of `f32`; `[0]`
+    /// for [`Backward::LossOnly`].
     pub gradient: TensorBuf,
 }
 
@@ -150,22 +150,23 @@ pub const IGNORED_LABEL: i64 = -100;
 
 /// A language model that can also be trained.
 pub trait TrainableLanguageModel: LanguageModel + Trainable {
-    /// The loss of a batch of texts and, if asked for, its gradient by their embeddings; the gradients of
-    /// the parameters are added up, if they are trained. All gradients are those of the loss sum.
+    /// Returns the loss of a batch of texts and, if requested, its gradient with respect to their
+    /// embeddings. If the parameters are trained, their gradients are accumulated too. All gradients are
+    /// those of the loss sum.
     ///
-    /// Attention is causal and sees no position whose mask is 0; what a masked position itself computes is
-    /// of no consequence. Positions count from 0 in every row. The label at position `i` is the token that
-    /// position `i - 1` is to foretell, as in Hugging Face's models; so the label at position 0 never
-    /// counts, nor does [`IGNORED_LABEL`], nor a label whose position or the one before it is masked.
+    /// Attention is causal and ignores positions whose mask is 0. The results of masked positions are not
+    /// used. Positions count from 0 in every row. The label at position `i` is the token that position
+    /// `i - 1` must predict, as in Hugging Face's models. Three kinds of label do not count: the one at
+    /// position 0, [`IGNORED_LABEL`], and a label whose position or preceding position is masked.
     ///
     /// # Shapes
     ///
-    /// `embeds [batch, length, width]` of `f32`, `mask [batch, length]` of `u8` (1 a token, 0 padding),
-    /// `labels [batch, length]` of `i64`.
+    /// `embeds [batch, length, width]` of `f32`, `mask [batch, length]` of `u8` (1 for a token, 0 for
+    /// padding), `labels [batch, length]` of `i64`.
     ///
     /// # Errors
     ///
-    /// When training has not begun, a shape or dtype is not as above, a label is no token, or the
+    /// When training has not begun, a shape or dtype is not as above, a label is not a token id, or the
     /// computation fails.
     fn forward_backward(
         &self,
@@ -175,8 +176,8 @@ pub trait TrainableLanguageModel: LanguageModel + Trainable {
         what: Backward,
     ) -> Result<LossAndGradient, PluginError>;
 
-    /// Adds `gradient`, the gradient of embeddings that [`LanguageModel::embed`] has looked up, to that of
-    /// the embedding table. Does nothing when the model is not trained.
+    /// Adds `gradient`, the gradient of embeddings from [`LanguageModel::embed`], to the gradient of the
+    /// embedding table. Does nothing when the model is not trained.
     ///
     /// # Shapes
     ///
@@ -184,7 +185,7 @@ pub trait TrainableLanguageModel: LanguageModel + Trainable {
     ///
     /// # Errors
     ///
-    /// When training has not begun, the shape does not fit, or an id is not below the vocabulary's size.
+    /// When training has not begun, the shape does not match, or an id is not below the vocabulary size.
     fn backward_embed(&self, ids: &[u32], gradient: &TensorView<'_>) -> Result<(), PluginError>;
 }
 
@@ -231,7 +232,7 @@ pub trait LanguageModelAbi: Send + Sync {
     }
 }
 
-/// What a trainable language model does besides, whatever its type.
+/// The training methods of a language model, without its type.
 trait LanguageModelTraining: Send + Sync {
     fn training(&self) -> TrainableObject;
     fn forward_backward(
@@ -264,7 +265,7 @@ impl<M: TrainableLanguageModel> LanguageModelTraining for Arc<M> {
     }
 }
 
-/// Keeps a model's sessions by number, so that only numbers cross the boundary.
+/// Stores a model's sessions by id, so that only ids cross the boundary.
 struct LanguageModelAdapter<M: LanguageModel> {
     info: LanguageModelInfo,
     model: Option<Arc<M>>,
@@ -288,7 +289,7 @@ impl<M: LanguageModel> LanguageModelAdapter<M> {
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Mutex<M::Session>>>> {
-        // The table is only ever inserted into and removed from: a panic cannot leave it half done.
+        // Entries are only inserted and removed, so a panic cannot leave the table half changed.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -297,7 +298,7 @@ impl<M: LanguageModel> LanguageModelAdapter<M> {
         found.ok_or_else(|| PluginError::invalid(format!("session {id} is not open")))
     }
 
-    fn keep(&self, session: M::Session) -> SessionId {
+    fn insert(&self, session: M::Session) -> SessionId {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.table().insert(id, Arc::new(Mutex::new(session)));
         id
@@ -307,7 +308,7 @@ impl<M: LanguageModel> LanguageModelAdapter<M> {
 fn lock<S>(id: SessionId, session: &Mutex<S>) -> Result<MutexGuard<'_, S>, PluginError> {
     session.lock().map_err(|_| {
         PluginError::invalid(format!(
-            "session {id} was left unusable by an earlier panic"
+            "session {id} is unusable because of an earlier panic"
         ))
     })
 }
@@ -322,7 +323,7 @@ impl<M: LanguageModel> LanguageModelAbi for LanguageModelAdapter<M> {
     }
 
     fn open(&self) -> RResult<SessionId, PluginError> {
-        guard("open", || Ok(self.keep(self.model()?.open()?)))
+        guard("open", || Ok(self.insert(self.model()?.open()?)))
     }
 
     fn close(&self, session: SessionId) {
@@ -352,17 +353,17 @@ impl<M: LanguageModel> LanguageModelAbi for LanguageModelAdapter<M> {
             let (ids, tokens) = (sessions.as_slice(), tokens.as_slice());
             if ids.len() != tokens.len() {
                 return Err(PluginError::invalid(format!(
-                    "expected one token for each session, found {} for {}",
+                    "expected one token for each session, found {} tokens for {} sessions",
                     tokens.len(),
                     ids.len()
                 )));
             }
-            // Locked in ascending order, so that two overlapping calls cannot wait for each other.
+            // Locked in ascending order, so two overlapping calls cannot deadlock.
             let mut order: Vec<usize> = (0..ids.len()).collect();
             order.sort_unstable_by_key(|&i| ids[i]);
             if order.windows(2).any(|pair| ids[pair[0]] == ids[pair[1]]) {
                 return Err(PluginError::invalid(
-                    "a session was named twice in one decode",
+                    "a session appears twice in one call to `decode`",
                 ));
             }
             let found = order
@@ -385,7 +386,7 @@ impl<M: LanguageModel> LanguageModelAbi for LanguageModelAdapter<M> {
         guard("fork", || {
             let found = self.find(session)?;
             let copy = self.model()?.fork(&*lock(session, &found)?)?;
-            Ok(self.keep(copy))
+            Ok(self.insert(copy))
         })
     }
 
@@ -434,13 +435,13 @@ impl<M: LanguageModel> Drop for LanguageModelAdapter<M> {
     }
 }
 
-/// A language model behind the ABI: what `load_llm` returns and the host calls.
+/// A language model behind the ABI. `load_llm` returns it, and the host calls it.
 #[repr(transparent)]
 #[derive(StableAbi)]
 pub struct LanguageModelObject(LanguageModelAbi_TO<'static, RBox<()>>);
 
 impl LanguageModelObject {
-    /// Wraps a language model for the journey across the boundary.
+    /// Wraps a language model for the host.
     pub fn new<M: LanguageModel>(model: M) -> Self {
         Self::wrap(Arc::new(model), None)
     }
@@ -475,7 +476,7 @@ impl LanguageModelObject {
     ///
     /// # Errors
     ///
-    /// As [`LanguageModel::embed`], and [`crate::ErrorKind::Panic`]; so for every method here.
+    /// As for [`LanguageModel::embed`], and [`crate::ErrorKind::Panic`], which every method here may return.
     pub fn embed(&self, ids: &[u32]) -> Result<TensorBuf, PluginError> {
         self.0.embed(ids.into()).into_result()
     }
@@ -484,12 +485,12 @@ impl LanguageModelObject {
     ///
     /// # Errors
     ///
-    /// As [`LanguageModel::open`].
+    /// As for [`LanguageModel::open`].
     pub fn open(&self) -> Result<SessionId, PluginError> {
         self.0.open().into_result()
     }
 
-    /// Drops a session; an unknown number is ignored.
+    /// Drops a session. An unknown id is ignored.
     pub fn close(&self, session: SessionId) {
         self.0.close(session);
     }
@@ -498,7 +499,7 @@ impl LanguageModelObject {
     ///
     /// # Errors
     ///
-    /// As [`LanguageModel::prefill`].
+    /// As for [`LanguageModel::prefill`].
     pub fn prefill(
         &self,
         session: SessionId,
@@ -512,7 +513,7 @@ impl LanguageModelObject {
     ///
     /// # Errors
     ///
-    /// As [`LanguageModel::decode`].
+    /// As for [`LanguageModel::decode`].
     pub fn decode(&self, sessions: &[SessionId], tokens: &[u32]) -> Result<TensorBuf, PluginError> {
         self.0.decode(sessions.into(), tokens.into()).into_result()
     }
@@ -521,7 +522,7 @@ impl LanguageModelObject {
     ///
     /// # Errors
     ///
-    /// As [`LanguageModel::fork`].
+    /// As for [`LanguageModel::fork`].
     pub fn fork(&self, session: SessionId) -> Result<SessionId, PluginError> {
         self.0.fork(session).into_result()
     }
@@ -530,16 +531,17 @@ impl LanguageModelObject {
     ///
     /// # Errors
     ///
-    /// As [`LanguageModel::truncate`].
+    /// As for [`LanguageModel::truncate`].
     pub fn truncate(&self, session: SessionId, length: usize) -> Result<(), PluginError> {
         self.0.truncate(session, length).into_result()
     }
 
-    /// The parameters, to train them.
+    /// Returns the parameters, for training.
     ///
     /// # Errors
     ///
-    /// [`crate::ErrorKind::Unsupported`] when the model cannot be trained; so for every method below.
+    /// [`crate::ErrorKind::Unsupported`] when the model cannot be trained. The methods below return the
+    /// same error.
     pub fn training(&self) -> Result<TrainableObject, PluginError> {
         self.0.training().into_result()
     }
@@ -548,7 +550,7 @@ impl LanguageModelObject {
     ///
     /// # Errors
     ///
-    /// As [`TrainableLanguageModel::forward_backward`].
+    /// As for [`TrainableLanguageModel::forward_backward`].
     pub fn forward_backward(
         &self,
         embeds: TensorView<'_>,
@@ -565,7 +567,7 @@ impl LanguageModelObject {
     ///
     /// # Errors
     ///
-    /// As [`TrainableLanguageModel::backward_embed`].
+    /// As for [`TrainableLanguageModel::backward_embed`].
     pub fn backward_embed(&self, ids: &[u32], gradient: TensorView<'_>) -> Result<(), PluginError> {
         self.0.backward_embed(ids.into(), gradient).into_result()
     }

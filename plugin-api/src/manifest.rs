@@ -1,12 +1,12 @@
-//! What a library says about itself before anything in it is trusted: JSON behind a C symbol.
+//! The manifest of a library: JSON behind a C symbol, which the host reads before it trusts anything else.
 
 use serde::{Deserialize, Serialize};
 
-/// The version of this ABI, `major.minor.patch`. The host checks it before it touches a library.
+/// The version of this ABI, `major.minor.patch`. The host checks it before it uses a library.
 pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The C symbol `extern "C" fn() -> *const c_char`: the manifest as NUL-terminated JSON that is never
-/// freed, or null if making it panicked.
+/// The C symbol `extern "C" fn() -> *const c_char`. It returns the manifest as NUL-terminated JSON that
+/// is never freed, or null if the manifest could not be made.
 pub const MANIFEST_SYMBOL: &str = "merv_plugin_manifest";
 
 /// Encoder or language model.
@@ -22,39 +22,39 @@ pub enum ModelKind {
 /// One model that a plugin can load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelManifest {
-    /// The id a registry names it by.
+    /// The id that registries use.
     pub id: String,
     /// Encoder or language model.
     pub kind: ModelKind,
-    /// The licence of the weights that a user will download for it.
+    /// The licence of the weights that a user downloads for it.
     pub license: String,
-    /// Whether it is a model without weights, so that a registry need not name any. Plugins of before this key
-    /// do not write it, and hosts of before ignore it.
+    /// Whether the model has no weights, so that a registry may omit them. Older plugins do not write
+    /// this key, and older hosts ignore it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_weights: bool,
 }
 
-/// The manifest of a plugin. Unknown keys are ignored, so that newer plugins can still be listed.
+/// The manifest of a plugin. Unknown keys are ignored, so newer plugins can still be listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The plugin's name, as registries write it.
+    /// The name of the plugin in registries.
     pub name: String,
     /// The plugin's own version.
     pub version: String,
-    /// The version of this ABI it was built against.
+    /// The version of this ABI that the plugin was built against.
     pub api_version: String,
     /// The licence of the plugin's code.
     pub license: String,
-    /// What it computes with: `candle`, `libtorch`, …
+    /// The library that the plugin computes with: `candle`, `libtorch`, …
     pub backend: String,
-    /// The kinds of device it can run on: `cpu`, `cuda`.
+    /// The kinds of device that the plugin can run on: `cpu`, `cuda`.
     pub devices: Vec<String>,
-    /// What it can load.
+    /// The models that the plugin can load.
     pub models: Vec<ModelManifest>,
 }
 
 impl Manifest {
-    /// A manifest of this API version, for the CPU, without models.
+    /// Makes a manifest of this API version, for the CPU, without models.
     pub fn new(name: &str, version: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -74,26 +74,26 @@ impl Manifest {
         self
     }
 
-    /// Sets what the plugin computes with.
+    /// Sets the library that the plugin computes with.
     #[must_use]
     pub fn backend(mut self, backend: &str) -> Self {
         backend.clone_into(&mut self.backend);
         self
     }
 
-    /// Adds an encoder, and the licence of its weights.
+    /// Adds an encoder with the licence of its weights.
     #[must_use]
     pub fn encoder(self, id: &str, weights_license: &str) -> Self {
         self.model(id, ModelKind::Encoder, weights_license, false)
     }
 
-    /// Adds an encoder that reads no weights: a registry may leave `weights` out.
+    /// Adds an encoder without weights: a registry may omit `weights`.
     #[must_use]
     pub fn encoder_without_weights(self, id: &str) -> Self {
         self.model(id, ModelKind::Encoder, "no weights", true)
     }
 
-    /// Adds a language model, and the licence of its weights.
+    /// Adds a language model with the licence of its weights.
     #[must_use]
     pub fn llm(self, id: &str, weights_license: &str) -> Self {
         self.model(id, ModelKind::Llm, weights_license, false)

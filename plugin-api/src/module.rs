@@ -1,4 +1,4 @@
-//! The root of a library: the functions that every plugin exports, and the macro that exports them.
+//! The root module of a library: the functions that every plugin exports, and the macro that exports them.
 
 use crate::{
     EncoderInfo, EncoderObject, EncoderRequest, HostServices, LanguageModelInfo,
@@ -14,63 +14,64 @@ use std::{
     sync::OnceLock,
 };
 
-/// The static of type `LibHeader` that carries the layouts and makes the [`PluginModule`].
+/// The static of type `LibHeader` that holds the layouts and creates the [`PluginModule`].
 pub const ROOT_SYMBOL: &str = "merv_plugin_root";
 
-/// What an author implements once per library. Only what the plugin brings needs a body.
+/// A plugin. An author implements this trait once per library; methods for models that the plugin does
+/// not provide may be omitted.
 pub trait Plugin: 'static {
-    /// Who the plugin is and what it can load.
+    /// Returns the plugin's name and the models that it can load.
     fn manifest() -> Manifest;
 
-    /// Called once, before anything is described or loaded.
+    /// Initialises the plugin. Called once, before anything is described or loaded.
     ///
     /// # Errors
     ///
-    /// When the plugin cannot work on this machine; it is then listed with this reason.
+    /// When the plugin does not work on this machine. The plugin is then listed with this error.
     fn init(_host: &HostServices) -> Result<(), PluginError> {
         Ok(())
     }
 
-    /// What an encoder would be, without its weights.
+    /// Describes an encoder without reading its weights.
     ///
     /// # Errors
     ///
-    /// When the id is unknown, or the config does not fit it.
+    /// When the id is unknown or the config does not match it.
     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        Err(not_here("encoder", &request.model.id))
+        Err(not_provided("encoders", &request.model.id))
     }
 
     /// Loads an encoder.
     ///
     /// # Errors
     ///
-    /// When it cannot be described, or its weights do not fit.
+    /// When it cannot be described, or its weights do not match the description.
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        Err(not_here("encoder", &request.model.id))
+        Err(not_provided("encoders", &request.model.id))
     }
 
-    /// What a language model would be, without its weights.
+    /// Describes a language model without reading its weights.
     ///
     /// # Errors
     ///
-    /// When the id is unknown, or the config does not fit it.
+    /// When the id is unknown or the config does not match it.
     fn describe_llm(request: &LanguageModelRequest) -> Result<LanguageModelInfo, PluginError> {
-        Err(not_here("language model", &request.model.id))
+        Err(not_provided("language models", &request.model.id))
     }
 
     /// Loads a language model.
     ///
     /// # Errors
     ///
-    /// When it cannot be described, or its weights do not fit.
+    /// When it cannot be described, or its weights do not match the description.
     fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {
-        Err(not_here("language model", &request.model.id))
+        Err(not_provided("language models", &request.model.id))
     }
 }
 
-fn not_here(kind: &str, id: &str) -> PluginError {
+fn not_provided(kind: &str, id: &str) -> PluginError {
     PluginError::unsupported(format!(
-        "this plugin brings no {kind}, so not `{id}` either"
+        "this plugin does not provide {kind}, so it cannot load `{id}`"
     ))
 }
 
@@ -98,13 +99,13 @@ impl RootModule for PluginModuleRef {
     abi_stable::declare_root_module_statics! {PluginModuleRef}
     const BASE_NAME: &'static str = "merv_plugin";
     const NAME: &'static str = "merv_plugin";
-    // Nothing reads it: the host compares the manifest's API version, for abi_stable's own rule refuses
+    // Not used: the host compares the manifest's API version instead, because abi_stable's own rule refuses
     // plugins that are older than the host.
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
 }
 
 impl PluginModuleRef {
-    /// The module of `P`. Called by [`crate::export_plugin!`] and by tests that stay in one process.
+    /// Returns the module of `P`. Called by [`crate::export_plugin!`] and by tests without a library.
     pub fn of<P: Plugin>() -> Self {
         PluginModule {
             init: init::<P>,
@@ -145,7 +146,7 @@ extern "C" fn load_llm<P: Plugin>(
     guard("load_llm", || P::load_llm(request))
 }
 
-/// The manifest of `P` as JSON behind a pointer that stays valid; null if it cannot be made.
+/// Returns a pointer to the manifest of `P` as JSON, which stays valid, or null if it could not be made.
 #[doc(hidden)]
 pub fn manifest_json<P: Plugin>(cell: &'static OnceLock<Option<CString>>) -> *const c_char {
     let json = cell.get_or_init(|| {
@@ -159,8 +160,8 @@ pub fn manifest_json<P: Plugin>(cell: &'static OnceLock<Option<CString>>) -> *co
 
 /// Exports a [`Plugin`](crate::Plugin) from a `cdylib`: the manifest symbol and the root module.
 ///
-/// Used once, at the root of the crate, which needs no other dependency than this one. Two crates
-/// that use it cannot be linked into one binary: load plugins as libraries, in tests too.
+/// Use it once, at the root of the crate. The crate needs no other dependency. Two crates that use it
+/// cannot be linked into one binary, so tests must load plugins as libraries too.
 #[macro_export]
 macro_rules! export_plugin {
     ($plugin:ty) => {

@@ -1,4 +1,4 @@
-//! What the host asks a plugin to describe or load.
+//! Requests of the host to describe or load a model.
 
 use crate::{DType, Device};
 use abi_stable::{
@@ -6,20 +6,20 @@ use abi_stable::{
     std_types::{ROption, RString, RVec},
 };
 
-/// Which model, from which files, where to.
+/// A model id, the files of the model and the device to load it on.
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, PartialEq, Eq)]
 pub struct ModelSource {
     /// A model id from the plugin's manifest.
     pub id: RString,
-    /// Paths of the weights, shards in order. When the model is only to be described: those that are on
-    /// this machine already, or none.
+    /// Paths of the weights, shards in order. A request to describe a model lists only the files that are
+    /// already on this machine, possibly none.
     pub weights: RVec<RString>,
-    /// Path of the config file. Without one the plugin takes the published sizes of `id`.
+    /// Path of the config file. Without one, the plugin uses the published sizes of `id`.
     pub config: ROption<RString>,
-    /// Where to compute.
+    /// The device to compute on.
     pub device: Device,
-    /// What to compute in; the plugin's choice when absent.
+    /// The dtype to compute in. If absent, the plugin chooses.
     pub dtype: ROption<DType>,
 }
 
@@ -27,11 +27,11 @@ pub struct ModelSource {
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, PartialEq, Eq)]
 pub struct EncoderRequest {
-    /// Which model, from which files, where to.
+    /// The model.
     pub model: ModelSource,
     /// Frames per clip.
     pub num_frames: u32,
-    /// Height and width of the clips, in pixels, if not the model's own choice.
+    /// Height and width of the clips, in pixels. If absent, the plugin chooses.
     pub image_size: ROption<u32>,
 }
 
@@ -39,6 +39,6 @@ pub struct EncoderRequest {
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, PartialEq, Eq)]
 pub struct LanguageModelRequest {
-    /// Which model, from which files, where to.
+    /// The model.
     pub model: ModelSource,
 }

@@ -24,7 +24,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// Bytes per element.
+    /// Returns the number of bytes per element.
     pub fn size(self) -> usize {
         match self {
             Self::U8 => 1,
@@ -34,7 +34,7 @@ impl DType {
         }
     }
 
-    /// The name used in registries: `f32`.
+    /// Returns the name used in registries, such as `f32`.
     pub fn name(self) -> &'static str {
         match self {
             Self::U8 => "u8",
@@ -62,13 +62,13 @@ pub enum DeviceKind {
     Cuda,
 }
 
-/// A device: its kind, and which one of that kind.
+/// A device: its kind and its number.
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Device {
     /// The kind.
     pub kind: DeviceKind,
-    /// The number among its kind; 0 for the CPU.
+    /// The number among the devices of this kind; 0 for the CPU.
     pub ordinal: u32,
 }
 
@@ -89,17 +89,17 @@ impl fmt::Display for Device {
     }
 }
 
-/// A Rust type that stands for a [`DType`].
+/// A Rust type that corresponds to a [`DType`].
 ///
 /// # Safety
 ///
-/// `DTYPE` must describe the type exactly, and every bit pattern must be a valid value of it.
+/// `DTYPE` must describe the type exactly, and every bit pattern must be a valid value of the type.
 pub unsafe trait TensorElement: Copy + Send + Sync + 'static {
     /// The matching dtype.
     const DTYPE: DType;
 }
 
-// SAFETY: each pairs a type with the dtype of the same size and meaning; all bit patterns are valid.
+// SAFETY: the type and the dtype have the same size and meaning, and all bit patterns are valid.
 unsafe impl TensorElement for u8 {
     const DTYPE: DType = DType::U8;
 }
@@ -120,7 +120,7 @@ unsafe impl TensorElement for f32 {
     const DTYPE: DType = DType::F32;
 }
 
-/// The number of elements of `shape`.
+/// Returns the number of elements of `shape`.
 ///
 /// # Errors
 ///
@@ -134,8 +134,8 @@ fn elements(shape: &[usize]) -> Result<usize, PluginError> {
         })
 }
 
-/// A tensor lent for the length of one call: C-contiguous, borrowed from the caller, who keeps it
-/// alive and unchanged until the call returns. Crossing costs no copy.
+/// A C-contiguous tensor that is borrowed for one call. The caller keeps it alive and unchanged until
+/// the call returns. Passing it does not copy the elements.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct TensorView<'a> {
@@ -147,21 +147,22 @@ pub struct TensorView<'a> {
     _borrow: PhantomData<&'a u8>,
 }
 
-// SAFETY: a view is a shared borrow of plain numbers.
+// SAFETY: a view is a shared borrow of numbers.
 unsafe impl Send for TensorView<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for TensorView<'_> {}
 
 impl<'a> TensorView<'a> {
-    /// Lends `data` as a tensor of `shape` in main memory.
+    /// Borrows `data` as a tensor of `shape` in main memory.
     ///
     /// # Errors
     ///
     /// When `shape` does not have as many elements as `data`.
     pub fn new<T: TensorElement>(data: &'a [T], shape: &'a [usize]) -> Result<Self, PluginError> {
-        if elements(shape)? != data.len() {
+        let expected = elements(shape)?;
+        if expected != data.len() {
             return Err(PluginError::invalid(format!(
-                "a tensor of shape {shape:?} was given {} elements",
+                "expected {expected} elements for a tensor of shape {shape:?}, found {}",
                 data.len()
             )));
         }
@@ -175,26 +176,26 @@ impl<'a> TensorView<'a> {
         })
     }
 
-    /// The dtype of the elements.
+    /// Returns the dtype of the elements.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// Where the elements are.
+    /// Returns the device that the elements are on.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// The shape.
+    /// Returns the shape.
     pub fn shape(&self) -> &'a [usize] {
         self.shape.as_slice()
     }
 
-    /// The shape as exactly `N` dimensions.
+    /// Returns the shape as exactly `N` dimensions.
     ///
     /// # Errors
     ///
-    /// When the tensor has another number of dimensions.
+    /// When the tensor has a different number of dimensions.
     pub fn dims<const N: usize>(&self) -> Result<[usize; N], PluginError> {
         self.shape().try_into().map_err(|_| {
             PluginError::invalid(format!(
@@ -204,11 +205,11 @@ impl<'a> TensorView<'a> {
         })
     }
 
-    /// The elements, in main memory, as `T`.
+    /// Returns the elements, in main memory, as `T`.
     ///
     /// # Errors
     ///
-    /// When the tensor is on another device or of another dtype.
+    /// When the tensor is on another device or has another dtype.
     pub fn elements<T: TensorElement>(&self) -> Result<&'a [T], PluginError> {
         if self.device.kind != DeviceKind::Cpu {
             return Err(PluginError::unsupported(format!(
@@ -226,16 +227,16 @@ impl<'a> TensorView<'a> {
         if self.len == 0 {
             return Ok(&[]);
         }
-        // SAFETY: `new` took pointer and length from a slice of a type of this dtype that lives for
-        // 'a, and `TensorBuf::view` from a buffer borrowed for 'a.
+        // SAFETY: pointer and length come either from a slice of this dtype that lives for 'a (`new`)
+        // or from a buffer that is borrowed for 'a (`TensorBuf::view`).
         Ok(unsafe { std::slice::from_raw_parts(self.data.cast::<T>(), self.len) })
     }
 
-    /// The elements as `f32`: [`Self::elements`] by its usual type.
+    /// Returns the elements as `f32`. The same as [`Self::elements`] for the usual type.
     ///
     /// # Errors
     ///
-    /// When the tensor is on another device or of another dtype.
+    /// When the tensor is on another device or has another dtype.
     pub fn f32s(&self) -> Result<&'a [f32], PluginError> {
         self.elements()
     }
@@ -253,9 +254,9 @@ impl fmt::Debug for TensorView<'_> {
     }
 }
 
-/// A tensor handed over: C-contiguous, allocated by its producer, freed by the producer's own code
-/// when the receiver drops it. A CUDA pointer belongs to the device's primary context, and the
-/// producer has synchronised before handing it over.
+/// An owned C-contiguous tensor. Its producer allocates it, and the producer's own code frees it when the
+/// receiver drops it. A CUDA pointer belongs to the device's primary context; the producer must
+/// synchronise before it returns the tensor.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct TensorBuf {
@@ -268,18 +269,18 @@ pub struct TensorBuf {
     release: extern "C" fn(*mut c_void),
 }
 
-// SAFETY: the buffer is owned and never written to; `from_vec` takes only `Send + Sync` elements.
+// SAFETY: the buffer is owned and never written to, and `from_vec` accepts only `Send + Sync` elements.
 unsafe impl Send for TensorBuf {}
 // SAFETY: as above.
 unsafe impl Sync for TensorBuf {}
 
 extern "C" fn release_vec<T>(owner: *mut c_void) {
-    // SAFETY: `from_vec` made `owner` with `Box::into_raw` from this very type, and `Drop` runs once.
+    // SAFETY: `from_vec` made `owner` with `Box::into_raw` from this type, and `Drop` runs once.
     drop(unsafe { Box::from_raw(owner.cast::<Vec<T>>()) });
 }
 
 impl TensorBuf {
-    /// Hands `data` over as a tensor of `shape`, without a copy.
+    /// Makes a tensor of `shape` that owns `data`, without copying it.
     ///
     /// # Errors
     ///
@@ -298,7 +299,7 @@ impl TensorBuf {
         })
     }
 
-    /// Lends the tensor.
+    /// Borrows the tensor.
     pub fn view(&self) -> TensorView<'_> {
         TensorView {
             data: self.data,
@@ -332,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_shows_what_was_put_in_without_moving_it() {
+    fn a_buffer_does_not_copy_its_elements() {
         let data = vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
         let address = data.as_ptr();
         let buffer = TensorBuf::from_vec(data, &[2, 3]).unwrap();
@@ -346,10 +347,10 @@ mod tests {
     fn wrong_use_is_an_error() {
         assert!(TensorBuf::from_vec(vec![0u8; 5], &[2, 3]).is_err());
         assert!(TensorBuf::from_vec(vec![0u8; 0], &[usize::MAX, 16]).is_err());
-        // Their products are 0 and 6 once they have gone round.
+        // Products that would wrap around to 0 and 6.
         let half = 1 << (usize::BITS / 2);
-        let round = (1 << (usize::BITS - 1)) + 3;
-        for (length, shape) in [(0, [half, half]), (6, [round, 2])] {
+        let wrapping = (1 << (usize::BITS - 1)) + 3;
+        for (length, shape) in [(0, [half, half]), (6, [wrapping, 2])] {
             let data = vec![0u8; length];
             let error = TensorView::new(&data, &shape).unwrap_err();
             assert!(error.message.contains("too many elements"), "{error:?}");
@@ -360,10 +361,10 @@ mod tests {
         assert!(bytes.view().dims::<3>().is_err());
     }
 
-    // Linux tells how much memory there is in use.
+    // Reads the process's resident pages, which only Linux reports in this file.
     #[cfg(target_os = "linux")]
     #[test]
-    fn memory_that_was_handed_over_is_given_back() {
+    fn a_dropped_buffer_frees_its_memory() {
         let pages = || -> usize {
             let text = std::fs::read_to_string("/proc/self/statm").unwrap();
             text.split(' ').nth(1).unwrap().parse().unwrap()
@@ -372,8 +373,8 @@ mod tests {
         for _ in 0..64 {
             drop(TensorBuf::from_vec(vec![1.0f32; 1 << 20], &[1 << 20]).unwrap());
         }
-        // Each has 4 MiB, a thousand pages; all of them 64 thousand.
+        // Each buffer has 4 MiB, about a thousand pages.
         let grown = pages().saturating_sub(before);
-        assert!(grown < 16_000, "{grown} pages more are in use");
+        assert!(grown < 16_000, "{grown} more pages are in use");
     }
 }

@@ -1,14 +1,15 @@
-//! Training: the parameters of a model that a plugin keeps, their gradients and the optimizer's state.
+//! Training: the parameters of a plugin's model, their gradients and the optimizer state.
 //!
-//! Automatic differentiation stops at the boundary. A plugin differentiates its own model; the host hands
-//! gradients of outputs in ([`crate::TrainableEncoder::backward`]) and gets gradients of inputs out
-//! ([`crate::TrainableLanguageModel::forward_backward`]), and continues its own graph, the mixer's, with
-//! them. Parameters never cross but to be looked at ([`Trainable::visit_gradients`]), saved and restored
-//! ([`Trainable::export`], [`Trainable::import`]).
+//! Automatic differentiation stops at the boundary. A plugin differentiates its own model. The host passes
+//! it gradients of outputs ([`crate::TrainableEncoder::backward`]) and receives gradients of inputs
+//! ([`crate::TrainableLanguageModel::forward_backward`]), with which it continues its own graph, the
+//! mixer's. Parameters stay in the plugin. The host only sees their gradients
+//! ([`Trainable::visit_gradients`]), and saves and restores their state ([`Trainable::export`],
+//! [`Trainable::import`]).
 //!
-//! The order of things is the host's affair: `begin_training` once; then, step by step, any number of
-//! forward and backward passes, whose gradients add up; a look at the gradients (for their norm, or a sum
-//! over machines); `apply_adamw`; `clear_gradients`.
+//! The host controls the order of calls. It calls `begin_training` once. In each step it runs any number
+//! of forward and backward passes, whose gradients accumulate, visits the gradients (for their norm, or to
+//! sum them over machines), and calls `apply_adamw` and `clear_gradients`.
 
 use crate::{PluginError, TensorView, guard::guard, guard::guarded_drop};
 use abi_stable::{
@@ -18,15 +19,16 @@ use abi_stable::{
 };
 use std::sync::Arc;
 
-/// How a model is going to be trained.
+/// How to train a model.
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrainingOptions {
-    /// Whether the model's parameters are trained. If not, it stays as it is, and only gradients of its
-    /// inputs are computed.
+    /// Whether the model's parameters are trained. If not, they do not change, and only gradients of the
+    /// model's inputs are computed.
     pub trainable: bool,
-    /// Whether a layer's intermediate results are computed again in the backward pass instead of being
-    /// kept: less memory, a third more time. A model that cannot may ignore it; the numbers are the same.
+    /// Whether a layer's intermediate results are recomputed in the backward pass instead of being kept.
+    /// This takes less memory and a third more time; the results are the same. A model that does not
+    /// support it may ignore it.
     pub checkpoint_activations: bool,
 }
 
@@ -34,9 +36,9 @@ pub struct TrainingOptions {
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, PartialEq, Eq)]
 pub struct ParameterInfo {
-    /// Its name upstream, as in the weights file.
+    /// Its upstream name, as in the weights file.
     pub name: RString,
-    /// Its shape upstream.
+    /// Its upstream shape.
     pub shape: RVec<usize>,
 }
 
@@ -48,24 +50,24 @@ pub struct ParameterInfo {
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq)]
 pub struct AdamWStep {
-    /// t: the number of this step. The first is 1.
+    /// t: the number of this step, from 1.
     pub step: u64,
     /// The learning rate of this step.
     pub learning_rate: f64,
-    /// β₁: 0.9, usually.
+    /// β₁, usually 0.9.
     pub beta1: f64,
-    /// β₂: 0.999, usually.
+    /// β₂, usually 0.999.
     pub beta2: f64,
-    /// ε: 1e-8, usually.
+    /// ε, usually 1e-8.
     pub epsilon: f64,
     /// The weight decay, decoupled from the gradient.
     pub weight_decay: f64,
-    /// What the accumulated gradients are multiplied by first: one over the tokens, times what clipping
-    /// leaves of the norm.
+    /// The factor that the accumulated gradients are multiplied by first: one over the number of tokens,
+    /// times the clipping factor.
     pub gradient_scale: f64,
 }
 
-/// What of a parameter is saved or restored: each a tensor of the parameter's shape, in `f32`.
+/// A part of a parameter's state: a tensor of the parameter's shape, in `f32`.
 #[repr(u8)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StatePart {
@@ -77,42 +79,43 @@ pub enum StatePart {
     SecondMoment,
 }
 
-/// Called for each parameter with its name and its gradient, which it may change.
+/// Called for each parameter with its name and its gradient, which the callback may change.
 pub type VisitGradient<'a> = dyn FnMut(&str, &mut [f32]) -> Result<(), PluginError> + 'a;
 
 /// Called for each parameter with its name and a tensor of `f32`.
 pub type TakeTensor<'a> = dyn FnMut(&str, TensorView<'_>) -> Result<(), PluginError> + 'a;
 
-/// The parameters of a model, kept in the plugin. Until [`Self::begin_training`] there are none.
+/// The trainable parameters of a model. They exist in the plugin, from [`Self::begin_training`] on.
 ///
-/// As every method of the API, these may be called from any thread. A computation that runs beside one that
-/// changes parameters may see some of them before and others after: the host keeps the two apart. Every
-/// later computation uses the changed weights; what was computed before stays as it is (the keys and
-/// values of an open session, the features of a clip).
+/// Like every method of the API, these may be called from any thread. A computation that runs while
+/// parameters change may use old values of some and new values of others, so the host does not run both
+/// at the same time. Later computations use the changed weights. Earlier results (the keys and values of
+/// an open session, the features of a clip) do not change.
 pub trait Trainable: Send + Sync + 'static {
-    /// Prepares for training: makes the parameters changeable, if they are to be trained. May be called
-    /// again: a model that was not to be trained may become trainable, and checkpointing may change.
+    /// Prepares for training: makes the parameters changeable, if `options` requests it. May be called
+    /// again to make the model trainable or to change checkpointing.
     ///
     /// # Errors
     ///
-    /// When the model cannot be trained (quantised weights, say), or is trainable already and is now not
-    /// to be.
+    /// When the model cannot be trained (for example, because its weights are quantised), or when it is
+    /// already trainable and `options` requests the opposite.
     fn begin_training(&self, options: &TrainingOptions) -> Result<(), PluginError>;
 
-    /// The trainable parameters, in an order that does not change; none when the model is not trainable.
+    /// Returns the trainable parameters in a fixed order, or none when the model is not trainable.
     ///
     /// # Errors
     ///
     /// When training has not begun.
     fn parameters(&self) -> Result<Vec<ParameterInfo>, PluginError>;
 
-    /// Shows every parameter's accumulated gradient, in the order of [`Self::parameters`]; zeros where
-    /// nothing has come in since [`Self::clear_gradients`]. What `visit` changes is what
-    /// [`Self::apply_adamw`] will see. `visit` must not call into the plugin.
+    /// Calls `visit` with every parameter's accumulated gradient, in the order of [`Self::parameters`].
+    /// Gradients to which nothing was added since [`Self::clear_gradients`] are zeros.
+    /// [`Self::apply_adamw`] uses the gradients as `visit` leaves them. `visit` must not call into the
+    /// plugin.
     ///
     /// # Errors
     ///
-    /// When training has not begun; and what `visit` returns, which ends the visit.
+    /// When training has not begun, and when `visit` returns an error, which stops the visit.
     fn visit_gradients(&self, visit: &mut VisitGradient<'_>) -> Result<(), PluginError>;
 
     /// Sets all gradients to zero.
@@ -122,26 +125,26 @@ pub trait Trainable: Send + Sync + 'static {
     /// When training has not begun.
     fn clear_gradients(&self) -> Result<(), PluginError>;
 
-    /// Changes every parameter by its gradient. The gradients stay.
+    /// Updates every parameter from its gradient. The gradients do not change.
     ///
     /// # Errors
     ///
-    /// When training has not begun or `step` makes no sense; nothing is changed then.
+    /// When training has not begun or a value of `step` is invalid. Nothing is changed then.
     fn apply_adamw(&self, step: &AdamWStep) -> Result<(), PluginError>;
 
-    /// Hands out one part of the state of every parameter, in the order of [`Self::parameters`].
+    /// Calls `take` with one part of the state of every parameter, in the order of [`Self::parameters`].
     /// `take` must not call into the plugin.
     ///
     /// # Errors
     ///
-    /// When training has not begun; and what `take` returns, which ends the export.
+    /// When training has not begun, and when `take` returns an error, which stops the export.
     fn export(&self, part: StatePart, take: &mut TakeTensor<'_>) -> Result<(), PluginError>;
 
-    /// Restores one part of the state of one parameter, bit for bit what [`Self::export`] handed out.
+    /// Restores one part of the state of one parameter, bit for bit as [`Self::export`] passed it.
     ///
     /// # Errors
     ///
-    /// When training has not begun, there is no such parameter, or it has another shape.
+    /// When training has not begun, the parameter does not exist, or its shape differs.
     fn import(
         &self,
         part: StatePart,
@@ -150,7 +153,7 @@ pub trait Trainable: Send + Sync + 'static {
     ) -> Result<(), PluginError>;
 }
 
-/// A closure of the host's, lent to the plugin for one call.
+/// A closure of the host that the plugin borrows for one call.
 #[sabi_trait]
 #[doc(hidden)]
 pub trait VisitGradientAbi {
@@ -158,7 +161,7 @@ pub trait VisitGradientAbi {
     fn call(&mut self, name: RStr<'_>, gradient: RSliceMut<'_, f32>) -> RResult<(), PluginError>;
 }
 
-/// As [`VisitGradientAbi`].
+/// A closure of the host that the plugin borrows for one call.
 #[sabi_trait]
 #[doc(hidden)]
 pub trait TakeTensorAbi {
@@ -191,24 +194,24 @@ pub trait TrainableAbi: Send + Sync {
     ) -> RResult<(), PluginError>;
 }
 
-/// The host's closures on their way to the plugin: their panics must not cross either.
-struct Lent<'a, F: ?Sized>(&'a mut F);
+/// A closure of the host with a guard: its panics must not cross the boundary either.
+struct HostClosure<'a, F: ?Sized>(&'a mut F);
 
-impl VisitGradientAbi for Lent<'_, VisitGradient<'_>> {
+impl VisitGradientAbi for HostClosure<'_, VisitGradient<'_>> {
     fn call(
         &mut self,
         name: RStr<'_>,
         mut gradient: RSliceMut<'_, f32>,
     ) -> RResult<(), PluginError> {
-        guard("the host's visit of a gradient", || {
+        guard("the host's callback for gradients", || {
             (self.0)(name.as_str(), gradient.as_mut_slice())
         })
     }
 }
 
-impl TakeTensorAbi for Lent<'_, TakeTensor<'_>> {
+impl TakeTensorAbi for HostClosure<'_, TakeTensor<'_>> {
     fn call(&mut self, name: RStr<'_>, values: TensorView<'_>) -> RResult<(), PluginError> {
-        guard("the host's taking of a tensor", || {
+        guard("the host's callback for exported tensors", || {
             (self.0)(name.as_str(), values)
         })
     }
@@ -281,14 +284,14 @@ impl<M: Trainable> Drop for TrainableAdapter<M> {
     }
 }
 
-/// The parameters of a model behind the ABI: what [`crate::EncoderObject::training`] and
-/// [`crate::LanguageModelObject::training`] return. It keeps the model alive.
+/// The parameters of a model behind the ABI. [`crate::EncoderObject::training`] and
+/// [`crate::LanguageModelObject::training`] return it. It keeps the model alive.
 #[repr(transparent)]
 #[derive(StableAbi)]
 pub struct TrainableObject(TrainableAbi_TO<'static, RArc<()>>);
 
 impl TrainableObject {
-    /// The parameters of a model that also does other things.
+    /// Wraps the parameters of a model that is shared with its other objects.
     pub(crate) fn new<M: Trainable>(model: Arc<M>) -> Self {
         let adapter = RArc::new(TrainableAdapter(Some(model)));
         Self(TrainableAbi_TO::from_ptr(adapter, TD_Opaque))
@@ -298,7 +301,8 @@ impl TrainableObject {
     ///
     /// # Errors
     ///
-    /// As [`Trainable::begin_training`], and [`crate::ErrorKind::Panic`]; so for every method here.
+    /// As for [`Trainable::begin_training`], and [`crate::ErrorKind::Panic`], which every method here may
+    /// return.
     pub fn begin_training(&self, options: &TrainingOptions) -> Result<(), PluginError> {
         self.0.begin_training(*options).into_result()
     }
@@ -307,7 +311,7 @@ impl TrainableObject {
     ///
     /// # Errors
     ///
-    /// As [`Trainable::parameters`].
+    /// As for [`Trainable::parameters`].
     pub fn parameters(&self) -> Result<Vec<ParameterInfo>, PluginError> {
         self.0.parameters().into_result().map(RVec::into_vec)
     }
@@ -316,10 +320,10 @@ impl TrainableObject {
     ///
     /// # Errors
     ///
-    /// As [`Trainable::visit_gradients`].
+    /// As for [`Trainable::visit_gradients`].
     pub fn visit_gradients(&self, visit: &mut VisitGradient<'_>) -> Result<(), PluginError> {
-        let mut lent = Lent(visit);
-        let visit = VisitGradientAbi_TO::from_ptr(&mut lent, TD_Opaque);
+        let mut closure = HostClosure(visit);
+        let visit = VisitGradientAbi_TO::from_ptr(&mut closure, TD_Opaque);
         self.0.visit_gradients(visit).into_result()
     }
 
@@ -327,7 +331,7 @@ impl TrainableObject {
     ///
     /// # Errors
     ///
-    /// As [`Trainable::clear_gradients`].
+    /// As for [`Trainable::clear_gradients`].
     pub fn clear_gradients(&self) -> Result<(), PluginError> {
         self.0.clear_gradients().into_result()
     }
@@ -336,7 +340,7 @@ impl TrainableObject {
     ///
     /// # Errors
     ///
-    /// As [`Trainable::apply_adamw`].
+    /// As for [`Trainable::apply_adamw`].
     pub fn apply_adamw(&self, step: &AdamWStep) -> Result<(), PluginError> {
         self.0.apply_adamw(*step).into_result()
     }
@@ -345,10 +349,10 @@ impl TrainableObject {
     ///
     /// # Errors
     ///
-    /// As [`Trainable::export`].
+    /// As for [`Trainable::export`].
     pub fn export(&self, part: StatePart, take: &mut TakeTensor<'_>) -> Result<(), PluginError> {
-        let mut lent = Lent(take);
-        let take = TakeTensorAbi_TO::from_ptr(&mut lent, TD_Opaque);
+        let mut closure = HostClosure(take);
+        let take = TakeTensorAbi_TO::from_ptr(&mut closure, TD_Opaque);
         self.0.export(part, take).into_result()
     }
 
@@ -356,7 +360,7 @@ impl TrainableObject {
     ///
     /// # Errors
     ///
-    /// As [`Trainable::import`].
+    /// As for [`Trainable::import`].
     pub fn import(
         &self,
         part: StatePart,
@@ -367,9 +371,10 @@ impl TrainableObject {
     }
 }
 
-/// What a model answers that cannot be trained, or was built against an API without training.
+/// Returns the error of a model that cannot be trained or was built against an API without training.
 pub(crate) fn unsupported<T>() -> RResult<T, PluginError> {
     RResult::RErr(PluginError::unsupported(
-        "this model cannot be trained: its plugin does not support it, or was built before plugins could",
+        "this model cannot be trained: its plugin does not support training, or was built for an older \
+         version of the plugin API",
     ))
 }

@@ -30,7 +30,7 @@ fn mistakes_in_registries_are_reported() {
         (
             SIGLIP,
             "plugin = \"llama2\"",
-            &["plugin `llama2`", "no encoder"],
+            &["plugin `llama2`", "does not provide encoders"],
         ),
         (
             "id = \"llama\"",
