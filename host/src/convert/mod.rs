@@ -17,7 +17,7 @@ pub use safetensors::Dtype;
 use crate::disk::tensor_names::check_names;
 use merv_plugin_sdk::checkpoint::{
     Checkpoint, ShardIndex, StoredTensor,
-    published::{Part, part},
+    published::{CheckpointPart, part_of},
 };
 use numbers::stored_as;
 use output::Output;
@@ -179,11 +179,11 @@ impl<'c> Sorted<'c> {
         let mut sorted = Self::default();
         for (name, tensor) in checkpoint.iter() {
             let item = |name| item(name, tensor, dtype);
-            match part(name) {
-                Part::Mixer(name) => sorted.mixer.push(item(name)?),
-                Part::LanguageModel(name) => sorted.language_model.push(item(name)?),
-                Part::Training => sorted.training += 1,
-                Part::Other => sorted.others.push(item(name.to_owned())?),
+            match part_of(name) {
+                CheckpointPart::Mixer(name) => sorted.mixer.push(item(name)?),
+                CheckpointPart::LanguageModel(name) => sorted.language_model.push(item(name)?),
+                CheckpointPart::Training => sorted.training += 1,
+                CheckpointPart::Other => sorted.others.push(item(name.to_owned())?),
             }
         }
         for part in [&sorted.mixer, &sorted.language_model, &sorted.others] {

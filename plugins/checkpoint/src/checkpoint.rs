@@ -32,7 +32,7 @@ impl Mapping {
 }
 
 /// What a reader found in one file.
-pub(crate) struct Contents {
+pub(crate) struct FileContents {
     /// The tensors, by name; each name once.
     pub tensors: BTreeMap<String, StoredTensor>,
     /// The metadata of a GGUF file.
@@ -160,18 +160,18 @@ impl Checkpoint {
     }
 }
 
-fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> {
+fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
     let bytes = file.bytes();
     if bytes.starts_with(gguf::MAGIC) {
         return gguf::read(file);
     }
-    if safetensors_file::looks_like(bytes) {
+    if safetensors_file::is_safetensors(bytes) {
         return safetensors_file::read(file);
     }
-    if pytorch::looks_zipped(bytes) {
+    if pytorch::is_zip(bytes) {
         return pytorch::read_zip(file);
     }
-    if pytorch::looks_legacy(bytes) {
+    if pytorch::is_legacy(bytes) {
         return pytorch::read_legacy(file);
     }
     let start = &bytes[..bytes.len().min(8)];

@@ -8,7 +8,7 @@
 
 /// What a tensor of a checkpoint belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum CheckpointPart {
     /// The mixer, where it has this name: `projectors.<i>.…` or `feature_fusion.…`.
     Mixer(String),
     /// The language model, where it has this name: that of the model's own publication.
@@ -20,30 +20,30 @@ pub enum Part {
 }
 
 /// What the tensor `name` belongs to.
-pub fn part(name: &str) -> Part {
+pub fn part_of(name: &str) -> CheckpointPart {
     let below = |prefix: &str| name.strip_prefix(prefix);
     if let Some(rest) = below("model.projectors.") {
-        Part::Mixer(format!("projectors.{rest}"))
+        CheckpointPart::Mixer(format!("projectors.{rest}"))
     } else if let Some(rest) = below("model.projector.") {
-        Part::Mixer(format!("projectors.0.{rest}"))
+        CheckpointPart::Mixer(format!("projectors.0.{rest}"))
     } else if let Some(rest) = below("model.feature_fusion.").or_else(|| below("model.adapter.")) {
-        Part::Mixer(format!("feature_fusion.{rest}"))
+        CheckpointPart::Mixer(format!("feature_fusion.{rest}"))
     } else if let Some(rest) = below("model.llm_backbone.llm.") {
-        Part::LanguageModel(rest.to_owned())
+        CheckpointPart::LanguageModel(rest.to_owned())
     } else if below("optimizer.").or(below("lr_scheduler.")).is_some() {
-        Part::Training
+        CheckpointPart::Training
     } else {
-        Part::Other
+        CheckpointPart::Other
     }
 }
 
 /// The name of a tensor of the mixer, from a checkpoint of MERV or from a file of the mixer alone; none
 /// for a tensor of another part. For [`Checkpoint::rename`](crate::Checkpoint::rename).
 pub fn mixer_name(name: &str) -> Option<String> {
-    match part(name) {
-        Part::Mixer(name) => Some(name),
-        Part::Other => Some(name.to_owned()),
-        Part::LanguageModel(_) | Part::Training => None,
+    match part_of(name) {
+        CheckpointPart::Mixer(name) => Some(name),
+        CheckpointPart::Other => Some(name.to_owned()),
+        CheckpointPart::LanguageModel(_) | CheckpointPart::Training => None,
     }
 }
 
@@ -51,10 +51,10 @@ pub fn mixer_name(name: &str) -> Option<String> {
 /// model alone; none for a tensor of another part. For
 /// [`Checkpoint::rename`](crate::Checkpoint::rename).
 pub fn language_model_name(name: &str) -> Option<String> {
-    match part(name) {
-        Part::LanguageModel(name) => Some(name),
-        Part::Other => Some(name.to_owned()),
-        Part::Mixer(_) | Part::Training => None,
+    match part_of(name) {
+        CheckpointPart::LanguageModel(name) => Some(name),
+        CheckpointPart::Other => Some(name.to_owned()),
+        CheckpointPart::Mixer(_) | CheckpointPart::Training => None,
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn every_part_is_told_apart() {
-        let mixer = |name: &str| Part::Mixer(name.to_owned());
+        let mixer = |name: &str| CheckpointPart::Mixer(name.to_owned());
         for (name, expected) in [
             (
                 "model.projectors.2.projector.projector.weight",
@@ -81,14 +81,14 @@ mod tests {
             ),
             (
                 "model.llm_backbone.llm.lm_head.weight",
-                Part::LanguageModel("lm_head.weight".to_owned()),
+                CheckpointPart::LanguageModel("lm_head.weight".to_owned()),
             ),
-            ("optimizer.state.0.exp_avg", Part::Training),
-            ("model.layers.0.mlp.up_proj.weight", Part::Other),
-            ("projectors.0.projector.weight", Part::Other),
-            ("model.llm_backbone.other", Part::Other),
+            ("optimizer.state.0.exp_avg", CheckpointPart::Training),
+            ("model.layers.0.mlp.up_proj.weight", CheckpointPart::Other),
+            ("projectors.0.projector.weight", CheckpointPart::Other),
+            ("model.llm_backbone.other", CheckpointPart::Other),
         ] {
-            assert_eq!(part(name), expected, "{name}");
+            assert_eq!(part_of(name), expected, "{name}");
         }
         assert_eq!(mixer_name("model.llm_backbone.llm.lm_head.weight"), None);
         assert_eq!(language_model_name("model.adapter.Q"), None);

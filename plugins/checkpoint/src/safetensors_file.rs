@@ -1,6 +1,8 @@
 //! safetensors files: a JSON header with names, types, shapes and offsets, then the elements.
 
-use crate::{CheckpointError, StoredDtype, StoredTensor, checkpoint::Contents, mapped::MappedFile};
+use crate::{
+    CheckpointError, StoredDtype, StoredTensor, checkpoint::FileContents, mapped::MappedFile,
+};
 use safetensors::{Dtype, SafeTensors};
 use serde::{
     Deserializer,
@@ -18,12 +20,12 @@ const FORMAT: &str = "safetensors";
 const MAX_HEADER: u64 = 1 << 24;
 
 /// Whether the file begins as a safetensors file does: the header's length, then the header.
-pub(crate) fn looks_like(bytes: &[u8]) -> bool {
+pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{')
 }
 
 /// The tensors of a safetensors file.
-pub(crate) fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> {
+pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
     let bytes = file.bytes();
     let damaged = |what: String| file.damaged(FORMAT, what);
     let (length, rest) = bytes
@@ -55,11 +57,11 @@ pub(crate) fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> 
             ))
         })?;
         let offset = view.data().as_ptr() as usize - start;
-        let tensor = StoredTensor::whole(file, dtype, view.shape().to_vec(), offset)
+        let tensor = StoredTensor::contiguous(file, dtype, view.shape().to_vec(), offset)
             .map_err(|what| damaged(format!("tensor `{name}`: {what}")))?;
         tensors.insert(name.to_owned(), tensor);
     }
-    Ok(Contents {
+    Ok(FileContents {
         tensors,
         gguf: None,
         ignored: Vec::new(),

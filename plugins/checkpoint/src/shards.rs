@@ -48,7 +48,7 @@ impl ShardIndex {
                 files.len()
             ));
         }
-        if let Some(file) = files.iter().find(|file| !is_plain(file)) {
+        if let Some(file) = files.iter().find(|file| !is_file_name(file)) {
             let shown: String = file.chars().take(100).collect();
             return Err(format!(
                 "it names the file {shown:?}; expected the name of a file in the same folder"
@@ -91,7 +91,7 @@ impl ShardIndex {
                     path: shard.clone(),
                     source,
                 })?;
-            if !allowed.holds(&target) {
+            if !allowed.contains(&target) {
                 return Err(refuse(format!(
                     "its file `{file}` is a link out of the folder, to {}; put the file itself there",
                     target.display()
@@ -128,7 +128,7 @@ impl Allowed {
         Ok(Self { folder, blobs })
     }
 
-    fn holds(&self, target: &Path) -> bool {
+    fn contains(&self, target: &Path) -> bool {
         let parent = target.parent();
         parent == Some(&self.folder) || (self.blobs.is_some() && parent == self.blobs.as_deref())
     }
@@ -150,7 +150,7 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Whether `file` is the name of a file and no way to another folder, on any system.
-fn is_plain(file: &str) -> bool {
+fn is_file_name(file: &str) -> bool {
     !file.is_empty()
         && file != "."
         && file != ".."

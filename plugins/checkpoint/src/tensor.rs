@@ -16,20 +16,20 @@ pub struct StoredTensor {
     pub dtype: StoredDtype,
     /// The shape, row-major, outermost dimension first.
     pub shape: Vec<usize>,
-    place: Place,
+    layout: Layout,
     file: Arc<MappedFile>,
 }
 
 /// Where the elements lie.
 #[derive(Clone)]
-enum Place {
+enum Layout {
     /// One after the other, in this range of the file.
-    Whole(Range<usize>),
-    /// Scattered: a view of a storage that is not contiguous.
-    Scattered(Arc<Scattered>),
+    Contiguous(Range<usize>),
+    /// Strided: a view of a storage that is not contiguous.
+    Strided(Arc<Strided>),
 }
 
-struct Scattered {
+struct Strided {
     /// The bytes of the first element and all after it.
     storage: Range<usize>,
     /// Of each dimension, in elements.
@@ -40,7 +40,7 @@ struct Scattered {
 impl StoredTensor {
     /// A tensor whose elements lie one after the other from byte `start` on. Says what is wrong if they
     /// do not all lie in the file.
-    pub(crate) fn whole(
+    pub(crate) fn contiguous(
         file: &Arc<MappedFile>,
         dtype: StoredDtype,
         shape: Vec<usize>,
@@ -59,7 +59,7 @@ impl StoredTensor {
         Ok(Self {
             dtype,
             shape,
-            place: Place::Whole(range),
+            layout: Layout::Contiguous(range),
             file: Arc::clone(file),
         })
     }
@@ -104,16 +104,16 @@ impl StoredTensor {
         }
         // The stride of a dimension of 1 means nothing.
         let mut expected = 1;
-        let contiguous = steps.rev().all(|(&size, &stride)| {
+        let is_contiguous = steps.rev().all(|(&size, &stride)| {
             let fits = size == 1 || stride == expected;
             expected *= size.max(1);
             fits
         });
         let start = if count == 0 { 0 } else { offset * size };
-        let place = if contiguous || count == 0 {
-            Place::Whole(storage.start + start..storage.start + start + count * size)
+        let layout = if is_contiguous || count == 0 {
+            Layout::Contiguous(storage.start + start..storage.start + start + count * size)
         } else {
-            Place::Scattered(Arc::new(Scattered {
+            Layout::Strided(Arc::new(Strided {
                 storage: storage.start + start..storage.end,
                 strides,
                 gathered: OnceLock::new(),
@@ -122,7 +122,7 @@ impl StoredTensor {
         Ok(Self {
             dtype,
             shape,
-            place,
+            layout,
             file: Arc::clone(file),
         })
     }
@@ -138,7 +138,7 @@ impl StoredTensor {
             .flat_map(|value| value.to_le_bytes())
             .collect();
         let file = MappedFile::in_memory(&bytes)?;
-        Self::whole(&file, StoredDtype::F32, shape, 0).map_err(io::Error::other)
+        Self::contiguous(&file, StoredDtype::F32, shape, 0).map_err(io::Error::other)
     }
 
     /// The file.
@@ -159,24 +159,22 @@ impl StoredTensor {
     /// The elements, little-endian, one after the other. They are where the file is mapped, at any
     /// alignment; those of a view that is not contiguous are copied at the first call, and kept.
     pub fn bytes(&self) -> &[u8] {
-        match &self.place {
-            Place::Whole(range) => &self.file.bytes()[range.clone()],
-            Place::Scattered(scattered) => {
-                scattered.gathered.get_or_init(|| self.gather(scattered))
-            }
+        match &self.layout {
+            Layout::Contiguous(range) => &self.file.bytes()[range.clone()],
+            Layout::Strided(strided) => strided.gathered.get_or_init(|| self.gather(strided)),
         }
     }
 
     /// As [`Self::bytes`], but a copy is the caller's and is not kept.
     pub fn read(&self) -> Cow<'_, [u8]> {
-        match &self.place {
-            Place::Whole(range) => Cow::Borrowed(&self.file.bytes()[range.clone()]),
-            Place::Scattered(scattered) => Cow::Owned(self.gather(scattered)),
+        match &self.layout {
+            Layout::Contiguous(range) => Cow::Borrowed(&self.file.bytes()[range.clone()]),
+            Layout::Strided(strided) => Cow::Owned(self.gather(strided)),
         }
     }
 
-    fn gather(&self, scattered: &Scattered) -> Vec<u8> {
-        let storage = &self.file.bytes()[scattered.storage.clone()];
+    fn gather(&self, strided: &Strided) -> Vec<u8> {
+        let storage = &self.file.bytes()[strided.storage.clone()];
         let size = self.dtype.block_bytes();
         let mut bytes = Vec::with_capacity(self.byte_len());
         let mut index = vec![0; self.shape.len()];
@@ -191,11 +189,11 @@ impl StoredTensor {
                 }
                 dimension -= 1;
                 index[dimension] += 1;
-                at += scattered.strides[dimension];
+                at += strided.strides[dimension];
                 if index[dimension] < self.shape[dimension] {
                     break;
                 }
-                at -= self.shape[dimension] * scattered.strides[dimension];
+                at -= self.shape[dimension] * strided.strides[dimension];
                 index[dimension] = 0;
             }
         }

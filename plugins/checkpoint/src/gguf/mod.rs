@@ -9,7 +9,8 @@ mod tests;
 pub use metadata::{FromGguf, GgufArray, GgufMetadata, GgufValue};
 
 use crate::{
-    CheckpointError, GgmlType, StoredDtype, StoredTensor, checkpoint::Contents, mapped::MappedFile,
+    CheckpointError, GgmlType, StoredDtype, StoredTensor, checkpoint::FileContents,
+    mapped::MappedFile,
 };
 use cursor::Cursor;
 use std::{collections::BTreeMap, sync::Arc};
@@ -38,7 +39,7 @@ const MAX_DIMENSIONS: u32 = 4;
 const MAX_NAME: usize = 1024;
 
 /// A tensor as the header describes it.
-struct Description {
+struct TensorInfo {
     name: String,
     dtype: StoredDtype,
     shape: Vec<usize>,
@@ -46,7 +47,7 @@ struct Description {
 }
 
 /// The metadata and tensors of a GGUF file.
-pub(crate) fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> {
+pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
     let damaged = |what: String| file.damaged(FORMAT, what);
     let mut cursor = Cursor::new(file.bytes());
     cursor.skip(MAGIC.len()).map_err(damaged)?;
@@ -73,15 +74,15 @@ pub(crate) fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> 
     let keys = cursor.count("keys", keys, 13).map_err(damaged)?;
     let metadata = GgufMetadata::read(&mut cursor, keys, file.path()).map_err(damaged)?;
     let alignment = alignment(&metadata).map_err(damaged)?;
-    let mut descriptions = Vec::new();
+    let mut infos = Vec::new();
     for index in 0..tensors {
-        let described = describe(&mut cursor, alignment)
+        let info = tensor_info(&mut cursor, alignment)
             .map_err(|what| damaged(format!("tensor {index} of {tensors}: {what}")))?;
-        descriptions.push(described);
+        infos.push(info);
     }
     let start = cursor.position().next_multiple_of(alignment as usize);
-    place(file, descriptions, start)
-        .map(|tensors| Contents {
+    locate(file, infos, start)
+        .map(|tensors| FileContents {
             tensors,
             gguf: Some(metadata),
             ignored: Vec::new(),
@@ -104,7 +105,7 @@ fn alignment(metadata: &GgufMetadata) -> Result<u64, String> {
     ))
 }
 
-fn describe(cursor: &mut Cursor<'_>, alignment: u64) -> Result<Description, String> {
+fn tensor_info(cursor: &mut Cursor<'_>, alignment: u64) -> Result<TensorInfo, String> {
     let name = cursor.string("its name")?;
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(format!(
@@ -135,7 +136,7 @@ fn describe(cursor: &mut Cursor<'_>, alignment: u64) -> Result<Description, Stri
             "its offset {offset} is no multiple of the alignment {alignment}"
         )));
     }
-    Ok(Description {
+    Ok(TensorInfo {
         name: name.to_owned(),
         dtype,
         shape,
@@ -191,21 +192,21 @@ fn dtype(code: u32) -> Result<StoredDtype, String> {
 }
 
 /// Finds the elements of each tensor; they must lie in the file, and apart from each other.
-fn place(
+fn locate(
     file: &Arc<MappedFile>,
-    mut descriptions: Vec<Description>,
+    mut infos: Vec<TensorInfo>,
     start: usize,
 ) -> Result<BTreeMap<String, StoredTensor>, String> {
-    descriptions.sort_by_key(|tensor| tensor.offset);
+    infos.sort_by_key(|tensor| tensor.offset);
     let mut tensors = BTreeMap::new();
     let mut taken = start;
     let mut before = String::new();
-    for Description {
+    for TensorInfo {
         name,
         dtype,
         shape,
         offset,
-    } in descriptions
+    } in infos
     {
         let at = usize::try_from(offset)
             .ok()
@@ -214,7 +215,7 @@ fn place(
         if at < taken {
             return Err(format!("tensors `{before}` and `{name}` overlap"));
         }
-        let tensor = StoredTensor::whole(file, dtype, shape, at)
+        let tensor = StoredTensor::contiguous(file, dtype, shape, at)
             .map_err(|what| format!("tensor `{name}`: {what}"))?;
         taken = at + tensor.byte_len();
         before.clone_from(&name);

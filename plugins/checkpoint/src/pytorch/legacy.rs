@@ -3,10 +3,11 @@
 //! elements and its bytes. A tensor's storage is found by counting through those before it.
 
 use super::{
-    Refusal, big_endian, contents,
+    ReadError, big_endian,
     pickle::{Pickle, Value},
+    read_tensors,
 };
-use crate::{CheckpointError, checkpoint::Contents, mapped::MappedFile};
+use crate::{CheckpointError, checkpoint::FileContents, mapped::MappedFile};
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 /// `MAGIC_NUMBER` of `torch/serialization.py`, as pickle's protocol 2 writes it.
@@ -16,26 +17,26 @@ const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.
 const PROTOCOL: i128 = 1001;
 
 /// Whether the file begins with PyTorch's magic number.
-pub(crate) fn looks_like(bytes: &[u8]) -> bool {
+pub(crate) fn is_legacy(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
 /// The tensors of a file from before the zip archives.
-pub(crate) fn read(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> {
-    all(file).map_err(|refusal| refusal.about(file))
+pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
+    read_pickles(file).map_err(|error| error.in_file(file))
 }
 
-fn all(file: &Arc<MappedFile>) -> Result<Contents, Refusal> {
+fn read_pickles(file: &Arc<MappedFile>) -> Result<FileContents, ReadError> {
     let bytes = file.bytes();
     let mut at = MAGIC.len();
     let mut next = || {
         let (pickle, length) = Pickle::read(bytes.get(at..).unwrap_or_default())?;
         at += length;
-        Ok::<_, Refusal>(pickle)
+        Ok::<_, ReadError>(pickle)
     };
     let protocol = next()?;
     if !matches!(protocol.root(), Value::Int(PROTOCOL)) {
-        return Err(Refusal::Unsupported(format!(
+        return Err(ReadError::Unsupported(format!(
             "it is not of protocol {PROTOCOL} of PyTorch's older files"
         )));
     }
@@ -46,11 +47,11 @@ fn all(file: &Arc<MappedFile>) -> Result<Contents, Refusal> {
     let saved = next()?;
     let keys = next()?;
     let storages = locate(bytes, at, &saved, &keys)?;
-    contents(file, &saved, |storage| {
+    read_tensors(file, &saved, |storage| {
         storages
             .get(storage.key)
             .cloned()
-            .ok_or_else(|| Refusal::Damaged(format!("it has no storage `{}`", storage.key)))
+            .ok_or_else(|| ReadError::Damaged(format!("it has no storage `{}`", storage.key)))
     })
 }
 
@@ -60,7 +61,7 @@ fn locate<'a>(
     mut at: usize,
     saved: &Pickle<'a>,
     keys: &Pickle<'a>,
-) -> Result<BTreeMap<&'a str, Range<usize>>, Refusal> {
+) -> Result<BTreeMap<&'a str, Range<usize>>, ReadError> {
     let mut kinds = BTreeMap::new();
     for storage in saved.storages() {
         let kind = (storage.dtype, storage.elements);
@@ -68,27 +69,29 @@ fn locate<'a>(
             .insert(storage.key, kind)
             .is_some_and(|other| other != kind)
         {
-            return Err(Refusal::Damaged(format!(
+            return Err(ReadError::Damaged(format!(
                 "the storage `{}` is declared twice, differently",
                 storage.key
             )));
         }
     }
     let Value::List(list) = keys.root() else {
-        return Err(Refusal::Damaged(
+        return Err(ReadError::Damaged(
             "its list of storages is no list".to_owned(),
         ));
     };
     let mut storages = BTreeMap::new();
     for &id in list {
         let Value::Str(key) = *keys.value(id) else {
-            return Err(Refusal::Damaged("a storage's key is no string".to_owned()));
+            return Err(ReadError::Damaged(
+                "a storage's key is no string".to_owned(),
+            ));
         };
         let &(dtype, elements) = kinds.get(key).ok_or_else(|| {
-            Refusal::Damaged(format!("nothing says of what type the storage `{key}` is"))
+            ReadError::Damaged(format!("nothing says of what type the storage `{key}` is"))
         })?;
         let cut = || {
-            Refusal::Damaged(format!(
+            ReadError::Damaged(format!(
                 "the storage `{key}` of {elements} {dtype} from byte {at} on does not lie in the file of \
                  {} bytes",
                 bytes.len()
@@ -99,7 +102,7 @@ fn locate<'a>(
             .and_then(<[u8]>::first_chunk)
             .ok_or_else(cut)?;
         if u64::from_le_bytes(*stated) != elements as u64 {
-            return Err(Refusal::Damaged(format!(
+            return Err(ReadError::Damaged(format!(
                 "the storage `{key}` has {} elements in one place and {elements} in another",
                 u64::from_le_bytes(*stated)
             )));
@@ -111,7 +114,7 @@ fn locate<'a>(
             .filter(|&end| end <= bytes.len())
             .ok_or_else(cut)?;
         if storages.insert(key, start..end).is_some() {
-            return Err(Refusal::Damaged(format!(
+            return Err(ReadError::Damaged(format!(
                 "the storage `{key}` occurs twice"
             )));
         }

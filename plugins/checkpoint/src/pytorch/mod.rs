@@ -8,12 +8,12 @@ mod tests;
 mod walk;
 mod zip;
 
-use crate::{CheckpointError, StoredTensor, checkpoint::Contents, mapped::MappedFile};
+use crate::{CheckpointError, StoredTensor, checkpoint::FileContents, mapped::MappedFile};
 use pickle::{Pickle, Storage};
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
-use walk::Found;
+use walk::NamedValues;
 
-pub(crate) use legacy::{looks_like as looks_legacy, read as read_legacy};
+pub(crate) use legacy::{is_legacy, read as read_legacy};
 
 const FORMAT: &str = "PyTorch";
 
@@ -22,15 +22,15 @@ const MAX_PICKLE: usize = 1 << 26;
 
 /// Why a file of PyTorch is not taken.
 #[derive(Debug)]
-enum Refusal {
+enum ReadError {
     /// It is damaged, or made to deceive.
     Damaged(String),
     /// It may be whole, but holds what is not read here.
     Unsupported(String),
 }
 
-impl Refusal {
-    fn about(self, file: &MappedFile) -> CheckpointError {
+impl ReadError {
+    fn in_file(self, file: &MappedFile) -> CheckpointError {
         match self {
             Self::Damaged(what) => file.damaged(FORMAT, what),
             Self::Unsupported(what) => file.unsupported(what),
@@ -39,16 +39,16 @@ impl Refusal {
 }
 
 /// Whether the file begins as a zip archive does.
-pub(crate) fn looks_zipped(bytes: &[u8]) -> bool {
+pub(crate) fn is_zip(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
 }
 
 /// The tensors of a zip archive that `torch.save` wrote.
-pub(crate) fn read_zip(file: &Arc<MappedFile>) -> Result<Contents, CheckpointError> {
-    zipped(file).map_err(|refusal| refusal.about(file))
+pub(crate) fn read_zip(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
+    read_archive(file).map_err(|error| error.in_file(file))
 }
 
-fn zipped(file: &Arc<MappedFile>) -> Result<Contents, Refusal> {
+fn read_archive(file: &Arc<MappedFile>) -> Result<FileContents, ReadError> {
     let bytes = file.bytes();
     let entries = zip::entries(bytes)?;
     let mut pickles = entries
@@ -57,19 +57,19 @@ fn zipped(file: &Arc<MappedFile>) -> Result<Contents, Refusal> {
         .filter(|prefix| !prefix.contains('/'));
     let (prefix, another) = (pickles.next(), pickles.next());
     let Some(prefix) = prefix else {
-        return Err(Refusal::Unsupported(
+        return Err(ReadError::Unsupported(
             "it is a zip archive without a `data.pkl`; expected one that `torch.save` wrote"
                 .to_owned(),
         ));
     };
     if let Some(another) = another {
-        return Err(Refusal::Damaged(format!(
+        return Err(ReadError::Damaged(format!(
             "it holds two checkpoints, `{prefix}` and `{another}`"
         )));
     }
     let entry = |name: &str| entries.get(format!("{prefix}/{name}").as_str());
     if entry("constants.pkl").is_some() {
-        return Err(Refusal::Unsupported(
+        return Err(ReadError::Unsupported(
             "it is a TorchScript program; expected weights alone, as \
              `torch.save(model.state_dict(), …)` writes them"
                 .to_owned(),
@@ -82,13 +82,13 @@ fn zipped(file: &Arc<MappedFile>) -> Result<Contents, Refusal> {
     }
     let pickle = entry("data.pkl").map_or(&[][..], |range| &bytes[range.clone()]);
     let (pickle, _) = Pickle::read(pickle)?;
-    contents(file, &pickle, |storage| {
+    read_tensors(file, &pickle, |storage| {
         let range = entry(&format!("data/{}", storage.key))
-            .ok_or_else(|| Refusal::Damaged(format!("it has no storage `{}`", storage.key)))?;
+            .ok_or_else(|| ReadError::Damaged(format!("it has no storage `{}`", storage.key)))?;
         let needed = storage.elements.checked_mul(storage.dtype.block_bytes());
         match needed {
             Some(needed) if needed <= range.len() => Ok(range.start..range.start + needed),
-            _ => Err(Refusal::Damaged(format!(
+            _ => Err(ReadError::Damaged(format!(
                 "the storage `{}` of {} {} has only {} bytes",
                 storage.key,
                 storage.elements,
@@ -99,20 +99,20 @@ fn zipped(file: &Arc<MappedFile>) -> Result<Contents, Refusal> {
     })
 }
 
-fn big_endian() -> Refusal {
-    Refusal::Unsupported(
+fn big_endian() -> ReadError {
+    ReadError::Unsupported(
         "its numbers are big-endian; expected little-endian, as all common machines write them"
             .to_owned(),
     )
 }
 
 /// The tensors that `pickle` names, each in the storage that `locate` finds in the file.
-fn contents(
+fn read_tensors(
     file: &Arc<MappedFile>,
     pickle: &Pickle<'_>,
-    locate: impl Fn(&Storage<'_>) -> Result<Range<usize>, Refusal>,
-) -> Result<Contents, Refusal> {
-    let Found {
+    locate: impl Fn(&Storage<'_>) -> Result<Range<usize>, ReadError>,
+) -> Result<FileContents, ReadError> {
+    let NamedValues {
         tensors: found,
         ignored,
     } = walk::walk(pickle)?;
@@ -120,7 +120,7 @@ fn contents(
     for (name, index) in found {
         let view = pickle.tensor(index);
         let storage = pickle.storage(view.storage);
-        let damaged = |what| Refusal::Damaged(format!("tensor `{name}`: {what}"));
+        let damaged = |what| ReadError::Damaged(format!("tensor `{name}`: {what}"));
         let tensor = StoredTensor::view(
             file,
             storage.dtype,
@@ -131,11 +131,11 @@ fn contents(
         )
         .map_err(damaged)?;
         if tensors.contains_key(&name) {
-            return Err(Refusal::Damaged(format!("tensor `{name}` occurs twice")));
+            return Err(ReadError::Damaged(format!("tensor `{name}` occurs twice")));
         }
         tensors.insert(name, tensor);
     }
-    Ok(Contents {
+    Ok(FileContents {
         tensors,
         gguf: None,
         ignored,

@@ -1,7 +1,7 @@
 //! From the object that was saved to named tensors.
 
 use super::{
-    Refusal,
+    ReadError,
     pickle::{Id, Pickle, Value},
 };
 use std::fmt::Write;
@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 32;
 const MAX_NAMES: usize = 1 << 26;
 
 /// What a saved object holds.
-pub(super) struct Found {
+pub(super) struct NamedValues {
     /// Names of tensors, and which ones.
     pub tensors: Vec<(String, usize)>,
     /// Names and kinds of the other values.
@@ -29,14 +29,14 @@ struct Frame {
 
 /// Names every value in the saved object by the keys on the way to it, joined with dots. Positions in
 /// lists are keys too.
-pub(super) fn walk(pickle: &Pickle<'_>) -> Result<Found, Refusal> {
+pub(super) fn walk(pickle: &Pickle<'_>) -> Result<NamedValues, ReadError> {
     if !pickle.root().is_container() {
-        return Err(Refusal::Unsupported(format!(
+        return Err(ReadError::Unsupported(format!(
             "it holds {}; expected a dictionary of tensors",
             pickle.root().kind()
         )));
     }
-    let mut found = Found {
+    let mut found = NamedValues {
         tensors: Vec::new(),
         ignored: Vec::new(),
     };
@@ -74,7 +74,7 @@ pub(super) fn walk(pickle: &Pickle<'_>) -> Result<Found, Refusal> {
         met += 1;
         if met > pickle.length() {
             // Without sharing, every value takes a byte at least.
-            return Err(Refusal::Damaged(
+            return Err(ReadError::Damaged(
                 "its containers share each other's contents beyond all measure".to_owned(),
             ));
         }
@@ -82,13 +82,13 @@ pub(super) fn walk(pickle: &Pickle<'_>) -> Result<Found, Refusal> {
         let value = pickle.value(id);
         if value.is_container() {
             if frames.iter().any(|frame| frame.container == id) {
-                return Err(Refusal::Damaged(format!(
+                return Err(ReadError::Damaged(format!(
                     "`{}` contains itself",
                     shown(&path)
                 )));
             }
             if frames.len() == MAX_DEPTH {
-                return Err(Refusal::Unsupported(format!(
+                return Err(ReadError::Unsupported(format!(
                     "`{}` lies deeper than {MAX_DEPTH} containers",
                     shown(&path)
                 )));
@@ -103,14 +103,14 @@ pub(super) fn walk(pickle: &Pickle<'_>) -> Result<Found, Refusal> {
         }
         names += path.len();
         if names > MAX_NAMES {
-            return Err(Refusal::Damaged(format!(
+            return Err(ReadError::Damaged(format!(
                 "the names of its values take more than {MAX_NAMES} bytes"
             )));
         }
         match value {
             Value::Tensor(tensor) => found.tensors.push((path.clone(), *tensor)),
             Value::Storage(_) => {
-                return Err(Refusal::Unsupported(format!(
+                return Err(ReadError::Unsupported(format!(
                     "`{}` is a storage; expected a tensor",
                     shown(&path)
                 )));
@@ -127,7 +127,7 @@ fn append(
     pickle: &Pickle<'_>,
     key: Option<Id>,
     index: usize,
-) -> Result<(), Refusal> {
+) -> Result<(), ReadError> {
     if !path.is_empty() {
         path.push('.');
     }
@@ -137,7 +137,7 @@ fn append(
         Some(Value::Str(text)) => write!(path, "{text}"),
         Some(Value::Int(number)) => write!(path, "{number}"),
         Some(other) => {
-            return Err(Refusal::Unsupported(format!(
+            return Err(ReadError::Unsupported(format!(
                 "a key below `{}` is {}; expected a string or an integer",
                 shown(path),
                 other.kind()

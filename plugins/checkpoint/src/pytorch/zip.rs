@@ -4,7 +4,7 @@
 //! The central directory and the entries' own headers must agree: readers that believe different ones
 //! would see different files.
 
-use super::Refusal;
+use super::ReadError;
 use std::{collections::BTreeMap, ops::Range};
 
 const LOCAL: u32 = 0x0403_4b50;
@@ -34,39 +34,39 @@ const SIZES_FOLLOW: u16 = 1 << 3;
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
-    fn array<const N: usize>(self, at: usize) -> Result<[u8; N], Refusal> {
+    fn array<const N: usize>(self, at: usize) -> Result<[u8; N], ReadError> {
         let array = self.0.get(at..).and_then(<[u8]>::first_chunk);
         array.copied().ok_or_else(|| cut(at))
     }
 
-    fn u16(self, at: usize) -> Result<u16, Refusal> {
+    fn u16(self, at: usize) -> Result<u16, ReadError> {
         self.array(at).map(u16::from_le_bytes)
     }
 
-    fn u32(self, at: usize) -> Result<u32, Refusal> {
+    fn u32(self, at: usize) -> Result<u32, ReadError> {
         self.array(at).map(u32::from_le_bytes)
     }
 
-    fn u64(self, at: usize) -> Result<u64, Refusal> {
+    fn u64(self, at: usize) -> Result<u64, ReadError> {
         self.array(at).map(u64::from_le_bytes)
     }
 
-    fn slice(self, at: usize, length: usize) -> Result<&'a [u8], Refusal> {
+    fn slice(self, at: usize, length: usize) -> Result<&'a [u8], ReadError> {
         let end = at.checked_add(length);
         end.and_then(|end| self.0.get(at..end))
             .ok_or_else(|| cut(at))
     }
 }
 
-fn cut(at: usize) -> Refusal {
-    Refusal::Damaged(format!("its zip archive is cut off at byte {at}"))
+fn cut(at: usize) -> ReadError {
+    ReadError::Damaged(format!("its zip archive is cut off at byte {at}"))
 }
 
-fn damaged(what: impl Into<String>) -> Refusal {
-    Refusal::Damaged(what.into())
+fn damaged(what: impl Into<String>) -> ReadError {
+    ReadError::Damaged(what.into())
 }
 
-fn index(number: u64) -> Result<usize, Refusal> {
+fn index(number: u64) -> Result<usize, ReadError> {
     usize::try_from(number).map_err(|_| damaged(format!("{number} lies beyond the file")))
 }
 
@@ -77,15 +77,17 @@ struct Directory {
 }
 
 /// The entries by name, and where their bytes lie.
-pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, Range<usize>>, Refusal> {
+pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, Range<usize>>, ReadError> {
     let bytes = Bytes(bytes);
     let directory = directory(bytes)?;
     let mut entries = BTreeMap::new();
     let mut spans = Vec::new();
     let mut at = directory.range.start;
     for number in 0..directory.entries {
-        let about = |refusal| match refusal {
-            Refusal::Damaged(what) => damaged(format!("entry {number} of its zip archive: {what}")),
+        let about = |error| match error {
+            ReadError::Damaged(what) => {
+                damaged(format!("entry {number} of its zip archive: {what}"))
+            }
             other => other,
         };
         let entry = Entry::read(bytes, at, directory.range.end).map_err(about)?;
@@ -113,7 +115,7 @@ pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, Range<usize>>, Refu
 }
 
 /// Finds the central directory from the end of the file.
-fn directory(bytes: Bytes<'_>) -> Result<Directory, Refusal> {
+fn directory(bytes: Bytes<'_>) -> Result<Directory, ReadError> {
     let length = bytes.0.len();
     let earliest = length.saturating_sub(END_LENGTH + usize::from(u16::MAX));
     let end = (earliest..=length.saturating_sub(END_LENGTH))
@@ -192,7 +194,7 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn read(bytes: Bytes<'a>, at: usize, end: usize) -> Result<Self, Refusal> {
+    fn read(bytes: Bytes<'a>, at: usize, end: usize) -> Result<Self, ReadError> {
         let bytes = Bytes(bytes.slice(0, end)?);
         if bytes.u32(at)? != CENTRAL {
             return Err(damaged("its description is not where it should be"));
@@ -209,7 +211,7 @@ impl<'a> Entry<'a> {
             } else {
                 "encrypted"
             };
-            return Err(Refusal::Unsupported(format!(
+            return Err(ReadError::Unsupported(format!(
                 "`{name}` is {how} in its zip archive; expected entries that are stored as they are, as \
                  `torch.save` writes them"
             )));
@@ -234,7 +236,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Where the bytes lie, which the entry's own header decides; it must say what the directory says.
-    fn locate(&self, bytes: Bytes<'_>, end: usize) -> Result<Range<usize>, Refusal> {
+    fn locate(&self, bytes: Bytes<'_>, end: usize) -> Result<Range<usize>, ReadError> {
         let header = Bytes(bytes.slice(0, end)?);
         let at = self.offset;
         if header.slice(at, LOCAL_LENGTH).is_err() || header.u32(at)? != LOCAL {
@@ -275,7 +277,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn name(bytes: Bytes<'_>, at: usize, length: usize) -> Result<&str, Refusal> {
+fn name(bytes: Bytes<'_>, at: usize, length: usize) -> Result<&str, ReadError> {
     std::str::from_utf8(bytes.slice(at, length)?).map_err(|_| damaged("its name is no UTF-8"))
 }
 
@@ -284,7 +286,7 @@ struct Extension<'a>(&'a [u8]);
 
 impl<'a> Extension<'a> {
     /// The extension among an entry's extra fields; empty if there is none.
-    fn find(mut extra: &'a [u8]) -> Result<Self, Refusal> {
+    fn find(mut extra: &'a [u8]) -> Result<Self, ReadError> {
         let mut found = None;
         while let Some((head, rest)) = extra.split_first_chunk::<4>() {
             let [kind_0, kind_1, length_0, length_1] = *head;
@@ -301,7 +303,7 @@ impl<'a> Extension<'a> {
     }
 
     /// The number of a 32-bit field, from the extension if the field says so.
-    fn number(&mut self, field: u32) -> Result<u64, Refusal> {
+    fn number(&mut self, field: u32) -> Result<u64, ReadError> {
         if u64::from(field) != IN_EXTENSION {
             return Ok(field.into());
         }

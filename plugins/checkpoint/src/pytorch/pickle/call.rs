@@ -1,7 +1,7 @@
 //! What a pickle asks to be called, done without calling it.
 
 use super::{
-    Machine, Refusal, damaged,
+    Machine, ReadError, damaged,
     global::Global,
     value::{Id, Storage, Value, View},
 };
@@ -11,7 +11,7 @@ const MAX_DIMENSIONS: usize = 64;
 
 impl<'a> Machine<'a> {
     /// `REDUCE`: a function of its arguments.
-    pub(super) fn reduce(&mut self) -> Result<(), Refusal> {
+    pub(super) fn reduce(&mut self) -> Result<(), ReadError> {
         let operands = self.pop_many(2)?;
         let Value::Global(function) = *self.value(operands[0]) else {
             let kind = self.value(operands[0]).kind();
@@ -20,7 +20,7 @@ impl<'a> Machine<'a> {
         self.call(function, operands[1])
     }
 
-    fn call(&mut self, function: Global, arguments: Id) -> Result<(), Refusal> {
+    fn call(&mut self, function: Global, arguments: Id) -> Result<(), ReadError> {
         let odd = || {
             damaged(format!(
                 "the arguments of {} are not those that PyTorch writes",
@@ -138,7 +138,7 @@ impl<'a> Machine<'a> {
     }
 
     /// `BINPERSID`: a storage, which lies outside of the pickle.
-    pub(super) fn persistent(&mut self) -> Result<(), Refusal> {
+    pub(super) fn persistent(&mut self) -> Result<(), ReadError> {
         let id = self.pop()?;
         let storage = match self.value(id) {
             Value::Tuple(parts) => self.described(parts),
@@ -179,7 +179,7 @@ impl<'a> Machine<'a> {
 
     /// `BUILD`: state for an object. `Module.state_dict` notes the versions of its modules in this way,
     /// and numpy the byte order of a dtype.
-    pub(super) fn build(&mut self) -> Result<(), Refusal> {
+    pub(super) fn build(&mut self) -> Result<(), ReadError> {
         let state = self.pop()?;
         let expected = match (self.top()?, state) {
             (Value::Dict(_), state) => match self.value(state) {
@@ -200,7 +200,7 @@ impl<'a> Machine<'a> {
             return Ok(());
         }
         let kind = self.top()?.kind();
-        Err(Refusal::Unsupported(format!(
+        Err(ReadError::Unsupported(format!(
             "it gives {kind} a state that tensors and plain values do not have; nothing was executed"
         )))
     }

@@ -1,6 +1,6 @@
 //! The names that pickles of `torch.save` may refer to.
 
-use super::Refusal;
+use super::ReadError;
 use crate::StoredDtype;
 
 /// A type or function of Python that the machine knows the meaning of.
@@ -46,7 +46,7 @@ impl Global {
     }
 
     /// What `module.name` is, or that it is refused.
-    pub fn find(module: &str, name: &str) -> Result<Self, Refusal> {
+    pub fn find(module: &str, name: &str) -> Result<Self, ReadError> {
         let known = match module {
             "collections" => (name == "OrderedDict").then_some(Self::OrderedDict),
             "torch._utils" => match name {
@@ -68,7 +68,7 @@ impl Global {
         };
         known.ok_or_else(|| {
             let shown: String = format!("{module}.{name}").chars().take(200).collect();
-            Refusal::Unsupported(format!(
+            ReadError::Unsupported(format!(
                 "it refers to `{shown}`, which is not among what tensors and plain values need; nothing \
                  was executed. Save the weights alone, as `torch.save(model.state_dict(), …)` does"
             ))

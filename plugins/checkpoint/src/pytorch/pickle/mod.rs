@@ -11,7 +11,7 @@ mod value;
 
 pub(super) use value::{Id, Storage, Value};
 
-use super::{MAX_PICKLE, Refusal};
+use super::{MAX_PICKLE, ReadError};
 use global::Global;
 use std::collections::HashMap;
 use value::View;
@@ -31,14 +31,14 @@ pub(super) struct Pickle<'a> {
 
 impl<'a> Pickle<'a> {
     /// Reads the pickle that `bytes` begins with. Returns its length too.
-    pub fn read(bytes: &'a [u8]) -> Result<(Self, usize), Refusal> {
+    pub fn read(bytes: &'a [u8]) -> Result<(Self, usize), ReadError> {
         let mut machine = Machine::new(&bytes[..bytes.len().min(MAX_PICKLE)]);
-        let root = machine.run().map_err(|refusal| {
+        let root = machine.run().map_err(|error| {
             let at = machine.at;
             let place = |what| format!("its pickle, at byte {at}: {what}");
-            match refusal {
-                Refusal::Damaged(what) => Refusal::Damaged(place(what)),
-                Refusal::Unsupported(what) => Refusal::Unsupported(place(what)),
+            match error {
+                ReadError::Damaged(what) => ReadError::Damaged(place(what)),
+                ReadError::Unsupported(what) => ReadError::Unsupported(place(what)),
             }
         })?;
         let length = machine.at;
@@ -112,8 +112,8 @@ struct Machine<'a> {
     copied: usize,
 }
 
-fn damaged(what: impl Into<String>) -> Refusal {
-    Refusal::Damaged(what.into())
+fn damaged(what: impl Into<String>) -> ReadError {
+    ReadError::Damaged(what.into())
 }
 
 impl<'a> Machine<'a> {
@@ -132,7 +132,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Runs to the end of the pickle; its result is what is then on the stack.
-    fn run(&mut self) -> Result<Id, Refusal> {
+    fn run(&mut self) -> Result<Id, ReadError> {
         loop {
             let [opcode] = self.array()?;
             if opcode == b'.' {
@@ -145,13 +145,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn step(&mut self, opcode: u8) -> Result<(), Refusal> {
+    fn step(&mut self, opcode: u8) -> Result<(), ReadError> {
         match opcode {
             // PROTO
             0x80 => {
                 let [protocol] = self.array()?;
                 if !(2..=5).contains(&protocol) {
-                    return Err(Refusal::Unsupported(format!(
+                    return Err(ReadError::Unsupported(format!(
                         "it is of protocol {protocol}; expected 2 to 5"
                     )));
                 }
@@ -232,7 +232,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Refusal> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], ReadError> {
         let end = self.at.checked_add(length);
         let taken = end.and_then(|end| self.bytes.get(self.at..end));
         let taken = taken.ok_or_else(|| {
@@ -245,14 +245,14 @@ impl<'a> Machine<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Refusal> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
     /// A length or number of `N` bytes.
-    fn length<const N: usize>(&mut self) -> Result<usize, Refusal> {
+    fn length<const N: usize>(&mut self) -> Result<usize, ReadError> {
         let bytes = self.array::<N>()?;
         let mut wide = [0; 8];
         wide[..N].copy_from_slice(&bytes);
@@ -261,7 +261,7 @@ impl<'a> Machine<'a> {
     }
 
     /// A line, as old opcodes end their arguments.
-    fn line(&mut self) -> Result<&'a str, Refusal> {
+    fn line(&mut self) -> Result<&'a str, ReadError> {
         let rest = &self.bytes[self.at..];
         let rest = &rest[..rest.len().min(1024)];
         let length = rest.iter().position(|&byte| byte == b'\n');
@@ -276,7 +276,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Takes note of work that no byte of the pickle pays for.
-    fn charge(&mut self, elements: usize) -> Result<(), Refusal> {
+    fn charge(&mut self, elements: usize) -> Result<(), ReadError> {
         self.copied = self.copied.saturating_add(elements);
         if self.values.len() + self.copied > MAX_VALUES {
             return Err(damaged(format!("it makes more than {MAX_VALUES} values")));
@@ -284,7 +284,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn push(&mut self, value: Value<'a>) -> Result<(), Refusal> {
+    fn push(&mut self, value: Value<'a>) -> Result<(), ReadError> {
         self.charge(0)?;
         // `charge` keeps the number far below 2³².
         let id = Id(self.values.len() as u32);
@@ -292,7 +292,7 @@ impl<'a> Machine<'a> {
         self.push_id(id)
     }
 
-    fn push_id(&mut self, id: Id) -> Result<(), Refusal> {
+    fn push_id(&mut self, id: Id) -> Result<(), ReadError> {
         if self.stack.len() >= MAX_VALUES {
             return Err(damaged("its stack grows beyond all measure"));
         }
@@ -300,7 +300,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn mark(&mut self) -> Result<(), Refusal> {
+    fn mark(&mut self) -> Result<(), ReadError> {
         if self.marks.len() >= MAX_VALUES {
             return Err(damaged("its marks are beyond all measure"));
         }
@@ -313,7 +313,7 @@ impl<'a> Machine<'a> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn pop(&mut self) -> Result<Id, Refusal> {
+    fn pop(&mut self) -> Result<Id, ReadError> {
         if self.stack.len() <= self.floor() {
             return Err(damaged("its stack is empty"));
         }
@@ -322,14 +322,14 @@ impl<'a> Machine<'a> {
             .ok_or_else(|| damaged("its stack is empty"))
     }
 
-    fn pop_many(&mut self, count: usize) -> Result<Vec<Id>, Refusal> {
+    fn pop_many(&mut self, count: usize) -> Result<Vec<Id>, ReadError> {
         match self.stack.len().checked_sub(count) {
             Some(start) if start >= self.floor() => Ok(self.stack.split_off(start)),
             _ => Err(damaged("its stack is empty")),
         }
     }
 
-    fn take_marked(&mut self) -> Result<Vec<Id>, Refusal> {
+    fn take_marked(&mut self) -> Result<Vec<Id>, ReadError> {
         let start = self
             .marks
             .pop()
@@ -340,7 +340,7 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(start))
     }
 
-    fn top(&mut self) -> Result<&mut Value<'a>, Refusal> {
+    fn top(&mut self) -> Result<&mut Value<'a>, ReadError> {
         let floor = self.floor();
         let top = self.stack.last().filter(|_| self.stack.len() > floor);
         let id = *top.ok_or_else(|| damaged("its stack is empty"))?;
@@ -348,15 +348,15 @@ impl<'a> Machine<'a> {
         value.ok_or_else(|| damaged("its stack is empty"))
     }
 
-    fn int(&mut self, number: impl Into<i128>) -> Result<(), Refusal> {
+    fn int(&mut self, number: impl Into<i128>) -> Result<(), ReadError> {
         self.push(Value::Int(number.into()))
     }
 
-    fn long(&mut self) -> Result<(), Refusal> {
+    fn long(&mut self) -> Result<(), ReadError> {
         let length = self.length::<1>()?;
         let bytes = self.take(length)?;
         if length > 16 {
-            return Err(Refusal::Unsupported(format!(
+            return Err(ReadError::Unsupported(format!(
                 "it holds a number of {length} bytes; expected 16 at most"
             )));
         }
@@ -370,18 +370,18 @@ impl<'a> Machine<'a> {
         self.int(i128::from_le_bytes(wide))
     }
 
-    fn text(&mut self, length: usize) -> Result<(), Refusal> {
+    fn text(&mut self, length: usize) -> Result<(), ReadError> {
         let text = std::str::from_utf8(self.take(length)?);
         let text = text.map_err(|_| damaged("a string is no UTF-8"))?;
         self.push(Value::Str(text))
     }
 
-    fn raw(&mut self, length: usize) -> Result<(), Refusal> {
+    fn raw(&mut self, length: usize) -> Result<(), ReadError> {
         self.take(length)?;
         self.push(Value::Bytes)
     }
 
-    fn append(&mut self, items: Vec<Id>) -> Result<(), Refusal> {
+    fn append(&mut self, items: Vec<Id>) -> Result<(), ReadError> {
         match self.top()? {
             Value::List(list) => {
                 list.extend(items);
@@ -391,7 +391,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn set(&mut self, items: &[Id]) -> Result<(), Refusal> {
+    fn set(&mut self, items: &[Id]) -> Result<(), ReadError> {
         let (pairs, rest) = items.as_chunks::<2>();
         if !rest.is_empty() {
             return Err(damaged("a key of a dictionary has no value"));
@@ -405,7 +405,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn recall(&mut self, slot: usize) -> Result<(), Refusal> {
+    fn recall(&mut self, slot: usize) -> Result<(), ReadError> {
         let id = u32::try_from(slot)
             .ok()
             .and_then(|slot| self.memo.get(&slot));
@@ -413,7 +413,7 @@ impl<'a> Machine<'a> {
         self.push_id(id)
     }
 
-    fn memoize(&mut self, slot: u32) -> Result<(), Refusal> {
+    fn memoize(&mut self, slot: u32) -> Result<(), ReadError> {
         if self.stack.len() <= self.floor() {
             return Err(damaged("its stack is empty"));
         }
@@ -428,13 +428,13 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn global(&mut self, module: &'a str, name: &'a str) -> Result<(), Refusal> {
+    fn global(&mut self, module: &'a str, name: &'a str) -> Result<(), ReadError> {
         self.push(Value::Global(Global::find(module, name)?))
     }
 }
 
 /// That an opcode is not one of those that `torch.save` writes.
-fn unknown(opcode: u8) -> Refusal {
+fn unknown(opcode: u8) -> ReadError {
     let name = match opcode {
         b'i' => "INST",
         b'o' => "OBJ",
@@ -464,7 +464,7 @@ fn unknown(opcode: u8) -> Refusal {
             ));
         }
     };
-    Refusal::Unsupported(format!(
+    ReadError::Unsupported(format!(
         "the opcode {name} is not one that `torch.save` writes for tensors and plain values; nothing was \
          executed"
     ))
