@@ -1,4 +1,4 @@
-//! One checkpoint over one or more files.
+//! A checkpoint in one or more files.
 
 use crate::{
     CheckpointError, GgufMetadata, StoredTensor, gguf, mapped::MappedFile, pytorch,
@@ -19,35 +19,35 @@ pub struct Checkpoint {
     ignored: Vec<(String, &'static str)>,
 }
 
-/// The files of a checkpoint, as they are mapped.
+/// The mapped files of a checkpoint.
 #[derive(Clone)]
 pub struct Mapping(Vec<Arc<MappedFile>>);
 
 impl Mapping {
-    /// Gives back the memory that the files' pages take; they are read again when they are needed, from the
-    /// system's cache as long as it has room. For whoever will not need the weights for a while.
+    /// Releases the memory of the files' pages. The system reads them again when they are needed, from its
+    /// cache if they are still there. Call it when the weights are not needed for a while.
     pub fn release(&self) {
         self.0.iter().for_each(|file| file.release());
     }
 }
 
-/// What a reader found in one file.
+/// The contents of one file.
 pub(crate) struct FileContents {
-    /// The tensors, by name; each name once.
+    /// The tensors, by name.
     pub tensors: BTreeMap<String, StoredTensor>,
     /// The metadata of a GGUF file.
     pub gguf: Option<GgufMetadata>,
-    /// Names and kinds of values beside the tensors.
+    /// Names and kinds of values that are not tensors.
     pub ignored: Vec<(String, &'static str)>,
 }
 
 impl Checkpoint {
-    /// Maps `paths` and reads what they hold. The format of each is told by its first bytes.
+    /// Maps `paths` and reads their contents. The first bytes of each file decide its format.
     ///
     /// # Errors
     ///
-    /// When a file cannot be opened, is of no format that is read here, is damaged, or holds a tensor
-    /// that another one holds too.
+    /// When a file cannot be opened, has an unsupported format, is damaged, or contains a tensor that
+    /// another file contains too.
     pub fn open(paths: &[impl AsRef<Path>]) -> Result<Self, CheckpointError> {
         if paths.is_empty() {
             return Err(CheckpointError::NoFile);
@@ -89,7 +89,7 @@ impl Checkpoint {
         }
     }
 
-    /// The same tensors under other names; those for which `rename` gives none are left out.
+    /// Renames the tensors and removes those for which `rename` returns `None`.
     ///
     /// # Errors
     ///
@@ -110,51 +110,52 @@ impl Checkpoint {
         Ok(renamed)
     }
 
-    /// The files, as they were given.
+    /// Returns the paths of the files, as they were passed to [`Self::open`].
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
     }
 
-    /// The files, as they are mapped.
+    /// Returns the mapped files.
     pub fn mapping(&self) -> Mapping {
         Mapping(self.files.clone())
     }
 
-    /// The names of the tensors, sorted. Nested dictionaries of PyTorch are joined with dots.
+    /// Returns the names of the tensors, sorted. The keys of nested PyTorch dictionaries are joined with
+    /// dots.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The tensors with their names, sorted by name.
+    /// Returns the tensors with their names, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
         let tensors = self.tensors.iter();
         tensors.map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// The tensor `name`.
+    /// Returns the tensor `name`.
     pub fn get(&self, name: &str) -> Option<&StoredTensor> {
         self.tensors.get(name)
     }
 
-    /// How many tensors there are.
+    /// Returns the number of tensors.
     pub fn len(&self) -> usize {
         self.tensors.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
 
-    /// What PyTorch's files hold beside tensors, such as the number of an epoch: names, as tensors have
-    /// them, and kinds. [`Self::rename`] leaves them as they are.
+    /// Returns the names and kinds of the values in PyTorch files that are not tensors, such as the number
+    /// of an epoch. Names are formed like those of tensors. [`Self::rename`] does not change them.
     pub fn ignored(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.ignored
             .iter()
             .map(|(name, kind)| (name.as_str(), *kind))
     }
 
-    /// The metadata, if it is a GGUF file; of several, that of the first.
+    /// Returns the metadata of the first GGUF file, if there is one.
     pub fn gguf(&self) -> Option<&GgufMetadata> {
         self.gguf.as_ref()
     }
@@ -178,14 +179,14 @@ fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
     let found = if bytes.is_empty() {
         "it is empty".to_owned()
     } else if bytes.starts_with(b"version https://git-lfs") {
-        "it is a pointer of Git LFS, not the file itself".to_owned()
+        "it is a Git LFS pointer, not the file itself".to_owned()
     } else if bytes.trim_ascii_start().starts_with(b"<") {
         "it is a web page".to_owned()
     } else {
         format!("it begins with \"{}\"", start.escape_ascii())
     };
     Err(file.unsupported(format!(
-        "expected weights as safetensors, PyTorch or GGUF file, but {found} ({} bytes); fetch it again",
+        "expected weights in a safetensors, PyTorch or GGUF file, but {found} ({} bytes); fetch it again",
         bytes.len()
     )))
 }

@@ -1,35 +1,35 @@
-//! In what form numbers are stored.
+//! The types of stored tensors' elements.
 
 use std::fmt;
 
 /// The type of a stored tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StoredDtype {
-    /// Double precision.
+    /// Double-precision floating point.
     F64,
-    /// Single precision.
+    /// Single-precision floating point.
     F32,
-    /// Half precision.
+    /// Half-precision floating point.
     F16,
     /// Brain floating point.
     BF16,
-    /// 64-bit integers.
+    /// Signed 64-bit integers.
     I64,
-    /// 32-bit integers.
+    /// Signed 32-bit integers.
     I32,
-    /// 16-bit integers.
+    /// Signed 16-bit integers.
     I16,
     /// Signed bytes.
     I8,
-    /// Bytes.
+    /// Unsigned bytes.
     U8,
-    /// One byte each, 0 or 1.
+    /// Booleans of one byte, 0 or 1.
     Bool,
-    /// Blocks of quantised numbers, along the last dimension.
+    /// Blocks of quantised numbers along the last dimension.
     Quantized(GgmlType),
 }
 
-/// How ggml packs a block of numbers (`ggml-common.h` of llama.cpp: `block_q4_0` and so on).
+/// The format of a block of numbers in ggml (`block_q4_0` and so on in llama.cpp's `ggml-common.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(non_camel_case_types)]
 pub enum GgmlType {
@@ -56,7 +56,7 @@ pub enum GgmlType {
 }
 
 impl GgmlType {
-    /// Numbers in a block.
+    /// Returns the number of elements in a block.
     pub const fn block_len(self) -> usize {
         match self {
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
@@ -64,7 +64,7 @@ impl GgmlType {
         }
     }
 
-    /// Bytes of a block.
+    /// Returns the number of bytes in a block.
     pub const fn block_bytes(self) -> usize {
         match self {
             Self::Q4_0 => 18,
@@ -82,7 +82,7 @@ impl GgmlType {
 }
 
 impl StoredDtype {
-    /// Numbers that are stored together: 1 but for quantised ones.
+    /// Returns the number of elements in a block: 1 unless the type is quantised.
     pub const fn block_len(self) -> usize {
         match self {
             Self::Quantized(kind) => kind.block_len(),
@@ -90,7 +90,7 @@ impl StoredDtype {
         }
     }
 
-    /// Bytes of the numbers that are stored together.
+    /// Returns the number of bytes in a block.
     pub const fn block_bytes(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
@@ -101,7 +101,7 @@ impl StoredDtype {
         }
     }
 
-    /// Whether the numbers are floating-point ones, quantised or not.
+    /// Returns whether the type is floating-point, quantised or not.
     pub const fn is_float(self) -> bool {
         matches!(
             self,
@@ -109,8 +109,8 @@ impl StoredDtype {
         )
     }
 
-    /// Bytes of a tensor of `shape`; none if its last dimension is not made of whole blocks, or if there
-    /// are more than can be counted.
+    /// Returns the number of bytes of a tensor of `shape`, or `None` if its last dimension is not a multiple
+    /// of the block length or the number overflows.
     pub fn bytes_of(self, shape: &[usize]) -> Option<usize> {
         let last = shape.last().copied().unwrap_or(1);
         if !last.is_multiple_of(self.block_len()) {
@@ -120,9 +120,9 @@ impl StoredDtype {
     }
 }
 
-/// Elements of a tensor of `shape`; none if there are more than can be counted.
+/// Returns the number of elements of a tensor of `shape`, or `None` if it overflows.
 pub(crate) fn elements_of(shape: &[usize]) -> Option<usize> {
-    // A dimension of 0 does not excuse the others.
+    // A dimension of 0 must not hide an overflow of the others.
     let checked = |product: usize, &size: &usize| product.checked_mul(size.max(1));
     shape.iter().try_fold(1, checked)?;
     Some(shape.iter().product())

@@ -1,13 +1,13 @@
-//! Why a checkpoint cannot be read.
+//! Errors of reading a checkpoint.
 
 use std::{io, path::PathBuf};
 
-/// A checkpoint that cannot be read. Every message names the file.
+/// An error of reading a checkpoint. Every message names the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// No file was given.
-    #[error("no weights file was given")]
+    /// The list of files is empty.
+    #[error("expected at least one weights file, found none")]
     NoFile,
     /// The file cannot be opened or mapped into memory.
     #[error("the weights file {} cannot be opened", path.display())]
@@ -17,17 +17,17 @@ pub enum CheckpointError {
         /// Why.
         source: io::Error,
     },
-    /// The file is damaged, cut off, or made to deceive.
-    #[error("{} is no whole {format} file: {what}; fetch it again, or, if a training run made it, resume the run", path.display())]
+    /// The file is damaged, truncated, or malicious.
+    #[error("{} is not a complete {format} file: {what}; fetch it again, or, if a training run wrote it, resume the run", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The format it claims to be in.
+        /// The format that its first bytes indicate.
         format: &'static str,
-        /// What is wrong: where, what was expected, what was found.
+        /// Where the error is, what was expected and what was found.
         what: String,
     },
-    /// The file may be whole, but holds what this reader does not read.
+    /// The file may be complete, but has contents that this reader does not support.
     #[error("{}: {what}", path.display())]
     Unsupported {
         /// The file.
@@ -35,9 +35,9 @@ pub enum CheckpointError {
         /// What was found, what was expected, and what to do.
         what: String,
     },
-    /// Two files hold a tensor of the same name.
+    /// Two files contain a tensor of the same name.
     #[error(
-        "{}: tensor `{name}` is also in {}; expected each tensor once",
+        "{}: tensor `{name}` is also in {}; expected each tensor in one file only",
         path.display(),
         other.display()
     )]
@@ -49,7 +49,7 @@ pub enum CheckpointError {
         /// The first file.
         other: PathBuf,
     },
-    /// Metadata of a GGUF file that is missing or of another type.
+    /// A metadata value of a GGUF file is missing or has another type.
     #[error("{}: {what}", path.display())]
     Metadata {
         /// The file.

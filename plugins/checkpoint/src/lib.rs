@@ -1,21 +1,22 @@
-//! Checkpoints, read where they lie.
+//! Reads checkpoints in place.
 //!
-//! [`Checkpoint::open`] maps one or several files into memory and says which tensors they hold. The
-//! format is told by the content, never by the file's name:
+//! [`Checkpoint::open`] maps one or more files into memory and lists their tensors. It recognises the
+//! format by the content, never by the file name:
 //!
-//! | format | read |
+//! | format | supported |
 //! |---|---|
 //! | safetensors | single files and shards |
 //! | PyTorch's zip archives (`.bin`, `.pt`, `.pth`) | nested dictionaries, views, shared storages |
-//! | PyTorch's files from before those | the same |
-//! | GGUF, versions 2 and 3 | metadata and tensors, quantised ones too |
+//! | PyTorch's legacy files | the same |
+//! | GGUF, versions 2 and 3 | metadata and tensors, including quantised ones |
 //!
-//! Files are not trusted. Nothing in them is executed: a pickle is interpreted by a machine that knows the
-//! opcodes and the names that `torch.save` writes, and refuses all others by name. Counts, sizes and offsets are checked against the file before anything is allocated for them; nothing recurses with the
-//! depth of the input.
+//! Files are not trusted. Nothing in them is executed: pickles are interpreted by a machine that supports
+//! the opcodes and the names that `torch.save` writes. Its errors name the opcode or name that it refuses.
+//! Counts, sizes and offsets are checked against the file before memory is allocated for them, and the
+//! depth of the recursion does not depend on the input.
 //!
-//! [`ShardIndex`] reads the index of a checkpoint in several files, [`published`] knows the names in MERV's
-//! own checkpoints, and [`text`] reads the text files that lie beside checkpoints.
+//! [`ShardIndex`] reads the index of a sharded checkpoint, [`published`] contains the names in MERV's own
+//! checkpoints, and [`text`] reads the text files that accompany checkpoints.
 
 mod checkpoint;
 mod dtype;

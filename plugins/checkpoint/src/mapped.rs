@@ -1,4 +1,4 @@
-//! A file in memory.
+//! Memory-mapped files.
 
 use crate::CheckpointError;
 #[cfg(unix)]
@@ -18,10 +18,10 @@ pub(crate) struct MappedFile {
 }
 
 impl MappedFile {
-    /// Maps `path`, which must be a file with something in it.
+    /// Maps `path`, which must be a file.
     pub fn open(path: &Path) -> Result<Arc<Self>, CheckpointError> {
         let mapped = || {
-            // Asked before opening: a pipe would wait for its writer.
+            // Checked before opening, because opening a pipe would wait for its writer.
             if !path.metadata()?.is_file() {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
@@ -29,9 +29,9 @@ impl MappedFile {
                 ));
             }
             let file = File::open(path)?;
-            // SAFETY: the map is only read. Another process that shortens the file meanwhile would end
-            // this one, as with every mapped model file; weights are replaced by renaming, never in
-            // place.
+            // SAFETY: the map is only read. If another process shortens the file, a read past its new
+            // end kills this process, as with every mapped model file. Weights are therefore replaced by
+            // renaming, never in place.
             unsafe { Mmap::map(&file) }
         };
         match mapped() {
@@ -46,7 +46,7 @@ impl MappedFile {
         }
     }
 
-    /// Bytes that no file holds.
+    /// Copies `bytes` into memory that is not backed by a file.
     pub fn in_memory(bytes: &[u8]) -> io::Result<Arc<Self>> {
         let mut map = MmapMut::map_anon(bytes.len())?;
         map.copy_from_slice(bytes);
@@ -56,28 +56,27 @@ impl MappedFile {
         }))
     }
 
-    /// The file's path as it was given.
+    /// Returns the path of the file, as it was passed to [`Self::open`].
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives the pages that are in memory back to the system, which reads them again when they are
-    /// needed.
+    /// Releases the pages that are in memory. The system reads them again when they are needed.
     pub fn release(&self) {
-        // SAFETY: the map is of a file and is only read: what is dropped is read again unchanged.
+        // SAFETY: the map is only read, so the system can drop its pages and read them again unchanged.
         #[cfg(unix)]
         let result = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
-        // Where the system does not take the advice, the pages stay: nothing is lost.
+        // If the system does not take the advice, the pages stay in memory, which is harmless.
         #[cfg(unix)]
         drop(result);
     }
 
-    /// All of it.
+    /// Returns the contents of the file.
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
 
-    /// That the file is not whole.
+    /// Makes the error of a damaged file.
     pub fn damaged(&self, format: &'static str, what: impl Into<String>) -> CheckpointError {
         CheckpointError::Damaged {
             path: self.path.clone(),
@@ -86,7 +85,7 @@ impl MappedFile {
         }
     }
 
-    /// That the file holds what cannot be read.
+    /// Makes the error of a file with unsupported contents.
     pub fn unsupported(&self, what: impl Into<String>) -> CheckpointError {
         CheckpointError::Unsupported {
             path: self.path.clone(),
@@ -101,7 +100,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// Kilobytes of the file that are in this process's memory, as Linux tells it.
+    /// Returns how many kilobytes of the file are in this process's memory, according to Linux.
     fn resident(path: &Path) -> usize {
         let maps = fs::read_to_string("/proc/self/smaps").unwrap();
         let name = path.to_str().unwrap();
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_released_takes_no_memory_and_is_read_again() {
+    fn released_pages_take_no_memory_and_are_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights");
         let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 251) as u8).collect();

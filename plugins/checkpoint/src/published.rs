@@ -1,25 +1,25 @@
 //! The names in MERV's own checkpoints (`merv/training/strategies/fsdp.py`, `save_checkpoint`):
-//! `{"model": {"projectors": …, "feature_fusion": …, "llm_backbone": {"llm.model.…": …}}}`, and beside
-//! `model`, in some, the state of the training.
+//! `{"model": {"projectors": …, "feature_fusion": …, "llm_backbone": {"llm.model.…": …}}}`. Some also
+//! contain the state of the training, next to `model`.
 //!
-//! Older files say `projector`, which is encoder 0's, and `adapter`, which is the fusion
-//! (`merv/models/vidlms/merv.py`, `from_pretrained`). A checkpoint of the align stage holds no language
+//! Older files use the names `projector` for the projector of encoder 0 and `adapter` for the fusion
+//! (`merv/models/vidlms/merv.py`, `from_pretrained`). A checkpoint of the align stage has no language
 //! model.
 
-/// What a tensor of a checkpoint belongs to.
+/// The part of a checkpoint that a tensor belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckpointPart {
-    /// The mixer, where it has this name: `projectors.<i>.…` or `feature_fusion.…`.
+    /// The mixer, with the tensor's name there: `projectors.<i>.…` or `feature_fusion.…`.
     Mixer(String),
-    /// The language model, where it has this name: that of the model's own publication.
+    /// The language model, with the tensor's name in that model's own files.
     LanguageModel(String),
-    /// The state of an optimiser or schedule, which only training needs.
+    /// The state of an optimiser or schedule, which only training uses.
     Training,
-    /// None of these: it is not from a checkpoint of MERV, or of a part that is not known.
+    /// An unknown part, or not a checkpoint of MERV.
     Other,
 }
 
-/// What the tensor `name` belongs to.
+/// Returns the part that the tensor `name` belongs to.
 pub fn part_of(name: &str) -> CheckpointPart {
     let below = |prefix: &str| name.strip_prefix(prefix);
     if let Some(rest) = below("model.projectors.") {
@@ -37,8 +37,8 @@ pub fn part_of(name: &str) -> CheckpointPart {
     }
 }
 
-/// The name of a tensor of the mixer, from a checkpoint of MERV or from a file of the mixer alone; none
-/// for a tensor of another part. For [`Checkpoint::rename`](crate::Checkpoint::rename).
+/// Returns the name of a mixer tensor, in a checkpoint of MERV or in a file of the mixer alone. Returns
+/// `None` for a tensor of another part. For [`Checkpoint::rename`](crate::Checkpoint::rename).
 pub fn mixer_name(name: &str) -> Option<String> {
     match part_of(name) {
         CheckpointPart::Mixer(name) => Some(name),
@@ -47,8 +47,8 @@ pub fn mixer_name(name: &str) -> Option<String> {
     }
 }
 
-/// The name of a tensor of the language model, from a checkpoint of MERV or from a file of the language
-/// model alone; none for a tensor of another part. For
+/// Returns the name of a language model tensor, in a checkpoint of MERV or in a file of the language model
+/// alone. Returns `None` for a tensor of another part. For
 /// [`Checkpoint::rename`](crate::Checkpoint::rename).
 pub fn language_model_name(name: &str) -> Option<String> {
     match part_of(name) {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_is_told_apart() {
+    fn parts_are_recognised_by_name() {
         let mixer = |name: &str| CheckpointPart::Mixer(name.to_owned());
         for (name, expected) in [
             (

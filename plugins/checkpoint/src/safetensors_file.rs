@@ -1,4 +1,4 @@
-//! safetensors files: a JSON header with names, types, shapes and offsets, then the elements.
+//! safetensors files: a JSON header with names, types, shapes and offsets, followed by the elements.
 
 use crate::{
     CheckpointError, StoredDtype, StoredTensor, checkpoint::FileContents, mapped::MappedFile,
@@ -16,31 +16,32 @@ use std::{
 
 const FORMAT: &str = "safetensors";
 
-/// Bytes of a header at most. 100,000 tensors take about 10 MB; parsing takes some times as much.
+/// The largest size of a header, in bytes. 100,000 tensors take about 10 MB, and parsing takes several times
+/// as much memory.
 const MAX_HEADER: u64 = 1 << 24;
 
-/// Whether the file begins as a safetensors file does: the header's length, then the header.
+/// Returns whether the file begins like a safetensors file: with the header's length and the header.
 pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{')
 }
 
-/// The tensors of a safetensors file.
+/// Reads the tensors of a safetensors file.
 pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
     let bytes = file.bytes();
     let damaged = |what: String| file.damaged(FORMAT, what);
     let (length, rest) = bytes
         .split_first_chunk::<8>()
-        .ok_or_else(|| damaged(format!("{} bytes are too few", bytes.len())))?;
+        .ok_or_else(|| damaged(format!("it has only {} bytes", bytes.len())))?;
     let length = u64::from_le_bytes(*length);
     if length > rest.len() as u64 {
         return Err(damaged(format!(
-            "its header claims {length} bytes, but the file has {}",
+            "its header declares {length} bytes, but the file has {}",
             bytes.len()
         )));
     }
     if length > MAX_HEADER {
         return Err(damaged(format!(
-            "its header claims {length} bytes; expected {MAX_HEADER} at most"
+            "its header declares {length} bytes; expected at most {MAX_HEADER}"
         )));
     }
     refuse_repeated_names(&rest[..length as usize])
@@ -52,7 +53,7 @@ pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointErr
     for (name, view) in parsed.iter() {
         let dtype = stored(view.dtype()).ok_or_else(|| {
             file.unsupported(format!(
-                "tensor `{name}` is of {}; expected F64, F32, F16, BF16, an integer or BOOL",
+                "tensor `{name}` has type {}; expected F64, F32, F16, BF16, an integer type or BOOL",
                 view.dtype()
             ))
         })?;
@@ -84,7 +85,7 @@ fn stored(dtype: Dtype) -> Option<StoredDtype> {
     })
 }
 
-/// The library keeps one of several tensors of the same name; which one is meant cannot be known.
+/// Refuses a header in which a name occurs twice. The library would silently keep one of the tensors.
 fn refuse_repeated_names(header: &[u8]) -> Result<(), serde_json::Error> {
     struct Names;
 
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_header_claims_is_checked() {
+    fn the_header_is_checked() {
         let max = u64::MAX;
         for (header, data, word) in [
             ("{".to_owned(), 0, "cannot be read"),
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_say_what_they_are() {
+    fn errors_name_the_kind_of_other_files() {
         for (bytes, word) in [
             (&b""[..], "it is empty"),
             (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),

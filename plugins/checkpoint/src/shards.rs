@@ -1,5 +1,4 @@
-//! The index of a checkpoint in several files: `model.safetensors.index.json`,
-//! `pytorch_model.bin.index.json`.
+//! The index of a sharded checkpoint: `model.safetensors.index.json`, `pytorch_model.bin.index.json`.
 
 use crate::{CheckpointError, text};
 use serde::Deserialize;
@@ -10,13 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Bytes of an index at most; one of 100,000 tensors has about 8 MB.
+/// The largest size of an index, in bytes. An index of 100,000 tensors has about 8 MB.
 const MAX_INDEX: u64 = 1 << 26;
 
-/// Files of a checkpoint at most; the largest published ones have some hundred.
+/// The largest number of files of a checkpoint. The largest published ones have a few hundred.
 const MAX_SHARDS: usize = 4096;
 
-/// Which files make up a checkpoint.
+/// The files of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardIndex {
     files: Vec<String>,
@@ -28,30 +27,30 @@ struct Json {
 }
 
 impl ShardIndex {
-    /// The index in `bytes`.
+    /// Parses the index in `bytes`.
     ///
     /// # Errors
     ///
-    /// Says what is wrong when it is no index, names no file, or names one that is not in the index's
-    /// own folder: only plain file names are taken, without `/`, `\` or `..`.
+    /// When `bytes` is not an index, lists no file, or lists a file outside the folder of the index: only
+    /// plain file names are accepted, without `/`, `\` or `..`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let text = text::decode(bytes).map_err(|error| error.to_string())?;
         let index: Json = serde_json::from_str(text)
-            .map_err(|error| format!("it is no index of shards: {error}"))?;
+            .map_err(|error| format!("it is not an index of shards: {error}"))?;
         let files: BTreeSet<String> = index.weight_map.into_values().collect();
         if files.is_empty() {
-            return Err("it names no file".to_owned());
+            return Err("it does not list a file".to_owned());
         }
         if files.len() > MAX_SHARDS {
             return Err(format!(
-                "it names {} files; expected {MAX_SHARDS} at most",
+                "it lists {} files; expected at most {MAX_SHARDS}",
                 files.len()
             ));
         }
         if let Some(file) = files.iter().find(|file| !is_file_name(file)) {
             let shown: String = file.chars().take(100).collect();
             return Err(format!(
-                "it names the file {shown:?}; expected the name of a file in the same folder"
+                "it lists the file {shown:?}; expected the name of a file in the same folder"
             ));
         }
         Ok(Self {
@@ -59,13 +58,13 @@ impl ShardIndex {
         })
     }
 
-    /// The index in the file `path`, and where its shards lie.
+    /// Reads the index in the file `path` and returns the paths of its shards.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or is no index (see [`Self::from_bytes`]), and when a shard is
-    /// missing or is a link to a file outside of the folder. The link that a download cache makes of
-    /// every file, into a `blobs` folder of the same repository, is followed.
+    /// When the file cannot be read or is not an index (see [`Self::from_bytes`]), and when a shard is
+    /// missing or is a link to a file outside the folder. Links of a download cache into the `blobs`
+    /// folder of the same repository are followed.
     pub fn read(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         let open = |source| CheckpointError::Open {
             path: path.to_path_buf(),
@@ -93,7 +92,7 @@ impl ShardIndex {
                 })?;
             if !allowed.contains(&target) {
                 return Err(refuse(format!(
-                    "its file `{file}` is a link out of the folder, to {}; put the file itself there",
+                    "its file `{file}` is a link to {}, outside the folder; replace the link with the file",
                     target.display()
                 )));
             }
@@ -102,16 +101,16 @@ impl ShardIndex {
         Ok(shards)
     }
 
-    /// The names of the files, sorted, each once.
+    /// Returns the names of the files, sorted and without duplicates.
     pub fn files(&self) -> &[String] {
         &self.files
     }
 }
 
-/// Where the shards of an index may lie.
+/// The folders that may contain the shards of an index.
 struct Allowed {
     folder: PathBuf,
-    /// `blobs` of the repository, if the index lies in `snapshots/<revision>` of a download cache.
+    /// The repository's folder `blobs`, if the index is in `snapshots/<revision>` of a download cache.
     blobs: Option<PathBuf>,
 }
 
@@ -144,12 +143,12 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
         .take(MAX_INDEX + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_INDEX {
-        return refuse("it is too large for an index of shards");
+        return refuse("it is larger than an index of shards can be");
     }
     Ok(bytes)
 }
 
-/// Whether `file` is the name of a file and no way to another folder, on any system.
+/// Returns whether `file` is a plain file name on every system, without a path to another folder.
 fn is_file_name(file: &str) -> bool {
     !file.is_empty()
         && file != "."
@@ -171,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn each_file_is_named_once() {
+    fn each_file_is_listed_once() {
         let index = ShardIndex::from_bytes(&index(&["b.bin", "a.bin", "b.bin"])).unwrap();
         assert_eq!(index.files(), ["a.bin", "b.bin"]);
     }
 
-    // CVE-2022-25882, CVE-2024-27318: files that are named by a path out of the folder.
+    // CVE-2022-25882, CVE-2024-27318: paths to files outside the folder.
     #[test]
-    fn names_that_lead_elsewhere_are_refused() {
+    fn paths_to_other_folders_are_refused() {
         for file in [
             "..",
             ".",
@@ -202,21 +201,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_index_is_refused() {
+    fn files_that_are_not_an_index_are_refused() {
         let many: Vec<String> = (0..=MAX_SHARDS).map(|number| number.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         for (bytes, word) in [
-            (b"".to_vec(), "no index"),
+            (b"".to_vec(), "not an index"),
             (b"{}".to_vec(), "weight_map"),
-            (b"[1]".to_vec(), "no index"),
+            (b"[1]".to_vec(), "not an index"),
             (
                 b"{\"weight_map\": {\"a\": 1}}".to_vec(),
                 "expected a string",
             ),
-            (b"{\"weight_map\": {}}".to_vec(), "names no file"),
+            (b"{\"weight_map\": {}}".to_vec(), "does not list a file"),
             (
                 [b"{\"weight_map\": ", &b"[".repeat(100_000)[..]].concat(),
-                "no index",
+                "not an index",
             ),
             (
                 [b"{\"other\": ", &b"[".repeat(1_000_000)[..]].concat(),
@@ -255,12 +254,12 @@ mod tests {
         );
         let error = read(&["plain", "out"]).unwrap_err().to_string();
         assert!(
-            error.contains("`out` is a link out of the folder"),
+            error.contains("`out` is a link to") && error.contains("outside the folder"),
             "{error}"
         );
         let error = read(&["plain", "gone"]).unwrap_err().to_string();
         assert!(error.contains("gone cannot be opened"), "{error}");
-        // Outside of a cache, `blobs` means nothing.
+        // Outside a cache, `blobs` has no special meaning.
         let other = root.path().join("repo/other");
         fs::create_dir(&other).unwrap();
         symlink("../blobs/b", other.join("cached")).unwrap();

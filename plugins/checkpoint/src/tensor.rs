@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// A tensor of a checkpoint. Cheap to clone: the elements stay where the file is mapped.
+/// A tensor of a checkpoint. It is cheap to clone: the elements stay in the mapped file.
 #[derive(Clone)]
 pub struct StoredTensor {
     /// The type of the elements.
@@ -20,26 +20,26 @@ pub struct StoredTensor {
     file: Arc<MappedFile>,
 }
 
-/// Where the elements lie.
+/// The arrangement of the elements.
 #[derive(Clone)]
 enum Layout {
-    /// One after the other, in this range of the file.
+    /// The elements are contiguous, in this range of the file.
     Contiguous(Range<usize>),
-    /// Strided: a view of a storage that is not contiguous.
+    /// The elements are a view of a storage that is not contiguous.
     Strided(Arc<Strided>),
 }
 
 struct Strided {
-    /// The bytes of the first element and all after it.
+    /// The bytes of the storage from the first element on.
     storage: Range<usize>,
-    /// Of each dimension, in elements.
+    /// The stride of each dimension, in elements.
     strides: Vec<usize>,
     gathered: OnceLock<Vec<u8>>,
 }
 
 impl StoredTensor {
-    /// A tensor whose elements lie one after the other from byte `start` on. Says what is wrong if they
-    /// do not all lie in the file.
+    /// Makes a tensor whose elements are contiguous, from byte `start` on. Returns a message if they are not
+    /// all inside the file.
     pub(crate) fn contiguous(
         file: &Arc<MappedFile>,
         dtype: StoredDtype,
@@ -52,7 +52,7 @@ impl StoredTensor {
             .filter(|range| range.end <= file.bytes().len());
         let Some(range) = range else {
             return Err(format!(
-                "{dtype} {shape:?} from byte {start} on does not lie in the file of {} bytes",
+                "{dtype} {shape:?} begins at byte {start} and ends beyond the file, which has {} bytes",
                 file.bytes().len()
             ));
         };
@@ -64,8 +64,8 @@ impl StoredTensor {
         })
     }
 
-    /// A view of a storage: `storage` is its bytes in the file, `offset` and `strides` count elements.
-    /// Says what is wrong if the view leaves the storage, or repeats its elements.
+    /// Makes a view of a storage. `storage` is the range of its bytes in the file; `offset` and `strides`
+    /// count elements. Returns a message if the view is not inside the storage or repeats elements.
     pub(crate) fn view(
         file: &Arc<MappedFile>,
         dtype: StoredDtype,
@@ -78,12 +78,13 @@ impl StoredTensor {
         let stored = storage.len() / size;
         let outside = || {
             format!(
-                "{shape:?} with strides {strides:?} from {offset} on leaves its storage of {stored}"
+                "{shape:?} with strides {strides:?} from element {offset} on is not inside its storage of \
+                 {stored} elements"
             )
         };
         if shape.len() != strides.len() {
             return Err(format!(
-                "{} dimensions have {} strides",
+                "it has {} dimensions but {} strides",
                 shape.len(),
                 strides.len()
             ));
@@ -91,7 +92,7 @@ impl StoredTensor {
         let count = elements_of(&shape).ok_or_else(outside)?;
         if count > stored {
             return Err(format!(
-                "{shape:?} has more elements than its storage, which holds {stored} (an expanded view?); \
+                "{shape:?} has more elements than its storage, which has {stored} (an expanded view?); \
                  save it after `.contiguous()`"
             ));
         }
@@ -102,7 +103,7 @@ impl StoredTensor {
         if count > 0 && last.is_none_or(|last| last >= stored) {
             return Err(outside());
         }
-        // The stride of a dimension of 1 means nothing.
+        // The stride of a dimension of size 1 has no effect.
         let mut expected = 1;
         let is_contiguous = steps.rev().all(|(&size, &stride)| {
             let fits = size == 1 || stride == expected;
@@ -127,11 +128,11 @@ impl StoredTensor {
         })
     }
 
-    /// A tensor that is in memory and in no file.
+    /// Makes a tensor in memory, without a file.
     ///
     /// # Errors
     ///
-    /// When there is not enough memory, or `shape` is not that of the values.
+    /// When memory runs out or `shape` does not match the number of values.
     pub fn of_f32s(values: &[f32], shape: Vec<usize>) -> io::Result<Self> {
         let bytes: Vec<u8> = values
             .iter()
@@ -141,23 +142,23 @@ impl StoredTensor {
         Self::contiguous(&file, StoredDtype::F32, shape, 0).map_err(io::Error::other)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// How many elements there are.
+    /// Returns the number of elements.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// How many bytes they take.
+    /// Returns the number of bytes of the elements.
     pub fn byte_len(&self) -> usize {
         self.elements() / self.dtype.block_len() * self.dtype.block_bytes()
     }
 
-    /// The elements, little-endian, one after the other. They are where the file is mapped, at any
-    /// alignment; those of a view that is not contiguous are copied at the first call, and kept.
+    /// Returns the elements, little-endian and contiguous. They are in the mapped file, at any alignment. A
+    /// view that is not contiguous is copied at the first call, and the copy is kept.
     pub fn bytes(&self) -> &[u8] {
         match &self.layout {
             Layout::Contiguous(range) => &self.file.bytes()[range.clone()],
@@ -165,7 +166,7 @@ impl StoredTensor {
         }
     }
 
-    /// As [`Self::bytes`], but a copy is the caller's and is not kept.
+    /// Returns the same as [`Self::bytes`], but does not keep a copy.
     pub fn read(&self) -> Cow<'_, [u8]> {
         match &self.layout {
             Layout::Contiguous(range) => Cow::Borrowed(&self.file.bytes()[range.clone()]),
@@ -181,7 +182,7 @@ impl StoredTensor {
         let mut at = 0;
         loop {
             bytes.extend_from_slice(&storage[at * size..(at + 1) * size]);
-            // The next index, as an odometer counts.
+            // Advances the index like an odometer: the last dimension first.
             let mut dimension = self.shape.len();
             loop {
                 if dimension == 0 {

@@ -1,4 +1,4 @@
-//! Text files as editors save them: UTF-8, with or without a byte-order mark.
+//! UTF-8 text files, with or without a byte-order mark.
 
 use std::{
     fs::File,
@@ -12,13 +12,13 @@ const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Bytes that are not UTF-8 text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NotUtf8 {
-    /// They are text, in the encoding that Windows calls Unicode.
+    /// UTF-16 text, which Windows calls Unicode.
     #[error("it is UTF-16 text; save it as UTF-8")]
     Utf16,
-    /// They are text in another encoding, or no text.
+    /// Text in another encoding, or not text.
     #[error("byte {at} is not UTF-8 text; save it as UTF-8")]
     Other {
-        /// The first byte that is wrong, from 0 on.
+        /// The position of the first invalid byte, from 0.
         at: usize,
     },
 }
@@ -29,7 +29,7 @@ impl From<NotUtf8> for io::Error {
     }
 }
 
-/// The text in `bytes`, without the byte-order mark that may stand before it.
+/// Returns the text in `bytes`, without its byte-order mark.
 ///
 /// # Errors
 ///
@@ -45,13 +45,13 @@ pub fn decode(bytes: &[u8]) -> Result<&str, NotUtf8> {
     })
 }
 
-/// The bytes of a UTF-8 file behind its byte-order mark, if it has one.
+/// Returns the bytes of a UTF-8 file without its byte-order mark.
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(UTF8_MARK).unwrap_or(bytes)
 }
 
-/// Whether a file that begins with `bytes` is UTF-16 text: by its byte-order mark, or by the zeros between
-/// the letters that such files begin with.
+/// Returns whether a file that begins with `bytes` is UTF-16 text. Such a file begins with a byte-order mark
+/// or with letters that have zeros between them.
 pub fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_dropped_and_only_in_front() {
+    fn only_a_leading_mark_is_removed() {
         assert_eq!(decode(b"\xef\xbb\xbf{}"), Ok("{}"));
         assert_eq!(decode("{}\u{feff}".as_bytes()), Ok("{}\u{feff}"));
         assert_eq!(decode("ä\r\n".as_bytes()), Ok("ä\r\n"));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn other_encodings_are_named() {
+    fn other_encodings_are_recognised() {
         for text in ["{\"a\": 1}", "\u{feff}{\"a\": 1}", "schema = 1"] {
             assert_eq!(decode(&utf16(text, u16::to_le_bytes)), Err(NotUtf8::Utf16));
             assert_eq!(decode(&utf16(text, u16::to_be_bytes)), Err(NotUtf8::Utf16));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_within_its_bound() {
+    fn files_above_the_limit_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
         std::fs::write(&path, b"\xef\xbb\xbf[1]").unwrap();

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Bytes of a key at most: the format's own limit.
+/// The largest length of a key, in bytes: the limit of the format.
 const MAX_KEY: usize = 65535;
 
 /// A value of a GGUF file's metadata.
@@ -30,7 +30,7 @@ pub enum GgufValue {
     Array(GgufArray),
 }
 
-/// An array of a GGUF file's metadata. Arrays of arrays are refused, as llama.cpp does.
+/// An array of a GGUF file's metadata. Arrays of arrays are refused, as in llama.cpp.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub enum GgufArray {
@@ -79,26 +79,27 @@ impl GgufMetadata {
         })
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// All keys with their values, sorted by key.
+    /// Returns all keys with their values, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &GgufValue)> {
         self.values.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// The value of `key`, of whatever type.
+    /// Returns the value of `key`, of any type.
     pub fn get(&self, key: &str) -> Option<&GgufValue> {
         self.values.get(key)
     }
 
-    /// The value of `key` as a `T`, if there is one. An integer of another width is taken if it fits.
+    /// Returns the value of `key` as a `T`, if there is one. An integer of another width is accepted if it
+    /// fits.
     ///
     /// # Errors
     ///
-    /// When it is of another type.
+    /// When the value has another type.
     pub fn find<'a, T: FromGguf<'a>>(&'a self, key: &str) -> Result<Option<T>, CheckpointError> {
         let Some(value) = self.values.get(key) else {
             return Ok(None);
@@ -110,11 +111,11 @@ impl GgufMetadata {
         T::from_gguf(value).map(Some).ok_or_else(error)
     }
 
-    /// The value of `key` as a `T`.
+    /// Returns the value of `key` as a `T`.
     ///
     /// # Errors
     ///
-    /// When there is none, or it is of another type.
+    /// When the key is missing or the value has another type.
     pub fn require<'a, T: FromGguf<'a>>(&'a self, key: &str) -> Result<T, CheckpointError> {
         self.find(key)?.ok_or_else(|| {
             let expected = T::EXPECTED;
@@ -178,7 +179,7 @@ fn array(cursor: &mut Cursor<'_>) -> Result<GgufArray, String> {
             GgufArray::Bool(truths?)
         }
         8 => {
-            // A string takes its length at least.
+            // Every string takes at least the 8 bytes of its length.
             let count = cursor.count("strings", count, 8)?;
             let strings: Result<_, _> = (0..count)
                 .map(|_| cursor.string("a string").map(str::to_owned))
@@ -205,7 +206,7 @@ fn numbers<const N: usize, T>(
 }
 
 impl GgufArray {
-    /// How many elements it has.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         match self {
             Self::U8(elements) => elements.len(),
@@ -223,7 +224,7 @@ impl GgufArray {
         }
     }
 
-    /// Whether it has none.
+    /// Returns whether the array is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -264,7 +265,7 @@ impl GgufArray {
 }
 
 impl GgufValue {
-    /// The value as an integer, whatever its width.
+    /// Returns the value as an integer of any width.
     fn integer(&self) -> Option<i128> {
         Some(match *self {
             Self::U8(x) => x.into(),
@@ -280,7 +281,7 @@ impl GgufValue {
     }
 }
 
-/// How a value shows in a message.
+/// Formats a value for a message.
 impl fmt::Display for GgufValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -299,12 +300,12 @@ impl fmt::Display for GgufValue {
     }
 }
 
-/// What a [`GgufValue`] can be read as.
+/// A type that a [`GgufValue`] can be read as.
 pub trait FromGguf<'a>: Sized {
-    /// What has to be there, as a message says it.
+    /// The expected value, for a message.
     const EXPECTED: &'static str;
 
-    /// The value as this type; none if it is of another.
+    /// Converts the value, or returns `None` if it has another type.
     fn from_gguf(value: &'a GgufValue) -> Option<Self>;
 }
 

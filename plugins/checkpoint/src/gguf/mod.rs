@@ -1,5 +1,5 @@
-//! GGUF, versions 2 and 3 (`docs/gguf.md` of ggml): metadata, descriptions of the tensors, and then, at a
-//! multiple of the alignment, their elements.
+//! GGUF, versions 2 and 3 (ggml's `docs/gguf.md`): the metadata, the descriptions of the tensors and, from
+//! a multiple of the alignment on, their elements.
 
 mod cursor;
 mod metadata;
@@ -15,27 +15,27 @@ use crate::{
 use cursor::Cursor;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Keys at most; common files have less than a hundred.
+/// The largest number of keys. Common files have fewer than a hundred.
 const MAX_KEYS: u64 = 1 << 16;
 
-/// Tensors at most; the largest published models have some thousand.
+/// The largest number of tensors. The largest published models have a few thousand.
 const MAX_TENSORS: u64 = 1 << 17;
 
-/// What a GGUF file begins with.
+/// The first bytes of a GGUF file.
 pub(crate) const MAGIC: &[u8] = b"GGUF";
 
 const FORMAT: &str = "GGUF";
 
-/// Where the elements begin unless `general.alignment` says otherwise.
+/// The alignment of the elements unless `general.alignment` sets another.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
-/// The largest alignment that makes sense: some pages.
+/// The largest alignment: 1 MiB.
 const MAX_ALIGNMENT: u64 = 1 << 20;
 
 /// `GGML_MAX_DIMS` of ggml.
 const MAX_DIMENSIONS: u32 = 4;
 
-/// Bytes of a tensor's name at most; ggml itself takes 63.
+/// The largest length of a tensor's name, in bytes. ggml itself accepts 63.
 const MAX_NAME: usize = 1024;
 
 /// A tensor as the header describes it.
@@ -46,7 +46,7 @@ struct TensorInfo {
     offset: u64,
 }
 
-/// The metadata and tensors of a GGUF file.
+/// Reads the metadata and the tensors of a GGUF file.
 pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
     let damaged = |what: String| file.damaged(FORMAT, what);
     let mut cursor = Cursor::new(file.bytes());
@@ -55,10 +55,9 @@ pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointErr
     if !(2..=3).contains(&version) {
         let swapped = (2..=3).contains(&version.swap_bytes());
         return Err(file.unsupported(if swapped {
-            "it is a big-endian GGUF file; expected little-endian, as all common ones are"
-                .to_owned()
+            "it is a big-endian GGUF file; expected a little-endian one".to_owned()
         } else {
-            format!("it is of GGUF version {version}; expected 2 or 3")
+            format!("it has GGUF version {version}; expected 2 or 3")
         }));
     }
     let tensors = cursor.u64("the number of tensors").map_err(damaged)?;
@@ -66,10 +65,11 @@ pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointErr
     if tensors > MAX_TENSORS || keys > MAX_KEYS {
         return Err(damaged(format!(
             "{tensors} tensors and {keys} keys are declared; \
-             expected {MAX_TENSORS} and {MAX_KEYS} at most"
+             expected at most {MAX_TENSORS} and {MAX_KEYS}"
         )));
     }
-    // A tensor takes a name's length, dimensions, a type and an offset; a key a length, a type, a value.
+    // The least bytes of each. A tensor: the length of its name, the number of its dimensions, a type and an
+    // offset. A key: its length, a type and a value.
     let tensors = cursor.count("tensors", tensors, 24).map_err(damaged)?;
     let keys = cursor.count("keys", keys, 13).map_err(damaged)?;
     let metadata = GgufMetadata::read(&mut cursor, keys, file.path()).map_err(damaged)?;
@@ -117,7 +117,7 @@ fn tensor_info(cursor: &mut Cursor<'_>, alignment: u64) -> Result<TensorInfo, St
     let count = cursor.u32("the number of dimensions").map_err(about)?;
     if count > MAX_DIMENSIONS {
         return Err(about(format!(
-            "{count} dimensions; expected {MAX_DIMENSIONS} at most"
+            "it has {count} dimensions; expected at most {MAX_DIMENSIONS}"
         )));
     }
     let mut shape = Vec::new();
@@ -133,7 +133,7 @@ fn tensor_info(cursor: &mut Cursor<'_>, alignment: u64) -> Result<TensorInfo, St
     let offset = cursor.u64("its offset").map_err(about)?;
     if !offset.is_multiple_of(alignment) {
         return Err(about(format!(
-            "its offset {offset} is no multiple of the alignment {alignment}"
+            "its offset {offset} is not a multiple of the alignment {alignment}"
         )));
     }
     Ok(TensorInfo {
@@ -144,7 +144,7 @@ fn tensor_info(cursor: &mut Cursor<'_>, alignment: u64) -> Result<TensorInfo, St
     })
 }
 
-/// The type of a number in `enum ggml_type` of ggml.
+/// Returns the type with number `code` in ggml's `enum ggml_type`.
 fn dtype(code: u32) -> Result<StoredDtype, String> {
     Ok(match code {
         0 => StoredDtype::F32,
@@ -191,7 +191,7 @@ fn dtype(code: u32) -> Result<StoredDtype, String> {
     })
 }
 
-/// Finds the elements of each tensor; they must lie in the file, and apart from each other.
+/// Finds the elements of each tensor. They must be inside the file and must not overlap.
 fn locate(
     file: &Arc<MappedFile>,
     mut infos: Vec<TensorInfo>,
@@ -211,7 +211,9 @@ fn locate(
         let at = usize::try_from(offset)
             .ok()
             .and_then(|offset| start.checked_add(offset))
-            .ok_or_else(|| format!("tensor `{name}` lies at {offset}, beyond the file"))?;
+            .ok_or_else(|| {
+                format!("tensor `{name}` begins at {offset}, beyond the end of the file")
+            })?;
         if at < taken {
             return Err(format!("tensors `{before}` and `{name}` overlap"));
         }

@@ -1,14 +1,14 @@
-//! GGUF files, whole and hostile.
+//! Valid, damaged and malicious GGUF files.
 
 use crate::{Checkpoint, CheckpointError, GgmlType, StoredDtype};
 use std::io::Write;
 
-/// A GGUF file in the making.
+/// Builds a GGUF file.
 struct Gguf {
     version: u32,
     keys: Vec<Vec<u8>>,
     tensors: Vec<Vec<u8>>,
-    /// Declared instead of the true numbers.
+    /// The declared numbers of tensors and keys, if not the true ones.
     counts: Option<(u64, u64)>,
     alignment: usize,
     data: Vec<u8>,
@@ -26,7 +26,7 @@ fn array(kind: u32, count: u64, elements: &[u8]) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &count.to_le_bytes(), elements].concat()
 }
 
-/// `dims` as ggml has them, the innermost first.
+/// `dims` are in ggml's order, the innermost first.
 fn tensor(name: &str, dims: &[u64], kind: u32, offset: u64) -> Vec<u8> {
     let mut bytes = string(name.as_bytes());
     bytes.extend((dims.len() as u32).to_le_bytes());
@@ -93,7 +93,7 @@ fn open(bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
 #[track_caller]
 fn refused(bytes: &[u8], words: &[&str]) {
     let error = match open(bytes) {
-        Ok(_) => panic!("taken although it should say {words:?}"),
+        Ok(_) => panic!("opened, but expected an error with {words:?}"),
         Err(error) => error.to_string(),
     };
     for word in words {
@@ -162,7 +162,7 @@ fn metadata_and_tensors_are_read() {
 }
 
 #[test]
-fn getters_say_what_they_expected() {
+fn getter_errors_name_the_expected_type() {
     let file = Gguf::new().key(key("count", 8, &string(b"many"))).key(key(
         "negative",
         5,
@@ -183,7 +183,7 @@ fn getters_say_what_they_expected() {
 }
 
 #[test]
-fn every_beginning_of_a_file_is_refused() {
+fn truncated_files_are_refused() {
     let whole = Gguf::new()
         .key(key("name", 8, &string(b"x")))
         .key(key("list", 9, &array(8, 1, &string(b"y"))))
@@ -197,7 +197,7 @@ fn every_beginning_of_a_file_is_refused() {
 }
 
 #[test]
-fn declared_sizes_are_not_believed() {
+fn declared_sizes_are_checked() {
     let huge = u64::MAX.to_le_bytes();
     let large = (1u64 << 40).to_le_bytes();
     for (tensors, keys) in [
@@ -213,7 +213,7 @@ fn declared_sizes_are_not_believed() {
         file.refused(&["declared"]);
     }
     for size in [huge, large] {
-        // A string, and arrays of every width (CVE-2025-66960: a string's length was allocated unchecked).
+        // A string, and arrays of every width. CVE-2025-66960: an unchecked string length was allocated.
         Gguf::new()
             .key(key("s", 8, &size))
             .refused(&["key `s`", "declared"]);
@@ -236,9 +236,9 @@ fn declared_sizes_are_not_believed() {
 }
 
 #[test]
-fn tensors_that_are_not_in_the_file_are_refused() {
+fn tensors_outside_the_file_are_refused() {
     let one = |bytes| Gguf::new().tensor(bytes);
-    // Products that overflow to something small (GHSA-vgg9-87g3-85w8, GHSA-96jg-mvhq-q7q7).
+    // Products that overflow to small numbers (GHSA-vgg9-87g3-85w8, GHSA-96jg-mvhq-q7q7).
     for dims in [
         &[1 << 32, 1 << 32][..],
         &[u64::MAX, u64::MAX],
@@ -251,10 +251,10 @@ fn tensors_that_are_not_in_the_file_are_refused() {
             one(tensor("t", dims, kind, 0)).refused(&["`t`"]);
         }
     }
-    one(tensor("t", &[65], 0, 0)).refused(&["tensor `t`", "does not lie in the file"]);
+    one(tensor("t", &[65], 0, 0)).refused(&["tensor `t`", "ends beyond the file"]);
     one(tensor("t", &[1], 0, 256)).refused(&["tensor `t`"]);
     one(tensor("t", &[1], 0, u64::MAX - 31)).refused(&["tensor `t`"]);
-    one(tensor("t", &[1], 0, 1)).refused(&["no multiple of the alignment"]);
+    one(tensor("t", &[1], 0, 1)).refused(&["not a multiple of the alignment"]);
     one(tensor("t", &[0], 0, 0)).refused(&["a dimension is 0"]);
     one(tensor("t", &[1; 5], 0, 0)).refused(&["5 dimensions"]);
     one(tensor("t", &[33], 8, 0)).refused(&["tensor `t`"]);
@@ -270,7 +270,7 @@ fn tensors_that_are_not_in_the_file_are_refused() {
 }
 
 #[test]
-fn odd_headers_are_refused() {
+fn invalid_headers_are_refused() {
     for alignment in [0u32, 3, 24, 1 << 21, u32::MAX] {
         Gguf::new()
             .key(key("general.alignment", 4, &alignment.to_le_bytes()))
@@ -300,12 +300,12 @@ fn odd_headers_are_refused() {
     Gguf::new().key(key("", 7, &[1])).refused(&["0 bytes"]);
     Gguf::new()
         .key(key("k", 8, &string(&[0xff])))
-        .refused(&["no UTF-8"]);
+        .refused(&["not UTF-8"]);
 }
 
 // The numbers of `enum ggml_type` in ggml's `ggml.h`.
 #[test]
-fn types_that_are_not_read_are_named() {
+fn errors_name_unsupported_types() {
     for (kind, name) in [
         (9, "Q8_1"),
         (15, "Q8_K"),
@@ -329,9 +329,9 @@ fn types_that_are_not_read_are_named() {
 }
 
 #[test]
-fn types_that_are_read_have_ggml_s_sizes() {
+fn supported_types_have_the_sizes_of_ggml() {
     use StoredDtype::{BF16, F16, F32, F64, I8, I16, I32, I64, Quantized};
-    // A row of 256 numbers, and the bytes that it takes in ggml.
+    // The bytes that a row of 256 numbers takes in ggml.
     for (kind, dtype, bytes) in [
         (0, F32, 1024),
         (1, F16, 512),
@@ -353,7 +353,7 @@ fn types_that_are_read_have_ggml_s_sizes() {
         (30, BF16, 512),
     ] {
         let mut file = Gguf::new().tensor(tensor("t", &[256], kind, 0));
-        // To the last byte.
+        // The tensor ends with the file.
         file.data = vec![0; bytes];
         let checkpoint = file.open().unwrap();
         let stored = checkpoint.get("t").unwrap();
@@ -363,12 +363,12 @@ fn types_that_are_read_have_ggml_s_sizes() {
             "{kind}"
         );
         file.data.pop();
-        file.refused(&["`t`", "does not lie in the file"]);
+        file.refused(&["`t`", "ends beyond the file"]);
     }
 }
 
 #[test]
-fn lists_of_any_integers_are_read() {
+fn lists_of_every_integer_type_are_read() {
     let number = |kind, bytes: &[u8]| key("k", 9, &array(kind, 2, bytes));
     let list = |bytes| {
         let file = Gguf::new().key(bytes).tensor(tensor("t", &[1], 0, 0));
@@ -393,14 +393,14 @@ fn lists_of_any_integers_are_read() {
     let large = [&9u64.to_le_bytes()[..], &(u64::MAX >> 1).to_le_bytes()].concat();
     assert_eq!(list(number(10, &large)).unwrap(), Some(vec![9, i64::MAX]));
     assert_eq!(list(number(11, &large)).unwrap(), Some(vec![9, i64::MAX]));
-    // Too large for an i64, and not an integer.
+    // A number too large for an i64, and numbers that are not integers.
     let beyond = [&9u64.to_le_bytes()[..], &u64::MAX.to_le_bytes()].concat();
     assert!(list(number(10, &beyond)).is_err());
     assert!(list(number(6, &small)).is_err());
 }
 
 #[test]
-fn names_have_1024_bytes_at_most() {
+fn names_have_at_most_1024_bytes() {
     let named = |length| Gguf::new().tensor(tensor(&"n".repeat(length), &[1; 4], 0, 0));
     let checkpoint = named(1024).open().unwrap();
     assert_eq!(checkpoint.get(&"n".repeat(1024)).unwrap().shape, [1; 4]);
@@ -411,7 +411,7 @@ fn names_have_1024_bytes_at_most() {
 fn a_file_may_end_with_its_header() {
     let mut file = Gguf::new();
     file.data.clear();
-    // 24 bytes go before it, and 8 + name + 4 + 8 + text are its own: 64 in all.
+    // 24 bytes before the key, then 8 + name + 4 + 8 + text: 64 in all.
     let file = file.key(key("name", 8, &string(&[b'x'; 16])));
     assert_eq!(file.bytes().len(), 64);
     let checkpoint = file.open().unwrap();

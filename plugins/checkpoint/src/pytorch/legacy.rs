@@ -1,6 +1,6 @@
-//! The files that `torch.save` wrote before version 1.6, and still does when asked
-//! (`_legacy_save` in `torch/serialization.py`): five pickles, and then each storage as its number of
-//! elements and its bytes. A tensor's storage is found by counting through those before it.
+//! The files that `torch.save` wrote before version 1.6 and can still write (`_legacy_save` in
+//! `torch/serialization.py`): five pickles, then each storage as its number of elements and its bytes. The
+//! position of a storage follows from the sizes of those before it.
 
 use super::{
     ReadError, big_endian,
@@ -10,18 +10,18 @@ use super::{
 use crate::{CheckpointError, checkpoint::FileContents, mapped::MappedFile};
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-/// `MAGIC_NUMBER` of `torch/serialization.py`, as pickle's protocol 2 writes it.
+/// `MAGIC_NUMBER` of `torch/serialization.py` in pickle protocol 2.
 const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
 /// `PROTOCOL_VERSION` of `torch/serialization.py`.
 const PROTOCOL: i128 = 1001;
 
-/// Whether the file begins with PyTorch's magic number.
+/// Returns whether the file begins with PyTorch's magic number.
 pub(crate) fn is_legacy(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// The tensors of a file from before the zip archives.
+/// Reads the tensors of a legacy file.
 pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
     read_pickles(file).map_err(|error| error.in_file(file))
 }
@@ -37,7 +37,7 @@ fn read_pickles(file: &Arc<MappedFile>) -> Result<FileContents, ReadError> {
     let protocol = next()?;
     if !matches!(protocol.root(), Value::Int(PROTOCOL)) {
         return Err(ReadError::Unsupported(format!(
-            "it is not of protocol {PROTOCOL} of PyTorch's older files"
+            "its protocol is not {PROTOCOL}, that of PyTorch's legacy files"
         )));
     }
     let system = next()?;
@@ -55,7 +55,7 @@ fn read_pickles(file: &Arc<MappedFile>) -> Result<FileContents, ReadError> {
     })
 }
 
-/// The bytes of each storage, by key.
+/// Returns the range of bytes of each storage, by key.
 fn locate<'a>(
     bytes: &[u8],
     mut at: usize,
@@ -70,30 +70,30 @@ fn locate<'a>(
             .is_some_and(|other| other != kind)
         {
             return Err(ReadError::Damaged(format!(
-                "the storage `{}` is declared twice, differently",
+                "the storage `{}` is declared twice with different types or sizes",
                 storage.key
             )));
         }
     }
     let Value::List(list) = keys.root() else {
         return Err(ReadError::Damaged(
-            "its list of storages is no list".to_owned(),
+            "its list of storages is not a list".to_owned(),
         ));
     };
     let mut storages = BTreeMap::new();
     for &id in list {
         let Value::Str(key) = *keys.value(id) else {
             return Err(ReadError::Damaged(
-                "a storage's key is no string".to_owned(),
+                "the key of a storage is not a string".to_owned(),
             ));
         };
         let &(dtype, elements) = kinds.get(key).ok_or_else(|| {
-            ReadError::Damaged(format!("nothing says of what type the storage `{key}` is"))
+            ReadError::Damaged(format!("the type of the storage `{key}` is not declared"))
         })?;
         let cut = || {
             ReadError::Damaged(format!(
-                "the storage `{key}` of {elements} {dtype} from byte {at} on does not lie in the file of \
-                 {} bytes",
+                "the storage `{key}` of {elements} {dtype} begins at byte {at} and ends beyond the file, which \
+                 has {} bytes",
                 bytes.len()
             ))
         };
@@ -103,7 +103,7 @@ fn locate<'a>(
             .ok_or_else(cut)?;
         if u64::from_le_bytes(*stated) != elements as u64 {
             return Err(ReadError::Damaged(format!(
-                "the storage `{key}` has {} elements in one place and {elements} in another",
+                "the storage `{key}` is declared with {} elements and with {elements}",
                 u64::from_le_bytes(*stated)
             )));
         }

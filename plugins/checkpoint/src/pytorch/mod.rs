@@ -1,5 +1,5 @@
-//! PyTorch's checkpoints (`torch/serialization.py`), read without executing anything: the zip archives
-//! that `torch.save` writes since version 1.6, and the files from before.
+//! Reads PyTorch checkpoints (`torch/serialization.py`) without executing anything: the zip archives that
+//! `torch.save` writes since version 1.6, and the legacy files of earlier versions.
 
 mod legacy;
 mod pickle;
@@ -17,15 +17,16 @@ pub(crate) use legacy::{is_legacy, read as read_legacy};
 
 const FORMAT: &str = "PyTorch";
 
-/// Bytes of a pickle at most. It holds names and shapes; those of the largest models take some megabytes.
+/// The largest size of a pickle, in bytes. It contains names and shapes, which take a few megabytes in the
+/// largest models.
 const MAX_PICKLE: usize = 1 << 26;
 
-/// Why a file of PyTorch is not taken.
+/// An error of reading a PyTorch file, without the file's path.
 #[derive(Debug)]
 enum ReadError {
-    /// It is damaged, or made to deceive.
+    /// The file is damaged or malicious.
     Damaged(String),
-    /// It may be whole, but holds what is not read here.
+    /// The file may be complete, but has unsupported contents.
     Unsupported(String),
 }
 
@@ -38,12 +39,12 @@ impl ReadError {
     }
 }
 
-/// Whether the file begins as a zip archive does.
+/// Returns whether the file begins like a zip archive.
 pub(crate) fn is_zip(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
 }
 
-/// The tensors of a zip archive that `torch.save` wrote.
+/// Reads the tensors of a zip archive that `torch.save` wrote.
 pub(crate) fn read_zip(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
     read_archive(file).map_err(|error| error.in_file(file))
 }
@@ -64,13 +65,13 @@ fn read_archive(file: &Arc<MappedFile>) -> Result<FileContents, ReadError> {
     };
     if let Some(another) = another {
         return Err(ReadError::Damaged(format!(
-            "it holds two checkpoints, `{prefix}` and `{another}`"
+            "it contains two checkpoints, `{prefix}` and `{another}`"
         )));
     }
     let entry = |name: &str| entries.get(format!("{prefix}/{name}").as_str());
     if entry("constants.pkl").is_some() {
         return Err(ReadError::Unsupported(
-            "it is a TorchScript program; expected weights alone, as \
+            "it is a TorchScript program; expected only weights, as \
              `torch.save(model.state_dict(), …)` writes them"
                 .to_owned(),
         ));
@@ -100,13 +101,10 @@ fn read_archive(file: &Arc<MappedFile>) -> Result<FileContents, ReadError> {
 }
 
 fn big_endian() -> ReadError {
-    ReadError::Unsupported(
-        "its numbers are big-endian; expected little-endian, as all common machines write them"
-            .to_owned(),
-    )
+    ReadError::Unsupported("its numbers are big-endian; expected little-endian numbers".to_owned())
 }
 
-/// The tensors that `pickle` names, each in the storage that `locate` finds in the file.
+/// Reads the tensors that `pickle` lists. `locate` returns the range of bytes of a storage in the file.
 fn read_tensors(
     file: &Arc<MappedFile>,
     pickle: &Pickle<'_>,

@@ -1,4 +1,4 @@
-//! From the object that was saved to named tensors.
+//! Finds the named tensors in a saved object.
 
 use super::{
     ReadError,
@@ -6,15 +6,16 @@ use super::{
 };
 use std::fmt::Write;
 
-/// Containers inside each other at most; MERV's have three, optimisers' one more.
+/// The largest depth of nested containers. MERV's checkpoints have three levels, those with an optimiser
+/// four.
 const MAX_DEPTH: usize = 32;
 
-/// Bytes of all names together at most.
+/// The largest size of all names together, in bytes.
 const MAX_NAMES: usize = 1 << 26;
 
-/// What a saved object holds.
+/// The values of a saved object.
 pub(super) struct NamedValues {
-    /// Names of tensors, and which ones.
+    /// Names and indices of tensors.
     pub tensors: Vec<(String, usize)>,
     /// Names and kinds of the other values.
     pub ignored: Vec<(String, &'static str)>,
@@ -23,16 +24,16 @@ pub(super) struct NamedValues {
 struct Frame {
     container: Id,
     next: usize,
-    /// Of the path of the container.
+    /// The length of the container's path.
     path: usize,
 }
 
-/// Names every value in the saved object by the keys on the way to it, joined with dots. Positions in
-/// lists are keys too.
+/// Finds all values in the saved object. A value's name consists of the keys that lead to it, joined with
+/// dots; in lists, the positions are the keys.
 pub(super) fn walk(pickle: &Pickle<'_>) -> Result<NamedValues, ReadError> {
     if !pickle.root().is_container() {
         return Err(ReadError::Unsupported(format!(
-            "it holds {}; expected a dictionary of tensors",
+            "it contains {}; expected a dictionary of tensors",
             pickle.root().kind()
         )));
     }
@@ -41,7 +42,7 @@ pub(super) fn walk(pickle: &Pickle<'_>) -> Result<NamedValues, ReadError> {
         ignored: Vec::new(),
     };
     let mut path = String::new();
-    let (mut met, mut names) = (0, 0);
+    let (mut visited, mut names) = (0, 0);
     let mut frames = vec![Frame {
         container: pickle.root_id(),
         next: 0,
@@ -71,11 +72,11 @@ pub(super) fn walk(pickle: &Pickle<'_>) -> Result<NamedValues, ReadError> {
         };
         let index = frame.next;
         frame.next += 1;
-        met += 1;
-        if met > pickle.length() {
-            // Without sharing, every value takes a byte at least.
+        visited += 1;
+        if visited > pickle.length() {
+            // Without shared containers, every value takes at least one byte.
             return Err(ReadError::Damaged(
-                "its containers share each other's contents beyond all measure".to_owned(),
+                "its containers share their contents too often".to_owned(),
             ));
         }
         append(&mut path, pickle, key, index)?;
@@ -89,7 +90,7 @@ pub(super) fn walk(pickle: &Pickle<'_>) -> Result<NamedValues, ReadError> {
             }
             if frames.len() == MAX_DEPTH {
                 return Err(ReadError::Unsupported(format!(
-                    "`{}` lies deeper than {MAX_DEPTH} containers",
+                    "`{}` is nested in more than {MAX_DEPTH} containers",
                     shown(&path)
                 )));
             }
@@ -104,7 +105,7 @@ pub(super) fn walk(pickle: &Pickle<'_>) -> Result<NamedValues, ReadError> {
         names += path.len();
         if names > MAX_NAMES {
             return Err(ReadError::Damaged(format!(
-                "the names of its values take more than {MAX_NAMES} bytes"
+                "the names of its values have more than {MAX_NAMES} bytes"
             )));
         }
         match value {
@@ -138,7 +139,7 @@ fn append(
         Some(Value::Int(number)) => write!(path, "{number}"),
         Some(other) => {
             return Err(ReadError::Unsupported(format!(
-                "a key below `{}` is {}; expected a string or an integer",
+                "a key in `{}` is {}; expected a string or an integer",
                 shown(path),
                 other.kind()
             )));

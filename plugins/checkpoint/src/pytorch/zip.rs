@@ -1,8 +1,8 @@
-//! Zip archives whose entries are stored as they are (APPNOTE.TXT of PKWARE, zip64 included), so that
-//! they can be read where they lie.
+//! Zip archives with uncompressed entries (PKWARE's APPNOTE.TXT, including zip64), which can be read in
+//! place.
 //!
-//! The central directory and the entries' own headers must agree: readers that believe different ones
-//! would see different files.
+//! The central directory and the local headers of the entries must agree. Otherwise, two readers that
+//! trust different ones would see different files.
 
 use super::ReadError;
 use std::{collections::BTreeMap, ops::Range};
@@ -13,30 +13,30 @@ const END: u32 = 0x0605_4b50;
 const END_64: u32 = 0x0606_4b50;
 const LOCATOR_64: u32 = 0x0706_4b50;
 
-/// Bytes of the fixed parts.
+/// Lengths of the fixed parts, in bytes.
 const LOCAL_LENGTH: usize = 30;
 const CENTRAL_LENGTH: usize = 46;
 const END_LENGTH: usize = 22;
 const END_64_LENGTH: usize = 56;
 const LOCATOR_64_LENGTH: usize = 20;
 
-/// Where a 32-bit field says that the number is in the zip64 extension.
+/// The value of a 32-bit field whose number is in the zip64 extension.
 const IN_EXTENSION: u64 = u32::MAX as u64;
 
-/// Entries at most: a storage is one, and the largest models have some thousand.
+/// The largest number of entries. Each storage is an entry, and the largest models have a few thousand.
 const MAX_ENTRIES: u64 = 1 << 18;
 
 const ENCRYPTED: u16 = 1;
 const SIZES_FOLLOW: u16 = 1 << 3;
 
-/// Reads little-endian numbers at places that may not be there.
+/// Reads little-endian numbers and checks that they are inside the file.
 #[derive(Clone, Copy)]
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
     fn array<const N: usize>(self, at: usize) -> Result<[u8; N], ReadError> {
         let array = self.0.get(at..).and_then(<[u8]>::first_chunk);
-        array.copied().ok_or_else(|| cut(at))
+        array.copied().ok_or_else(|| truncated(at))
     }
 
     fn u16(self, at: usize) -> Result<u16, ReadError> {
@@ -54,11 +54,11 @@ impl<'a> Bytes<'a> {
     fn slice(self, at: usize, length: usize) -> Result<&'a [u8], ReadError> {
         let end = at.checked_add(length);
         end.and_then(|end| self.0.get(at..end))
-            .ok_or_else(|| cut(at))
+            .ok_or_else(|| truncated(at))
     }
 }
 
-fn cut(at: usize) -> ReadError {
+fn truncated(at: usize) -> ReadError {
     ReadError::Damaged(format!("its zip archive is cut off at byte {at}"))
 }
 
@@ -67,16 +67,16 @@ fn damaged(what: impl Into<String>) -> ReadError {
 }
 
 fn index(number: u64) -> Result<usize, ReadError> {
-    usize::try_from(number).map_err(|_| damaged(format!("{number} lies beyond the file")))
+    usize::try_from(number).map_err(|_| damaged(format!("{number} is beyond the end of the file")))
 }
 
-/// The central directory: where it is, and how many entries it has.
+/// The position of the central directory and the number of its entries.
 struct Directory {
     range: Range<usize>,
     entries: usize,
 }
 
-/// The entries by name, and where their bytes lie.
+/// Returns the range of bytes of each entry, by name.
 pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, Range<usize>>, ReadError> {
     let bytes = Bytes(bytes);
     let directory = directory(bytes)?;
@@ -96,7 +96,7 @@ pub(super) fn entries(bytes: &[u8]) -> Result<BTreeMap<&str, Range<usize>>, Read
         spans.push((entry.offset, data.end, entry.name));
         if entries.insert(entry.name, data).is_some() {
             return Err(damaged(format!(
-                "its zip archive holds `{}` twice",
+                "its zip archive contains `{}` twice",
                 entry.name
             )));
         }
@@ -124,14 +124,14 @@ fn directory(bytes: Bytes<'_>) -> Result<Directory, ReadError> {
             let comment = bytes.u16(at + END_LENGTH - 2).map(usize::from);
             matches!(bytes.u32(at), Ok(END)) && comment.is_ok_and(|n| at + END_LENGTH + n == length)
         });
-    let end = end.ok_or_else(|| damaged("its zip archive has no end: the file is cut off"))?;
+    let end = end.ok_or_else(|| damaged("its zip archive has no end: the file is truncated"))?;
     let small = [
         u64::from(bytes.u16(end + 10)?),
         bytes.u32(end + 12)?.into(),
         bytes.u32(end + 16)?.into(),
     ];
     if bytes.u32(end + 4)? != 0 && bytes.u32(end + 4)? != u32::MAX {
-        return Err(damaged("its zip archive is one of several"));
+        return Err(damaged("its zip archive is split into several files"));
     }
     let locator = end.checked_sub(LOCATOR_64_LENGTH);
     let locator = locator.filter(|&at| matches!(bytes.u32(at), Ok(LOCATOR_64)));
@@ -145,7 +145,7 @@ fn directory(bytes: Bytes<'_>) -> Result<Directory, ReadError> {
                 || bytes.u32(record)? != END_64
             {
                 return Err(damaged(
-                    "its zip archive's 64-bit end is not where it should be",
+                    "the 64-bit end of its zip archive is not where the file says it is",
                 ));
             }
             let large = [
@@ -169,10 +169,10 @@ fn directory(bytes: Bytes<'_>) -> Result<Directory, ReadError> {
         .checked_add(size)
         .filter(|&end| end <= before)
         .map(|end| start..end)
-        .ok_or_else(|| damaged("its zip directory does not lie in the file"))?;
+        .ok_or_else(|| damaged("its zip directory is not inside the file"))?;
     if count > MAX_ENTRIES || count > (range.len() / CENTRAL_LENGTH) as u64 {
         return Err(damaged(format!(
-            "its zip archive claims {count} entries in a directory of {} bytes",
+            "its zip archive declares {count} entries in a directory of {} bytes",
             range.len()
         )));
     }
@@ -187,9 +187,9 @@ struct Entry<'a> {
     name: &'a str,
     flags: u16,
     size: usize,
-    /// Of its own header.
+    /// The offset of its local header.
     offset: usize,
-    /// Of the description.
+    /// The length of its description in the central directory.
     length: usize,
 }
 
@@ -197,7 +197,7 @@ impl<'a> Entry<'a> {
     fn read(bytes: Bytes<'a>, at: usize, end: usize) -> Result<Self, ReadError> {
         let bytes = Bytes(bytes.slice(0, end)?);
         if bytes.u32(at)? != CENTRAL {
-            return Err(damaged("its description is not where it should be"));
+            return Err(damaged("its description is missing from the directory"));
         }
         let flags = bytes.u16(at + 8)?;
         let method = bytes.u16(at + 10)?;
@@ -212,7 +212,7 @@ impl<'a> Entry<'a> {
                 "encrypted"
             };
             return Err(ReadError::Unsupported(format!(
-                "`{name}` is {how} in its zip archive; expected entries that are stored as they are, as \
+                "`{name}` is {how} in its zip archive; expected uncompressed, unencrypted entries, as \
                  `torch.save` writes them"
             )));
         }
@@ -223,7 +223,7 @@ impl<'a> Entry<'a> {
         let offset = extension.number(bytes.u32(at + 42)?)?;
         if stored != size {
             return Err(damaged(format!(
-                "`{name}` is stored as it is, but in {stored} bytes instead of {size}"
+                "`{name}` is uncompressed, but takes {stored} bytes instead of {size}"
             )));
         }
         Ok(Self {
@@ -235,13 +235,14 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// Where the bytes lie, which the entry's own header decides; it must say what the directory says.
+    /// Returns the range of the entry's bytes, which follow its local header. The header must agree with the
+    /// directory.
     fn locate(&self, bytes: Bytes<'_>, end: usize) -> Result<Range<usize>, ReadError> {
         let header = Bytes(bytes.slice(0, end)?);
         let at = self.offset;
         if header.slice(at, LOCAL_LENGTH).is_err() || header.u32(at)? != LOCAL {
             return Err(damaged(format!(
-                "`{}` is not where it should be",
+                "`{}` is not where the directory says it is",
                 self.name
             )));
         }
@@ -256,13 +257,13 @@ impl<'a> Entry<'a> {
         let sizes = if follow && stored == 0 && size == 0 {
             [self.size as u64; 2]
         } else {
-            // In this header the size comes before the stored size, too.
+            // As in the directory, the extension has the size before the stored size.
             [extension.number(size)?, extension.number(stored)?]
         };
         let same = own == self.name && method == 0 && flags == self.flags;
         if !same || sizes != [self.size as u64; 2] {
             return Err(damaged(format!(
-                "`{}` has a header of its own that contradicts the directory (`{own}`)",
+                "the local header of `{}` contradicts the directory (`{own}`)",
                 self.name
             )));
         }
@@ -270,7 +271,7 @@ impl<'a> Entry<'a> {
         match start.checked_add(self.size) {
             Some(stop) if stop <= end => Ok(start..stop),
             _ => Err(damaged(format!(
-                "`{}` claims {} bytes, which are not in the file",
+                "`{}` declares {} bytes, which are not in the file",
                 self.name, self.size
             ))),
         }
@@ -278,21 +279,21 @@ impl<'a> Entry<'a> {
 }
 
 fn name(bytes: Bytes<'_>, at: usize, length: usize) -> Result<&str, ReadError> {
-    std::str::from_utf8(bytes.slice(at, length)?).map_err(|_| damaged("its name is no UTF-8"))
+    std::str::from_utf8(bytes.slice(at, length)?).map_err(|_| damaged("its name is not UTF-8"))
 }
 
-/// The numbers of a zip64 extension that are still to be taken, in order.
+/// The numbers of a zip64 extension that were not read yet, in order.
 struct Extension<'a>(&'a [u8]);
 
 impl<'a> Extension<'a> {
-    /// The extension among an entry's extra fields; empty if there is none.
+    /// Finds the extension among an entry's extra fields. It is empty if there is none.
     fn find(mut extra: &'a [u8]) -> Result<Self, ReadError> {
         let mut found = None;
         while let Some((head, rest)) = extra.split_first_chunk::<4>() {
             let [kind_0, kind_1, length_0, length_1] = *head;
             let length = usize::from(u16::from_le_bytes([length_0, length_1]));
             let Some((field, after)) = rest.split_at_checked(length) else {
-                return Err(damaged("its extra fields are cut off"));
+                return Err(damaged("its extra fields are truncated"));
             };
             if u16::from_le_bytes([kind_0, kind_1]) == 1 && found.replace(field).is_some() {
                 return Err(damaged("it has two zip64 extensions"));
@@ -302,7 +303,7 @@ impl<'a> Extension<'a> {
         Ok(Self(found.unwrap_or_default()))
     }
 
-    /// The number of a 32-bit field, from the extension if the field says so.
+    /// Returns the number of a 32-bit field, from the extension if the field refers to it.
     fn number(&mut self, field: u32) -> Result<u64, ReadError> {
         if u64::from(field) != IN_EXTENSION {
             return Ok(field.into());
@@ -310,7 +311,7 @@ impl<'a> Extension<'a> {
         let (number, rest) = self
             .0
             .split_first_chunk::<8>()
-            .ok_or_else(|| damaged("its zip64 extension lacks a number"))?;
+            .ok_or_else(|| damaged("a number is missing from its zip64 extension"))?;
         self.0 = rest;
         Ok(u64::from_le_bytes(*number))
     }

@@ -1,4 +1,4 @@
-//! What a pickle asks to be called, done without calling it.
+//! The calls of a pickle. Each known function is emulated; nothing is executed.
 
 use super::{
     Machine, ReadError, damaged,
@@ -6,11 +6,11 @@ use super::{
     value::{Id, Storage, Value, View},
 };
 
-/// Dimensions of a tensor at most: what PyTorch itself allows.
+/// The largest number of dimensions of a tensor: the limit of PyTorch.
 const MAX_DIMENSIONS: usize = 64;
 
 impl<'a> Machine<'a> {
-    /// `REDUCE`: a function of its arguments.
+    /// `REDUCE`: applies a function to its arguments.
     pub(super) fn reduce(&mut self) -> Result<(), ReadError> {
         let operands = self.pop_many(2)?;
         let Value::Global(function) = *self.value(operands[0]) else {
@@ -21,20 +21,20 @@ impl<'a> Machine<'a> {
     }
 
     fn call(&mut self, function: Global, arguments: Id) -> Result<(), ReadError> {
-        let odd = || {
+        let unexpected = || {
             damaged(format!(
                 "the arguments of {} are not those that PyTorch writes",
                 function.name()
             ))
         };
         let Value::Tuple(arguments) = self.value(arguments) else {
-            return Err(odd());
+            return Err(unexpected());
         };
         match (function, arguments.as_slice()) {
             (Global::OrderedDict, []) => self.push(Value::Dict(Vec::new())),
-            // Python 2 writes the pairs as the argument.
+            // Python 2 writes the pairs as an argument.
             (Global::OrderedDict, &[pairs]) => {
-                let dict = self.pairs(pairs).ok_or_else(odd)?;
+                let dict = self.pairs(pairs).ok_or_else(unexpected)?;
                 self.charge(dict.len())?;
                 self.push(Value::Dict(dict))
             }
@@ -44,14 +44,16 @@ impl<'a> Machine<'a> {
                 | &[storage, offset, shape, strides, _, _]
                 | &[storage, offset, shape, strides, _, _, _],
             ) => {
-                // The last of seven holds flags, such as that the numbers are conjugated.
+                // The seventh contains flags, for example that the numbers are conjugated.
                 if let Some(&flags) = arguments.get(6)
                     && !matches!(self.value(flags), Value::None)
                     && !matches!(self.value(flags), Value::Dict(pairs) if pairs.is_empty())
                 {
-                    return Err(odd());
+                    return Err(unexpected());
                 }
-                let view = self.view(storage, offset, shape, strides).ok_or_else(odd)?;
+                let view = self
+                    .view(storage, offset, shape, strides)
+                    .ok_or_else(unexpected)?;
                 self.charge(view.shape.len())?;
                 let index = self.views.len();
                 self.views.push(view);
@@ -68,7 +70,7 @@ impl<'a> Machine<'a> {
                         &Value::Global(inner @ (Global::RebuildTensor | Global::RebuildParameter)),
                         Value::Global(Global::TensorType),
                     ) => self.call(inner, arguments),
-                    _ => Err(odd()),
+                    _ => Err(unexpected()),
                 }
             }
             (Global::Size, &[sizes]) if matches!(self.value(sizes), Value::Tuple(_)) => {
@@ -76,25 +78,25 @@ impl<'a> Machine<'a> {
             }
             (Global::Device, [_] | [_, _]) => self.push(Value::Device),
             (Global::NumpyDtype, &[kind, _, _]) => match self.value(kind) {
-                // Not `O`, whose numbers are pickles of their own.
+                // Not `O`: its elements are Python objects.
                 Value::Str(kind) if kind.starts_with(['f', 'i', 'u', 'b']) => {
                     self.push(Value::NumpyDtype)
                 }
-                _ => Err(odd()),
+                _ => Err(unexpected()),
             },
             (Global::NumpyScalar, &[kind, bytes]) => match (self.value(kind), self.value(bytes)) {
                 (Value::NumpyDtype, Value::Bytes) => self.push(Value::NumpyScalar),
-                _ => Err(odd()),
+                _ => Err(unexpected()),
             },
             (Global::Encode, &[text, coding]) => match (self.value(text), self.value(coding)) {
                 (Value::Str(_), Value::Str("latin1")) => self.push(Value::Bytes),
-                _ => Err(odd()),
+                _ => Err(unexpected()),
             },
-            _ => Err(odd()),
+            _ => Err(unexpected()),
         }
     }
 
-    /// The pairs of a list of pairs.
+    /// Returns the pairs of a list of pairs.
     fn pairs(&self, list: Id) -> Option<Vec<(Id, Id)>> {
         let (Value::List(list) | Value::Tuple(list)) = self.value(list) else {
             return None;
@@ -137,25 +139,24 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `BINPERSID`: a storage, which lies outside of the pickle.
+    /// `BINPERSID`: a storage, whose elements are outside the pickle.
     pub(super) fn persistent(&mut self) -> Result<(), ReadError> {
         let id = self.pop()?;
         let storage = match self.value(id) {
-            Value::Tuple(parts) => self.described(parts),
+            Value::Tuple(parts) => self.storage(parts),
             _ => None,
         };
-        let storage = storage.ok_or_else(|| {
-            damaged("it refers to something outside that is no storage as PyTorch describes it")
-        })?;
+        let storage = storage
+            .ok_or_else(|| damaged("its persistent id is not a storage as PyTorch describes it"))?;
         self.charge(1)?;
         let index = self.storages.len();
         self.storages.push(storage);
         self.push(Value::Storage(index))
     }
 
-    /// `("storage", type, key, location, elements)`, and in older files a view of another storage, which
-    /// has to be None: no PyTorch since 0.4 writes one.
-    fn described(&self, parts: &[Id]) -> Option<Storage<'a>> {
+    /// Reads `("storage", type, key, location, elements)`. Older files add a view of another storage, which
+    /// must be None: PyTorch has not written such views since version 0.4.
+    fn storage(&self, parts: &[Id]) -> Option<Storage<'a>> {
         let (&[tag, kind, key, location, elements], rest) = parts.split_first_chunk()?;
         let whole = match rest {
             [] => true,
@@ -177,8 +178,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `BUILD`: state for an object. `Module.state_dict` notes the versions of its modules in this way,
-    /// and numpy the byte order of a dtype.
+    /// `BUILD`: sets the state of an object. `Module.state_dict` stores the versions of its modules this
+    /// way, and numpy the byte order of a dtype.
     pub(super) fn build(&mut self) -> Result<(), ReadError> {
         let state = self.pop()?;
         let expected = match (self.top()?, state) {
@@ -201,7 +202,7 @@ impl<'a> Machine<'a> {
         }
         let kind = self.top()?.kind();
         Err(ReadError::Unsupported(format!(
-            "it gives {kind} a state that tensors and plain values do not have; nothing was executed"
+            "it sets a state of {kind} that tensors and plain values do not have; nothing was executed"
         )))
     }
 }

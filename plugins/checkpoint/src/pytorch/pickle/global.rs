@@ -1,22 +1,22 @@
-//! The names that pickles of `torch.save` may refer to.
+//! The Python names that pickles of `torch.save` may refer to.
 
 use super::ReadError;
 use crate::StoredDtype;
 
-/// A type or function of Python that the machine knows the meaning of.
+/// A Python type or function that the machine supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Global {
     OrderedDict,
-    /// `torch._utils._rebuild_tensor_v2`, and the first version.
+    /// `torch._utils._rebuild_tensor_v2` and its first version.
     RebuildTensor,
-    /// `torch._utils._rebuild_parameter`, with state or without.
+    /// `torch._utils._rebuild_parameter`, with or without state.
     RebuildParameter,
     /// `torch._tensor._rebuild_from_type_v2`: a tensor with attributes.
     RebuildFromType,
     Storage(StoredDtype),
     Size,
     Device,
-    /// `torch.float32` and so on: a value, which cannot be called.
+    /// `torch.float32` and so on: a value, not a function.
     Dtype,
     /// `torch.Tensor` and `torch.nn.Parameter`.
     TensorType,
@@ -27,14 +27,14 @@ pub(in super::super) enum Global {
 }
 
 impl Global {
-    /// What messages call it.
+    /// Returns its name for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::OrderedDict => "`collections.OrderedDict`",
             Self::RebuildTensor => "`torch._utils._rebuild_tensor_v2`",
             Self::RebuildParameter => "`torch._utils._rebuild_parameter`",
             Self::RebuildFromType => "`torch._tensor._rebuild_from_type_v2`",
-            Self::Storage(_) => "a storage's class",
+            Self::Storage(_) => "a storage class",
             Self::Size => "`torch.Size`",
             Self::Device => "`torch.device`",
             Self::Dtype => "a data type",
@@ -45,7 +45,7 @@ impl Global {
         }
     }
 
-    /// What `module.name` is, or that it is refused.
+    /// Returns what `module.name` is, or refuses it.
     pub fn find(module: &str, name: &str) -> Result<Self, ReadError> {
         let known = match module {
             "collections" => (name == "OrderedDict").then_some(Self::OrderedDict),
@@ -69,8 +69,8 @@ impl Global {
         known.ok_or_else(|| {
             let shown: String = format!("{module}.{name}").chars().take(200).collect();
             ReadError::Unsupported(format!(
-                "it refers to `{shown}`, which is not among what tensors and plain values need; nothing \
-                 was executed. Save the weights alone, as `torch.save(model.state_dict(), …)` does"
+                "it refers to `{shown}`, which tensors and plain values do not need; nothing was executed. \
+                 Save only the weights, as `torch.save(model.state_dict(), …)` does"
             ))
         })
     }

@@ -1,9 +1,8 @@
-//! A machine for the pickles that `torch.save` writes (Python's `Lib/pickletools.py` describes the
-//! opcodes). It builds tables of plain values and of descriptions of tensors; it calls nothing.
+//! A machine that interprets the pickles of `torch.save` (Python's `Lib/pickletools.py` describes the
+//! opcodes). It builds tables of plain values and of tensor descriptions. It calls no Python code.
 //!
-//! Values are kept in one table and refer to each other by number, so that pickles which refer to
-//! themselves cost nothing, and no depth of nesting is a depth of recursion. What a pickle may make is
-//! bounded by [`MAX_VALUES`], whatever it says.
+//! Values are stored in one table and refer to each other by id. Cyclic references are therefore
+//! harmless, and nested values need no recursion. [`MAX_VALUES`] limits the number of values.
 
 mod call;
 mod global;
@@ -16,11 +15,11 @@ use global::Global;
 use std::collections::HashMap;
 use value::View;
 
-/// Values, and elements that are copied from one to another, at most. A model of 10,000 tensors makes
-/// 200,000.
+/// The largest number of values, including elements that are copied between values. A model of 10,000
+/// tensors has 200,000.
 const MAX_VALUES: usize = 1 << 22;
 
-/// A pickle that was read.
+/// The contents of a pickle.
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
     storages: Vec<Storage<'a>>,
@@ -30,15 +29,15 @@ pub(super) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads the pickle that `bytes` begins with. Returns its length too.
+    /// Reads the pickle at the beginning of `bytes`. Returns the pickle and its length.
     pub fn read(bytes: &'a [u8]) -> Result<(Self, usize), ReadError> {
         let mut machine = Machine::new(&bytes[..bytes.len().min(MAX_PICKLE)]);
         let root = machine.run().map_err(|error| {
             let at = machine.at;
-            let place = |what| format!("its pickle, at byte {at}: {what}");
+            let located = |what| format!("its pickle, at byte {at}: {what}");
             match error {
-                ReadError::Damaged(what) => ReadError::Damaged(place(what)),
-                ReadError::Unsupported(what) => ReadError::Unsupported(place(what)),
+                ReadError::Damaged(what) => ReadError::Damaged(located(what)),
+                ReadError::Unsupported(what) => ReadError::Unsupported(located(what)),
             }
         })?;
         let length = machine.at;
@@ -52,27 +51,27 @@ impl<'a> Pickle<'a> {
         Ok((pickle, length))
     }
 
-    /// The saved object.
+    /// Returns the saved object.
     pub fn root(&self) -> &Value<'a> {
         self.value(self.root)
     }
 
-    /// The number of the saved object.
+    /// Returns the id of the saved object.
     pub fn root_id(&self) -> Id {
         self.root
     }
 
-    /// Its bytes.
+    /// Returns the length of the pickle, in bytes.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// A value by its number, which comes from this pickle.
+    /// Returns the value `id`, which must be an id of this pickle.
     pub fn value(&self, id: Id) -> &Value<'a> {
         self.values.get(id.0 as usize).unwrap_or(&Value::None)
     }
 
-    /// The value under a key of the saved dictionary.
+    /// Returns the value of `key` if the saved object is a dictionary that contains it.
     pub fn entry(&self, key: &str) -> Option<&Value<'a>> {
         let Value::Dict(pairs) = self.root() else {
             return None;
@@ -82,17 +81,17 @@ impl<'a> Pickle<'a> {
         pair.map(|&(_, value)| self.value(value))
     }
 
-    /// A tensor by its number.
+    /// Returns the tensor with this index.
     pub fn tensor(&self, index: usize) -> &View {
         &self.views[index]
     }
 
-    /// A storage by its number.
+    /// Returns the storage with this index.
     pub fn storage(&self, index: usize) -> &Storage<'a> {
         &self.storages[index]
     }
 
-    /// All storages.
+    /// Returns all storages.
     pub fn storages(&self) -> &[Storage<'a>] {
         &self.storages
     }
@@ -105,10 +104,10 @@ struct Machine<'a> {
     storages: Vec<Storage<'a>>,
     views: Vec<View>,
     stack: Vec<Id>,
-    /// How high the stack was at each mark.
+    /// The height of the stack at each mark.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
-    /// Elements that were copied.
+    /// The number of copied elements.
     copied: usize,
 }
 
@@ -131,14 +130,14 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Runs to the end of the pickle; its result is what is then on the stack.
+    /// Runs to the end of the pickle and returns the object on the stack.
     fn run(&mut self) -> Result<Id, ReadError> {
         loop {
             let [opcode] = self.array()?;
             if opcode == b'.' {
                 return match (self.stack.as_slice(), self.marks.as_slice()) {
                     (&[root], []) => Ok(root),
-                    _ => Err(damaged("it ends with more or less than one object")),
+                    _ => Err(damaged("it does not end with exactly one object")),
                 };
             }
             self.step(opcode)?;
@@ -152,7 +151,7 @@ impl<'a> Machine<'a> {
                 let [protocol] = self.array()?;
                 if !(2..=5).contains(&protocol) {
                     return Err(ReadError::Unsupported(format!(
-                        "it is of protocol {protocol}; expected 2 to 5"
+                        "it has protocol {protocol}; expected 2 to 5"
                     )));
                 }
                 Ok(())
@@ -174,7 +173,7 @@ impl<'a> Machine<'a> {
                 .array()
                 .map(i32::from_le_bytes)
                 .and_then(|x| self.int(x)),
-            // LONG1; LONG4 is for numbers of more than 255 bytes
+            // LONG1. LONG4, for numbers of more than 255 bytes, is not supported.
             0x8a => self.long(),
             b'G' => self.array::<8>().and_then(|_| self.push(Value::Float)),
             // SHORT_BINUNICODE, BINUNICODE, BINUNICODE8
@@ -222,7 +221,7 @@ impl<'a> Machine<'a> {
                 let names = self.pop_many(2)?;
                 match [self.value(names[0]), self.value(names[1])] {
                     [&Value::Str(module), &Value::Str(name)] => self.global(module, name),
-                    _ => Err(damaged("it names something by what is no string")),
+                    _ => Err(damaged("it refers to a name that is not a string")),
                 }
             }
             b'R' => self.reduce(),
@@ -237,7 +236,7 @@ impl<'a> Machine<'a> {
         let taken = end.and_then(|end| self.bytes.get(self.at..end));
         let taken = taken.ok_or_else(|| {
             damaged(format!(
-                "{length} bytes are declared, but {} are left",
+                "{length} bytes are declared, but only {} remain",
                 self.bytes.len() - self.at
             ))
         })?;
@@ -251,7 +250,7 @@ impl<'a> Machine<'a> {
         Ok(array)
     }
 
-    /// A length or number of `N` bytes.
+    /// Reads a length or index of `N` bytes.
     fn length<const N: usize>(&mut self) -> Result<usize, ReadError> {
         let bytes = self.array::<N>()?;
         let mut wide = [0; 8];
@@ -260,26 +259,26 @@ impl<'a> Machine<'a> {
         usize::try_from(number).map_err(|_| damaged(format!("{number} bytes are declared")))
     }
 
-    /// A line, as old opcodes end their arguments.
+    /// Reads a line: the argument of an old opcode.
     fn line(&mut self) -> Result<&'a str, ReadError> {
         let rest = &self.bytes[self.at..];
         let rest = &rest[..rest.len().min(1024)];
         let length = rest.iter().position(|&byte| byte == b'\n');
-        let length = length.ok_or_else(|| damaged("a name does not end"))?;
+        let length = length.ok_or_else(|| damaged("a name does not end with a line feed"))?;
         let line = self.take(length)?;
         self.take(1)?;
-        std::str::from_utf8(line).map_err(|_| damaged("a name is no UTF-8"))
+        std::str::from_utf8(line).map_err(|_| damaged("a name is not UTF-8"))
     }
 
     fn value(&self, id: Id) -> &Value<'a> {
         self.values.get(id.0 as usize).unwrap_or(&Value::None)
     }
 
-    /// Takes note of work that no byte of the pickle pays for.
+    /// Counts copied elements towards [`MAX_VALUES`]: few bytes of a pickle can cause many copies.
     fn charge(&mut self, elements: usize) -> Result<(), ReadError> {
         self.copied = self.copied.saturating_add(elements);
         if self.values.len() + self.copied > MAX_VALUES {
-            return Err(damaged(format!("it makes more than {MAX_VALUES} values")));
+            return Err(damaged(format!("it has more than {MAX_VALUES} values")));
         }
         Ok(())
     }
@@ -294,7 +293,9 @@ impl<'a> Machine<'a> {
 
     fn push_id(&mut self, id: Id) -> Result<(), ReadError> {
         if self.stack.len() >= MAX_VALUES {
-            return Err(damaged("its stack grows beyond all measure"));
+            return Err(damaged(format!(
+                "its stack has more than {MAX_VALUES} values"
+            )));
         }
         self.stack.push(id);
         Ok(())
@@ -302,13 +303,15 @@ impl<'a> Machine<'a> {
 
     fn mark(&mut self) -> Result<(), ReadError> {
         if self.marks.len() >= MAX_VALUES {
-            return Err(damaged("its marks are beyond all measure"));
+            return Err(damaged(format!(
+                "its stack has more than {MAX_VALUES} marks"
+            )));
         }
         self.marks.push(self.stack.len());
         Ok(())
     }
 
-    /// How low the stack may be emptied.
+    /// Returns the lowest height to which the stack may be popped.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -357,7 +360,7 @@ impl<'a> Machine<'a> {
         let bytes = self.take(length)?;
         if length > 16 {
             return Err(ReadError::Unsupported(format!(
-                "it holds a number of {length} bytes; expected 16 at most"
+                "it contains a number of {length} bytes; expected at most 16"
             )));
         }
         let sign = if bytes.last().is_some_and(|byte| byte & 0x80 != 0) {
@@ -372,7 +375,7 @@ impl<'a> Machine<'a> {
 
     fn text(&mut self, length: usize) -> Result<(), ReadError> {
         let text = std::str::from_utf8(self.take(length)?);
-        let text = text.map_err(|_| damaged("a string is no UTF-8"))?;
+        let text = text.map_err(|_| damaged("a string is not UTF-8"))?;
         self.push(Value::Str(text))
     }
 
@@ -394,7 +397,7 @@ impl<'a> Machine<'a> {
     fn set(&mut self, items: &[Id]) -> Result<(), ReadError> {
         let (pairs, rest) = items.as_chunks::<2>();
         if !rest.is_empty() {
-            return Err(damaged("a key of a dictionary has no value"));
+            return Err(damaged("a dictionary key has no value"));
         }
         match self.top()? {
             Value::Dict(dict) => {
@@ -409,7 +412,7 @@ impl<'a> Machine<'a> {
         let id = u32::try_from(slot)
             .ok()
             .and_then(|slot| self.memo.get(&slot));
-        let id = *id.ok_or_else(|| damaged(format!("nothing was noted as {slot}")))?;
+        let id = *id.ok_or_else(|| damaged(format!("its memo has no entry {slot}")))?;
         self.push_id(id)
     }
 
@@ -422,7 +425,9 @@ impl<'a> Machine<'a> {
             .last()
             .ok_or_else(|| damaged("its stack is empty"))?;
         if self.memo.len() >= MAX_VALUES {
-            return Err(damaged("it notes more values than it may make"));
+            return Err(damaged(format!(
+                "its memo has more than {MAX_VALUES} entries"
+            )));
         }
         self.memo.insert(slot, id);
         Ok(())
@@ -433,7 +438,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// That an opcode is not one of those that `torch.save` writes.
+/// Makes the error of an unsupported opcode.
 fn unknown(opcode: u8) -> ReadError {
     let name = match opcode {
         b'i' => "INST",
@@ -460,12 +465,11 @@ fn unknown(opcode: u8) -> ReadError {
         b'd' => "DICT",
         _ => {
             return damaged(format!(
-                "{opcode:#04x} is no opcode that `torch.save` writes"
+                "{opcode:#04x} is not an opcode that `torch.save` writes"
             ));
         }
     };
     ReadError::Unsupported(format!(
-        "the opcode {name} is not one that `torch.save` writes for tensors and plain values; nothing was \
-         executed"
+        "`torch.save` does not write the opcode {name} for tensors and plain values; nothing was executed"
     ))
 }

@@ -1,9 +1,9 @@
-//! What the machine makes.
+//! The values that the machine builds.
 
 use super::global::Global;
 use crate::StoredDtype;
 
-/// The number of a value in its pickle.
+/// The index of a value in its pickle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Id(pub(super) u32);
 
@@ -13,39 +13,39 @@ pub(in super::super) enum Value<'a> {
     None,
     Bool(bool),
     Int(i128),
-    /// A number that nothing asks for.
+    /// A floating-point number. Its value is not used.
     Float,
     Str(&'a str),
-    /// Bytes that nothing asks for.
+    /// Bytes. Their values are not used.
     Bytes,
     Tuple(Vec<Id>),
     List(Vec<Id>),
-    /// In the order in which the keys were set; one may occur twice.
+    /// Keys and values, in the order in which they were set. A key may occur twice.
     Dict(Vec<(Id, Id)>),
     Global(Global),
-    /// By its number among the storages.
+    /// The index of a storage.
     Storage(usize),
-    /// By its number among the tensors.
+    /// The index of a tensor.
     Tensor(usize),
     /// A `numpy.dtype` of plain numbers.
     NumpyDtype,
-    /// A number of numpy.
+    /// A numpy number.
     NumpyScalar,
     /// A `torch.device`.
     Device,
 }
 
 impl Value<'_> {
-    /// Whether it holds other values.
+    /// Returns whether it contains other values.
     pub fn is_container(&self) -> bool {
         matches!(self, Self::Dict(_) | Self::List(_) | Self::Tuple(_))
     }
 
-    /// What it is, for a message.
+    /// Returns its kind, for messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::None => "None",
-            Self::Bool(_) => "a truth value",
+            Self::Bool(_) => "a boolean",
             Self::Int(_) => "an integer",
             Self::Float => "a number",
             Self::Str(_) => "a string",
@@ -57,13 +57,13 @@ impl Value<'_> {
             Self::Storage(_) => "a storage",
             Self::Tensor(_) => "a tensor",
             Self::NumpyDtype => "a dtype",
-            Self::NumpyScalar => "a number of numpy",
+            Self::NumpyScalar => "a numpy number",
             Self::Device => "a device",
         }
     }
 }
 
-/// Elements that lie one after the other, of which tensors are views.
+/// A contiguous sequence of elements. Tensors are views of it.
 #[derive(Debug)]
 pub(in super::super) struct Storage<'a> {
     pub key: &'a str,
@@ -74,9 +74,9 @@ pub(in super::super) struct Storage<'a> {
 /// A tensor as the pickle describes it.
 #[derive(Debug)]
 pub(in super::super) struct View {
-    /// Which storage, by number.
+    /// The index of the storage.
     pub storage: usize,
-    /// Of the first element.
+    /// The offset of the first element.
     pub offset: usize,
     pub shape: Vec<usize>,
     pub strides: Vec<usize>,

@@ -1,4 +1,4 @@
-//! Makes files of PyTorch byte by byte, also such as PyTorch would not write.
+//! Builds PyTorch files byte by byte, including files that PyTorch would not write.
 
 use crate::{Checkpoint, CheckpointError};
 use std::{io::Write, path::Path};
@@ -17,7 +17,7 @@ pub(super) fn open(bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
 #[track_caller]
 pub(super) fn refused(what: &str, bytes: &[u8], words: &[&str]) {
     let error = match open(bytes) {
-        Ok(_) => panic!("{what}: taken although it should say {words:?}"),
+        Ok(_) => panic!("{what}: opened, but expected an error with {words:?}"),
         Err(error) => error.to_string(),
     };
     for word in words {
@@ -29,7 +29,8 @@ pub(super) fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(FIXTURES).join(name)).unwrap()
 }
 
-/// An entry of an archive; the entry's own header may say otherwise than the directory.
+/// An entry of an archive. The fields that begin with `own` change its local header, so that it contradicts
+/// the directory.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub name: &'static str,
@@ -104,7 +105,7 @@ pub(super) fn archive(entries: &[Entry]) -> Vec<u8> {
     bytes
 }
 
-/// A checkpoint whose object is what `body` makes, with a storage `0` of 16 bytes.
+/// A checkpoint of the object that `body` builds, with a storage `0` of 16 bytes.
 pub(super) fn pickled(body: &[u8]) -> Vec<u8> {
     let pickle = [b"\x80\x02", body, b"."].concat();
     archive(&[entry("a/data.pkl", &pickle), entry("a/data/0", &[0; 16])])

@@ -1,9 +1,9 @@
-//! Archives and older files that are damaged or made to do harm.
+//! Damaged and malicious archives and legacy files.
 
 use super::builder::*;
 
 #[test]
-fn tricks_with_the_archive_are_refused() {
+fn malicious_archives_are_refused() {
     let pickle = [
         b"\x80\x02",
         &dict(&tensor(&floats(), 0, &[4], &[1]))[..],
@@ -52,7 +52,7 @@ fn tricks_with_the_archive_are_refused() {
         &["not in the file"],
     );
     refused(
-        "a size in an extension that is not there",
+        "a size in a missing extension",
         &changed(&|entry| {
             entry.size = Some(u32::MAX);
             entry.own_size = Some(u32::MAX);
@@ -60,14 +60,14 @@ fn tricks_with_the_archive_are_refused() {
         &["zip64"],
     );
     refused(
-        "the place of another",
+        "the position of another entry",
         &changed(&|entry| entry.offset = Some(0)),
         &["contradicts"],
     );
     refused(
-        "a place beyond",
+        "a position beyond the end",
         &changed(&|entry| entry.offset = Some(1 << 30)),
-        &["not where it should be"],
+        &["not where the directory says"],
     );
     refused(
         "the same name",
@@ -90,18 +90,17 @@ fn tricks_with_the_archive_are_refused() {
         &["big-endian"],
     );
     refused("no pickle", &archive(&parts[1..]), &["data.pkl"]);
-    // An archive in an archive: the inner directory lies inside an entry of the outer.
     let whole = archive(&parts);
     let (end, count) = (whole.len() - 22, whole.len() - 10);
     let mut many = whole.clone();
     many[end + 10..count].copy_from_slice(&[0xff, 0x7f]);
-    refused("more entries", &many, &["claims 32767 entries"]);
+    refused("more entries", &many, &["declares 32767 entries"]);
     let mut few = whole.clone();
     few[end + 10..count].copy_from_slice(&[1, 0]);
     refused("fewer entries", &few, &["longer than its entries"]);
     let mut split = whole.clone();
     split[end + 4] = 1;
-    refused("one of several", &split, &["one of several"]);
+    refused("a split archive", &split, &["split into several files"]);
     let large = fixture("views.zip.pt");
     let record = large.len() - 22 - 20 - 56;
     for (at, what) in [
@@ -109,17 +108,17 @@ fn tricks_with_the_archive_are_refused() {
         (record + 40, "size"),
         (record + 48, "start"),
     ] {
-        let mut lying = large.clone();
-        lying[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
-        refused(what, &lying, &["contradict"]);
+        let mut changed = large.clone();
+        changed[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        refused(what, &changed, &["contradict"]);
     }
     let mut lost = large.clone();
     lost[record + 56 + 8..record + 56 + 16].copy_from_slice(&u64::MAX.to_le_bytes());
-    refused("a record beyond", &lost, &["64-bit end"]);
+    refused("a record beyond the end", &lost, &["64-bit end"]);
 }
 
 #[test]
-fn legacy_files_must_agree_with_themselves() {
+fn inconsistent_legacy_files_are_refused() {
     let head = fixture("merv.legacy.pt")[..15].to_vec();
     let file = |object: &[u8], keys: &[u8], data: &[u8]| {
         let rest = [
@@ -137,26 +136,30 @@ fn legacy_files_must_agree_with_themselves() {
     let data = [&4u64.to_le_bytes()[..], &[0; 16]].concat();
     assert_eq!(open(&file(&object, &key, &data)).unwrap().len(), 1);
     refused(
-        "cut",
+        "a truncated storage",
         &file(&object, &key, &data[..23]),
-        &["does not lie in the file"],
+        &["ends beyond the file"],
     );
     refused("no storage", &file(&object, b"]", b""), &["no storage `0`"]);
-    refused("no list", &file(&object, b"}", b""), &["no list"]);
     refused(
-        "a key that is none",
+        "a dictionary of keys",
+        &file(&object, b"}", b""),
+        &["not a list"],
+    );
+    refused(
+        "a key that is an integer",
         &file(&object, b"]K\0a", &data),
-        &["no string"],
+        &["not a string"],
     );
     refused(
         "an unknown storage",
         &file(&object, &[b"]", &text("1")[..], b"a"].concat(), &data),
-        &["of what type"],
+        &["is not declared"],
     );
     refused(
         "other sizes",
         &file(&object, &key, &[&5u64.to_le_bytes()[..], &[0; 20]].concat()),
-        &["5 elements in one place and 4"],
+        &["with 5 elements and with 4"],
     );
     refused(
         "twice",
@@ -180,7 +183,7 @@ fn legacy_files_must_agree_with_themselves() {
     refused(
         "two types",
         &file(&both, &key, &data),
-        &["declared twice, differently"],
+        &["declared twice with different types"],
     );
     let foreign = [
         &head[..],
@@ -195,8 +198,8 @@ fn legacy_files_must_agree_with_themselves() {
     );
 }
 
-/// Reads all that can be read.
-fn use_up(bytes: &[u8]) -> bool {
+/// Reads all tensors and returns whether that succeeds.
+fn read_all(bytes: &[u8]) -> bool {
     open(bytes).is_ok_and(|checkpoint| {
         let lengths = checkpoint
             .iter()
@@ -208,7 +211,7 @@ fn use_up(bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn every_beginning_of_a_file_is_refused() {
+fn truncated_files_are_refused() {
     for name in [
         "merv.zip.pt",
         "views.zip.pt",
@@ -216,7 +219,7 @@ fn every_beginning_of_a_file_is_refused() {
         "views.legacy.pt",
     ] {
         let whole = fixture(name);
-        assert!(use_up(&whole), "{name}");
+        assert!(read_all(&whole), "{name}");
         for length in 0..whole.len() {
             assert!(
                 open(&whole[..length]).is_err(),
@@ -228,7 +231,7 @@ fn every_beginning_of_a_file_is_refused() {
 }
 
 #[test]
-fn no_changed_byte_does_harm() {
+fn changed_bytes_do_no_harm() {
     for name in [
         "views.zip.pt",
         "views.legacy.pt",
@@ -240,7 +243,7 @@ fn no_changed_byte_does_harm() {
             for change in [0x01, 0x80, 0xff] {
                 let mut changed = whole.clone();
                 changed[at] ^= change;
-                refused += u32::from(!use_up(&changed));
+                refused += u32::from(!read_all(&changed));
             }
         }
         assert!(refused > 100, "{name}: only {refused} changes were noticed");

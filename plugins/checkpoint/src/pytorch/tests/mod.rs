@@ -1,6 +1,6 @@
-//! Files of PyTorch, whole and hostile.
+//! Valid, damaged and malicious PyTorch files.
 
 mod builder;
 mod files;
 mod pickles;
-mod whole;
+mod valid;

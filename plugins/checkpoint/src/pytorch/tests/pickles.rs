@@ -1,16 +1,16 @@
-//! Pickles that are made to do harm.
+//! Malicious pickles.
 
 use super::builder::*;
 use crate::pytorch::pickle::{Pickle, Value};
 
 #[test]
-fn the_builder_builds_what_is_read() {
+fn built_pickles_are_read() {
     let checkpoint = open(&pickled(&dict(&tensor(&floats(), 1, &[3], &[1])))).unwrap();
     assert_eq!(checkpoint.get("x").unwrap().shape, [3]);
     assert_eq!(checkpoint.get("x").unwrap().bytes(), [0; 12]);
 }
 
-// CVE-2025-32434 and the whole class: a pickle names a function and calls it.
+// CVE-2025-32434 and similar: a pickle names a function and calls it.
 #[test]
 fn nothing_is_executed() {
     for (module, name) in [
@@ -98,7 +98,7 @@ fn nothing_is_executed() {
             &["opcode", name, "nothing was executed"],
         );
     }
-    // State that would set attributes, and calls of what is no function.
+    // State that would set attributes, and calls of values that are not functions.
     let state = dict(b"N");
     let build = |object: &[u8]| pickled(&[object, &state, b"b"].concat());
     refused("state of a dictionary", &build(b"}"), &["a state"]);
@@ -121,7 +121,7 @@ fn nothing_is_executed() {
     refused(
         "a persistent module",
         &pickled(&[&tuple(&[text("module"), text("x")])[..], b"Q"].concat()),
-        &["no storage"],
+        &["not a storage"],
     );
     refused(
         "numpy objects",
@@ -137,9 +137,9 @@ fn nothing_is_executed() {
     );
 }
 
-// CVE-2026-24747: items set on what is no dictionary, and storages that are larger than their bytes.
+// CVE-2026-24747: items set on a value that is not a dictionary, and storages larger than their bytes.
 #[test]
-fn types_and_sizes_are_not_believed() {
+fn types_and_sizes_are_checked() {
     for target in [
         &b"]"[..],
         b")",
@@ -177,9 +177,9 @@ fn types_and_sizes_are_not_believed() {
         &["only 16 bytes"],
     );
     refused(
-        "a storage below zero",
+        "a storage of negative size",
         &one(large(-1), 0, &[1], &[1]),
-        &["no storage"],
+        &["not a storage"],
     );
     refused(
         "a storage of wider numbers",
@@ -187,12 +187,12 @@ fn types_and_sizes_are_not_believed() {
         &["only 16 bytes"],
     );
     refused(
-        "a storage that is not there",
+        "a missing storage",
         &one(storage("FloatStorage", "1", 4), 0, &[4], &[1]),
         &["no storage `1`"],
     );
     refused(
-        "a storage elsewhere",
+        "a storage in another entry",
         &one(storage("FloatStorage", "../data.pkl", 4), 0, &[4], &[1]),
         &["no storage"],
     );
@@ -203,7 +203,7 @@ fn types_and_sizes_are_not_believed() {
         (0, &[2, 2], &[1, 3]),
         (0, &[2, 2], &[i32::MAX, 1]),
         (i32::MAX, &[1], &[1]),
-        // An expanded view would make much of little.
+        // Expanded views, which are much larger than their storage.
         (0, &[1 << 30], &[0]),
         (0, &[1 << 30, 1 << 30, 1 << 30], &[0, 0, 0]),
         (0, &[i32::MAX, i32::MAX, i32::MAX, 0], &[1, 1, 1, 1]),
@@ -217,7 +217,7 @@ fn types_and_sizes_are_not_believed() {
         );
     }
     refused(
-        "a shape below zero",
+        "a negative shape",
         &one(floats(), 0, &[-1], &[1]),
         &["_rebuild_tensor_v2"],
     );
@@ -227,7 +227,7 @@ fn types_and_sizes_are_not_believed() {
         &["_rebuild_tensor_v2"],
     );
     refused(
-        "tensors of one name",
+        "two tensors of the same name",
         &pickled(
             &[
                 &b"}"[..],
@@ -245,7 +245,7 @@ fn types_and_sizes_are_not_believed() {
     refused(
         "a bare tensor",
         &pickled(&tensor(&floats(), 0, &[1], &[1])),
-        &["holds a tensor; expected a dictionary"],
+        &["contains a tensor; expected a dictionary"],
     );
     refused(
         "a bare storage",
@@ -255,12 +255,12 @@ fn types_and_sizes_are_not_believed() {
     refused(
         "a key of floats",
         &pickled(b"}G\0\0\0\0\0\0\0\0Ns"),
-        &["a key below"],
+        &["a key in"],
     );
 }
 
 #[test]
-fn declared_lengths_are_not_believed() {
+fn declared_lengths_are_checked() {
     for body in [
         &b"X\xff\xff\xff\xff"[..],
         b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff",
@@ -286,11 +286,11 @@ fn declared_lengths_are_not_believed() {
     );
     refused("LONG4", &pickled(b"\x8b\xff\xff\xff\x7f"), &["LONG4"]);
     refused(
-        "a name without end",
+        "an unterminated name",
         &pickled(&[&b"c"[..], &[b'a'; 5000]].concat()),
         &["does not end"],
     );
-    refused("no memo", &pickled(b"h\0"), &["nothing was noted"]);
+    refused("no memo", &pickled(b"h\0"), &["its memo has no entry"]);
     for empty in [
         &b"R"[..],
         b"b",
@@ -320,7 +320,7 @@ fn declared_lengths_are_not_believed() {
 }
 
 #[test]
-fn knots_and_towers_end() {
+fn cyclic_and_deeply_nested_values_are_refused() {
     refused(
         "a dictionary in itself",
         &pickled(&[&b"}q\0"[..], &text("me"), b"h\0s"].concat()),
@@ -332,25 +332,29 @@ fn knots_and_towers_end() {
         &["`0` contains itself"],
     );
     refused(
-        "two in each other",
+        "two lists in each other",
         &pickled(b"]q\0]q\x01h\0aa"),
         &["contains itself"],
     );
-    let tower = [vec![b']'; 1_000_000], vec![b'a'; 999_999]].concat();
-    refused("a tower", &pickled(&tower), &["deeper than"]);
+    let nested = [vec![b']'; 1_000_000], vec![b'a'; 999_999]].concat();
+    refused("nested lists", &pickled(&nested), &["nested in more than"]);
     let tuples = [&b"N"[..], &[0x85].repeat(1_000_000)].concat();
-    refused("a tower of tuples", &pickled(&tuples), &["deeper than"]);
-    // Each container holds the one before it twice: 2³⁰ values in some hundred bytes. All of them are in
-    // one tuple.
+    refused("nested tuples", &pickled(&tuples), &["nested in more than"]);
+    // Each container contains the previous one twice: 2³⁰ values in a few hundred bytes. All of them are
+    // in one tuple.
     let levels = |level: fn(u8) -> Vec<u8>| {
         let levels: Vec<_> = (1..=30).map(level).collect();
         [b"(]q\0K\0a", &levels.concat()[..], b"t"].concat()
     };
     let lists = levels(|n| vec![b']', b'q', n, b'h', n - 1, b'a', b'h', n - 1, b'a']);
-    refused("shared lists", &pickled(&lists), &["beyond all measure"]);
+    refused("shared lists", &pickled(&lists), &["share their contents"]);
     let tuples = levels(|n| vec![b'h', n - 1, b'h', n - 1, 0x86, b'q', n]);
-    refused("shared tuples", &pickled(&tuples), &["beyond all measure"]);
-    // One list of pairs, made a dictionary again and again.
+    refused(
+        "shared tuples",
+        &pickled(&tuples),
+        &["share their contents"],
+    );
+    // One list of pairs that is converted to a dictionary many times.
     let pairs = [
         &b"](K\x01K\x02\x86q\x01"[..],
         &b"h\x01".repeat(50_000),
@@ -366,22 +370,22 @@ fn knots_and_towers_end() {
     refused(
         "marks",
         &pickled(&b"(".repeat(5_000_000)),
-        &["beyond all measure"],
+        &["more than 4194304 marks"],
     );
     refused(
         "values",
         &pickled(&[&b"N"[..], &[0x85].repeat(5_000_000)].concat()),
         &["more than 4194304 values"],
     );
-    // Many values under one long name.
+    // Many values in a list with a long name.
     let name = text(&"n".repeat(1 << 20));
     let many = [&b"}"[..], &name, b"](", &b"N".repeat(100), b"es"].concat();
     refused("long names", &pickled(&many), &["names of its values"]);
 }
 
-// As `pickle.dumps(number, protocol=2)` writes them.
+// The bytes are those of `pickle.dumps(number, protocol=2)`.
 #[test]
-fn long_numbers_have_their_sign() {
+fn long_numbers_keep_their_sign() {
     for (bytes, number) in [
         (&b"\x80\x02\x8a\x05\0\0\0\0\x01."[..], 1i128 << 32),
         (b"\x80\x02\x8a\x05\xff\xff\xff\xff\xfe.", -(1 << 32) - 1),

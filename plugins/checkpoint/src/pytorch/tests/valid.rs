@@ -1,4 +1,4 @@
-//! Files that PyTorch wrote, in all its forms, against the same tensors as safetensors
+//! Files that PyTorch wrote in every format, compared with the same tensors as safetensors
 //! (`tests/python/make_checkpoints.py`).
 
 use crate::{Checkpoint, ShardIndex};
@@ -18,7 +18,7 @@ const CASES: [&str; 7] = [
     "views",
 ];
 
-const FORMS: [&str; 3] = ["zip", "legacy", "protocol4"];
+const FORMATS: [&str; 3] = ["zip", "legacy", "protocol4"];
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -31,7 +31,7 @@ fn open(name: &str) -> Checkpoint {
 }
 
 #[track_caller]
-fn same(what: &str, found: &Checkpoint, expected: &Checkpoint) {
+fn assert_same(what: &str, found: &Checkpoint, expected: &Checkpoint) {
     let names = |checkpoint: &Checkpoint| checkpoint.names().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(names(found), names(expected), "{what}");
     assert!(!expected.is_empty());
@@ -45,7 +45,7 @@ fn same(what: &str, found: &Checkpoint, expected: &Checkpoint) {
 }
 
 #[test]
-fn no_case_is_left_out() {
+fn every_fixture_is_a_case() {
     let stems: BTreeSet<String> = fs::read_dir(fixture(""))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -65,13 +65,13 @@ fn no_case_is_left_out() {
 }
 
 #[test]
-fn every_form_holds_the_same_tensors() {
+fn every_format_has_the_same_tensors() {
     for case in CASES {
         let expected = open(&format!("{case}.safetensors"));
-        for form in FORMS {
-            same(
-                &format!("{case}, {form}"),
-                &open(&format!("{case}.{form}.pt")),
+        for format in FORMATS {
+            assert_same(
+                &format!("{case}, {format}"),
+                &open(&format!("{case}.{format}.pt")),
                 &expected,
             );
         }
@@ -79,28 +79,28 @@ fn every_form_holds_the_same_tensors() {
 }
 
 #[test]
-fn what_is_no_tensor_is_counted_and_named() {
-    for form in FORMS {
-        let checkpoint = open(&format!("beside-tensors.{form}.pt"));
+fn other_values_are_listed_with_their_kinds() {
+    for format in FORMATS {
+        let checkpoint = open(&format!("beside-tensors.{format}.pt"));
         let ignored: BTreeSet<_> = checkpoint.ignored().collect();
         for expected in [
             ("step", "an integer"),
             ("big", "an integer"),
             ("loss", "a number"),
             ("name", "a string"),
-            ("done", "a truth value"),
+            ("done", "a boolean"),
             ("none", "None"),
             ("betas.1", "a number"),
             ("list.1.1", "a string"),
             ("size.0", "an integer"),
             ("device", "a device"),
             ("dtype", "a type or function"),
-            ("numpy", "a number of numpy"),
+            ("numpy", "a numpy number"),
             ("raw", "bytes"),
         ] {
             assert!(
                 ignored.contains(&expected),
-                "{form}: {expected:?} not in {ignored:?}"
+                "{format}: {expected:?} not in {ignored:?}"
             );
         }
     }
@@ -111,7 +111,7 @@ fn shards_are_one_checkpoint() {
     let shards = ShardIndex::read(&fixture("sharded/pytorch_model.bin.index.json")).unwrap();
     assert_eq!(shards.len(), 2);
     let checkpoint = Checkpoint::open(&shards).unwrap();
-    same("sharded", &checkpoint, &open("state-dict.safetensors"));
+    assert_same("sharded", &checkpoint, &open("state-dict.safetensors"));
 
     let twice = [
         fixture("state-dict.zip.pt"),
