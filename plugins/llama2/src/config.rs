@@ -113,8 +113,8 @@ pub enum RopePairs {
     /// The `i`th of the first half and the `i`th of the second, as Hugging Face's weights expect it.
     #[default]
     Halves,
-    /// Neighbours, as Meta's own weights and the Llamas in GGUF files expect it.
-    Neighbours,
+    /// Interleaved, as Meta's own weights and the Llamas in GGUF files expect it.
+    Interleaved,
 }
 
 /// A token id, or several.

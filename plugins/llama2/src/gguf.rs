@@ -28,7 +28,7 @@ pub fn config(path: &Path) -> Result<Config> {
         .ok_or_else(|| PluginError::weights(format!("{} is no whole GGUF file", path.display())))?;
     let architecture: &str = metadata.require("general.architecture").map_err(refused)?;
     let (model_type, rope_pairs) = match architecture {
-        "llama" => (Architecture::Llama, RopePairs::Neighbours),
+        "llama" => (Architecture::Llama, RopePairs::Interleaved),
         "qwen2" => (Architecture::Qwen2, RopePairs::Halves),
         other => {
             return Err(PluginError::unsupported(format!(
@@ -53,8 +53,8 @@ pub fn config(path: &Path) -> Result<Config> {
         tie_word_embeddings: checkpoint.get("output.weight").is_none(),
         attention_bias: checkpoint.get("blk.0.attn_output.bias").is_some(),
         mlp_bias: checkpoint.get("blk.0.ffn_up.bias").is_some(),
-        bos_token_id: begin(metadata)?,
-        eos_token_id: Some(OneOrMany::Many(ends(metadata)?)),
+        bos_token_id: bos(metadata)?,
+        eos_token_id: Some(OneOrMany::Many(eos(metadata)?)),
         ..Config::new(Sizes {
             hidden: keys.require("embedding_length")?,
             intermediate: keys.require("feed_forward_length")?,
@@ -79,10 +79,10 @@ pub fn config(path: &Path) -> Result<Config> {
             ))
         })?;
     }
-    if let Some(turning) = keys.find::<usize>("rope.dimension_count")? {
-        require(turning == config.head_dim(), || {
+    if let Some(rotated) = keys.find::<usize>("rope.dimension_count")? {
+        require(rotated == config.head_dim(), || {
             in_file(format!(
-                "expected heads that turn as a whole, found {turning} of {}",
+                "expected heads that turn as a whole, found {rotated} of {}",
                 config.head_dim()
             ))
         })?;
@@ -174,7 +174,7 @@ fn rope_scaling(keys: &Keys<'_>) -> Result<Option<RopeScaling>> {
 }
 
 /// The token that begins a text, unless the file says that none does.
-fn begin(metadata: &GgufMetadata) -> Result<Option<u32>> {
+fn bos(metadata: &GgufMetadata) -> Result<Option<u32>> {
     let added: Option<bool> = metadata
         .find("tokenizer.ggml.add_bos_token")
         .map_err(refused)?;
@@ -187,7 +187,7 @@ fn begin(metadata: &GgufMetadata) -> Result<Option<u32>> {
 }
 
 /// The tokens that end a reply: of the text, of the turn, of the message.
-fn ends(metadata: &GgufMetadata) -> Result<Vec<u32>> {
+fn eos(metadata: &GgufMetadata) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
     for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
         let id: Option<u32> = metadata

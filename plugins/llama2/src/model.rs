@@ -155,7 +155,7 @@ impl Llama {
                 .collect(),
             norm: RmsNorm::new(d, config.rms_norm_eps, &model.pp("norm")),
             head,
-            rope: Arc::new(Rope::new(&config)?.divided(&rope_factors(&config, scope))),
+            rope: Arc::new(Rope::new(&config)?.divide_by(&rope_factors(&config, scope))),
             info: config.info(scope.precision()),
             config,
             parameters: scope.parameters(),
@@ -221,8 +221,9 @@ impl Llama {
                 for position in 0..new {
                     let angles = self.rope.angles(start + position);
                     self.rope
-                        .turn(&mut queries[position * query_row..][..query_row], &angles);
-                    self.rope.turn(&mut keys[position * row..][..row], &angles);
+                        .rotate(&mut queries[position * query_row..][..query_row], &angles);
+                    self.rope
+                        .rotate(&mut keys[position * row..][..row], &angles);
                 }
                 let cache = &mut session.layers[index];
                 cache.keys.extend_from_slice(keys);
@@ -275,7 +276,7 @@ impl Llama {
     }
 
     /// A token id that has a row in the table.
-    pub fn known(&self, id: u32) -> Result<usize> {
+    pub fn row_of(&self, id: u32) -> Result<usize> {
         if id as usize >= self.config.vocab_size {
             return Err(PluginError::invalid(format!(
                 "expected token ids below {}, found {id}; do tokenizer and model belong together?",
@@ -293,7 +294,7 @@ impl Llama {
         let mut rows = Vec::with_capacity(ids.len() * d);
         let mut scratch = Vec::new();
         for &id in ids {
-            let id = self.known(id)?;
+            let id = self.row_of(id)?;
             rows.extend_from_slice(table.slice(id * d..(id + 1) * d).to_f32(&mut scratch));
         }
         Ok(rows)

@@ -28,7 +28,7 @@ impl Rope {
         let Some(scaling) = &config.rope_scaling else {
             return Ok(Self { frequencies, pairs });
         };
-        let need = |name: &str, value: Option<f64>| {
+        let positive = |name: &str, value: Option<f64>| {
             value
                 .filter(|value| *value > 0.0)
                 .map(|value| value as f32)
@@ -42,17 +42,17 @@ impl Rope {
         match scaling.kind() {
             "default" => {}
             "linear" => {
-                let factor = need("factor", scaling.factor)?;
+                let factor = positive("factor", scaling.factor)?;
                 frequencies
                     .iter_mut()
                     .for_each(|frequency| *frequency /= factor);
             }
             "llama3" => {
-                let factor = need("factor", scaling.factor)?;
-                let low = need("low_freq_factor", scaling.low_freq_factor)?;
-                let high = need("high_freq_factor", scaling.high_freq_factor)?;
+                let factor = positive("factor", scaling.factor)?;
+                let low = positive("low_freq_factor", scaling.low_freq_factor)?;
+                let high = positive("high_freq_factor", scaling.high_freq_factor)?;
                 let context = scaling.original_max_position_embeddings.map(|n| n as f64);
-                let context = need("original_max_position_embeddings", context)?;
+                let context = positive("original_max_position_embeddings", context)?;
                 for frequency in &mut frequencies {
                     let wavelength = 2.0 * PI / *frequency;
                     if wavelength > context / low {
@@ -74,7 +74,7 @@ impl Rope {
 
     /// The same with each frequency divided by its factor; `factors` may be empty.
     #[must_use]
-    pub fn divided(mut self, factors: &[f32]) -> Self {
+    pub fn divide_by(mut self, factors: &[f32]) -> Self {
         for (frequency, factor) in self.frequencies.iter_mut().zip(factors) {
             *frequency /= factor;
         }
@@ -90,19 +90,19 @@ impl Rope {
     }
 
     /// Turns every head of `row` by the angles of its position.
-    pub fn turn(&self, row: &mut [f32], angles: &[Angle]) {
+    pub fn rotate(&self, row: &mut [f32], angles: &[Angle]) {
         let half = self.frequencies.len();
         for head in row.chunks_exact_mut(2 * half) {
             match self.pairs {
                 RopePairs::Halves => {
                     let (first, second) = head.split_at_mut(half);
                     for ((a, b), angle) in first.iter_mut().zip(second).zip(angles) {
-                        (*a, *b) = turned(*a, *b, *angle);
+                        (*a, *b) = rotated(*a, *b, *angle);
                     }
                 }
-                RopePairs::Neighbours => {
+                RopePairs::Interleaved => {
                     for ([a, b], angle) in head.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
-                        (*a, *b) = turned(*a, *b, *angle);
+                        (*a, *b) = rotated(*a, *b, *angle);
                     }
                 }
             }
@@ -113,7 +113,7 @@ impl Rope {
 /// The sine and cosine of an angle.
 pub type Angle = (f32, f32);
 
-fn turned(a: f32, b: f32, (sin, cos): Angle) -> (f32, f32) {
+fn rotated(a: f32, b: f32, (sin, cos): Angle) -> (f32, f32) {
     (a * cos - b * sin, b * cos + a * sin)
 }
 

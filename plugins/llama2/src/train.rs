@@ -32,7 +32,7 @@ struct Packed {
     /// Rows of each text.
     lengths: Vec<usize>,
     /// Rows that foretell a label.
-    speaking: Vec<usize>,
+    predicting: Vec<usize>,
     /// Those labels.
     labels: Vec<u32>,
 }
@@ -43,7 +43,7 @@ impl Packed {
             origins: Vec::new(),
             positions: Vec::new(),
             lengths: Vec::new(),
-            speaking: Vec::new(),
+            predicting: Vec::new(),
             labels: Vec::new(),
         };
         let texts = mask.chunks_exact(length).zip(labels.chunks_exact(length));
@@ -65,7 +65,7 @@ impl Packed {
                             "expected labels from 0 on, or {IGNORED_LABEL}, found {label}"
                         ))
                     })?;
-                    packed.speaking.push(packed.origins.len());
+                    packed.predicting.push(packed.origins.len());
                     packed.labels.push(label);
                 }
                 packed.origins.push(text * length + position);
@@ -133,17 +133,17 @@ impl SelfAttention {
     }
 
     /// Turns every row to its position, or back from it.
-    fn turn(&self, rows: &mut [f32], back: bool) {
+    fn rotate(&self, rows: &mut [f32], inverse: bool) {
         let width = rows.len() / self.positions.len().max(1);
         rows.par_chunks_exact_mut(width.max(1))
             .zip(&self.positions)
             .for_each(|(row, &position)| {
-                if back {
+                if inverse {
                     let angles = self.angles[position].iter();
                     let angles: Vec<Angle> = angles.map(|(sin, cos)| (-sin, *cos)).collect();
-                    self.rope.turn(row, &angles);
+                    self.rope.rotate(row, &angles);
                 } else {
-                    self.rope.turn(row, &self.angles[position]);
+                    self.rope.rotate(row, &self.angles[position]);
                 }
             });
     }
@@ -163,14 +163,14 @@ impl SelfAttention {
         let Heads {
             heads, kv_heads, ..
         } = self.heads;
-        let turned = |x: &Tensor| {
+        let rotated = |x: &Tensor| {
             with_slice(x, |x| {
                 let mut x = x.to_vec();
-                self.turn(&mut x, false);
+                self.rotate(&mut x, false);
                 Ok(x)
             })
         };
-        let (q, k) = (turned(&qkv[0])?, turned(&qkv[1])?);
+        let (q, k) = (rotated(&qkv[0])?, rotated(&qkv[1])?);
         let output = with_slice(&qkv[2], |v| {
             let (q, k, v) = (
                 self.view(&q, heads),
@@ -207,8 +207,8 @@ impl SelfAttention {
                     attention_backward(q, k, v, &this.spans, this.heads, &gradient, out);
                     Ok(())
                 })?;
-                this.turn(dq, true);
-                this.turn(dk, true);
+                this.rotate(dq, true);
+                this.rotate(dk, true);
                 for (id, gradient) in ids.into_iter().zip(gradients) {
                     flow.add(id, gradient);
                 }
@@ -220,7 +220,7 @@ impl SelfAttention {
 }
 
 impl Llama {
-    /// `[rows, width]` → `[speaking rows, width]`, normed for the head
+    /// `[rows, width]` → `[predicting rows, width]`, normed for the head
     fn forward_packed(&self, x: &Tensor, packed: &Packed, checkpointed: bool) -> Result<Tensor> {
         let attention = Arc::new(SelfAttention::new(self, packed));
         let mut x = x.clone();
@@ -235,7 +235,7 @@ impl Llama {
             };
         }
         self.norm
-            .forward(&choose_rows(&x, packed.speaking.iter().copied())?)
+            .forward(&choose_rows(&x, packed.predicting.iter().copied())?)
     }
 }
 
@@ -266,13 +266,13 @@ impl TrainableLanguageModel for Llama {
                 self.config.max_position_embeddings
             )));
         }
-        let go_back = what == Backward::Gradients;
+        let with_gradients = what == Backward::Gradients;
         let packed = Packed::new(mask.elements()?, labels.elements()?, length)?;
         let tokens = packed.labels.len() as u64;
         let empty = || TensorBuf::from_vec(Vec::<f32>::new(), &[0]);
         if tokens == 0 {
             let zeros = vec![0.0f32; batch * length * width];
-            let gradient = if go_back {
+            let gradient = if with_gradients {
                 TensorBuf::from_vec(zeros, embeds.shape())?
             } else {
                 empty()?
@@ -285,7 +285,7 @@ impl TrainableLanguageModel for Llama {
         }
         let rows = packed.gather(embeds.f32s()?, width);
         let x = from_vec(rows, (packed.origins.len(), width))?;
-        if !go_back {
+        if !with_gradients {
             let (loss_sum, _) = on_pool(|| {
                 let hidden = self.forward_packed(&x, &packed, false)?;
                 with_slice(&hidden, |h| {
@@ -329,7 +329,7 @@ impl TrainableLanguageModel for Llama {
         let rows = gradient.f32s()?;
         let ids: Vec<usize> = ids
             .iter()
-            .map(|&id| self.known(id))
+            .map(|&id| self.row_of(id))
             .collect::<Result<_>>()?;
         self.embedding.add_to_gradient(|sums| {
             for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
