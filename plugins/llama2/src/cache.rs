@@ -1,25 +1,25 @@
-//! What a session remembers: the keys and values of every layer.
+//! The state of a session: the keys and values of every layer.
 
-/// The memory of one text.
+/// The state of one text.
 #[derive(Clone)]
 pub struct Session {
-    /// A layer each: keys and values `[length, kv_heads · head_dim]`, the keys already turned.
+    /// The cache of each layer.
     pub layers: Vec<LayerCache>,
-    /// Positions seen.
+    /// The number of cached positions.
     pub length: usize,
 }
 
-/// Keys and values of one layer.
+/// The keys and values of one layer.
 #[derive(Clone, Default)]
 pub struct LayerCache {
-    /// `[length, kv_heads · head_dim]`
+    /// `[length, kv_heads · head_dim]`, already rotated
     pub keys: Vec<f32>,
     /// `[length, kv_heads · head_dim]`
     pub values: Vec<f32>,
 }
 
 impl Session {
-    /// A session that has seen nothing.
+    /// Makes an empty session.
     pub fn new(layers: usize) -> Self {
         Self {
             layers: vec![LayerCache::default(); layers],
@@ -27,7 +27,7 @@ impl Session {
         }
     }
 
-    /// Forgets everything after `length` positions of `row` elements.
+    /// Removes everything after the first `length` positions, each of `row` elements.
     pub fn truncate(&mut self, length: usize, row: usize) {
         for layer in &mut self.layers {
             layer.keys.truncate(length * row);

@@ -1,4 +1,4 @@
-//! The sizes of a Llama or a Qwen2: Hugging Face's `config.json` (`LlamaConfig`, `Qwen2Config`).
+//! The sizes of a Llama or Qwen2 model: Hugging Face's `config.json` (`LlamaConfig`, `Qwen2Config`).
 
 use merv_plugin_api::LanguageModelInfo;
 use merv_plugin_sdk::{
@@ -9,66 +9,66 @@ use merv_plugin_sdk::{
 };
 use serde::{Deserialize, de::IgnoredAny};
 
-/// Positions at most.
+/// The largest number of positions.
 const MAX_POSITIONS: usize = 1 << 24;
 
-/// The sizes, by Hugging Face's names.
+/// The sizes, with Hugging Face's names.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
-    /// `llama` or `qwen2`; any other is another architecture.
+    /// `llama` or `qwen2`; any other value is refused.
     #[serde(default)]
     pub model_type: Architecture,
     /// D: the width.
     pub hidden_size: usize,
-    /// Width of the perceptron.
+    /// The width of the MLP.
     pub intermediate_size: usize,
-    /// Layers.
+    /// The number of layers.
     pub num_hidden_layers: usize,
-    /// Query heads.
+    /// The number of query heads.
     pub num_attention_heads: usize,
-    /// Key and value heads; as many as query heads when absent.
+    /// The number of key and value heads. The default is the number of query heads.
     pub num_key_value_heads: Option<usize>,
-    /// Width of a head; the model's width over the heads when absent.
+    /// The width of a head. The default is the width of the model divided by the number of heads.
     pub head_dim: Option<usize>,
-    /// Rows of the embedding table.
+    /// The number of rows of the embedding table.
     pub vocab_size: usize,
-    /// Positions.
+    /// The number of positions.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: usize,
-    /// Epsilon of the norms.
+    /// The epsilon of the norms.
     #[serde(default = "default_epsilon")]
     pub rms_norm_eps: f64,
-    /// The perceptron's activation.
+    /// The activation of the MLP.
     #[serde(default = "silu")]
     pub hidden_act: Activation,
     /// The base of the rotary embedding.
     #[serde(default = "default_theta")]
     pub rope_theta: f64,
-    /// How the rotary embedding is stretched for longer texts.
+    /// The scaling of the rotary embedding for longer texts.
     pub rope_scaling: Option<RopeScaling>,
-    /// Where transformers 5 writes both.
+    /// The two settings above, as transformers 5 writes them.
     pub rope_parameters: Option<RopeParameters>,
-    /// Weights in a format of their own; not for these kernels.
+    /// Set for weights in a quantised format, which these kernels do not support.
     pub quantization_config: Option<IgnoredAny>,
-    /// The share of a head that turns; all of it in every Llama.
+    /// The part of a head that is rotated; the whole head in every Llama model.
     pub partial_rotary_factor: Option<f64>,
-    /// Which coordinates of a head turn together. Not said in a config: those of Hugging Face have
-    /// halves.
+    /// Which coordinates of a head are rotated together. It is not in the config: Hugging Face's models
+    /// always use halves.
     #[serde(skip)]
     pub rope_pairs: RopePairs,
-    /// Qwen2: whether late layers look back only so far. No published model does.
+    /// Qwen2: whether late layers attend only to a window. No published model does.
     #[serde(default)]
     pub use_sliding_window: bool,
-    /// What each layer attends to, where transformers writes it.
+    /// The kind of attention of each layer, in newer configs.
     pub layer_types: Option<Vec<String>>,
     /// Whether the embedding table is also the output projection.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Whether all of the attention's layers have biases; in a Qwen2 all but the last do, whatever this
-    /// says.
+    /// Whether all projections of the attention have biases. In a Qwen2 model all but the output projection
+    /// do, regardless of this setting.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Whether the perceptron's layers have biases.
+    /// Whether the layers of the MLP have biases.
     #[serde(default)]
     pub mlp_bias: bool,
     /// The token that begins a text.
@@ -93,27 +93,27 @@ fn default_theta() -> f64 {
     10_000.0
 }
 
-/// What Hugging Face calls `model_type`.
+/// The architecture: `model_type` in Hugging Face's configs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
-    /// Llama 2, 3 and 3.1, Vicuna, and many others that are built alike.
+    /// Llama 2, 3 and 3.1, Vicuna, and other models of the same architecture.
     #[default]
     Llama,
-    /// Qwen2 and 2.5 (arXiv 2407.10671, 2412.15115): a Llama with biases on query, key and value.
+    /// Qwen2 and 2.5 (arXiv 2407.10671, 2412.15115): Llama with biases on query, key and value.
     Qwen2,
-    /// One that this plugin does not know.
+    /// An unsupported architecture.
     #[serde(untagged)]
     Other(String),
 }
 
-/// Which coordinates of a head the rotary embedding turns together.
+/// Which coordinates of a head the rotary embedding rotates together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RopePairs {
-    /// The `i`th of the first half and the `i`th of the second, as Hugging Face's weights expect it.
+    /// Coordinate `i` of the first half and coordinate `i` of the second half, as in Hugging Face's weights.
     #[default]
     Halves,
-    /// Interleaved, as Meta's own weights and the Llamas in GGUF files expect it.
+    /// Adjacent coordinates, as in Meta's own weights and in GGUF files of Llama models.
     Interleaved,
 }
 
@@ -121,14 +121,14 @@ pub enum RopePairs {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany {
-    /// One.
+    /// One id.
     One(u32),
-    /// Several.
+    /// A list of ids.
     Many(Vec<u32>),
 }
 
 impl OneOrMany {
-    /// As a list.
+    /// Returns the ids as a list.
     pub fn to_vec(&self) -> Vec<u32> {
         match self {
             Self::One(id) => vec![*id],
@@ -145,45 +145,47 @@ pub struct RopeParameters {
     scaling: RopeScaling,
 }
 
-/// What must be known of a model, at least.
+/// The sizes without a default.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     /// D: the width.
     pub hidden: usize,
-    /// Width of the perceptron.
+    /// The width of the MLP.
     pub intermediate: usize,
-    /// Layers.
+    /// The number of layers.
     pub layers: usize,
-    /// Query heads.
+    /// The number of query heads.
     pub heads: usize,
-    /// Key and value heads.
+    /// The number of key and value heads.
     pub kv_heads: usize,
-    /// Rows of the embedding table.
+    /// The number of rows of the embedding table.
     pub vocab: usize,
 }
 
-/// How the frequencies of the rotary embedding are scaled.
+/// The scaling of the rotary embedding's frequencies.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub struct RopeScaling {
     /// `default`, `linear` or `llama3`.
     rope_type: Option<String>,
-    /// The same by its older name; some files have both.
+    /// The older name of `rope_type`. Some files have both.
     #[serde(rename = "type")]
     older_type: Option<String>,
-    /// The share of a head that turns, where transformers 5 writes it.
+    /// The part of a head that is rotated, as transformers 5 writes it.
     pub partial_rotary_factor: Option<f64>,
-    /// By how much.
+    /// The divisor of the frequencies.
     pub factor: Option<f64>,
-    /// `llama3`: wavelengths longer than the original context over this are divided by `factor`.
+    /// `llama3`: frequencies are divided by `factor` if their wavelength is longer than the original context
+    /// length divided by this.
     pub low_freq_factor: Option<f64>,
-    /// `llama3`: wavelengths shorter than the original context over this are left alone.
+    /// `llama3`: frequencies do not change if their wavelength is shorter than the original context length
+    /// divided by this.
     pub high_freq_factor: Option<f64>,
-    /// `llama3`: the original context.
+    /// `llama3`: the original context length.
     pub original_max_position_embeddings: Option<usize>,
 }
 
 impl RopeScaling {
-    /// Of a kind that needs no more than `factor`; a kind that is not known is refused later.
+    /// Makes a scaling of a kind whose only setting is `factor`. An unknown kind is refused later.
     pub fn by_factor(kind: &str, factor: f64) -> Self {
         Self {
             rope_type: Some(kind.to_owned()),
@@ -192,7 +194,7 @@ impl RopeScaling {
         }
     }
 
-    /// `llama3`: low frequencies are divided by `factor`, as Llama 3.1 does.
+    /// Makes a scaling of kind `llama3`, which divides low frequencies by `factor`, as in Llama 3.1.
     pub fn llama3(factor: f64, low: f64, high: f64, original_context: usize) -> Self {
         Self {
             rope_type: Some("llama3".to_owned()),
@@ -204,9 +206,9 @@ impl RopeScaling {
         }
     }
 
-    /// The kind of scaling; `default` where nothing says so and nothing is scaled.
+    /// Returns the kind of scaling. Without a kind and without a factor it is `default`.
     pub fn kind(&self) -> &str {
-        let unsaid = if self.factor.is_some() {
+        let missing = if self.factor.is_some() {
             "(none)"
         } else {
             "default"
@@ -214,12 +216,12 @@ impl RopeScaling {
         self.rope_type
             .as_deref()
             .or(self.older_type.as_deref())
-            .unwrap_or(unsaid)
+            .unwrap_or(missing)
     }
 }
 
 impl Config {
-    /// A Llama of these sizes, and everything else as `LlamaConfig` has it by default.
+    /// Makes the config of a Llama model of these sizes, with the defaults of `LlamaConfig`.
     pub fn new(sizes: Sizes) -> Self {
         Self {
             model_type: Architecture::Llama,
@@ -249,7 +251,7 @@ impl Config {
         }
     }
 
-    /// The same with the rotary embedding's settings where older configs have them.
+    /// Moves the settings of the rotary embedding from `rope_parameters` to the older keys.
     #[must_use]
     pub fn normalised(mut self) -> Self {
         if let Some(RopeParameters {
@@ -265,11 +267,12 @@ impl Config {
         self
     }
 
-    /// Refuses sizes that make no model.
+    /// Checks the config.
     ///
     /// # Errors
     ///
-    /// When a size is zero, heads do not fit each other, or it is another architecture.
+    /// When a size is out of range, the numbers of heads are inconsistent, or the architecture or a setting
+    /// is not supported.
     pub fn check(&self) -> Result<()> {
         if let Architecture::Other(name) = &self.model_type {
             require(false, || {
@@ -283,16 +286,19 @@ impl Config {
         let other = layers.iter().find(|kind| *kind != "full_attention");
         require(other.is_none(), || {
             format!(
-                "expected `layer_types` of `full_attention` alone, found `{}`",
+                "expected every `layer_types` to be `full_attention`, found `{}`",
                 other.map_or("", String::as_str)
             )
         })?;
         require(self.quantization_config.is_none(), || {
-            "expected plain weights, found `quantization_config`".to_owned()
+            "expected weights that are not quantised, found `quantization_config`".to_owned()
         })?;
         require(
             self.partial_rotary_factor.is_none_or(|share| share == 1.0),
-            || "expected heads that turn as a whole, found `partial_rotary_factor`".to_owned(),
+            || {
+                "expected a rotary embedding of whole heads, found `partial_rotary_factor`"
+                    .to_owned()
+            },
         )?;
         for (name, value) in [
             ("rms_norm_eps", self.rms_norm_eps),
@@ -332,16 +338,11 @@ impl Config {
             self.head_dim.is_some() || self.hidden_size.is_multiple_of(self.num_attention_heads);
         require(
             fits && self.head_dim() > 0 && self.head_dim().is_multiple_of(2),
-            || {
-                format!(
-                    "expected an even width of a head, found {}",
-                    self.head_dim()
-                )
-            },
+            || format!("expected heads of even width, found {}", self.head_dim()),
         )
     }
 
-    /// What the host is told of the model.
+    /// Returns the description of the model for the host.
     pub fn info(&self, precision: Precision) -> LanguageModelInfo {
         LanguageModelInfo {
             width: self.hidden_size as u32,
@@ -361,17 +362,17 @@ impl Config {
         }
     }
 
-    /// Whether query, key and value have biases.
+    /// Returns whether query, key and value have biases.
     pub fn qkv_bias(&self) -> bool {
         self.attention_bias || self.model_type == Architecture::Qwen2
     }
 
-    /// Key and value heads.
+    /// Returns the number of key and value heads.
     pub fn kv_heads(&self) -> usize {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
 
-    /// Width of a head.
+    /// Returns the width of a head.
     pub fn head_dim(&self) -> usize {
         self.head_dim.unwrap_or_else(|| {
             self.hidden_size
@@ -380,7 +381,7 @@ impl Config {
         })
     }
 
-    /// Multiply-accumulates of one layer's products for one token.
+    /// Returns the multiply-accumulate operations of one layer for one token.
     fn layer_macs(&self) -> u128 {
         let sizes = [self.hidden_size, self.head_dim(), self.intermediate_size];
         let [d, head_dim, h] = sizes.map(|size| size as u128);
@@ -388,7 +389,7 @@ impl Config {
         2 * d * head_dim * heads + 3 * d * h
     }
 
-    /// Parameters.
+    /// Returns the number of parameters.
     pub fn parameters(&self) -> u64 {
         let sizes = [
             self.hidden_size,
@@ -406,13 +407,13 @@ impl Config {
         clamped(tables * vocab * d + self.num_hidden_layers as u128 * layer + d)
     }
 
-    /// Multiply-accumulates for one token, attention over the context left out.
+    /// Returns the multiply-accumulate operations for one token, without attention over the context.
     pub fn macs_per_token(&self) -> u64 {
         let head = (self.vocab_size * self.hidden_size) as u128;
         clamped(self.num_hidden_layers as u128 * self.layer_macs() + head)
     }
 
-    /// Bytes of keys and values that a session keeps for each position.
+    /// Returns the number of bytes of keys and values that a session keeps for each position.
     pub fn cache_bytes_per_token(&self) -> u64 {
         let values = 2 * self.num_hidden_layers * self.kv_heads();
         clamped(values as u128 * self.head_dim() as u128 * size_of::<f32>() as u128)
@@ -438,7 +439,7 @@ mod tests {
         }
     }
 
-    // Each tensor of Hugging Face's `LlamaForCausalLM` by its shape, for the sizes above.
+    // The sizes of the tensors of Hugging Face's `LlamaForCausalLM`, for the config above.
     const TABLE: u64 = 7 * 6;
     const QUERY: u64 = 4 * 10 * 6;
     const KEY: u64 = 2 * 10 * 6;
@@ -460,40 +461,40 @@ mod tests {
         changed = config();
         changed.model_type = Architecture::Qwen2;
         assert_eq!(changed.parameters(), plain + 3 * (40 + 20 + 20));
-        // The perceptron's: twice 5 wide, then 6.
+        // Biases of the MLP: two are 5 wide, the last is 6.
         changed = config();
         changed.mlp_bias = true;
         assert_eq!(changed.parameters(), plain + 3 * (5 + 5 + 6));
     }
 
     #[test]
-    fn work_and_memory_are_counted_for_one_token() {
+    fn macs_and_cache_are_counted_for_one_token() {
         assert_eq!(config().macs_per_token(), 3 * (LAYER - 2 * NORM) + TABLE);
-        // A key and a value of 2 heads in each layer, 4 bytes a number.
+        // Keys and values of 2 heads in each layer, 4 bytes per number.
         assert_eq!(config().cache_bytes_per_token(), 3 * 2 * 2 * 10 * 4);
     }
 
     #[test]
-    fn heads_are_as_wide_as_the_model_divided_by_them_unless_said() {
-        let unsaid = Config {
+    fn heads_share_the_width_by_default() {
+        let default = Config {
             hidden_size: 8,
             head_dim: None,
             num_key_value_heads: None,
             ..config()
         };
-        assert_eq!((unsaid.head_dim(), unsaid.kv_heads()), (2, 4));
+        assert_eq!((default.head_dim(), default.kv_heads()), (2, 4));
         assert_eq!((config().head_dim(), config().kv_heads()), (10, 2));
     }
 
     #[test]
-    fn the_host_hears_of_every_token_that_ends_a_reply() {
-        for (said, expected) in [
+    fn info_lists_every_eos_token() {
+        for (eos, expected) in [
             (Some(OneOrMany::One(2)), &[2][..]),
             (Some(OneOrMany::Many(vec![5, 3])), &[5, 3]),
             (None, &[]),
         ] {
             let config = Config {
-                eos_token_id: said,
+                eos_token_id: eos,
                 bos_token_id: Some(4),
                 ..config()
             };

@@ -1,5 +1,5 @@
-//! Llama and Qwen2 in a GGUF file: sizes from its metadata, and its names for the tensors, as
-//! `convert_hf_to_gguf.py` and `gguf-py/gguf/constants.py` of `ggml-org/llama.cpp` write them.
+//! Llama and Qwen2 in GGUF files: the sizes in the metadata and the names of the tensors, as written by
+//! `convert_hf_to_gguf.py` with `gguf-py/gguf/constants.py` of `ggml-org/llama.cpp`.
 
 use crate::config::{Architecture, Config, OneOrMany, RopePairs, RopeScaling, Sizes};
 use merv_plugin_sdk::{
@@ -10,22 +10,22 @@ use merv_plugin_sdk::{
 };
 use std::{fs::File, io::Read, path::Path};
 
-/// Whether the file at `path` begins as a GGUF file does.
+/// Returns whether the file at `path` begins like a GGUF file.
 pub fn is_gguf(path: &Path) -> bool {
     let mut magic = [0; 4];
     File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok()) && &magic == b"GGUF"
 }
 
-/// The model's sizes.
+/// Reads the sizes of the model.
 ///
 /// # Errors
 ///
-/// When the file is damaged, its metadata lacks a size, or it is of another architecture.
+/// When the file is damaged, a size is missing from its metadata, or its architecture is not supported.
 pub fn config(path: &Path) -> Result<Config> {
     let checkpoint = weights::open(&[path.to_path_buf()], |name| Some(name.to_owned()))?;
     let metadata = checkpoint
         .gguf()
-        .ok_or_else(|| PluginError::weights(format!("{} is no whole GGUF file", path.display())))?;
+        .ok_or_else(|| PluginError::weights(format!("{} is not a GGUF file", path.display())))?;
     let architecture: &str = metadata.require("general.architecture").map_err(refused)?;
     let (model_type, rope_pairs) = match architecture {
         "llama" => (Architecture::Llama, RopePairs::Interleaved),
@@ -68,13 +68,13 @@ pub fn config(path: &Path) -> Result<Config> {
     let experts: usize = keys.find("expert_count")?.unwrap_or(0);
     require(experts == 0, || {
         in_file(format!(
-            "expected one perceptron a layer, found {experts} experts"
+            "expected one MLP per layer, found {experts} experts"
         ))
     })?;
     if let Some(width) = keys.find::<usize>("attention.value_length")? {
         require(width == config.head_dim(), || {
             in_file(format!(
-                "expected values as wide as keys, found {width} and {}",
+                "expected values and keys of the same width, found {width} and {}",
                 config.head_dim()
             ))
         })?;
@@ -82,7 +82,7 @@ pub fn config(path: &Path) -> Result<Config> {
     if let Some(rotated) = keys.find::<usize>("rope.dimension_count")? {
         require(rotated == config.head_dim(), || {
             in_file(format!(
-                "expected heads that turn as a whole, found {rotated} of {}",
+                "expected a rotary embedding of whole heads, found {rotated} of {} coordinates",
                 config.head_dim()
             ))
         })?;
@@ -90,8 +90,7 @@ pub fn config(path: &Path) -> Result<Config> {
     Ok(config)
 }
 
-/// The name that Hugging Face gives the tensor called `name` in a GGUF file; `name` itself where it is
-/// none of these.
+/// Returns Hugging Face's name of the tensor `name` of a GGUF file, or `name` itself if it is unknown.
 pub fn hugging_face_name(name: &str) -> String {
     let top = match name {
         "token_embd.weight" => Some("model.embed_tokens.weight"),
@@ -124,7 +123,7 @@ pub fn hugging_face_name(name: &str) -> String {
     format!("model.layers.{index}.{layer}.{kind}")
 }
 
-/// The keys of one architecture: `llama.block_count` and so on.
+/// The metadata keys of one architecture: `llama.block_count` and so on.
 struct Keys<'a> {
     metadata: &'a GgufMetadata,
     architecture: &'a str,
@@ -146,7 +145,7 @@ fn refused(error: CheckpointError) -> PluginError {
     PluginError::weights(error.to_string())
 }
 
-/// Rows of the table; files from before it was a key of its own do not say it otherwise.
+/// Returns the number of rows of the embedding table. Older files have no key for it.
 fn vocabulary(checkpoint: &Checkpoint, keys: &Keys<'_>) -> Result<usize> {
     match checkpoint
         .get("token_embd.weight")
@@ -161,7 +160,7 @@ fn rope_scaling(keys: &Keys<'_>) -> Result<Option<RopeScaling>> {
     let kind: Option<&str> = keys.find("rope.scaling.type")?;
     let factor: Option<f64> = match keys.find("rope.scaling.factor")? {
         Some(factor) => Some(factor),
-        // Its older name.
+        // The older name of the key.
         None => keys.find("rope.scale_linear")?,
     };
     Ok(match (kind, factor) {
@@ -173,7 +172,7 @@ fn rope_scaling(keys: &Keys<'_>) -> Result<Option<RopeScaling>> {
     })
 }
 
-/// The token that begins a text, unless the file says that none does.
+/// Returns the token that begins a text, unless the file says that none is added.
 fn bos(metadata: &GgufMetadata) -> Result<Option<u32>> {
     let added: Option<bool> = metadata
         .find("tokenizer.ggml.add_bos_token")
@@ -186,7 +185,7 @@ fn bos(metadata: &GgufMetadata) -> Result<Option<u32>> {
         .map_err(refused)
 }
 
-/// The tokens that end a reply: of the text, of the turn, of the message.
+/// Returns the tokens that end a reply: the ends of text, of turn and of message.
 fn eos(metadata: &GgufMetadata) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
     for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {

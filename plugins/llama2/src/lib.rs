@@ -1,5 +1,5 @@
-//! Llama and Qwen2 as a `merv-host` plugin: any `LlamaForCausalLM` or `Qwen2ForCausalLM`, from
-//! safetensors, PyTorch or GGUF files, quantised ones as they are.
+//! A `merv-host` plugin for Llama and Qwen2: any `LlamaForCausalLM` or `Qwen2ForCausalLM`, from
+//! safetensors, PyTorch or GGUF files. Quantised GGUF weights are used as they are.
 
 mod cache;
 mod config;
@@ -22,7 +22,7 @@ use merv_plugin_sdk::{
 use rope::Rope;
 use std::path::PathBuf;
 
-/// Licences of published weights, and the ids of MERV's models under them.
+/// The licences of published weights, each with the ids of MERV's models under it.
 const PUBLISHED: [(&str, &[&str]); 5] = [
     (
         "Llama 2 Community License (meta-llama, accepted before download)",
@@ -52,15 +52,16 @@ struct LlamaPlugin;
 fn resolve(request: &LanguageModelRequest) -> Result<Config, PluginError> {
     let id = request.model.id.as_str();
     let weights = request::weights(&request.model);
-    // A GGUF file holds its own config; the host names it in place of one before it names weights.
-    let named = request::config(&request.model);
-    let path = named.or_else(|| weights.into_iter().find(|path| gguf::is_gguf(path)));
+    // A GGUF file contains its own config. The host also passes it as the config file, even before it passes
+    // the weights.
+    let given = request::config(&request.model);
+    let path = given.or_else(|| weights.into_iter().find(|path| gguf::is_gguf(path)));
     let config = match &path {
         Some(path) if gguf::is_gguf(path) => gguf::config(path)?,
         Some(path) => read::<Config>(path)?.normalised(),
         None => published::published(id).ok_or_else(|| {
             PluginError::weights(format!(
-                "`{id}` has no published sizes; expected a config.json beside its weights"
+                "`{id}` has no published sizes; expected a config.json next to its weights"
             ))
         })?,
     };
@@ -69,8 +70,8 @@ fn resolve(request: &LanguageModelRequest) -> Result<Config, PluginError> {
     Ok(config)
 }
 
-/// The weights, under Hugging Face's names whether they are in a file of their own, in MERV's checkpoint or
-/// in a GGUF file.
+/// Opens the weights, from their own files, from MERV's checkpoint or from a GGUF file. The tensors get
+/// Hugging Face's names.
 fn open(paths: &[PathBuf]) -> Result<Checkpoint, PluginError> {
     let is_gguf = paths.iter().any(|path| gguf::is_gguf(path));
     weights::open(paths, |name| {
@@ -108,7 +109,7 @@ impl Plugin for LlamaPlugin {
     fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {
         let precision = request::precision(&request.model)?;
         let config = resolve(request)?;
-        // Older conversions store the rotary frequencies, which follow from the config.
+        // Older conversions store the rotary frequencies, which are computed from the config here.
         let mut unused: Vec<String> = (0..config.num_hidden_layers)
             .map(|index| format!("model.layers.{index}.self_attn.rotary_emb."))
             .collect();
@@ -131,14 +132,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn published_sizes_make_models_of_the_published_size() {
+    fn published_configs_have_the_published_numbers_of_parameters() {
         let billions = |id: &str| {
             let config = published::published(id).unwrap();
             config.check().unwrap();
             Rope::new(&config).unwrap();
             config.parameters() as f64 / 1e9
         };
-        // As the model cards state them, of which they round more than the padding adds.
+        // From the model cards, which round off more than the padding of the table adds.
         for (id, expected) in [
             ("llama2-7b-pure", 6.74),
             ("llama2-7b-chat", 6.74),

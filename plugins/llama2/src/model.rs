@@ -1,4 +1,4 @@
-//! Llama (arXiv 2302.13971, 2307.09288) and Qwen2 (arXiv 2407.10671), which differs by biases. Agrees with
+//! Llama (arXiv 2302.13971, 2307.09288) and Qwen2 (arXiv 2407.10671), which adds biases. Agrees with
 //! `LlamaForCausalLM` of `transformers/models/llama/modeling_llama.py` and `Qwen2ForCausalLM` of
 //! `transformers/models/qwen2/modeling_qwen2.py`.
 
@@ -68,8 +68,8 @@ impl Layer {
         }
     }
 
-    /// `[rows, width]` → the same; `attend` makes of queries, keys and values
-    /// `[rows, heads · head_dim]` what the queries see.
+    /// `[rows, width]` → `[rows, width]`. `attend` computes the attention from queries, keys and values
+    /// `[rows, heads · head_dim]`.
     pub fn forward(
         &self,
         x: &Tensor,
@@ -88,14 +88,14 @@ impl Layer {
         self.down.forward_added(&hidden, &x, None)
     }
 
-    /// Whether it is trained.
+    /// Returns whether the layer is trained.
     pub fn is_trained(&self) -> bool {
         self.query.is_trained()
     }
 }
 
-/// What each frequency is divided by, where a GGUF file says it (Llama 3.1's do, in place of the scaling
-/// in a config); else nothing.
+/// Returns the divisors of the rotary frequencies in GGUF files of Llama 3.1, which store them instead of
+/// the scaling of the config. Returns none for other files.
 fn rope_factors(config: &Config, scope: &Scope<'_>) -> Vec<f32> {
     let name = "rope_freqs.weight";
     if scope.contains(name) {
@@ -109,34 +109,34 @@ fn rope_factors(config: &Config, scope: &Scope<'_>) -> Vec<f32> {
 pub struct Llama {
     /// `[vocab_size, width]`
     pub embedding: Parameter,
-    /// In order.
+    /// The layers, in order.
     pub layers: Vec<Arc<Layer>>,
-    /// After them.
+    /// The final norm.
     pub norm: RmsNorm,
-    /// To the logits.
+    /// The projection to the logits.
     pub head: Linear,
     /// The rotary embedding.
     pub rope: Arc<Rope>,
     /// The sizes.
     pub config: Config,
     info: LanguageModelInfo,
-    /// What is trained.
+    /// The trainable parameters.
     pub parameters: Parameters,
 }
 
 trainable!(Llama, parameters);
 
 impl Llama {
-    /// Takes the model from `scope`. Its vocabulary is as large as the embedding table.
+    /// Loads the model from `scope`. The size of the vocabulary is that of the embedding table.
     ///
     /// # Errors
     ///
-    /// When the sizes make no model.
+    /// When the sizes are invalid.
     pub fn new(config: &Config, scope: &Scope<'_>) -> Result<Self> {
         let model = scope.pp("model");
         let embedding = model.pp("embed_tokens");
         let mut config = config.clone();
-        // Tables are padded, and configs that know nothing of it stay beside them.
+        // The table may be padded, while the config still has the original size.
         if let Some(&[rows, _]) = embedding.shape("weight") {
             config.vocab_size = rows;
         }
@@ -162,26 +162,26 @@ impl Llama {
         })
     }
 
-    /// Elements of the queries of one position.
+    /// Returns the number of elements of the queries of one position.
     pub fn query_row(&self) -> usize {
         self.config.num_attention_heads * self.config.head_dim()
     }
 
-    /// Elements of keys, or of values, that a session keeps for each position of a layer.
+    /// Returns the number of elements of the keys, or of the values, of one position and layer.
     pub fn cache_row(&self) -> usize {
         self.config.kv_heads() * self.config.head_dim()
     }
 
-    /// Runs `rows / sessions` new positions of each session through all layers; the sessions grow, or
-    /// stay as they were on an error.
+    /// Runs `new` positions of each session through all layers. The sessions grow by them, or do not change
+    /// if there is an error.
     ///
-    /// `[sessions · new, width]` → the same, before the final norm
+    /// `[sessions · new, width]` → `[sessions · new, width]`, before the final norm
     fn forward(&self, x: Tensor, sessions: &mut [&mut Session], new: usize) -> Result<Tensor> {
         for session in sessions.iter() {
             let after = session.length + new;
             if after > self.config.max_position_embeddings {
                 return Err(PluginError::invalid(format!(
-                    "the text would be {after} tokens long, but the model's context holds {}",
+                    "the text would have {after} tokens, but the context length of the model is {}",
                     self.config.max_position_embeddings
                 )));
             }
@@ -200,7 +200,7 @@ impl Llama {
         result
     }
 
-    /// Puts keys and values into the sessions' caches and lets the queries attend to all that is there.
+    /// Appends keys and values to the caches of the sessions, and attends to all cached positions.
     fn attend_cached(
         &self,
         index: usize,
@@ -235,7 +235,7 @@ impl Llama {
         from_vec(attended, (sessions.len() * new, query_row))
     }
 
-    /// Causal attention of the last `new` positions of one session to all `length` of them.
+    /// Computes the causal attention of the last `new` positions of a session to all its `length` positions.
     fn attend(&self, queries: &[f32], cache: &LayerCache, new: usize, length: usize) -> Vec<f32> {
         let head_dim = self.config.head_dim();
         let view = |data, heads| Strided {
@@ -266,7 +266,7 @@ impl Llama {
         export(&self.head.forward(&self.norm.forward(hidden)?)?)
     }
 
-    /// One token of each session, all at once: `[sessions, vocab_size]`
+    /// Decodes one token of each session together: `[sessions, vocab_size]`
     fn decode_group(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Result<TensorBuf> {
         let x = from_vec(
             self.lookup(tokens)?,
@@ -275,11 +275,11 @@ impl Llama {
         self.logits(&self.forward(x, sessions, 1)?)
     }
 
-    /// A token id that has a row in the table.
+    /// Returns the row of a token in the embedding table.
     pub fn row_of(&self, id: u32) -> Result<usize> {
         if id as usize >= self.config.vocab_size {
             return Err(PluginError::invalid(format!(
-                "expected token ids below {}, found {id}; do tokenizer and model belong together?",
+                "expected token ids below {}, found {id}; check that the tokenizer belongs to the model",
                 self.config.vocab_size
             )));
         }
@@ -342,8 +342,8 @@ impl LanguageModel for Llama {
         })
     }
 
-    /// A session's logits do not depend on those beside it: they are computed in groups whose products
-    /// treat every row alike.
+    /// The logits of a session do not depend on the other sessions: they are computed in groups whose
+    /// matrix products treat every row in the same way.
     fn decode(&self, sessions: &mut [&mut Session], tokens: &[u32]) -> Result<TensorBuf> {
         let vocab = self.config.vocab_size;
         let mut logits = Vec::with_capacity(tokens.len() * vocab);

@@ -1,11 +1,12 @@
-//! The sizes of the models that MERV knows by name (its `merv/models/backbones/llm`), for weights that
-//! come without a config: those inside MERV's own checkpoint.
+//! The sizes of the models in MERV's `merv/models/backbones/llm`, for weights without a config: those in
+//! MERV's own checkpoint.
 
 use crate::config::{Architecture, Config, OneOrMany, RopeScaling, Sizes};
 
-/// The model of MERV called `id`; its ids are those of `LLM_BACKBONES` in `merv/models/materialize.py`.
+/// Returns the config of MERV's model `id`. The ids are those of `LLM_BACKBONES` in
+/// `merv/models/materialize.py`.
 ///
-/// The tables of Llama-2, Vicuna and Llama-3 have grown to a multiple of 64 for MERV's `<PAD>`.
+/// The tables of Llama-2, Vicuna and Llama-3 are padded to a multiple of 64 to make room for MERV's `<PAD>`.
 pub fn published(id: &str) -> Option<Config> {
     Some(match id {
         "llama2-7b-pure" | "llama2-7b-chat" | "vicuna-v15-7b" => llama2(4096, 11_008, 32, 32),
@@ -80,7 +81,7 @@ fn llama3(vocab: usize, context: usize) -> Config {
     }
 }
 
-/// Its texts begin with no token of their own.
+/// The texts of Qwen2 do not begin with a special token.
 fn qwen2(sizes: Sizes) -> Config {
     Config {
         model_type: Architecture::Qwen2,

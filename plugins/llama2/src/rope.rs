@@ -1,11 +1,11 @@
-//! The rotary position embedding (arXiv 2104.09864) as Hugging Face's `LlamaRotaryEmbedding` does it.
+//! The rotary position embedding (arXiv 2104.09864). Agrees with Hugging Face's `LlamaRotaryEmbedding`.
 
 use crate::config::{Config, RopePairs};
 use merv_plugin_api::PluginError;
 use merv_plugin_sdk::Result;
 use std::f32::consts::PI;
 
-/// The angle that each pair of coordinates turns by from one position to the next.
+/// The angles by which pairs of coordinates are rotated from one position to the next.
 pub struct Rope {
     /// `[head_dim / 2]`
     frequencies: Vec<f32>,
@@ -13,12 +13,12 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// The frequencies of `config`, in `f32` as upstream computes them: at far positions another
-    /// rounding would be another angle.
+    /// Computes the frequencies of `config`. It uses `f32`, like the original, because at large positions a
+    /// rounding difference changes the angle noticeably.
     ///
     /// # Errors
     ///
-    /// When the scaling is of an unknown kind or lacks a factor.
+    /// When the kind of scaling is unknown or one of its factors is missing.
     pub fn new(config: &Config) -> Result<Self> {
         let dim = config.head_dim();
         let mut frequencies: Vec<f32> = (0..dim / 2)
@@ -34,7 +34,7 @@ impl Rope {
                 .map(|value| value as f32)
                 .ok_or_else(|| {
                     PluginError::weights(format!(
-                        "rope_scaling of type `{}` expects a positive `{name}` in the config",
+                        "`rope_scaling` of type `{}` requires a positive `{name}` in the config",
                         scaling.kind()
                     ))
                 })
@@ -65,14 +65,14 @@ impl Rope {
             }
             other => {
                 return Err(PluginError::unsupported(format!(
-                    "rope_scaling of type `{other}` is not known; expected default, linear or llama3"
+                    "`rope_scaling` of type `{other}` is not supported; expected default, linear or llama3"
                 )));
             }
         }
         Ok(Self { frequencies, pairs })
     }
 
-    /// The same with each frequency divided by its factor; `factors` may be empty.
+    /// Divides each frequency by its factor. `factors` may be empty.
     #[must_use]
     pub fn divide_by(mut self, factors: &[f32]) -> Self {
         for (frequency, factor) in self.frequencies.iter_mut().zip(factors) {
@@ -81,7 +81,7 @@ impl Rope {
         self
     }
 
-    /// By how much each pair of coordinates turns at `position`.
+    /// Returns the angle of each pair of coordinates at `position`.
     pub fn angles(&self, position: usize) -> Vec<Angle> {
         self.frequencies
             .iter()
@@ -89,7 +89,7 @@ impl Rope {
             .collect()
     }
 
-    /// Turns every head of `row` by the angles of its position.
+    /// Rotates every head of `row` by the angles of its position.
     pub fn rotate(&self, row: &mut [f32], angles: &[Angle]) {
         let half = self.frequencies.len();
         for head in row.chunks_exact_mut(2 * half) {
@@ -123,8 +123,8 @@ mod tests {
 
     #[test]
     fn llama3_smooths_the_middle_band_as_transformers_does() {
-        // `ROPE_INIT_FUNCTIONS["llama3"]` of transformers 4.57.1 at Llama-3.1's sizes: pairs 29 to 34 of 64 lie
-        // between the wavelengths 2048 and 8192.
+        // `ROPE_INIT_FUNCTIONS["llama3"]` of transformers 4.57.1 at Llama-3.1's sizes: pairs 29 to 34 of 64
+        // have wavelengths between 2048 and 8192.
         let expected: [f64; 10] = [
             3.942_275_9e-3,
             3.211_446_1e-3,

@@ -1,4 +1,4 @@
-//! Training: the loss of a batch of texts, and the way back.
+//! Training: the loss of a batch of texts and its backward pass.
 
 use crate::{
     model::Llama,
@@ -22,18 +22,18 @@ use merv_plugin_sdk::{
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// A batch without its padding: the tokens of all texts in rows, one text after the other. What comes
-/// after the last token that foretells a label is left out, for nothing looks back at it.
+/// A batch without its padding: the tokens of all texts in rows, one text after the other. Tokens after the
+/// last one that predicts a label are omitted, because no label depends on them.
 struct Packed {
-    /// The row of `[batch, length]` that each row was.
+    /// The row of `[batch, length]` that each row comes from.
     origins: Vec<usize>,
-    /// The place of each row in its text.
+    /// The position of each row in its text.
     positions: Vec<usize>,
-    /// Rows of each text.
+    /// The number of rows of each text.
     lengths: Vec<usize>,
-    /// Rows that foretell a label.
+    /// The rows that predict a label.
     predicting: Vec<usize>,
-    /// Those labels.
+    /// The predicted labels.
     labels: Vec<u32>,
 }
 
@@ -62,7 +62,7 @@ impl Packed {
                 if let Some(label) = next(position) {
                     let label = u32::try_from(label).map_err(|_| {
                         PluginError::invalid(format!(
-                            "expected labels from 0 on, or {IGNORED_LABEL}, found {label}"
+                            "expected labels of at least 0, or {IGNORED_LABEL}, found {label}"
                         ))
                     })?;
                     packed.predicting.push(packed.origins.len());
@@ -82,7 +82,7 @@ impl Packed {
         rows.flatten().copied().collect()
     }
 
-    /// `[rows, width]` → `[batch, length, width]`, of `count` rows in all, zeros where nothing was.
+    /// `[rows, width]` → `[batch, length, width]` of `count` rows; omitted rows are zeros.
     fn scatter(&self, rows: &[f32], width: usize, count: usize) -> Vec<f32> {
         let mut all = vec![0.0; count * width];
         for (origin, row) in self.origins.iter().zip(rows.chunks_exact(width)) {
@@ -92,10 +92,10 @@ impl Packed {
     }
 }
 
-/// Causal attention of packed texts to themselves, with its rotary embedding.
+/// Causal self-attention of packed texts, with the rotary embedding.
 struct SelfAttention {
     rope: Arc<Rope>,
-    /// By position.
+    /// The angles of each position.
     angles: Vec<Vec<Angle>>,
     positions: Vec<usize>,
     spans: Vec<Span>,
@@ -132,7 +132,7 @@ impl SelfAttention {
         }
     }
 
-    /// Turns every row to its position, or back from it.
+    /// Rotates every row by the angles of its position, or by their negatives if `inverse`.
     fn rotate(&self, rows: &mut [f32], inverse: bool) {
         let width = rows.len() / self.positions.len().max(1);
         rows.par_chunks_exact_mut(width.max(1))
@@ -148,7 +148,7 @@ impl SelfAttention {
             });
     }
 
-    /// `data` of `heads` heads.
+    /// Returns a view of `data` with `heads` heads.
     fn view<'a>(&self, data: &'a [f32], heads: usize) -> Strided<'a> {
         Strided {
             data,
@@ -158,7 +158,7 @@ impl SelfAttention {
         }
     }
 
-    /// `[rows, heads · head_dim]`, three times → `[rows, heads · head_dim]`
+    /// Queries, keys and values `[rows, heads · head_dim]` → `[rows, heads · head_dim]`
     fn forward(self: &Arc<Self>, qkv: [Tensor; 3]) -> Result<Tensor> {
         let Heads {
             heads, kv_heads, ..
@@ -220,7 +220,7 @@ impl SelfAttention {
 }
 
 impl Llama {
-    /// `[rows, width]` → `[predicting rows, width]`, normed for the head
+    /// `[rows, width]` → `[predicting rows, width]`, after the final norm
     fn forward_packed(&self, x: &Tensor, packed: &Packed, checkpointed: bool) -> Result<Tensor> {
         let attention = Arc::new(SelfAttention::new(self, packed));
         let mut x = x.clone();
@@ -262,7 +262,7 @@ impl TrainableLanguageModel for Llama {
         }
         if length > self.config.max_position_embeddings {
             return Err(PluginError::invalid(format!(
-                "the texts are {length} tokens long, but the model's context holds {}",
+                "the texts have {length} tokens, but the context length of the model is {}",
                 self.config.max_position_embeddings
             )));
         }
@@ -321,7 +321,7 @@ impl TrainableLanguageModel for Llama {
         let width = self.config.hidden_size;
         if gradient.dims::<2>()? != [ids.len(), width] {
             return Err(PluginError::invalid(format!(
-                "expected a gradient [{}, {width}] for as many ids, found {:?}",
+                "expected a gradient of shape [{}, {width}] for {0} ids, found {:?}",
                 ids.len(),
                 gradient.shape()
             )));
