@@ -1,5 +1,5 @@
-//! Hiera's encoders by id, and its sizes: the `config.json` that `hiera` (`hiera/hfhub.py`) writes, with
-//! the arguments of the model's constructor.
+//! The ids of Hiera encoders, and the sizes in the `config.json` that `hiera` (`hiera/hfhub.py`) writes: the
+//! arguments of the model's constructor.
 
 use merv_plugin_sdk::{
     Result,
@@ -12,7 +12,7 @@ use merv_plugin_sdk::{
 };
 use serde::Deserialize;
 
-/// What tells the published sizes apart.
+/// The sizes that differ between the published models.
 #[derive(Debug)]
 pub struct Size {
     embed_dim: usize,
@@ -20,8 +20,8 @@ pub struct Size {
     stages: [usize; 4],
 }
 
-/// MERV's ids. The weights are published finetuned on Kinetics-400 (`mae_k400_ft_k400`, MERV's choice)
-/// and as the masked autoencoder alone (`mae_k400`): the same model, so the same id.
+/// MERV's ids. An id accepts weights that were finetuned on Kinetics-400 (`mae_k400_ft_k400`, MERV's choice)
+/// and those of the masked autoencoder (`mae_k400`), because the model is the same.
 pub const VARIANTS: [Variant<Size>; 3] = [
     variant("hiera-base-video", 96, 1, [2, 3, 16, 3]),
     variant("hiera-base-plus-video", 112, 2, [2, 3, 16, 3]),
@@ -45,8 +45,8 @@ const fn variant(
     }
 }
 
-/// The arguments of `hiera.Hiera`, by their names. Others (dropout, initialisation) do not change what
-/// a loaded model computes.
+/// The arguments of `hiera.Hiera`, with their names. Other arguments (dropout, initialisation) do not affect
+/// a loaded model.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
     /// Frames, height and width of a clip.
@@ -55,15 +55,15 @@ pub struct Config {
     in_chans: usize,
     embed_dim: usize,
     num_heads: usize,
-    /// Blocks of each stage.
+    /// The number of blocks of each stage.
     stages: Vec<usize>,
-    /// Stages that begin by pooling.
+    /// The number of stages that begin with a pooling.
     q_pool: usize,
-    /// What one pooling divides frames, height and width by.
+    /// The divisors of frames, height and width in a pooling.
     q_stride: [usize; 3],
     /// Frames, height and width of a mask unit, in tokens.
     mask_unit_size: [usize; 3],
-    /// Which stages attend within mask units.
+    /// Whether each stage attends within mask units.
     mask_unit_attn: Vec<bool>,
     dim_mul: f64,
     head_mul: f64,
@@ -71,7 +71,7 @@ pub struct Config {
     patch_stride: [usize; 3],
     patch_padding: [usize; 3],
     mlp_ratio: f64,
-    /// Whether positions in space and in time are learned apart.
+    /// Whether positions in space and in time are learned separately.
     sep_pos_embed: bool,
     #[serde(default = "layer_norm")]
     norm_layer: String,
@@ -85,22 +85,22 @@ fn layer_norm() -> String {
     "LayerNorm".to_owned()
 }
 
-/// What a block does.
+/// The sizes of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockPlan {
-    /// Width of its input.
+    /// The width of the input.
     pub input: usize,
-    /// Width of its output.
+    /// The width of the output.
     pub output: usize,
-    /// Attention heads.
+    /// The number of attention heads.
     pub heads: usize,
-    /// Queries that are pooled into one.
+    /// The number of queries that are pooled into one.
     pub pooled: usize,
-    /// Tokens of its input that attend to each other; all of them without mask units.
+    /// The number of input tokens that attend to each other; all of them without mask units.
     pub window: usize,
-    /// Tokens of its input.
+    /// The number of input tokens.
     pub tokens: usize,
-    /// Width of the perceptron.
+    /// The width of the MLP.
     pub hidden: usize,
 }
 
@@ -113,7 +113,7 @@ fn divided(sizes: [usize; 3], by: [usize; 3]) -> [usize; 3] {
 }
 
 impl Config {
-    /// `hiera_base_16x224`, `hiera_base_plus_16x224` or `hiera_large_16x224`.
+    /// Returns the config of `hiera_base_16x224`, `hiera_base_plus_16x224` or `hiera_large_16x224`.
     pub fn published(size: &Size) -> Self {
         Self {
             input_size: [16, 224, 224],
@@ -136,11 +136,11 @@ impl Config {
         }
     }
 
-    /// Refuses sizes that make no model.
+    /// Checks the config.
     ///
     /// # Errors
     ///
-    /// When a size is zero or does not divide another that it has to.
+    /// When a size is out of range or does not divide another one that it must divide.
     pub fn check(&self) -> Result<()> {
         within(
             MAX_SIZE,
@@ -160,7 +160,7 @@ impl Config {
             !self.stages.is_empty() && deep && self.depth() <= MAX_LAYERS,
             || {
                 format!(
-                    "expected up to 16 stages of blocks, found {:?}",
+                    "expected 1 to 16 stages with at least 1 block each and at most {MAX_LAYERS} in all, found {:?}",
                     self.stages
                 )
             },
@@ -186,7 +186,7 @@ impl Config {
         })?;
         require(self.q_pool < self.stages.len(), || {
             format!(
-                "expected fewer poolings than the {} stages, found `q_pool` {}",
+                "expected fewer poolings than stages ({}), found `q_pool` {}",
                 self.stages.len(),
                 self.q_pool
             )
@@ -195,7 +195,7 @@ impl Config {
         require(height == width, || {
             format!("expected square frames, found {height}x{width}")
         })?;
-        // An output of a convolution for every token, as upstream's own sum of positions needs.
+        // The convolution must have one output per token: positions are added to them.
         let outputs: [usize; 3] = std::array::from_fn(|i| {
             let padded = self.input_size[i] + 2 * self.patch_padding[i].min(MAX_IMAGE);
             padded.saturating_sub(self.patch_kernel[i]) / self.patch_stride[i]
@@ -203,11 +203,11 @@ impl Config {
         });
         require(outputs == self.tokens(), || {
             format!(
-                "expected patches that give {:?} tokens, found {outputs:?}",
+                "expected patch settings that result in {:?} tokens, found {outputs:?}",
                 self.tokens()
             )
         })?;
-        // Tables of this length are made before any weight is looked at.
+        // Tables of this length are allocated before the weights are checked.
         within(MAX_SIZE, &[("input_size", product(self.tokens()))])?;
         let mut pooling = [1; 3];
         for _ in 1..self.stages.len() {
@@ -216,7 +216,7 @@ impl Config {
                 (0..3).all(|i| self.tokens()[i].is_multiple_of(pooling[i])),
                 || {
                     format!(
-                        "expected `q_stride` {:?} to divide {:?} tokens once a stage",
+                        "expected `q_stride` {:?} to divide {:?} tokens once per stage",
                         self.q_stride,
                         self.tokens()
                     )
@@ -229,7 +229,7 @@ impl Config {
                     .is_multiple_of(product(self.q_stride).saturating_pow(self.q_pool as u32)),
             || {
                 format!(
-                    "expected mask units that divide {:?} tokens and that {} poolings divide, found {:?}",
+                    "expected `mask_unit_size` to divide {:?} tokens and to be divisible by {} poolings, found {:?}",
                     self.tokens(),
                     self.q_pool,
                     self.mask_unit_size
@@ -253,58 +253,57 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses clips that do not fit the model.
+    /// Checks the requested clips.
     ///
     /// # Errors
     ///
-    /// When the frames are no whole groups, or another image size is asked for: the positions are learned for
-    /// one.
+    /// When the frames cannot be divided into groups, or another image size is requested than the one that
+    /// the positions were learned for.
     pub fn check_clips(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
         let frames = self.frames();
         let whole = num_frames > 0 && num_frames.is_multiple_of(frames);
         request::fits(whole, "num_frames", num_frames, || {
-            format!("a multiple of {frames}, the frames that are seen together")
+            format!("a multiple of {frames}, the number of frames that are encoded together")
         })?;
         only_size(self.image_size(), image_size)
     }
 
-    /// Frames that are seen together.
+    /// Returns the number of frames that are encoded together.
     pub fn frames(&self) -> usize {
         self.input_size[0]
     }
 
-    /// Height and width of a frame, in pixels.
+    /// Returns the height and width of a frame, in pixels.
     pub fn image_size(&self) -> usize {
         self.input_size[1]
     }
 
-    /// Width of the first stage.
+    /// Returns the width of the first stage.
     pub fn embed_dim(&self) -> usize {
         self.embed_dim
     }
 
-    /// Kernel, stride and padding of the embedding, over time, height and width.
+    /// Returns the kernel, stride and padding of the patch embedding, over time, height and width.
     pub fn patches(&self) -> [[usize; 3]; 3] {
         [self.patch_kernel, self.patch_stride, self.patch_padding]
     }
 
-    /// Whether positions in space and in time are learned apart.
+    /// Returns whether positions in space and in time are learned separately.
     pub fn separate_positions(&self) -> bool {
         self.sep_pos_embed
     }
 
-    /// Tokens over time, height and width after the embedding.
+    /// Returns the number of tokens over time, height and width after the patch embedding.
     pub fn tokens(&self) -> [usize; 3] {
         divided(self.input_size, self.patch_stride)
     }
 
-    /// Tokens over time, height and width after the last stage.
+    /// Returns the number of tokens over time, height and width after the last stage.
     pub fn last_map(&self) -> [usize; 3] {
         (0..self.q_pool).fold(self.tokens(), |size, _| divided(size, self.q_stride))
     }
 
-    /// The strides by which tokens are brought into mask units, and of those the strides that no pooling
-    /// has consumed by the last stage.
+    /// Returns the strides that arrange tokens into mask units, and those that remain after the poolings.
     pub fn strides(&self) -> (Vec<[usize; 3]>, Vec<[usize; 3]>) {
         let all = self.stages.len() - 1;
         (
@@ -313,7 +312,7 @@ impl Config {
         )
     }
 
-    /// Width of the last stage.
+    /// Returns the width of the last stage.
     pub fn width(&self) -> usize {
         self.blocks()
             .last()
@@ -326,8 +325,8 @@ impl Config {
             .fold(0, |sum, &blocks| sum.saturating_add(blocks))
     }
 
-    /// What every block does, in order. The first block of a stage widens and pools, and still attends as
-    /// the stage before it does (upstream: "lag by 1 block").
+    /// Returns the sizes of every block, in order. The first block of a stage widens and pools, but attends
+    /// like the previous stage (in the original: "lag by 1 block").
     pub fn blocks(&self) -> Vec<BlockPlan> {
         let stride = product(self.q_stride);
         let (mut width, mut heads) = (self.embed_dim, self.num_heads);
@@ -359,7 +358,7 @@ impl Config {
         plans
     }
 
-    /// Parameters up to the last stage's map.
+    /// Returns the number of parameters up to the feature map of the last stage.
     pub fn parameters(&self) -> u64 {
         let d = self.embed_dim as u128;
         let [times, rows, columns] = self.tokens();
@@ -377,7 +376,7 @@ impl Config {
         clamped(kernel * d + d + positions as u128 * d + blocks.sum::<u128>())
     }
 
-    /// Multiply-accumulates for one clip of [`Self::frames`] frames.
+    /// Returns the multiply-accumulate operations for [`Self::frames`] frames.
     pub fn macs(&self) -> u64 {
         let kernel = CHANNELS * product(self.patch_kernel);
         let embedding = product(self.tokens()) as u128 * (kernel * self.embed_dim) as u128;
@@ -396,9 +395,9 @@ impl Config {
 mod tests {
     use super::*;
 
-    /// `hiera_base_16x224`, read off the original.
+    // The values are those of the original `hiera_base_16x224`.
     #[test]
-    fn the_published_base_model_is_upstreams() {
+    fn the_published_base_model_agrees_with_the_original() {
         let config = Config::published(&VARIANTS[0].model);
         config.check().unwrap();
         config.check_clips(16, Some(224)).unwrap();
@@ -407,18 +406,18 @@ mod tests {
         let heads: Vec<_> = blocks.iter().map(|block| block.heads).collect();
         assert_eq!(heads[..6], [1, 1, 2, 2, 2, 4]);
         let windows: Vec<_> = blocks.iter().map(|block| block.window).collect();
-        // Mask units of 64 tokens, then of 16; the pooling blocks still see the units of before.
+        // Mask units of 64 tokens, then of 16. The pooling blocks still use those of the previous stage.
         assert_eq!(windows[..7], [64, 64, 64, 16, 16, 16, 1568]);
         assert_eq!(blocks[21].window, 1568);
         assert_eq!(blocks[22].window, 392);
     }
 
     #[test]
-    fn sizes_that_make_no_model_are_refused() {
+    fn invalid_sizes_are_refused() {
         let good = || Config::published(&VARIANTS[0].model);
         assert!(good().check_clips(24, None).is_err());
         assert!(good().check_clips(16, Some(192)).is_err());
-        let break_it: [fn(&mut Config); 11] = [
+        let changes: [fn(&mut Config); 11] = [
             |c| c.stages = vec![],
             |c| c.stages = vec![usize::MAX, 2, 3, 4],
             |c| c.q_pool = 4,
@@ -431,7 +430,7 @@ mod tests {
             |c| c.dim_mul = 1.0,
             |c| c.head_mul = 0.0,
         ];
-        for change in break_it {
+        for change in changes {
             let mut config = good();
             change(&mut config);
             assert!(config.check().is_err(), "{config:?}");

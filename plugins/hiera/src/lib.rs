@@ -1,7 +1,8 @@
-//! Hiera (arXiv 2306.00989) as a `merv-host` plugin: the last stage's map of a clip.
+//! A `merv-host` plugin for Hiera (arXiv 2306.00989), whose features are the last stage's feature map of a
+//! clip.
 //!
-//! A project of its own, outside `merv-host`'s workspace: the host takes the library through the
-//! registry's `plugin = { path = "…" }`, without being compiled again.
+//! It is a separate project, outside `merv-host`'s workspace. The host loads the library from the registry's
+//! `plugin = { path = "…" }` and is not recompiled.
 
 mod config;
 mod mask_units;
@@ -19,8 +20,8 @@ use merv_plugin_sdk::{
     request, threads, variants, weights,
 };
 
-/// What the files hold besides the encoder: the final norm and the classifier; and, where the masked
-/// autoencoder was not finetuned, its decoder.
+/// The other tensors of the files: the final norm, the classifier and, if the masked autoencoder was not
+/// finetuned, its decoder.
 const UNUSED: [&str; 9] = [
     "norm.",
     "head.",
@@ -33,10 +34,10 @@ const UNUSED: [&str; 9] = [
     "decoder_pred.",
 ];
 
-/// The autoencoder's convolutions, which bring all stages to one size.
+/// The autoencoder's convolutions, which bring the outputs of all stages to one size.
 const FUSION_HEADS: &str = "multi_scale_fusion_heads.";
 
-/// The dictionary that the `.pth` files keep the weights in.
+/// The dictionary that contains the weights in `.pth` files.
 const STATE: &str = "model_state";
 
 struct HieraPlugin;
@@ -49,9 +50,9 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginErro
         Some(path) => read::<Config>(path)?,
         None => Config::published(published),
     };
-    let asked = request.image_size.into_option().map(|size| size as usize);
+    let requested = request.image_size.into_option().map(|size| size as usize);
     in_file(path.as_deref(), config.check())?;
-    config.check_clips(request.num_frames as usize, asked)?;
+    config.check_clips(request.num_frames as usize, requested)?;
     let ([times, rows, columns], width) = (config.tokens(), config.embed_dim());
     let positions = ["pos_embed", "pos_embed_spatial", "pos_embed_temporal"];
     let nested = positions.map(|name| format!("{STATE}.{name}"));

@@ -1,14 +1,15 @@
-//! The order of tokens in which pooling and mask units are plain strides (arXiv 2306.00989;
+//! An order of tokens in which poolings and mask units are regular strides (arXiv 2306.00989;
 //! `Unroll` and `Reroll` of `hiera/hiera_utils.py`).
 //!
-//! A pooling takes the maximum over tokens that differ in the lowest digits of their coordinates. In this
-//! order the digits that the first pooling takes come first, then those of the second, and so on; what is
-//! left of the coordinates, the number of the mask unit, comes last. A pooling is then a maximum over
-//! equal parts of the sequence, and a mask unit every `units`-th token.
+//! A pooling takes the maximum over tokens that differ only in the lowest digits of their coordinates. In
+//! this order, the digits of the first pooling are the most significant ones. The digits of the second
+//! pooling follow, and so on. The remaining digits, the number of the mask unit, are the least significant
+//! ones. A pooling is therefore a maximum over equal parts of the sequence, and a mask unit consists of
+//! every `units`-th token.
 
-/// For every place in the order, the token that stands there, numbered row by row.
+/// Returns the token at each position of the order. Tokens are numbered row by row.
 ///
-/// `strides`, which have to divide `size` one after the other, are those of the poolings in turn.
+/// `strides` are the strides of the poolings. They must divide `size` one after the other.
 pub fn order(size: [usize; 3], strides: &[[usize; 3]]) -> Vec<usize> {
     let Some((&[t, h, w], rest)) = strides.split_first() else {
         return (0..size.iter().product()).collect();
@@ -26,12 +27,12 @@ pub fn order(size: [usize; 3], strides: &[[usize; 3]]) -> Vec<usize> {
     places
 }
 
-/// All coordinates of a grid, row by row.
+/// Returns all coordinates of a grid, row by row.
 fn grid([t, h, w]: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
     (0..t * h * w).map(move |index| (index / (h * w), index / w % h, index % w))
 }
 
-/// The rows of `x` in `order`.
+/// Returns the rows of `x` in `order`.
 pub fn gather(x: &[f32], order: &[usize], width: usize) -> Vec<f32> {
     let mut rows = Vec::with_capacity(x.len());
     for &row in order {
@@ -40,7 +41,7 @@ pub fn gather(x: &[f32], order: &[usize], width: usize) -> Vec<f32> {
     rows
 }
 
-/// The inverse of [`gather`]: row `i` goes to place `order[i]`.
+/// Inverts [`gather`]: row `i` moves to row `order[i]`.
 pub fn scatter(x: &[f32], order: &[usize], width: usize) -> Vec<f32> {
     let mut rows = vec![0.0; x.len()];
     for (row, &place) in x.chunks_exact(width).zip(order) {
@@ -49,16 +50,16 @@ pub fn scatter(x: &[f32], order: &[usize], width: usize) -> Vec<f32> {
     rows
 }
 
-/// The maximum over `parts` equal parts of `x`, element by element.
+/// Returns the elementwise maximum over `parts` equal parts of `x`.
 pub fn pool(x: &[f32], parts: usize) -> Vec<f32> {
     let mut parts = x.chunks_exact((x.len() / parts).max(1));
-    let mut most = parts.next().unwrap_or_default().to_vec();
+    let mut maxima = parts.next().unwrap_or_default().to_vec();
     for part in parts {
-        for (most, &value) in most.iter_mut().zip(part) {
-            *most = most.max(value);
+        for (maximum, &value) in maxima.iter_mut().zip(part) {
+            *maximum = maximum.max(value);
         }
     }
-    most
+    maxima
 }
 
 #[cfg(test)]
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn pooling_is_a_maximum_over_squares() {
-        // 1 frame of 4 × 4: the square in the middle of the second row is tokens 2, 3, 6, 7.
+        // One frame of 4 × 4 tokens. Its second square has tokens 2, 3, 6 and 7.
         let places = order([1, 4, 4], &[[1, 2, 2]]);
         assert_eq!(places[..8], [0, 2, 8, 10, 1, 3, 9, 11]);
         let rows: Vec<f32> = (0..16).map(|x| x as f32).collect();
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_unit_is_every_units_th_token() {
+    fn mask_units_are_strided() {
         let places = order([1, 8, 8], &[[1, 2, 2]; 2]);
         let unit: Vec<_> = places
             .iter()

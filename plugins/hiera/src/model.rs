@@ -1,5 +1,5 @@
-//! Hiera for video (arXiv 2306.00989). Agrees with `Hiera` of `hiera/hiera.py` and its last intermediate
-//! (`return_intermediates`): the map of the last stage, without the final norm.
+//! Hiera for video (arXiv 2306.00989). Agrees with the last intermediate result (`return_intermediates`) of
+//! `Hiera` in `hiera/hiera.py`: the feature map of the last stage, without the final norm.
 
 use crate::{
     config::{BlockPlan, Config},
@@ -19,10 +19,10 @@ use merv_plugin_sdk::{
     weights::Scope,
 };
 
-/// The epsilon of all norms.
+/// The epsilon of the norms.
 const EPSILON: f64 = 1e-6;
 
-/// A block: attention that may pool its queries, and a perceptron, each on a residual branch.
+/// A block: attention that may pool its queries, and an MLP, each on a residual branch.
 struct Block {
     plan: BlockPlan,
     norm1: LayerNorm,
@@ -65,7 +65,7 @@ impl Block {
         self.mlp.forward_added(&self.norm2.forward(&x)?, &x, None)
     }
 
-    /// Attention within mask units, or between all tokens, up to the output projection.
+    /// Computes the attention within mask units or between all tokens, without the output projection.
     fn attend(&self, x: &Tensor) -> Result<Tensor> {
         let BlockPlan {
             output: width,
@@ -87,7 +87,7 @@ impl Block {
             causal: false,
         };
         let attended = with_slice(&self.qkv.forward(x)?, |qkv| {
-            // A mask unit is every `units`-th token.
+            // A mask unit consists of every `units`-th token.
             let unit = |data, row: usize| Strided {
                 data,
                 position: units * row,
@@ -116,26 +116,26 @@ impl Block {
 /// The loaded model.
 pub struct Hiera {
     patch_embed: PatchEmbed,
-    /// `[tokens, width]`, row by row.
+    /// `[tokens, width]`, row by row
     positions: Vec<f32>,
-    /// Where the tokens stand while blocks run.
+    /// The order of the tokens in the blocks.
     order: Vec<usize>,
-    /// Where those of the last map stand then.
+    /// The order of the tokens after the last block.
     last_order: Vec<usize>,
     blocks: Vec<Block>,
     config: Config,
     info: EncoderInfo,
-    /// The files of the weights: their pages are given back when a call has been answered, so that
-    /// models that take turns are not all in memory.
+    /// The mapped weight files. Their pages are released after each call, so that models that run in turn
+    /// are not all in memory at the same time.
     mapping: Mapping,
 }
 
 impl Hiera {
-    /// Takes the model from `scope`.
+    /// Loads the model from `scope`.
     ///
     /// # Errors
     ///
-    /// None yet: problems with tensors are noted in `scope`.
+    /// It does not return an error yet: `scope` collects the errors of tensors.
     pub fn new(config: Config, info: EncoderInfo, scope: &Scope<'_>) -> Result<Self> {
         let (all, left) = config.strides();
         let blocks = config.blocks().into_iter().enumerate();
@@ -183,8 +183,8 @@ impl Hiera {
     }
 }
 
-/// The position of every token, `[tokens, width]`: one learned whole, or the sum of one in space and one
-/// in time.
+/// Returns the position embedding of every token, `[tokens, width]`: a learned one, or the sum of a learned
+/// one in space and one in time.
 fn positions(config: &Config, scope: &Scope<'_>) -> Vec<f32> {
     let ([times, rows, columns], width) = (config.tokens(), config.embed_dim());
     let places = rows * columns;

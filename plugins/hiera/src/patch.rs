@@ -1,4 +1,4 @@
-//! Hiera's embedding: a convolution over time and space whose patches overlap.
+//! Hiera's patch embedding: a convolution over time and space with overlapping patches.
 
 use candle_core::Tensor;
 use merv_plugin_sdk::{
@@ -6,7 +6,7 @@ use merv_plugin_sdk::{
 };
 use rayon::prelude::*;
 
-/// `torch.nn.Conv3d` with zeros beyond the edges, as a gather and a product.
+/// `torch.nn.Conv3d` with zero padding, computed as a gather and a matrix product.
 pub struct PatchEmbed {
     projection: Linear,
     kernel: [usize; 3],
@@ -16,8 +16,8 @@ pub struct PatchEmbed {
 }
 
 impl PatchEmbed {
-    /// Takes `weight [width, 3, time, height, width]` and `bias`; `tokens` are the outputs over time,
-    /// height and width.
+    /// Loads `weight [width, 3, time, height, width]` and `bias`. `tokens` is the number of outputs over
+    /// time, height and width.
     pub fn new(
         [kernel, stride, padding]: [[usize; 3]; 3],
         tokens: [usize; 3],
@@ -35,13 +35,15 @@ impl PatchEmbed {
         }
     }
 
+    /// Embeds the patches of a clip.
+    ///
     /// # Shapes
     ///
     /// A slice `[frames, 3, size, size]` → `[tokens, width]`
     ///
     /// # Errors
     ///
-    /// When a shape does not fit.
+    /// When a shape does not match.
     pub fn forward(&self, frames: &[f32], size: usize) -> Result<Tensor> {
         let [kernel_t, kernel_h, kernel_w] = self.kernel;
         let [times, rows, across] = self.tokens;
@@ -49,19 +51,19 @@ impl PatchEmbed {
         let plane = size * size;
         let count = frames.len() / (CHANNELS * plane);
         let mut patches = vec![0.0f32; times * rows * across * columns];
-        // One task a row of patches.
+        // Each row of patches is one task.
         let by_row = patches.par_chunks_mut((across * columns).max(1));
         by_row.enumerate().for_each(|(index, out)| {
             let (time, y) = (index / rows, index % rows);
             for (x, patch) in out.chunks_exact_mut(columns).enumerate() {
-                // Columns are ordered as the kernel is: channel, frame, line, pixel.
+                // Columns have the order of the kernel: channel, frame, line, pixel.
                 for (line, out) in patch.chunks_exact_mut(kernel_w).enumerate() {
                     let (rest, row) = (line / kernel_h, line % kernel_h);
                     let (channel, offset) = (rest / kernel_t, rest % kernel_t);
                     let frame = time * self.stride[0] + offset;
                     let row = y * self.stride[1] + row;
-                    let inside = |at: usize, padding: usize, most: usize| {
-                        at.checked_sub(padding).filter(|&at| at < most)
+                    let inside = |at: usize, padding: usize, end: usize| {
+                        at.checked_sub(padding).filter(|&at| at < end)
                     };
                     let (Some(frame), Some(row)) = (
                         inside(frame, self.padding[0], count),
