@@ -1,4 +1,4 @@
-//! DINOv2's encoders by id, and the sizes of timm's models with registers.
+//! The ids of DINOv2 encoders and the sizes of timm's models with registers.
 
 use merv_plugin_sdk::{
     models::{
@@ -38,7 +38,7 @@ const fn variant(id: &'static str, features: VitFeatures) -> Variant<VitVariant>
     }
 }
 
-/// timm's architectures by name. (The giant has another perceptron, so it is not here.)
+/// Returns timm's architectures by name. The giant model is missing because its MLP is not supported.
 pub fn architectures() -> Vec<(&'static str, VitConfig)> {
     let sized = |embed_dim, depth, num_heads| VitConfig {
         img_size: 518,

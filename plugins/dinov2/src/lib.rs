@@ -1,5 +1,5 @@
-//! DINOv2 with registers (arXiv 2304.07193, 2309.16588) as a `merv-host` plugin: timm's model, frame by
-//! frame. The encoder itself is [`merv_plugin_sdk::models::frame_encoder`], which SigLIP shares.
+//! A `merv-host` plugin for DINOv2 with registers (arXiv 2304.07193, 2309.16588): timm's model, applied to
+//! each frame. The encoder itself is [`merv_plugin_sdk::models::frame_encoder`], shared with SigLIP.
 
 mod config;
 
@@ -15,7 +15,7 @@ use merv_plugin_sdk::{
     request, threads, variants,
 };
 
-/// A token of the files that only training used.
+/// A tensor of the files that only training uses.
 const UNUSED: &[&str] = &["mask_token"];
 
 /// ImageNet's mean and standard deviation, as torchvision and timm state them.
