@@ -1,4 +1,4 @@
-//! SigLIP's encoders by id, and the sizes of timm's vision towers.
+//! The ids of SigLIP encoders and the sizes of timm's vision towers.
 
 use merv_plugin_sdk::{
     models::{
@@ -14,8 +14,8 @@ const B16_384: &str = "vit_base_patch16_siglip_384";
 const SO400M_224: &str = "vit_so400m_patch14_siglip_224";
 const SO400M_384: &str = "vit_so400m_patch14_siglip_384";
 
-/// MERV's ids: the patches, or one pooled vector a frame. All of them run at 224 pixels unless the
-/// registry says otherwise, as in MERV, whatever size their weights were trained at.
+/// MERV's ids. Their features are the patches, or one pooled vector per frame. As in MERV, all of them run at
+/// 224 pixels unless the registry sets another size, regardless of the size that the weights were trained at.
 pub const VARIANTS: [Variant<VitVariant>; 11] = [
     pooled("siglip-vit-b16-224px", B16_224),
     patches("siglip-vit-b16-224px-all-tokens", B16_224),
@@ -30,7 +30,7 @@ pub const VARIANTS: [Variant<VitVariant>; 11] = [
     patches("siglip-vit-so400m-384px-all-tokens", SO400M_384),
 ];
 
-/// An id of MERV's that cannot be, for SigLIP has no class token to put first; MERV fails on it too.
+/// An id of MERV that does not work, because SigLIP has no class token. It fails in MERV too.
 pub const WITHOUT_CLASS_TOKEN: &str = "siglip-vit-b16-224px-classemb-at-first";
 
 const fn pooled(id: &'static str, architecture: &'static str) -> Variant<VitVariant> {
@@ -56,7 +56,7 @@ const fn variant(
     }
 }
 
-/// timm's architectures by name.
+/// Returns timm's architectures by name.
 pub fn architectures() -> Vec<(&'static str, VitConfig)> {
     let base = |img_size| VitConfig {
         img_size,

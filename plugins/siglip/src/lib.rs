@@ -1,5 +1,5 @@
-//! SigLIP (arXiv 2303.15343) as a `merv-host` plugin: timm's vision tower, frame by frame. The encoder
-//! itself is [`merv_plugin_sdk::models::frame_encoder`], which DINOv2 shares.
+//! A `merv-host` plugin for SigLIP (arXiv 2303.15343): timm's vision tower, applied to each frame. The
+//! encoder itself is [`merv_plugin_sdk::models::frame_encoder`], shared with DINOv2.
 
 mod config;
 
@@ -21,7 +21,7 @@ fn resolve(request: &EncoderRequest) -> Result<(VitConfig, VitFeatures, EncoderI
     let id = request.model.id.as_str();
     if id == WITHOUT_CLASS_TOKEN {
         return Err(PluginError::unsupported(format!(
-            "`{id}` asks for a class token before the patches, but SigLIP has none; \
+            "`{id}` needs a class token before the patches, but SigLIP has none; \
              use `siglip-vit-b16-224px-all-no-cls`"
         )));
     }
