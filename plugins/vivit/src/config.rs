@@ -1,4 +1,4 @@
-//! ViViT's encoders by id, and its sizes: Hugging Face's `config.json` (`VivitConfig`).
+//! The ids of ViViT encoders, and the sizes in Hugging Face's `config.json` (`VivitConfig`).
 
 use merv_plugin_sdk::{
     Result,
@@ -12,21 +12,21 @@ use merv_plugin_sdk::{
 };
 use serde::Deserialize;
 
-/// Which tokens of a clip become features.
+/// The tokens of a clip that become features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClipTokens {
     /// The tubelets.
     NoClass,
     /// The tubelets of every second time step.
     EverySecond,
-    /// The class token and the tubelets after it.
+    /// The class token, followed by the tubelets.
     All,
-    /// The class token.
+    /// Only the class token.
     Class,
 }
 
-/// MERV's ids. A clip has one class token, and it comes first, so that `all-tokens` and
-/// `classemb-at-first` are the same.
+/// MERV's ids. The single class token of a clip comes first, so `all-tokens` and `classemb-at-first` are the
+/// same.
 pub const VARIANTS: [Variant<ClipTokens>; 5] = [
     variant("vivit-google-b-cls-token", ClipTokens::Class),
     variant("vivit-google-b-all-tokens", ClipTokens::All),
@@ -43,31 +43,31 @@ const fn variant(id: &'static str, model: ClipTokens) -> Variant<ClipTokens> {
     }
 }
 
-/// The sizes, by Hugging Face's names.
+/// The sizes, with Hugging Face's names.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
     /// The architecture.
     pub model_type: Option<String>,
-    /// Colours of a picture.
+    /// The number of colour channels.
     #[serde(default = "three")]
     pub num_channels: usize,
     /// D: the width.
     pub hidden_size: usize,
-    /// Layers.
+    /// The number of layers.
     pub num_hidden_layers: usize,
-    /// Attention heads.
+    /// The number of attention heads.
     pub num_attention_heads: usize,
-    /// Width of the perceptron.
+    /// The width of the MLP.
     pub intermediate_size: usize,
     /// Frames, height and width of a tubelet.
     pub tubelet_size: [usize; 3],
     /// Height and width of a frame, in pixels.
     pub image_size: usize,
-    /// Frames in a clip.
+    /// The number of frames in a clip.
     pub num_frames: usize,
-    /// The perceptron's activation.
+    /// The activation of the MLP.
     pub hidden_act: Activation,
-    /// Epsilon of the norms.
+    /// The epsilon of the norms.
     pub layer_norm_eps: f64,
     /// Whether queries, keys and values have biases.
     #[serde(default = "yes")]
@@ -83,7 +83,7 @@ fn yes() -> bool {
 }
 
 impl Config {
-    /// `google/vivit-b-16x2-kinetics400`.
+    /// Returns the config of `google/vivit-b-16x2-kinetics400`.
     pub fn published() -> Self {
         Self {
             model_type: None,
@@ -101,12 +101,12 @@ impl Config {
         }
     }
 
-    /// Refuses sizes that make no model.
+    /// Checks the config.
     ///
     /// # Errors
     ///
-    /// When a size is zero, heads do not divide the width, tubelets are not square or do not divide the clip,
-    /// or it is the config of another architecture.
+    /// When a size is out of range, the heads do not divide the width, tubelets are not square or do not
+    /// divide the clip, or the config is for another architecture.
     pub fn check(&self) -> Result<()> {
         require(
             self.model_type
@@ -144,18 +144,19 @@ impl Config {
             self.num_frames.is_multiple_of(tubelet) && self.image_size >= patch,
             || {
                 format!(
-                    "{} frames of {} pixels are not whole tubelets of {:?}",
+                    "{} frames of {} pixels cannot be divided into tubelets of {:?}",
                     self.num_frames, self.image_size, self.tubelet_size
                 )
             },
         )
     }
 
-    /// Refuses clips that do not fit the model.
+    /// Checks the requested clips.
     ///
     /// # Errors
     ///
-    /// When another number of frames or image size is asked for: the positions are learned for one.
+    /// When another number of frames or image size is requested than the one that the positions were learned
+    /// for.
     pub fn check_clips(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
         request::fits(
             num_frames == self.num_frames,
@@ -171,23 +172,23 @@ impl Config {
         only_size(self.image_size, image_size)
     }
 
-    /// T: positions over time.
+    /// Returns T, the number of time steps.
     pub fn temporal(&self) -> usize {
         self.num_frames / self.tubelet_size[0]
     }
 
-    /// S: tubelets side by side.
+    /// Returns S, the number of tubelets per time step.
     pub fn spatial(&self) -> usize {
         (self.image_size / self.tubelet_size[1]).pow(2)
     }
 
-    /// The class token and the tubelets.
+    /// Returns the number of tokens: the class token and the tubelets.
     pub fn tokens(&self) -> usize {
         1 + self.temporal() * self.spatial()
     }
 
-    /// Time steps of the features, and features a time step. With the class token among them they cannot
-    /// be cut into time steps: they are one.
+    /// Returns the number of time steps of the features and the number of features per time step. Features
+    /// that include the class token cannot be divided into time steps and count as one.
     pub fn shape(&self, tokens: ClipTokens) -> (usize, usize) {
         match tokens {
             ClipTokens::NoClass => (self.temporal(), self.spatial()),
@@ -201,7 +202,7 @@ impl Config {
         3 * self.tubelet_size.iter().product::<usize>()
     }
 
-    /// Width, width of the perceptron, tokens, weights of a tubelet, layers.
+    /// Returns the width, the width of the MLP, and the numbers of tokens, weights per tubelet and layers.
     fn sizes(&self) -> [u128; 5] {
         [
             self.hidden_size,
@@ -213,7 +214,7 @@ impl Config {
         .map(|size| size as u128)
     }
 
-    /// Parameters without the classification head.
+    /// Returns the number of parameters, without the classification head.
     pub fn parameters(&self) -> u64 {
         let [d, h, n, kernel, layers] = self.sizes();
         let qkv_bias = if self.qkv_bias { 3 * d } else { 0 };
@@ -221,7 +222,7 @@ impl Config {
         clamped(kernel * d + 2 * d + n * d + layers * layer + 2 * d)
     }
 
-    /// Multiply-accumulates for one clip.
+    /// Returns the multiply-accumulate operations for one clip.
     pub fn macs(&self) -> u64 {
         let [d, h, n, kernel, layers] = self.sizes();
         let layer = n * (4 * d * d + 2 * d * h) + 2 * n * n * d;

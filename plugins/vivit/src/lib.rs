@@ -1,4 +1,4 @@
-//! ViViT (arXiv 2103.15691) as a `merv-host` plugin: the tokens of a clip.
+//! A `merv-host` plugin for ViViT (arXiv 2103.15691), whose features are the tokens of a clip.
 
 mod config;
 mod model;
@@ -24,9 +24,9 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, ClipTokens, EncoderInfo)
         Some(path) => read::<Config>(path)?,
         None => Config::published(),
     };
-    let asked = request.image_size.into_option().map(|size| size as usize);
+    let requested = request.image_size.into_option().map(|size| size as usize);
     in_file(path.as_deref(), config.check())?;
-    config.check_clips(request.num_frames as usize, asked)?;
+    config.check_clips(request.num_frames as usize, requested)?;
     let positions = "embeddings.position_embeddings";
     weights::agree(
         &request::weights(&request.model),
@@ -46,7 +46,7 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, ClipTokens, EncoderInfo)
         spatial: spatial as u32,
         preprocess: PreprocessSpec {
             image_size,
-            // Upstream's image processor scales the short side to 256 for crops of 224.
+            // The original image processor scales the short side to 256 for crops of 224.
             short_side: image_size * 256 / 224,
             interpolation: Interpolation::Bilinear,
             domain: ResizeDomain::PillowU8,

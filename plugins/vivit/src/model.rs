@@ -1,5 +1,5 @@
-//! ViViT, model 1 (arXiv 2103.15691): one transformer over all tubelets of a clip. Agrees with
-//! `VivitModel` of `transformers/models/vivit/modeling_vivit.py`, `last_hidden_state`.
+//! ViViT, model 1 (arXiv 2103.15691): one transformer over all tubelets of a clip. Agrees with the
+//! `last_hidden_state` of `VivitModel` in `transformers/models/vivit/modeling_vivit.py`.
 
 use crate::config::{ClipTokens, Config};
 use candle_core::Tensor;
@@ -27,19 +27,19 @@ pub struct Vivit {
     config: Config,
     info: EncoderInfo,
     parameters: Parameters,
-    /// The files of the weights: their pages are given back when a call has been answered, so that
-    /// models that take turns are not all in memory.
+    /// The mapped weight files. Their pages are released after each call, so that models that run in turn
+    /// are not all in memory at the same time.
     mapping: Mapping,
 }
 
 trainable!(Vivit, parameters);
 
 impl Vivit {
-    /// Takes the model from `scope`, with or without the classifier's prefix `vivit`.
+    /// Loads the model from `scope`, with or without the classifier's prefix `vivit`.
     ///
     /// # Errors
     ///
-    /// When the sizes make no model.
+    /// When the sizes are invalid.
     pub fn new(
         config: &Config,
         choice: ClipTokens,
@@ -86,7 +86,7 @@ impl Vivit {
         self.norm.forward(&self.chosen(&x)?)
     }
 
-    /// The rows of the tokens that become features.
+    /// Selects the rows of the tokens that become features.
     fn chosen(&self, x: &Tensor) -> Result<Tensor> {
         let (n, step) = (self.config.tokens(), self.config.spatial());
         match self.choice {
