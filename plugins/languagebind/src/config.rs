@@ -1,5 +1,5 @@
-//! LanguageBind's encoders by id, and the sizes of its video tower: Hugging Face's `config.json`, its
-//! `vision_config`.
+//! The ids of LanguageBind encoders, and the sizes of the video tower: `vision_config` in Hugging Face's
+//! `config.json`.
 
 use merv_plugin_sdk::{
     Result,
@@ -34,40 +34,40 @@ const fn variant(id: &'static str, model: FrameTokens) -> Variant<FrameTokens> {
     }
 }
 
-/// The file: the text tower's half is of no use here.
+/// The config file. The config of the text tower is ignored.
 #[derive(Debug, Deserialize)]
 pub struct ConfigFile {
-    /// The video tower's half.
+    /// The config of the video tower.
     pub vision_config: Config,
 }
 
-/// The sizes of the video tower, by the names of `CLIPVisionConfig` and LanguageBind's additions.
+/// The sizes of the video tower, with the names of `CLIPVisionConfig` and LanguageBind's additions.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
     /// D: the width.
     pub hidden_size: usize,
-    /// Layers.
+    /// The number of layers.
     pub num_hidden_layers: usize,
-    /// Attention heads.
+    /// The number of attention heads.
     pub num_attention_heads: usize,
-    /// Width of the perceptron.
+    /// The width of the MLP.
     pub intermediate_size: usize,
     /// Height and width of a patch, in pixels.
     pub patch_size: usize,
     /// Height and width of a frame, in pixels.
     pub image_size: usize,
-    /// t: frames that attend to each other.
+    /// t: the number of frames that attend to each other.
     pub num_frames: usize,
-    /// Colours of a picture.
+    /// The number of colour channels.
     #[serde(default = "three")]
     pub num_channels: usize,
-    /// The perceptron's activation.
+    /// The activation of the MLP.
     pub hidden_act: Activation,
-    /// Epsilon of the norms.
+    /// The epsilon of the norms.
     pub layer_norm_eps: f64,
-    /// Whether layers attend over time; MERV's LanguageBind does.
+    /// Whether layers attend over time, as in MERV's LanguageBind.
     pub add_time_attn: bool,
-    /// Scale of the low-rank adapters, times their rank, in files where they are not merged.
+    /// The scale of the low-rank adapters times their rank, for files in which they are not merged.
     #[serde(default = "lora_alpha")]
     pub lora_alpha: f64,
 }
@@ -76,13 +76,14 @@ fn three() -> usize {
     CHANNELS
 }
 
-/// That of the published files and of LanguageBind's own default.
+/// The value in the published files and the default of LanguageBind.
 fn lora_alpha() -> f64 {
     16.0
 }
 
 impl Config {
-    /// `LanguageBind/LanguageBind_Video_merge`: CLIP ViT-L/14 with temporal attention over 8 frames.
+    /// Returns the config of `LanguageBind/LanguageBind_Video_merge`: CLIP ViT-L/14 with temporal attention
+    /// over 8 frames.
     pub fn published() -> Self {
         Self {
             hidden_size: 1024,
@@ -100,12 +101,12 @@ impl Config {
         }
     }
 
-    /// Refuses sizes that make no model.
+    /// Checks the config.
     ///
     /// # Errors
     ///
-    /// When a size is zero, heads do not divide the width, there is no temporal attention, or pictures have
-    /// other channels than three.
+    /// When a size is out of range, the heads do not divide the width, temporal attention is missing, or the
+    /// number of channels is not three.
     pub fn check(&self) -> Result<()> {
         colour(self.num_channels)?;
         within(
@@ -126,10 +127,11 @@ impl Config {
         )?;
         within(MAX_LAYERS, &[("num_hidden_layers", self.num_hidden_layers)])?;
         require(self.num_hidden_layers >= 2, || {
-            "expected at least 2 layers: the features are those of the last but one".into()
+            "expected at least 2 layers: the features are the output of the second-to-last layer"
+                .into()
         })?;
         require(self.add_time_attn, || {
-            "expected `add_time_attn`: the video tower, not the image tower".to_owned()
+            "expected `add_time_attn` to be true: the video tower, not the image tower".to_owned()
         })?;
         heads_divide(self.num_attention_heads, self.hidden_size)?;
         require(self.image_size >= self.patch_size, || {
@@ -141,39 +143,39 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses clips that do not fit the model.
+    /// Checks the requested clips.
     ///
     /// # Errors
     ///
-    /// When the frames are no whole groups, or another image size is asked for: the positions are learned for
-    /// one.
+    /// When the frames cannot be divided into groups, or another image size is requested than the one that
+    /// the positions were learned for.
     pub fn check_clips(&self, num_frames: usize, image_size: Option<usize>) -> Result<()> {
         let whole = num_frames > 0 && num_frames.is_multiple_of(self.num_frames);
         request::fits(whole, "num_frames", num_frames, || {
             format!(
-                "a multiple of {}, the frames that attend to each other",
+                "a multiple of {}, the number of frames that attend to each other",
                 self.num_frames
             )
         })?;
         only_size(self.image_size, image_size)
     }
 
-    /// Patches along one side of a frame.
+    /// Returns the number of patches along one side of a frame.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size
     }
 
-    /// Tokens of a frame: the class token and the patches.
+    /// Returns the number of tokens of a frame: the class token and the patches.
     pub fn tokens(&self) -> usize {
         1 + self.grid().pow(2)
     }
 
-    /// Layers whose output is used: all but the last.
+    /// Returns the number of layers that are used: all but the last.
     pub fn used_layers(&self) -> usize {
         self.num_hidden_layers - 1
     }
 
-    /// Parameters of the embedding and the used layers.
+    /// Returns the number of parameters of the embedding and the used layers.
     pub fn parameters(&self) -> u64 {
         let fixed = 3 * self.patch_size.pow(2) + self.tokens() + 3;
         let sizes = [
@@ -187,7 +189,7 @@ impl Config {
         clamped(fixed * d + self.used_layers() as u128 * layer)
     }
 
-    /// Multiply-accumulates for one frame.
+    /// Returns the multiply-accumulate operations for one frame.
     pub fn macs_per_frame(&self) -> u64 {
         let kernel = 3 * self.patch_size.pow(2);
         let sizes = [

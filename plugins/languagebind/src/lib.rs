@@ -1,4 +1,5 @@
-//! LanguageBind (arXiv 2310.01852) as a `merv-host` plugin: the tokens of its video tower.
+//! A `merv-host` plugin for LanguageBind (arXiv 2310.01852), whose features are the tokens of the video
+//! tower.
 
 mod config;
 mod model;
@@ -29,11 +30,11 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, FrameTokens, EncoderInfo
         Some(path) => read::<ConfigFile>(path)?.vision_config,
         None => Config::published(),
     };
-    let asked = request.image_size.into_option().map(|size| size as usize);
+    let requested = request.image_size.into_option().map(|size| size as usize);
     in_file(path.as_deref(), config.check())?;
-    config.check_clips(request.num_frames as usize, asked)?;
+    config.check_clips(request.num_frames as usize, requested)?;
     let width = config.hidden_size;
-    let over_time = [model::LAYERS, model::ADAPTED_LAYERS]
+    let temporal_names = [model::LAYERS, model::ADAPTED_LAYERS]
         .map(|layers| format!("vision_model.{layers}.layers.0.temporal_embedding"));
     weights::agree(
         &request::weights(&request.model),
@@ -44,7 +45,7 @@ fn resolve(request: &EncoderRequest) -> Result<(Config, FrameTokens, EncoderInfo
                 "`image_size`, `patch_size` and `hidden_size`",
             ),
             (
-                &[&over_time[0], &over_time[1]],
+                &[&temporal_names[0], &temporal_names[1]],
                 &[1, config.num_frames, width],
                 "`num_frames` and `hidden_size`",
             ),
@@ -91,9 +92,9 @@ impl Plugin for LanguageBindPlugin {
 
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
         let (config, choice, info) = resolve(request)?;
-        // The text tower, the projections into the shared space, and the layer that comes after.
+        // The text tower, the projections into the shared space, and the last layer.
         let last = format!("layers.{}.", config.used_layers());
-        let lasts = [model::LAYERS, model::ADAPTED_LAYERS]
+        let last_layers = [model::LAYERS, model::ADAPTED_LAYERS]
             .map(|encoder| format!("vision_model.{encoder}.{last}"));
         let unused = [
             "text_model.",
@@ -101,8 +102,8 @@ impl Plugin for LanguageBindPlugin {
             "text_projection.",
             "logit_scale",
             "vision_model.post_layernorm.",
-            &lasts[0],
-            &lasts[1],
+            &last_layers[0],
+            &last_layers[1],
         ];
         let paths = request::weights(&request.model);
         let model = weights::load(&paths, &unused, |scope| {

@@ -1,10 +1,10 @@
 //! LanguageBind's video tower (arXiv 2310.01852): CLIP's vision transformer with attention over time
-//! before the attention over space, in every layer. Agrees with `CLIPVisionTransformer` of
-//! `languagebind/video/modeling_video.py`, `hidden_states[-2]`.
+//! before the attention over space, in every layer. Agrees with `hidden_states[-2]` of
+//! `CLIPVisionTransformer` in `languagebind/video/modeling_video.py`.
 //!
-//! `LanguageBind_Video_merge` and `LanguageBind_Video_FT` hold plain weights. `LanguageBind_Video` holds
-//! the low-rank adapters of the attention over time apart (LoRA, arXiv 2106.09685), under the names that
-//! peft gives; they are applied beside their layers.
+//! `LanguageBind_Video_merge` and `LanguageBind_Video_FT` contain merged weights. `LanguageBind_Video`
+//! contains separate low-rank adapters of the attention over time (LoRA, arXiv 2106.09685), with the names
+//! that peft uses. Their output is added to that of their layers.
 
 use crate::config::Config;
 use candle_core::Tensor;
@@ -32,15 +32,15 @@ use merv_plugin_sdk::{
     weights::Scope,
 };
 
-/// Where the layers are in the file.
+/// The prefix of the layers.
 pub const LAYERS: &str = "encoder";
 
-/// Where they are when peft has wrapped the encoder.
+/// The prefix of the layers in files in which peft has wrapped the encoder.
 pub const ADAPTED_LAYERS: &str = "encoder.base_model.model";
 
-/// One layer: attention over time, then CLIP's own block over space.
+/// A layer: attention over time, followed by CLIP's own block over space.
 struct Layer {
-    /// Absent for a single frame, which has no position in time: upstream leaves it out then.
+    /// The positions in time. Absent for groups of a single frame, as in the original.
     temporal_embedding: Option<Parameter>,
     temporal_norm: LayerNorm,
     temporal_attention: SelfAttention,
@@ -72,7 +72,7 @@ impl Layer {
         })
     }
 
-    /// `[t · n, width]` → the same, `t` frames of `n` tokens
+    /// `[t · n, width]` → `[t · n, width]`, for `t` frames of `n` tokens
     fn forward(&self, x: &Tensor, t: usize, n: usize) -> Result<Tensor> {
         let x = match &self.temporal_embedding {
             Some(embedding) => add_repeated(x, embedding, n)?,
@@ -99,10 +99,10 @@ fn attention(config: &Config, scope: &Scope<'_>) -> Result<SelfAttention> {
     )
 }
 
-/// A projection, with its adapter where the file has one.
+/// Loads a projection, with its adapter if the file contains one.
 fn projection(config: &Config, scope: &Scope<'_>) -> Linear {
     let d = config.hidden_size;
-    // Newer versions of peft move the layer itself below `base_layer`.
+    // Newer versions of peft store the layer itself under `base_layer`.
     let base = if scope.contains("base_layer.weight") {
         scope.pp("base_layer")
     } else {
@@ -111,9 +111,10 @@ fn projection(config: &Config, scope: &Scope<'_>) -> Linear {
     let linear = Linear::new(d, d, true, &base);
     let (down, up) = ("lora_A.default.weight", "lora_B.default.weight");
     match scope.shape(down) {
-        // The rank is the file's; whether the rest of the shape fits is checked when it is taken.
+        // The file determines the rank. The rest of the shape is checked when the tensor is loaded.
         Some(&[rank, _]) if rank > 0 => {
-            // They take little of the time, and what they add to a layer may be many times as large as they are.
+            // Adapters stay in `f32`: they take little time, and their outputs can be much larger than their
+            // weights.
             let exact = scope.clone().in_precision(Precision::F32);
             linear.adapted(
                 exact.parameter(down, &[rank, d]),
@@ -125,7 +126,7 @@ fn projection(config: &Config, scope: &Scope<'_>) -> Linear {
     }
 }
 
-/// The loaded tower.
+/// The loaded video tower.
 pub struct LanguageBind {
     patch_embed: PatchEmbed,
     embedding: TokenEmbedding,
@@ -135,19 +136,19 @@ pub struct LanguageBind {
     config: Config,
     info: EncoderInfo,
     parameters: Parameters,
-    /// The files of the weights: their pages are given back when a call has been answered, so that
-    /// models that take turns are not all in memory.
+    /// The mapped weight files. Their pages are released after each call, so that models that run in turn
+    /// are not all in memory at the same time.
     mapping: Mapping,
 }
 
 trainable!(LanguageBind, parameters);
 
 impl LanguageBind {
-    /// Takes the tower from `scope`, the root of the published file.
+    /// Loads the tower from `scope`, the root of the published file.
     ///
     /// # Errors
     ///
-    /// When the sizes make no model.
+    /// When the sizes are invalid.
     pub fn new(
         config: &Config,
         choice: FrameTokens,
@@ -162,7 +163,7 @@ impl LanguageBind {
         } else {
             vision.pp(LAYERS).pp("layers")
         };
-        // Without the layer that is not used the file would be that of a smaller model.
+        // If the unused last layer is missing, the file belongs to a smaller model.
         layers
             .pp(config.used_layers())
             .require("layer_norm1.weight");
@@ -178,7 +179,7 @@ impl LanguageBind {
                 embeddings.small_parameter("position_embedding.weight", &[config.tokens(), d]),
                 d,
             ),
-            // Upstream's own spelling.
+            // The original misspells the name.
             pre_norm: LayerNorm::new(d, config.layer_norm_eps, &vision.pp("pre_layrnorm")),
             layers: (0..config.used_layers())
                 .map(|index| Layer::new(config, &layers.pp(index)))
@@ -191,7 +192,7 @@ impl LanguageBind {
         })
     }
 
-    /// `[t, 3, size, size]` → `[t, tokens, width]`: one group of frames that attend to each other.
+    /// `[t, 3, size, size]` → `[t, tokens, width]`, for one group of frames that attend to each other
     fn forward(&self, frames: &[f32]) -> Result<Tensor> {
         let (d, n, size) = (
             self.config.hidden_size,
