@@ -63,7 +63,7 @@ pub use error::Error;
 pub use generate::{Sampling, Stop};
 pub use messages::{causes, clipped, counted, escaped, in_one_line};
 pub use model::{
-    Answer, AnswerOptions, Ask, Chat, Encoders, Features, GenerateOptions, LoadOptions, Plan,
-    Prefix, Prepared, Reply, VidLm, VideoOptions, Visual,
+    Answer, AnswerOptions, Chat, Encoders, Features, GenerateOptions, LoadOptions, Plan, Prefix,
+    PrefixedPrompt, Prepared, Reply, VidLm, VideoOptions, Visual,
 };
 pub use observer::{Observer, Stage};

@@ -1,6 +1,6 @@
 use merv_host::{
     Sampling,
-    generate::{Limits, Sampler},
+    generate::{ReplyLimits, Sampler},
 };
 
 /// How an answer is made.
@@ -10,7 +10,7 @@ pub struct Answer {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = Limits::default().max_new_tokens,
+        default_value_t = ReplyLimits::default().max_new_tokens,
         allow_negative_numbers = true
     )]
     pub max_new_tokens: usize,

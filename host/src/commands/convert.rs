@@ -3,7 +3,7 @@ use crate::{
     args::{Global, convert::Convert},
     ui::Ui,
 };
-use merv_host::convert::{ConvertOptions, Report, convert};
+use merv_host::convert::{ConvertOptions, ConvertReport, convert};
 
 pub fn run(global: &Global, args: &Convert, ui: Ui) -> Outcome {
     let options = ConvertOptions {
@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &Convert, ui: Ui) -> Outcome {
 }
 
 /// What a person should know of what was not converted.
-fn notes(report: &Report, ui: Ui) {
+fn notes(report: &ConvertReport, ui: Ui) {
     if report.left_out.training > 0 {
         ui.say(&format!(
             "left out: {} tensors of the training's state",

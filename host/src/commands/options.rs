@@ -53,8 +53,8 @@ pub(super) fn sampling(answer: &Answer) -> Sampling {
 }
 
 /// How long an answer may and must be.
-pub(super) fn answer_limits(answer: &Answer) -> generate::Limits {
-    generate::Limits {
+pub(super) fn answer_limits(answer: &Answer) -> generate::ReplyLimits {
+    generate::ReplyLimits {
         max_new_tokens: answer.max_new_tokens,
         min_length: answer.min_length,
         min_new_tokens: answer.min_new_tokens,

@@ -22,8 +22,8 @@ use merv_plugin_sdk::checkpoint::{
 use numbers::stored_as;
 use output::Output;
 use serde::Serialize;
-use shards::Item;
-pub use shards::Written;
+use shards::OutputTensor;
+pub use shards::WrittenFile;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -48,20 +48,20 @@ pub struct ConvertOptions {
 
 /// What a conversion made.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct ConvertReport {
     /// Whether it was a checkpoint of MERV.
     pub is_merv: bool,
     /// The files with tensors.
-    pub files: Vec<Written>,
+    pub files: Vec<WrittenFile>,
     /// The registry file, if one was made.
     pub registry: Option<PathBuf>,
     /// What is in the checkpoint, but not in the files.
-    pub left_out: LeftOut,
+    pub left_out: Skipped,
 }
 
 /// What is in a checkpoint, but not in the files.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct LeftOut {
+pub struct Skipped {
     /// Tensors of an optimiser's state.
     pub training: usize,
     /// Values that are no tensors, such as the number of an epoch.
@@ -81,12 +81,13 @@ pub fn convert(
     out: &Path,
     options: &ConvertOptions,
     progress: &mut dyn FnMut(&str, u64, u64),
-) -> Result<Report, ConvertError> {
+) -> Result<ConvertReport, ConvertError> {
     let paths = expand(inputs)?;
     let checkpoint = Checkpoint::open(&paths)?;
     refuse_bombs(&checkpoint, &paths).map_err(|error| error.about(&paths))?;
     let output = Output::begin(out, &paths, options.force)?;
-    let sorted = Sorted::new(&checkpoint, options.dtype).map_err(|error| error.about(&paths))?;
+    let sorted =
+        SortedTensors::new(&checkpoint, options.dtype).map_err(|error| error.about(&paths))?;
     let mut writer = shards::Writer {
         folder: output.folder(),
         max_bytes: options.max_shard_bytes,
@@ -94,11 +95,11 @@ pub fn convert(
         total: sorted.bytes(),
         progress,
     };
-    let mut report = Report {
+    let mut report = ConvertReport {
         is_merv: sorted.is_merv(),
         files: Vec::new(),
         registry: None,
-        left_out: LeftOut {
+        left_out: Skipped {
             training: sorted.training,
             values: checkpoint.ignored().count(),
         },
@@ -119,7 +120,7 @@ pub fn convert(
             language_model = Some(written.entry);
         }
         if let Some(template) = &options.template {
-            let made = registry::Made {
+            let made = registry::ConvertedFiles {
                 mixer: &mixer.entry,
                 language_model: language_model.as_deref(),
                 projectors: sorted.projectors(),
@@ -167,14 +168,14 @@ fn refuse_bombs(checkpoint: &Checkpoint, paths: &[PathBuf]) -> Result<(), Conver
 
 /// The tensors by what they belong to, under the names that they get.
 #[derive(Default)]
-struct Sorted<'c> {
-    mixer: Vec<Item<'c>>,
-    language_model: Vec<Item<'c>>,
-    others: Vec<Item<'c>>,
+struct SortedTensors<'c> {
+    mixer: Vec<OutputTensor<'c>>,
+    language_model: Vec<OutputTensor<'c>>,
+    others: Vec<OutputTensor<'c>>,
     training: usize,
 }
 
-impl<'c> Sorted<'c> {
+impl<'c> SortedTensors<'c> {
     fn new(checkpoint: &'c Checkpoint, dtype: Option<Dtype>) -> Result<Self, ConvertError> {
         let mut sorted = Self::default();
         for (name, tensor) in checkpoint.iter() {
@@ -192,12 +193,12 @@ impl<'c> Sorted<'c> {
             })?;
         }
         if sorted.is_merv() {
-            if let Some(stranger) = sorted.others.first() {
+            if let Some(foreign) = sorted.others.first() {
                 return Err(ConvertError::Refused(format!(
                     "the checkpoint is one of MERV, but tensor `{}` is of none of its parts: expected \
                      `model.projectors.…`, `model.feature_fusion.…`, `model.llm_backbone.llm.…` or the \
                      state of the training",
-                    stranger.name
+                    foreign.name
                 )));
             }
             if sorted.mixer.is_empty() {
@@ -219,7 +220,7 @@ impl<'c> Sorted<'c> {
 
     fn bytes(&self) -> u64 {
         let all = [&self.mixer, &self.language_model, &self.others];
-        all.into_iter().flatten().map(Item::bytes).sum()
+        all.into_iter().flatten().map(OutputTensor::bytes).sum()
     }
 
     /// How many encoders the mixer is for.
@@ -236,7 +237,7 @@ fn item(
     name: String,
     tensor: &StoredTensor,
     dtype: Option<Dtype>,
-) -> Result<Item<'_>, ConvertError> {
+) -> Result<OutputTensor<'_>, ConvertError> {
     let dtype = stored_as(tensor.dtype, dtype).ok_or_else(|| {
         ConvertError::Refused(format!(
             "tensor `{name}` in {} is of {}, which safetensors files do not hold; registries take GGUF \
@@ -245,7 +246,7 @@ fn item(
             tensor.dtype
         ))
     })?;
-    Ok(Item {
+    Ok(OutputTensor {
         name,
         tensor,
         dtype,

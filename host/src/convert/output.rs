@@ -60,10 +60,10 @@ impl Output {
                         "holds the checkpoint itself; name another folder in --out",
                     ));
                 }
-                if let Some(stranger) = stranger(place).map_err(ConvertError::write(place))? {
+                if let Some(foreign) = foreign(place).map_err(ConvertError::write(place))? {
                     return Err(occupied(&format!(
                         "holds `{}`, which no conversion made; name another folder in --out",
-                        stranger.display()
+                        foreign.display()
                     )));
                 }
             }
@@ -172,7 +172,7 @@ impl Drop for Output {
 }
 
 /// Something in the folder that a conversion does not make.
-fn stranger(folder: &Path) -> io::Result<Option<PathBuf>> {
+fn foreign(folder: &Path) -> io::Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
@@ -182,17 +182,17 @@ fn stranger(folder: &Path) -> io::Result<Option<PathBuf>> {
             if name != "llm" {
                 return Ok(Some(path));
             }
-            if let Some(stranger) = stranger(&path)? {
-                return Ok(Some(stranger));
+            if let Some(foreign) = foreign(&path)? {
+                return Ok(Some(foreign));
             }
-        } else if !is_made(&name) {
+        } else if !is_output(&name) {
             return Ok(Some(path));
         }
     }
     Ok(None)
 }
 
-fn is_made(name: &str) -> bool {
+fn is_output(name: &str) -> bool {
     let weights = name == "mixer.safetensors"
         || (name.starts_with("model") && name.ends_with(".safetensors"));
     weights || name == "model.safetensors.index.json" || name == super::registry::FILE

@@ -12,7 +12,7 @@ use std::{
 pub(super) const FILE: &str = FILE_OF_A_RUN;
 
 /// What a conversion made.
-pub(super) struct Made<'m> {
+pub(super) struct ConvertedFiles<'m> {
     /// The mixer's file, below the folder.
     pub mixer: &'m str,
     /// The language model's file or index, below the folder.
@@ -21,7 +21,7 @@ pub(super) struct Made<'m> {
     pub projectors: usize,
 }
 
-impl Made<'_> {
+impl ConvertedFiles<'_> {
     /// Writes the registry into `folder` and returns its name.
     pub fn write(&self, template: &Path, folder: &Path) -> Result<PathBuf, ConvertError> {
         let refuse = |source: RegistryError| ConvertError::Template {

@@ -15,7 +15,7 @@ use std::{
 
 /// A file with tensors.
 #[derive(Debug, Clone, Serialize)]
-pub struct Written {
+pub struct WrittenFile {
     /// Its path in the folder.
     pub path: PathBuf,
     /// How many tensors it holds.
@@ -25,7 +25,7 @@ pub struct Written {
 }
 
 /// A tensor on its way.
-pub(super) struct Item<'c> {
+pub(super) struct OutputTensor<'c> {
     /// The name that it gets.
     pub name: String,
     pub tensor: &'c StoredTensor,
@@ -33,7 +33,7 @@ pub(super) struct Item<'c> {
     pub dtype: Dtype,
 }
 
-impl Item<'_> {
+impl OutputTensor<'_> {
     /// Its bytes in the type that it gets.
     pub fn bytes(&self) -> u64 {
         (self.tensor.elements() * self.dtype.bitsize() / 8) as u64
@@ -53,8 +53,8 @@ pub(super) struct Writer<'w> {
 }
 
 /// What was written under one name.
-pub(super) struct Files {
-    pub files: Vec<Written>,
+pub(super) struct WrittenFiles {
+    pub files: Vec<WrittenFile>,
     /// The file to name in a registry: the only one, or the index. Below the folder.
     pub entry: String,
 }
@@ -72,7 +72,11 @@ impl Writer<'_> {
     }
 
     /// Writes `items` as `<stem>.safetensors`, or as `<stem>-00001-of-0000N.safetensors` and so on.
-    pub fn write(&mut self, stem: &str, items: &[Item<'_>]) -> Result<Files, ConvertError> {
+    pub fn write(
+        &mut self,
+        stem: &str,
+        items: &[OutputTensor<'_>],
+    ) -> Result<WrittenFiles, ConvertError> {
         let shards = split(items, self.max_bytes);
         if let Some(parent) = self.folder.join(stem).parent() {
             fs::create_dir_all(parent).map_err(ConvertError::write(parent))?;
@@ -92,19 +96,23 @@ impl Writer<'_> {
         }
         if count == 1 {
             let entry = format!("{stem}.safetensors");
-            return Ok(Files { files, entry });
+            return Ok(WrittenFiles { files, entry });
         }
         let entry = format!("{stem}.safetensors.index.json");
         let total: u64 = files.iter().map(|file| file.bytes).sum();
         let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
         let path = self.folder.join(&entry);
         fs::write(&path, format!("{index:#}\n")).map_err(ConvertError::write(path))?;
-        Ok(Files { files, entry })
+        Ok(WrittenFiles { files, entry })
     }
 
     /// The library writes one tensor after the other, asking each for its bytes when it comes to it: no
     /// more than one is ever converted.
-    fn file(&mut self, path: &str, items: &[&Item<'_>]) -> Result<Written, ConvertError> {
+    fn file(
+        &mut self,
+        path: &str,
+        items: &[&OutputTensor<'_>],
+    ) -> Result<WrittenFile, ConvertError> {
         let bytes = items.iter().map(|item| item.bytes()).sum();
         let (done, total) = (self.done, self.total);
         let state = RefCell::new(State {
@@ -134,7 +142,7 @@ impl Writer<'_> {
             },
         })?;
         self.done = done + bytes;
-        Ok(Written {
+        Ok(WrittenFile {
             path: PathBuf::from(path),
             tensors: items.len(),
             bytes,
@@ -143,8 +151,8 @@ impl Writer<'_> {
 }
 
 /// Files of at most `max_bytes`, or of one tensor; there is one at least.
-fn split<'i, 'c>(items: &'i [Item<'c>], max_bytes: u64) -> Vec<Vec<&'i Item<'c>>> {
-    let mut shards: Vec<Vec<&Item<'_>>> = vec![Vec::new()];
+fn split<'i, 'c>(items: &'i [OutputTensor<'c>], max_bytes: u64) -> Vec<Vec<&'i OutputTensor<'c>>> {
+    let mut shards: Vec<Vec<&OutputTensor<'_>>> = vec![Vec::new()];
     let mut bytes = 0u64;
     for item in items {
         let after = bytes.saturating_add(item.bytes());
@@ -172,7 +180,7 @@ struct State<'w> {
 
 /// A tensor that is converted when the library asks for its bytes.
 struct Streamed<'i, 'c, 's, 'w> {
-    item: &'i Item<'c>,
+    item: &'i OutputTensor<'c>,
     state: &'s RefCell<State<'w>>,
 }
 
@@ -186,7 +194,7 @@ impl View for Streamed<'_, '_, '_, '_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let Item {
+        let OutputTensor {
             name,
             tensor,
             dtype,

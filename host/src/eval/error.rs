@@ -1,4 +1,4 @@
-//! What can go wrong in an evaluation.
+//! Errors of an evaluation.
 
 use super::{judge_error::JudgeError, problem::Problem, task::Failure};
 use crate::{
@@ -12,10 +12,10 @@ use crate::{
 use std::{fmt, io, path::PathBuf};
 use thiserror::Error;
 
-/// Items of a list that a message names.
+/// The maximum number of items of a list that a message shows.
 const NAMED: usize = 5;
 
-/// Why an evaluation stops.
+/// The reason why an evaluation stops.
 #[derive(Debug, Error)]
 pub enum EvalError {
     /// The model cannot be loaded or run.
@@ -30,9 +30,9 @@ pub enum EvalError {
         .path.display()
     )]
     NoBenchmark {
-        /// Where it would be.
+        /// The folder that was expected.
         path: PathBuf,
-        /// What may have been meant.
+        /// What to do.
         hint: String,
     },
     /// The name of a benchmark is a path.
@@ -45,7 +45,7 @@ pub enum EvalError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// A file or folder cannot be written.
@@ -53,71 +53,71 @@ pub enum EvalError {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A file is not the JSON that was expected.
+    /// A file does not contain the expected JSON.
     #[error("{}: expected {expected}", .path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected contents.
         expected: &'static str,
-        /// Where it is wrong.
+        /// The parse error.
         source: serde_json::Error,
     },
     /// Items of a benchmark cannot be used.
     #[error(
         "{}: {} wrong\n{}", .folder.display(),
         match .problems.len() { 1 => "an item is".to_owned(), n => format!("{n} items are") },
-        Some5(.problems)
+        FirstFew(.problems)
     )]
     Items {
         /// The benchmark's folder.
         folder: PathBuf,
-        /// What is wrong with which.
+        /// The problems, by item.
         problems: Vec<Problem>,
     },
-    /// A benchmark without questions.
-    #[error("{}: there is no question\n  expected: at least one", .path.display())]
+    /// A benchmark has no questions.
+    #[error("{}: the list is empty\n  expected: at least one question", .path.display())]
     NoQuestion {
         /// The file.
         path: PathBuf,
     },
     /// There is no such chunk.
-    #[error("--chunk-idx {index}: of {count} chunks the last is {}", .count.saturating_sub(1))]
+    #[error("--chunk-idx {index}: with {count} chunks, the last index is {}", .count.saturating_sub(1))]
     NoChunk {
-        /// The chunk that was asked for.
+        /// The requested chunk.
         index: usize,
-        /// Chunks there are.
+        /// The number of chunks.
         count: usize,
     },
     /// There are more chunks than questions.
     #[error(
-        "--num-chunks {count}: the benchmark has {total} questions\n  expected: as many chunks as questions at most\n  \
+        "--num-chunks {count}: the benchmark has {total} questions\n  expected: at most as many chunks as questions\n  \
          do: lower --num-chunks"
     )]
     TooManyChunks {
-        /// The chunks that were asked for.
+        /// The requested number of chunks.
         count: usize,
-        /// The questions there are.
+        /// The number of questions.
         total: usize,
     },
-    /// Predictions of other settings are in the way.
+    /// The folder contains predictions made with other settings.
     #[error(
         "{} was made with other settings\n{differences}\n  \
-         do: choose another --out, or give the same settings to go on",
+         do: choose another --out, or use the same settings to resume",
         .path.display()
     )]
     OtherSettings {
-        /// The file that tells them.
+        /// The file that records the settings.
         path: PathBuf,
-        /// Setting by setting: there and here.
+        /// The settings that differ, with both values.
         differences: String,
     },
-    /// Predictions are about another data set.
+    /// Predictions belong to another data set.
     #[error(
-        "{}: the prediction for question {} is about another question or video than the data set's\n  \
+        "{}: the prediction for question {} has another question or video than the data set\n  \
          do: choose another --out",
         .path.display(), shown(.id)
     )]
@@ -127,35 +127,35 @@ pub enum EvalError {
         /// The question.
         id: String,
     },
-    /// Another process is at work on the same file.
+    /// Another process is using the same file.
     #[error(transparent)]
     Held(Box<HoldError>),
-    /// A file is not what was written.
+    /// A file was changed after it was written.
     #[error(
-        "{}{place}: {}\n  do: bring it back from a copy, or remove it: what is missing is asked again",
+        "{}{place}: {}\n  do: restore it from a backup, or remove it: missing questions are asked again",
         .path.display(), Mismatch
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where in it, if that is known.
+        /// The place in the file, if known.
         place: String,
     },
-    /// Too many videos cannot be used.
+    /// Too many clips cannot be used.
     #[error(
-        "{} of {clips} clips cannot be used; --max-bad-fraction allows {allowed}\n{}\n  \
-         do: repair the videos, or allow more; what is answered is kept",
-        .bad.len(), Some5(.bad)
+        "{} of {total} clips cannot be used; --max-bad-fraction allows {allowed}\n{}\n  \
+         do: repair the videos, or raise --max-bad-fraction; the answers so far are kept",
+        .clips.len(), FirstFew(.clips)
     )]
-    TooManyBad {
-        /// What failed.
-        bad: Vec<Failure>,
-        /// Clips of the chunk.
-        clips: usize,
-        /// How many may fail.
+    TooManyUnusable {
+        /// The clips that cannot be used.
+        clips: Vec<Failure>,
+        /// The number of clips in the chunk.
+        total: usize,
+        /// The number of clips that may be unusable.
         allowed: usize,
     },
-    /// An option letter is no token.
+    /// The tokenizer has no token for an option letter.
     #[error(
         "the language model's tokenizer has no token for the letter `{letter}`\n  \
          do: use --strategy letter"
@@ -164,9 +164,9 @@ pub enum EvalError {
         /// The letter.
         letter: char,
     },
-    /// A file holds no predictions.
+    /// A file contains no predictions.
     #[error(
-        "{} holds no predictions\n  \
+        "{} does not contain predictions\n  \
          expected: a `…_pred_merge.jsonl` that `eval open-ended` or `eval mcq` wrote, or a judge's `…_gpt.json`",
         .path.display()
     )]
@@ -174,9 +174,9 @@ pub enum EvalError {
         /// The file.
         path: PathBuf,
     },
-    /// A judge is asked about what needs none.
+    /// A judge was requested for multiple-choice predictions.
     #[error(
-        "{} holds multiple-choice predictions, which need no judge\n  \
+        "{} contains multiple-choice predictions, which do not need a judge\n  \
          expected: a `…_pred_merge.jsonl` that `eval open-ended` wrote",
         .path.display()
     )]
@@ -184,37 +184,37 @@ pub enum EvalError {
         /// The file.
         path: PathBuf,
     },
-    /// Two results are not about the same questions, or not measured alike.
+    /// Two results differ in their questions or in their measures.
     #[error("{} and {} cannot be compared: {reason}", .a.display(), .b.display())]
     Incomparable {
-        /// The first.
+        /// The first result.
         a: PathBuf,
-        /// The second.
+        /// The second result.
         b: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A table of nothing.
-    #[error("there is no result to show\n  do: give the `…_report.json` of each model")]
+    /// A table without results was requested.
+    #[error("there are no results to show\n  do: give the `…_report.json` of each model")]
     NoReports,
-    /// A file is no result.
+    /// A file is not a result.
     #[error(
         "{} is not a result: {reason}\n  expected: a `…_report.json` that `eval open-ended`, `eval mcq` or \
-         `eval judge` wrote\n  do: name such a file, or run the evaluation again",
+         `eval judge` wrote\n  do: give such a file, or run the evaluation again",
         .path.display()
     )]
-    NoReport {
+    NotAReport {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
 }
 
-/// The first few of a list, a line each.
-pub(super) struct Some5<'a, T>(pub &'a [T]);
+/// Shows the first few items of a list, one per line.
+pub(super) struct FirstFew<'a, T>(pub &'a [T]);
 
-impl<T: fmt::Display> fmt::Display for Some5<'_, T> {
+impl<T: fmt::Display> fmt::Display for FirstFew<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, item) in self.0.iter().take(NAMED).enumerate() {
             let line_break = if index == 0 { "" } else { "\n" };

@@ -5,7 +5,6 @@
 //! judge them without a judge, [`judge`] with one; [`report`] puts the result together, [`compare`]
 //! compares two, and [`table`] shows several beside each other.
 
-mod bad;
 mod clips;
 pub mod compare;
 pub mod dataset;
@@ -25,11 +24,12 @@ mod settings;
 pub mod store;
 pub mod table;
 mod task;
+mod unusable;
 mod videos;
 
 pub use dataset::{Dataset, Question};
 pub use error::EvalError;
-pub use options::{RunOptions, Watch};
-pub use report::Report;
+pub use options::{EvalObserver, RunOptions};
+pub use report::EvalReport;
 pub use run::{RunOutcome, run};
 pub use task::{Failure, Strategy, Task};

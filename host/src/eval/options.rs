@@ -43,13 +43,13 @@ impl RunOptions {
     pub fn default_answers() -> AnswerOptions {
         AnswerOptions {
             sampling: crate::Sampling::default(),
-            limits: generate::Limits::default(),
+            limits: generate::ReplyLimits::default(),
         }
     }
 }
 
 /// Watches a run.
-pub trait Watch {
+pub trait EvalObserver {
     /// So many of so many clips are done, and this one is next.
     fn clip(&mut self, done: usize, total: usize, next: &str);
     /// A clip or question cannot be used.

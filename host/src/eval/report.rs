@@ -17,7 +17,7 @@ use std::{collections::HashMap, path::Path};
 
 /// A result.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Report {
+pub struct EvalReport {
     /// The benchmark.
     pub benchmark: String,
     /// The model, or the judge and what it judged.
@@ -61,7 +61,7 @@ pub struct Kind {
     pub measures: Vec<Measured>,
 }
 
-impl Report {
+impl EvalReport {
     /// Measures all answers of a run.
     pub fn of_run(dataset: &Dataset, model: &str, strategy: Strategy, merged: &Merged) -> Self {
         let mut scored: Vec<Scored> = merged
@@ -293,9 +293,13 @@ mod tests {
         }
     }
 
-    fn report(scored: &[Scored], kinds: &[(&str, &[String])], failures: Vec<Failure>) -> Report {
+    fn report(
+        scored: &[Scored],
+        kinds: &[(&str, &[String])],
+        failures: Vec<Failure>,
+    ) -> EvalReport {
         let kinds = kinds.iter().copied().collect();
-        Report::new("a|b", "model", scored, &kinds, failures)
+        EvalReport::new("a|b", "model", scored, &kinds, failures)
     }
 
     fn failure() -> Failure {

@@ -1,50 +1,50 @@
-//! Asking the questions of a chunk: grouped by clip, each clip seen once and its prefix taken in once,
-//! answers made many at a time, and the next clips read meanwhile.
+//! Asks the questions of a chunk. Questions are grouped by clip: each clip is encoded once and its prefix is
+//! prefilled once. Answers are generated in batches while the next clips are read.
 
 use super::{
     EvalError, Failure, Question, Strategy, Task,
-    bad::Bad,
     clips::{Clip, clip_key, clips},
     dataset::Dataset,
     likelihood::{letter_tokens, likelihoods},
-    options::{RunOptions, SECONDS, Watch},
+    options::{EvalObserver, RunOptions, SECONDS},
     protocol,
     settings::settings,
     store::{Chunk, Merged, Store},
+    unusable::Unusable,
 };
 use crate::{
-    Answer, Ask, Error, Prefix, Prepared, VidLm, VideoOptions, in_one_line, registry::Registry,
-    video,
+    Answer, Error, Prefix, PrefixedPrompt, Prepared, VidLm, VideoOptions, in_one_line,
+    registry::Registry, video,
 };
 use serde_json::{Map, Value, json};
 use std::{collections::HashSet, sync::mpsc::sync_channel, thread};
 
-/// Clips that are read ahead of the model.
-const AHEAD: usize = 2;
+/// The number of clips that are read ahead of the model.
+const READ_AHEAD: usize = 2;
 
-/// How a run ended.
+/// The outcome of a run.
 pub struct RunOutcome {
     /// The benchmark.
     pub dataset: Dataset,
-    /// The files.
+    /// The files of the predictions.
     pub store: Store,
-    /// All answers, if this chunk was the last to finish; else how many questions are left.
+    /// All answers, if this chunk was the last to finish; otherwise the number of questions that remain.
     pub merged: Result<Merged, usize>,
-    /// What failed in this chunk.
+    /// The questions of this chunk that could not be asked.
     pub failed: Vec<Failure>,
-    /// Questions that were asked now; the others were answered before.
+    /// The number of questions that this run asked. The others were answered before.
     pub asked: usize,
 }
 
-/// Runs a chunk. `registry` describes the model, which `load` loads if anything is to be asked.
+/// Runs a chunk. `registry` describes the model. `load` loads it and is called only if questions remain.
 ///
 /// # Errors
 ///
-/// When the data set, the files or the model cannot be used, or too many videos cannot.
+/// When the data set, the files or the model cannot be used, or too many clips cannot be used.
 pub fn run(
     options: &RunOptions,
     registry: &Registry,
-    watch: &mut dyn Watch,
+    observer: &mut dyn EvalObserver,
     load: impl FnOnce() -> Result<VidLm, Error>,
 ) -> Result<RunOutcome, EvalError> {
     let dataset = Dataset::load(&options.data_dir, &options.benchmark, options.task)?;
@@ -65,22 +65,22 @@ pub fn run(
     }
     let mut chunk = store.begin((options.num_chunks, options.chunk_idx), questions)?;
     let notices = store.take_notices();
-    notices.iter().for_each(|notice| watch.notice(notice));
+    notices.iter().for_each(|notice| observer.notice(notice));
     let todo = questions.iter().filter(|question| !chunk.is_done(question));
     let (clips, missing) = clips(&dataset, todo);
     let all: HashSet<_> = questions.iter().map(clip_key).collect();
     let all = all.len();
-    let mut bad = Bad {
+    let mut unusable = Unusable {
         allowed: (options.max_bad_fraction * all as f64).floor() as usize,
-        clips: all,
-        bad: Vec::new(),
-        failed: Vec::new(),
+        total_clips: all,
+        clips: Vec::new(),
+        questions: Vec::new(),
     };
     for (video, questions, reason) in &missing {
-        bad.clip(video, questions, reason, watch);
+        unusable.add_clip(video, questions, reason, observer);
     }
-    // What is known to be too much stops before a model is loaded.
-    bad.check()?;
+    // If too many videos are missing, stop before the model is loaded.
+    unusable.check()?;
     let asked = clips.iter().map(|clip| clip.questions.len()).sum();
     if asked > 0 {
         let runner = Runner {
@@ -88,19 +88,19 @@ pub fn run(
             dataset: &dataset,
             model: &load()?,
         };
-        runner.ask(&clips, &mut chunk, &mut bad, watch)?;
+        runner.ask(&clips, &mut chunk, &mut unusable, observer)?;
     }
-    let merged = chunk.finish(&dataset, &bad.failed)?;
+    let merged = chunk.finish(&dataset, &unusable.questions)?;
     Ok(RunOutcome {
         merged,
-        failed: bad.failed,
+        failed: unusable.questions,
         asked,
         store,
         dataset,
     })
 }
 
-/// A clip that the language model has taken in, and the questions about it.
+/// The prefilled prefix of a clip, and the questions about it.
 type Ready<'q, 'm> = (Prefix<'m>, &'q [&'q Question]);
 
 struct Runner<'r> {
@@ -114,15 +114,15 @@ impl<'r> Runner<'r> {
         &self,
         clips: &[Clip<'_>],
         chunk: &mut Chunk<'_>,
-        bad: &mut Bad,
-        watch: &mut dyn Watch,
+        unusable: &mut Unusable,
+        observer: &mut dyn EvalObserver,
     ) -> Result<(), EvalError> {
         let letters = match self.options.strategy {
             Strategy::Letter => Vec::new(),
             Strategy::Likelihood | Strategy::Both => letter_tokens(self.model, clips)?,
         };
         thread::scope(|scope| {
-            let (sender, receiver) = sync_channel::<Result<Prepared, Error>>(AHEAD);
+            let (sender, receiver) = sync_channel::<Result<Prepared, Error>>(READ_AHEAD);
             let features = self.options.features.as_deref();
             let read = move || {
                 let encoders = self.model.encoders();
@@ -131,7 +131,7 @@ impl<'r> Runner<'r> {
                     let lasts = video::check_lasts(&clip.path).map_err(Error::from);
                     let prepared = lasts
                         .and_then(|()| encoders.prepare(&clip.path, &options, features, &mut ()));
-                    // Whoever asked for it has stopped.
+                    // The receiver has stopped.
                     if sender.send(prepared).is_err() {
                         return;
                     }
@@ -141,25 +141,30 @@ impl<'r> Runner<'r> {
             thread.map_err(Error::Thread)?;
             let mut ready: Vec<Ready<'_, 'r>> = Vec::new();
             for (done, (clip, prepared)) in clips.iter().zip(receiver).enumerate() {
-                watch.clip(done, clips.len(), clip.video);
+                observer.clip(done, clips.len(), clip.video);
                 match prepared {
                     Ok(prepared) => {
                         let visual = self.model.see_prepared(prepared, features, &mut ())?;
                         ready.push((self.model.prefix(&visual)?, &clip.questions));
                     }
                     Err(error) if error.is_of_the_clip() => {
-                        bad.clip(clip.video, &clip.questions, &in_one_line(&error), watch);
-                        bad.check()?;
+                        unusable.add_clip(
+                            clip.video,
+                            &clip.questions,
+                            &in_one_line(&error),
+                            observer,
+                        );
+                        unusable.check()?;
                     }
                     Err(error) => return Err(error.into()),
                 }
                 let waiting: usize = ready.iter().map(|(_, questions)| questions.len()).sum();
                 if waiting >= self.options.batch_size {
-                    self.answer(&ready, &letters, chunk, bad, watch)?;
+                    self.answer(&ready, &letters, chunk, unusable, observer)?;
                     ready.clear();
                 }
             }
-            self.answer(&ready, &letters, chunk, bad, watch)?;
+            self.answer(&ready, &letters, chunk, unusable, observer)?;
             if let Some(features) = features {
                 features.flush().map_err(Error::from)?;
             }
@@ -183,8 +188,8 @@ impl<'r> Runner<'r> {
         ready: &[Ready<'_, 'r>],
         letters: &[Vec<u32>],
         chunk: &mut Chunk<'_>,
-        bad: &mut Bad,
-        watch: &mut dyn Watch,
+        unusable: &mut Unusable,
+        observer: &mut dyn EvalObserver,
     ) -> Result<(), EvalError> {
         let questions: Vec<_> = ready
             .iter()
@@ -192,7 +197,7 @@ impl<'r> Runner<'r> {
             .collect();
         let mut options = self.options.answers;
         if self.options.strategy == Strategy::Likelihood {
-            // The first logits are all that is wanted.
+            // Only the first logits are needed.
             options.limits.max_new_tokens = 0;
         }
         for batch in questions.chunks(self.options.batch_size.max(1)) {
@@ -200,18 +205,18 @@ impl<'r> Runner<'r> {
                 .iter()
                 .map(|(_, question)| protocol::message(self.dataset, question))
                 .collect();
-            let asks: Vec<Ask<'_, '_>> = batch
+            let prompts: Vec<PrefixedPrompt<'_, '_>> = batch
                 .iter()
                 .zip(&messages)
-                .map(|((prefix, _), prompt)| Ask { prefix, prompt })
+                .map(|((prefix, _), prompt)| PrefixedPrompt { prefix, prompt })
                 .collect();
-            let answers = self.model.answer_many(&asks, &options)?;
+            let answers = self.model.answer_many(&prompts, &options)?;
             let mut predictions = Vec::with_capacity(batch.len());
             for (((prefix, question), message), answer) in batch.iter().zip(messages).zip(answers) {
                 match answer {
                     Ok(answer) => predictions
                         .push(self.prediction(question, prefix, message, &answer, letters)),
-                    Err(error) => bad.question(question, &error, watch),
+                    Err(error) => unusable.add_question(question, &error, observer),
                 }
             }
             chunk.add(&predictions)?;
@@ -219,8 +224,8 @@ impl<'r> Runner<'r> {
         Ok(())
     }
 
-    /// The line about a question: its own fields, the reply, the answer's fields, and what was asked, under
-    /// the original's names; the likelihoods are ours.
+    /// Returns the line of a question: its own fields, the reply, the fields of the answer and the message, under
+    /// the names of the original. The likelihoods are an addition.
     fn prediction(
         &self,
         question: &Question,

@@ -95,7 +95,7 @@ impl Store {
 
     /// Notes the settings, or compares them with those that are noted. Those of a run that came to nothing
     /// bind nobody. To be called with the folder's lock.
-    fn settle(&self) -> Result<(), EvalError> {
+    fn check_settings(&self) -> Result<(), EvalError> {
         let settings = &self.settings;
         let path = self.path("settings.json");
         let write = || {
@@ -173,7 +173,7 @@ impl Store {
     /// When the file cannot be read, is about another data set, or was made with other settings.
     pub fn complete(&self, dataset: &Dataset) -> Result<Option<Merged>, EvalError> {
         let _lock = self.lock()?;
-        self.settle()?;
+        self.check_settings()?;
         let mut lines = self.lines(&self.merged_path(), &index(&dataset.questions))?;
         let found = dataset.questions.iter().map(|q| lines.remove(&q.id));
         Ok(found.collect::<Option<Vec<Line>>>().map(|lines| Merged {
@@ -194,7 +194,7 @@ impl Store {
         questions: &[Question],
     ) -> Result<Chunk<'_>, EvalError> {
         let _lock = self.lock()?;
-        self.settle()?;
+        self.check_settings()?;
         let (path, whole) = (self.running(name), self.done(name));
         let hold = Hold::beside(&path, "eval").map_err(held)?;
         if whole.exists() && !path.exists() {

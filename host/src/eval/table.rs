@@ -1,6 +1,6 @@
-//! The results of several models on one benchmark, by kind of question.
+//! A table of the results of several models on one benchmark, by kind of question.
 
-use super::{EvalError, Report, report::Measured, score::Measure, store::read_if_there};
+use super::{EvalError, EvalReport, report::Measured, score::Measure, store::read_if_there};
 use crate::disk::{
     sealed::{Mismatch, Seal, check_json},
     whole_file::folder_of,
@@ -11,15 +11,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Results beside each other.
+/// Several results side by side.
 #[derive(Debug, Clone, Serialize)]
 pub struct Table {
-    /// The benchmark that all are about.
+    /// The benchmark of all results.
     pub benchmark: String,
-    /// What is compared: the first measure of the first result.
+    /// The measure that is compared: the first measure of the first result.
     pub measure: Measure,
-    /// The models, in the order of the reports. Where several have one name, what tells the reports apart
-    /// is added.
+    /// The models, in the order of the reports. If several have the same name, a suffix distinguishes them.
     pub models: Vec<String>,
     /// The reports.
     pub reports: Vec<PathBuf>,
@@ -27,27 +26,28 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-/// Some questions.
+/// The results on one kind of question.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// Their kind, or `all`.
+    /// The kind of question, or `all`.
     pub kind: String,
-    /// How many there are.
+    /// The number of questions.
     pub count: usize,
-    /// What each model reaches; none where it has not that measure.
+    /// The value of each model; `None` if the model lacks the measure.
     pub values: Vec<Option<f64>>,
 }
 
 impl Table {
-    /// Reads `…_report.json` files. The measure is the first one's; others that lack it have empty cells.
+    /// Reads `…_report.json` files. The first file determines the measure. The cells of a result that lacks it are
+    /// empty.
     ///
     /// # Errors
     ///
-    /// When one cannot be read, or they are about other benchmarks or count other numbers of questions.
+    /// When a file cannot be read, or the results differ in their benchmark or in their number of questions.
     pub fn read(paths: &[PathBuf]) -> Result<Self, EvalError> {
         let reports = paths.iter().map(|path| read(path));
         let reports = reports.collect::<Result<Vec<_>, _>>()?;
-        let kinds = |report: &Report| {
+        let kinds = |report: &EvalReport| {
             let kinds = report.kinds.iter();
             let kinds = kinds.map(|kind| (kind.kind.clone(), count(&kind.measures)));
             kinds.collect::<Vec<_>>()
@@ -58,16 +58,17 @@ impl Table {
         for (other, other_path) in reports.iter().zip(paths).skip(1) {
             let reason = if other.benchmark != first.benchmark {
                 format!(
-                    "one is about {}, the other about {}",
+                    "the first is a result on {}, the second on {}",
                     first.benchmark, other.benchmark
                 )
             } else if other.count != first.count {
                 format!(
-                    "one counts {} questions, the other {}",
+                    "the first has {} questions, the second {}",
                     first.count, other.count
                 )
             } else if kinds(other) != kinds(first) {
-                "their questions are of other kinds, or of some kinds not as many".to_owned()
+                "the kinds of their questions, or the number of questions of a kind, differ"
+                    .to_owned()
             } else {
                 continue;
             };
@@ -78,12 +79,12 @@ impl Table {
             });
         }
         let Some(measure) = first.measures.first().map(|measured| measured.measure) else {
-            return Err(EvalError::NoReport {
+            return Err(EvalError::NotAReport {
                 path: path.clone(),
-                reason: "no question counts".to_owned(),
+                reason: "it contains no scored questions".to_owned(),
             });
         };
-        let row = |kind: &str, of: &dyn Fn(&Report) -> Vec<Measured>| Row {
+        let row = |kind: &str, of: &dyn Fn(&EvalReport) -> Vec<Measured>| Row {
             kind: kind.to_owned(),
             count: count(&of(first)),
             values: reports
@@ -98,13 +99,13 @@ impl Table {
         Ok(Self {
             benchmark: first.benchmark.clone(),
             measure,
-            models: told_apart(&reports, paths),
+            models: distinct_names(&reports, paths),
             reports: paths.to_vec(),
             rows: rows.collect(),
         })
     }
 
-    /// As Markdown, the best of each row in bold where there are several.
+    /// Returns the table as Markdown. With several models, the best value of each row is bold.
     pub fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |", cells.join(" | ").replace('\n', " "));
         let names = self.models.iter().map(|name| name.replace('|', "\\|"));
@@ -132,9 +133,9 @@ impl Table {
     }
 }
 
-/// Names of columns. Models of one name get the folder of their report too, or its path, or a number: whatever
-/// tells all of them apart.
-fn told_apart(reports: &[Report], paths: &[PathBuf]) -> Vec<String> {
+/// Returns the names of the columns. Models with the same name get a suffix: the folder of the report, its path
+/// or a number, whichever distinguishes all of them first.
+fn distinct_names(reports: &[EvalReport], paths: &[PathBuf]) -> Vec<String> {
     let additions: [fn(&Path, usize) -> String; 3] = [
         |path, _| folder_of(path).display().to_string(),
         |path, _| path.display().to_string(),
@@ -158,16 +159,17 @@ fn told_apart(reports: &[Report], paths: &[PathBuf]) -> Vec<String> {
     names
 }
 
-fn read(path: &Path) -> Result<Report, EvalError> {
-    let no_report = |reason| EvalError::NoReport {
+fn read(path: &Path) -> Result<EvalReport, EvalError> {
+    let not_a_report = |reason| EvalError::NotAReport {
         path: path.to_owned(),
         reason,
     };
-    let text = read_if_there(path)?.ok_or_else(|| no_report("there is no such file".to_owned()))?;
+    let text =
+        read_if_there(path)?.ok_or_else(|| not_a_report("there is no such file".to_owned()))?;
     if check_json(&text) == Seal::Broken {
-        return Err(no_report(Mismatch.to_string()));
+        return Err(not_a_report(Mismatch.to_string()));
     }
-    serde_json::from_str(&text).map_err(|error| no_report(error.to_string()))
+    serde_json::from_str(&text).map_err(|error| not_a_report(error.to_string()))
 }
 
 fn count(measures: &[Measured]) -> usize {

@@ -2,7 +2,7 @@
 
 use super::{
     Claims, ClipKey, Digests, FeatureError, StoreDtype,
-    shard::{self, Features, Place},
+    shard::{self, Features, Location},
 };
 use crate::disk::whole_file;
 use candle_core::Tensor;
@@ -36,7 +36,7 @@ pub struct FeatureCache {
 
 #[derive(Default)]
 struct State {
-    index: HashMap<String, (Arc<Path>, Place)>,
+    index: HashMap<String, (Arc<Path>, Location)>,
     /// Names of the shards that are in the index, and of those that cannot be.
     seen: HashSet<OsString>,
     /// When the folder last changed before it was last listed.
@@ -191,10 +191,10 @@ impl FeatureCache {
         if let Some(features) = state.pending.get(key.as_str()) {
             return features.tensor(self.dtype).ok();
         }
-        let (path, place) = self.find(&mut state, key)?;
+        let (path, location) = self.find(&mut state, key)?;
         // Other threads may go on while the disk is read.
         drop(state);
-        match shard::read(&path, key.as_str(), &place) {
+        match shard::read(&path, key.as_str(), &location) {
             Ok(features) => features.tensor(self.dtype).ok(),
             Err(error) => {
                 let mut state = self.state();
@@ -267,7 +267,7 @@ impl FeatureCache {
     }
 
     /// Where the features of a clip were written.
-    fn find(&self, state: &mut State, key: &ClipKey) -> Option<(Arc<Path>, Place)> {
+    fn find(&self, state: &mut State, key: &ClipKey) -> Option<(Arc<Path>, Location)> {
         let key = key.as_str();
         if !state.index.contains_key(key)
             && let Err(error) = self.list(state)
@@ -339,7 +339,7 @@ impl State {
             .insert(path.file_name().unwrap_or_default().to_owned());
         let shared: Arc<Path> = path.into();
         let index = shard::index(path)?;
-        if !index.has_checksums && !index.places.is_empty() {
+        if !index.has_checksums && !index.locations.is_empty() {
             self.unchecked += 1;
             if self.unchecked == 1 {
                 self.notices.push(format!(
@@ -349,11 +349,11 @@ impl State {
                 ));
             }
         }
-        for (key, place) in index.places {
-            if place.dtype == dtype {
-                self.index.insert(key, (Arc::clone(&shared), place));
+        for (key, location) in index.locations {
+            if location.dtype == dtype {
+                self.index.insert(key, (Arc::clone(&shared), location));
             } else {
-                *self.others.entry(place.dtype).or_default() += 1;
+                *self.others.entry(location.dtype).or_default() += 1;
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// The file whose lock is held while claims are read and made.
-const TURN: &str = ".lock";
+const LOCK_FILE: &str = ".lock";
 
 const ENDING: &str = ".claims";
 
@@ -81,10 +81,10 @@ impl Claims {
     fn try_claim(&mut self, keys: &[ClipKey]) -> io::Result<bool> {
         let mut options = OpenOptions::new();
         options.create(true).append(true);
-        let turn = whole_file::no_link(&mut options).open(self.folder.join(TURN))?;
+        let lock = whole_file::no_link(&mut options).open(self.folder.join(LOCK_FILE))?;
         // Held until the end of this function, for a moment.
-        let _ = turn.lock();
-        self.look_around()?;
+        let _ = lock.lock();
+        self.read_others()?;
         let is_claimed = |key: &ClipKey| {
             let mut others = self.others.values();
             others.any(|other| other.keys.contains(key.as_str()))
@@ -98,7 +98,7 @@ impl Claims {
     }
 
     /// Reads what others have claimed since the last time, and forgets those that have ended.
-    fn look_around(&mut self) -> io::Result<()> {
+    fn read_others(&mut self) -> io::Result<()> {
         let mut alive = HashMap::new();
         for entry in fs::read_dir(&self.folder)? {
             let name = entry?.file_name();

@@ -126,7 +126,7 @@ impl Features {
 
 /// Where in a shard features are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Location {
     pub dtype: StoreDtype,
     pub shape: [usize; 2],
     /// From the beginning of the file.
@@ -140,7 +140,7 @@ pub(super) struct Place {
 #[derive(Default)]
 pub(super) struct Index {
     /// Where features are, by their keys.
-    pub places: Vec<(String, Place)>,
+    pub locations: Vec<(String, Location)>,
     /// Whether they can be checked when they are read.
     pub has_checksums: bool,
 }
@@ -199,7 +199,7 @@ pub(super) fn index(path: &Path) -> io::Result<Index> {
         .map_err(|error| torn(format!("its header cannot be read: {error}")))?;
     let checksums = header.metadata();
     let mut found = Index {
-        places: Vec::new(),
+        locations: Vec::new(),
         has_checksums: checksums.is_some(),
     };
     let mut end = 0;
@@ -230,14 +230,14 @@ pub(super) fn index(path: &Path) -> io::Result<Index> {
                 "`{key}` has another size than its shape says"
             )));
         }
-        let place = Place {
+        let location = Location {
             dtype,
             checksum,
             shape,
             offset: start.saturating_add(from as u64),
             bytes: to - from,
         };
-        found.places.push((key, place));
+        found.locations.push((key, location));
     }
     if start.saturating_add(end) != size {
         let expected = start.saturating_add(end);
@@ -249,13 +249,13 @@ pub(super) fn index(path: &Path) -> io::Result<Index> {
 }
 
 /// Reads features, and compares them with their checksum.
-pub(super) fn read(path: &Path, key: &str, place: &Place) -> io::Result<Features> {
+pub(super) fn read(path: &Path, key: &str, location: &Location) -> io::Result<Features> {
     let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(place.offset))?;
-    let mut bytes = vec![0; place.bytes];
+    file.seek(SeekFrom::Start(location.offset))?;
+    let mut bytes = vec![0; location.bytes];
     file.read_exact(&mut bytes)?;
-    let found = checksum(key, place.shape, place.dtype, &bytes);
-    if place.checksum.is_some_and(|stated| stated != found) {
+    let found = checksum(key, location.shape, location.dtype, &bytes);
+    if location.checksum.is_some_and(|stated| stated != found) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!(
@@ -264,7 +264,7 @@ pub(super) fn read(path: &Path, key: &str, place: &Place) -> io::Result<Features
         ));
     }
     Ok(Features {
-        shape: place.shape,
+        shape: location.shape,
         bytes,
     })
 }

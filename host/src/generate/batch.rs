@@ -1,7 +1,7 @@
 //! Many replies at once: each prompt is taken in by itself, then all replies grow together, a token each
 //! at a time, and leave when they end.
 
-use super::{Growing, Next, Stop};
+use super::{Next, ReplyBuilder, Stop};
 use crate::{
     Error,
     plugin::{LanguageModel, Session},
@@ -9,17 +9,17 @@ use crate::{
 use merv_plugin_api::{LogitsAt, TensorBuf};
 
 /// A reply to make.
-pub struct Job<'m, 't> {
+pub struct ReplyRequest<'m, 't> {
     /// What the model has seen before, for this reply alone.
     pub session: Session<'m>,
     /// What it sees next: `[length, width]`, at least one.
     pub embeds: TensorBuf,
     /// The reply.
-    pub reply: Growing<'t>,
+    pub reply: ReplyBuilder<'t>,
 }
 
 /// A reply that was made.
-pub struct Ended {
+pub struct FinishedReply {
     /// Its tokens, without the end.
     pub tokens: Vec<u32>,
     /// Its text.
@@ -34,7 +34,7 @@ pub struct Ended {
 struct Running<'m, 't> {
     index: usize,
     session: Session<'m>,
-    reply: Growing<'t>,
+    reply: ReplyBuilder<'t>,
     token: u32,
 }
 
@@ -46,15 +46,15 @@ struct Running<'m, 't> {
 /// When the language model, a sampler or the tokenizer fails.
 pub fn generate_many<'m, 't>(
     model: &'m LanguageModel,
-    jobs: Vec<Job<'m, 't>>,
-) -> Result<Vec<Ended>, Error> {
-    let mut ended: Vec<Option<Ended>> = Vec::new();
+    jobs: Vec<ReplyRequest<'m, 't>>,
+) -> Result<Vec<FinishedReply>, Error> {
+    let mut ended: Vec<Option<FinishedReply>> = Vec::new();
     ended.resize_with(jobs.len(), || None);
     let mut logits_of: Vec<Vec<f32>> = Vec::with_capacity(jobs.len());
     let mut running: Vec<Running<'m, 't>> = Vec::new();
-    let end = |reply: Growing<'t>, stop, first_logits| -> Result<Ended, Error> {
+    let end = |reply: ReplyBuilder<'t>, stop, first_logits| -> Result<FinishedReply, Error> {
         let (tokens, text, _) = reply.finish()?;
-        Ok(Ended {
+        Ok(FinishedReply {
             tokens,
             text,
             stop,
@@ -62,7 +62,7 @@ pub fn generate_many<'m, 't>(
         })
     };
     for (index, job) in jobs.into_iter().enumerate() {
-        let Job {
+        let ReplyRequest {
             mut session,
             embeds,
             mut reply,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// How long a reply may and must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ReplyLimits {
     /// Tokens at most.
     pub max_new_tokens: usize,
     /// Hugging Face's `min_length`: no end before prompt and reply together have this many tokens,
@@ -14,7 +14,7 @@ pub struct Limits {
     pub min_new_tokens: usize,
 }
 
-impl Default for Limits {
+impl Default for ReplyLimits {
     /// Those of MERV's evaluation.
     fn default() -> Self {
         Self {

@@ -3,16 +3,16 @@
 //! together.
 
 mod batch;
-mod growing;
 mod limits;
 mod prompter;
+mod reply_builder;
 mod session;
 
 pub use crate::sampling::{Sampler, SamplerError, Sampling};
-pub use batch::{Ended, Job, generate_many};
-pub use growing::{Growing, Next};
-pub use limits::{Limits, Stop};
-pub use prompter::{Asked, Conversation, Prompter, Turn, Writing};
-pub use session::{Outcome, generate};
+pub use batch::{FinishedReply, ReplyRequest, generate_many};
+pub use limits::{ReplyLimits, Stop};
+pub use prompter::{Conversation, EncodedPrompt, PromptStyle, Prompter, Turn};
+pub use reply_builder::{Next, ReplyBuilder};
+pub use session::{GeneratedReply, generate};
 
 pub use crate::tokenizer::{Stream, TextError, TextTokenizer};

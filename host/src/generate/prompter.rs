@@ -8,7 +8,7 @@ use crate::{
 use std::sync::OnceLock;
 
 /// How a conversation is written.
-pub enum Writing {
+pub enum PromptStyle {
     /// Turn after turn, each tokenised by itself as in training.
     Format(PromptFormat),
     /// By a template, as a whole.
@@ -17,7 +17,7 @@ pub enum Writing {
 
 /// Writes conversations for one language model.
 pub struct Prompter {
-    writing: Writing,
+    style: PromptStyle,
     system: Option<String>,
     marks: VisualMarks,
     tokenizer: TextTokenizer,
@@ -46,7 +46,7 @@ pub struct Conversation {
 
 /// A conversation that waits for a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct EncodedPrompt {
     /// Its ids.
     pub ids: Vec<u32>,
     /// How many of them stand before the visual tokens: the BOS, or nothing.
@@ -59,9 +59,9 @@ impl Conversation {
         &self.turns
     }
 
-    /// Adds what was asked, and the tokens and the text of the reply to it.
-    pub fn push(&mut self, asked: Asked, tokens: &[u32], turn: Turn) {
-        self.ids = asked.ids;
+    /// Adds what was encoded, and the tokens and the text of the reply to it.
+    pub fn push(&mut self, encoded: EncodedPrompt, tokens: &[u32], turn: Turn) {
+        self.ids = encoded.ids;
         self.ids.extend_from_slice(tokens);
         self.turns.push(turn);
     }
@@ -71,15 +71,15 @@ impl Prompter {
     /// A prompter for a model whose text begins with `bos` and ends with `eos`, where the tokenizer and the
     /// template do not know better. `system` replaces the format's own system prompt.
     pub fn new(
-        mut writing: Writing,
+        mut style: PromptStyle,
         system: Option<String>,
         marks: VisualMarks,
         tokenizer: TextTokenizer,
         (bos, eos): (Option<u32>, Option<u32>),
     ) -> Self {
-        let reply_end = match &mut writing {
-            Writing::Format(format) => tokenizer.id(format.reply_end()).or(eos),
-            Writing::Template(template) => {
+        let reply_end = match &mut style {
+            PromptStyle::Format(format) => tokenizer.id(format.reply_end()).or(eos),
+            PromptStyle::Template(template) => {
                 let bos = tokenizer.begin().first().copied().or(bos);
                 for (name, id) in [("bos_token", bos), ("eos_token", eos)] {
                     let text = id.and_then(|id| tokenizer.token(id));
@@ -89,7 +89,7 @@ impl Prompter {
             }
         };
         Self {
-            writing,
+            style,
             system,
             marks,
             tokenizer,
@@ -113,10 +113,10 @@ impl Prompter {
     /// # Errors
     ///
     /// When the tokenizer or the template fails.
-    pub fn ask(&self, past: &Conversation, message: &str) -> Result<Asked, Error> {
-        match &self.writing {
-            Writing::Format(format) => Ok(self.ask_format(*format, past, message)?),
-            Writing::Template(template) => self.ask_template(template, past, message),
+    pub fn encode(&self, past: &Conversation, message: &str) -> Result<EncodedPrompt, Error> {
+        match &self.style {
+            PromptStyle::Format(format) => Ok(self.encode_format(*format, past, message)?),
+            PromptStyle::Template(template) => self.encode_template(template, past, message),
         }
     }
 
@@ -128,16 +128,16 @@ impl Prompter {
     pub fn resume(&self, turns: &[Turn]) -> Result<Conversation, Error> {
         let mut past = Conversation::default();
         for turn in turns {
-            let asked = self.ask(&past, &turn.message)?;
+            let encoded = self.encode(&past, &turn.message)?;
             let tokens = self.reply(&turn.reply)?;
-            past.push(asked, &tokens, turn.clone());
+            past.push(encoded, &tokens, turn.clone());
         }
         Ok(past)
     }
 
     /// The tokens of a reply without its end.
     fn reply(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let Writing::Format(format) = &self.writing else {
+        let PromptStyle::Format(format) = &self.style else {
             // A template writes the whole conversation anew each time.
             return Ok(Vec::new());
         };
@@ -153,12 +153,12 @@ impl Prompter {
         self.tokenizer.encode_more(text)
     }
 
-    fn ask_format(
+    fn encode_format(
         &self,
         format: PromptFormat,
         past: &Conversation,
         message: &str,
-    ) -> Result<Asked, TextError> {
+    ) -> Result<EncodedPrompt, TextError> {
         let message = self.marks.strip(message);
         let message = self.tokenizer.typed(&message);
         let begin = self.tokenizer.begin().len();
@@ -178,15 +178,15 @@ impl Prompter {
             };
             [past.ids.clone(), end, turn].concat()
         };
-        Ok(Asked { ids, begin })
+        Ok(EncodedPrompt { ids, begin })
     }
 
-    fn ask_template(
+    fn encode_template(
         &self,
         template: &Template,
         past: &Conversation,
         message: &str,
-    ) -> Result<Asked, Error> {
+    ) -> Result<EncodedPrompt, Error> {
         let said = |role, content: &str| Message {
             role,
             content: self.marks.strip(content),
@@ -215,7 +215,7 @@ impl Prompter {
         if self.begin.get_or_init(|| ids[..begin].to_vec()) != &ids[..begin] {
             return Err(template.moved_bos().into());
         }
-        Ok(Asked { ids, begin })
+        Ok(EncodedPrompt { ids, begin })
     }
 
     /// The ids of what a template rendered, with one BOS: the template's own or, if it writes none, the

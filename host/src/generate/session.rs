@@ -1,15 +1,15 @@
 //! Prefill, then token after token.
 
 use super::{
-    growing::{Growing, Next},
     limits::Stop,
+    reply_builder::{Next, ReplyBuilder},
 };
 use crate::{Error, plugin::Session};
 use merv_plugin_api::{LogitsAt, TensorView};
 use std::time::{Duration, Instant};
 
 /// What a run of the language model gave.
-pub struct Outcome {
+pub struct GeneratedReply {
     /// The reply's tokens, without the end.
     pub tokens: Vec<u32>,
     /// The reply.
@@ -32,9 +32,9 @@ pub struct Outcome {
 pub fn generate(
     session: &mut Session<'_>,
     embeds: TensorView<'_>,
-    mut reply: Growing<'_>,
+    mut reply: ReplyBuilder<'_>,
     mut show: impl FnMut(&str),
-) -> Result<Outcome, Error> {
+) -> Result<GeneratedReply, Error> {
     let model = session.model();
     let started = Instant::now();
     let mut logits = session.prefill(embeds, LogitsAt::Last)?;
@@ -53,7 +53,7 @@ pub fn generate(
     if !rest.is_empty() {
         show(&rest);
     }
-    Ok(Outcome {
+    Ok(GeneratedReply {
         tokens,
         text,
         stop,

@@ -34,7 +34,7 @@ impl Mixer {
         let all = self.unused.iter().map(|(name, unused)| {
             let tensor = match unused {
                 Unused::Stored(tensor) => tensor.clone(),
-                Unused::Begun(tensor, seed) => {
+                Unused::Init(tensor, seed) => {
                     let values = tensor.init.values(name, &tensor.shape, *seed)?;
                     StoredTensor::of_f32s(&values, tensor.shape.clone())
                         .map_err(|error| PluginError::invalid(format!("`{name}`: {error}")))?

@@ -4,7 +4,7 @@ use super::{
     EncoderShape, MixerError,
     forward::Mixer,
     fusion::{Fusion, PUBLISHED_QUERY_WIDTH, UNUSED},
-    parameters::{Described, Origin, Scope, Taken, Unused},
+    parameters::{Collected, Origin, Scope, TensorSpec, Unused},
     projector::Projector,
 };
 use crate::registry::{FusionKind, MixerKind};
@@ -58,56 +58,56 @@ impl Mixer {
             .filter_map(|name| Some((name.clone(), Unused::Stored(checkpoint.get(name)?.clone()))));
         let stored = stored.collect();
         let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
-        let taken = Taken::default();
+        let collected = Collected::default();
         let (projectors, fusion) = weights::load_checkpoint(checkpoint, &unused, |scope| {
-            let scope = Scope::root(Origin::File(scope), &taken);
+            let scope = Scope::root(Origin::File(scope), &collected);
             build(kind, encoders, (llm_width, query_width), &scope)
         })?;
         Ok(Self {
             projectors,
             fusion,
-            parameters: taken.into_parameters(),
+            parameters: collected.into_parameters(),
             unused: stored,
         })
     }
 }
 
 /// All tensors of a mixer, of which none is made.
-pub(super) fn described(
+pub(super) fn specs(
     kind: MixerKind,
     encoders: &[EncoderShape],
     llm_width: usize,
     query_width: usize,
-) -> Result<Vec<Described>> {
-    let taken = Taken::default();
-    let scope = Scope::root(Origin::Nowhere, &taken);
+) -> Result<Vec<TensorSpec>> {
+    let collected = Collected::default();
+    let scope = Scope::root(Origin::Nowhere, &collected);
     build(kind, encoders, (llm_width, query_width), &scope)?;
-    Ok(taken.into_described())
+    Ok(collected.into_specs())
 }
 
 /// The mixer with the tensors of `reused`, all of which it takes, and others from `seed`.
-pub(super) fn begun(
+pub(super) fn untrained(
     kind: MixerKind,
     encoders: &[EncoderShape],
     widths: (usize, usize),
     seed: u64,
-    described: Vec<Described>,
+    specs: Vec<TensorSpec>,
     reused: Option<Checkpoint>,
 ) -> std::result::Result<Mixer, MixerError> {
-    let unused = described.into_iter().filter(|tensor| !tensor.is_used);
+    let unused = specs.into_iter().filter(|tensor| !tensor.is_used);
     let unused = unused.map(|tensor| {
         let name = tensor.name.clone();
         let stored = reused.as_ref().and_then(|reused| reused.get(&name));
-        let unused = stored.map_or(Unused::Begun(tensor, seed), |stored| {
+        let unused = stored.map_or(Unused::Init(tensor, seed), |stored| {
             Unused::Stored(stored.clone())
         });
         (name, unused)
     });
     let unused: Vec<(String, Unused)> = unused.collect();
     let names: Vec<&str> = unused.iter().map(|(name, _)| name.as_str()).collect();
-    let taken = Taken::default();
+    let collected = Collected::default();
     let make = |reused: Option<weights::Scope<'_>>| {
-        let scope = Scope::root(Origin::Begun(seed, reused), &taken);
+        let scope = Scope::root(Origin::Init(seed, reused), &collected);
         build(kind, encoders, widths, &scope)
     };
     let (projectors, fusion) = match reused {
@@ -117,7 +117,7 @@ pub(super) fn begun(
     Ok(Mixer {
         projectors,
         fusion,
-        parameters: taken.into_parameters(),
+        parameters: collected.into_parameters(),
         unused,
     })
 }

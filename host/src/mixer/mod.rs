@@ -5,7 +5,6 @@
 //! `merv/util/nn_utils.py`). Its weights are in MERV's checkpoint, or in a file of their
 //! own under the names that they have there: `projectors.<i>.…` and `feature_fusion.…`.
 
-mod begin;
 mod cost;
 mod error;
 mod forward;
@@ -14,6 +13,7 @@ mod init;
 mod layers;
 mod load;
 mod parameters;
+mod plan;
 mod projector;
 mod shape;
 
@@ -22,12 +22,12 @@ use merv_checkpoint::published;
 use merv_plugin_sdk::weights;
 use std::path::Path;
 
-pub use begin::{Beginning, BegunTensor};
 pub use cost::Cost;
 pub use error::MixerError;
 pub use forward::{Mixed, Mixer};
 pub use fusion::PUBLISHED_QUERY_WIDTH;
 pub use parameters::Parameter;
+pub use plan::{MixerPlan, PlannedTensor};
 pub use shape::EncoderShape;
 
 /// The cost of a mixer for these encoders. `query_width` is the width of the learned query of

@@ -17,7 +17,7 @@ pub struct Parameter {
 
 /// A tensor of a mixer, whatever it holds.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Described {
+pub(super) struct TensorSpec {
     /// Its name in MERV's checkpoint.
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
@@ -29,9 +29,9 @@ pub(super) struct Described {
 
 /// What a mixer has taken so far.
 #[derive(Default)]
-pub struct Taken {
+pub struct Collected {
     parameters: RefCell<Vec<Parameter>>,
-    described: RefCell<Vec<Described>>,
+    specs: RefCell<Vec<TensorSpec>>,
 }
 
 /// Where tensors come from.
@@ -40,8 +40,8 @@ pub enum Origin<'a> {
     /// All of them from a file.
     File(weights::Scope<'a>),
     /// From a file those that it holds, the others from a seed.
-    Begun(u64, Option<weights::Scope<'a>>),
-    /// From nowhere: they are only described.
+    Init(u64, Option<weights::Scope<'a>>),
+    /// From nowhere: they are only specs.
     Nowhere,
 }
 
@@ -50,26 +50,26 @@ pub enum Origin<'a> {
 pub struct Scope<'a> {
     origin: Origin<'a>,
     prefix: String,
-    taken: &'a Taken,
+    taken: &'a Collected,
     /// What [`Self::linear`] says of weights and biases, if not what PyTorch does.
     linear: Option<[Init; 2]>,
 }
 
-impl Taken {
+impl Collected {
     /// The parameters, in the order in which they were taken.
     pub fn into_parameters(self) -> Vec<Parameter> {
         self.parameters.into_inner()
     }
 
     /// Descriptions of all tensors, in the order in which they were asked for.
-    pub(super) fn into_described(self) -> Vec<Described> {
-        self.described.into_inner()
+    pub(super) fn into_specs(self) -> Vec<TensorSpec> {
+        self.specs.into_inner()
     }
 }
 
 impl<'a> Scope<'a> {
     /// The root of the tree.
-    pub fn root(origin: Origin<'a>, taken: &'a Taken) -> Self {
+    pub fn root(origin: Origin<'a>, taken: &'a Collected) -> Self {
         Self {
             origin,
             prefix: String::new(),
@@ -105,7 +105,7 @@ impl<'a> Scope<'a> {
     pub fn contains(&self, name: &str) -> bool {
         match &self.origin {
             Origin::File(file) => file.contains(&self.full(name)),
-            Origin::Begun(..) | Origin::Nowhere => true,
+            Origin::Init(..) | Origin::Nowhere => true,
         }
     }
 
@@ -119,8 +119,8 @@ impl<'a> Scope<'a> {
         let name = self.full(name);
         let values = match &self.origin {
             Origin::File(file) => file.vector(&name, shape),
-            Origin::Begun(_, Some(reused)) if reused.contains(&name) => reused.vector(&name, shape),
-            Origin::Begun(seed, _) => init.values(&name, shape, *seed)?,
+            Origin::Init(_, Some(reused)) if reused.contains(&name) => reused.vector(&name, shape),
+            Origin::Init(seed, _) => init.values(&name, shape, *seed)?,
             Origin::Nowhere => Vec::new(),
         };
         self.describe(&name, shape, init, true);
@@ -142,7 +142,7 @@ impl<'a> Scope<'a> {
     }
 
     fn describe(&self, name: &str, shape: &[usize], init: Init, is_used: bool) {
-        self.taken.described.borrow_mut().push(Described {
+        self.taken.specs.borrow_mut().push(TensorSpec {
             name: name.to_owned(),
             shape: shape.to_vec(),
             init,
@@ -158,5 +158,5 @@ impl<'a> Scope<'a> {
 /// A tensor that belongs to a mixer's file, although nothing is computed from it.
 pub(super) enum Unused {
     Stored(StoredTensor),
-    Begun(Described, u64),
+    Init(TensorSpec, u64),
 }

@@ -5,7 +5,8 @@ use super::{responder::Responder, visual::Visual};
 use crate::{
     Error,
     generate::{
-        self, Asked, Conversation, Ended, Growing, Job, Sampler, Sampling, Stop, generate_many,
+        self, Conversation, EncodedPrompt, FinishedReply, ReplyBuilder, ReplyRequest, Sampler,
+        Sampling, Stop, generate_many,
     },
     plugin::Session,
     tokenizer::Stream,
@@ -24,7 +25,7 @@ pub struct Prefix<'m> {
 
 /// A question about a clip.
 #[derive(Clone, Copy)]
-pub struct Ask<'a, 'm> {
+pub struct PrefixedPrompt<'a, 'm> {
     /// The clip.
     pub prefix: &'a Prefix<'m>,
     /// What is asked.
@@ -37,7 +38,7 @@ pub struct AnswerOptions {
     /// How tokens are picked.
     pub sampling: Sampling,
     /// How long each answer may and must be.
-    pub limits: generate::Limits,
+    pub limits: generate::ReplyLimits,
 }
 
 /// An answer of many.
@@ -88,7 +89,7 @@ impl Responder {
         mixer_weights: Vec<(String, f32)>,
     ) -> Result<Prefix<'_>, Error> {
         // What stands before the visual tokens does not depend on what is asked.
-        let Asked { ids, begin } = self.prompter.ask(&Conversation::default(), "x")?;
+        let EncodedPrompt { ids, begin } = self.prompter.encode(&Conversation::default(), "x")?;
         Ok(Prefix {
             session: self.read_clip(&ids[..begin], fused)?,
             begin,
@@ -105,7 +106,7 @@ impl Responder {
     /// When the sampling is wrong or the language model fails.
     pub(crate) fn answer_many(
         &self,
-        asks: &[Ask<'_, '_>],
+        asks: &[PrefixedPrompt<'_, '_>],
         options: &AnswerOptions,
     ) -> Result<Vec<Result<Answer, Error>>, Error> {
         let mut jobs = Vec::with_capacity(asks.len());
@@ -122,12 +123,12 @@ impl Responder {
                 Err(error) => return Err(error),
             };
             let stream = Stream::new(self.prompter.tokenizer());
-            jobs.push(Job {
+            jobs.push(ReplyRequest {
                 session: ask.prefix.session.fork()?,
                 embeds: self
                     .llm
                     .embed(ids.get(ask.prefix.begin..).unwrap_or_default())?,
-                reply: Growing::new(sampler, stream, options.limits, ids.len()),
+                reply: ReplyBuilder::new(sampler, stream, options.limits, ids.len()),
             });
             places.push(Ok(ids.len()));
         }
@@ -135,7 +136,7 @@ impl Responder {
         let answers = places.into_iter().filter_map(|place| match place {
             Err(error) => Some(Err(error)),
             Ok(prompt_tokens) => ended.next().map(|one| {
-                let Ended {
+                let FinishedReply {
                     tokens,
                     text,
                     stop,

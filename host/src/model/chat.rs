@@ -3,7 +3,10 @@
 use super::{dump::Dump, options::GenerateOptions, responder::Responder, visual::Visual};
 use crate::{
     Error, Observer, Stage,
-    generate::{self, Asked, Conversation, Growing, Outcome, Sampler, Stop, Stream, Turn},
+    generate::{
+        self, Conversation, EncodedPrompt, GeneratedReply, ReplyBuilder, Sampler, Stop, Stream,
+        Turn,
+    },
     plugin::Session,
     registry::Registry,
 };
@@ -133,7 +136,7 @@ impl<'m> Chat<'m> {
         };
         let embeds = responder.llm.embed(&asked.ids[known..])?;
         let shared = started.elapsed();
-        let Outcome {
+        let GeneratedReply {
             tokens,
             text,
             stop,
@@ -143,7 +146,7 @@ impl<'m> Chat<'m> {
         } = generate::generate(
             &mut session,
             embeds.view(),
-            Growing::new(
+            ReplyBuilder::new(
                 sampler,
                 Stream::new(responder.prompter.tokenizer()),
                 options.limits,
@@ -181,7 +184,7 @@ impl<'m> Chat<'m> {
 
 /// How many ids at the front of `asked` are read already: all, unless a template writes the past anew. None
 /// if it ends before the visual tokens do. One id stays to be read, which gives the first logits.
-fn common(read: &[u32], asked: &Asked) -> usize {
+fn common(read: &[u32], asked: &EncodedPrompt) -> usize {
     let most = asked.ids.len().saturating_sub(1);
     let pairs = read.iter().zip(&asked.ids[..most]);
     let same = pairs.take_while(|(a, b)| a == b).count();

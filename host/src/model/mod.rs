@@ -13,7 +13,7 @@ pub(crate) mod responder;
 pub(crate) mod vidlm;
 pub(crate) mod visual;
 
-pub use answers::{Answer, AnswerOptions, Ask, Prefix};
+pub use answers::{Answer, AnswerOptions, Prefix, PrefixedPrompt};
 pub use chat::{Chat, Reply};
 pub use encoders::{Encoders, Features, Prepared};
 pub use options::{GenerateOptions, VideoOptions};

@@ -28,7 +28,7 @@ pub struct GenerateOptions {
     /// How tokens are picked.
     pub sampling: Sampling,
     /// How long the answer may and must be.
-    pub limits: generate::Limits,
+    pub limits: generate::ReplyLimits,
     /// Where to write everything between video and first token, as safetensors.
     pub dump: Option<PathBuf>,
 }

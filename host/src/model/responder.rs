@@ -2,7 +2,7 @@
 
 use crate::{
     Error,
-    generate::{Asked, Conversation, Prompter},
+    generate::{Conversation, EncodedPrompt, Prompter},
     plugin::{LanguageModel, Session},
     registry::LlmEntry,
 };
@@ -23,8 +23,8 @@ impl Responder {
         past: &Conversation,
         message: &str,
         visual_tokens: usize,
-    ) -> Result<Asked, Error> {
-        let asked = self.prompter.ask(past, message)?;
+    ) -> Result<EncodedPrompt, Error> {
+        let asked = self.prompter.encode(past, message)?;
         let tokens = asked.ids.len();
         let entry = &self.entry;
         let context = self.llm.info().context_length as usize;

@@ -1,7 +1,7 @@
 //! The public face: a video-language model that answers about clips.
 
 use super::{
-    answers::{Answer, AnswerOptions, Ask, Prefix},
+    answers::{Answer, AnswerOptions, Prefix, PrefixedPrompt},
     chat::{Chat, Reply},
     dump::Dump,
     encoders::{Encoders, Features, Prepared, finite},
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error, Observer, Stage,
     features::FeatureCache,
-    generate::{Conversation, Prompter, Sampler, Writing},
+    generate::{Conversation, PromptStyle, Prompter, Sampler},
     mixer::Mixer,
     plugin::LanguageModel,
     prompt::Template,
@@ -146,10 +146,10 @@ impl VidLm {
             })
         });
         let writing = match &registry.llm.prompt {
-            PromptEntry::Format(format) => Ok(Writing::Format(*format)),
+            PromptEntry::Format(format) => Ok(PromptStyle::Format(*format)),
             PromptEntry::Template(source) => files
                 .path(source)
-                .and_then(|path| Ok(Writing::Template(Box::new(Template::load(&path)?)))),
+                .and_then(|path| Ok(PromptStyle::Template(Box::new(Template::load(&path)?)))),
         };
         let encoders = Encoders::assemble(&registry, encoders, files, threads, &mut |index, id| {
             observer.progress(Stage::Load, id, index + 1, parts);
@@ -178,7 +178,7 @@ impl VidLm {
         } = &registry.llm;
         let prompter = Prompter::new(writing, system_prompt.clone(), *marks, tokenizer, ends);
         // A template that cannot write any message is refused before a video is decoded.
-        prompter.ask(&Conversation::default(), "?")?;
+        prompter.encode(&Conversation::default(), "?")?;
         let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
         let responder = Responder {
             entry: registry.llm.clone(),
@@ -377,7 +377,7 @@ impl VidLm {
     /// When the sampling is wrong or the language model fails.
     pub fn answer_many(
         &self,
-        asks: &[Ask<'_, '_>],
+        asks: &[PrefixedPrompt<'_, '_>],
         options: &AnswerOptions,
     ) -> Result<Vec<Result<Answer, Error>>, Error> {
         self.responder.answer_many(asks, options)

@@ -4,7 +4,7 @@ use super::{
     Split, SynthError,
     json::JsonList,
     scene::Scene,
-    words::{self, Asker, Question},
+    words::{self, Question, QuestionWriter},
 };
 use crate::{disk::whole_file, eval::protocol};
 use serde_json::{Value, json};
@@ -108,18 +108,22 @@ impl<'d> Files<'d> {
 
     /// Writes the lists. Returns how many questions there are of each kind, and how many items each list
     /// has.
-    pub fn write(&self, scenes: &[Scene], asker: &mut Asker) -> Result<(Kinds, Items), SynthError> {
+    pub fn write(
+        &self,
+        scenes: &[Scene],
+        question_writer: &mut QuestionWriter,
+    ) -> Result<(Kinds, Items), SynthError> {
         let paths = self.lists();
         let lists = paths.iter().map(|path| JsonList::begin(path));
         let mut lists = lists.collect::<Result<Vec<_>, _>>()?;
         let mut kinds = BTreeMap::new();
         for (number, scene) in scenes.iter().enumerate() {
-            let questions = asker.questions(scene);
+            let questions = question_writer.questions(scene);
             for question in &questions {
                 *kinds.entry(question.kind.name()).or_default() += 1;
             }
             match self.split {
-                Split::Train => train(number, scene, &questions, asker, &mut lists)?,
+                Split::Train => train(number, scene, &questions, question_writer, &mut lists)?,
                 Split::HeldOut => held_out(number, scene, &questions, &mut lists)?,
             }
         }
@@ -142,7 +146,7 @@ fn train(
     number: usize,
     scene: &Scene,
     questions: &[Question],
-    asker: &mut Asker,
+    question_writer: &mut QuestionWriter,
     lists: &mut [JsonList],
 ) -> Result<(), SynthError> {
     let name = name(number);
@@ -171,7 +175,7 @@ fn train(
         .iter()
         .map(|question| (question.text.clone(), question.answer.clone()));
     let open = example("questions", open.collect());
-    let chosen = asker.some(questions, CHOICES);
+    let chosen = question_writer.some(questions, CHOICES);
     let choice = chosen.into_iter().map(|question| {
         let letter = protocol::letter(question.answer_id()).to_string();
         (question.multiple_choice(), letter)

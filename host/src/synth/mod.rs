@@ -1,7 +1,7 @@
 //! A data set that anyone can make: clips of moving shapes, with captions, questions and answers.
 //!
 //! ```text
-//! chance → stage: scenes → paint: pictures → movie: mp4 files
+//! random → stage: scenes → paint: pictures → movie: mp4 files
 //!                        → words: captions, questions → files: train.json, eval_data/
 //! ```
 //!
@@ -10,15 +10,15 @@
 //! combination of a story, a colour, a shape and a third part is both trained on and held out: what is
 //! right on held-out clips was understood, not remembered.
 
-mod chance;
 mod error;
 mod files;
 mod json;
 mod movie;
 mod paint;
+mod random;
 mod scene;
+mod scene_generator;
 mod split;
-mod stage;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -28,11 +28,11 @@ pub use split::Split;
 
 use crate::disk::hold::{Hold, LOCK};
 use files::Files;
-use movie::Coding;
+use movie::ClipCodec;
 use paint::paint;
 use scene::Scene;
+use scene_generator::SceneGenerator;
 use serde::Serialize;
-use stage::Stage;
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -43,7 +43,7 @@ use std::{
     },
     thread,
 };
-use words::Asker;
+use words::QuestionWriter;
 
 /// Pictures of a clip: as many as the most eager encoder of `merv-full` takes.
 pub const FRAMES: usize = 32;
@@ -114,7 +114,7 @@ pub fn synth(
     if !(1..=1_000_000).contains(&options.clips) {
         return setting("the number of clips", options.clips, "1 to 1000000");
     }
-    let coding = Coding::choose()?;
+    let codec = ClipCodec::choose()?;
     fs::create_dir_all(folder).map_err(SynthError::write(folder))?;
     let _hold = Hold::folder(folder, "synth")?;
     let mut entries = fs::read_dir(folder).map_err(SynthError::write(folder))?;
@@ -131,7 +131,7 @@ pub fn synth(
         items: BTreeMap::new(),
         train_questions: BTreeMap::new(),
         held_out_questions: BTreeMap::new(),
-        codec: coding.name(),
+        codec: codec.name(),
     };
     let total = options.clips * options.splits.len();
     for &split in &options.splits {
@@ -139,15 +139,15 @@ pub fn synth(
     }
     for (index, &split) in options.splits.iter().enumerate() {
         let files = Files::new(folder, split);
-        let mut stage = Stage::new(options.seed, split);
-        let scenes: Vec<Scene> = (0..options.clips).map(|_| stage.scene()).collect();
+        let mut generator = SceneGenerator::new(options.seed, split);
+        let scenes: Vec<Scene> = (0..options.clips).map(|_| generator.scene()).collect();
         let before = index * options.clips;
-        films(&files, &scenes, &coding, options, &mut |done| {
+        write_clips(&files, &scenes, &codec, options, &mut |done| {
             progress(before + done, total)
         })?;
         // Streams 0 and 1 are the stages'.
-        let mut asker = Asker::new(options.seed, 2 + split as u64);
-        let (kinds, items) = files.write(&scenes, &mut asker)?;
+        let mut question_writer = QuestionWriter::new(options.seed, 2 + split as u64);
+        let (kinds, items) = files.write(&scenes, &mut question_writer)?;
         report.items.extend(items);
         match split {
             Split::Train => (report.train_clips, report.train_questions) = (scenes.len(), kinds),
@@ -160,19 +160,19 @@ pub fn synth(
 }
 
 /// Draws and encodes all scenes, on several threads.
-fn films(
+fn write_clips(
     files: &Files<'_>,
     scenes: &[Scene],
-    coding: &Coding,
+    codec: &ClipCodec,
     options: &SynthOptions,
     progress: &mut dyn FnMut(usize),
 ) -> Result<(), SynthError> {
-    let film = |number: usize| {
+    let write_clip = |number: usize| {
         let pictures = (0..FRAMES).map(|frame| {
             let time = frame as f32 / (FRAMES - 1) as f32;
             paint(&scenes[number], time, options.size)
         });
-        coding.write(
+        codec.write(
             &files.video(number),
             options.size,
             FRAMES_PER_SECOND as i32,
@@ -184,22 +184,22 @@ fn films(
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..options.threads.clamp(1, scenes.len()) {
-            let (sender, film, next, stop) = (sender.clone(), &film, &next, &stop);
+            let (sender, write_clip, next, stop) = (sender.clone(), &write_clip, &next, &stop);
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= scenes.len() || sender.send(film(number)).is_err() {
+                    if number >= scenes.len() || sender.send(write_clip(number)).is_err() {
                         break;
                     }
                 }
             });
         }
         drop(sender);
-        for (done, filmed) in receiver.iter().enumerate() {
-            if filmed.is_err() {
+        for (done, written) in receiver.iter().enumerate() {
+            if written.is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
-            filmed?;
+            written?;
             progress(done + 1);
         }
         Ok(())

@@ -18,13 +18,13 @@ use std::{
 
 /// How clips are coded.
 #[derive(Clone, Copy)]
-pub(super) struct Coding {
+pub(super) struct ClipCodec {
     codec: Codec,
     /// H.264's encoder takes options that MPEG-4's does not know.
     is_h264: bool,
 }
 
-impl Coding {
+impl ClipCodec {
     /// H.264 where the linked FFmpeg can, else MPEG-4.
     pub fn choose() -> Result<Self, SynthError> {
         static READY: Once = Once::new();

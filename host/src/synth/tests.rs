@@ -1,10 +1,10 @@
 use super::{
     FRAMES, FRAMES_PER_SECOND, Split,
-    movie::Coding,
+    movie::ClipCodec,
     paint::paint,
     scene::{Colour, Direction, Scene, Shape, Sprite, Story},
-    stage::Stage,
-    words::{Asker, Kind, Question, caption},
+    scene_generator::SceneGenerator,
+    words::{Kind, Question, QuestionWriter, caption},
 };
 use crate::video::{self, Limits, RgbFrame, Selection};
 use std::{
@@ -16,8 +16,8 @@ use std::{
 const SIDE: usize = 64;
 
 fn scenes(seed: u64, split: Split, count: usize) -> Vec<Scene> {
-    let mut stage = Stage::new(seed, split);
-    (0..count).map(|_| stage.scene()).collect()
+    let mut generator = SceneGenerator::new(seed, split);
+    (0..count).map(|_| generator.scene()).collect()
 }
 
 fn time(frame: usize) -> f32 {
@@ -72,11 +72,11 @@ fn no_combination_is_in_both_splits() {
 #[test]
 fn answers_and_their_places_are_balanced() {
     for split in [Split::Train, Split::HeldOut] {
-        let mut asker = Asker::new(1, 2);
+        let mut question_writer = QuestionWriter::new(1, 2);
         let mut answers: BTreeMap<(Kind, String), BTreeMap<String, usize>> = BTreeMap::new();
         let mut places: HashMap<(Kind, usize), Vec<usize>> = HashMap::new();
         for scene in scenes(1, split, 4000) {
-            for question in asker.questions(&scene) {
+            for question in question_writer.questions(&scene) {
                 let Question { kind, options, .. } = &question;
                 let distinct: BTreeSet<_> = options.iter().collect();
                 assert_eq!(distinct.len(), options.len(), "{question:?}");
@@ -113,7 +113,7 @@ fn answers_and_their_places_are_balanced() {
 
 #[test]
 fn captions_say_what_there_is() {
-    let mut asker = Asker::new(1, 2);
+    let mut question_writer = QuestionWriter::new(1, 2);
     for scene in scenes(5, Split::Train, 300) {
         let caption = caption(&scene);
         assert!(
@@ -124,7 +124,7 @@ fn captions_say_what_there_is() {
             assert!(caption.contains(&sprite.name()), "{caption}");
         }
         assert_eq!(caption.contains("camera moves"), scene.camera.is_some());
-        for question in asker.questions(&scene) {
+        for question in question_writer.questions(&scene) {
             match question.kind {
                 Kind::Direction | Kind::Size | Kind::Colour | Kind::Shape | Kind::Count => {
                     assert!(caption.contains(&question.answer), "{caption} {question:?}");
@@ -150,7 +150,7 @@ fn multiple_choice_is_asked_as_the_evaluation_asks_it() {
     );
 }
 
-/// The pixels of a picture that have a colour, give or take what coding changes.
+/// The pixels of a picture that have a colour, give or take what codec changes.
 fn of_colour(picture: &[u8], side: usize, colour: Colour) -> Vec<[f32; 2]> {
     let pixels = picture.chunks_exact(3).enumerate();
     let near = pixels.filter(|(_, pixel)| {
@@ -172,11 +172,11 @@ fn middle(pixels: &[[f32; 2]]) -> [f32; 2] {
     })
 }
 
-fn decoded(coding: Coding, scene: &Scene, side: usize) -> Vec<Arc<RgbFrame>> {
+fn decoded(codec: ClipCodec, scene: &Scene, side: usize) -> Vec<Arc<RgbFrame>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clip.mp4");
     let pictures = (0..FRAMES).map(|frame| paint(scene, time(frame), side));
-    coding
+    codec
         .write(&path, side, FRAMES_PER_SECOND as i32, pictures)
         .unwrap();
     let frames = video::read(&path, &Selection::new(FRAMES), &Limits::default()).unwrap();
@@ -189,9 +189,9 @@ fn decoded(coding: Coding, scene: &Scene, side: usize) -> Vec<Arc<RgbFrame>> {
 #[test]
 fn decoded_clips_show_each_shape_where_and_when_it_is_to_be() {
     let mut checked = 0;
-    let coding = Coding::choose().unwrap();
+    let codec = ClipCodec::choose().unwrap();
     for scene in scenes(2, Split::Train, 60) {
-        let frames = decoded(coding, &scene, SIDE);
+        let frames = decoded(codec, &scene, SIDE);
         let counted = matches!(scene.story, Story::Counts(_));
         for (frame, picture) in frames.iter().enumerate() {
             assert_eq!((picture.width, picture.height), (SIDE, SIDE));
@@ -224,10 +224,10 @@ fn decoded_clips_show_each_shape_where_and_when_it_is_to_be() {
 
 #[test]
 fn without_libx264_clips_are_mpeg_4() {
-    let coding = Coding::mpeg4().unwrap();
-    assert_eq!(coding.name(), "mpeg4");
+    let codec = ClipCodec::mpeg4().unwrap();
+    assert_eq!(codec.name(), "mpeg4");
     for scene in scenes(6, Split::Train, 8) {
-        let frames = decoded(coding, &scene, SIDE);
+        let frames = decoded(codec, &scene, SIDE);
         for sprite in &scene.sprites {
             let pixels = of_colour(&frames[FRAMES - 1].data, SIDE, sprite.colour);
             assert!(pixels.len() > 20, "no {} in {scene:?}", sprite.name());
@@ -334,11 +334,11 @@ fn a_moving_camera_moves_the_background_alone() {
 fn the_same_pictures_are_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let scene = &scenes(1, Split::Train, 1)[0];
-    let coding = Coding::choose().unwrap();
+    let codec = ClipCodec::choose().unwrap();
     let files = ["a.mp4", "b.mp4"].map(|name| {
         let path = folder.path().join(name);
         let pictures = (0..FRAMES).map(|frame| paint(scene, time(frame), 96));
-        coding
+        codec
             .write(&path, 96, FRAMES_PER_SECOND as i32, pictures)
             .unwrap();
         fs::read(path).unwrap()

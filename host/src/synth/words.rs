@@ -1,7 +1,7 @@
 //! What is said and asked about a scene.
 
 use super::{
-    chance::{Chance, Deck},
+    random::{Deck, RandomSource},
     scene::{Colour, Direction, Scene, Shape, Size, Speed, Sprite, Story},
 };
 use crate::eval::protocol;
@@ -123,16 +123,16 @@ pub fn caption(scene: &Scene) -> String {
 }
 
 /// Writes questions; right answers are spread evenly over the places among the options.
-pub(super) struct Asker {
-    chance: Chance,
+pub(super) struct QuestionWriter {
+    random: RandomSource,
     /// The right one's place, by kind and number of options.
     places: HashMap<(Kind, usize), Deck<usize>>,
 }
 
-impl Asker {
+impl QuestionWriter {
     pub fn new(seed: u64, stream: u64) -> Self {
         Self {
-            chance: Chance::new(seed, stream),
+            random: RandomSource::new(seed, stream),
             places: HashMap::new(),
         }
     }
@@ -278,7 +278,7 @@ impl Asker {
             let both = names(["still", "moving"]);
             ask(Kind::Camera, "Is the camera still or moving?", answer, both);
         }
-        self.chance.shuffle(&mut questions);
+        self.random.shuffle(&mut questions);
         questions
     }
 
@@ -288,12 +288,12 @@ impl Asker {
         let options = if kind == Kind::Count {
             names(NUMBERS)
         } else {
-            self.chance.shuffle(&mut others);
+            self.random.shuffle(&mut others);
             others.truncate(OPTIONS - 1);
             let count = others.len() + 1;
             let places = self.places.entry((kind, count));
             let places = places.or_insert_with(|| Deck::new(0..count));
-            others.insert(places.deal(&mut self.chance), answer.to_owned());
+            others.insert(places.deal(&mut self.random), answer.to_owned());
             others
         };
         Question {
@@ -307,7 +307,7 @@ impl Asker {
     /// Some of the questions, at random.
     pub fn some<'q>(&mut self, questions: &'q [Question], count: usize) -> Vec<&'q Question> {
         let mut chosen: Vec<&Question> = questions.iter().collect();
-        self.chance.shuffle(&mut chosen);
+        self.random.shuffle(&mut chosen);
         chosen.truncate(count);
         chosen
     }

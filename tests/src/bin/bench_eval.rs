@@ -3,7 +3,7 @@
 
 use merv_host::{
     GenerateOptions, LoadOptions, VidLm, VideoOptions,
-    eval::{Failure, RunOptions, Strategy, Task, Watch, run},
+    eval::{EvalObserver, Failure, RunOptions, Strategy, Task, run},
     registry::Registry,
     video,
 };
@@ -48,7 +48,7 @@ fn question(clip: usize, number: usize) -> String {
 
 struct Silent;
 
-impl Watch for Silent {
+impl EvalObserver for Silent {
     fn clip(&mut self, _: usize, _: usize, _: &str) {}
     fn failed(&mut self, failure: &Failure) {
         eprintln!("{failure}");

@@ -15,7 +15,7 @@ const TOKENS: usize = 12;
 
 fn options() -> GenerateOptions {
     GenerateOptions {
-        limits: generate::Limits {
+        limits: generate::ReplyLimits {
             max_new_tokens: TOKENS,
             min_length: 1,
             min_new_tokens: 0,

@@ -262,7 +262,7 @@ fn the_library_gives_the_same_answer() {
     };
     let model = VidLm::load_with(root().join(REGISTRY), &options, &mut ()).unwrap();
     let options = GenerateOptions {
-        limits: generate::Limits {
+        limits: generate::ReplyLimits {
             max_new_tokens: STEPS,
             min_length: 1,
             min_new_tokens: 0,

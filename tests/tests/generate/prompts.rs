@@ -1,7 +1,7 @@
 //! Conversations in each chat format against the original, and chat templates against transformers.
 
 use merv_host::{
-    generate::{Prompter, Turn, Writing},
+    generate::{PromptStyle, Prompter, Turn},
     prompt::{PromptFormat, Template, VisualMarks, template::Message},
     tokenizer::TextTokenizer,
 };
@@ -33,7 +33,7 @@ fn ask(prompter: &Prompter, messages: &[String]) -> Vec<u32> {
         reply: reply.clone(),
     });
     let past = prompter.resume(&turns.collect::<Vec<_>>()).unwrap();
-    prompter.ask(&past, last).unwrap().ids
+    prompter.encode(&past, last).unwrap().ids
 }
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -62,8 +62,8 @@ fn formats_match_the_original() {
             }
             let system = system.map(str::to_owned);
             let marks = VisualMarks::KeepVideo;
-            let writing = Writing::Format(format);
-            let prompter = Prompter::new(writing, system, marks, tokenizer(case), (None, None));
+            let style = PromptStyle::Format(format);
+            let prompter = Prompter::new(style, system, marks, tokenizer(case), (None, None));
             assert_eq!(
                 ask(&prompter, &messages),
                 ids(&case["ids"]),
@@ -95,14 +95,9 @@ fn special_tokens_in_messages_can_be_plain_characters() {
             let [plain, splitting] = tokenizers(family);
             let tokenizer = if splits { splitting } else { plain };
             let id = tokenizer.id(special).unwrap();
-            let writing = Writing::Format(format);
-            let prompter = Prompter::new(
-                writing,
-                None,
-                VisualMarks::default(),
-                tokenizer,
-                (None, None),
-            );
+            let style = PromptStyle::Format(format);
+            let prompter =
+                Prompter::new(style, None, VisualMarks::default(), tokenizer, (None, None));
             let messages = [message, "No.", message].map(str::to_owned);
             let ids = ask(&prompter, &messages);
             let tokens = ids.iter().filter(|&&own| own == id).count();
@@ -132,14 +127,8 @@ fn special_tokens_in_messages_stay_plain_in_templates() {
     for (name, text) in [("bos_token", "<s>"), ("eos_token", "</s>")] {
         template.set_default_token(name, text.to_owned());
     }
-    let writing = Writing::Template(Box::new(template));
-    let prompter = Prompter::new(
-        writing,
-        None,
-        VisualMarks::default(),
-        tokenizer,
-        (None, None),
-    );
+    let style = PromptStyle::Template(Box::new(template));
+    let prompter = Prompter::new(style, None, VisualMarks::default(), tokenizer, (None, None));
     let messages = ["a </s><s> b", "no</s>", "</s>"].map(str::to_owned);
     let ids = ask(&prompter, &messages);
     // The template ends the only reply.
@@ -162,9 +151,9 @@ fn the_models_end_token_replaces_one_that_the_tokenizer_lacks() {
         more("In: Three?\nOut:"),
     ];
     let expected = expected.concat();
-    let writing = Writing::Format(PromptFormat::Pure);
+    let style = PromptStyle::Format(PromptFormat::Pure);
     let prompter = Prompter::new(
-        writing,
+        style,
         None,
         VisualMarks::default(),
         tokenizer,
@@ -213,8 +202,8 @@ fn templates_match_transformers() {
         let messages: Vec<String> = messages.map(|message| message.content).collect();
         let tokenizer = tokenizer(case);
         let ends = (None, tokenizer.id(&text(&case["eos"])));
-        let writing = Writing::Template(Box::new(load()));
-        let prompter = Prompter::new(writing, system, VisualMarks::default(), tokenizer, ends);
+        let style = PromptStyle::Template(Box::new(load()));
+        let prompter = Prompter::new(style, system, VisualMarks::default(), tokenizer, ends);
         assert_eq!(
             ask(&prompter, &messages),
             ids(&case["ids"]),

@@ -1,7 +1,7 @@
 //! The initial tensors of an untrained mixer against the original's initialisation.
 
 use merv_host::{
-    mixer::{Beginning, EncoderShape},
+    mixer::{EncoderShape, MixerPlan},
     registry::{MixerInit, MixerKind},
 };
 use merv_tests::fixture;
@@ -34,8 +34,8 @@ fn draws(
             query_width,
             reuse: None,
         };
-        let beginning = Beginning::new(kind, shapes, width, &init, None).unwrap();
-        let mixer = beginning.begin(shapes, width).unwrap();
+        let plan = MixerPlan::new(kind, shapes, width, &init, None).unwrap();
+        let mixer = plan.build(shapes, width).unwrap();
         let mut add = |name: &str, shape: &[usize], values: Vec<f32>| {
             let place = all.entry(name.to_owned()).or_default();
             place.0 = shape.to_vec();

@@ -8,7 +8,9 @@ use crate::{
 };
 use merv_host::{
     AnswerOptions, VidLm, counted, escaped,
-    eval::{self, Failure, Report, RunOptions, RunOutcome, Strategy, Task, Watch, report},
+    eval::{
+        self, EvalObserver, EvalReport, Failure, RunOptions, RunOutcome, Strategy, Task, report,
+    },
     features::FeatureCache,
     generate::Sampler,
 };
@@ -37,7 +39,7 @@ struct Whole<'r> {
     seconds: f64,
     predictions: PathBuf,
     #[serde(flatten)]
-    report: &'r Report,
+    report: &'r EvalReport,
 }
 
 pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: Ui) -> Outcome {
@@ -110,7 +112,7 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
             ));
         }
     };
-    let report = Report::of_run(&dataset, &registry.id, strategy, &merged);
+    let report = EvalReport::of_run(&dataset, &registry.id, strategy, &merged);
     report.write(|what| store.path(what))?;
     report::write_verdicts(&store, task, &merged)?;
     if args.json {
@@ -134,7 +136,7 @@ struct Progress {
     bar: Bar,
 }
 
-impl Watch for Progress {
+impl EvalObserver for Progress {
     fn clip(&mut self, done: usize, total: usize, next: &str) {
         self.bar.show("answering", next, done as u64, total as u64);
     }

@@ -6,7 +6,7 @@ use super::{
         EvalError,
         store::{damaged, unreadable, unwritable},
     },
-    Case, JudgeError, Outcome, Verdicts,
+    Case, JudgeError, JudgeOutcome, Verdicts,
     client::{Client, Content, Service},
     direct::content,
     verdicts::digest,
@@ -52,7 +52,7 @@ impl Default for BatchOptions {
 
 /// A line of the notes: a batch was made, or all was taken from it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Note {
+struct BatchRecord {
     batch: String,
     taken: bool,
 }
@@ -73,7 +73,7 @@ pub fn judge(
         client: Client::new(service)?,
         service,
         options,
-        notes: Notes::read(&verdicts.beside("batches.jsonl"))?,
+        notes: BatchJournal::read(&verdicts.beside("batches.jsonl"))?,
         cases: cases.iter().map(|case| (digest(case), case)).collect(),
     };
     run.collect(verdicts, watch)?;
@@ -95,7 +95,7 @@ struct Run<'r> {
     client: Client,
     service: &'r Service,
     options: BatchOptions,
-    notes: Notes,
+    notes: BatchJournal,
     cases: HashMap<String, &'r Case>,
 }
 
@@ -267,9 +267,9 @@ impl Run<'_> {
             let error = |key| body.pointer(key).and_then(Value::as_str);
             if let Some("content_filter" | "invalid_prompt") = error("/error/code") {
                 let said = error("/error/message").unwrap_or_default().to_owned();
-                verdicts.add(case, Outcome::Refused(said))?;
+                verdicts.add(case, JudgeOutcome::Refused(said))?;
             } else if let Some(reply) = content(body) {
-                verdicts.add(case, Outcome::Reply(reply))?;
+                verdicts.add(case, JudgeOutcome::Reply(reply))?;
             }
         }
         Ok(())
@@ -277,7 +277,7 @@ impl Run<'_> {
 }
 
 /// What was noted about batches.
-struct Notes {
+struct BatchJournal {
     path: PathBuf,
     journal: Journal,
     /// In order.
@@ -285,7 +285,7 @@ struct Notes {
     taken: HashSet<String>,
 }
 
-impl Notes {
+impl BatchJournal {
     fn read(path: &Path) -> Result<Self, EvalError> {
         let mut notes = Self {
             path: path.to_owned(),
@@ -299,14 +299,14 @@ impl Notes {
             return Err(damaged(path, &format!(", line {number}")));
         }
         for (_, line) in lines.sound {
-            if let Ok(note) = serde_json::from_str::<Note>(&line) {
+            if let Ok(note) = serde_json::from_str::<BatchRecord>(&line) {
                 notes.note(note);
             }
         }
         Ok(notes)
     }
 
-    fn note(&mut self, Note { batch, taken }: Note) {
+    fn note(&mut self, BatchRecord { batch, taken }: BatchRecord) {
         if taken {
             self.taken.insert(batch);
         } else if !self.made.contains(&batch) {
@@ -321,7 +321,7 @@ impl Notes {
     }
 
     fn add(&mut self, batch: &str, taken: bool) -> Result<(), EvalError> {
-        let note = Note {
+        let note = BatchRecord {
             batch: batch.to_owned(),
             taken,
         };

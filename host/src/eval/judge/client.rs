@@ -18,16 +18,16 @@ use ureq::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The longest wait between two tries that is our own idea.
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
+const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// The longest wait that a service may ask for.
-const LONGEST_ASKED: Duration = Duration::from_secs(600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// A failure of the same try is told again after this: many threads may fail at once.
-const TOLD_AGAIN: Duration = Duration::from_secs(10);
+/// A failure of the same try is last_notice again after this: many threads may fail at once.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Hosts that answer nobody without a key.
-const WANT_A_KEY: [&str; 2] = ["openai.com", "openai.azure.com"];
+const HOSTS_THAT_NEED_A_KEY: [&str; 2] = ["openai.com", "openai.azure.com"];
 
 /// Bytes of an answer at most: a batch's results may have 200 MB.
 const MAX_ANSWER: u64 = 1 << 30;
@@ -52,14 +52,14 @@ pub struct Service {
 /// Takes a notice; it may come from any thread.
 pub type Notices = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Asks the service. May be used from many threads: when one is told to wait, all do.
+/// Asks the service. May be used from many threads: when one is last_notice to wait, all do.
 pub(super) struct Client {
     agent: Agent,
     service: Service,
     authorization: Option<HeaderValue>,
     not_before: Mutex<Instant>,
-    /// When a failure was told last, and of which try.
-    told: Mutex<Option<(Instant, u32)>>,
+    /// When a failure was last_notice last, and of which try.
+    last_notice: Mutex<Option<(Instant, u32)>>,
 }
 
 /// A body and what it is.
@@ -74,13 +74,13 @@ pub(super) enum Content<'b> {
 /// Why one try did not succeed.
 enum Failure {
     /// Another may: what went wrong, and how long the service wants us to wait.
-    Passing(String, Option<Duration>),
-    Final(JudgeError),
+    Transient(String, Option<Duration>),
+    Permanent(JudgeError),
 }
 
 impl Client {
     pub(super) fn new(service: &Service) -> Result<Self, JudgeError> {
-        if service.key.is_none() && wants_a_key(&service.base_url) {
+        if service.key.is_none() && needs_key(&service.base_url) {
             let url = service.base_url.clone();
             return Err(JudgeError::NoKey { url });
         }
@@ -102,7 +102,7 @@ impl Client {
             authorization: authorization.transpose()?,
             service: service.clone(),
             not_before: Mutex::new(Instant::now()),
-            told: Mutex::new(None),
+            last_notice: Mutex::new(None),
         })
     }
 
@@ -131,10 +131,10 @@ impl Client {
         self.wait();
         match self.one_json(path, content, &take) {
             Ok(answer) => Ok(Ok(answer)),
-            Err(Failure::Final(error)) => Err(error),
-            Err(Failure::Passing(what, asked)) => {
+            Err(Failure::Permanent(error)) => Err(error),
+            Err(Failure::Transient(what, asked)) => {
                 if let Some(asked) = asked {
-                    self.pause(asked.min(LONGEST_ASKED));
+                    self.pause(asked.min(MAX_RETRY_AFTER));
                 }
                 Ok(Err(what))
             }
@@ -150,8 +150,8 @@ impl Client {
         let bytes = self.once(path, content)?;
         let value = serde_json::from_slice::<Value>(&bytes).ok();
         value.as_ref().and_then(&take).ok_or_else(|| {
-            let text = in_a_line(&String::from_utf8_lossy(&bytes));
-            Failure::Passing(format!("it answered something else: {text}"), None)
+            let text = one_line(&String::from_utf8_lossy(&bytes));
+            Failure::Transient(format!("it answered something else: {text}"), None)
         })
     }
 
@@ -166,31 +166,35 @@ impl Client {
             self.wait();
             match ask(self) {
                 Ok(answer) => return Ok(answer),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(last, asked)) => {
+                Err(Failure::Permanent(error)) => return Err(error),
+                Err(Failure::Transient(last, asked)) => {
                     tries += 1;
                     if tries >= self.service.tries {
                         let url = self.url(path);
                         return Err(JudgeError::GaveUp { url, tries, last });
                     }
-                    let asked = asked.map(|asked| asked.min(LONGEST_ASKED));
-                    self.tell(path, &last, tries, asked.unwrap_or(delay));
+                    let asked = asked.map(|asked| asked.min(MAX_RETRY_AFTER));
+                    self.notify(path, &last, tries, asked.unwrap_or(delay));
                     match asked {
                         Some(asked) => self.pause(asked),
                         None => thread::sleep(delay),
                     }
-                    delay = (delay * 2).min(LONGEST_DELAY);
+                    delay = (delay * 2).min(MAX_DELAY);
                 }
             }
         }
     }
 
     /// Says that a request failed and is tried again.
-    fn tell(&self, path: &str, why: &str, tries: u32, wait: Duration) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = told.is_some_and(|(when, of)| tries <= of && when.elapsed() < TOLD_AGAIN);
+    fn notify(&self, path: &str, why: &str, tries: u32, wait: Duration) {
+        let mut last_notice = self
+            .last_notice
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_known =
+            last_notice.is_some_and(|(when, of)| tries <= of && when.elapsed() < NOTICE_INTERVAL);
         if !is_known {
-            *told = Some((Instant::now(), tries));
+            *last_notice = Some((Instant::now(), tries));
             let (url, most) = (self.url(path), self.service.tries);
             let (wait, next) = (wait.as_secs_f64(), tries + 1);
             (self.service.notices)(&format!(
@@ -206,7 +210,7 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
         }
-        let wrong = |_| Failure::Final(JudgeError::BadUrl(self.service.base_url.clone()));
+        let wrong = |_| Failure::Permanent(JudgeError::BadUrl(self.service.base_url.clone()));
         let sent = match content {
             Content::Nothing => self.agent.run(request.body(()).map_err(wrong)?),
             Content::Json(value) => {
@@ -224,20 +228,20 @@ impl Client {
         let mut answer = match sent {
             Ok(answer) => answer,
             Err(ureq::Error::BadUri(_)) => {
-                return Err(Failure::Final(JudgeError::BadUrl(
+                return Err(Failure::Permanent(JudgeError::BadUrl(
                     self.service.base_url.clone(),
                 )));
             }
-            Err(error) => return Err(Failure::Passing(error.to_string(), None)),
+            Err(error) => return Err(Failure::Transient(error.to_string(), None)),
         };
         let status = answer.status();
-        let asked = asked_wait(answer.headers());
+        let asked = retry_after(answer.headers());
         let body = answer
             .body_mut()
             .with_config()
             .limit(MAX_ANSWER)
             .read_to_vec();
-        let body = body.map_err(|error| Failure::Passing(error.to_string(), None))?;
+        let body = body.map_err(|error| Failure::Transient(error.to_string(), None))?;
         if status.is_success() {
             return Ok(body);
         }
@@ -253,12 +257,12 @@ impl Client {
     ) -> Failure {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
         let said = value.pointer("/error/message").and_then(Value::as_str);
-        let said = in_a_line(said.unwrap_or(&String::from_utf8_lossy(body)));
+        let said = one_line(said.unwrap_or(&String::from_utf8_lossy(body)));
         let code = value
             .pointer("/error/code")
             .and_then(Value::as_str)
             .unwrap_or_default();
-        let passing = status.is_server_error()
+        let transient = status.is_server_error()
             || [
                 StatusCode::TOO_MANY_REQUESTS,
                 StatusCode::REQUEST_TIMEOUT,
@@ -266,10 +270,10 @@ impl Client {
             ]
             .contains(&status);
         // What is not paid for does not come with waiting.
-        if passing && code != "insufficient_quota" {
-            return Failure::Passing(format!("it answered {status}: {said}"), asked);
+        if transient && code != "insufficient_quota" {
+            return Failure::Transient(format!("it answered {status}: {said}"), asked);
         }
-        Failure::Final(match status {
+        Failure::Permanent(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => JudgeError::Denied {
                 url: url.to_owned(),
                 said,
@@ -314,17 +318,17 @@ impl Client {
     }
 }
 
-fn wants_a_key(base_url: &str) -> bool {
+fn needs_key(base_url: &str) -> bool {
     let uri: Option<Uri> = base_url.parse().ok();
     let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-    WANT_A_KEY.into_iter().any(|name| {
+    HOSTS_THAT_NEED_A_KEY.into_iter().any(|name| {
         let before = host.strip_suffix(name);
         before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
     })
 }
 
 /// How long the service wants us to wait. A date, which the header may hold too, is left to our own idea.
-fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name| -> Option<f64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
     let seconds = number("retry-after-ms")
         .map(|ms| ms / 1000.0)
@@ -333,7 +337,7 @@ fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What a service said, in one line.
-fn in_a_line(text: &str) -> String {
+fn one_line(text: &str) -> String {
     let line: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -356,7 +360,7 @@ mod tests {
             ("https://notopenai.com/v1", false),
             ("no address", false),
         ] {
-            assert_eq!(wants_a_key(url), wants, "{url}");
+            assert_eq!(needs_key(url), wants, "{url}");
         }
     }
 
@@ -379,7 +383,7 @@ mod tests {
                 map.insert(*name, value.parse().unwrap());
             }
             assert_eq!(
-                asked_wait(&map),
+                retry_after(&map),
                 expected.map(Duration::from_millis),
                 "{headers:?}"
             );

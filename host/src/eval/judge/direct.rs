@@ -2,7 +2,7 @@
 
 use super::{
     super::EvalError,
-    Case, JudgeError, Outcome, Verdict, Verdicts,
+    Case, JudgeError, JudgeOutcome, Verdict, Verdicts,
     client::{Client, Content, Service},
 };
 use serde_json::Value;
@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Times that a judge is asked whose replies say nothing.
-const ASKED: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 /// Judges what is not judged yet; `watch` hears how many of how many are done.
 ///
@@ -76,21 +76,21 @@ pub fn judge(
 }
 
 /// Asks until the reply is a verdict, a few times; then takes what came last.
-fn ask(client: &Client, case: &Case, model: &str) -> Result<Outcome, JudgeError> {
+fn ask(client: &Client, case: &Case, model: &str) -> Result<JudgeOutcome, JudgeError> {
     let body = case.body(model);
     let mut reply = String::new();
-    for _ in 0..ASKED {
+    for _ in 0..MAX_ATTEMPTS {
         let said = client.json("/chat/completions", Content::Json(&body), content);
         reply = match said {
             Ok(reply) => reply,
-            Err(JudgeError::Filtered(said)) => return Ok(Outcome::Refused(said)),
+            Err(JudgeError::Filtered(said)) => return Ok(JudgeOutcome::Refused(said)),
             Err(error) => return Err(error),
         };
         if Verdict::parse(&reply).is_some() {
             break;
         }
     }
-    Ok(Outcome::Reply(reply))
+    Ok(JudgeOutcome::Reply(reply))
 }
 
 /// What a chat answer says. A judge that says nothing has an empty reply.

@@ -1,7 +1,7 @@
 //! The loaded language model as the judge.
 
-use super::{super::EvalError, Case, Outcome, Verdicts};
-use crate::{Ask, Error, VidLm, eval::RunOptions};
+use super::{super::EvalError, Case, JudgeOutcome, Verdicts};
+use crate::{Error, PrefixedPrompt, VidLm, eval::RunOptions};
 
 /// Tokens of a verdict at most: the dictionary is short.
 const MAX_NEW_TOKENS: usize = 64;
@@ -25,17 +25,19 @@ pub fn judge(
     let mut done = 0;
     for batch in pending.chunks(batch_size.max(1)) {
         let prompts: Vec<String> = batch.iter().map(|case| case.text()).collect();
-        let asks: Vec<Ask<'_, '_>> = prompts
+        let asks: Vec<PrefixedPrompt<'_, '_>> = prompts
             .iter()
-            .map(|prompt| Ask {
+            .map(|prompt| PrefixedPrompt {
                 prefix: &prefix,
                 prompt,
             })
             .collect();
         for (case, answer) in batch.iter().zip(model.answer_many(&asks, &options)?) {
             let outcome = match answer {
-                Ok(answer) => Outcome::Reply(answer.text),
-                Err(error @ Error::PromptTooLong { .. }) => Outcome::Refused(error.to_string()),
+                Ok(answer) => JudgeOutcome::Reply(answer.text),
+                Err(error @ Error::PromptTooLong { .. }) => {
+                    JudgeOutcome::Refused(error.to_string())
+                }
                 Err(error) => return Err(error.into()),
             };
             verdicts.add(case, outcome)?;

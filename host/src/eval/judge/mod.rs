@@ -10,7 +10,7 @@ mod verdicts;
 
 pub use client::{Notices, Service};
 pub use protocol::{Case, DEFAULT_MODEL, Verdict};
-pub use verdicts::{Outcome, Verdicts};
+pub use verdicts::{JudgeOutcome, Verdicts};
 
 pub use super::judge_error::JudgeError;
 

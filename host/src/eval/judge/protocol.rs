@@ -94,7 +94,7 @@ impl Verdict {
     /// and `score`, a number of 0 to 5. Whatever else it may mean, it is not guessed.
     pub fn parse(reply: &str) -> Option<Self> {
         let (mut yes, mut score) = (None, None);
-        let mut rest = Rest(reply.trim());
+        let mut rest = Parser(reply.trim());
         rest.eat("{")?;
         while rest.eat("}").is_none() {
             let key = rest.string()?;
@@ -123,9 +123,9 @@ impl Verdict {
 }
 
 /// What is left to read.
-struct Rest<'t>(&'t str);
+struct Parser<'t>(&'t str);
 
-impl<'t> Rest<'t> {
+impl<'t> Parser<'t> {
     fn eat(&mut self, mark: &str) -> Option<()> {
         self.0 = self.0.trim_start().strip_prefix(mark)?;
         Some(())

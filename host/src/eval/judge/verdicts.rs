@@ -3,7 +3,7 @@
 
 use super::{
     super::{
-        EvalError, Report,
+        EvalError, EvalReport,
         report::write_json,
         score::{Measure, Scored},
         store::{held, unreadable, unwritable},
@@ -30,7 +30,7 @@ const DIGEST_DIGITS: usize = 32;
 
 /// What came of asking the judge about a prediction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum JudgeOutcome {
     /// It replied so.
     Reply(String),
     /// The service refused to process it: its content filter, mostly.
@@ -58,7 +58,7 @@ pub struct Verdicts {
     judge: String,
     journal: Journal,
     /// By case.
-    known: HashMap<String, Outcome>,
+    known: HashMap<String, JudgeOutcome>,
     notices: Vec<String>,
     _hold: Hold,
 }
@@ -87,8 +87,8 @@ impl Verdicts {
             .filter_map(|(_, line)| serde_json::from_str::<Line>(line).ok());
         let known = lines.filter(|line| line.judge == judge).filter_map(|line| {
             match (line.reply, line.refused) {
-                (Some(reply), _) => Some((line.case, Outcome::Reply(reply))),
-                (None, Some(why)) => Some((line.case, Outcome::Refused(why))),
+                (Some(reply), _) => Some((line.case, JudgeOutcome::Reply(reply))),
+                (None, Some(why)) => Some((line.case, JudgeOutcome::Refused(why))),
                 (None, None) => None,
             }
         });
@@ -130,11 +130,11 @@ impl Verdicts {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn add(&mut self, case: &Case, outcome: Outcome) -> Result<(), EvalError> {
+    pub fn add(&mut self, case: &Case, outcome: JudgeOutcome) -> Result<(), EvalError> {
         let key = digest(case);
         let (reply, refused) = match &outcome {
-            Outcome::Reply(reply) => (Some(reply.clone()), None),
-            Outcome::Refused(why) => (None, Some(why.clone())),
+            JudgeOutcome::Reply(reply) => (Some(reply.clone()), None),
+            JudgeOutcome::Refused(why) => (None, Some(why.clone())),
         };
         let line = Line {
             question_id: case.id.clone(),
@@ -158,14 +158,14 @@ impl Verdicts {
     /// # Errors
     ///
     /// When they cannot be written.
-    pub fn conclude(&self, benchmark: &str, cases: &[Case]) -> Result<Report, EvalError> {
+    pub fn conclude(&self, benchmark: &str, cases: &[Case]) -> Result<EvalReport, EvalError> {
         let mut verdicts = Map::new();
         let mut scored = Vec::new();
         let mut unparsable = 0;
         for case in cases {
             let verdict = match self.known.get(&digest(case)) {
-                Some(Outcome::Reply(reply)) => Verdict::parse(reply),
-                Some(Outcome::Refused(_)) => None,
+                Some(JudgeOutcome::Reply(reply)) => Verdict::parse(reply),
+                Some(JudgeOutcome::Refused(_)) => None,
                 None => continue,
             };
             let Some(Verdict { yes, score }) = verdict else {
@@ -197,7 +197,7 @@ impl Verdicts {
             });
         }
         let judge = format!("judged by {}", self.judge);
-        let mut report = Report::new(benchmark, &judge, &scored, &HashMap::new(), Vec::new());
+        let mut report = EvalReport::new(benchmark, &judge, &scored, &HashMap::new(), Vec::new());
         report.unparsable = unparsable;
         write_json(&with_ending(&self.stem, ".json"), &verdicts)?;
         report.write(|what| self.beside(what))?;

@@ -1,7 +1,9 @@
 //! A mixer that could be loaded.
 
 use crate::{
-    mixer::{self, Beginning, BegunTensor, Cost, EncoderShape, MixerError, PUBLISHED_QUERY_WIDTH},
+    mixer::{
+        self, Cost, EncoderShape, MixerError, MixerPlan, PUBLISHED_QUERY_WIDTH, PlannedTensor,
+    },
     registry::{MixerEntry, MixerWeights},
 };
 use serde::Serialize;
@@ -43,8 +45,8 @@ pub struct Tensor {
     pub from: Option<String>,
 }
 
-impl From<&BegunTensor> for Tensor {
-    fn from(tensor: &BegunTensor) -> Self {
+impl From<&PlannedTensor> for Tensor {
+    fn from(tensor: &PlannedTensor) -> Self {
         Self {
             name: tensor.name.clone(),
             shape: tensor.shape.clone(),
@@ -80,12 +82,12 @@ impl PlannedMixer {
         };
         let mut query_width = init.query_width.unwrap_or(PUBLISHED_QUERY_WIDTH);
         if path.is_some() || init.reuse.is_none() {
-            let beginning = Beginning::new(entry.kind, encoders, llm_width, init, path)?;
-            let tensors = beginning.tensors.iter().map(Tensor::from);
+            let mixer_plan = MixerPlan::new(entry.kind, encoders, llm_width, init, path)?;
+            let tensors = mixer_plan.tensors.iter().map(Tensor::from);
             let (reused, new) = tensors.partition(|tensor| tensor.from.is_some());
             untrained.reused = Some(reused);
             untrained.new = Some(new);
-            query_width = beginning.query_width;
+            query_width = mixer_plan.query_width;
         }
         Ok(Self {
             cost: cost(query_width),

@@ -6,9 +6,9 @@ use rand_chacha::{
 };
 
 /// The source of all choices of one split.
-pub(super) struct Chance(ChaCha8Rng);
+pub(super) struct RandomSource(ChaCha8Rng);
 
-impl Chance {
+impl RandomSource {
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(stream);
@@ -56,9 +56,9 @@ impl<T: Clone> Deck<T> {
         }
     }
 
-    pub fn deal(&mut self, chance: &mut Chance) -> T {
+    pub fn deal(&mut self, random: &mut RandomSource) -> T {
         if self.dealt >= self.cards.len() {
-            chance.shuffle(&mut self.cards);
+            random.shuffle(&mut self.cards);
             self.dealt = 0;
         }
         self.dealt += 1;

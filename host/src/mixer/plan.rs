@@ -2,7 +2,7 @@
 
 use super::{
     EncoderShape, MixerError, forward::Mixer, fusion::PUBLISHED_QUERY_WIDTH, load,
-    parameters::Described,
+    parameters::TensorSpec,
 };
 use crate::registry::{MixerEntry, MixerInit, MixerKind, MixerWeights};
 use merv_checkpoint::{Checkpoint, StoredDtype, StoredTensor, published};
@@ -10,22 +10,22 @@ use merv_plugin_sdk::{PluginError, weights};
 use std::path::Path;
 
 /// A mixer that can be begun: every tensor is known, and none is made.
-pub struct Beginning {
+pub struct MixerPlan {
     /// The seed of the tensors that are new.
     pub seed: u64,
     /// The width of the learned query of `cross_attention_avg_lq`.
     pub query_width: usize,
     /// The tensors, in the order in which the data meet them.
-    pub tensors: Vec<BegunTensor>,
+    pub tensors: Vec<PlannedTensor>,
     kind: MixerKind,
-    described: Vec<Described>,
+    specs: Vec<TensorSpec>,
     /// What is taken from another mixer, under its names here.
     reused: Option<Checkpoint>,
 }
 
 /// A tensor of a mixer that has not been trained.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BegunTensor {
+pub struct PlannedTensor {
     /// Its name in MERV's checkpoint.
     pub name: String,
     /// Its shape.
@@ -34,7 +34,7 @@ pub struct BegunTensor {
     pub from: Option<String>,
 }
 
-impl Beginning {
+impl MixerPlan {
     /// How the mixer begins that `init` describes. `reuse` is the file that tensors are taken from, if `init` names
     /// one and it is on this machine.
     ///
@@ -52,11 +52,11 @@ impl Beginning {
             .reuse
             .as_ref()
             .and_then(|reuse| reuse.projectors.as_deref());
-        let other = Names { kind, projectors };
+        let names = NameMap { kind, projectors };
         let stored = reuse.map(|path| {
             let all = weights::open(&[path.to_path_buf()], published::mixer_name)?;
             check_list(path, &all, init)?;
-            let renamed = all.rename(|name| other.here(name));
+            let renamed = all.rename(|name| names.target(name));
             renamed.map_err(|error| PluginError::weights(&error))
         });
         let stored = stored.transpose()?;
@@ -64,14 +64,14 @@ impl Beginning {
             .query_width
             .or_else(|| load::query_width(stored.as_ref()?));
         let query_width = query_width.unwrap_or(PUBLISHED_QUERY_WIDTH);
-        let described = load::described(kind, encoders, llm_width, query_width)?;
-        let taken = |tensor: &Described| {
+        let specs = load::specs(kind, encoders, llm_width, query_width)?;
+        let taken = |tensor: &TensorSpec| {
             let stored = stored.as_ref()?.get(&tensor.name)?;
-            fits(tensor, stored).then(|| other.there(&tensor.name))
+            fits(tensor, stored).then(|| names.source(&tensor.name))
         };
-        let tensors: Vec<BegunTensor> = described
+        let tensors: Vec<PlannedTensor> = specs
             .iter()
-            .map(|tensor| BegunTensor {
+            .map(|tensor| PlannedTensor {
                 name: tensor.name.clone(),
                 shape: tensor.shape.clone(),
                 from: taken(tensor),
@@ -96,7 +96,7 @@ impl Beginning {
             kind,
             reused: reused.transpose()?,
             tensors,
-            described,
+            specs,
         })
     }
 
@@ -105,13 +105,13 @@ impl Beginning {
     /// # Errors
     ///
     /// When there is not enough memory for it.
-    pub fn begin(self, encoders: &[EncoderShape], llm_width: usize) -> Result<Mixer, MixerError> {
-        load::begun(
+    pub fn build(self, encoders: &[EncoderShape], llm_width: usize) -> Result<Mixer, MixerError> {
+        load::untrained(
             self.kind,
             encoders,
             (llm_width, self.query_width),
             self.seed,
-            self.described,
+            self.specs,
             self.reused,
         )
     }
@@ -123,7 +123,7 @@ impl Mixer {
     ///
     /// # Errors
     ///
-    /// As [`Self::new`] and [`Beginning::new`].
+    /// As [`Self::new`] and [`MixerPlan::new`].
     pub(crate) fn load(
         entry: &MixerEntry,
         encoders: &[EncoderShape],
@@ -132,8 +132,8 @@ impl Mixer {
     ) -> std::result::Result<Self, MixerError> {
         match (&entry.weights, path) {
             (MixerWeights::Init(init), _) => {
-                let beginning = Beginning::new(entry.kind, encoders, llm_width, init, path)?;
-                beginning.begin(encoders, llm_width)
+                let plan = MixerPlan::new(entry.kind, encoders, llm_width, init, path)?;
+                plan.build(encoders, llm_width)
             }
             (MixerWeights::Trained(_), Some(path)) => {
                 Self::new(entry.kind, encoders, llm_width, path)
@@ -147,32 +147,32 @@ impl Mixer {
 }
 
 /// What the tensors of another mixer are called here.
-struct Names<'n> {
+struct NameMap<'n> {
     kind: MixerKind,
     /// Of each encoder the number of its projector there; where it is not said, the same numbers.
     projectors: Option<&'n [Option<usize>]>,
 }
 
-impl Names<'_> {
-    fn here(&self, there: &str) -> Option<String> {
-        let Some((number, rest)) = projector(there) else {
-            return self.has_same_fusion().then(|| there.to_owned());
+impl NameMap<'_> {
+    fn target(&self, source: &str) -> Option<String> {
+        let Some((number, rest)) = projector(source) else {
+            return self.has_same_fusion().then(|| source.to_owned());
         };
         let Some(projectors) = self.projectors else {
-            return Some(there.to_owned());
+            return Some(source.to_owned());
         };
         let here = projectors.iter().position(|&from| from == Some(number))?;
         Some(format!("projectors.{here}.{rest}"))
     }
 
-    fn there(&self, here: &str) -> String {
+    fn source(&self, target: &str) -> String {
         let number = |(number, rest)| {
             let there = (*self.projectors?.get::<usize>(number)?)?;
             Some(format!("projectors.{there}.{rest}"))
         };
-        projector(here)
+        projector(target)
             .and_then(number)
-            .unwrap_or_else(|| here.to_owned())
+            .unwrap_or_else(|| target.to_owned())
     }
 
     /// Whether the tensors of the fusion mean the same here: some hold a part for each encoder, in order.
@@ -192,7 +192,7 @@ fn projector(name: &str) -> Option<(usize, &str)> {
     Some((number.parse().ok()?, rest))
 }
 
-fn fits(tensor: &Described, stored: &StoredTensor) -> bool {
+fn fits(tensor: &TensorSpec, stored: &StoredTensor) -> bool {
     use StoredDtype::{BF16, F16, F32};
     tensor.shape == stored.shape && matches!(stored.dtype, F32 | F16 | BF16)
 }
@@ -216,7 +216,7 @@ fn check_list(path: &Path, stored: &Checkpoint, init: &MixerInit) -> Result<(), 
     }
 }
 
-fn nothing_fits(path: &Path, tensors: &[BegunTensor]) -> PluginError {
+fn nothing_fits(path: &Path, tensors: &[PlannedTensor]) -> PluginError {
     let first = tensors.first().map_or_else(String::new, |tensor| {
         format!(", such as `{}` {:?}", tensor.name, tensor.shape)
     });

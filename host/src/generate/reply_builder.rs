@@ -1,6 +1,6 @@
 //! A reply as it grows: which token comes next, and when it ends.
 
-use super::limits::{Limits, Stop};
+use super::limits::{ReplyLimits, Stop};
 use crate::{
     Error,
     sampling::Sampler,
@@ -9,10 +9,10 @@ use crate::{
 use merv_plugin_api::LanguageModelInfo;
 
 /// A reply that is being made.
-pub struct Growing<'t> {
+pub struct ReplyBuilder<'t> {
     sampler: Sampler,
     stream: Stream<'t>,
-    limits: Limits,
+    limits: ReplyLimits,
     prompt_tokens: usize,
     count: usize,
 }
@@ -26,9 +26,14 @@ pub enum Next {
     End(Stop),
 }
 
-impl<'t> Growing<'t> {
+impl<'t> ReplyBuilder<'t> {
     /// An empty reply to a prompt of so many tokens of text.
-    pub fn new(sampler: Sampler, stream: Stream<'t>, limits: Limits, prompt_tokens: usize) -> Self {
+    pub fn new(
+        sampler: Sampler,
+        stream: Stream<'t>,
+        limits: ReplyLimits,
+        prompt_tokens: usize,
+    ) -> Self {
         Self {
             sampler,
             stream,
@@ -126,13 +131,13 @@ mod tests {
             (0, 3, 0, 3),
             (1, 1, 0, 0),
         ] {
-            let limits = Limits {
+            let limits = ReplyLimits {
                 max_new_tokens: 50,
                 min_length,
                 min_new_tokens,
             };
             let sampler = Sampler::new(Sampling::default()).unwrap();
-            let mut reply = Growing::new(sampler, Stream::new(&tokenizer), limits, prompt);
+            let mut reply = ReplyBuilder::new(sampler, Stream::new(&tokenizer), limits, prompt);
             let mut count = 0;
             // The ends are the likeliest.
             let logits = [0.0, 1.0, 9.0, 2.0, 3.0, 8.0];

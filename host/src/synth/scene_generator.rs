@@ -2,7 +2,7 @@
 
 use super::{
     Split,
-    chance::{Chance, Deck},
+    random::{Deck, RandomSource},
     scene::{Background, Colour, Direction, Pattern, Scene, Shape, Size, Speed, Sprite, Story},
 };
 
@@ -43,8 +43,8 @@ const KINDS: [Kind; 10] = [
 type Combination = (Colour, Shape, usize);
 
 /// Makes scenes, one after another. The first ones do not depend on how many follow.
-pub(super) struct Stage {
-    chance: Chance,
+pub(super) struct SceneGenerator {
+    random: RandomSource,
     kinds: Deck<Kind>,
     moves: Deck<Combination>,
     counts: Deck<Combination>,
@@ -58,11 +58,11 @@ pub(super) struct Stage {
     cameras: Deck<(bool, bool)>,
 }
 
-impl Stage {
+impl SceneGenerator {
     pub fn new(seed: u64, split: Split) -> Self {
         let deck = |third: usize| Deck::new(combinations(third, split));
         Self {
-            chance: Chance::new(seed, split as u64),
+            random: RandomSource::new(seed, split as u64),
             kinds: Deck::new(KINDS),
             moves: deck(Direction::ALL.len()),
             counts: deck(MOST),
@@ -77,7 +77,7 @@ impl Stage {
     }
 
     pub fn scene(&mut self) -> Scene {
-        let kind = self.kinds.deal(&mut self.chance);
+        let kind = self.kinds.deal(&mut self.random);
         let (name, (colour, shape, third), story, sprites) = match kind {
             Kind::Moves => self.moves(),
             Kind::Counts => self.counts(),
@@ -102,13 +102,13 @@ impl Stage {
     }
 
     fn moves(&mut self) -> (&'static str, Combination, Story, Vec<Sprite>) {
-        let chance = &mut self.chance;
-        let combination = self.moves.deal(chance);
+        let random = &mut self.random;
+        let combination = self.moves.deal(random);
         let (colour, shape, third) = combination;
         let direction = Direction::ALL[third];
-        let (size, speed) = (self.sizes.deal(chance), self.speeds.deal(chance));
+        let (size, speed) = (self.sizes.deal(random), self.speeds.deal(random));
         let steps = vec![scaled(direction, speed.travel())];
-        let sprite = placed(chance, colour, shape, size.radius(), steps);
+        let sprite = placed(random, colour, shape, size.radius(), steps);
         let story = Story::Moves {
             direction,
             size,
@@ -118,17 +118,17 @@ impl Stage {
     }
 
     fn turns(&mut self) -> (&'static str, Combination, Story, Vec<Sprite>) {
-        let chance = &mut self.chance;
-        let combination = self.turns.deal(chance);
+        let random = &mut self.random;
+        let combination = self.turns.deal(random);
         let (colour, shape, third) = combination;
         let first = Direction::ALL[third];
         let across: Vec<_> = Direction::ALL
             .into_iter()
             .filter(|direction| direction.is_across() != first.is_across())
             .collect();
-        let second = across[chance.below(across.len())];
+        let second = across[random.below(across.len())];
         let steps = vec![scaled(first, LEG), scaled(second, LEG)];
-        let sprite = placed(chance, colour, shape, Size::Small.radius(), steps);
+        let sprite = placed(random, colour, shape, Size::Small.radius(), steps);
         (
             "turns",
             combination,
@@ -138,7 +138,7 @@ impl Stage {
     }
 
     fn counts(&mut self) -> (&'static str, Combination, Story, Vec<Sprite>) {
-        let combination = self.counts.deal(&mut self.chance);
+        let combination = self.counts.deal(&mut self.random);
         let (colour, shape, third) = combination;
         let cells = self.cells(3);
         let sprites = cells.into_iter().take(third + 1);
@@ -148,16 +148,16 @@ impl Stage {
     }
 
     fn appears(&mut self) -> (&'static str, Combination, Story, Vec<Sprite>) {
-        let combination = self.appears.deal(&mut self.chance);
-        let when = self.chance.between(0.3, 0.65);
+        let combination = self.appears.deal(&mut self.random);
+        let when = self.random.between(0.3, 0.65);
         let [there, new] = self.pair(combination, [0.0, when]);
         ("appears", combination, Story::Appears, vec![new, there])
     }
 
     fn in_order(&mut self) -> (&'static str, Combination, Story, Vec<Sprite>) {
-        let combination = self.in_order.deal(&mut self.chance);
-        let first = self.chance.between(0.15, 0.3);
-        let second = self.chance.between(0.5, 0.7);
+        let combination = self.in_order.deal(&mut self.random);
+        let first = self.random.between(0.15, 0.3);
+        let second = self.random.between(0.5, 0.7);
         let [second, first] = self.pair(combination, [second, first]);
         let sprites = vec![first, second];
         (
@@ -175,8 +175,8 @@ impl Stage {
             .into_iter()
             .filter(|&other| other != shape)
             .collect();
-        let other = others[self.chance.below(others.len())];
-        let radius = [0; 2].map(|_| self.chance.between(0.13, 0.19));
+        let other = others[self.random.below(others.len())];
+        let radius = [0; 2].map(|_| self.random.between(0.13, 0.19));
         [
             still(Colour::ALL[third], other, radius[0], cells[0], appears[0]),
             still(colour, shape, radius[1], cells[1], appears[1]),
@@ -185,24 +185,24 @@ impl Stage {
 
     /// The middles of a grid's cells, each a little off, in any order.
     fn cells(&mut self, side: usize) -> Vec<[f32; 2]> {
-        let chance = &mut self.chance;
+        let random = &mut self.random;
         let mut cells = Vec::new();
         for index in 0..side * side {
             let middle = |number: usize| (number as f32 + 0.5) / side as f32;
-            let mut off = || chance.between(-0.03, 0.03);
+            let mut off = || random.between(-0.03, 0.03);
             cells.push([middle(index % side) + off(), middle(index / side) + off()]);
         }
-        chance.shuffle(&mut cells);
+        random.shuffle(&mut cells);
         cells
     }
 
     fn background(&mut self) -> Background {
-        let pattern = self.patterns.deal(&mut self.chance);
-        let chance = &mut self.chance;
-        let light = chance.between(95.0, 140.0);
-        let tint = [0; 3].map(|_| chance.between(-14.0, 14.0));
-        let contrast = chance.between(28.0, 40.0);
-        let contrast = if chance.below(2) == 0 {
+        let pattern = self.patterns.deal(&mut self.random);
+        let random = &mut self.random;
+        let light = random.between(95.0, 140.0);
+        let tint = [0; 3].map(|_| random.between(-14.0, 14.0));
+        let contrast = random.between(28.0, 40.0);
+        let contrast = if random.below(2) == 0 {
             contrast
         } else {
             -contrast
@@ -210,8 +210,8 @@ impl Stage {
         Background {
             pattern,
             colours: [light, light + contrast].map(|light| tint.map(|tint| light + tint)),
-            phase: [0; 2].map(|_| chance.between(0.0, 1.0)),
-            seed: chance.bits(),
+            phase: [0; 2].map(|_| random.between(0.0, 1.0)),
+            seed: random.bits(),
         }
     }
 
@@ -220,10 +220,10 @@ impl Stage {
         if !pattern.has_texture() {
             return None;
         }
-        let (moves, first) = self.cameras.deal(&mut self.chance);
+        let (moves, first) = self.cameras.deal(&mut self.random);
         let across = match story {
             Story::Moves { direction, .. } => !direction.is_across(),
-            _ => self.chance.below(2) == 0,
+            _ => self.random.below(2) == 0,
         };
         let ways = match across {
             true => [Direction::Left, Direction::Right],
@@ -268,7 +268,7 @@ fn still(colour: Colour, shape: Shape, radius: f32, start: [f32; 2], appears: f3
 
 /// A shape whose whole way is in the picture.
 fn placed(
-    chance: &mut Chance,
+    random: &mut RandomSource,
     colour: Colour,
     shape: Shape,
     radius: f32,
@@ -282,7 +282,7 @@ fn placed(
             most = most.max(at);
         }
         let margin = radius + 0.015;
-        chance.between(margin - least, 1.0 - margin - most)
+        random.between(margin - least, 1.0 - margin - most)
     });
     Sprite {
         moves,
