@@ -1,4 +1,4 @@
-//! Which clips a chunk's questions are about.
+//! The clips that the questions of a chunk are about.
 
 use super::{
     Question,
@@ -7,7 +7,7 @@ use super::{
 };
 use std::{collections::HashMap, path::PathBuf};
 
-/// What of a video some questions are about.
+/// A part of a video, and the questions about it.
 pub(super) struct Clip<'q> {
     pub video: &'q str,
     pub path: PathBuf,
@@ -15,7 +15,7 @@ pub(super) struct Clip<'q> {
     pub questions: Vec<&'q Question>,
 }
 
-/// What makes two questions be about one clip.
+/// Returns the key of a question's clip. Two questions are about the same clip if their keys are equal.
 pub(super) fn clip_key(question: &Question) -> (&str, Option<u64>, Option<u64>, Option<i64>) {
     let Window {
         start,
@@ -26,10 +26,10 @@ pub(super) fn clip_key(question: &Question) -> (&str, Option<u64>, Option<u64>, 
     (&question.video_name, bits(start), bits(end), end_frame)
 }
 
-/// The name of a video, the questions about it, and why it cannot be found.
+/// The name of a video that was not found, the questions about it, and the reason.
 pub(super) type MissingClip<'q> = (&'q str, Vec<&'q Question>, String);
 
-/// The clips in the order of their first questions, and those whose video is not there.
+/// Returns the clips in the order of their first questions, and the clips whose video was not found.
 pub(super) fn clips<'q>(
     dataset: &Dataset,
     questions: impl Iterator<Item = &'q Question>,

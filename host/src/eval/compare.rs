@@ -1,4 +1,4 @@
-//! Two results about the same questions, side by side.
+//! Compares two results on the same questions.
 
 use super::{
     EvalError,
@@ -11,30 +11,29 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, path::Path};
 
-/// Ids that a message names.
+/// The maximum number of ids that a message lists.
 const NAMED: usize = 3;
 
-/// The difference by one measure.
+/// The difference of two results in one measure.
 #[derive(Debug, Clone, Serialize)]
 pub struct Difference {
-    /// What is measured.
+    /// The measure.
     pub measure: Measure,
-    /// The first's mean.
+    /// The mean of the first result.
     pub a: f64,
-    /// The second's.
+    /// The mean of the second result.
     pub b: f64,
     /// `b - a`.
     pub difference: f64,
-    /// Its 95 % interval, by drawing videos (paired bootstrap).
+    /// Its 95 % interval, by resampling videos (paired bootstrap).
     pub interval: (f64, f64),
-    /// Over how many questions.
+    /// The number of questions.
     pub count: usize,
-    /// Questions that the first did better.
+    /// The number of questions on which the first result is better.
     pub a_better: usize,
-    /// Questions that the second did better.
+    /// The number of questions on which the second result is better.
     pub b_better: usize,
-    /// The probability of so uneven a split if both were equally good (McNemar's exact test); only where
-    /// answers are right or wrong.
+    /// The p-value of McNemar's exact test; only for measures whose values are right or wrong.
     pub p_value: Option<f64>,
 }
 
@@ -42,7 +41,7 @@ pub struct Difference {
 ///
 /// # Errors
 ///
-/// When one cannot be read, or they are not about the same questions.
+/// When a file cannot be read, or the files are not about the same questions.
 pub fn compare(a: &Path, b: &Path) -> Result<Vec<Difference>, EvalError> {
     let (of_a, of_b) = (load(a)?, load(b)?);
     let incomparable = |reason| EvalError::Incomparable {
@@ -68,7 +67,7 @@ pub fn compare(a: &Path, b: &Path) -> Result<Vec<Difference>, EvalError> {
                 .join(", ");
             let more = if missing.len() > NAMED { ", …" } else { "" };
             return Err(incomparable(format!(
-                "{} lacks {} of the other's questions: {named}{more}",
+                "{} lacks {} of the questions in the other: {named}{more}",
                 path.display(),
                 missing.len()
             )));
@@ -90,7 +89,7 @@ pub fn compare(a: &Path, b: &Path) -> Result<Vec<Difference>, EvalError> {
     }
     differences.retain(|(_, pairs)| pairs.len() == of_a.len());
     if differences.is_empty() {
-        return Err(incomparable("they are not measured alike".to_owned()));
+        return Err(incomparable("they have no common measure".to_owned()));
     }
     Ok(differences
         .into_iter()
@@ -98,7 +97,7 @@ pub fn compare(a: &Path, b: &Path) -> Result<Vec<Difference>, EvalError> {
         .collect())
 }
 
-/// A question, and what each of both is worth there.
+/// A question, and the value of each result on it.
 type Pair<'s> = (&'s Scored, f64, f64);
 
 fn difference(measure: Measure, pairs: &[Pair<'_>]) -> Difference {
@@ -122,7 +121,8 @@ fn difference(measure: Measure, pairs: &[Pair<'_>]) -> Difference {
     }
 }
 
-/// What each prediction is worth: of a file with one a line, or of verdicts by question (`…_gpt.json`).
+/// Returns the scores of each prediction in a file: either predictions, one per line, or verdicts by question
+/// (`…_gpt.json`).
 fn load(path: &Path) -> Result<BTreeMap<String, Scored>, EvalError> {
     let none = || EvalError::NoPredictions {
         path: path.to_owned(),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_compared_by_what_the_judge_says_and_by_its_score() {
+    fn verdicts_are_compared_by_yes_or_no_and_by_score() {
         let folder = tempdir().unwrap();
         let a = verdicts(
             &folder,
@@ -226,7 +226,7 @@ mod tests {
             (Measure::Judge, 0.5, 0.75, 0.25)
         );
         assert_eq!((said.count, said.a_better, said.b_better), (4, 1, 2));
-        // 1 and 2 of 3 by a fair coin: both tails together are certain.
+        // With 1 against 2, the two tails of a fair coin add up to 1.
         assert_eq!(said.p_value, Some(1.0));
         assert_eq!(
             (score.measure, score.a, score.b, score.difference),
@@ -257,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn three_of_the_questions_that_are_lacking_are_named() {
+    fn up_to_three_missing_questions_are_listed() {
         let folder = tempdir().unwrap();
         let all = ["1", "2", "3", "4", "5"].map(|id| (id, "yes", 5));
         let a = verdicts(&folder, "a.json", &all);
         for (kept, expected) in [
-            (2, "lacks 3 of the other's questions: `3`, `4`, `5`"),
+            (2, "lacks 3 of the questions in the other: `3`, `4`, `5`"),
             (1, "`2`, `3`, `4`, …"),
         ] {
             let b = verdicts(&folder, "b.json", &all[..kept]);

@@ -1,5 +1,5 @@
-//! A benchmark's questions and answers, as the original keeps them: `test_q.json`, `test_a.json` and
-//! `videos/` in one folder.
+//! The questions and answers of a benchmark, in the layout of the original: a folder with `test_q.json`,
+//! `test_a.json` and `videos/`.
 
 use super::{EvalError, json::without_nan, problem::Problem, task::Task};
 use crate::{
@@ -17,11 +17,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// The files of a benchmark.
+/// The file names of a benchmark.
 const QUESTIONS: &str = "test_q.json";
 const ANSWERS: &str = "test_a.json";
 
-/// What this program reads of a question, and of an answer.
+/// The keys of a question and of an answer that this program reads.
 const QUESTION_KEYS: [&str; 8] = [
     "question_id",
     "video_name",
@@ -34,21 +34,21 @@ const QUESTION_KEYS: [&str; 8] = [
 ];
 const ANSWER_KEYS: [&str; 4] = ["question_id", "answer", "answer_id", "kind"];
 
-/// The suffix of a benchmark's name that asks for a `<video>` mark in every message.
+/// The suffix of a benchmark's name that adds a `<video>` mark to every message.
 const TOKEN: &str = "_token";
 
 /// A benchmark.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    /// Its name, as asked for.
+    /// Its name, as requested.
     pub benchmark: String,
     /// Its folder.
     pub folder: PathBuf,
-    /// Whether messages carry a `<video>` mark.
+    /// Whether messages contain a `<video>` mark.
     pub video_mark: bool,
     /// The questions, in order.
     pub questions: Vec<Question>,
-    /// SHA-256 of both files.
+    /// The SHA-256 of both files.
     pub digest: String,
 }
 
@@ -57,15 +57,15 @@ pub struct Dataset {
 pub struct Question {
     /// Its id as text.
     pub id: String,
-    /// The name of its video, without an ending.
+    /// The name of its video, without an extension.
     pub video_name: String,
-    /// What is asked.
+    /// The text of the question.
     pub text: String,
     /// The options of a multiple-choice question.
     pub choice: Option<Choice>,
-    /// What of the video it is about.
+    /// The part of the video that it is about.
     pub window: Window,
-    /// Kinds of questions that it counts as.
+    /// The kinds of question that it counts towards.
     pub kinds: Vec<String>,
     /// The question as it is in the file.
     pub fields: Map<String, Value>,
@@ -78,18 +78,18 @@ pub struct Question {
 pub struct Choice {
     /// The options, in order.
     pub options: Vec<String>,
-    /// How many letters are offered.
+    /// The number of letters offered.
     pub letters: usize,
-    /// The right one.
+    /// The index of the correct option.
     pub answer_id: usize,
 }
 
-/// What of a video is looked at.
+/// The part of a video that a question is about.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Window {
-    /// Where to begin, in seconds.
+    /// The start, in seconds.
     pub start: Option<f64>,
-    /// Where to end, in seconds.
+    /// The end, in seconds.
     pub end: Option<f64>,
     /// The last frame.
     pub end_frame: Option<i64>,
@@ -100,10 +100,10 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// When it is not there, or with all of its items that are wrong.
+    /// When it does not exist, or some of its items are invalid. The error lists all of them.
     pub fn load(data_dir: &Path, name: &str, task: Task) -> Result<Self, EvalError> {
         let plain = name.replace(TOKEN, "");
-        // The names of the results begin with it.
+        // The file names of the results begin with it.
         let mut parts = Path::new(name).components();
         let first = parts.next();
         if parts.next().is_some() || first != Some(Component::Normal(OsStr::new(name))) {
@@ -145,7 +145,7 @@ impl Dataset {
                         problems.push(Problem {
                             file: QUESTIONS,
                             index,
-                            what: format!("question_id {id} is item {first}'s already"),
+                            what: format!("question_id {id} is already used by item {first}"),
                         });
                     }
                     checked.push(question);
@@ -169,12 +169,12 @@ impl Dataset {
         })
     }
 
-    /// The questions of chunk `index` of `count`, cut as the original cuts them: all chunks but the last
-    /// are equally long, and the last may be empty.
+    /// Returns the questions of chunk `index` of `count`, divided as in the original: all chunks except the last
+    /// have the same length, and the last may be empty.
     ///
     /// # Errors
     ///
-    /// When there is no such chunk.
+    /// When the chunk does not exist.
     pub fn chunk(&self, index: usize, count: usize) -> Result<&[Question], EvalError> {
         if index >= count {
             return Err(EvalError::NoChunk { index, count });
@@ -198,16 +198,21 @@ fn hint(data_dir: &Path, name: &str) -> String {
     names.sort();
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     let there = match known.as_slice() {
-        [] => return format!("set --data-dir; {} holds no benchmark", data_dir.display()),
+        [] => {
+            return format!(
+                "set --data-dir; {} does not contain a benchmark",
+                data_dir.display()
+            );
+        }
         names => names.join(", "),
     };
     match nearest(name, &known) {
-        Some(near) => format!("did you mean `{near}`? There are {there}"),
+        Some(near) => format!("did you mean `{near}`? Available: {there}"),
         None => format!("choose one of {there}"),
     }
 }
 
-/// An object of a list, and its place there.
+/// An object of a list, and its index.
 struct Item {
     index: usize,
     fields: Map<String, Value>,
@@ -228,7 +233,7 @@ fn by_id(items: Vec<Map<String, Value>>, problems: &mut Vec<Problem>) -> HashMap
                 if let Some(first) = found.get(&id) {
                     let id = shown(&id);
                     wrong(format!(
-                        "question_id {id} is item {}'s already",
+                        "question_id {id} is already used by item {}",
                         first.index
                     ));
                 } else {
@@ -268,7 +273,7 @@ fn question(
             shown(&id)
         ))
     })?;
-    // What is wrong with the answer stands in the other file.
+    // Problems of the answer are reported for the file of the answers.
     let in_answer = |what: String| Problem {
         file: ANSWERS,
         index: item.index,
@@ -302,11 +307,11 @@ fn question(
     })
 }
 
-/// Refuses a key that can only be another spelling of one that is not there, or that predictions need.
+/// Refuses a key that is a misspelling of a missing key, or that predictions reserve.
 fn check_keys(fields: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
     if fields.contains_key(sealed::FIELD) {
         return Err(format!(
-            "the key `{}` is taken: predictions keep their checksum there; rename it",
+            "the key `{}` is reserved for the checksum of a prediction; rename it",
             sealed::FIELD
         ));
     }
@@ -326,7 +331,7 @@ fn check_keys(fields: &Map<String, Value>, known: &[&str]) -> Result<(), String>
     Ok(())
 }
 
-/// Refuses a message that would hold several marks: a question is about one video.
+/// Refuses a message with several marks: a question is about one video.
 fn marks(question: &str, benchmark: &str) -> Result<(), String> {
     let own: usize = ["<image>", "<video>"]
         .map(|mark| question.matches(mark).count())
@@ -336,27 +341,28 @@ fn marks(question: &str, benchmark: &str) -> Result<(), String> {
     match own + added {
         0 | 1 => Ok(()),
         marks if added == 0 => Err(format!(
-            "`question` holds {marks} marks, such as `<video>`; expected one at most"
+            "`question` contains {marks} marks such as `<video>`; expected at most one"
         )),
         _ => Err(format!(
-            "`question` holds a mark, such as `<video>`, and `{TOKEN}` adds another"
+            "`question` contains a mark such as `<video>`, and `{TOKEN}` adds another"
         )),
     }
 }
 
-/// The answers that are right: a text, or a list of some.
+/// Returns the correct answers: one string, or a list of strings.
 pub(super) fn references(fields: &Map<String, Value>) -> Result<Vec<String>, String> {
     match fields.get("answer") {
-        Some(Value::Array(list)) if list.is_empty() => {
-            Err("`answer` is an empty list; expected a text or some".to_owned())
-        }
+        Some(Value::Array(list)) if list.is_empty() => Err(
+            "`answer` is an empty list; expected a string or a list with at least one string"
+                .to_owned(),
+        ),
         Some(Value::Array(list)) => {
             let answers = list.iter().map(|one| match one {
                 Value::String(text) => Ok(text.clone()),
                 Value::Number(number) => Ok(number.to_string()),
                 other => {
                     let other = shown(&other.to_string());
-                    Err(format!("`answer` holds {other}; expected texts"))
+                    Err(format!("`answer` contains {other}; expected strings"))
                 }
             });
             answers.collect()
@@ -365,7 +371,7 @@ pub(super) fn references(fields: &Map<String, Value>) -> Result<Vec<String>, Str
     }
 }
 
-/// As [`text`], and not empty.
+/// Like [`text`], but refuses an empty string.
 fn filled(fields: &Map<String, Value>, key: &str) -> Result<String, String> {
     match text(fields, key) {
         Ok(text) if text.trim().is_empty() => Err(format!("`{key}` is empty")),
@@ -373,7 +379,8 @@ fn filled(fields: &Map<String, Value>, key: &str) -> Result<String, String> {
     }
 }
 
-/// A text, or a list of one; numbers, which some files have for ids and answers, count as their digits.
+/// Returns a string, or the string in a list of one. Numbers, which some files use for ids and answers, are
+/// converted to their digits.
 pub(super) fn text(fields: &Map<String, Value>, key: &str) -> Result<String, String> {
     let value = match fields.get(key) {
         Some(Value::Array(list)) if list.len() == 1 => list.first(),
@@ -383,13 +390,13 @@ pub(super) fn text(fields: &Map<String, Value>, key: &str) -> Result<String, Str
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Number(number)) => Ok(number.to_string()),
         Some(other) => Err(format!(
-            "`{key}` is {}; expected a text",
+            "`{key}` is {}; expected a string",
             shown(&other.to_string())
         )),
         None => {
             let keys: Vec<&str> = fields.keys().map(String::as_str).collect();
             let near = nearest(key, &keys).map(|near| format!("; did you mean {}?", shown(near)));
-            Err(format!("there is no `{key}`{}", near.unwrap_or_default()))
+            Err(format!("`{key}` is missing{}", near.unwrap_or_default()))
         }
     }
 }
@@ -407,15 +414,15 @@ fn whole(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, String
     }
 }
 
-/// The options, and how many letters are offered.
+/// Returns the options, and the number of letters offered.
 fn options(fields: &Map<String, Value>) -> Result<(Vec<String>, usize), String> {
     let options = match fields.get("options") {
         Some(Value::Array(options)) => options,
         Some(other) => {
             let other = shown(&other.to_string());
-            return Err(format!("`options` is {other}; expected a list of texts"));
+            return Err(format!("`options` is {other}; expected a list of strings"));
         }
-        None => return Err("there is no list `options`".to_owned()),
+        None => return Err("the list `options` is missing".to_owned()),
     };
     let options: Vec<String> = options
         .iter()
@@ -424,16 +431,16 @@ fn options(fields: &Map<String, Value>) -> Result<(Vec<String>, usize), String> 
             Value::Number(number) => Ok(number.to_string()),
             other => {
                 let other = shown(&other.to_string());
-                Err(format!("`options` holds {other}; expected texts"))
+                Err(format!("`options` contains {other}; expected strings"))
             }
         })
         .collect::<Result<_, _>>()?;
     let letters = whole(fields, "num_option")?.unwrap_or(options.len());
-    // With one letter to choose from every answer is right.
+    // With a single letter, every answer would be correct.
     if letters < 2 || letters > options.len() || options.len() > 26 {
         return Err(format!(
-            "`num_option` is {letters} and there are {} options; expected 2 to 26 options, and `num_option` from 2 to \
-             their number",
+            "`num_option` is {letters} and there are {} options; expected 2 to 26 options, and a `num_option` from 2 \
+             to the number of options",
             options.len()
         ));
     }
@@ -441,10 +448,10 @@ fn options(fields: &Map<String, Value>) -> Result<(Vec<String>, usize), String> 
 }
 
 fn answer_id(answer: &Map<String, Value>, options: usize) -> Result<usize, String> {
-    let answer_id = whole(answer, "answer_id")?.ok_or("there is no `answer_id`")?;
+    let answer_id = whole(answer, "answer_id")?.ok_or("`answer_id` is missing")?;
     if answer_id >= options {
         return Err(format!(
-            "`answer_id` is {answer_id}; expected one below {options}, for so many options there are"
+            "`answer_id` is {answer_id}; expected a number below {options}, the number of options"
         ));
     }
     Ok(answer_id)
@@ -454,7 +461,7 @@ fn window(fields: &Map<String, Value>) -> Result<Window, String> {
     let (start, end) = match fields.get("time") {
         None | Some(Value::Null) => (None, None),
         Some(time) => match time.as_array().map(Vec::as_slice) {
-            // What is no number was NaN: from the beginning, to the end.
+            // A null was NaN, which means the beginning or the end of the video.
             Some([start, end]) if [start, end].iter().all(|t| t.is_number() || t.is_null()) => {
                 (start.as_f64(), end.as_f64())
             }
@@ -468,7 +475,7 @@ fn window(fields: &Map<String, Value>) -> Result<Window, String> {
     };
     let end_frame = match fields.get("end_frame") {
         None | Some(Value::Null) => None,
-        // Python's numpy may have left a float.
+        // NumPy may have written a float.
         Some(frame) => match frame.as_i64().or_else(|| frame.as_f64().map(|f| f as i64)) {
             Some(frame) => Some(frame),
             None => {
@@ -484,7 +491,8 @@ fn window(fields: &Map<String, Value>) -> Result<Window, String> {
     })
 }
 
-/// What an item says, and for NExT-QA what its id says: causal, temporal or descriptive, and which of each.
+/// Returns the kinds of a question: the `kind` of the item, or for NExT-QA the kinds encoded in its id (causal,
+/// temporal or descriptive, and the subtype).
 fn kinds(
     id: &str,
     fields: &Map<String, Value>,
@@ -501,7 +509,7 @@ fn kinds(
         return Vec::new();
     }
     match id.split('_').next() {
-        // Before and after are one kind, as in the paper of the benchmark.
+        // "Before" and "after" are one kind, as in the paper of the benchmark.
         Some("TP" | "TN") => vec!["T".to_owned(), "TN".to_owned()],
         Some(kind @ ("CW" | "CH" | "TC" | "DC" | "DL" | "DO")) => {
             vec![kind[..1].to_owned(), kind.to_owned()]

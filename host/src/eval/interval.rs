@@ -1,17 +1,17 @@
-//! How far a figure can be trusted: 95 % intervals.
+//! Confidence intervals (95 %) and significance tests.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 
-/// The normal distribution's 97.5 % point.
+/// The 97.5 % quantile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Resamples of a bootstrap.
+/// The number of bootstrap resamples.
 const RESAMPLES: usize = 2000;
 
-/// The interval of a proportion: `correct` of `count` (Wilson, JASA 22, 1927). Questions count as
-/// independent.
+/// Returns the interval of a proportion, `correct` of `count` (Wilson, JASA 22, 1927). Questions are treated
+/// as independent.
 pub fn wilson(correct: usize, count: usize) -> (f64, f64) {
     if count == 0 {
         return (0.0, 1.0);
@@ -24,8 +24,8 @@ pub fn wilson(correct: usize, count: usize) -> (f64, f64) {
     ((centre - half).max(0.0), (centre + half).min(1.0))
 }
 
-/// The interval of a mean, by drawing whole videos again and again (percentile bootstrap): questions about
-/// one video are not independent. The same values give the same interval.
+/// Returns the interval of a mean by resampling whole videos (percentile bootstrap), because questions about
+/// the same video are not independent. The same values give the same interval.
 pub fn bootstrap<'v>(values: impl IntoIterator<Item = (&'v str, f64)>) -> (f64, f64) {
     let mut places: HashMap<&str, usize> = HashMap::new();
     let mut videos: Vec<(f64, f64)> = Vec::new();
@@ -57,11 +57,11 @@ pub fn bootstrap<'v>(values: impl IntoIterator<Item = (&'v str, f64)>) -> (f64, 
     (at(0.025), at(0.975))
 }
 
-/// How likely so uneven a split of the questions that only one of two answered rightly is if both are
-/// equally good: McNemar's test, exact and two-sided.
+/// Returns the p-value of McNemar's test, exact and two-sided: the probability of a split at least this uneven
+/// among the questions that only one of two models answered correctly, if both models are equally good.
 pub fn mcnemar(only_a: usize, only_b: usize) -> f64 {
     let (n, k) = (only_a + only_b, only_a.min(only_b));
-    // The sum of the binomial's lower tail, in logarithms so that thousands do not underflow.
+    // The lower tail of the binomial, in logarithms to avoid underflow with thousands of questions.
     let mut term = -(n as f64) * std::f64::consts::LN_2;
     let mut tail = term.exp();
     for i in 1..=k {
@@ -75,9 +75,9 @@ pub fn mcnemar(only_a: usize, only_b: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// The expected values are those of `statsmodels` (`proportion_confint(method="wilson")`).
+    /// The expected values come from `statsmodels` (`proportion_confint(method="wilson")`).
     #[test]
-    fn wilson_is_the_textbooks() {
+    fn wilson_equals_statsmodels() {
         for (correct, count, low, high) in [
             (8, 10, 0.490_162_4, 0.943_317_8),
             (0, 10, 0.0, 0.277_532_8),
@@ -89,9 +89,9 @@ mod tests {
         assert_eq!(wilson(0, 0), (0.0, 1.0));
     }
 
-    /// The expected values are those of `scipy.stats.binomtest`.
+    /// The expected values come from `scipy.stats.binomtest`.
     #[test]
-    fn mcnemar_is_the_binomial_test() {
+    fn mcnemar_equals_the_binomial_test() {
         for (a, b, expected) in [
             (0, 0, 1.0),
             (1, 9, 0.021_484_375),
@@ -108,16 +108,16 @@ mod tests {
     }
 
     #[test]
-    fn a_bootstrap_draws_videos_not_questions() {
+    fn the_bootstrap_resamples_videos_not_questions() {
         let names: Vec<String> = (0..200).map(|i| i.to_string()).collect();
         let value = |i: usize| (i % 2) as f64;
         let (low, high) = bootstrap((0..200).map(|i| (names[i].as_str(), value(i))));
-        // A proportion of 1/2 of 200: ±0.069.
+        // A proportion of 1/2 over 200 questions: ±0.069.
         assert!(
             (low - 0.431).abs() < 0.02 && (high - 0.569).abs() < 0.02,
             "{low} {high}"
         );
-        // Ten questions a video that are all right or all wrong tell no more than one would.
+        // If the ten questions of a video are all right or all wrong, they carry the information of one.
         let (low, high) = bootstrap((0..200).map(|i| (names[i / 10].as_str(), value(i / 10))));
         assert!(high - low > 0.35, "{low} {high}");
         assert_eq!(bootstrap([("a", 0.5)]), (0.5, 0.5));

@@ -1,8 +1,8 @@
-//! JSON as Python writes it: with bare `NaN` and `Infinity`, which JSON does not have.
+//! JSON as Python writes it: with bare `NaN` and `Infinity`, which are not valid JSON.
 
 use std::borrow::Cow;
 
-/// The text with every bare `NaN`, `Infinity` and `-Infinity` made `null`.
+/// Returns the text with every bare `NaN`, `Infinity` and `-Infinity` replaced with `null`.
 pub(super) fn without_nan(text: &str) -> Cow<'_, str> {
     if !text.contains("NaN") && !text.contains("Infinity") {
         return Cow::Borrowed(text);
@@ -15,7 +15,7 @@ pub(super) fn without_nan(text: &str) -> Cow<'_, str> {
             out.push_str(&rest[..end]);
             rest = &rest[end..];
             let taken = match rest.as_bytes().first() {
-                // What is escaped is one character more, and may be of several bytes.
+                // An escape covers one more character, which can have several bytes.
                 Some(b'\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
                 Some(_) => {
                     inside = false;
@@ -47,7 +47,7 @@ mod tests {
     use super::without_nan;
 
     #[test]
-    fn only_bare_words_go() {
+    fn only_bare_words_are_replaced() {
         for (text, expected) in [
             (r#"{"a": [NaN, -Infinity]}"#, r#"{"a": [null, null]}"#),
             (r#"{"NaN": "a NaN é"}"#, r#"{"NaN": "a NaN é"}"#),

@@ -1,83 +1,83 @@
-//! Why a judge cannot be asked.
+//! Errors of a judge.
 
 use thiserror::Error;
 
-/// Why a judge cannot be asked.
+/// The reason why a judge failed.
 #[derive(Debug, Error)]
 pub enum JudgeError {
     /// The service requires a key, and none was given.
     #[error(
-        "{url} wants a key, and there is none\n  \
-         do: set $OPENAI_API_KEY, name a file with --key-file, or let a model judge with --local"
+        "{url} requires a key, and none is set\n  \
+         do: set $OPENAI_API_KEY, give a file with --key-file, or use a local model as the judge with --local"
     )]
     NoKey {
         /// The address.
         url: String,
     },
     /// The key cannot be sent.
-    #[error(
-        "the key holds characters that no key has\n  do: look at $OPENAI_API_KEY or the key file"
-    )]
+    #[error("the key contains invalid characters\n  do: check $OPENAI_API_KEY or the key file")]
     BadKey,
-    /// The address is none.
-    #[error("`{0}` is no address\n  do: set $OPENAI_BASE_URL to one as https://api.openai.com/v1")]
+    /// The address is invalid.
+    #[error(
+        "`{0}` is not a valid URL\n  do: set $OPENAI_BASE_URL to a URL such as https://api.openai.com/v1"
+    )]
     BadUrl(String),
-    /// The service does not know us.
+    /// The service denied access.
     #[error(
         "{url}: access denied: {said}\n  do: {}",
-        if *.with_key { "check the key" } else { "set $OPENAI_API_KEY, or --key-file" }
+        if *.with_key { "check the key" } else { "set $OPENAI_API_KEY or --key-file" }
     )]
     Denied {
         /// The address.
         url: String,
-        /// What the service said.
+        /// The message of the service.
         said: String,
         /// Whether a key was sent.
         with_key: bool,
     },
-    /// The service will not do what is asked, ever.
+    /// The service refused the request permanently.
     #[error("{url} answered {status}: {said}")]
     Refused {
         /// The address.
         url: String,
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// What the service said.
+        /// The message of the service.
         said: String,
     },
-    /// The service will not process this content.
+    /// The service refused to process this content.
     #[error("the service refuses the content: {0}")]
     Filtered(String),
-    /// All tries failed.
+    /// All attempts failed.
     #[error(
-        "{url} failed {tries} times; the last time: {last}\n  \
-         do: run the same command later: what is judged is kept"
+        "{url} failed {tries} times; the last error: {last}\n  \
+         do: run the same command later; the verdicts so far are kept"
     )]
     GaveUp {
         /// The address.
         url: String,
-        /// How often it was asked.
+        /// The number of attempts.
         tries: u32,
-        /// What went wrong last.
+        /// The last error.
         last: String,
     },
-    /// Cases came back without an answer, again and again.
+    /// Some cases were not answered in several attempts.
     #[error(
-        "{cases} cases came back without an answer\n  \
-         do: run the same command again: what is judged is kept"
+        "{cases} cases were returned without an answer\n  \
+         do: run the same command again; the verdicts so far are kept"
     )]
     Unanswered {
-        /// How many.
+        /// The number of cases.
         cases: usize,
     },
     /// A batch failed.
-    #[error("the batch `{id}` ended as `{status}`: {said}")]
+    #[error("the batch `{id}` ended with the status `{status}`: {said}")]
     Batch {
-        /// The batch.
+        /// The id of the batch.
         id: String,
-        /// How it ended.
+        /// Its final status.
         status: String,
-        /// What the service said.
+        /// The message of the service.
         said: String,
     },
 }

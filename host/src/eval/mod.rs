@@ -1,9 +1,9 @@
-//! Evaluation on question-answering benchmarks, with the original's files and protocol.
+//! Evaluation on question-answering benchmarks, with the files and the protocol of the original.
 //!
-//! [`dataset`] reads a benchmark; [`mod@run`] asks its questions, a clip at a time and many answers at once;
-//! [`store`] keeps the predictions, safe against kills and between processes; [`score`] and [`interval`]
-//! judge them without a judge, [`judge`] with one; [`report`] puts the result together, [`compare`]
-//! compares two, and [`table`] shows several beside each other.
+//! [`dataset`] reads a benchmark. [`mod@run`] asks its questions clip by clip and generates answers in batches.
+//! [`store`] keeps the predictions; it survives kills and several processes can share it. [`score`] and
+//! [`interval`] score predictions without a judge, [`judge`] with one. [`report`] assembles the result,
+//! [`compare`] compares two results, and [`table`] shows several of them side by side.
 
 mod clips;
 pub mod compare;

@@ -1,45 +1,45 @@
-//! What is evaluated, how, and who watches.
+//! The options of an evaluation, and the trait that observes a run.
 
 use super::task::{Failure, Strategy, Task};
 use crate::{AnswerOptions, features::FeatureCache, generate, video};
 use std::{path::PathBuf, sync::Arc};
 
-/// How the original finds the frames of a window; results are compared with its own.
+/// How the original finds the frames of a window. The same method keeps the results comparable.
 pub(super) const SECONDS: video::Seconds = video::Seconds::AverageRate;
 
-/// What is evaluated, and how.
+/// The options of an evaluation.
 #[derive(Clone)]
 pub struct RunOptions {
-    /// What is asked.
+    /// The task.
     pub task: Task,
     /// How an option is chosen.
     pub strategy: Strategy,
-    /// Where benchmarks are.
+    /// The folder that contains the benchmarks.
     pub data_dir: PathBuf,
-    /// The benchmark.
+    /// The name of the benchmark.
     pub benchmark: String,
-    /// Where predictions go.
+    /// The folder for the predictions.
     pub out: PathBuf,
-    /// How many chunks there are.
+    /// The number of chunks.
     pub num_chunks: usize,
-    /// Which of them this is.
+    /// The index of this chunk.
     pub chunk_idx: usize,
-    /// How answers are made.
+    /// How answers are generated.
     pub answers: AnswerOptions,
-    /// Answers that are made at once, at most.
+    /// The maximum number of answers that are generated at the same time.
     pub batch_size: usize,
-    /// The part of the clips that may be unusable.
+    /// The fraction of the clips that may be unusable.
     pub max_bad_fraction: f64,
     /// Frames per second of folders of images.
     pub folder_fps: f64,
-    /// What reading a video may cost.
+    /// Limits on the cost of reading a video.
     pub limits: video::Limits,
-    /// Where encoders' features are kept.
+    /// The cache of encoder features.
     pub features: Option<Arc<FeatureCache>>,
 }
 
 impl RunOptions {
-    /// What the original does where nothing else is said: greedy, 512 tokens.
+    /// Returns the default answer options of the original: greedy decoding, 512 tokens.
     pub fn default_answers() -> AnswerOptions {
         AnswerOptions {
             sampling: crate::Sampling::default(),
@@ -48,13 +48,13 @@ impl RunOptions {
     }
 }
 
-/// Watches a run.
+/// Observes an evaluation.
 pub trait EvalObserver {
-    /// So many of so many clips are done, and this one is next.
+    /// `done` of `total` clips are done, and the clip `next` follows.
     fn clip(&mut self, done: usize, total: usize, next: &str);
-    /// A clip or question cannot be used.
+    /// A clip or a question cannot be used.
     fn failed(&mut self, failure: &Failure);
-    /// Something that should be known.
+    /// The user should know this.
     fn notice(&mut self, text: &str) {
         let _ = text;
     }

@@ -1,15 +1,15 @@
-//! What is wrong with an item of a benchmark.
+//! A problem with an item of a benchmark.
 
 use std::fmt;
 
-/// What is wrong with an item of a benchmark.
+/// A problem with an item of a benchmark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file that it stands in.
+    /// The file that contains the item.
     pub file: &'static str,
-    /// Which item of the file, from 0 on.
+    /// The index of the item in the file, from 0.
     pub index: usize,
-    /// What is wrong.
+    /// A description of the problem.
     pub what: String,
 }
 

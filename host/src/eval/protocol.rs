@@ -1,15 +1,15 @@
-//! What the model is asked, word for word as the original asks it (`scripts/eval_openended.py` and
-//! `scripts/eval_mcq.py` of `princetonvisualai/merv`): accuracy depends on it.
+//! The prompts of the evaluation, word for word as in the original (`scripts/eval_openended.py` and
+//! `scripts/eval_mcq.py` of `princetonvisualai/merv`). Accuracy depends on their exact wording.
 
 use super::{Question, dataset::Dataset};
 
-/// The letter of an option.
+/// Returns the letter of an option.
 pub fn letter(option: usize) -> char {
     // There are at most 26 options.
     char::from(b'A' + option as u8)
 }
 
-/// The message about a question of a data set.
+/// Returns the message that asks a question of a data set.
 pub fn message(dataset: &Dataset, question: &Question) -> String {
     match (&question.choice, dataset.video_mark) {
         (None, false) => question.text.clone(),
@@ -24,8 +24,8 @@ pub fn message(dataset: &Dataset, question: &Question) -> String {
     }
 }
 
-/// A question with its options, of which the first so many letters may be answered. The four blanks before
-/// the first option are the original's: the published figures were measured with them.
+/// Returns a question with its options. The model may answer with one of the first `letters` letters. The four
+/// spaces before the first option are in the original too: the published results were measured with them.
 pub fn multiple_choice(question: &str, options: &[String], letters: usize) -> String {
     let letters: Vec<String> = (0..letters).map(|i| letter(i).to_string()).collect();
     let options: Vec<String> = options
@@ -40,8 +40,8 @@ pub fn multiple_choice(question: &str, options: &[String], letters: usize) -> St
     )
 }
 
-/// The option that a reply names with its first letter, in either case; nothing where that is none of
-/// `letters` options.
+/// Returns the option that the first letter of a reply names, in upper or lower case. Returns `None` if it is
+/// not one of the first `letters` options.
 pub fn first_letter(reply: &str, letters: usize) -> Option<usize> {
     let first = reply.chars().next()?.to_lowercase().next()?;
     (0..letters).find(|&option| letter(option).to_ascii_lowercase() == first)
@@ -51,9 +51,9 @@ pub fn first_letter(reply: &str, letters: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// As the original's own example data is asked about.
+    /// The expected text is what the original produces for its own example data.
     #[test]
-    fn options_are_written_as_the_original_does() {
+    fn options_are_written_as_in_the_original() {
         let options = ["static or shaking", "I don't know", "moving"].map(str::to_owned);
         assert_eq!(
             multiple_choice("Is the camera moving or static?", &options, 3),
@@ -64,11 +64,11 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_counts_by_its_first_letter() {
+    fn the_first_letter_of_a_reply_counts() {
         assert_eq!(first_letter("B. moving", 3), Some(1));
         assert_eq!(first_letter("c", 3), Some(2));
         assert_eq!(first_letter("D", 3), None);
-        // The original does not look further, and neither must we.
+        // The original ignores the rest of the reply, and so must this.
         assert_eq!(first_letter("The answer is B", 3), None);
         assert_eq!(first_letter("Any of them", 3), Some(0));
         assert_eq!(first_letter("", 3), None);

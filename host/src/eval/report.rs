@@ -1,4 +1,4 @@
-//! The result of an evaluation, for people and for programs.
+//! The result of an evaluation, as JSON and as Markdown.
 
 use super::{
     EvalError, Failure, Strategy, Task,
@@ -15,54 +15,55 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::{collections::HashMap, path::Path};
 
-/// A result.
+/// The result of an evaluation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EvalReport {
     /// The benchmark.
     pub benchmark: String,
-    /// The model, or the judge and what it judged.
+    /// The model, or the judge.
     pub model: String,
-    /// Of all measures the first: what the original reports; none where no question counts.
+    /// The first of the measures, which the original reports; `None` if no question counts.
     pub accuracy: Option<f64>,
-    /// Questions that count.
+    /// The number of questions that count.
     pub count: usize,
-    /// Replies that name no option, or verdicts that say nothing. The former count as wrong, as in the
-    /// original; the latter do not count.
+    /// The number of replies that do not name an option, or of judge replies without a verdict. The former count
+    /// as wrong, as in the original; the latter do not count.
     pub unparsable: usize,
-    /// Questions that were not asked because their video or prompt cannot be used. They do not count.
+    /// The number of questions that were not asked because their video or prompt cannot be used. They do not
+    /// count.
     pub failed: usize,
-    /// Over all questions.
+    /// The measures over all questions.
     pub measures: Vec<Measured>,
-    /// By kind of question, where questions have kinds.
+    /// The measures by kind of question, if the questions have kinds.
     pub kinds: Vec<Kind>,
-    /// What failed.
+    /// The questions that were not asked.
     pub failures: Vec<Failure>,
 }
 
-/// A measure over some questions.
+/// The mean of a measure over some questions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Measured {
-    /// What is measured.
+    /// The measure.
     pub measure: Measure,
     /// Its mean.
     pub value: f64,
-    /// The 95 % interval.
+    /// Its 95 % interval.
     pub interval: (f64, f64),
-    /// Over how many questions.
+    /// The number of questions.
     pub count: usize,
 }
 
-/// A kind of question.
+/// The measures over one kind of question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Kind {
-    /// Its name.
+    /// The name of the kind.
     pub kind: String,
-    /// Over its questions.
+    /// The measures over its questions.
     pub measures: Vec<Measured>,
 }
 
 impl EvalReport {
-    /// Measures all answers of a run.
+    /// Creates the report of a run.
     pub fn of_run(dataset: &Dataset, model: &str, strategy: Strategy, merged: &Merged) -> Self {
         let mut scored: Vec<Scored> = merged
             .lines
@@ -70,7 +71,7 @@ impl EvalReport {
             .filter_map(|l| score(&l.fields))
             .collect();
         if strategy == Strategy::Likelihood {
-            // Its replies are the likeliest letters: one measure is enough.
+            // The reply is the likeliest letter, so both measures would be equal.
             for one in &mut scored {
                 one.values
                     .retain(|(measure, _)| *measure != Measure::Letter);
@@ -85,7 +86,7 @@ impl EvalReport {
         Self::new(&dataset.benchmark, model, &scored, &kinds, failures)
     }
 
-    /// Measures `scored`; `kinds` are by question.
+    /// Creates the report of `scored`. `kinds` maps the id of a question to its kinds.
     pub(super) fn new(
         benchmark: &str,
         model: &str,
@@ -120,7 +121,7 @@ impl EvalReport {
         }
     }
 
-    /// The table that people read: its header and rows.
+    /// Returns the table for the user: its header and its rows.
     pub fn table(&self) -> (Vec<&'static str>, Vec<Vec<String>>) {
         let mut header = vec!["measure", "value", "95 % interval", "questions"];
         let by_kind = !self.kinds.is_empty();
@@ -141,18 +142,18 @@ impl EvalReport {
         (header, rows)
     }
 
-    /// What belongs under the table.
+    /// Returns the notes below the table.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        // Of a judge's replies that say nothing there may be no measure at all.
+        // If no reply of a judge is a verdict, there are no measures.
         let by_letter = self.measures.iter().any(|m| m.measure == Measure::Letter);
         match (self.unparsable, by_letter) {
             (0, _) => {}
             (n, false) => notes.push(format!(
-                "replies of the judge that say nothing (not counted): {n}"
+                "judge replies without a verdict (not counted): {n}"
             )),
             (n, true) => notes.push(format!(
-                "replies that name no option (counted as wrong): {n}"
+                "replies that do not name an option (counted as wrong): {n}"
             )),
         }
         if self.failed > 0 {
@@ -169,7 +170,7 @@ impl EvalReport {
         notes
     }
 
-    /// As Markdown.
+    /// Returns the report as Markdown.
     pub fn markdown(&self) -> String {
         let (header, rows) = self.table();
         let escaped = |cell: &str| cell.replace('|', "\\|");
@@ -190,7 +191,7 @@ impl EvalReport {
         text
     }
 
-    /// Writes `<stem>_report.json` and `<stem>_report.md`, `path` making a path of what follows the stem.
+    /// Writes `<stem>_report.json` and `<stem>_report.md`. `path` returns the full path for a name after the stem.
     ///
     /// # Errors
     ///
@@ -217,7 +218,7 @@ impl Measured {
     }
 }
 
-/// Every measure that some of `scored` have.
+/// Returns the means of all measures in `scored`.
 fn measured(scored: &[&Scored]) -> Vec<Measured> {
     let mut values: Vec<(Measure, Vec<(&str, f64)>)> = Vec::new();
     for one in scored {
@@ -248,12 +249,12 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Eval
     replace(path, (text + "\n").as_bytes())
 }
 
-/// Writes `<stem>_gpt.json` of a multiple-choice run as the original does, for tools that read it: by
-/// question, `yes` or `no` by the first letter, and the prediction.
+/// Writes `<stem>_gpt.json` of a multiple-choice run as in the original, for tools that read it: for each question
+/// `yes` or `no`, determined by the first letter, and the prediction.
 ///
 /// # Errors
 ///
-/// When it cannot be written.
+/// When the file cannot be written.
 pub fn write_verdicts(store: &Store, task: Task, merged: &Merged) -> Result<(), EvalError> {
     if task == Task::OpenEnded {
         return Ok(());
@@ -328,7 +329,7 @@ mod tests {
             vec![failure()],
         );
         assert_eq!((report.count, report.unparsable, report.failed), (3, 1, 1));
-        // The intervals are Wilson's, of 2 in 3, 1 in 2 and 1 in 1.
+        // Wilson intervals of 2 in 3, 1 in 2 and 1 in 1.
         let expected = "\
 # a|b, model
 
@@ -338,7 +339,7 @@ mod tests {
 | colour | first letter | 50.0 % | 9.5 % to 90.5 % | 2 |
 | shape | first letter | 100.0 % | 20.7 % to 100.0 % | 1 |
 
-* replies that name no option (counted as wrong): 1
+* replies that do not name an option (counted as wrong): 1
 * questions that could not be asked (not counted): 1
 * q9: gone.mp4: no such file
 ";
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn without_kinds_and_notes_there_is_the_table_alone() {
+    fn without_kinds_and_notes_the_report_is_only_the_table() {
         let values = [(Measure::ExactMatch, 1.0), (Measure::TokenF1, 1.0)];
         let report = report(&[scored("q1", &values, false)], &[], Vec::new());
         let expected = "\
@@ -362,17 +363,17 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_that_say_nothing_are_no_wrong_letters() {
+    fn judge_replies_without_a_verdict_do_not_count_as_wrong() {
         let report = report(&[scored("q1", &[], true)], &[], Vec::new());
         assert_eq!(
             report.notes(),
-            ["replies of the judge that say nothing (not counted): 1"]
+            ["judge replies without a verdict (not counted): 1"]
         );
         assert_eq!(report.accuracy, None);
     }
 
     #[test]
-    fn bars_in_a_table_are_escaped() {
+    fn pipes_in_table_cells_are_escaped() {
         let kind = ["left|right".to_owned()];
         let asked = scored("q1", &[(Measure::Letter, 1.0)], false);
         let text = report(&[asked], &[("q1", &kind)], Vec::new()).markdown();

@@ -1,30 +1,30 @@
-//! Scores without a judge.
+//! Scores predictions without a judge.
 
 use super::protocol::first_letter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-/// What is measured of a prediction.
+/// A measure of a prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// The reply's first letter is the right option's.
+    /// Whether the first letter of the reply is that of the correct option.
     Letter,
-    /// The likeliest letter is the right option's.
+    /// Whether the likeliest letter is that of the correct option.
     Likelihood,
-    /// The reply is the answer, or one of several, up to case, punctuation and articles.
+    /// Whether the reply equals one of the answers, ignoring case, punctuation and articles.
     ExactMatch,
-    /// F1 of the words of reply and answer; of several answers, the highest.
+    /// The F1 score of the words of the reply and the answer; with several answers, the highest.
     TokenF1,
-    /// The judge says yes.
+    /// Whether the judge says yes.
     Judge,
-    /// The judge's score of 0 to 5.
+    /// The score of the judge, from 0 to 5.
     JudgeScore,
 }
 
 impl Measure {
-    /// What tables call it.
+    /// Returns the name in tables.
     pub fn title(self) -> &'static str {
         match self {
             Self::Letter => "first letter",
@@ -36,7 +36,7 @@ impl Measure {
         }
     }
 
-    /// A mean, as tables show it: in percent, but for the judge's score.
+    /// Formats a mean for tables: as a percentage, except for the judge's score.
     pub fn shown(self, mean: f64) -> String {
         match self {
             Self::JudgeScore => format!("{mean:.2}"),
@@ -44,26 +44,26 @@ impl Measure {
         }
     }
 
-    /// Whether it is right or wrong, and nothing between.
+    /// Returns whether each value is either right or wrong.
     pub fn is_proportion(self) -> bool {
         !matches!(self, Self::TokenF1 | Self::JudgeScore)
     }
 }
 
-/// What a prediction is worth.
+/// The scores of a prediction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
-    /// The question.
+    /// The id of the question.
     pub id: String,
-    /// Its video, or its own id where the file names none.
+    /// Its video, or its own id if the file does not give one.
     pub video: String,
-    /// Value by measure.
+    /// The value of each measure.
     pub values: Vec<(Measure, f64)>,
-    /// Whether the reply names no option.
+    /// Whether the reply does not name an option.
     pub unparsable: bool,
 }
 
-/// Scores a line of predictions; nothing where it lacks what is needed.
+/// Scores a line of predictions. Returns `None` if it lacks a required key.
 pub fn score(line: &Map<String, Value>) -> Option<Scored> {
     let text = |key| super::dataset::text(line, key).ok();
     let (id, pred) = (text("question_id")?, text("pred")?);
@@ -85,7 +85,7 @@ pub fn score(line: &Map<String, Value>) -> Option<Scored> {
             (values, unparsable)
         }
         None => {
-            // Of several answers that are right, the one that the reply is closest to counts.
+            // With several correct answers, the closest one counts.
             let answers = super::dataset::references(line).ok()?;
             let best = |of: &dyn Fn(&str) -> f64| answers.iter().map(|a| of(a)).fold(0.0, f64::max);
             let exact = |answer: &str| f64::from(normalised(&pred) == normalised(answer));
@@ -104,7 +104,7 @@ pub fn score(line: &Map<String, Value>) -> Option<Scored> {
     })
 }
 
-/// The words of a text in lower case, without punctuation and articles, as SQuAD's evaluation script
+/// Returns the words of a text in lower case, without punctuation and articles, as the evaluation script of SQuAD
 /// (arXiv 1606.05250) normalises answers.
 fn normalised(text: &str) -> Vec<String> {
     let plain: String = text
@@ -119,7 +119,7 @@ fn normalised(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The harmonic mean of precision and recall of the words.
+/// Returns the harmonic mean of the precision and recall of the words.
 fn token_f1(reply: &str, answer: &str) -> f64 {
     let (reply, answer) = (normalised(reply), normalised(answer));
     if reply.is_empty() || answer.is_empty() {
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_compared_as_squad_does() {
+    fn words_are_compared_as_in_squad() {
         for (reply, answer, exact, f1) in [
             ("A dog.", "dog", true, 1.0),
             ("The dog runs", "a dog", false, 2.0 / 3.0),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_scored_by_what_they_hold() {
+    fn the_keys_of_a_line_determine_its_measures() {
         let scored = |line: &str| score(&serde_json::from_str(line).unwrap());
         let line = r#"{"question_id": 3, "video_name": "v", "pred": "b) no", "answer_char": "B",
             "options": ["x", "y"], "likelihood_char": "A"}"#;
@@ -177,7 +177,7 @@ mod tests {
             [(Measure::Letter, 1.0), (Measure::Likelihood, 0.0)]
         );
         assert!(!found.unparsable);
-        // `C` is no option here.
+        // `C` is not an option here.
         let line = line.replace("b) no", "C");
         assert!(scored(&line).unwrap().unparsable);
         let open = scored(r#"{"question_id": "q", "pred": "show", "answer": "show"}"#).unwrap();

@@ -1,5 +1,5 @@
-//! What the answers of a run depend on, a value a name: predictions of other settings are not mixed with
-//! these, and the names that differ are told.
+//! The settings that the answers of a run depend on, as named values. Predictions made with other settings are
+//! not mixed with these, and the error lists the names that differ.
 
 use super::{
     dataset::Dataset,
@@ -12,7 +12,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path};
 
-/// All that answers depend on. What has no value is left out.
+/// Returns all settings that answers depend on. Settings without a value are omitted.
 pub(super) fn settings(
     options: &RunOptions,
     registry: &Registry,
@@ -42,8 +42,8 @@ pub(super) fn settings(
     all.filter(|(_, value)| !value.is_null()).collect()
 }
 
-/// What a model is made of: two may have one id, as a model and what was trained from it. Devices are left
-/// out, which may differ between chunks.
+/// Returns the parts of a model. Two models can have the same id, for example a model and another one trained
+/// from it. Devices are omitted because they may differ between chunks.
 fn parts(registry: &Registry) -> Vec<(String, Value)> {
     let mut parts = Vec::new();
     let mut add = |part: &str, key: &str, value: Value| {

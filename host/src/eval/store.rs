@@ -1,10 +1,10 @@
-//! The files of predictions: one JSON object a line, named as the original names them.
+//! The files of predictions: one JSON object per line, under the file names of the original.
 //!
-//! Chunk K of N writes `…_pred_N_K.jsonl`, which is called `…_done.jsonl` when it is whole; who finishes
-//! last writes `…_pred_merge.jsonl`, in the order of the questions, and takes the chunks away. A line is
-//! written once: a process that begins takes over what any file of any N has about its questions. Two locks
-//! make that safe between processes of any number: one on the folder's files of this benchmark, held for
-//! moments, and one on the chunk, held while it is worked on. A line that is not what was written is told,
+//! Chunk K of N writes `…_pred_N_K.jsonl`, which is renamed to `…_done.jsonl` when it is complete. The chunk that
+//! finishes last writes `…_pred_merge.jsonl`, in the order of the questions, and removes the files of the chunks.
+//! A question is answered once: a process that starts takes over the answers to its questions from any file of
+//! any N. Two locks make this safe between any number of processes: one on the files of this benchmark in the
+//! folder, held briefly, and one on the chunk, held as long as a process works on it. A damaged line is reported,
 //! and its question is asked again.
 
 use super::{
@@ -32,48 +32,48 @@ use std::{
 /// The predictions of one benchmark by one model in one folder.
 pub struct Store {
     folder: PathBuf,
-    /// `MSVD`, or `NExT-QA_naive`: what all file names begin with.
+    /// The prefix of all file names, such as `MSVD` or `NExT-QA_naive`.
     stem: String,
-    /// All that answers depend on.
+    /// All settings that answers depend on.
     settings: BTreeMap<String, Value>,
     notices: RefCell<Vec<String>>,
 }
 
-/// A prediction: the line, and what it says.
+/// A line with a prediction.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// As it is in the file, without the line break.
+    /// The text of the line, without the line break.
     pub text: String,
-    /// What it says.
+    /// The parsed object.
     pub fields: Map<String, Value>,
 }
 
-/// A chunk that this process works on.
+/// A chunk that this process is working on.
 pub struct Chunk<'s> {
     store: &'s Store,
     name: (usize, usize),
     journal: Journal,
-    /// Ids of the questions that are answered.
+    /// The ids of the answered questions.
     done: HashSet<String>,
     _hold: Hold,
 }
 
-/// The answers to all questions that could be answered.
+/// The predictions of all chunks.
 #[derive(Debug, Clone)]
 pub struct Merged {
-    /// In the order of the questions.
+    /// The predictions, in the order of the questions.
     pub lines: Vec<Line>,
-    /// What could not be answered.
+    /// The questions that could not be asked.
     pub failed: Vec<Failure>,
 }
 
 impl Store {
-    /// The files in `folder`, which is made. `settings` are all that answers depend on: predictions of
-    /// other settings are not mixed with these.
+    /// Opens the store in `folder`, which is created if it does not exist. `settings` are all settings that answers
+    /// depend on: predictions made with other settings are not mixed with these.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be made.
+    /// When the folder cannot be created.
     pub fn open(
         folder: &Path,
         stem: &str,
@@ -88,13 +88,13 @@ impl Store {
         })
     }
 
-    /// What a person should know, since the last time this was asked: lines that are not what was written.
+    /// Returns the notices for the user since the last call: the damaged lines.
     pub fn take_notices(&self) -> Vec<String> {
         self.notices.take()
     }
 
-    /// Notes the settings, or compares them with those that are noted. Those of a run that came to nothing
-    /// bind nobody. To be called with the folder's lock.
+    /// Writes the settings, or compares them with the recorded ones. The recorded settings are replaced if no
+    /// prediction was made with them. The caller must hold the lock of the folder.
     fn check_settings(&self) -> Result<(), EvalError> {
         let settings = &self.settings;
         let path = self.path("settings.json");
@@ -120,13 +120,13 @@ impl Store {
         keys.extend(settings.keys().map(String::as_str));
         keys.sort_unstable();
         keys.dedup();
-        let show = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+        let show = |value: Option<&Value>| value.map_or("not set".to_owned(), Value::to_string);
         let differences: Vec<String> = keys
             .into_iter()
             .filter(|key| there.get(*key) != settings.get(*key))
             .map(|key| {
                 let (there, here) = (show(there.get(key)), show(settings.get(key)));
-                format!("- {key}: there {there}, here {here}")
+                format!("- {key}: recorded {there}, requested {here}")
             })
             .collect();
         if differences.is_empty() {
@@ -141,7 +141,7 @@ impl Store {
         })
     }
 
-    /// Whether nothing came of what was asked so far, and nobody is at work.
+    /// Returns whether there are no predictions and no failures yet, and no process is working on a chunk.
     fn is_unused(&self) -> Result<bool, EvalError> {
         let prefix = format!("{}_failed", self.stem);
         if !self.files(|name| name.starts_with(&prefix))?.is_empty() {
@@ -156,21 +156,21 @@ impl Store {
         Ok(true)
     }
 
-    /// The file `<stem>_<what>`.
+    /// Returns the path `<stem>_<what>`.
     pub fn path(&self, what: &str) -> PathBuf {
         self.folder.join(format!("{}_{what}", self.stem))
     }
 
-    /// Where all predictions are in the end.
+    /// Returns the path of the merged predictions.
     pub fn merged_path(&self) -> PathBuf {
         self.path("pred_merge.jsonl")
     }
 
-    /// All answers, if every question is answered.
+    /// Returns all answers if every question is answered.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is about another data set, or was made with other settings.
+    /// When the file cannot be read, belongs to another data set, or was made with other settings.
     pub fn complete(&self, dataset: &Dataset) -> Result<Option<Merged>, EvalError> {
         let _lock = self.lock()?;
         self.check_settings()?;
@@ -182,12 +182,12 @@ impl Store {
         }))
     }
 
-    /// Begins or resumes chunk `name.1` of `name.0`.
+    /// Starts or resumes chunk `name.1` of `name.0`.
     ///
     /// # Errors
     ///
-    /// When files cannot be read or written, were made with other settings, or another process is at work
-    /// on the same chunk.
+    /// When files cannot be read or written or were made with other settings, or another process is working on the
+    /// same chunk.
     pub fn begin(
         &self,
         name: (usize, usize),
@@ -230,8 +230,8 @@ impl Store {
         Ok(chunk)
     }
 
-    /// Merges if chunks of N and what was merged before say something about every question; else returns
-    /// how many they say nothing about.
+    /// Merges the chunks if these and the earlier merged file cover every question. Otherwise returns the number of
+    /// questions that are missing.
     fn merge(&self, count: usize, dataset: &Dataset) -> Result<Result<Merged, usize>, EvalError> {
         let questions = index(&dataset.questions);
         let prefix = format!("{}_pred_{count}_", self.stem);
@@ -279,7 +279,7 @@ impl Store {
             fs::remove_file(file).map_err(|source| unwritable(file, source))?;
         }
         if merged.failed.is_empty() {
-            // What was begun with another number of chunks is in the merged file too.
+            // The merged file also contains the answers of chunks of another N.
             for file in self.prediction_files(|name| self.is_chunk(name))? {
                 if self.is_free(&file)? {
                     fs::remove_file(&file).map_err(|source| unwritable(&file, source))?;
@@ -289,7 +289,7 @@ impl Store {
         Ok(Ok(merged))
     }
 
-    /// Writes failures, or takes the file away where there are none.
+    /// Writes the failures, or removes the file if there are none.
     fn write_failed(&self, path: &Path, failed: &[Failure]) -> Result<(), EvalError> {
         if failed.is_empty() {
             return match fs::remove_file(path) {
@@ -316,7 +316,7 @@ impl Store {
         self.path(&format!("pred_{count}_{index}_done.jsonl"))
     }
 
-    /// Whether this is the name of a chunk's predictions, of any number of chunks.
+    /// Returns whether `name` is the file name of a chunk, for any number of chunks.
     fn is_chunk(&self, name: &str) -> bool {
         let prefix = format!("{}_pred_", self.stem);
         let numbers = name
@@ -328,7 +328,7 @@ impl Store {
         numbers.is_some_and(|(count, index)| is_number(count) && is_number(index))
     }
 
-    /// Held while the folder's files of this benchmark are looked through or renamed.
+    /// Locks the files of this benchmark in the folder. Held while they are listed or renamed.
     fn lock(&self) -> Result<File, EvalError> {
         let path = self.folder.join(format!(".{}.lock", self.stem));
         let mut options = OpenOptions::new();
@@ -342,7 +342,7 @@ impl Store {
         self.files(|name| name.starts_with(&prefix) && name.ends_with(".jsonl") && wanted(name))
     }
 
-    /// Files of the folder by name, sorted.
+    /// Returns the files of the folder whose names are `wanted`, sorted.
     fn files(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, EvalError> {
         let entries =
             fs::read_dir(&self.folder).map_err(|source| unreadable(&self.folder, source))?;
@@ -363,10 +363,10 @@ impl Store {
         Ok(files)
     }
 
-    /// Whether no process is at work on a chunk, given one of its files.
+    /// Returns whether no process is working on a chunk, given one of its files.
     fn is_free(&self, path: &Path) -> Result<bool, EvalError> {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        // The chunk is held under the name that it has while it is worked on.
+        // The lock uses the file name of the unfinished chunk.
         let running = match name.strip_suffix("_done.jsonl") {
             Some(chunk) => path.with_file_name(format!("{chunk}.jsonl")),
             None => path.to_owned(),
@@ -374,7 +374,7 @@ impl Store {
         Hold::is_free(&running).map_err(|source| unreadable(path, source))
     }
 
-    /// The lines of a file that are what was written; the others are told.
+    /// Returns the intact lines of a file, and adds a notice for each damaged line.
     fn sound(&self, path: &Path) -> Result<Vec<String>, EvalError> {
         let lines = journal::read(path).map_err(|source| unreadable(path, source))?;
         let mut notices = self.notices.borrow_mut();
@@ -390,8 +390,8 @@ impl Store {
         Ok(lines.sound.into_iter().map(|(_, line)| line).collect())
     }
 
-    /// The whole predictions in a file about `questions`; of two about one question the first. Lines that
-    /// are no prediction are passed over: their questions are asked again.
+    /// Returns the predictions in a file about `questions`. If two are about the same question, the first one
+    /// counts. Lines that are not predictions are skipped: their questions are asked again.
     fn lines(
         &self,
         path: &Path,
@@ -419,12 +419,12 @@ impl Store {
 }
 
 impl Chunk<'_> {
-    /// Whether a question is answered.
+    /// Returns whether a question is answered.
     pub fn is_done(&self, question: &Question) -> bool {
         self.done.contains(&question.id)
     }
 
-    /// Adds predictions; they are on the disk when this returns.
+    /// Adds predictions. They are on disk when this returns.
     ///
     /// # Errors
     ///
@@ -444,8 +444,8 @@ impl Chunk<'_> {
             .map_err(|source| unwritable(&self.store.running(self.name), source))
     }
 
-    /// Closes the chunk, whose questions are all answered or in `failed`, and merges if it is the last:
-    /// else returns how many questions are left to other chunks.
+    /// Closes the chunk, whose questions are all answered or listed in `failed`. Merges if it is the last chunk;
+    /// otherwise returns the number of questions that remain for other chunks.
     ///
     /// # Errors
     ///
@@ -467,21 +467,21 @@ impl Chunk<'_> {
 }
 
 impl Line {
-    /// A line, if it is a prediction.
+    /// Parses a line. Returns `None` if it is not a prediction.
     fn parse(text: String) -> Option<Self> {
         let mut fields: Map<String, Value> = serde_json::from_str(&without_nan(&text)).ok()?;
-        // What is said of the line is none of what it says.
+        // The checksum describes the line and is not part of the prediction.
         fields.remove("crc32");
         let is_prediction = fields.get("pred").is_some_and(Value::is_string);
         is_prediction.then_some(Self { text, fields })
     }
 }
 
-/// The predictions in a file; empty if the file does not exist. Other lines are skipped.
+/// Returns the predictions in a file, or an empty list if the file does not exist. Other lines are skipped.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or a line is not what was written.
+/// When the file cannot be read, or a line is damaged.
 pub(super) fn read_lines(path: &Path) -> Result<Vec<Line>, EvalError> {
     let lines = journal::read(path).map_err(|source| unreadable(path, source))?;
     if let Some(number) = lines.damaged.first() {
@@ -495,7 +495,7 @@ fn index(questions: &[Question]) -> HashMap<&str, &Question> {
     questions.iter().map(|q| (q.id.as_str(), q)).collect()
 }
 
-/// Puts a file in another's place, whole or not at all.
+/// Replaces a file atomically.
 pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), EvalError> {
     whole_file::write(path, content).map_err(|source| unwritable(path, source))
 }
@@ -503,7 +503,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), EvalError> {
 pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, EvalError> {
     match fs::read(path) {
         Ok(bytes) if is_utf16(&bytes) => Err(unreadable(path, NotUtf8::Utf16.into())),
-        // A torn end may be no text.
+        // A truncated end may not be valid UTF-8.
         Ok(bytes) => {
             let text = without_mark(&bytes);
             Ok(Some(String::from_utf8_lossy(text).into_owned()))

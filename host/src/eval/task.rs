@@ -1,10 +1,10 @@
-//! What is asked of a model, and what becomes of a question that could not be asked.
+//! The task of an evaluation, and the record of a question that could not be asked.
 
 use crate::messages::escaped;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What is asked and how it is scored.
+/// The kind of question that is asked, which determines how answers are scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
     /// A question with a free answer.
@@ -12,6 +12,7 @@ pub enum Task {
     /// A question with options.
     MultipleChoice,
 }
+
 /// How an option is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -25,7 +26,7 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// What file names call it: the original's only strategy is `naive`, and its tools look for that.
+    /// Returns the name in file names. The original has one strategy, `naive`, and its tools expect that name.
     pub(super) fn file_name(self) -> &'static str {
         match self {
             Self::Letter | Self::Both => "naive",
@@ -37,11 +38,11 @@ impl Strategy {
 /// A question that could not be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The question.
+    /// The id of the question.
     pub question_id: String,
-    /// Its video.
+    /// The name of its video.
     pub video_name: String,
-    /// Why not.
+    /// The reason.
     pub error: String,
 }
 

@@ -1,4 +1,4 @@
-//! Where the videos of a benchmark are.
+//! Finds the videos of a benchmark.
 
 use crate::messages::shown;
 use std::{
@@ -7,11 +7,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// Finds `videos/<video_name>` (a folder of frames, or a file named so) or else `videos/<video_name>.*`.
+/// Finds `videos/<video_name>`, a folder of frames or a file, or else `videos/<video_name>.*`.
 pub(super) struct Videos {
     root: PathBuf,
-    /// The entries of each folder that was looked into, by name and by every beginning of it that ends
-    /// before a dot.
+    /// The entries of each folder that was listed, by name and by every prefix of the name that ends before a
+    /// dot.
     folders: HashMap<PathBuf, BTreeMap<String, PathBuf>>,
 }
 
@@ -23,25 +23,24 @@ impl Videos {
         }
     }
 
-    /// The path of a video.
+    /// Returns the path of a video.
     ///
     /// # Errors
     ///
-    /// A sentence on what was looked for.
+    /// When it is not found. The error is a sentence that names the paths that were tried.
     pub(super) fn find(&mut self, name: &str) -> Result<PathBuf, String> {
         let wanted = self.root.join(name);
-        let missing = || format!("there is no {} and no {0}.*", wanted.display());
+        let missing = || format!("neither {} nor {0}.* exists", wanted.display());
         let inside = Path::new(name)
             .components()
             .all(|part| matches!(part, Component::Normal(_)));
         let (Some(folder), Some(file)) = (wanted.parent(), Path::new(name).file_name()) else {
             return Err(missing());
         };
-        // A benchmark names its own videos, not files of this machine.
+        // A benchmark may refer to its own videos only, not to other files on this machine.
         if !inside {
             return Err(format!(
-                "`video_name` is {}, which leads out of {}; expected the name of a video in it, without `..` and not \
-                 from the root",
+                "`video_name` is {}, which is outside {}; expected a relative path to a video inside it, without `..`",
                 shown(name),
                 self.root.display()
             ));
@@ -65,7 +64,7 @@ fn entries(folder: &Path) -> BTreeMap<String, PathBuf> {
         .flatten()
         .map(|entry| entry.path())
         .collect();
-    // Of several files of one name the first is taken, on every machine the same.
+    // If several files match a name, the first one is used on every machine.
     paths.sort();
     let mut names = BTreeMap::new();
     let named = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exact_names_come_before_endings() {
+    fn exact_names_take_precedence_over_prefixes() {
         let folder = tempfile::tempdir().unwrap();
         let videos = folder.path().join("videos");
         fs::create_dir_all(videos.join("a.b")).unwrap();
@@ -113,7 +112,7 @@ mod tests {
         }
         for name in ["../videos/a", "/etc/passwd", "sub/../a"] {
             let why = found.find(name).unwrap_err();
-            assert!(why.contains("leads out of"), "{why}");
+            assert!(why.contains("which is outside"), "{why}");
         }
     }
 }

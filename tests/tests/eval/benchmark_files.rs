@@ -42,7 +42,7 @@ fn a_mistake_is_reported_with_its_file() {
         "3 items are wrong",
         "test_a.json, item 1: question `2`: `answer_id` is 7",
         "test_q.json, item 2: question `3`: `num_option` is 9",
-        "test_a.json, item 3: question `4`: there is no `answer_id`",
+        "test_a.json, item 3: question `4`: `answer_id` is missing",
     ];
     toy.run("mcq").finish().failed(1, &words);
 }
@@ -59,7 +59,7 @@ fn misspelt_keys_and_empty_values_are_refused() {
         (
             json!({"video_name": null, "video": "a"}),
             &fine,
-            "there is no `video_name`; did you mean `video`?",
+            "`video_name` is missing; did you mean `video`?",
         ),
         (
             json!({"Time": [0, 1]}),
@@ -75,18 +75,18 @@ fn misspelt_keys_and_empty_values_are_refused() {
         (
             json!({"crc32": "0"}),
             &fine,
-            "the key `crc32` is taken: predictions keep their checksum there",
+            "the key `crc32` is reserved for the checksum of a prediction",
         ),
         (
             json!({"video_name": ["a", "b"]}),
             &fine,
-            "`video_name` is `[\"a\",\"b\"]`; expected a text",
+            "`video_name` is `[\"a\",\"b\"]`; expected a string",
         ),
         (json!({"question": " "}), &fine, "`question` is empty"),
         (
             json!({"question": "<video> and <video>?"}),
             &fine,
-            "`question` holds 2 marks",
+            "`question` contains 2 marks",
         ),
         (
             json!({}),
@@ -101,12 +101,12 @@ fn misspelt_keys_and_empty_values_are_refused() {
         (
             json!({}),
             &json!({"answer": [{}]}),
-            "`answer` holds `{}`; expected texts",
+            "`answer` contains `{}`; expected strings",
         ),
         (
             json!({}),
             &json!({"answer": {"a": 1}}),
-            "`answer` is `{\"a\":1}`; expected a text",
+            "`answer` is `{\"a\":1}`; expected a string",
         ),
     ];
     assert_cases(cases.map(|(question, answer, word)| {
@@ -300,8 +300,8 @@ fn mistakes_in_a_benchmark_are_reported_together() {
     fs::write(&path, more).unwrap();
     let words = [
         "3 items are wrong",
-        "item 1: question `2`: there is no `video_name`",
-        "item 2: question_id `1` is item 0's already",
+        "item 1: question `2`: `video_name` is missing",
+        "item 2: question_id `1` is already used by item 0",
         "item 3: question `9` has no answer",
     ];
     toy.run("open-ended").finish().failed(1, &words);
@@ -327,7 +327,7 @@ fn mistakes_in_a_benchmark_are_reported_together() {
         "`4`: `num_option` is 1 and there are 2 options; expected 2 to 26",
         "`1`: `answer_id` is 2",
         "`2`: `num_option` is 3 and there are 2 options",
-        "`3`: there is no list `options`",
+        "`3`: the list `options` is missing",
     ];
     toy.run("mcq").finish().failed(1, &words);
     let nowhere = merv_tests::Run::new()

@@ -87,14 +87,18 @@ fn results_of_other_settings_are_not_mixed() {
         .finish();
     other.failed(
         1,
-        &["other settings", "max_new_tokens: there 6, here 7", "--out"],
+        &[
+            "other settings",
+            "max_new_tokens: recorded 6, requested 7",
+            "--out",
+        ],
     );
     let rounded = toy.run("open-ended").args(SHORT);
     let rounded = rounded.args(["--precision", "bf16"]).finish();
     let words = [
         "other settings",
-        "- encoder 0 dtype: there \"auto\", here \"bf16\"",
-        "- llm dtype: there \"auto\", here \"bf16\"",
+        "- encoder 0 dtype: recorded \"auto\", requested \"bf16\"",
+        "- llm dtype: recorded \"auto\", requested \"bf16\"",
     ];
     rounded.failed(1, &words);
     // Results of another model with the same id are not mixed either.
@@ -114,8 +118,8 @@ fn results_of_other_settings_are_not_mixed() {
     }
     let words = [
         "other settings",
-        "- llm weights: there",
-        "- mixer weights: there",
+        "- llm weights: recorded",
+        "- mixer weights: recorded",
     ];
     run.failed(1, &words);
     // The settings of a failed run do not restrict later runs.

@@ -64,7 +64,7 @@ fn two_results_are_compared_question_by_question() {
         .failed(1, &["cannot be read"]);
     compare(&toy.path("none.jsonl"))
         .finish()
-        .failed(1, &["holds no predictions"]);
+        .failed(1, &["does not contain predictions"]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The batch interface: cases go up in files, and the service takes its time. What was sent is noted, so
-//! that a run that ended meanwhile is taken up where it was, and nothing is sent, or paid for, twice.
+//! The batch interface: cases are uploaded in files, and the service answers later. A journal records the batches
+//! that were sent, so that an interrupted run can resume and nothing is sent, or paid for, twice.
 
 use super::{
     super::{
@@ -25,22 +25,22 @@ use std::{
     time::Duration,
 };
 
-/// Times that cases are sent which came back without an answer.
+/// The maximum number of times that unanswered cases are sent.
 const ROUNDS: usize = 3;
 
-/// What the batch interface allows, and how often to ask.
+/// The limits of the batch interface, and the polling interval.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchOptions {
-    /// Cases of one file at most.
+    /// The maximum number of cases in a file.
     pub max_requests: usize,
-    /// Bytes of one file at most.
+    /// The maximum size of a file in bytes.
     pub max_bytes: usize,
-    /// Between two looks.
+    /// The polling interval.
     pub poll: Duration,
 }
 
 impl Default for BatchOptions {
-    /// A little below OpenAI's 50,000 requests and 200 MB.
+    /// Returns limits slightly below those of OpenAI, 50,000 requests and 200 MB.
     fn default() -> Self {
         Self {
             max_requests: 49_000,
@@ -50,40 +50,40 @@ impl Default for BatchOptions {
     }
 }
 
-/// A line of the notes: a batch was made, or all was taken from it.
+/// A line of the journal: a batch was created, or all of its results were collected.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct BatchRecord {
     batch: String,
     taken: bool,
 }
 
-/// Judges what is not judged yet; `watch` hears how many of how many are done.
+/// Judges the pending cases. `progress` is called with the number of judged cases and their total.
 ///
 /// # Errors
 ///
-/// When the service cannot be asked, a batch fails, or a file cannot be written. What was judged is kept.
+/// When a request or a batch fails, or a file cannot be written. The verdicts so far are kept.
 pub fn judge(
     service: &Service,
     options: BatchOptions,
     verdicts: &mut Verdicts,
     cases: &[Case],
-    watch: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(), EvalError> {
     let mut run = Run {
         client: Client::new(service)?,
         service,
         options,
-        notes: BatchJournal::read(&verdicts.beside("batches.jsonl"))?,
+        journal: BatchJournal::read(&verdicts.path("batches.jsonl"))?,
         cases: cases.iter().map(|case| (digest(case), case)).collect(),
     };
-    run.collect(verdicts, watch)?;
+    run.collect(verdicts, progress)?;
     for _ in 0..ROUNDS {
         let pending = verdicts.pending(cases);
         if pending.is_empty() {
             return Ok(());
         }
         run.send(&pending, verdicts.judge())?;
-        run.collect(verdicts, watch)?;
+        run.collect(verdicts, progress)?;
     }
     match verdicts.pending(cases).len() {
         0 => Ok(()),
@@ -95,31 +95,31 @@ struct Run<'r> {
     client: Client,
     service: &'r Service,
     options: BatchOptions,
-    notes: BatchJournal,
+    journal: BatchJournal,
     cases: HashMap<String, &'r Case>,
 }
 
 impl Run<'_> {
-    /// Sends cases, in as many files as the limits make of them.
+    /// Sends cases, in as many files as the limits require.
     fn send(&mut self, pending: &[&Case], model: &str) -> Result<(), EvalError> {
         let known = self.known_batches();
         for file in files(pending, model, self.options) {
             let part = Sha256Digest::of_bytes(&file).to_string();
-            // Made by a run that was ended before it could note it.
+            // Created by a run that was killed before it could record the batch.
             let made = known
                 .iter()
-                .find(|(id, of)| *of == part && !self.notes.taken.contains(id));
+                .find(|(id, of)| *of == part && !self.journal.taken.contains(id));
             let id = match made {
                 Some((id, _)) => id.clone(),
                 None => self.make(&file, &part)?,
             };
-            self.notes.add(&id, false)?;
+            self.journal.add(&id, false)?;
         }
         Ok(())
     }
 
-    /// The batches that the service has and that are of use, with the parts they hold. A service that does
-    /// not list them has none.
+    /// Returns the usable batches of the service, as ids and digests of their files. Returns none if the service
+    /// cannot list batches.
     fn known_batches(&self) -> Vec<(String, String)> {
         let listed = self
             .client
@@ -144,7 +144,7 @@ impl Run<'_> {
         batches.collect()
     }
 
-    /// Uploads a file and makes a batch of it: its id.
+    /// Uploads a file and creates a batch from it. Returns the id of the batch.
     fn make(&self, file: &[u8], part: &str) -> Result<String, JudgeError> {
         let boundary = format!("merv-host-{part}");
         let mut form = format!(
@@ -169,7 +169,7 @@ impl Run<'_> {
         let mut last = String::new();
         let mut delay = self.service.first_delay;
         for _ in 0..self.service.tries {
-            // Not tried again blindly: the service may have made the batch and its answer been lost.
+            // Before another attempt, look for the batch: the service may have created it and the answer was lost.
             match self
                 .client
                 .json_once("/batches", Content::Json(&body), id)?
@@ -190,15 +190,15 @@ impl Run<'_> {
         })
     }
 
-    /// Waits for all batches and takes what they hold, each as soon as it has ended.
+    /// Waits for all batches, and collects the results of each as soon as it ends.
     fn collect(
         &mut self,
         verdicts: &mut Verdicts,
-        watch: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), EvalError> {
         loop {
             let (mut done, mut total) = (0, 0);
-            for id in self.notes.open() {
+            for id in self.journal.open() {
                 let batch = self
                     .client
                     .json(&format!("/batches/{id}"), Content::Nothing, |b| {
@@ -219,31 +219,31 @@ impl Run<'_> {
                                 self.take(file, verdicts)?;
                             }
                         }
-                        self.notes.add(&id, true)?;
+                        self.journal.add(&id, true)?;
                     }
                     status => {
-                        self.notes.add(&id, true)?;
+                        self.journal.add(&id, true)?;
                         let said = batch
                             .pointer("/errors/data/0/message")
                             .and_then(Value::as_str);
                         return Err(JudgeError::Batch {
                             status: status.to_owned(),
-                            said: said.unwrap_or("it does not say why").to_owned(),
+                            said: said.unwrap_or("the service gave no reason").to_owned(),
                             id,
                         }
                         .into());
                     }
                 }
             }
-            watch(done, total);
-            if self.notes.open().is_empty() {
+            progress(done, total);
+            if self.journal.open().is_empty() {
                 return Ok(());
             }
             thread::sleep(self.options.poll);
         }
     }
 
-    /// Takes the results in a file. What was not answered stays open.
+    /// Collects the results in a file. Unanswered cases remain pending.
     fn take(&self, file: &str, verdicts: &mut Verdicts) -> Result<(), EvalError> {
         let bytes = self
             .client
@@ -276,34 +276,34 @@ impl Run<'_> {
     }
 }
 
-/// What was noted about batches.
+/// The journal of the batches.
 struct BatchJournal {
     path: PathBuf,
     journal: Journal,
-    /// In order.
+    /// The created batches, in order.
     made: Vec<String>,
     taken: HashSet<String>,
 }
 
 impl BatchJournal {
     fn read(path: &Path) -> Result<Self, EvalError> {
-        let mut notes = Self {
+        let mut journal = Self {
             path: path.to_owned(),
             journal: Journal::open(path).map_err(|source| unwritable(path, source))?,
             made: Vec::new(),
             taken: HashSet::new(),
         };
         let lines = journal::read(path).map_err(|source| unreadable(path, source))?;
-        // Without it a batch might be sent, and paid for, twice.
+        // If a line is lost, a batch could be sent, and paid for, twice.
         if let Some(number) = lines.damaged.first() {
             return Err(damaged(path, &format!(", line {number}")));
         }
         for (_, line) in lines.sound {
             if let Ok(note) = serde_json::from_str::<BatchRecord>(&line) {
-                notes.note(note);
+                journal.note(note);
             }
         }
-        Ok(notes)
+        Ok(journal)
     }
 
     fn note(&mut self, BatchRecord { batch, taken }: BatchRecord) {
@@ -314,7 +314,7 @@ impl BatchJournal {
         }
     }
 
-    /// Batches from which not all was taken.
+    /// Returns the batches whose results have not been collected.
     fn open(&self) -> Vec<String> {
         let open = self.made.iter().filter(|id| !self.taken.contains(*id));
         open.cloned().collect()
@@ -335,7 +335,7 @@ impl BatchJournal {
     }
 }
 
-/// The files to upload: a request a line.
+/// Returns the files to upload, with one request per line.
 fn files(cases: &[&Case], model: &str, options: BatchOptions) -> Vec<Vec<u8>> {
     let mut files: Vec<(usize, Vec<u8>)> = Vec::new();
     for case in cases {
@@ -365,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_keep_both_limits() {
+    fn files_respect_both_limits() {
         let cases: Vec<Case> = (0..10)
             .map(|i| Case {
                 id: i.to_string(),
@@ -390,7 +390,7 @@ mod tests {
             assert_eq!(parts.concat(), whole);
             for part in &parts {
                 let lines = part.iter().filter(|&&byte| byte == b'\n').count();
-                // What is alone too long for a file has a file of its own: the service may take it.
+                // A request above the limit gets a file of its own: the service may accept it.
                 assert!(lines <= max_requests && (part.len() <= max_bytes || lines == 1));
             }
         }

@@ -1,5 +1,5 @@
-//! Requests to an OpenAI-compatible service: trying again, waiting as long as it says, and telling what
-//! another try would not mend.
+//! Requests to an OpenAI-compatible service. Transient failures are retried after the wait that the service
+//! requests; permanent ones are errors.
 
 use super::JudgeError;
 use crate::messages::shortened;
@@ -14,66 +14,66 @@ use ureq::{
     http::{HeaderMap, HeaderValue, Request, StatusCode, Uri},
 };
 
-/// How long a connection may take to be made.
+/// The timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The longest wait between two tries that is our own idea.
+/// The longest wait between two attempts, unless the service requests a wait.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// The longest wait that a service may ask for.
+/// The longest wait that a service may request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// A failure of the same try is last_notice again after this: many threads may fail at once.
+/// The minimum time between notices about the same attempt: many threads can fail at the same time.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Hosts that answer nobody without a key.
+/// Hosts that require a key.
 const HOSTS_THAT_NEED_A_KEY: [&str; 2] = ["openai.com", "openai.azure.com"];
 
-/// Bytes of an answer at most: a batch's results may have 200 MB.
+/// The maximum size of an answer in bytes: the results of a batch can have 200 MB.
 const MAX_ANSWER: u64 = 1 << 30;
 
-/// Where the service is, and how patient to be.
+/// A service, with its timeouts and retries.
 #[derive(Clone)]
 pub struct Service {
-    /// The address that paths like `/chat/completions` follow.
+    /// The base URL, to which paths like `/chat/completions` are appended.
     pub base_url: String,
-    /// The key, if the service wants one.
+    /// The key, if the service requires one.
     pub key: Option<String>,
-    /// How long one answer may take.
+    /// The timeout of a request.
     pub timeout: Duration,
-    /// Tries of one request at most.
+    /// The maximum number of attempts for a request.
     pub tries: u32,
-    /// The wait after the first that failed; it doubles.
+    /// The wait after the first failed attempt. It doubles with each further attempt.
     pub first_delay: Duration,
-    /// Hears of failures that may pass, while they are waited for.
+    /// Receives notices of transient failures.
     pub notices: Notices,
 }
 
-/// Takes a notice; it may come from any thread.
+/// Receives notices, from any thread.
 pub type Notices = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Asks the service. May be used from many threads: when one is last_notice to wait, all do.
+/// The client of a service. Several threads can share it: if the service asks one to wait, all wait.
 pub(super) struct Client {
     agent: Agent,
     service: Service,
     authorization: Option<HeaderValue>,
     not_before: Mutex<Instant>,
-    /// When a failure was last_notice last, and of which try.
+    /// The time of the last notice, and the attempt that it was about.
     last_notice: Mutex<Option<(Instant, u32)>>,
 }
 
-/// A body and what it is.
+/// The body of a request.
 #[derive(Clone, Copy)]
 pub(super) enum Content<'b> {
     Nothing,
     Json(&'b Value),
-    /// A form of this content type.
+    /// A form with this content type.
     Form(&'b str, &'b [u8]),
 }
 
-/// Why one try did not succeed.
+/// Why an attempt failed.
 enum Failure {
-    /// Another may: what went wrong, and how long the service wants us to wait.
+    /// A retry may succeed. Contains the error, and the wait that the service requests.
     Transient(String, Option<Duration>),
     Permanent(JudgeError),
 }
@@ -106,12 +106,12 @@ impl Client {
         })
     }
 
-    /// Asks until there is an answer: its bytes.
+    /// Sends a request until it is answered. Returns the bytes of the answer.
     pub(super) fn bytes(&self, path: &str, content: Content<'_>) -> Result<Vec<u8>, JudgeError> {
         self.retried(path, |client| client.once(path, content))
     }
 
-    /// Asks until there is an answer that is JSON and from which `take` takes something.
+    /// Sends a request until the answer is JSON from which `take` returns a value.
     pub(super) fn json<T>(
         &self,
         path: &str,
@@ -121,7 +121,7 @@ impl Client {
         self.retried(path, |client| client.one_json(path, content, &take))
     }
 
-    /// Asks once; a failure that may pass is a value, in words.
+    /// Sends a request once. A transient failure is returned as a message in the inner result.
     pub(super) fn json_once<T>(
         &self,
         path: &str,
@@ -151,7 +151,7 @@ impl Client {
         let value = serde_json::from_slice::<Value>(&bytes).ok();
         value.as_ref().and_then(&take).ok_or_else(|| {
             let text = one_line(&String::from_utf8_lossy(&bytes));
-            Failure::Transient(format!("it answered something else: {text}"), None)
+            Failure::Transient(format!("unexpected answer: {text}"), None)
         })
     }
 
@@ -185,7 +185,7 @@ impl Client {
         }
     }
 
-    /// Says that a request failed and is tried again.
+    /// Reports that a request failed and is retried.
     fn notify(&self, path: &str, why: &str, tries: u32, wait: Duration) {
         let mut last_notice = self
             .last_notice
@@ -198,12 +198,12 @@ impl Client {
             let (url, most) = (self.url(path), self.service.tries);
             let (wait, next) = (wait.as_secs_f64(), tries + 1);
             (self.service.notices)(&format!(
-                "{url}: {why}; trying again in {wait:.1} s ({next} of {most})"
+                "{url}: {why}; retrying in {wait:.1} s (attempt {next} of {most})"
             ));
         }
     }
 
-    /// Asks once.
+    /// Sends a request once.
     fn once(&self, path: &str, content: Content<'_>) -> Result<Vec<u8>, Failure> {
         let url = self.url(path);
         let mut request = Request::builder().uri(&url);
@@ -269,9 +269,9 @@ impl Client {
                 StatusCode::CONFLICT,
             ]
             .contains(&status);
-        // What is not paid for does not come with waiting.
+        // Waiting does not help if the quota of the account is used up.
         if transient && code != "insufficient_quota" {
-            return Failure::Transient(format!("it answered {status}: {said}"), asked);
+            return Failure::Transient(format!("the service answered {status}: {said}"), asked);
         }
         Failure::Permanent(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => JudgeError::Denied {
@@ -294,7 +294,7 @@ impl Client {
         format!("{}{path}", self.service.base_url.trim_end_matches('/'))
     }
 
-    /// Until all may ask again.
+    /// Waits until requests may be sent again.
     fn wait(&self) {
         loop {
             let until = *self
@@ -327,7 +327,7 @@ fn needs_key(base_url: &str) -> bool {
     })
 }
 
-/// How long the service wants us to wait. A date, which the header may hold too, is left to our own idea.
+/// Returns the wait that the service requests. Returns `None` for a date, which the header can also contain.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name| -> Option<f64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
     let seconds = number("retry-after-ms")
@@ -336,7 +336,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// What a service said, in one line.
+/// Returns the message of a service in one line.
 fn one_line(text: &str) -> String {
     let line: String = text
         .chars()
@@ -350,22 +350,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_services_that_are_known_to_want_a_key_are_refused_without() {
-        for (url, wants) in [
+    fn only_known_services_require_a_key() {
+        for (url, expected) in [
             ("https://api.openai.com/v1", true),
             ("https://api.openai.com:443/v1", true),
             ("https://mine.openai.azure.com/openai/v1", true),
             ("http://localhost:8000/v1", false),
             ("https://openai.com.example.org/v1", false),
             ("https://notopenai.com/v1", false),
-            ("no address", false),
+            ("not a URL", false),
         ] {
-            assert_eq!(needs_key(url), wants, "{url}");
+            assert_eq!(needs_key(url), expected, "{url}");
         }
     }
 
     #[test]
-    fn a_service_says_how_long_to_wait_in_seconds_or_milliseconds() {
+    fn a_requested_wait_is_in_seconds_or_milliseconds() {
         for (headers, expected) in [
             (&[("retry-after", "2")][..], Some(2000)),
             (&[("retry-after", " 0.5 ")], Some(500)),

@@ -1,4 +1,4 @@
-//! A chat request for each case, so many at once.
+//! Sends a chat request for each case, several at the same time.
 
 use super::{
     super::EvalError,
@@ -14,20 +14,20 @@ use std::{
     thread,
 };
 
-/// Times that a judge is asked whose replies say nothing.
+/// The maximum number of requests for a case whose replies are not verdicts.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Judges what is not judged yet; `watch` hears how many of how many are done.
+/// Judges the pending cases. `progress` is called with the number of judged cases and their total.
 ///
 /// # Errors
 ///
-/// When the service cannot be asked or a verdict not be written. What was judged is kept.
+/// When a request fails or a verdict cannot be written. The verdicts so far are kept.
 pub fn judge(
     service: &Service,
     concurrency: usize,
     verdicts: &mut Verdicts,
     cases: &[Case],
-    watch: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(), EvalError> {
     let client = Client::new(service)?;
     let pending = verdicts.pending(cases);
@@ -55,7 +55,7 @@ pub fn judge(
         }
         drop(sender);
         let mut failed = None;
-        // What others have asked already is kept even after a failure: it may have been paid for.
+        // Replies to requests that were already sent are kept even after a failure: they may have been paid for.
         for (done, (case, outcome)) in receiver.into_iter().enumerate() {
             match outcome {
                 Ok(outcome) => {
@@ -64,7 +64,7 @@ pub fn judge(
                         stop.store(true, Ordering::Relaxed);
                     }
                     added?;
-                    watch(done + 1, pending.len());
+                    progress(done + 1, pending.len());
                 }
                 Err(error) => {
                     failed.get_or_insert(error);
@@ -75,7 +75,7 @@ pub fn judge(
     })
 }
 
-/// Asks until the reply is a verdict, a few times; then takes what came last.
+/// Asks until the reply is a verdict, at most [`MAX_ATTEMPTS`] times. Returns the last reply.
 fn ask(client: &Client, case: &Case, model: &str) -> Result<JudgeOutcome, JudgeError> {
     let body = case.body(model);
     let mut reply = String::new();
@@ -93,7 +93,7 @@ fn ask(client: &Client, case: &Case, model: &str) -> Result<JudgeOutcome, JudgeE
     Ok(JudgeOutcome::Reply(reply))
 }
 
-/// What a chat answer says. A judge that says nothing has an empty reply.
+/// Returns the content of a chat completion. A completion without content is an empty reply.
 pub(super) fn content(answer: &Value) -> Option<String> {
     let message = answer.pointer("/choices/0/message")?;
     match message.get("content") {

@@ -1,12 +1,13 @@
-//! The loaded language model as the judge.
+//! Uses the loaded language model as the judge.
 
 use super::{super::EvalError, Case, JudgeOutcome, Verdicts};
 use crate::{Error, PrefixedPrompt, VidLm, eval::RunOptions};
 
-/// Tokens of a verdict at most: the dictionary is short.
+/// The maximum number of tokens of a verdict, which is a short dictionary.
 const MAX_NEW_TOKENS: usize = 64;
 
-/// Judges what is not judged yet, `batch_size` cases at once; `watch` hears how many of how many are done.
+/// Judges the pending cases in batches of `batch_size`. `progress` is called with the number of judged cases and
+/// their total.
 ///
 /// # Errors
 ///
@@ -16,7 +17,7 @@ pub fn judge(
     batch_size: usize,
     verdicts: &mut Verdicts,
     cases: &[Case],
-    watch: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(), EvalError> {
     let mut options = RunOptions::default_answers();
     options.limits.max_new_tokens = MAX_NEW_TOKENS;
@@ -43,7 +44,7 @@ pub fn judge(
             verdicts.add(case, outcome)?;
             done += 1;
         }
-        watch(done, pending.len());
+        progress(done, pending.len());
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A judge's word on open-ended answers: any OpenAI-compatible service, asked directly ([`direct`]) or
-//! through its batch interface ([`batch`]), or the loaded language model ([`local`]).
+//! Judges open-ended answers with any OpenAI-compatible service, directly ([`direct`]) or through its batch
+//! interface ([`batch`]), or with the loaded language model ([`local`]).
 
 pub mod batch;
 mod client;
@@ -24,11 +24,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The predictions to judge, what file names begin with (`…/MSVD_gpt`), and the benchmark's name.
+/// Returns the predictions to judge, the common prefix of the output paths (`…/MSVD_gpt`), and the name of the
+/// benchmark.
 ///
 /// # Errors
 ///
-/// When the file cannot be read or holds no open-ended predictions.
+/// When the file cannot be read or does not contain open-ended predictions.
 pub fn cases(predictions: &Path) -> Result<(Vec<Case>, PathBuf, String), EvalError> {
     let none = || EvalError::NoPredictions {
         path: predictions.to_owned(),
@@ -40,7 +41,7 @@ pub fn cases(predictions: &Path) -> Result<(Vec<Case>, PathBuf, String), EvalErr
         });
     }
     let lines = read_lines(predictions)?;
-    // Their letters need no judge, and its verdicts would take the place of what the letters gave.
+    // Multiple-choice predictions do not need a judge. Its verdicts would also overwrite those of the letters.
     if lines
         .iter()
         .any(|line| line.fields.contains_key("answer_char"))

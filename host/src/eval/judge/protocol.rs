@@ -1,12 +1,12 @@
-//! What a judge is asked, word for word as the original asks it (`scripts/eval_gpt_batch.py` of
-//! `princetonvisualai/merv`, after Video-ChatGPT, arXiv 2306.05424), and what counts as its answer.
+//! The prompt of the judge, word for word as in the original (`scripts/eval_gpt_batch.py` of
+//! `princetonvisualai/merv`, after Video-ChatGPT, arXiv 2306.05424), and the format of its verdict.
 
 use serde_json::{Value, json};
 
-/// The original's judge.
+/// The judge of the original.
 pub const DEFAULT_MODEL: &str = "gpt-4o-mini-2024-07-18";
 
-/// Tokens of a verdict at most, as in the original.
+/// The maximum number of tokens of a verdict, as in the original.
 const MAX_TOKENS: u32 = 500;
 
 const SYSTEM: &str = "You are an intelligent chatbot designed for evaluating the correctness of generative outputs for question-answer pairs. \
@@ -25,28 +25,28 @@ const REQUEST: &str = "Provide your evaluation only as a yes/no and score where 
 /// A prediction to judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
-    /// The question's id.
+    /// The id of the question.
     pub id: String,
-    /// Its video, or its id.
+    /// Its video, or its id if the video is unknown.
     pub video: String,
-    /// What was asked.
+    /// The text of the question.
     pub question: String,
-    /// The right answer, or several in a row.
+    /// The correct answer, or several joined into one text.
     pub answer: String,
-    /// The model's.
+    /// The answer of the model.
     pub pred: String,
 }
 
-/// What a judge says.
+/// The verdict of a judge.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
-    /// Whether the prediction means the answer.
+    /// Whether the prediction matches the answer.
     pub yes: bool,
-    /// How much so: 0 to 5.
+    /// How well it matches, from 0 to 5.
     pub score: f64,
 }
 
-/// The right answer as the judge is told it: the answer itself, or all of several.
+/// Returns the correct answer as it appears in the prompt: the answer itself, or all of several.
 pub(super) fn answer(references: &[String]) -> String {
     match references {
         [one] => one.clone(),
@@ -71,7 +71,7 @@ impl Case {
         )
     }
 
-    /// The body of a chat request.
+    /// Returns the body of a chat request.
     pub(super) fn body(&self, model: &str) -> Value {
         json!({
             "model": model,
@@ -83,15 +83,15 @@ impl Case {
         })
     }
 
-    /// The same in one message, for a local model whose format may have no place for a system prompt.
+    /// Returns the prompt as one message, for a local model whose format may not support a system prompt.
     pub(super) fn text(&self) -> String {
         format!("{SYSTEM}\n\n{}", self.user())
     }
 }
 
 impl Verdict {
-    /// Reads a reply: nothing but a dictionary, of Python's or JSON's kind, with `pred` of `yes` or `no`
-    /// and `score`, a number of 0 to 5. Whatever else it may mean, it is not guessed.
+    /// Parses a reply. It must consist of a dictionary in the syntax of Python or JSON, with `pred`, which is `yes`
+    /// or `no`, and `score`, a number from 0 to 5. Any other reply is not a verdict.
     pub fn parse(reply: &str) -> Option<Self> {
         let (mut yes, mut score) = (None, None);
         let mut rest = Parser(reply.trim());
@@ -122,7 +122,7 @@ impl Verdict {
     }
 }
 
-/// What is left to read.
+/// The rest of the text to parse.
 struct Parser<'t>(&'t str);
 
 impl<'t> Parser<'t> {
@@ -131,7 +131,7 @@ impl<'t> Parser<'t> {
         Some(())
     }
 
-    /// A text in either kind of quotes, without escapes: what matters here needs none.
+    /// Parses a string in single or double quotes. Escapes are not supported: the relevant keys do not need them.
     fn string(&mut self) -> Option<&'t str> {
         let text = self.0.trim_start();
         let quote = text.chars().next().filter(|c| ['\'', '"'].contains(c))?;
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_is_a_dictionary_or_nothing() {
+    fn only_a_dictionary_is_a_verdict() {
         let yes = |score| Some(Verdict { yes: true, score });
         for (reply, expected) in [
             ("{'pred': 'yes', 'score': 4}", yes(4.0)),
@@ -190,8 +190,8 @@ mod tests {
     }
 
     #[test]
-    fn the_judge_is_shown_every_reference() {
-        let told = |references: &[&str]| {
+    fn the_judge_sees_every_reference() {
+        let shown = |references: &[&str]| {
             answer(
                 &references
                     .iter()
@@ -199,12 +199,12 @@ mod tests {
                     .collect::<Vec<_>>(),
             )
         };
-        assert_eq!(told(&["a dog"]), "a dog");
-        assert_eq!(told(&["a dog", "or not"]), "\"a dog\" or \"or not\"");
+        assert_eq!(shown(&["a dog"]), "a dog");
+        assert_eq!(shown(&["a dog", "or not"]), "\"a dog\" or \"or not\"");
     }
 
     #[test]
-    fn the_request_is_the_originals() {
+    fn the_request_equals_that_of_the_original() {
         let case = Case {
             id: "1".into(),
             video: "v".into(),

@@ -1,5 +1,5 @@
-//! The verdicts so far, a line each, so that a kill loses none and repeats none; and in the end the file
-//! that the original writes.
+//! The verdicts so far, one per line, so that a killed run neither loses nor repeats any. At the end, the file that
+//! the original writes is created from them.
 
 use super::{
     super::{
@@ -25,15 +25,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Hexadecimal digits of the name of a case.
+/// The number of hexadecimal digits in the name of a case.
 const DIGEST_DIGITS: usize = 32;
 
-/// What came of asking the judge about a prediction.
+/// The outcome of judging a prediction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JudgeOutcome {
-    /// It replied so.
+    /// The reply of the judge.
     Reply(String),
-    /// The service refused to process it: its content filter, mostly.
+    /// The service refused to process the case, usually because of its content filter.
     Refused(String),
 }
 
@@ -42,7 +42,7 @@ pub enum JudgeOutcome {
 struct Line {
     question_id: String,
     judge: String,
-    /// What was judged: another prediction is another case.
+    /// The name of the case, which depends on the prediction.
     case: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<String>,
@@ -53,22 +53,22 @@ struct Line {
 /// The verdicts of one judge on one file of predictions.
 pub struct Verdicts {
     path: PathBuf,
-    /// What file names begin with: `…/MSVD_gpt`.
+    /// The prefix of the paths: `…/MSVD_gpt`.
     stem: PathBuf,
     judge: String,
     journal: Journal,
-    /// By case.
+    /// The outcomes by case.
     known: HashMap<String, JudgeOutcome>,
     notices: Vec<String>,
     _hold: Hold,
 }
 
 impl Verdicts {
-    /// Opens `<stem>.jsonl`, with what is in it already. Only one process may.
+    /// Opens `<stem>.jsonl` and reads the verdicts in it. Only one process can have it open.
     ///
     /// # Errors
     ///
-    /// When it cannot be read or written, or another process is at work on it.
+    /// When the file cannot be read or written, or another process is using it.
     pub fn open(stem: &Path, judge: &str) -> Result<Self, EvalError> {
         let path = with_ending(stem, ".jsonl");
         let hold = Hold::beside(&path, "eval judge").map_err(held)?;
@@ -103,29 +103,28 @@ impl Verdicts {
         })
     }
 
-    /// What a person should know, since the last time this was asked: verdicts that are not what was
-    /// written.
+    /// Returns the notices for the user since the last call: the damaged verdicts.
     pub fn take_notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
     }
 
-    /// Who judges.
+    /// Returns the name of the judge.
     pub fn judge(&self) -> &str {
         &self.judge
     }
 
-    /// `<stem>_<what>`
-    pub fn beside(&self, what: &str) -> PathBuf {
+    /// Returns the path `<stem>_<what>`.
+    pub fn path(&self, what: &str) -> PathBuf {
         with_ending(&self.stem, &format!("_{what}"))
     }
 
-    /// The cases that were not judged, in order.
+    /// Returns the cases that have not been judged, in order.
     pub fn pending<'c>(&self, cases: &'c [Case]) -> Vec<&'c Case> {
         let open = |case: &&Case| !self.known.contains_key(&digest(case));
         cases.iter().filter(open).collect()
     }
 
-    /// Adds what came of a case; it is on the disk when this returns.
+    /// Adds the outcome of a case. It is on disk when this returns.
     ///
     /// # Errors
     ///
@@ -152,8 +151,8 @@ impl Verdicts {
         Ok(())
     }
 
-    /// Writes `<stem>.json` as the original does, `<stem>_report.json` and `<stem>_report.md`. A verdict
-    /// that says nothing is left out and counted; the original takes it for a no with score 0.
+    /// Writes `<stem>.json` as in the original, `<stem>_report.json` and `<stem>_report.md`. A reply that is not a
+    /// verdict is omitted and counted; the original treats it as a "no" with score 0.
     ///
     /// # Errors
     ///
@@ -173,7 +172,7 @@ impl Verdicts {
                 continue;
             };
             let pred = if yes { "yes" } else { "no" };
-            // A whole number is written as one, as the judge does.
+            // An integer is written without a decimal point, as by the judge.
             let shown: Value = if score.fract() == 0.0 {
                 json!(score as i64)
             } else {
@@ -200,12 +199,12 @@ impl Verdicts {
         let mut report = EvalReport::new(benchmark, &judge, &scored, &HashMap::new(), Vec::new());
         report.unparsable = unparsable;
         write_json(&with_ending(&self.stem, ".json"), &verdicts)?;
-        report.write(|what| self.beside(what))?;
+        report.write(|what| self.path(what))?;
         Ok(report)
     }
 }
 
-/// The name of a case: what is judged, and nothing else.
+/// Returns the name of a case, a digest of what is judged.
 pub(super) fn digest(case: &Case) -> String {
     let mut digest = Sha256::new();
     for part in [&case.id, &case.question, &case.answer, &case.pred] {

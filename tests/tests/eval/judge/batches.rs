@@ -81,7 +81,7 @@ fn unanswered_requests_of_a_batch_are_sent_again() {
     run.failed(
         1,
         &[
-            "the batch `batch-0` ended as `failed`",
+            "the batch `batch-0` ended with the status `failed`",
             "the input file is not valid",
         ],
     );

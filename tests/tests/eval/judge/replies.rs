@@ -32,7 +32,7 @@ fn unusable_replies_are_counted_separately() {
     assert_eq!(lines[1]["refused"], "as the test wants");
     let markdown = fs::read_to_string(judged.path("toy_gpt_report.md")).unwrap();
     assert!(
-        markdown.contains("replies of the judge that say nothing (not counted): 2"),
+        markdown.contains("judge replies without a verdict (not counted): 2"),
         "{markdown}"
     );
 }
@@ -49,7 +49,7 @@ fn multiple_choice_is_not_judged() {
     judged
         .run()
         .finish()
-        .failed(1, &["multiple-choice", "need no judge"]);
+        .failed(1, &["multiple-choice", "do not need a judge"]);
     let kept = fs::read_to_string(judged.path("toy_gpt.json")).unwrap();
     assert_eq!((kept.as_str(), judged.server.chats()), ("by letter", 0));
     fs::remove_file(judged.path("toy_pred_merge.jsonl")).unwrap();
@@ -73,7 +73,7 @@ fn a_local_judge_needs_no_service() {
     assert_eq!(count + unparsable, 3);
     assert_eq!(report["accuracy"].is_null(), count == 0, "{report}");
     let markdown = fs::read_to_string(judged.path("toy_gpt_report.md")).unwrap();
-    let words = format!("replies of the judge that say nothing (not counted): {unparsable}");
+    let words = format!("judge replies without a verdict (not counted): {unparsable}");
     assert_eq!(markdown.contains(&words), unparsable > 0, "{markdown}");
     assert_eq!(
         json_lines(&judged.path("toy_gpt.jsonl"))[0]["judge"],

@@ -110,7 +110,7 @@ fn permanent_failures_stop_the_run_immediately() {
         .finish();
     run.failed(
         1,
-        &["failed 3 times", "answered 500", "what is judged is kept"],
+        &["failed 3 times", "answered 500", "verdicts so far are kept"],
     );
     let late = Judged::new(1);
     late.server.fail([JudgeFault::Slow(Duration::from_secs(3))]);
@@ -189,7 +189,7 @@ fn a_missing_key_is_reported_immediately() {
         };
         run.finish().failed(
             1,
-            &["wants a key", "$OPENAI_API_KEY", "--key-file", "--local"],
+            &["requires a key", "$OPENAI_API_KEY", "--key-file", "--local"],
         );
     }
     // A private service may not need one.
@@ -209,7 +209,7 @@ fn retries_are_reported_once() {
     let retries = run
         .stderr
         .lines()
-        .filter(|line| line.contains("trying again in"));
+        .filter(|line| line.contains("retrying in"));
     let retries: Vec<_> = retries.map(str::to_owned).collect();
     assert_eq!(retries.len(), 2, "{run}");
     assert!(
