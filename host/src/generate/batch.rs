@@ -1,5 +1,5 @@
-//! Many replies at once: each prompt is taken in by itself, then all replies grow together, a token each
-//! at a time, and leave when they end.
+//! Generates several replies at the same time. Each prompt is prefilled separately. Then every decode step adds one
+//! token to each unfinished reply.
 
 use super::{Next, ReplyBuilder, Stop};
 use crate::{
@@ -8,29 +8,29 @@ use crate::{
 };
 use merv_plugin_api::{LogitsAt, TensorBuf};
 
-/// A reply to make.
+/// A reply to generate.
 pub struct ReplyRequest<'m, 't> {
-    /// What the model has seen before, for this reply alone.
+    /// The session of this reply, with the context so far.
     pub session: Session<'m>,
-    /// What it sees next: `[length, width]`, at least one.
+    /// The embeddings to prefill: `[length, width]`, with a length of at least one.
     pub embeds: TensorBuf,
-    /// The reply.
+    /// The builder of the reply.
     pub reply: ReplyBuilder<'t>,
 }
 
-/// A reply that was made.
+/// A finished reply.
 pub struct FinishedReply {
-    /// Its tokens, without the end.
+    /// Its tokens, without the end token.
     pub tokens: Vec<u32>,
     /// Its text.
     pub text: String,
     /// Why it ended.
     pub stop: Stop,
-    /// Logits that the first token was picked from: `[vocab_size]`.
+    /// The logits of the first token: `[vocab_size]`.
     pub first_logits: Vec<f32>,
 }
 
-/// A reply that has not ended.
+/// An unfinished reply.
 struct Running<'m, 't> {
     index: usize,
     session: Session<'m>,
@@ -38,19 +38,19 @@ struct Running<'m, 't> {
     token: u32,
 }
 
-/// Makes all replies; the answer to each job is at its place. Each is what it would be alone: a plugin's
-/// `decode` computes every session as if the others were not there.
+/// Generates all replies and returns them in the order of the requests. Each reply is the same as if it were
+/// generated alone: the `decode` of a plugin computes every session independently of the others.
 ///
 /// # Errors
 ///
 /// When the language model, a sampler or the tokenizer fails.
 pub fn generate_many<'m, 't>(
     model: &'m LanguageModel,
-    jobs: Vec<ReplyRequest<'m, 't>>,
+    requests: Vec<ReplyRequest<'m, 't>>,
 ) -> Result<Vec<FinishedReply>, Error> {
-    let mut ended: Vec<Option<FinishedReply>> = Vec::new();
-    ended.resize_with(jobs.len(), || None);
-    let mut logits_of: Vec<Vec<f32>> = Vec::with_capacity(jobs.len());
+    let mut finished: Vec<Option<FinishedReply>> = Vec::new();
+    finished.resize_with(requests.len(), || None);
+    let mut first_logits: Vec<Vec<f32>> = Vec::with_capacity(requests.len());
     let mut running: Vec<Running<'m, 't>> = Vec::new();
     let end = |reply: ReplyBuilder<'t>, stop, first_logits| -> Result<FinishedReply, Error> {
         let (tokens, text, _) = reply.finish()?;
@@ -61,18 +61,19 @@ pub fn generate_many<'m, 't>(
             first_logits,
         })
     };
-    for (index, job) in jobs.into_iter().enumerate() {
+    for (index, request) in requests.into_iter().enumerate() {
         let ReplyRequest {
             mut session,
             embeds,
             mut reply,
-        } = job;
+        } = request;
         let logits = session.prefill(embeds.view(), LogitsAt::Last)?;
         let first = logits.view().f32s()?;
-        logits_of.push(first.to_vec());
+        first_logits.push(first.to_vec());
         match reply.next(first, session.len(), model.info(), |_| ())? {
             Next::End(stop) => {
-                ended[index] = Some(end(reply, stop, std::mem::take(&mut logits_of[index]))?);
+                let first = std::mem::take(&mut first_logits[index]);
+                finished[index] = Some(end(reply, stop, first)?);
             }
             Next::Token(token) => running.push(Running {
                 index,
@@ -87,7 +88,7 @@ pub fn generate_many<'m, 't>(
         let mut sessions: Vec<_> = running.iter_mut().map(|one| &mut one.session).collect();
         let logits = model.decode(&mut sessions, &tokens)?;
         let rows = logits.view().f32s()?;
-        let mut still = Vec::with_capacity(running.len());
+        let mut unfinished = Vec::with_capacity(running.len());
         for (mut one, row) in running
             .into_iter()
             .zip(rows.chunks_exact(model.info().vocab_size as usize))
@@ -97,14 +98,13 @@ pub fn generate_many<'m, 't>(
                 .next(row, one.session.len(), model.info(), |_| ())?
             {
                 Next::End(stop) => {
-                    let first = std::mem::take(&mut logits_of[one.index]);
-                    ended[one.index] = Some(end(one.reply, stop, first)?);
+                    let first = std::mem::take(&mut first_logits[one.index]);
+                    finished[one.index] = Some(end(one.reply, stop, first)?);
                 }
-                Next::Token(token) => still.push(Running { token, ..one }),
+                Next::Token(token) => unfinished.push(Running { token, ..one }),
             }
         }
-        running = still;
+        running = unfinished;
     }
-    // Every job has ended: none is left running.
-    Ok(ended.into_iter().flatten().collect())
+    Ok(finished.into_iter().flatten().collect())
 }

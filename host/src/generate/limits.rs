@@ -1,21 +1,21 @@
-//! How long a reply may be, and why it ended.
+//! Limits on the length of a reply, and the reasons why it ends.
 
 use serde::Serialize;
 
-/// How long a reply may and must be.
+/// The minimum and maximum length of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyLimits {
-    /// Tokens at most.
+    /// The maximum number of tokens.
     pub max_new_tokens: usize,
-    /// Hugging Face's `min_length`: no end before prompt and reply together have this many tokens,
-    /// visual tokens not counted.
+    /// Hugging Face's `min_length`: the reply does not end before the prompt and the reply together have this many
+    /// tokens. Visual tokens do not count.
     pub min_length: usize,
-    /// No end before the reply has this many tokens.
+    /// The minimum number of tokens.
     pub min_new_tokens: usize,
 }
 
 impl Default for ReplyLimits {
-    /// Those of MERV's evaluation.
+    /// Returns the limits of MERV's evaluation.
     fn default() -> Self {
         Self {
             max_new_tokens: 512,
@@ -29,7 +29,7 @@ impl Default for ReplyLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stop {
-    /// The model said so.
+    /// The model generated an end token.
     Eos,
     /// `max_new_tokens` was reached.
     MaxNewTokens,

@@ -1,6 +1,6 @@
-//! From visual tokens and a prompt to text: `prompter` makes ids of a conversation, `session` drives the
-//! language model, `sampler` picks each token, `growing` says when a reply ends; `batch` makes many replies
-//! together.
+//! From visual tokens and a prompt to text. `prompter` converts a conversation to ids, `session` drives the language
+//! model, `sampling` picks each token, `reply_builder` collects the tokens of a reply and decides when it ends, and
+//! `batch` generates several replies at the same time.
 
 mod batch;
 mod limits;

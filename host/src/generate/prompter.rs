@@ -1,4 +1,4 @@
-//! From a conversation to the ids that the language model reads.
+//! Converts a conversation to the ids that the language model reads.
 
 use crate::{
     Error,
@@ -7,11 +7,11 @@ use crate::{
 };
 use std::sync::OnceLock;
 
-/// How a conversation is written.
+/// How a conversation is written as a prompt.
 pub enum PromptStyle {
-    /// Turn after turn, each tokenised by itself as in training.
+    /// By a format: each turn is written and tokenised separately, as in training.
     Format(PromptFormat),
-    /// By a template, as a whole.
+    /// By a chat template, which renders the whole conversation.
     Template(Box<Template>),
 }
 
@@ -23,43 +23,43 @@ pub struct Prompter {
     tokenizer: TextTokenizer,
     /// The token that ends a reply.
     reply_end: Option<u32>,
-    /// What a template's text began with before visual tokens.
+    /// The ids before the visual tokens that a template rendered first.
     begin: OnceLock<Vec<u32>>,
 }
 
 /// A message and the reply to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// What the user said.
+    /// The message of the user.
     pub message: String,
-    /// What the model answered.
+    /// The reply of the model.
     pub reply: String,
 }
 
-/// What was said so far.
+/// The conversation so far.
 #[derive(Debug, Clone, Default)]
 pub struct Conversation {
     turns: Vec<Turn>,
-    /// The ids of it all, up to the last reply's last token.
+    /// The ids of the conversation, up to the last token of the last reply.
     ids: Vec<u32>,
 }
 
-/// A conversation that waits for a reply.
+/// The ids of a conversation, up to the point where the next reply begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedPrompt {
-    /// Its ids.
+    /// The ids.
     pub ids: Vec<u32>,
-    /// How many of them stand before the visual tokens: the BOS, or nothing.
+    /// The number of ids before the visual tokens: the BOS, or none.
     pub begin: usize,
 }
 
 impl Conversation {
-    /// The turns, in order.
+    /// Returns the turns, in order.
     pub fn turns(&self) -> &[Turn] {
         &self.turns
     }
 
-    /// Adds what was encoded, and the tokens and the text of the reply to it.
+    /// Adds a turn: the encoded prompt, the tokens of the reply, and the texts.
     pub fn push(&mut self, encoded: EncodedPrompt, tokens: &[u32], turn: Turn) {
         self.ids = encoded.ids;
         self.ids.extend_from_slice(tokens);
@@ -68,8 +68,8 @@ impl Conversation {
 }
 
 impl Prompter {
-    /// A prompter for a model whose text begins with `bos` and ends with `eos`, where the tokenizer and the
-    /// template do not know better. `system` replaces the format's own system prompt.
+    /// Creates a prompter. `bos` and `eos` are used if the tokenizer and the template do not define these tokens.
+    /// `system` replaces the system prompt of the format.
     pub fn new(
         mut style: PromptStyle,
         system: Option<String>,
@@ -98,17 +98,17 @@ impl Prompter {
         }
     }
 
-    /// The tokenizer alone.
+    /// Returns the tokenizer and drops the rest.
     pub fn into_tokenizer(self) -> TextTokenizer {
         self.tokenizer
     }
 
-    /// The tokenizer.
+    /// Returns the tokenizer.
     pub fn tokenizer(&self) -> &TextTokenizer {
         &self.tokenizer
     }
 
-    /// The conversation with one more message, up to where the reply to it begins.
+    /// Encodes the conversation with one more message, up to the point where the reply begins.
     ///
     /// # Errors
     ///
@@ -120,7 +120,7 @@ impl Prompter {
         }
     }
 
-    /// A conversation that was had elsewhere.
+    /// Encodes a conversation from another session.
     ///
     /// # Errors
     ///
@@ -135,10 +135,10 @@ impl Prompter {
         Ok(past)
     }
 
-    /// The tokens of a reply without its end.
+    /// Returns the tokens of a reply without the end token.
     fn reply(&self, text: &str) -> Result<Vec<u32>, TextError> {
         let PromptStyle::Format(format) = &self.style else {
-            // A template writes the whole conversation anew each time.
+            // A template renders the whole conversation each time.
             return Ok(Vec::new());
         };
         let text = &self.tokenizer.typed(text);
@@ -149,7 +149,7 @@ impl Prompter {
             tokens.pop();
             return Ok(tokens);
         }
-        // The format's end is no token of this tokenizer.
+        // The end of the format is not a single token of this tokenizer.
         self.tokenizer.encode_more(text)
     }
 
@@ -206,20 +206,21 @@ impl Prompter {
         }
         messages.push(typed("user", message));
         let text = template.render(&messages)?;
-        // Templates may leave out what lies far behind.
+        // Templates may omit old turns.
         if past.turns.is_empty() {
             template.check_heard(&messages, &text)?;
         }
         let (ids, begin) = self.tokens_of(template, &messages, &text)?;
-        // Visual tokens stand behind it: whatever is said, it has to be the same.
+        // The prefix with the visual tokens is shared by all prompts, so the ids before them must not change.
         if self.begin.get_or_init(|| ids[..begin].to_vec()) != &ids[..begin] {
             return Err(template.moved_bos().into());
         }
         Ok(EncodedPrompt { ids, begin })
     }
 
-    /// The ids of what a template rendered, with one BOS: the template's own or, if it writes none, the
-    /// tokenizer's. The second number says how many stand up to the BOS, if it is at the front.
+    /// Returns the ids of a rendered template with one BOS: the one that the template writes or, if it does not write
+    /// one, that of the tokenizer. The second value is the number of ids up to and including the BOS, if the BOS is at
+    /// the front.
     fn tokens_of(
         &self,
         template: &Template,
@@ -234,7 +235,7 @@ impl Prompter {
             let ids = self.tokenizer.encode(&text[bos.len()..])?;
             return Ok((ids, begin.len()));
         }
-        // A template may write white space before it.
+        // A template may write white space before the BOS.
         let literal = text.len() - text.trim_start().len();
         let literal = (!bos.is_empty() && text[literal..].starts_with(&bos))
             .then_some(literal..literal + bos.len());

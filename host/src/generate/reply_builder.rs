@@ -1,4 +1,4 @@
-//! A reply as it grows: which token comes next, and when it ends.
+//! Builds a reply token by token and decides when it ends.
 
 use super::limits::{ReplyLimits, Stop};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use merv_plugin_api::LanguageModelInfo;
 
-/// A reply that is being made.
+/// A reply that is being generated.
 pub struct ReplyBuilder<'t> {
     sampler: Sampler,
     stream: Stream<'t>,
@@ -17,17 +17,17 @@ pub struct ReplyBuilder<'t> {
     count: usize,
 }
 
-/// What happens after a token was picked.
+/// The next step of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// The model is to be given this token.
+    /// The model must decode this token.
     Token(u32),
     /// The reply has ended.
     End(Stop),
 }
 
 impl<'t> ReplyBuilder<'t> {
-    /// An empty reply to a prompt of so many tokens of text.
+    /// Creates an empty reply to a prompt with `prompt_tokens` text tokens.
     pub fn new(
         sampler: Sampler,
         stream: Stream<'t>,
@@ -43,8 +43,8 @@ impl<'t> ReplyBuilder<'t> {
         }
     }
 
-    /// Picks the token after `logits`, for a session that has seen `seen` positions; `show` gets the text
-    /// that this makes certain.
+    /// Picks the next token from `logits`, for a session with `seen` positions. `show` receives the text that
+    /// became final.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl<'t> ReplyBuilder<'t> {
         })
     }
 
-    /// The tokens, the whole text, and what of it was not shown yet.
+    /// Returns the tokens, the whole text, and the part of the text that was not shown yet.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn a_reply_may_end_when_it_may_in_transformers() {
+    fn a_reply_may_end_at_the_same_token_as_in_transformers() {
         let tokenizer = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../tests/fixtures/lively/llm/tokenizer.json"
@@ -116,8 +116,8 @@ mod tests {
             macs_per_token: 0,
             cache_bytes_per_token: 0,
         };
-        // After how many tokens `MinLengthLogitsProcessor` and `MinNewTokensLengthLogitsProcessor` of transformers
-        // 4.57.1 allow an end: the prompt's tokens, `min_length`, `min_new_tokens`, and what they say.
+        // The number of prompt tokens, `min_length`, `min_new_tokens`, and the number of tokens after which
+        // `MinLengthLogitsProcessor` and `MinNewTokensLengthLogitsProcessor` of transformers 4.57.1 allow the end.
         for (prompt, min_length, min_new_tokens, expected) in [
             (5, 0, 0, 0),
             (5, 5, 0, 0),
@@ -139,7 +139,7 @@ mod tests {
             let sampler = Sampler::new(Sampling::default()).unwrap();
             let mut reply = ReplyBuilder::new(sampler, Stream::new(&tokenizer), limits, prompt);
             let mut count = 0;
-            // The ends are the likeliest.
+            // The end tokens are the likeliest.
             let logits = [0.0, 1.0, 9.0, 2.0, 3.0, 8.0];
             while let Next::Token(token) = reply.next(&logits, 0, &info, |_| ()).unwrap() {
                 assert_eq!(token, 4);

@@ -1,4 +1,4 @@
-//! Prefill, then token after token.
+//! Generates one reply: prefill, then decoding token by token.
 
 use super::{
     limits::Stop,
@@ -8,23 +8,24 @@ use crate::{Error, plugin::Session};
 use merv_plugin_api::{LogitsAt, TensorView};
 use std::time::{Duration, Instant};
 
-/// What a run of the language model gave.
+/// A reply with its timings.
 pub struct GeneratedReply {
-    /// The reply's tokens, without the end.
+    /// The tokens of the reply, without the end token.
     pub tokens: Vec<u32>,
-    /// The reply.
+    /// The text of the reply.
     pub text: String,
     /// Why it ended.
     pub stop: Stop,
-    /// Logits that the first token was picked from: `[vocab_size]`.
+    /// The logits of the first token: `[vocab_size]`.
     pub first_logits: Vec<f32>,
-    /// Time to take the prompt in.
+    /// The time of the prefill.
     pub prefill: Duration,
-    /// Time for the tokens after that.
+    /// The time of the decoding.
     pub decode: Duration,
 }
 
-/// Takes `embeds [length, width]` into `session` and lets `reply` grow; `show` gets the text as it does.
+/// Prefills `embeds` (`[length, width]`) into `session` and generates the reply. `show` receives the text as it is
+/// generated.
 ///
 /// # Errors
 ///
