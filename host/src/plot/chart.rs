@@ -1,4 +1,4 @@
-//! Where everything goes: two panels beside each other, as many rows as are needed.
+//! The layout of a chart: panels in two columns.
 
 use super::{
     Panel,
@@ -9,12 +9,12 @@ use super::{
 const WIDTH: f32 = 560.0;
 const HEIGHT: f32 = 300.0;
 const TITLE: f32 = 40.0;
-/// Around a panel's axes: left, top, right, bottom.
+/// The margins around the axes of a panel: left, top, right, bottom.
 const MARGINS: [f32; 4] = [74.0, 34.0, 20.0, 40.0];
 
 const INK: Rgb = [40, 40, 40];
 const GRID: Rgb = [222, 222, 222];
-/// Curves, one after another: told apart by the colour-blind too.
+/// The colours of the curves, in order. Colour-blind readers can distinguish them too.
 const CURVES: [Rgb; 6] = [
     [0, 90, 170],
     [215, 85, 0],
@@ -24,13 +24,13 @@ const CURVES: [Rgb; 6] = [
     [90, 90, 90],
 ];
 
-/// Points a curve has at most: more than there are pixels would be drawn over each other.
+/// The maximum number of points of a curve. Points beyond the number of pixels would overlap.
 const POINTS: usize = 1200;
 
-/// How high a curve's name is in the legend.
+/// The height of a line in the legend.
 const NAME: f32 = 17.0;
 
-/// All panels under a title.
+/// Draws all panels below a title.
 pub(super) fn draw(title: &str, panels: &[Panel]) -> Chart {
     let columns = panels.len().clamp(1, 2);
     let rows = panels.len().div_ceil(columns);
@@ -65,8 +65,8 @@ fn draw_panel(panel: &Panel, corner: [f32; 2], marks: &mut Vec<Mark>) {
         .map(|point| point.1)
         .chain(headroom(panel, named, bottom - top));
     let values = Scale::over(values, 5, panel.from_zero);
-    let x = |step: f64| left + (right - left) * steps.place(step) as f32;
-    let y = |value: f64| bottom - (bottom - top) * values.place(value) as f32;
+    let x = |step: f64| left + (right - left) * steps.position(step) as f32;
+    let y = |value: f64| bottom - (bottom - top) * values.position(value) as f32;
 
     marks.push(text(
         [left, top - 14.0],
@@ -75,19 +75,19 @@ fn draw_panel(panel: &Panel, corner: [f32; 2], marks: &mut Vec<Mark>) {
         INK,
         &panel.title,
     ));
-    for (value, written) in values.marks() {
+    for (value, label) in values.ticks() {
         marks.push(line(vec![[left, y(value)], [right, y(value)]], GRID, 1.0));
         let at = [left - 8.0, y(value) + 4.0];
-        marks.push(text(at, 12.0, Anchor::End, INK, &written));
+        marks.push(text(at, 12.0, Anchor::End, INK, &label));
     }
-    for (step, written) in steps.marks() {
+    for (step, label) in steps.ticks() {
         marks.push(line(
             vec![[x(step), bottom], [x(step), bottom + 5.0]],
             INK,
             1.0,
         ));
         let at = [x(step), bottom + 19.0];
-        marks.push(text(at, 12.0, Anchor::Middle, INK, &written));
+        marks.push(text(at, 12.0, Anchor::Middle, INK, &label));
     }
     marks.push(line(
         vec![[left, top], [left, bottom], [right, bottom]],
@@ -109,7 +109,7 @@ fn draw_panel(panel: &Panel, corner: [f32; 2], marks: &mut Vec<Mark>) {
             .map(|(step, value)| [x(step), y(value)])
             .collect();
         if let [only] = points[..] {
-            // A single point is no line.
+            // Draw a single point as a short line.
             points = vec![[only[0] - 2.0, only[1]], [only[0] + 2.0, only[1]]];
         }
         marks.push(line(points, colour, 1.6));
@@ -129,7 +129,8 @@ fn draw_panel(panel: &Panel, corner: [f32; 2], marks: &mut Vec<Mark>) {
     }
 }
 
-/// A value so high that the legend of `named` curves lies above all of them, in a panel so high.
+/// Returns a value that raises the top of the axis so that the legend of `named` curves is above all curves, in a
+/// panel of this height.
 fn headroom(panel: &Panel, named: usize, height: f32) -> Option<f64> {
     let part = f64::from(NAME * named as f32 / height);
     if named == 0 || part > 0.5 {
@@ -148,8 +149,8 @@ fn headroom(panel: &Panel, named: usize, height: f32) -> Option<f64> {
     high.is_finite().then_some(high)
 }
 
-/// At most [`POINTS`] points: of several that fall together, the lowest and the highest, so that no peak
-/// is lost.
+/// Returns at most [`POINTS`] points. Of several points that would overlap, the lowest and the highest are kept, so
+/// that no peak is lost.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= POINTS {
         return points.to_vec();

@@ -1,4 +1,4 @@
-//! Why no picture came out.
+//! Errors of drawing curves.
 
 use crate::disk::whole_file::{advice, reading_advice};
 use std::{
@@ -12,30 +12,31 @@ use std::{
 pub enum PlotError {
     /// The metrics cannot be read.
     #[error(
-        "{} cannot be read\n  expected: the metrics of a training run\n  do: name the run's folder; {}", .path.display(),
+        "{} cannot be read\n  expected: the metrics of a training run\n  do: give the folder of the run; {}",
+        .path.display(),
         reading_advice(.source)
     )]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A line is no JSON object of metrics.
+    /// A line is not a JSON object of metrics.
     #[error(
-        "{}, line {line}: {why}\n  expected: one JSON object a line, with a whole number `step`\n  \
+        "{}, line {line}: {why}\n  expected: one JSON object per line, with a whole number `step`\n  \
          do: remove the line, or restore the file", .path.display()
     )]
     Line {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line number, from 1.
         line: usize,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
     /// There is nothing to draw.
-    #[error("{} holds no metrics yet\n  do: wait for the first steps of the run", .path.display())]
+    #[error("{} contains no metrics yet\n  do: wait for the first steps of the run", .path.display())]
     Empty {
         /// The file.
         path: PathBuf,
@@ -45,7 +46,7 @@ pub enum PlotError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }

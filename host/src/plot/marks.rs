@@ -1,20 +1,20 @@
-//! What a chart is made of: lines and texts, wherever they are drawn.
+//! The elements of a chart, lines and texts, independent of the output format.
 
 /// A colour.
 pub(super) type Rgb = [u8; 3];
 
-/// Where a text is, seen from its point.
+/// The position of a text relative to its point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Anchor {
-    /// Right of it.
+    /// To the right of the point.
     Start,
-    /// Around it.
+    /// Centred on the point.
     Middle,
-    /// Left of it.
+    /// To the left of the point.
     End,
 }
 
-/// One thing to draw.
+/// An element to draw.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Mark {
     Line {
@@ -23,9 +23,9 @@ pub(super) enum Mark {
         width: f32,
     },
     Text {
-        /// The foot of the letters.
+        /// The point on the baseline.
         at: [f32; 2],
-        /// How high a line of it is.
+        /// The font size.
         size: f32,
         anchor: Anchor,
         colour: Rgb,
@@ -33,7 +33,7 @@ pub(super) enum Mark {
     },
 }
 
-/// A picture that is not drawn yet: on white, in pixels.
+/// A chart that has not been rendered yet, in pixels, on a white background.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Chart {
     pub width: u32,

@@ -1,4 +1,4 @@
-//! `metrics.jsonl` as curves.
+//! Reads the curves in `metrics.jsonl`.
 
 use super::PlotError;
 use crate::disk::sealed::{Mismatch, Seal, check_json};
@@ -14,33 +14,33 @@ use std::{
 /// One quantity over the steps of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: String,
-    /// Steps and values, as they were written; values are finite.
+    /// The steps and values, in the order of the file. Values are finite.
     pub points: Vec<(f64, f64)>,
 }
 
 /// Curves that share an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Panel {
-    /// What the axis measures.
+    /// The quantity on the axis.
     pub title: String,
-    /// At least one, each with a point.
+    /// The curves: at least one, each with at least one point.
     pub curves: Vec<Curve>,
-    /// Whether the values begin at 0 by their nature.
+    /// Whether the axis starts at 0.
     pub from_zero: bool,
 }
 
-/// What of the metrics is not in the picture.
+/// The metrics that are not in the picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// Whether the last line is cut off: the run is going on, or was killed.
+    /// Whether the last line is truncated, because the run is in progress or was killed.
     pub cut_line: bool,
-    /// Values that are no finite numbers.
+    /// The number of values that are not finite numbers.
     pub not_finite: usize,
 }
 
-/// A line; null stands for what is no number.
+/// A line of the metrics. `null` stands for a value that is not a finite number.
 #[derive(Deserialize)]
 struct Line {
     step: u64,
@@ -53,11 +53,11 @@ struct Line {
     mixer_weights: BTreeMap<String, Option<f64>>,
 }
 
-/// The curves in the metrics at `path`, as panels, and what was left out if anything was.
+/// Reads the metrics at `path`. Returns their panels, and what was skipped, if anything.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, a line other than a cut last one is wrong, or there is nothing to draw.
+/// When the file cannot be read, a line is invalid (a truncated last line is skipped), or there is nothing to draw.
 pub fn read_panels(path: &Path) -> Result<(Vec<Panel>, Option<Skipped>), PlotError> {
     let failed = |source| PlotError::Read {
         path: path.to_owned(),
@@ -156,9 +156,9 @@ impl Curves {
                 vec![named("gradient norm", self.gradient_norm)],
             ),
             (
-                "tokens a second",
+                "tokens per second",
                 true,
-                vec![named("tokens a second", self.speed)],
+                vec![named("tokens per second", self.speed)],
             ),
             ("mixer weights", true, self.mixer.into_iter().collect()),
         ];

@@ -1,11 +1,11 @@
-//! The curves of a training run as pictures: `metrics.jsonl` to SVG and PNG.
+//! Draws the curves of a training run: `metrics.jsonl` to SVG and PNG.
 //!
 //! ```text
-//! metrics: curves → chart: one panel a quantity → marks: lines and texts → svg | png
+//! metrics: curves → chart: one panel per quantity → marks: lines and texts → svg | png
 //! ```
 //!
-//! Both pictures are made of the same marks, without fonts of the system and without a graphics library:
-//! SVG names a font for its reader to find, PNG is drawn with strokes of its own (`strokes`).
+//! Both formats draw the same marks, without system fonts or a graphics library. The SVG refers to a generic font
+//! family; in the PNG, letters are drawn as line strokes (`strokes`).
 
 mod chart;
 mod error;
@@ -24,12 +24,12 @@ pub use metrics::{Curve, Panel, Skipped, read_panels};
 use crate::disk::whole_file;
 use std::path::{Path, PathBuf};
 
-/// Draws the curves of the run in `run`, a folder with `metrics.jsonl` or that file itself, into `svg` and
-/// `png`. Returns what was left out.
+/// Draws the curves of `run`, a folder with `metrics.jsonl` or that file itself, as `pictures`. Returns what was
+/// skipped.
 ///
 /// # Errors
 ///
-/// When there are no metrics, one of their lines is wrong, or a picture cannot be written.
+/// When there are no metrics, a line of them is invalid, or a picture cannot be written.
 pub fn plot(run: &Path, pictures: &[Picture]) -> Result<Option<Skipped>, PlotError> {
     let path = if run.is_dir() {
         run.join("metrics.jsonl")
@@ -53,20 +53,20 @@ pub fn plot(run: &Path, pictures: &[Picture]) -> Result<Option<Skipped>, PlotErr
     Ok(skipped)
 }
 
-/// A picture to be written.
+/// A picture to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Where.
+    /// The path of the file.
     pub path: PathBuf,
-    /// As what.
+    /// The format of the file.
     pub format: PictureFormat,
 }
 
-/// How a picture is written.
+/// The format of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PictureFormat {
-    /// Lines that stay sharp at any size.
+    /// A vector graphic, which is sharp at any size.
     Svg,
-    /// Pixels.
+    /// A raster image.
     Png,
 }

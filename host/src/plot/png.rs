@@ -1,4 +1,4 @@
-//! A chart as PNG, at twice its size: small letters stay readable.
+//! Renders a chart as PNG, at twice its size so that small letters remain readable.
 
 use super::{
     marks::{Anchor, Chart, Mark, Rgb},
@@ -10,7 +10,7 @@ use std::io;
 
 const SCALE: f32 = 2.0;
 
-/// The thickness of letters' strokes, as a part of the text's size.
+/// The line width of letters, relative to the font size.
 const PEN: f32 = 0.095;
 
 pub(super) fn write(chart: &Chart) -> io::Result<Vec<u8>> {

@@ -1,15 +1,15 @@
-//! Letters as strokes of a pen, so that pictures need no font.
+//! Letters as line strokes, so that pictures do not need a font.
 
-/// A letter's grid has 5 columns and 9 rows: the third is the foot of the letters, the seventh the head of
-/// small ones, the ninth that of large ones.
+/// The grid of a letter has 5 columns and 9 rows. The third row is the baseline, the seventh the top of lower-case
+/// letters, and the ninth the top of capitals.
 const COLUMN: f32 = 0.105;
 const ROW: f32 = 0.12;
 const FOOT: f32 = 2.0;
 
-/// Columns between letters.
+/// The number of columns between letters.
 const SPACE: f32 = 1.7;
 
-/// Strokes, and the points of each: a digit for the column and one for the row.
+/// The strokes of each letter. A point is written as two digits, its column and its row.
 const GLYPHS: [(char, &str); 78] = [
     (' ', "00 20"),
     ('0', "03 07 18 38 47 43 32 12 03"),
@@ -91,7 +91,7 @@ const GLYPHS: [(char, &str); 78] = [
     ('@', "33 35 15 13 33 44 47 38 18 07 03 12 32"),
 ];
 
-/// What stands for letters that are not there.
+/// The replacement for unknown letters.
 const UNKNOWN: &str = "02 08 48 42 02";
 
 fn glyph(letter: char) -> &'static str {
@@ -99,7 +99,7 @@ fn glyph(letter: char) -> &'static str {
     found.map_or(UNKNOWN, |(_, strokes)| strokes)
 }
 
-/// The points of a stroke, in columns and rows.
+/// Returns the points of a stroke, in columns and rows.
 fn points(stroke: &str) -> impl Iterator<Item = [f32; 2]> {
     stroke.split(' ').filter_map(|pair| {
         let &[column, row] = pair.as_bytes() else {
@@ -114,14 +114,14 @@ fn columns(letter: char) -> f32 {
     strokes.map(|[column, _]| column).fold(0.0, f32::max)
 }
 
-/// The length of a line of text of size 1.
+/// Returns the width of a line of text of size 1.
 pub(super) fn width(text: &str) -> f32 {
     let letters = text.chars().map(|letter| columns(letter) + SPACE);
     COLUMN * (letters.sum::<f32>() - SPACE).max(0.0)
 }
 
-/// The strokes of a line of text of size 1: each at least two points, to the right of and above the
-/// text's beginning.
+/// Returns the strokes of a line of text of size 1, each with at least two points. The origin is the start of the
+/// baseline.
 pub(super) fn of(text: &str) -> Vec<Vec<[f32; 2]>> {
     let mut left = 0.0;
     let mut strokes = Vec::new();
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_letter_is_written_within_its_grid() {
+    fn every_letter_stays_within_its_grid() {
         for (letter, strokes) in GLYPHS {
             for stroke in strokes.split('|') {
                 let pairs = stroke.split(' ').count();
@@ -154,7 +154,7 @@ mod tests {
                     "{letter}"
                 );
             }
-            assert_eq!(glyph(letter), strokes, "{letter} is there twice");
+            assert_eq!(glyph(letter), strokes, "{letter} is defined twice");
         }
         let needed = ('0'..='9')
             .chain('a'..='z')
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_as_wide_as_its_strokes() {
+    fn the_width_of_a_text_equals_that_of_its_strokes() {
         let text = "learning rate 1.5e-4";
         let right = of(text)
             .into_iter()

@@ -1,4 +1,4 @@
-//! A chart as SVG.
+//! Renders a chart as SVG.
 
 use super::marks::{Anchor, Chart, Mark, Rgb};
 use std::fmt::Write;
@@ -11,7 +11,7 @@ pub(super) fn write(chart: &Chart) -> String {
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
     );
     for mark in &chart.marks {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = match mark {
             Mark::Line {
                 points,
@@ -63,7 +63,7 @@ fn escaped(text: &str) -> String {
             '&' => escaped += "&amp;",
             '<' => escaped += "&lt;",
             '>' => escaped += "&gt;",
-            // XML has no way to write these.
+            // XML cannot represent these.
             letter if letter.is_control() => escaped.push('\u{fffd}'),
             letter => escaped.push(letter),
         }

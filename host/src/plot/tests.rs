@@ -39,7 +39,7 @@ fn both(folder: &TempDir) -> Vec<Picture> {
 }
 
 #[test]
-fn pictures_are_whole_and_hold_the_curves() {
+fn pictures_contain_all_curves() {
     let run = run(&lines(100));
     assert_eq!(plot(run.path(), &both(&run)).unwrap(), None);
     let svg = fs::read_to_string(run.path().join("c.svg")).unwrap();
@@ -48,25 +48,25 @@ fn pictures_are_whole_and_hold_the_curves() {
         "validation",
         "learning rate",
         "gradient norm",
-        "tokens a second",
+        "tokens per second",
         "dinov2",
         "siglip",
     ] {
         assert!(svg.contains(&format!(">{word}</text>")), "{word}");
     }
-    // Loss, validation, three alone, two encoders.
+    // Loss and validation, three single curves, two encoders.
     assert_eq!(svg.matches("stroke-width=\"1.6\"").count(), 7);
     assert!(!svg.contains("NaN") && !svg.contains("inf"));
     let png = image::open(run.path().join("c.png")).unwrap().to_rgb8();
     assert_eq!((png.width(), png.height()), (2240, 1880));
-    // The loss's first point, in the first curve's colour, and white around.
+    // The loss in the colour of the first curve, on white.
     let blue = png.pixels().filter(|pixel| pixel.0 == [0, 90, 170]).count();
     assert!(blue > 1000, "{blue}");
     assert_eq!(png.get_pixel(3, 3).0, [255; 3]);
 }
 
 #[test]
-fn a_cut_last_line_is_left_out_and_a_bad_one_named() {
+fn a_truncated_last_line_is_skipped_and_an_invalid_line_is_an_error() {
     let mut text = lines(10);
     text.truncate(text.len() - 20);
     let cut = run(&text);
@@ -77,7 +77,7 @@ fn a_cut_last_line_is_left_out_and_a_bad_one_named() {
 
     for bad in [
         "{\"step\":\n",
-        "no JSON\n",
+        "not JSON\n",
         "{\"loss\":1}\n",
         "{\"step\":-1}\n",
     ] {
@@ -95,7 +95,7 @@ fn a_cut_last_line_is_left_out_and_a_bad_one_named() {
 }
 
 #[test]
-fn odd_runs_are_drawn_too() {
+fn unusual_runs_are_drawn_too() {
     for text in [
         "{\"step\":1,\"loss\":2.5}\n",
         "{\"step\":0,\"loss\":0}\n\n{\"step\":1,\"loss\":0}\n",
@@ -124,5 +124,8 @@ fn long_runs_keep_their_peaks() {
     plot(run.path(), &both(&run)).unwrap();
     let svg = fs::read_to_string(run.path().join("c.svg")).unwrap();
     assert!(svg.len() < 400_000, "{}", svg.len());
-    assert!(svg.contains(">80</text>"), "the axis reaches the peak");
+    assert!(
+        svg.contains(">80</text>"),
+        "the axis does not reach the peak"
+    );
 }
