@@ -1,4 +1,4 @@
-//! Why a checkpoint is not converted.
+//! Errors of a conversion.
 
 use crate::{
     disk::{hold::HoldError, whole_file::advice},
@@ -8,25 +8,25 @@ use merv_plugin_sdk::checkpoint::CheckpointError;
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
-/// A checkpoint that is not converted.
+/// The reason why a checkpoint was not converted.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConvertError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The checkpoint can be read, but not converted.
+    /// The checkpoint cannot be converted.
     #[error("{0}")]
     Refused(String),
-    /// The folder is there already, or holds what is not to be replaced.
+    /// The folder exists, or contains files that must not be replaced.
     #[error("{} {what}", path.display())]
     Occupied {
         /// The folder.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The problem, and what to do.
         what: String,
     },
-    /// Another conversion makes the folder.
+    /// Another process is using the folder.
     #[error(transparent)]
     Held(#[from] HoldError),
     /// A file cannot be written.
@@ -34,21 +34,21 @@ pub enum ConvertError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The registry that should be the template is none, or the one made of it would be none.
-    #[error("the registry {} cannot be the template", path.display())]
+    /// The template, or the registry that was created from it, is invalid.
+    #[error("the registry {} cannot be used as the template", path.display())]
     Template {
         /// The template.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: Box<RegistryError>,
     },
 }
 
 impl ConvertError {
-    /// For `map_err`: that `path` cannot be written.
+    /// Returns a function for `map_err` that reports that `path` cannot be written.
     pub(super) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Write { path, source }
@@ -56,7 +56,7 @@ impl ConvertError {
 }
 
 impl ConvertError {
-    /// Names the checkpoint in what is wrong with it.
+    /// Adds the paths of the checkpoint to the message.
     pub(super) fn about(self, paths: &[PathBuf]) -> Self {
         match self {
             Self::Refused(what) => {

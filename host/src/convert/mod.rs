@@ -1,9 +1,10 @@
-//! Checkpoints to safetensors: any file that `merv-checkpoint` reads, one tensor after the other, so that
-//! what is larger than memory converts too.
+//! Converts checkpoints to safetensors: any file that `merv-checkpoint` reads. Tensors are converted one by one, so a
+//! checkpoint can be larger than memory.
 //!
-//! A checkpoint of MERV becomes `mixer.safetensors`, `llm/model.safetensors` and a registry file that uses
-//! them; any other one `model.safetensors`. What gets too large for one file becomes several and an
-//! index, as Hugging Face names them. The folder is made beside its place and renamed when it is whole.
+//! A checkpoint of MERV becomes `mixer.safetensors`, `llm/model.safetensors` and a registry file that uses them. Any
+//! other checkpoint becomes `model.safetensors`. Output above the maximum file size is split into several shards and
+//! an index, with the file names of Hugging Face. The output is written to a temporary folder, which is renamed when
+//! it is complete.
 
 mod error;
 mod numbers;
@@ -29,53 +30,53 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How many times as many bytes as the files have the tensors of a checkpoint may take together. Tied
-/// weights are counted twice; a file made to deceive counts one storage a thousand times.
+/// The maximum ratio of the size of all tensors to the size of the files. Tied weights count twice; a malicious file
+/// can refer to one storage a thousand times.
 const MAX_SHARING: u64 = 4;
 
-/// How to convert.
+/// The options of a conversion.
 #[derive(Debug, Clone)]
 pub struct ConvertOptions {
-    /// The type of floating-point numbers: F32, F16 or BF16, or as they are.
+    /// The type of floating-point numbers: F32, F16 or BF16; `None` keeps their type.
     pub dtype: Option<Dtype>,
-    /// Bytes of a file at most, unless a single tensor is larger.
+    /// The maximum size of a file in bytes, unless a single tensor is larger.
     pub max_shard_bytes: u64,
-    /// The registry, a file or a name, that a checkpoint of MERV belongs to.
+    /// The registry of a checkpoint of MERV, as a file or a name.
     pub template: Option<PathBuf>,
-    /// Whether to replace what an earlier conversion made.
+    /// Whether to replace the output of an earlier conversion.
     pub force: bool,
 }
 
-/// What a conversion made.
+/// The result of a conversion.
 #[derive(Debug, Clone, Serialize)]
 pub struct ConvertReport {
-    /// Whether it was a checkpoint of MERV.
+    /// Whether the input is a checkpoint of MERV.
     pub is_merv: bool,
     /// The files with tensors.
     pub files: Vec<WrittenFile>,
-    /// The registry file, if one was made.
+    /// The registry file, if one was written.
     pub registry: Option<PathBuf>,
-    /// What is in the checkpoint, but not in the files.
+    /// The contents of the checkpoint that were not converted.
     pub left_out: Skipped,
 }
 
-/// What is in a checkpoint, but not in the files.
+/// The contents of a checkpoint that were not converted.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Skipped {
-    /// Tensors of an optimiser's state.
+    /// The number of tensors of an optimiser state.
     pub training: usize,
-    /// Values that are no tensors, such as the number of an epoch.
+    /// The number of values that are not tensors, such as the epoch.
     pub values: usize,
 }
 
-/// Converts the checkpoint in `inputs` (files, or the index of several) into the folder `out`. `progress`
-/// is told the tensor, the bytes that were written and those of all.
+/// Converts the checkpoint in `inputs` (files, or the index of several files) into the folder `out`. `progress` is
+/// called with the name of the tensor, the bytes written so far, and the total.
 ///
 /// # Errors
 ///
-/// When the checkpoint cannot be read, or holds a tensor that safetensors or the chosen type cannot; when
-/// `out` is there (without `force`, or with other files in it) or cannot be written; and when the template
-/// is no registry of this checkpoint.
+/// When the checkpoint cannot be read, or contains a tensor that safetensors or the chosen type cannot represent;
+/// when `out` cannot be written, exists and `force` is not set, or contains other files; and when the template is
+/// not the registry of this checkpoint.
 pub fn convert(
     inputs: &[PathBuf],
     out: &Path,
@@ -105,7 +106,7 @@ pub fn convert(
         },
     };
     if sorted.is_merv() {
-        // The mixer stays one file: it is small, and a registry names it.
+        // The mixer stays in one file: it is small, and a registry refers to it.
         let mixer = shards::Writer {
             max_bytes: u64::MAX,
             ..writer.reborrow()
@@ -120,12 +121,12 @@ pub fn convert(
             language_model = Some(written.entry);
         }
         if let Some(template) = &options.template {
-            let made = registry::ConvertedFiles {
+            let files = registry::ConvertedFiles {
                 mixer: &mixer.entry,
                 language_model: language_model.as_deref(),
                 projectors: sorted.projectors(),
             };
-            let name = made.write(template, output.folder())?;
+            let name = files.write(template, output.folder())?;
             report.registry = Some(name);
         }
     } else {
@@ -137,7 +138,7 @@ pub fn convert(
     Ok(report)
 }
 
-/// The files that `inputs` name, those of an index in its place.
+/// Returns the files in `inputs`, with each index replaced by its files.
 fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, ConvertError> {
     let mut paths = Vec::new();
     for input in inputs {
@@ -159,14 +160,14 @@ fn refuse_bombs(checkpoint: &Checkpoint, paths: &[PathBuf]) -> Result<(), Conver
     let files: u64 = sizes.map(|metadata| metadata.len()).sum();
     if bytes / MAX_SHARING > files {
         return Err(ConvertError::Refused(format!(
-            "the tensors of the checkpoint take {bytes} bytes, but its files have {files}: they share \
-             their storages beyond all measure"
+            "the tensors of the checkpoint have {bytes} bytes, but its files have only {files}: too many tensors \
+             share a storage"
         )));
     }
     Ok(())
 }
 
-/// The tensors by what they belong to, under the names that they get.
+/// The tensors of a checkpoint, sorted by the part that they belong to, under their new names.
 #[derive(Default)]
 struct SortedTensors<'c> {
     mixer: Vec<OutputTensor<'c>>,
@@ -195,20 +196,19 @@ impl<'c> SortedTensors<'c> {
         if sorted.is_merv() {
             if let Some(foreign) = sorted.others.first() {
                 return Err(ConvertError::Refused(format!(
-                    "the checkpoint is one of MERV, but tensor `{}` is of none of its parts: expected \
-                     `model.projectors.…`, `model.feature_fusion.…`, `model.llm_backbone.llm.…` or the \
-                     state of the training",
+                    "this is a checkpoint of MERV, but tensor `{}` does not belong to any part of it: expected \
+                     `model.projectors.…`, `model.feature_fusion.…`, `model.llm_backbone.llm.…` or training state",
                     foreign.name
                 )));
             }
             if sorted.mixer.is_empty() {
                 return Err(ConvertError::Refused(
-                    "the checkpoint is one of MERV, but holds no projectors".to_owned(),
+                    "this is a checkpoint of MERV, but it does not contain projectors".to_owned(),
                 ));
             }
         } else if sorted.others.is_empty() {
             return Err(ConvertError::Refused(
-                "the checkpoint holds no tensors to convert".to_owned(),
+                "the checkpoint does not contain tensors to convert".to_owned(),
             ));
         }
         Ok(sorted)
@@ -223,7 +223,7 @@ impl<'c> SortedTensors<'c> {
         all.into_iter().flatten().map(OutputTensor::bytes).sum()
     }
 
-    /// How many encoders the mixer is for.
+    /// Returns the number of encoders of the mixer.
     fn projectors(&self) -> usize {
         let indices = self.mixer.iter().filter_map(|item| {
             let rest = item.name.strip_prefix("projectors.")?;
@@ -240,8 +240,8 @@ fn item(
 ) -> Result<OutputTensor<'_>, ConvertError> {
     let dtype = stored_as(tensor.dtype, dtype).ok_or_else(|| {
         ConvertError::Refused(format!(
-            "tensor `{name}` in {} is of {}, which safetensors files do not hold; registries take GGUF \
-             files as they are",
+            "tensor `{name}` in {} has the type {}, which safetensors does not support; use the GGUF file directly \
+             in a registry",
             tensor.path().display(),
             tensor.dtype
         ))

@@ -1,11 +1,11 @@
-//! Floating-point numbers in another type.
+//! Converts floating-point numbers to another type.
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use merv_plugin_sdk::checkpoint::StoredDtype;
 use safetensors::Dtype;
 
-/// The type in a safetensors file of numbers of `stored`, if floating-point ones are to be of `wanted`;
-/// none if there is no such type.
+/// Returns the safetensors type for numbers of type `stored`, with floating-point numbers converted to `wanted`.
+/// Returns `None` for quantised numbers, which safetensors does not support.
 pub(super) fn stored_as(stored: StoredDtype, wanted: Option<Dtype>) -> Option<Dtype> {
     let same = match stored {
         StoredDtype::F64 => Dtype::F64,
@@ -27,7 +27,11 @@ pub(super) fn stored_as(stored: StoredDtype, wanted: Option<Dtype>) -> Option<Dt
     })
 }
 
-/// The numbers `bytes` of `from` as `to`, rounded to the nearest, or how many of them are too large for it.
+/// Converts the numbers in `bytes` from type `from` to type `to`, rounded to the nearest.
+///
+/// # Errors
+///
+/// When numbers are too large for `to`. The error is their count.
 pub(super) fn converted(bytes: &[u8], from: StoredDtype, to: Dtype) -> Result<Vec<u8>, usize> {
     match from {
         StoredDtype::F64 => encode(&numbers(bytes, f64::from_le_bytes), to, |x| match to {
@@ -50,15 +54,15 @@ pub(super) fn converted(bytes: &[u8], from: StoredDtype, to: Dtype) -> Result<Ve
     }
 }
 
-/// `x` as `f32`, rounded to odd where it is inexact, so that rounding once more goes the right way:
-/// `half`'s own conversions do not look at the last bits.
+/// Converts `x` to `f32` and rounds inexact values to odd, so that a second rounding is correct. The conversions in
+/// `half` ignore the last bits of an `f64`.
 fn odd(x: f64) -> f32 {
     let near = x as f32;
     let wide = f64::from(near);
     if x.is_nan() || wide == x || near.to_bits() & 1 == 1 {
         return near;
     }
-    // Towards zero if rounding went away from it, else one further: both neighbours are odd.
+    // One step towards zero if rounding went away from zero, else one step away: both neighbours are odd.
     let away = wide.abs() > x.abs();
     f32::from_bits(if away {
         near.to_bits() - 1
@@ -72,7 +76,7 @@ fn numbers<T, const N: usize>(bytes: &[u8], number: fn([u8; N]) -> T) -> Vec<T> 
     numbers.iter().map(|&bytes| number(bytes)).collect()
 }
 
-/// `single` brings a number to `f32`; what is exact in `to` must stay so.
+/// Encodes numbers as `to`. `single` converts a number to `f32` and must keep values that are exact in `to`.
 fn encode<T: Copy + Into<f64>>(
     numbers: &[T],
     to: Dtype,
@@ -121,7 +125,7 @@ mod tests {
         assert_eq!(brain, bf16::from_f32(third).to_le_bytes());
         let back = converted(&half, StoredDtype::F16, Dtype::F32).unwrap();
         assert_eq!(back, bytes(&[f16::from_f32(third).to_f32(), -2.0]));
-        // Halfway between two numbers of bf16 but for its last bit: rounding twice would lose that.
+        // Slightly more than halfway between two bf16 numbers: rounding twice would lose the difference.
         let double = 1.0 + 2f64.powi(-8) + 2f64.powi(-40);
         let brain = converted(&double.to_le_bytes(), StoredDtype::F64, Dtype::BF16).unwrap();
         assert_eq!(brain, bf16::from_f32(1.0 + 2f32.powi(-7)).to_le_bytes());

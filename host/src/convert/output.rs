@@ -1,4 +1,5 @@
-//! The folder that a conversion makes: beside its place until it is whole. One conversion at a time makes it.
+//! The output folder of a conversion. It is written under a temporary name until it is complete. Only one
+//! conversion at a time can write it.
 
 use super::ConvertError;
 use crate::disk::{hold::Hold, whole_file};
@@ -7,23 +8,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What follows the name of a partial folder while the folder that it replaces is set aside.
+/// The suffix of a folder that is set aside while it is replaced.
 const ASIDE: &str = ".old";
 
-/// A folder in the making. Removed when it is dropped before it is finished.
+/// An unfinished output folder. It is removed if it is dropped before it is finished.
 pub(super) struct Output {
     place: PathBuf,
     partial: PathBuf,
-    /// Whether something was there that is replaced.
+    /// Whether it replaces an existing folder.
     replaces: bool,
     finished: bool,
     _hold: Hold,
 }
 
 impl Output {
-    /// Begins a folder that will be at `place`.
+    /// Starts a folder that will replace `place`.
     pub fn begin(place: &Path, inputs: &[PathBuf], force: bool) -> Result<Self, ConvertError> {
-        // A link is followed: what it leads to is made.
+        // A symbolic link is followed, and its target is written.
         let place = &whole_file::followed(place);
         let occupied = |what: &str| ConvertError::Occupied {
             path: place.to_path_buf(),
@@ -31,22 +32,22 @@ impl Output {
         };
         let Some(name) = place.file_name() else {
             return Err(occupied(
-                "is not a name for a new folder; name another in --out",
+                "is not a name for a new folder; set --out to another one",
             ));
         };
         let hold = Hold::beside(place, "convert")?;
-        // A training run, say, holds the folder itself.
+        // Another command, such as a training run, locks the folder itself.
         Hold::check_folder(place)?;
         clear_up(place, &name.to_string_lossy()).map_err(ConvertError::write(place))?;
         match fs::symlink_metadata(place) {
             Ok(_) if !force => {
                 return Err(occupied(
-                    "is there already; name another folder in --out, or say --force to replace what an \
-                     earlier conversion made",
+                    "already exists; set --out to another folder, or use --force to replace the output of an \
+                     earlier conversion",
                 ));
             }
             Ok(metadata) if !metadata.is_dir() => {
-                return Err(occupied("is not a folder; name another in --out"));
+                return Err(occupied("is not a folder; set --out to another path"));
             }
             Ok(_) => {
                 let folder = place.canonicalize().map_err(ConvertError::write(place))?;
@@ -57,12 +58,12 @@ impl Output {
                 };
                 if inputs.iter().any(within) {
                     return Err(occupied(
-                        "holds the checkpoint itself; name another folder in --out",
+                        "contains the checkpoint itself; set --out to another folder",
                     ));
                 }
                 if let Some(foreign) = foreign(place).map_err(ConvertError::write(place))? {
                     return Err(occupied(&format!(
-                        "holds `{}`, which no conversion made; name another folder in --out",
+                        "contains `{}`, which is not the output of a conversion; set --out to another folder",
                         foreign.display()
                     )));
                 }
@@ -81,29 +82,29 @@ impl Output {
         })
     }
 
-    /// Where to write until it is finished.
+    /// Returns the folder to write to until it is finished.
     pub fn folder(&self) -> &Path {
         &self.partial
     }
 
-    /// Puts the folder in its place.
+    /// Moves the folder to its final path.
     pub fn finish(mut self) -> Result<(), ConvertError> {
         let failed = || ConvertError::write(&self.place);
         let replaced = if !self.replaces {
-            // Nor does it replace what has come there meanwhile.
+            // This fails if the path has been created in the meantime.
             fs::rename(&self.partial, &self.place).map_err(failed())?;
             None
         } else if exchange(&self.partial, &self.place).is_ok() {
             Some(self.partial.clone())
         } else {
-            // The old folder goes aside first, and comes back if the new one cannot take its place. A kill in
-            // between leaves it aside; the next conversion puts it back.
+            // The old folder is set aside first, and restored if the new one cannot be renamed. If the process is
+            // killed in between, the next conversion restores it.
             let mut aside = self.partial.clone().into_os_string();
             aside.push(ASIDE);
             let aside = PathBuf::from(aside);
             fs::rename(&self.place, &aside).map_err(failed())?;
             if let Err(error) = fs::rename(&self.partial, &self.place) {
-                // The first error is the one to tell.
+                // The first error is the one to report.
                 let _ = fs::rename(&aside, &self.place);
                 return Err(failed()(error));
             }
@@ -117,7 +118,7 @@ impl Output {
     }
 }
 
-/// Two folders change places in one step, where the system can do that.
+/// Exchanges two folders atomically, if the system supports it.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -129,8 +130,8 @@ fn exchange(_: &Path, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Removes what killed conversions have left beside `place`, called `name`; the hold says that none of them
-/// runs. A folder that one had set aside and not yet replaced returns to its place.
+/// Removes the leftovers of killed conversions next to `place`, whose file name is `name`. The caller holds the lock,
+/// so none of them is running. A folder that was set aside and not yet replaced is restored.
 fn clear_up(place: &Path, name: &str) -> io::Result<()> {
     let entries = match fs::read_dir(whole_file::folder_of(place)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -165,13 +166,13 @@ fn clear_up(place: &Path, name: &str) -> io::Result<()> {
 impl Drop for Output {
     fn drop(&mut self) {
         if !self.finished {
-            // The error that mattered was told; the next conversion removes what stays.
+            // The relevant error was reported; the next conversion removes the leftovers.
             let _ = fs::remove_dir_all(&self.partial);
         }
     }
 }
 
-/// Something in the folder that a conversion does not make.
+/// Returns a path in the folder that is not the output of a conversion, if any.
 fn foreign(folder: &Path) -> io::Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn two_conversions_do_not_make_one_folder() {
+    fn two_conversions_cannot_write_the_same_folder() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("out");
         let first = Output::begin(&place, &[], true).unwrap();
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_something_else_holds_is_left_alone() {
+    fn a_folder_in_use_by_another_command_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("out");
         fs::create_dir(&place).unwrap();
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_meanwhile_is_not_replaced() {
+    fn a_folder_that_was_created_in_the_meantime_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("out");
         let output = Output::begin(&place, &[], false).unwrap();
@@ -272,11 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn what_killed_conversions_left_is_removed_and_nothing_is_lost() {
+    fn leftovers_of_killed_conversions_are_removed_and_nothing_is_lost() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let place = at("out");
-        // One was killed while it wrote, one of an earlier version between the two steps of its swap.
+        // One conversion was killed while writing, another, of an earlier version, between the two steps of the
+        // replacement.
         made(&at("out.7-0.partial"), "half");
         made(&at("out.8.partial"), "half");
         made(&at("out.8.partial.old"), "old");

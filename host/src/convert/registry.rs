@@ -1,4 +1,4 @@
-//! A registry for a converted checkpoint: the text of its template, with other files in it.
+//! Writes the registry of a converted checkpoint: the text of the template with the paths of the new files.
 
 use super::ConvertError;
 use crate::registry::{FILE_OF_A_RUN, Moved, MovedFile, Registry, RegistryError, WeightSource};
@@ -11,13 +11,13 @@ use std::{
 /// The name of the file.
 pub(super) const FILE: &str = FILE_OF_A_RUN;
 
-/// What a conversion made.
+/// The files that a conversion wrote.
 pub(super) struct ConvertedFiles<'m> {
-    /// The mixer's file, below the folder.
+    /// The file of the mixer, relative to the folder.
     pub mixer: &'m str,
-    /// The language model's file or index, below the folder.
+    /// The file or index of the language model, relative to the folder.
     pub language_model: Option<&'m str>,
-    /// How many encoders the mixer is for.
+    /// The number of encoders of the mixer.
     pub projectors: usize,
 }
 
@@ -32,15 +32,15 @@ impl ConvertedFiles<'_> {
         let encoders = registry.encoders.len();
         if encoders != self.projectors {
             return Err(ConvertError::Refused(format!(
-                "the checkpoint has projectors for {} encoders, but the registry `{}` names {encoders}; \
-                 name the one that the checkpoint belongs to in --registry",
+                "the checkpoint has projectors for {} encoders, but the registry `{}` lists {encoders}; \
+                 set --registry to the registry of the checkpoint",
                 self.projectors, registry.id
             )));
         }
         if self.language_model.is_none() && registry.llm.weights == WeightSource::Checkpoint {
             return Err(ConvertError::Refused(format!(
-                "the registry `{}` takes its language model from the checkpoint, which holds none; name \
-                 one whose [llm] has weights of its own in --registry",
+                "the registry `{}` takes its language model from the checkpoint, which does not contain one; set \
+                 --registry to a registry whose [llm] has its own weights",
                 registry.id
             )));
         }
@@ -50,7 +50,7 @@ impl ConvertedFiles<'_> {
                 source,
             })
         })?;
-        // A model of many gigabytes is not read twice for a digest that nobody asked for.
+        // Digests are omitted: they would require reading many gigabytes again.
         let named = |path| MovedFile { path, sha256: None };
         let moved = Moved {
             mixer: Some(named(self.mixer)),
@@ -59,7 +59,7 @@ impl ConvertedFiles<'_> {
         };
         let path = folder.join(FILE);
         fs::write(&path, moved.text(&text, &registry)).map_err(ConvertError::write(&path))?;
-        // What was made must be what is read.
+        // The new registry must be valid.
         Registry::load(&path).map_err(refuse)?;
         Ok(PathBuf::from(FILE))
     }

@@ -1,4 +1,4 @@
-//! Tensors to safetensors files: one, or several and their index.
+//! Writes tensors to safetensors files: one file, or several shards and their index.
 
 use super::{ConvertError, numbers::converted};
 use merv_plugin_sdk::checkpoint::StoredTensor;
@@ -16,51 +16,51 @@ use std::{
 /// A file with tensors.
 #[derive(Debug, Clone, Serialize)]
 pub struct WrittenFile {
-    /// Its path in the folder.
+    /// Its path, relative to the folder.
     pub path: PathBuf,
-    /// How many tensors it holds.
+    /// The number of tensors.
     pub tensors: usize,
-    /// The bytes of the tensors.
+    /// The size of the tensors in bytes.
     pub bytes: u64,
 }
 
-/// A tensor on its way.
+/// A tensor to write.
 pub(super) struct OutputTensor<'c> {
-    /// The name that it gets.
+    /// The new name.
     pub name: String,
     pub tensor: &'c StoredTensor,
-    /// The type that it gets.
+    /// The new type.
     pub dtype: Dtype,
 }
 
 impl OutputTensor<'_> {
-    /// Its bytes in the type that it gets.
+    /// Returns its size in bytes in the new type.
     pub fn bytes(&self) -> u64 {
         (self.tensor.elements() * self.dtype.bitsize() / 8) as u64
     }
 }
 
-/// Writes files below a folder.
+/// Writes files in a folder.
 pub(super) struct Writer<'w> {
     pub folder: &'w Path,
-    /// Bytes of a file at most.
+    /// The maximum size of a file in bytes.
     pub max_bytes: u64,
-    /// Bytes that were written before.
+    /// The number of bytes written so far.
     pub done: u64,
-    /// Bytes of everything.
+    /// The total number of bytes.
     pub total: u64,
     pub progress: &'w mut dyn FnMut(&str, u64, u64),
 }
 
-/// What was written under one name.
+/// The files with the tensors of one part.
 pub(super) struct WrittenFiles {
     pub files: Vec<WrittenFile>,
-    /// The file to name in a registry: the only one, or the index. Below the folder.
+    /// The path for a registry, relative to the folder: the only file, or the index.
     pub entry: String,
 }
 
 impl Writer<'_> {
-    /// The same, for a while.
+    /// Returns a writer with the same settings that borrows `progress` from this one.
     pub fn reborrow(&mut self) -> Writer<'_> {
         Writer {
             folder: self.folder,
@@ -106,8 +106,8 @@ impl Writer<'_> {
         Ok(WrittenFiles { files, entry })
     }
 
-    /// The library writes one tensor after the other, asking each for its bytes when it comes to it: no
-    /// more than one is ever converted.
+    /// Writes one file. The library requests the bytes of each tensor when it writes it, so at most one converted
+    /// tensor is in memory.
     fn file(
         &mut self,
         path: &str,
@@ -150,7 +150,7 @@ impl Writer<'_> {
     }
 }
 
-/// Files of at most `max_bytes`, or of one tensor; there is one at least.
+/// Splits tensors into shards of at most `max_bytes`, or of a single larger tensor. Returns at least one shard.
 fn split<'i, 'c>(items: &'i [OutputTensor<'c>], max_bytes: u64) -> Vec<Vec<&'i OutputTensor<'c>>> {
     let mut shards: Vec<Vec<&OutputTensor<'_>>> = vec![Vec::new()];
     let mut bytes = 0u64;
@@ -178,7 +178,7 @@ struct State<'w> {
     failed: Option<ConvertError>,
 }
 
-/// A tensor that is converted when the library asks for its bytes.
+/// A tensor that is converted when the library requests its bytes.
 struct Streamed<'i, 'c, 's, 'w> {
     item: &'i OutputTensor<'c>,
     state: &'s RefCell<State<'w>>,
@@ -213,7 +213,7 @@ impl View for Streamed<'_, '_, '_, '_> {
             Err(lost) => {
                 state.failed = Some(ConvertError::Refused(format!(
                     "tensor `{name}` has {lost} numbers that are too large for {dtype}; \
-                     say `--dtype bf16` or `--dtype f32`"
+                     use `--dtype bf16` or `--dtype f32`"
                 )));
                 stored
             }

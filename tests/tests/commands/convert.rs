@@ -15,7 +15,10 @@ fn a_checkpoint_without_tensors_is_refused() {
     .unwrap();
     let run = Run::new().arg("convert").arg(&empty).arg("--out");
     let found = run.arg(folder.path().join("out")).finish();
-    let words = [empty.display().to_string(), "holds no tensors".to_owned()];
+    let words = [
+        empty.display().to_string(),
+        "does not contain tensors".to_owned(),
+    ];
     found.failed(1, &words);
 }
 
