@@ -1,4 +1,4 @@
-//! The folder of kept features.
+//! The feature cache.
 
 use super::{
     Claims, ClipKey, Digests, FeatureError, StoreDtype,
@@ -16,16 +16,16 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// A shard is written when so much has been put, …
+/// A shard is written when the pending features reach this size.
 const SHARD_BYTES: usize = 64 << 20;
 
-/// … or when the first of it has waited so long: a process that is killed loses no more.
+/// A shard is also written when the oldest pending features reach this age. A killed process loses no more.
 const SHARD_AGE: Duration = Duration::from_secs(30);
 
-/// What a cache's folder holds.
+/// The folders in the folder of a cache.
 const PARTS: [&str; 3] = ["shards", "digests", "claims"];
 
-/// Features of clips, kept in a folder. Any number of threads and processes may use one folder at once.
+/// A cache of the features of clips, in a folder. Any number of threads and processes may share a folder.
 pub struct FeatureCache {
     shards: PathBuf,
     claims: PathBuf,
@@ -37,31 +37,31 @@ pub struct FeatureCache {
 #[derive(Default)]
 struct State {
     index: HashMap<String, (Arc<Path>, Location)>,
-    /// Names of the shards that are in the index, and of those that cannot be.
+    /// The names of the shards that are in the index, and of those that cannot be read.
     seen: HashSet<OsString>,
-    /// When the folder last changed before it was last listed.
+    /// The modification time of the folder when it was last listed.
     listed: Option<SystemTime>,
-    /// Put and not yet written.
+    /// Features that have not been written yet.
     pending: BTreeMap<String, Features>,
     pending_bytes: usize,
-    /// When the first of those was put.
+    /// When the oldest pending features were added.
     pending_since: Option<Instant>,
-    /// Features that are kept in another format.
+    /// The number of features stored in each other format.
     others: BTreeMap<StoreDtype, usize>,
-    /// Shards without checksums.
+    /// The number of shards without checksums.
     unchecked: usize,
-    /// Shards that this process has written.
+    /// The number of shards that this process has written.
     written: u64,
     notices: Vec<String>,
 }
 
 impl FeatureCache {
-    /// The cache in `folder`, which is made if it is not there. Features that are kept in another format
-    /// are not used, which is noticed.
+    /// Opens the cache in `folder`, which is created if it does not exist. Features stored in another format are not
+    /// used; a notice reports them.
     ///
     /// # Errors
     ///
-    /// When the folder holds something else, or cannot be made or listed.
+    /// When the folder contains other files, or cannot be created or listed.
     pub fn open(folder: impl AsRef<Path>, dtype: StoreDtype) -> Result<Self, FeatureError> {
         let cache = Self::listed(folder.as_ref(), dtype)?;
         let mut state = cache.state();
@@ -72,7 +72,7 @@ impl FeatureCache {
             .collect();
         if !others.is_empty() {
             let notice = format!(
-                "{} also holds features of clips that are not used here: {}; here they are kept as {dtype}",
+                "{} also contains features in other formats, which are not used: {}; this run uses {dtype}",
                 folder.as_ref().display(),
                 others.join(", ")
             );
@@ -82,12 +82,12 @@ impl FeatureCache {
         Ok(cache)
     }
 
-    /// The cache in `folder`, in the format that most of its features have; f16 if there are none. That it
-    /// was not there is noticed: the name may be mistyped.
+    /// Opens the cache in `folder`, in the format of most of its features, or in f16 if it has none. If the folder
+    /// does not exist, a notice reports it: the path may be mistyped.
     ///
     /// # Errors
     ///
-    /// As [`Self::open`].
+    /// Like [`Self::open`].
     pub fn open_as_kept(folder: impl AsRef<Path>) -> Result<Self, FeatureError> {
         let folder = folder.as_ref();
         let is_new = !folder.exists();
@@ -96,7 +96,7 @@ impl FeatureCache {
             let state = probe.state();
             let default = (StoreDtype::default(), state.index.len());
             let others = state.others.iter().map(|(dtype, count)| (*dtype, *count));
-            // Of equally many those of the default.
+            // In a tie, the default format wins.
             let most = others.chain([default]).max_by_key(|(_, count)| *count);
             most.unwrap_or(default).0
         };
@@ -107,18 +107,18 @@ impl FeatureCache {
         let cache = Self::open(folder, kept)?;
         if is_new {
             cache.state().notices.push(format!(
-                "the feature cache {} was not there: it is made, and filled as clips are seen",
+                "the feature cache {} did not exist: it was created, and is filled as clips are encoded",
                 folder.display()
             ));
         }
         Ok(cache)
     }
 
-    /// That a cache could be opened in `folder`. Nothing is made.
+    /// Checks that a cache can be opened in `folder`, without creating anything.
     ///
     /// # Errors
     ///
-    /// When the folder holds something else.
+    /// When the folder contains other files.
     pub fn check(folder: impl AsRef<Path>) -> Result<(), FeatureError> {
         let folder = folder.as_ref();
         check_is_cache(folder, &folder.join(PARTS[0]))
@@ -148,51 +148,51 @@ impl FeatureCache {
         Ok(cache)
     }
 
-    /// In which numbers features are kept.
+    /// Returns the number format of the features.
     pub fn dtype(&self) -> StoreDtype {
         self.dtype
     }
 
-    /// Digests of the files that features depend on.
+    /// Returns the digests of the files that features depend on.
     pub fn digests(&self) -> &Digests {
         &self.digests
     }
 
-    /// What this process encodes for the cache, so that others do not.
+    /// Creates the claims of this process, which keep other processes from encoding the same clips.
     ///
     /// # Errors
     ///
-    /// When it cannot be written down.
+    /// When the file of the claims cannot be written.
     pub fn claims(&self) -> Result<Claims, FeatureError> {
         Claims::new(&self.claims)
     }
 
-    /// How many features there are.
+    /// Returns the number of features.
     pub fn len(&self) -> usize {
         let state = self.state();
         state.index.len() + state.pending.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether there are features of a clip; other processes' are found too.
+    /// Returns whether the cache contains the features of a clip, including those written by other processes.
     pub fn contains(&self, key: &ClipKey) -> bool {
         let mut state = self.state();
         state.pending.contains_key(key.as_str()) || self.find(&mut state, key).is_some()
     }
 
-    /// The features of a clip: `[tokens, width]` in f32, as [`Self::put`] returned them. Other processes'
-    /// are found too. None if there are none, or if they can no longer be read, which is noticed.
+    /// Returns the features of a clip, `[tokens, width]` in f32, as [`Self::put`] returned them. Finds features written
+    /// by other processes too. Returns `None` if there are none, or if they cannot be read, which a notice reports.
     pub fn get(&self, key: &ClipKey) -> Option<Tensor> {
         let mut state = self.state();
         if let Some(features) = state.pending.get(key.as_str()) {
             return features.tensor(self.dtype).ok();
         }
         let (path, location) = self.find(&mut state, key)?;
-        // Other threads may go on while the disk is read.
+        // Other threads can continue while the disk is read.
         drop(state);
         match shard::read(&path, key.as_str(), &location) {
             Ok(features) => features.tensor(self.dtype).ok(),
@@ -205,11 +205,10 @@ impl FeatureCache {
         }
     }
 
-    /// Keeps the features of a clip, `[tokens, width]` in f32. Returns them as [`Self::get`] will: rounded
-    /// to the cache's format. Whoever goes on with these computes the same whether the cache was full or
-    /// empty.
+    /// Stores the features of a clip, `[tokens, width]` in f32. Returns them as [`Self::get`] does, rounded to the
+    /// format of the cache. With these, a computation gives the same result whether the cache was full or empty.
     ///
-    /// They are on the disk after [`Self::flush`], or on their own when enough have come together.
+    /// The features are on disk after [`Self::flush`], or when enough of them are pending.
     ///
     /// # Errors
     ///
@@ -221,12 +220,12 @@ impl FeatureCache {
             shape: shape.to_vec(),
         })?;
         let values = features.flatten_all()?.to_vec1::<f32>()?;
-        // Halfway to the next number that there would be is rounded to infinity.
+        // Values slightly above the largest number round down to it; larger values round to infinity.
         let bytes = self.dtype.pack(&values);
         let features = Features { shape, bytes };
         let rounded = features.tensor(self.dtype)?;
-        let sum = rounded.abs()?.max_all()?.to_scalar::<f32>()?;
-        if sum.is_infinite() {
+        let largest = rounded.abs()?.max_all()?.to_scalar::<f32>()?;
+        if largest.is_infinite() {
             let value = values
                 .into_iter()
                 .max_by(|a, b| a.abs().total_cmp(&b.abs()));
@@ -252,21 +251,21 @@ impl FeatureCache {
         Ok(rounded)
     }
 
-    /// Writes everything that was put.
+    /// Writes all pending features.
     ///
     /// # Errors
     ///
-    /// When it cannot be written; it stays in memory and can still be had.
+    /// When they cannot be written. They stay in memory and can still be read.
     pub fn flush(&self) -> Result<(), FeatureError> {
         self.write(&mut self.state())
     }
 
-    /// What a person should know, since the last time this was asked: files that were left aside.
+    /// Returns the notices for the user since the last call, such as skipped files.
     pub fn take_notices(&self) -> Vec<String> {
         std::mem::take(&mut self.state().notices)
     }
 
-    /// Where the features of a clip were written.
+    /// Returns the location of the features of a clip.
     fn find(&self, state: &mut State, key: &ClipKey) -> Option<(Arc<Path>, Location)> {
         let key = key.as_str();
         if !state.index.contains_key(key)
@@ -288,7 +287,7 @@ impl FeatureCache {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        // Two processes of two machines may have the same number, but hardly at the same nanosecond.
+        // Processes on two machines can have the same id, but hardly write at the same nanosecond.
         let name = format!(
             "{:x}-{}-{}.safetensors",
             now.as_nanos(),
@@ -309,9 +308,9 @@ impl FeatureCache {
         Ok(())
     }
 
-    /// Takes in the shards that are new, if there can be any.
+    /// Adds new shards to the index, if the folder has changed.
     fn list(&self, state: &mut State) -> io::Result<()> {
-        // Asked before the list is read: what changes meanwhile is found the next time.
+        // Read before the folder is listed: later changes are found the next time.
         let changed = fs::metadata(&self.shards)?.modified().ok();
         if changed.is_some() && changed == state.listed {
             return Ok(());
@@ -343,8 +342,8 @@ impl State {
             self.unchecked += 1;
             if self.unchecked == 1 {
                 self.notices.push(format!(
-                    "{} was written by an earlier version, without checksums: damage to it cannot be \
-                     noticed; encode again into a new folder to have them",
+                    "{} was written by an earlier version without checksums, so damage cannot be detected; encode \
+                     again into a new folder to add checksums",
                     path.display()
                 ));
             }
@@ -361,7 +360,7 @@ impl State {
 
     fn notice(&mut self, path: &Path, why: &io::Error) {
         self.notices.push(format!(
-            "{} is left aside, and what it held is computed again: {why}",
+            "{} is skipped, and its features are computed again: {why}",
             path.display()
         ));
     }
@@ -369,12 +368,12 @@ impl State {
 
 impl Drop for FeatureCache {
     fn drop(&mut self) {
-        // Whoever cares whether it succeeds has called `flush`.
+        // Callers that need to know about errors call `flush`.
         let _ = self.flush();
     }
 }
 
-/// That a folder is a cache, or empty, or not there.
+/// Checks that a folder is a cache, is empty, or does not exist.
 fn check_is_cache(folder: &Path, shards: &Path) -> Result<(), FeatureError> {
     if shards.is_dir() {
         return Ok(());
@@ -384,7 +383,7 @@ fn check_is_cache(folder: &Path, shards: &Path) -> Result<(), FeatureError> {
         if !PARTS.contains(&name.as_str()) {
             return Err(FeatureError::NotACache {
                 path: folder.to_owned(),
-                stranger: name,
+                foreign: name,
             });
         }
     }

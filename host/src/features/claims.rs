@@ -1,6 +1,5 @@
-//! Which process encodes what: processes that fill one cache at once do not do the same work. Each writes
-//! what it is at work on into a file of its own, which it keeps locked; the file of a process that has ended
-//! means nothing.
+//! Divides the work between processes that fill the same cache. Each process writes the keys that it is working on
+//! to its own file and keeps the file locked. The file of a process that has ended is ignored.
 
 use super::{ClipKey, FeatureError};
 use crate::disk::{file_id::is_at, whole_file};
@@ -14,13 +13,13 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// The file whose lock is held while claims are read and made.
+/// The file that is locked while claims are read and added.
 const LOCK_FILE: &str = ".lock";
 
 const ENDING: &str = ".claims";
 
-/// What this process encodes, and what others do. Its claims end when it is dropped, and when its process
-/// does.
+/// The claims of this process and of others. The claims of this process end when the value is dropped or the process
+/// ends.
 pub struct Claims {
     folder: PathBuf,
     name: OsString,
@@ -28,11 +27,11 @@ pub struct Claims {
     others: HashMap<OsString, Other>,
 }
 
-/// What another process claims.
+/// The claims of another process.
 #[derive(Default)]
 struct Other {
     keys: HashSet<String>,
-    /// Bytes that were read of its file.
+    /// The number of bytes read from its file.
     read: u64,
 }
 
@@ -48,13 +47,13 @@ impl Claims {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let path = folder.join(format!("{}-{count}{ENDING}", process::id()));
             let own = match File::create_new(&path) {
-                // Of a killed process of this number, or one of another machine or container.
+                // It belongs to a killed process with the same id, or to a process on another machine or in a container.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 own => own.map_err(failed(&path))?,
             };
-            // Where files cannot be locked, nobody sees another's claims, and work is done twice.
+            // Without file locks, processes ignore each other's claims, and work may be done twice.
             let _ = own.lock();
-            // Before it was locked, it looked abandoned.
+            // Before it was locked, another process may have removed it as abandoned.
             if is_at(&own, &path) {
                 return Ok(Self {
                     folder: folder.to_owned(),
@@ -66,7 +65,7 @@ impl Claims {
         }
     }
 
-    /// Claims all of `keys` for this process, or none of them if another process has claimed one.
+    /// Claims all of `keys` for this process. Claims none and returns `false` if another process has claimed one.
     ///
     /// # Errors
     ///
@@ -82,7 +81,7 @@ impl Claims {
         let mut options = OpenOptions::new();
         options.create(true).append(true);
         let lock = whole_file::no_link(&mut options).open(self.folder.join(LOCK_FILE))?;
-        // Held until the end of this function, for a moment.
+        // Held until the end of this function.
         let _ = lock.lock();
         self.read_others()?;
         let is_claimed = |key: &ClipKey| {
@@ -97,7 +96,7 @@ impl Claims {
         Ok(true)
     }
 
-    /// Reads what others have claimed since the last time, and forgets those that have ended.
+    /// Reads the new claims of other processes, and drops those of processes that have ended.
     fn read_others(&mut self) -> io::Result<()> {
         let mut alive = HashMap::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -108,7 +107,7 @@ impl Claims {
             let path = self.folder.join(&name);
             let mut file = match File::open(&path) {
                 Ok(file) => file,
-                // It has just ended.
+                // The process has just ended.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
@@ -131,7 +130,7 @@ impl Claims {
 
 impl Drop for Claims {
     fn drop(&mut self) {
-        // While it is still locked. What stays means nothing.
+        // Removed while it is still locked. A leftover file is ignored.
         let _ = fs::remove_file(self.folder.join(&self.name));
     }
 }

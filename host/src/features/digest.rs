@@ -1,4 +1,4 @@
-//! Digests of files, each computed once: large ones are remembered on the disk too.
+//! Digests of files. Each is computed once; those of large files are also stored on disk.
 
 use super::FeatureError;
 use crate::disk::{
@@ -16,21 +16,21 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Files of fewer bytes are read again by the next process: that is as fast as looking a digest up.
+/// The size from which digests are stored on disk. Reading a smaller file again is as fast as looking up its digest.
 const REMEMBERED_BYTES: u64 = 16 << 20;
 
-/// A file that was changed so short a time ago may change again without its time stamp showing it.
+/// A file that was modified more recently than this could change again with the same timestamp.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Digests of files' contents. A file whose size and time of change are as they were is not read again.
+/// Digests of the contents of files. A file is not read again while its size and modification time are unchanged.
 #[derive(Debug)]
 pub struct Digests {
-    /// Where digests of large files are kept.
+    /// The folder with the digests of large files.
     folder: PathBuf,
     known: Mutex<HashMap<PathBuf, (Stamp, Sha256Digest)>>,
 }
 
-/// What tells whether a file is the one that was read.
+/// The size and modification time of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     bytes: u64,
@@ -38,7 +38,7 @@ struct Stamp {
     changed: u64,
 }
 
-/// A digest on the disk.
+/// A digest on disk.
 #[derive(Serialize, Deserialize)]
 struct Record {
     path: String,
@@ -48,7 +48,7 @@ struct Record {
 }
 
 impl Digests {
-    /// Digests that are remembered in `folder`, which need not be there yet.
+    /// Creates digests that are stored in `folder`, which does not need to exist yet.
     pub fn new(folder: PathBuf) -> Self {
         Self {
             folder,
@@ -56,11 +56,11 @@ impl Digests {
         }
     }
 
-    /// The SHA-256 of a file's content; of a folder's, that of the names and contents of its files.
+    /// Returns the SHA-256 of the contents of a file, or of the names and contents of the files in a folder.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// When the file or folder cannot be read.
     pub fn of(&self, path: &Path) -> Result<Sha256Digest, FeatureError> {
         let digest = match fs::metadata(path) {
             Ok(about) if about.is_dir() => self.of_folder(path),
@@ -143,7 +143,7 @@ impl Digests {
         same.then(|| record.sha256.parse().ok()).flatten()
     }
 
-    /// Only saves time: where it cannot be written, the file is read again.
+    /// Stores a digest on disk. Errors are ignored: without the digest, the file is read again.
     fn remember(&self, path: &Path, stamp: Stamp, digest: Sha256Digest) {
         let record = Record {
             path: path.to_string_lossy().into_owned(),
@@ -158,7 +158,7 @@ impl Digests {
     }
 }
 
-/// None while the file is too young, or its system keeps no times.
+/// Returns `None` if the file was modified too recently, or the file system does not support modification times.
 fn stamp(about: &fs::Metadata) -> Option<Stamp> {
     let changed = about.modified().ok()?;
     let age = SystemTime::now().duration_since(changed).ok()?;

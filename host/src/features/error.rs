@@ -1,73 +1,73 @@
-//! What can go wrong with kept features.
+//! Errors of the feature cache.
 
 use super::StoreDtype;
 use crate::disk::whole_file::{advice, reading_advice};
 use std::{io, path::PathBuf};
 
-/// Features cannot be kept.
+/// The reason why the feature cache failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeatureError {
-    /// The folder or a file in it cannot be made or read.
+    /// The folder or a file in it cannot be created or read.
     #[error("the feature cache cannot use {}\n  do: {}", .path.display(), reading_advice(.source))]
     Folder {
         /// The folder or file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The folder holds something else.
+    /// The folder contains other files.
     #[error(
-        "{} holds `{stranger}`, which is not part of a feature cache\n  expected: a folder that `encode` \
-         filled, an empty one, or a new one\n  do: correct the path", .path.display()
+        "{} contains `{foreign}`, which is not part of a feature cache\n  expected: a folder that `encode` \
+         filled, an empty folder, or a new one\n  do: correct the path", .path.display()
     )]
     NotACache {
         /// The folder.
         path: PathBuf,
-        /// What it holds.
-        stranger: String,
+        /// The file that does not belong to a cache.
+        foreign: String,
     },
     /// A shard cannot be written.
     #[error("the feature cache cannot write {}\n  do: {}", .path.display(), advice(.source))]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// A file that features depend on cannot be read.
     #[error(
-        "{} cannot be read, so that nobody knows which features belong to it: {}",
+        "{} cannot be read, so its features cannot be looked up: {}",
         .path.display(), reading_advice(.source)
     )]
     Digest {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A value does not fit the format.
+    /// A value is too large for the format.
     #[error(
-        "the features of {key} hold {value}, which {dtype} cannot\n  \
-         expected: {} at most\n  do: keep them as bf16 or f32", .dtype.largest()
+        "the features of {key} contain {value}, which is too large for {dtype}\n  \
+         expected: at most {}\n  do: store them as bf16 or f32", .dtype.largest()
     )]
     OutOfRange {
-        /// Whose features.
+        /// The key of the features.
         key: String,
         /// The value.
         value: f32,
         /// The format.
         dtype: StoreDtype,
     },
-    /// Not features.
+    /// A tensor does not have the shape of features.
     #[error("the features of {key} have shape {shape:?}; expected [tokens, width]")]
     Shape {
-        /// Whose features.
+        /// The key of the features.
         key: String,
         /// Their shape.
         shape: Vec<usize>,
     },
-    /// Computing with tensors failed.
+    /// A tensor computation failed.
     #[error("a tensor computation failed")]
     Tensor(#[from] candle_core::Error),
 }

@@ -1,4 +1,4 @@
-//! What features depend on, as one name.
+//! Keys: digests of everything that features depend on.
 
 use super::{Digests, FeatureError};
 use crate::{disk::digest::Sha256Digest, transform::ResizeStrategy, video::Selection};
@@ -9,41 +9,40 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Counts up when the host makes other clips of the same frames: features from before are then not
-/// found.
+/// Increased when the host creates different clips from the same frames, so that older features are not found.
 const VERSION: u64 = 2;
 
-/// All that an encoder's features depend on, besides the clip.
+/// Everything that the features of an encoder depend on, except the clip.
 #[derive(Debug, Clone)]
 pub struct EncoderIdentity {
-    /// Its id.
+    /// The id of the encoder.
     pub id: String,
-    /// Its plugin's name.
+    /// The name of its plugin.
     pub plugin: String,
-    /// Its plugin's version.
+    /// The version of its plugin.
     pub version: String,
     /// The files of its weights, in order.
     pub weights: Vec<PathBuf>,
-    /// The file of its sizes, if there is one.
+    /// Its configuration file, if any.
     pub config: Option<PathBuf>,
-    /// Its sizes, its number format and how it wants its frames.
+    /// Its sizes, number format and preprocessing.
     pub info: EncoderInfo,
-    /// How frames become squares.
+    /// How frames are resized to squares.
     pub resize: ResizeStrategy,
 }
 
-/// An encoder, as far as its features depend on it.
+/// The digest of an [`EncoderIdentity`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncoderKey {
     id: String,
     digest: Sha256Digest,
 }
 
-/// An encoder and a clip: the name of its features. Shown as `<encoder id>/<digest>`.
+/// The key of the features of a clip, for one encoder. Displayed as `<encoder id>/<digest>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClipKey(String);
 
-/// A digest over named fields: no two different lists of fields are the same bytes.
+/// A digest of named fields. Different lists of fields are hashed as different bytes.
 struct Fields(Sha256);
 
 impl Fields {
@@ -65,7 +64,7 @@ impl Fields {
         self.text(name, &value.to_string());
     }
 
-    /// By its bits: what is printed may round.
+    /// Adds the bits of a number, because its text could be rounded.
     fn real(&mut self, name: &str, value: Option<f64>) {
         let bits = value.map_or("none".to_owned(), |value| value.to_bits().to_string());
         self.text(name, &bits);
@@ -77,7 +76,7 @@ impl Fields {
 }
 
 impl EncoderKey {
-    /// Reads the files of the weights, unless `digests` knows them.
+    /// Computes the key. Reads the files of the encoder, unless `digests` knows their digests.
     ///
     /// # Errors
     ///
@@ -131,7 +130,7 @@ impl EncoderKey {
         })
     }
 
-    /// The key of a clip: those frames that `selection` takes from the video of this content.
+    /// Returns the key of a clip: the frames that `selection` selects from the video with this digest.
     pub fn clip(&self, video: &Sha256Digest, selection: &Selection) -> ClipKey {
         let mut fields = Fields::new("clip");
         fields.number("encoder", self.digest);
@@ -148,7 +147,7 @@ impl EncoderKey {
                 .unwrap_or(-1),
         );
         fields.real("folder's rate", selection.folder_fps);
-        // Where it makes no difference all share what is there.
+        // If the method makes no difference, all methods share the same features.
         if selection.goes_by_seconds() {
             fields.text("seconds", selection.seconds.name());
         }
@@ -157,7 +156,7 @@ impl EncoderKey {
 }
 
 impl ClipKey {
-    /// As it is written in shards.
+    /// Returns the key as it is written in shards.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -170,7 +169,7 @@ impl fmt::Display for ClipKey {
 }
 
 impl EncoderIdentity {
-    /// The files it is read from.
+    /// Returns the files that the encoder is loaded from.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.weights
             .iter()

@@ -1,5 +1,5 @@
-//! One file of features: safetensors, written once and never changed, with a checksum of each in its
-//! metadata.
+//! A file of features in the safetensors format. It is written once and never changed. Its metadata contains a
+//! checksum of each tensor.
 
 use crate::disk::{tensor_names::check_names, whole_file};
 use candle_core::{Device, Tensor};
@@ -17,26 +17,26 @@ use std::{
     str::FromStr,
 };
 
-/// Bytes of a shard's header at most; that of a hundred thousand features has about 16 MB.
+/// The maximum size of a shard's header in bytes. The header of a hundred thousand features has about 16 MB.
 const MAX_HEADER: u64 = 100 << 20;
 
-/// In which numbers features are kept.
+/// The number format of stored features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum StoreDtype {
-    /// Half precision: 11 bits, up to 65504.
+    /// Half precision: 11 significant bits, up to 65504.
     #[default]
     F16,
-    /// Brain floating point: 8 bits, any size.
+    /// Brain floating point: 8 significant bits, the range of f32.
     Bf16,
-    /// As they were computed.
+    /// Single precision, as computed.
     F32,
 }
 
 impl StoreDtype {
-    /// All there are.
+    /// All formats.
     pub const ALL: [Self; 3] = [Self::F16, Self::Bf16, Self::F32];
 
-    /// The name in settings and on the command line.
+    /// Returns the name in settings and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F16 => "f16",
@@ -45,7 +45,7 @@ impl StoreDtype {
         }
     }
 
-    /// The largest magnitude it holds.
+    /// Returns the largest finite value.
     pub fn largest(self) -> f32 {
         match self {
             Self::F16 => f16::MAX.to_f32(),
@@ -69,7 +69,7 @@ impl StoreDtype {
         }
     }
 
-    /// The values rounded to this format, in the order of safetensors: little-endian.
+    /// Rounds values to this format and encodes them in the little-endian byte order of safetensors.
     pub(super) fn pack(self, values: &[f32]) -> Vec<u8> {
         let each = values.iter();
         match self {
@@ -81,7 +81,7 @@ impl StoreDtype {
         }
     }
 
-    /// The values that `pack` packed.
+    /// Decodes values that `pack` encoded.
     fn unpack(self, bytes: &[u8]) -> Vec<f32> {
         let pairs = || bytes.as_chunks::<2>().0.iter();
         match self {
@@ -106,11 +106,11 @@ impl FromStr for StoreDtype {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|dtype| dtype.name() == name);
-        known.ok_or_else(|| format!("`{name}` is none of f16, bf16 and f32"))
+        known.ok_or_else(|| format!("unknown format `{name}`; expected f16, bf16 or f32"))
     }
 }
 
-/// Features as they are kept.
+/// Features in their stored format.
 pub(super) struct Features {
     /// `[tokens, width]`
     pub shape: [usize; 2],
@@ -118,34 +118,34 @@ pub(super) struct Features {
 }
 
 impl Features {
-    /// As the mixer takes them, in f32.
+    /// Returns the features in f32, as the mixer expects them.
     pub fn tensor(&self, dtype: StoreDtype) -> candle_core::Result<Tensor> {
         Tensor::from_vec(dtype.unpack(&self.bytes), &self.shape, &Device::Cpu)
     }
 }
 
-/// Where in a shard features are.
+/// The location of features in a shard.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Location {
     pub dtype: StoreDtype,
     pub shape: [usize; 2],
-    /// From the beginning of the file.
+    /// The offset from the start of the file.
     offset: u64,
     bytes: usize,
     /// Absent in shards of earlier versions.
     checksum: Option<u32>,
 }
 
-/// What a shard holds.
+/// The contents of a shard.
 #[derive(Default)]
 pub(super) struct Index {
-    /// Where features are, by their keys.
+    /// The keys and locations of the features.
     pub locations: Vec<(String, Location)>,
-    /// Whether they can be checked when they are read.
+    /// Whether the features have checksums.
     pub has_checksums: bool,
 }
 
-/// The checksum of features: of all that is said of them, and of their numbers.
+/// Computes the checksum of features, which covers their key, shape, format and values.
 fn checksum(key: &str, shape: [usize; 2], dtype: StoreDtype, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(format!("{key} {shape:?} {dtype} ").as_bytes());
@@ -175,11 +175,11 @@ pub(super) fn write(
     whole_file::write_unswept(path, &bytes.map_err(io::Error::other)?)
 }
 
-/// The features of a shard.
+/// Reads the index of a shard.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or is not a whole shard.
+/// When the file cannot be read, or is not a complete shard.
 pub(super) fn index(path: &Path) -> io::Result<Index> {
     let torn = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut file = File::open(path)?;
@@ -227,7 +227,7 @@ pub(super) fn index(path: &Path) -> io::Result<Index> {
             .and_then(|count| count.checked_mul(dtype.size()));
         if to.checked_sub(from) != bytes {
             return Err(torn(format!(
-                "`{key}` has another size than its shape says"
+                "the size of `{key}` does not match its shape"
             )));
         }
         let location = Location {
@@ -242,13 +242,13 @@ pub(super) fn index(path: &Path) -> io::Result<Index> {
     if start.saturating_add(end) != size {
         let expected = start.saturating_add(end);
         return Err(torn(format!(
-            "{size} bytes; expected {expected}, by its header"
+            "the file has {size} bytes; expected {expected} according to its header"
         )));
     }
     Ok(found)
 }
 
-/// Reads features, and compares them with their checksum.
+/// Reads features and verifies their checksum.
 pub(super) fn read(path: &Path, key: &str, location: &Location) -> io::Result<Features> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(location.offset))?;

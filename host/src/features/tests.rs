@@ -45,7 +45,7 @@ fn identity(folder: &Path) -> EncoderIdentity {
     }
 }
 
-/// Keys of an encoder for clips 0, 1, …
+/// Returns the keys of an encoder for `count` clips.
 fn keys(count: usize) -> Vec<ClipKey> {
     let folder = tempdir().unwrap();
     let digests = Digests::new(folder.path().join("digests"));
@@ -75,7 +75,7 @@ fn shards(folder: &TempDir) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_was_put_comes_back_rounded_to_the_format() {
+fn stored_features_are_rounded_to_the_format() {
     for (dtype, allowed) in [
         (StoreDtype::F32, 0.0),
         (StoreDtype::F16, 2f32.powi(-11)),
@@ -95,7 +95,7 @@ fn what_was_put_comes_back_rounded_to_the_format() {
         assert_eq!(
             values(&cache.get(key).unwrap()),
             put,
-            "before it is written"
+            "before the shard is written"
         );
         cache.flush().unwrap();
         assert_eq!(values(&cache.get(key).unwrap()), put, "after");
@@ -107,7 +107,7 @@ fn what_was_put_comes_back_rounded_to_the_format() {
 }
 
 #[test]
-fn another_format_does_not_see_them() {
+fn features_in_another_format_are_not_found() {
     let folder = tempdir().unwrap();
     let key = &keys(1)[0];
     let half = FeatureCache::open(folder.path(), StoreDtype::F16).unwrap();
@@ -122,7 +122,7 @@ fn another_format_does_not_see_them() {
 }
 
 #[test]
-fn values_that_do_not_fit_are_refused() {
+fn values_that_are_too_large_are_refused() {
     let folder = tempdir().unwrap();
     let large = Tensor::from_vec(vec![1f32, -70_000.0, 3.0], (1, 3), &Device::Cpu).unwrap();
     let cache = FeatureCache::open(folder.path(), StoreDtype::F16).unwrap();
@@ -143,7 +143,7 @@ fn many_writers_lose_nothing() {
         for writer in 0..4 {
             let (keys, folder) = (&keys, &folder);
             scope.spawn(move || {
-                // A cache of its own, as a process has.
+                // Its own cache, like a separate process.
                 let cache = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
                 for (n, key) in keys.iter().enumerate().skip(writer * 8).take(40) {
                     cache.put(key, &features(n)).unwrap();
@@ -172,12 +172,12 @@ fn many_writers_lose_nothing() {
 }
 
 #[test]
-fn what_another_process_adds_is_found() {
+fn features_of_another_process_are_found() {
     let folder = tempdir().unwrap();
     let keys = keys(2);
     let reader = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
     assert!(reader.get(&keys[0]).is_none());
-    // The folder's time stamp has the grain of the kernel's clock.
+    // The timestamp of the folder has the resolution of the kernel clock.
     thread::sleep(Duration::from_millis(20));
     let writer = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
     writer.put(&keys[0], &features(0)).unwrap();
@@ -188,7 +188,7 @@ fn what_another_process_adds_is_found() {
 }
 
 #[test]
-fn a_torn_shard_is_left_aside_and_said() {
+fn a_damaged_shard_is_skipped_and_reported() {
     let whole = tempdir().unwrap();
     let keys = keys(2);
     let cache = FeatureCache::open(whole.path(), StoreDtype::F32).unwrap();
@@ -199,14 +199,14 @@ fn a_torn_shard_is_left_aside_and_said() {
     let found = shards(&whole);
     assert_eq!(found.len(), 2);
     let bytes = fs::read(&found[0]).unwrap();
-    let mut header_lies = bytes.clone();
-    header_lies[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    let mut wrong_header = bytes.clone();
+    wrong_header[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     for damaged in [
         &bytes[..0],
         &bytes[..5],
         &bytes[..40],
         &bytes[..bytes.len() - 1],
-        &header_lies,
+        &wrong_header,
     ] {
         fs::write(&found[0], damaged).unwrap();
         let cache = FeatureCache::open(whole.path(), StoreDtype::F32).unwrap();
@@ -218,7 +218,7 @@ fn a_torn_shard_is_left_aside_and_said() {
             notices[0].contains(found[0].to_str().unwrap()),
             "{notices:?}"
         );
-        // It is computed again, and the damaged shard does not stand in the way.
+        // The features can be added again although the damaged shard is still there.
         let lost = there.iter().position(|there| !there).unwrap();
         cache.put(&keys[lost], &features(lost)).unwrap();
         assert!(cache.get(&keys[lost]).is_some());
@@ -229,7 +229,7 @@ fn a_torn_shard_is_left_aside_and_said() {
 }
 
 #[test]
-fn a_shard_that_shrinks_while_it_is_open_is_noticed() {
+fn a_shard_that_shrinks_while_the_cache_is_open_is_reported() {
     let folder = tempdir().unwrap();
     let key = &keys(1)[0];
     let cache = FeatureCache::open(folder.path(), StoreDtype::F32).unwrap();
@@ -241,7 +241,7 @@ fn a_shard_that_shrinks_while_it_is_open_is_noticed() {
 }
 
 #[test]
-fn a_header_with_other_sizes_than_shapes_is_refused() {
+fn a_header_whose_sizes_do_not_match_the_shapes_is_refused() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("x.safetensors");
     for header in [
@@ -258,7 +258,7 @@ fn a_header_with_other_sizes_than_shapes_is_refused() {
 }
 
 #[test]
-fn everything_that_matters_changes_the_key() {
+fn every_relevant_field_changes_the_key() {
     let folder = tempdir().unwrap();
     let digests = Digests::new(folder.path().join("digests"));
     let video = folder.path().join("video");
@@ -326,15 +326,19 @@ fn everything_that_matters_changes_the_key() {
     assert_ne!(later(Seconds::Presentation), later(Seconds::AverageRate));
     let mut same = selection;
     same.seconds = Seconds::AverageRate;
-    assert_eq!(key(&plain, &same), first, "there are no seconds");
+    assert_eq!(
+        key(&plain, &same),
+        first,
+        "the selection does not use seconds"
+    );
     (same.start, same.end_frame) = (Some(f64::NAN), Some(-1));
-    assert_eq!(key(&plain, &same), first, "these say nothing");
+    assert_eq!(key(&plain, &same), first, "these values are ignored");
 
     fs::write(&plain.weights[0], "Numbers").unwrap();
     assert_ne!(
         key(&plain, &selection),
         first,
-        "other weights of the same size"
+        "different weights of the same size"
     );
     fs::write(&plain.weights[0], "numbers").unwrap();
     assert_eq!(key(&plain, &selection), first);
@@ -355,13 +359,13 @@ fn a_settled_file_is_read_once_even_by_another_process() {
     };
     write(1, long_ago);
     let first = Digests::new(kept.clone()).of(&path).unwrap();
-    // Nobody can tell: the same size and the same time.
+    // The change cannot be detected: the size and the time are the same.
     write(2, long_ago);
     assert_eq!(Digests::new(kept.clone()).of(&path).unwrap(), first);
     write(2, long_ago + Duration::from_secs(1));
     let second = Digests::new(kept.clone()).of(&path).unwrap();
     assert_ne!(second, first);
-    // Too young to be trusted.
+    // Modified too recently: the time is not reliable.
     let digests = Digests::new(kept);
     let now = SystemTime::now();
     write(3, now);
@@ -371,7 +375,7 @@ fn a_settled_file_is_read_once_even_by_another_process() {
 }
 
 #[test]
-fn a_folder_is_its_files() {
+fn the_digest_of_a_folder_depends_on_its_files() {
     let folder = tempdir().unwrap();
     let digests = Digests::new(folder.path().join("digests"));
     let frames = folder.path().join("frames");
@@ -401,7 +405,7 @@ fn features_are_counted_before_and_after_they_are_written() {
 
 #[test]
 fn a_cache_is_opened_in_the_format_of_most_of_its_features() {
-    // How many of each format there are, and which is taken.
+    // The number of features in each format, and the expected format.
     for (f16, bf16, f32, expected) in [
         (0, 3, 2, StoreDtype::Bf16),
         (1, 2, 3, StoreDtype::F32),
@@ -434,19 +438,19 @@ fn a_cache_is_opened_in_the_format_of_most_of_its_features() {
         assert!(
             !notices
                 .iter()
-                .any(|notice| notice.contains("was not there")),
+                .any(|notice| notice.contains("did not exist")),
             "{notices:?}"
         );
     }
 }
 
 #[test]
-fn a_cache_that_was_not_there_is_told() {
+fn a_new_cache_is_reported() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("mistyped");
     let notices = FeatureCache::open_as_kept(&path).unwrap().take_notices();
     assert_eq!(notices.len(), 1);
-    assert!(notices[0].contains("mistyped was not there"), "{notices:?}");
+    assert!(notices[0].contains("mistyped did not exist"), "{notices:?}");
 }
 
 #[test]
@@ -464,7 +468,7 @@ fn formats_have_the_names_that_settings_use() {
 }
 
 #[test]
-fn shards_whose_header_ends_beyond_them_are_left_aside() {
+fn shards_shorter_than_their_header_are_skipped() {
     let folder = tempdir().unwrap();
     drop(FeatureCache::open(folder.path(), StoreDtype::F16).unwrap());
     let shards = folder.path().join("shards");
@@ -483,7 +487,7 @@ fn shards_whose_header_ends_beyond_them_are_left_aside() {
 }
 
 #[test]
-fn shards_of_earlier_versions_are_read_and_told_once() {
+fn shards_of_earlier_versions_are_read_and_reported_once() {
     let folder = tempdir().unwrap();
     let keys = keys(2);
     drop(FeatureCache::open(folder.path(), StoreDtype::F32).unwrap());
@@ -503,8 +507,8 @@ fn shards_of_earlier_versions_are_read_and_told_once() {
         assert_eq!(values(&cache.get(key).unwrap()), values(&features(n)));
     }
     let notices = cache.take_notices();
-    let told = notices
+    let reported = notices
         .iter()
         .filter(|notice| notice.contains("without checksums"));
-    assert_eq!(told.count(), 1, "{notices:?}");
+    assert_eq!(reported.count(), 1, "{notices:?}");
 }
