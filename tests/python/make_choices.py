@@ -156,27 +156,27 @@ def main():
 
     write("order.json", texts(64000, lambda: rotated(chance, words[:COMMON])))
     # The caption replaces the clip: a text that describes what the clip shows.
-    told = [
+    described = [
         conversation(choices, pairs(caption)[0][1], mixed(chance, choices, questions), ("id", "combination"))
         for caption, questions, choices in clips
     ]
-    write("letters.json", texts(90000, letters), told)
+    write("letters.json", texts(90000, letters), described)
 
     open_ended = [example for caption, questions, _ in clips for example in (caption, questions)]
     both = [conversation(choices, "<video>", mixed(chance, choices, questions)) for _, questions, choices in clips]
-    texts_beside = texts(len(clips) * 3 // 4, letters)
-    write("read.json", some(chance, open_ended, 0.35), both, told, texts_beside)
+    extra_texts = texts(len(clips) * 3 // 4, letters)
+    write("read.json", some(chance, open_ended, 0.35), both, described, extra_texts)
 
     def drill(name, times, rest):
         drills = ((choices, drilled(choices, chance, times)) for _, _, choices in clips)
         asked = [conversation(choices, "<video>", rounds) for choices, rounds in drills if rounds]
-        write(name, asked, some(chance, both, rest), some(chance, open_ended, 0.15), texts_beside[: len(clips) // 4])
+        write(name, asked, some(chance, both, rest), some(chance, open_ended, 0.15), extra_texts[: len(clips) // 4])
 
     drill("colours.json", lambda right, _: 3 if right in COLOURS else int(right in SHAPES + DIRECTIONS), 0.25)
     drill("others.json", lambda right, _: 3 if right in SHAPES + DIRECTIONS else 1 if right in COLOURS else 2 * (" " in right), 0.3)
     # Rare contents of the stories, which are not learned by then.
     drill("rare.json", lambda right, story: 4 * (right in DIRECTIONS or (story == "appears" and " " in right)), 0.3)
-    write("choices.json", some(chance, open_ended, 0.55), both, texts_beside[: len(clips) // 4])
+    write("choices.json", some(chance, open_ended, 0.55), both, extra_texts[: len(clips) // 4])
 
     # The clips above teach too little about numbers.
     whole = [example for caption, questions, _ in every for example in (caption, questions)]
@@ -186,7 +186,7 @@ def main():
         for _, questions, choices in every
         if chance.random() < 0.5
     ]
-    write("all.json", whole, counted, asked, texts_beside[: len(every) // 10])
+    write("all.json", whole, counted, asked, extra_texts[: len(every) // 10])
 
 
 if __name__ == "__main__":

@@ -308,7 +308,7 @@ fn unusable_templates_are_refused() {
     ] {
         let tiny = with_prompt("prompt = { template = \"q.jinja\" }");
         fs::write(tiny.path("q.jinja"), text).unwrap();
-        // It is what is complained of, not that it is no video: that is seen later.
+        // The error is about the template, because the video is checked later.
         for command in [&["generate", "--prompt", "?"][..], &["chat"]] {
             let run = tiny.run().args(command).arg("--video");
             run.arg(tiny.path("q.jinja")).finish().failed(1, words);

@@ -92,7 +92,7 @@ fn matching_tensors_are_reused_by_encoder() {
     let untrained = info(&tiny)["mixer"]["untrained"].clone();
     assert_eq!(untrained["seed"], 3);
     let reused = names(&untrained["reused"]);
-    // Widths differ between SigLIP and what is encoder 0 of that file: only the bias would fit it.
+    // SigLIP and encoder 0 of that file have different widths, so only the bias of its projector would fit.
     let from = |here: &str| {
         reused
             .iter()
