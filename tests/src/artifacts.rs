@@ -3,7 +3,7 @@
 use merv_host::plugin::Library;
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     env::{consts, current_exe, var_os, vars_os},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -17,6 +17,8 @@ pub struct Artifacts {
     pub host: PathBuf,
     /// The path of every cdylib of the workspace, by the name of its library target, such as `merv_siglip`.
     libraries: HashMap<String, PathBuf>,
+    /// The compiled files of packages from registries.
+    dependencies: HashSet<String>,
 }
 
 impl Artifacts {
@@ -75,23 +77,38 @@ pub fn encoder_library(plugin: &str) -> Arc<Library> {
 }
 
 /// The cdylib of a project outside the workspace, built as its documentation says: in the workspace's target
-/// folder, where the dependencies are compiled already.
+/// folder, where its dependencies are compiled already.
+///
+/// # Panics
+///
+/// If a dependency is not one of the workspace's files: candle would be compiled a second time, which takes minutes.
 fn separate_project(folder: &'static str) -> &'static Path {
     static LIBRARIES: Mutex<BTreeMap<&str, &Path>> = Mutex::new(BTreeMap::new());
     let mut libraries = LIBRARIES.lock().expect("no build has panicked");
     libraries.entry(folder).or_insert_with(|| {
         let manifest = format!("{folder}/Cargo.toml");
+        let shared = &artifacts().dependencies;
         let built = cargo_build(&["--locked", "--manifest-path", &manifest]);
+        let own: Vec<_> = built.dependencies.difference(shared).collect();
+        assert!(
+            own.is_empty(),
+            "{manifest}: the features or versions of dependencies differ from those in the workspace: {own:#?}"
+        );
         let library = built.libraries.into_values().next();
         Box::leak(library.expect("the project has a cdylib").into_boxed_path())
     })
 }
 
 fn build() -> Artifacts {
-    let Built { host, libraries } = cargo_build(&["--workspace"]);
+    let Built {
+        host,
+        libraries,
+        dependencies,
+    } = cargo_build(&["--workspace"]);
     Artifacts {
         host: host.expect("the workspace builds merv-host"),
         libraries,
+        dependencies,
     }
 }
 
@@ -99,6 +116,7 @@ fn build() -> Artifacts {
 struct Built {
     host: Option<PathBuf>,
     libraries: HashMap<String, PathBuf>,
+    dependencies: HashSet<String>,
 }
 
 /// Builds with the profile and in the target folder of the running test.
@@ -133,6 +151,7 @@ fn cargo_build(arguments: &[&str]) -> Built {
     );
     let mut libraries = HashMap::new();
     let mut host = None;
+    let mut dependencies = HashSet::new();
     let messages = output.stdout.split(|&byte| byte == b'\n');
     for message in messages.filter_map(|line| serde_json::from_slice::<Value>(line).ok()) {
         if message["reason"] != "compiler-artifact" {
@@ -150,6 +169,10 @@ fn cargo_build(arguments: &[&str]) -> Built {
             .into_iter()
             .flatten()
             .filter_map(Value::as_str);
+        let package = message["package_id"].as_str().unwrap_or_default();
+        if package.starts_with("registry+") {
+            dependencies.extend(files.clone().map(str::to_owned));
+        }
         if message["target"]["kind"]
             .as_array()
             .is_some_and(|k| k.contains(&"cdylib".into()))
@@ -160,5 +183,9 @@ fn cargo_build(arguments: &[&str]) -> Built {
             libraries.insert(name.to_owned(), PathBuf::from(file));
         }
     }
-    Built { host, libraries }
+    Built {
+        host,
+        libraries,
+        dependencies,
+    }
 }
