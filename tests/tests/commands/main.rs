@@ -7,6 +7,7 @@ mod info;
 mod install;
 mod out_of_memory;
 mod output;
+mod packages;
 mod plot;
 mod readme;
 mod reference;
