@@ -1,8 +1,8 @@
 //! A checkpoint in one or more files.
 
 use crate::{
-    CheckpointError, GgufMetadata, StoredTensor, gguf, mapped::MappedFile, pytorch,
-    safetensors_file,
+    CheckpointError, GgufMetadata, StoredTensor, contents::FileContents, gguf, mapped::MappedFile,
+    pytorch, safetensors_file,
 };
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -31,16 +31,6 @@ impl Mapping {
     }
 }
 
-/// The contents of one file.
-pub(crate) struct FileContents {
-    /// The tensors, by name.
-    pub tensors: BTreeMap<String, StoredTensor>,
-    /// The metadata of a GGUF file.
-    pub gguf: Option<GgufMetadata>,
-    /// Names and kinds of values that are not tensors.
-    pub ignored: Vec<(String, &'static str)>,
-}
-
 impl Checkpoint {
     /// Maps `paths` and reads their contents. The first bytes of each file decide its format.
     ///
@@ -64,9 +54,9 @@ impl Checkpoint {
         };
         for path in paths {
             let file = MappedFile::open(path.as_ref())?;
-            let contents = read(&file)?;
+            let (contents, gguf) = read(&file)?;
             checkpoint.files.push(file);
-            checkpoint.gguf = checkpoint.gguf.take().or(contents.gguf);
+            checkpoint.gguf = checkpoint.gguf.take().or(gguf);
             checkpoint.ignored.extend(contents.ignored);
             for (name, tensor) in contents.tensors {
                 checkpoint.insert(name, tensor)?;
@@ -161,11 +151,16 @@ impl Checkpoint {
     }
 }
 
-fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
-    let bytes = file.bytes();
-    if bytes.starts_with(gguf::MAGIC) {
-        return gguf::read(file);
+/// Returns the contents of a file, with the metadata of a GGUF file.
+fn read(file: &Arc<MappedFile>) -> Result<(FileContents, Option<GgufMetadata>), CheckpointError> {
+    if file.bytes().starts_with(gguf::MAGIC) {
+        return gguf::read(file).map(|(contents, metadata)| (contents, Some(metadata)));
     }
+    read_tensors(file).map(|contents| (contents, None))
+}
+
+fn read_tensors(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
+    let bytes = file.bytes();
     if safetensors_file::is_safetensors(bytes) {
         return safetensors_file::read(file);
     }

@@ -18,17 +18,18 @@
 //! [`ShardIndex`] reads the index of a sharded checkpoint, [`published`] contains the names in MERV's own
 //! checkpoints, and [`text`] reads the text files that accompany checkpoints.
 
-mod checkpoint;
-mod dtype;
 mod error;
-mod gguf;
+mod dtype;
 mod mapped;
-pub mod published;
-mod pytorch;
-mod safetensors_file;
-mod shards;
 mod tensor;
+mod contents;
+mod safetensors_file;
+mod pytorch;
+mod gguf;
+mod checkpoint;
 pub mod text;
+mod shards;
+pub mod published;
 
 pub use checkpoint::{Checkpoint, Mapping};
 pub use dtype::{GgmlType, StoredDtype};

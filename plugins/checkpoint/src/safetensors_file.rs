@@ -1,7 +1,7 @@
 //! safetensors files: a JSON header with names, types, shapes and offsets, followed by the elements.
 
 use crate::{
-    CheckpointError, StoredDtype, StoredTensor, checkpoint::FileContents, mapped::MappedFile,
+    CheckpointError, StoredDtype, StoredTensor, contents::FileContents, mapped::MappedFile,
 };
 use safetensors::{Dtype, SafeTensors};
 use serde::{
@@ -64,7 +64,6 @@ pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointErr
     }
     Ok(FileContents {
         tensors,
-        gguf: None,
         ignored: Vec::new(),
     })
 }

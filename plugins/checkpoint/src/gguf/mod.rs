@@ -9,7 +9,7 @@ mod tests;
 pub use metadata::{FromGguf, GgufArray, GgufMetadata, GgufValue};
 
 use crate::{
-    CheckpointError, GgmlType, StoredDtype, StoredTensor, checkpoint::FileContents,
+    CheckpointError, GgmlType, StoredDtype, StoredTensor, contents::FileContents,
     mapped::MappedFile,
 };
 use cursor::Cursor;
@@ -47,7 +47,9 @@ struct TensorInfo {
 }
 
 /// Reads the metadata and the tensors of a GGUF file.
-pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointError> {
+pub(crate) fn read(
+    file: &Arc<MappedFile>,
+) -> Result<(FileContents, GgufMetadata), CheckpointError> {
     let damaged = |what: String| file.damaged(FORMAT, what);
     let mut cursor = Cursor::new(file.bytes());
     cursor.skip(MAGIC.len()).map_err(damaged)?;
@@ -82,10 +84,9 @@ pub(crate) fn read(file: &Arc<MappedFile>) -> Result<FileContents, CheckpointErr
     }
     let start = cursor.position().next_multiple_of(alignment as usize);
     locate(file, infos, start)
-        .map(|tensors| FileContents {
-            tensors,
-            gguf: Some(metadata),
-            ignored: Vec::new(),
+        .map(|tensors| {
+            let ignored = Vec::new();
+            (FileContents { tensors, ignored }, metadata)
         })
         .map_err(damaged)
 }

@@ -3,11 +3,11 @@
 //! position of a storage follows from the sizes of those before it.
 
 use super::{
-    ReadError, big_endian,
+    error::{ReadError, big_endian},
     pickle::{Pickle, Value},
-    read_tensors,
+    tensors::read_tensors,
 };
-use crate::{CheckpointError, checkpoint::FileContents, mapped::MappedFile};
+use crate::{CheckpointError, contents::FileContents, mapped::MappedFile};
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 /// `MAGIC_NUMBER` of `torch/serialization.py` in pickle protocol 2.

@@ -1,43 +1,22 @@
 //! Reads PyTorch checkpoints (`torch/serialization.py`) without executing anything: the zip archives that
 //! `torch.save` writes since version 1.6, and the legacy files of earlier versions.
 
+mod error;
 mod legacy;
 mod pickle;
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod walk;
 mod zip;
 
-use crate::{CheckpointError, StoredTensor, checkpoint::FileContents, mapped::MappedFile};
-use pickle::{Pickle, Storage};
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
-use walk::NamedValues;
+use crate::{CheckpointError, contents::FileContents, mapped::MappedFile};
+use error::{ReadError, big_endian};
+use pickle::Pickle;
+use std::sync::Arc;
+use tensors::read_tensors;
 
 pub(crate) use legacy::{is_legacy, read as read_legacy};
-
-const FORMAT: &str = "PyTorch";
-
-/// The largest size of a pickle, in bytes. It contains names and shapes, which take a few megabytes in the
-/// largest models.
-const MAX_PICKLE: usize = 1 << 26;
-
-/// An error of reading a PyTorch file, without the file's path.
-#[derive(Debug)]
-enum ReadError {
-    /// The file is damaged or malicious.
-    Damaged(String),
-    /// The file may be complete, but has unsupported contents.
-    Unsupported(String),
-}
-
-impl ReadError {
-    fn in_file(self, file: &MappedFile) -> CheckpointError {
-        match self {
-            Self::Damaged(what) => file.damaged(FORMAT, what),
-            Self::Unsupported(what) => file.unsupported(what),
-        }
-    }
-}
 
 /// Returns whether the file begins like a zip archive.
 pub(crate) fn is_zip(bytes: &[u8]) -> bool {
@@ -97,45 +76,5 @@ fn read_archive(file: &Arc<MappedFile>) -> Result<FileContents, ReadError> {
                 range.len()
             ))),
         }
-    })
-}
-
-fn big_endian() -> ReadError {
-    ReadError::Unsupported("its numbers are big-endian; expected little-endian numbers".to_owned())
-}
-
-/// Reads the tensors that `pickle` lists. `locate` returns the range of bytes of a storage in the file.
-fn read_tensors(
-    file: &Arc<MappedFile>,
-    pickle: &Pickle<'_>,
-    locate: impl Fn(&Storage<'_>) -> Result<Range<usize>, ReadError>,
-) -> Result<FileContents, ReadError> {
-    let NamedValues {
-        tensors: found,
-        ignored,
-    } = walk::walk(pickle)?;
-    let mut tensors = BTreeMap::new();
-    for (name, index) in found {
-        let view = pickle.tensor(index);
-        let storage = pickle.storage(view.storage);
-        let damaged = |what| ReadError::Damaged(format!("tensor `{name}`: {what}"));
-        let tensor = StoredTensor::view(
-            file,
-            storage.dtype,
-            view.shape.clone(),
-            view.strides.clone(),
-            view.offset,
-            locate(storage)?,
-        )
-        .map_err(damaged)?;
-        if tensors.contains_key(&name) {
-            return Err(ReadError::Damaged(format!("tensor `{name}` occurs twice")));
-        }
-        tensors.insert(name, tensor);
-    }
-    Ok(FileContents {
-        tensors,
-        gguf: None,
-        ignored,
     })
 }

@@ -1,7 +1,7 @@
 //! Finds the named tensors in a saved object.
 
 use super::{
-    ReadError,
+    error::ReadError,
     pickle::{Id, Pickle, Value},
 };
 use std::fmt::Write;

@@ -4,7 +4,7 @@
 //! The central directory and the local headers of the entries must agree. Otherwise, two readers that
 //! trust different ones would see different files.
 
-use super::ReadError;
+use super::error::ReadError;
 use std::{collections::BTreeMap, ops::Range};
 
 const LOCAL: u32 = 0x0403_4b50;

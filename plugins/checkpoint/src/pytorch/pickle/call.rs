@@ -1,8 +1,9 @@
 //! The calls of a pickle. Each known function is emulated; nothing is executed.
 
 use super::{
-    Machine, ReadError, damaged,
+    super::error::{ReadError, damaged},
     global::Global,
+    machine::Machine,
     value::{Id, Storage, Value, View},
 };
 

@@ -1,6 +1,6 @@
 //! The Python names that pickles of `torch.save` may refer to.
 
-use super::ReadError;
+use super::super::error::ReadError;
 use crate::StoredDtype;
 
 /// A Python type or function that the machine supports.
