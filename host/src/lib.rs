@@ -25,38 +25,37 @@
 // What several features share lies unused where some of them are off.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
-mod canvas;
-mod disk;
-mod error;
-mod installation;
-pub mod memory;
 mod messages;
 mod nearest;
-mod observer;
-mod sampling;
+mod disk;
+mod installation;
 mod settings_file;
-
+mod observer;
+pub mod video;
+pub mod transform;
+pub mod prompt;
+pub mod tokenizer;
+pub mod plugin;
+pub mod memory;
+pub mod hub;
+pub mod registry;
+pub mod mixer;
+pub mod features;
+mod sampling;
+mod error;
+pub mod generate;
 #[cfg(feature = "convert")]
 pub mod convert;
+pub mod model;
+mod canvas;
 #[cfg(feature = "eval")]
 pub mod eval;
-pub mod features;
-pub mod generate;
-pub mod hub;
-pub mod mixer;
-pub mod model;
-#[cfg(feature = "plot")]
-pub mod plot;
-pub mod plugin;
-pub mod prompt;
-pub mod registry;
 #[cfg(feature = "synth")]
 pub mod synth;
-pub mod tokenizer;
 #[cfg(feature = "train")]
 pub mod train;
-pub mod transform;
-pub mod video;
+#[cfg(feature = "plot")]
+pub mod plot;
 
 pub use disk::hold::HoldError;
 pub use error::Error;

@@ -127,19 +127,18 @@
 // `#[sabi_trait]` of abi_stable 0.11.3 expands to impls inside an anonymous constant.
 #![allow(non_local_definitions)]
 
-#[doc(hidden)]
-pub mod module;
-
-mod encoder;
 mod error;
-mod guard;
 mod host;
-mod llm;
+mod guard;
 mod manifest;
 mod preprocess;
-mod request;
 mod tensor;
+mod request;
 mod training;
+mod encoder;
+mod llm;
+#[doc(hidden)]
+pub mod module;
 
 pub use encoder::{Encoder, EncoderInfo, EncoderObject, FeaturesAndTape, TapeId, TrainableEncoder};
 pub use error::{ErrorKind, PluginError};

@@ -17,23 +17,22 @@
 //! is mapped; the kernels read them there, in `f32`, `f16` or `bf16`, until they are trained. Matrices are
 //! multiplied in `f32` or, if the registry says so, in `bf16` ([`precision`]).
 
+mod result;
 pub mod activation;
-pub mod config;
-pub mod gradients;
-pub mod kernels;
-pub mod layers;
-pub mod matrix;
-pub mod models;
 pub mod precision;
-pub mod request;
-pub mod tensor;
 pub mod threads;
+pub mod tensor;
 pub mod variants;
+pub mod request;
+pub mod config;
+pub mod kernels;
+pub mod matrix;
+pub mod gradients;
 pub mod weights;
+pub mod layers;
+pub mod models;
 
 pub use candle_core as candle;
 pub use merv_checkpoint as checkpoint;
 pub use merv_plugin_api::PluginError;
-
-/// What a plugin's fallible functions return.
-pub type Result<T, E = PluginError> = std::result::Result<T, E>;
+pub use result::Result;

@@ -6,8 +6,8 @@
 
 mod config;
 mod mask_units;
-mod model;
 mod patch;
+mod model;
 
 use config::{Config, VARIANTS};
 use merv_plugin_api::{

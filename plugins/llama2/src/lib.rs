@@ -4,9 +4,9 @@
 mod cache;
 mod config;
 mod gguf;
-mod model;
 mod published;
 mod rope;
+mod model;
 mod train;
 
 use config::Config;
