@@ -1,8 +1,8 @@
-//! Llama-2's chat format: `[INST] {message} [/INST]`, and `</s>` after the reply.
+//! Llama 2 chat format: `[INST] {message} [/INST]`, with `</s>` after the reply.
 //!
-//! Agrees with the original's `LLaMa2ChatPromptBuilder`, which it also gives to Llama-3 (`llama3-8b-chat`);
-//! its header opens with `<<SYS>`, one bracket short of Meta's own. Every turn begins with `<s>`, in the original
-//! and in Meta's own format; the tokenizer writes it.
+//! Matches `LLaMa2ChatPromptBuilder` of the original, which is also used for Llama 3 (`llama3-8b-chat`).
+//! Its header opens with `<<SYS>`, one bracket fewer than in Meta's format. Every turn begins with `<s>`, in the
+//! original and in Meta's format. The tokenizer adds it.
 
 use super::style::{ASSISTANT, Style};
 

@@ -1,8 +1,7 @@
-//! The headers of Llama-3 and 3.1: each turn between `<|start_header_id|>role<|end_header_id|>` and
-//! `<|eot_id|>`.
+//! Llama 3 and 3.1 format: each turn is enclosed in `<|start_header_id|>role<|end_header_id|>` and `<|eot_id|>`.
 //!
-//! Agrees with the original's `LLaMa31PromptBuilder`, whose turns lose their last line breaks when they are
-//! tokenised for training; there the system header is lost too, here it is not.
+//! Matches `LLaMa31PromptBuilder` of the original, which strips the trailing line breaks of each turn before
+//! tokenising it for training. The original also drops the system header. This implementation keeps it.
 
 use super::style::{ASSISTANT, Style};
 

@@ -1,19 +1,19 @@
-//! The marks that a training set leaves in its messages, where a picture or a video was.
+//! Placeholders (`<image>`, `<video>`) that training sets put in messages to mark where the image or video was.
 
 use std::{fmt, str::FromStr};
 
-/// What happens to the marks in a message.
+/// Which placeholders are removed from a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum VisualMarks {
-    /// `<image>` goes and `<video>` stays: the published weights were trained so.
+    /// Removes `<image>` and keeps `<video>`, as in the training of the published weights.
     #[default]
     KeepVideo,
-    /// Both go.
+    /// Removes both.
     RemoveAll,
 }
 
 impl VisualMarks {
-    /// The message without the marks that go, stripped on both sides.
+    /// Removes the placeholders from the message and strips white space at both ends.
     pub fn strip(self, message: &str) -> String {
         let mut text = message.replace("<image>", "");
         if self == Self::RemoveAll {
@@ -23,7 +23,7 @@ impl VisualMarks {
     }
 }
 
-/// What Python's `str.strip` strips: the weights were trained on text that went through it.
+/// Whether Python's `str.strip` strips the character: the training text was stripped with it.
 fn is_python_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
@@ -44,7 +44,9 @@ impl FromStr for VisualMarks {
         match name {
             "keep-video" => Ok(Self::KeepVideo),
             "remove-all" => Ok(Self::RemoveAll),
-            _ => Err("`keep-video` (only `<image>` goes) or `remove-all` (`<video>` goes too)"),
+            _ => {
+                Err("`keep-video` (removes only `<image>`) or `remove-all` (removes `<video>` too)")
+            }
         }
     }
 }
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_and_blanks_go_as_in_training() {
+    fn placeholders_and_outer_blanks_are_removed_as_in_training() {
         use VisualMarks::{KeepVideo, RemoveAll};
         let cases = [
             ("Describe it.", KeepVideo, "Describe it."),

@@ -1,8 +1,8 @@
-//! Chat formats: how a conversation becomes the text that the language model sees.
+//! Chat formats: they convert a conversation to the text that the language model reads.
 //!
-//! One file a format, and [`template`] for those that a model brings as a Jinja template. A format knows how
-//! a turn is written and how a reply ends; it does not tokenise, and it adds no BOS, because the tokenizer
-//! does.
+//! Each built-in format has its own file. [`template`] handles Jinja templates that come with a model. A format
+//! defines how a turn is written and how a reply ends. It does not tokenise and does not add the BOS: the
+//! tokenizer does both.
 
 mod llama2_chat;
 mod llama3;
@@ -22,23 +22,23 @@ use std::str::FromStr;
 use style::Style;
 use thiserror::Error;
 
-/// A chat format of MERV's.
+/// A built-in chat format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PromptFormat {
-    /// `In: {message}\nOut: `, what base models are finetuned on.
+    /// `In: {message}\nOut: `, the format used to fine-tune base models.
     #[default]
     Pure,
     /// `[INST] {message} [/INST]`.
     Llama2Chat,
     /// `USER: {message} ASSISTANT: `.
     Vicuna,
-    /// Headers in `<|start_header_id|>`, of Llama-3 and 3.1.
+    /// Headers in `<|start_header_id|>`, as in Llama 3 and 3.1.
     Llama3,
-    /// Headers in `<|im_start|>`.
+    /// Headers in `<|im_start|>`, as in Qwen2.5.
     Qwen25,
 }
 
-/// The name of no chat format.
+/// The name does not match any chat format.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("one of the chat formats, {}", known())]
 pub struct PromptFormatError;
@@ -48,7 +48,7 @@ fn known() -> String {
     format!("{} and `{TEMPLATE}`", names.join(", "))
 }
 
-/// What a registry writes for the template that comes with the tokenizer.
+/// The value in a registry that selects the template that comes with the tokenizer.
 pub const TEMPLATE: &str = "template";
 
 impl PromptFormat {
@@ -71,40 +71,39 @@ impl PromptFormat {
         }
     }
 
-    /// The text of a conversation's first turn up to where the reply begins, right-stripped: each turn is
-    /// tokenised by itself, and so were they in training.
+    /// Returns the first turn of a conversation up to the beginning of the reply. Trailing white space is
+    /// stripped, because each turn is tokenised separately, as in training.
     ///
-    /// `message` is the user's, its marks and outer blanks gone ([`VisualMarks::strip`]). `system` replaces
-    /// the format's own system prompt; an empty one leaves the header out.
+    /// `message` is the user's message after [`VisualMarks::strip`]. `system` replaces the format's own system
+    /// prompt. If it is empty, the header is omitted.
     pub fn first_turn(self, system: Option<&str>, message: &str) -> String {
         let style = self.style();
         let system = style.system.map(|default| system.unwrap_or(default).trim());
         (style.human)(system.filter(|system| !system.is_empty()), message)
     }
 
-    /// The text of a later turn, as [`Self::first_turn`].
+    /// Returns a later turn, like [`Self::first_turn`] but without a system prompt.
     pub fn turn(self, message: &str) -> String {
         (self.style().human)(None, message)
     }
 
-    /// The text of a reply with its end; an empty one is a blank, as in training.
+    /// Returns a reply followed by its end marker. An empty reply becomes a single space, as in training.
     pub fn reply(self, reply: &str) -> String {
         let reply = if reply.is_empty() { " " } else { reply };
         format!("{reply}{}", self.reply_end())
     }
 
-    /// What ends a reply.
+    /// Returns the text that ends a reply.
     pub fn reply_end(self) -> &'static str {
         self.style().reply_end
     }
 
-    /// Whether the BOS stands before every message of the user, not before the first alone. It is for the
-    /// tokenizer to write.
+    /// Whether a BOS precedes every user message, and not only the first. The tokenizer writes it.
     pub fn has_bos_each_turn(self) -> bool {
         self.style().bos_each_turn
     }
 
-    /// Whether the format has a place for a system prompt.
+    /// Whether the format supports a system prompt.
     pub fn takes_system(self) -> bool {
         self.style().system.is_some()
     }
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_known_or_unknown() {
+    fn names_parse_and_unknown_names_are_refused() {
         for format in PromptFormat::ALL {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_prompt_replaces_the_formats_own() {
+    fn a_system_prompt_replaces_the_default() {
         let first = |format: PromptFormat, system| format.first_turn(system, "Hi");
         let vicuna = first(PromptFormat::Vicuna, None);
         assert!(
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_end_without_a_blank() {
+    fn turns_have_no_trailing_white_space() {
         for format in PromptFormat::ALL {
             for message in ["What happens?", "", "two\nlines"] {
                 let turn = format.turn(message);

@@ -1,7 +1,7 @@
-//! The `pure` format of base models: `In: {message}\nOut: `, and `</s>` after the reply.
+//! `pure` format for base models: `In: {message}\nOut: `, with `</s>` after the reply.
 //!
-//! Agrees with the original's `PurePromptBuilder`, whose trailing blank is dropped before it is
-//! tokenised; the weights learned it so. The format has no system prompt.
+//! Matches `PurePromptBuilder` of the original. Its trailing space is stripped before tokenising, as in
+//! training. The format has no system prompt.
 
 use super::style::Style;
 

@@ -1,7 +1,7 @@
-//! Qwen2.5's format: each turn between `<|im_start|>role` and `<|im_end|>`.
+//! Qwen2.5 format: each turn is enclosed in `<|im_start|>role` and `<|im_end|>`.
 //!
-//! Agrees with the original's `Qwen2PromptBuilder`, whose turns lose their last line break when they are
-//! tokenised for training; there the system header is lost too, here it is not.
+//! Matches `Qwen2PromptBuilder` of the original, which strips the trailing line break of each turn before
+//! tokenising it for training. The original also drops the system header. This implementation keeps it.
 
 use super::style::{ASSISTANT, Style};
 

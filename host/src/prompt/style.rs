@@ -1,21 +1,20 @@
-//! What a chat format is made of.
+//! The definition of a built-in chat format.
 
-/// A chat format: one constant in each file beside this one.
+/// A chat format. Each format file defines one constant of this type.
 pub(super) struct Style {
-    /// Its name in a registry.
+    /// The name in a registry.
     pub name: &'static str,
-    /// What stands where a system prompt may, unless the registry says otherwise; none where the format
-    /// has no place for one.
+    /// The default system prompt. `None` if the format does not support system prompts.
     pub system: Option<&'static str>,
-    /// What ends a reply.
+    /// The text that ends a reply.
     pub reply_end: &'static str,
-    /// Whether the BOS stands before every message of the user, not before the first alone.
+    /// Whether a BOS precedes every user message, and not only the first.
     pub bos_each_turn: bool,
-    /// The user's turn up to where the reply begins, right-stripped; with the system prompt in the first
-    /// turn, if there is one.
+    /// Writes the user's turn up to the beginning of the reply, without trailing white space. The first turn
+    /// includes the system prompt if there is one.
     pub human: fn(system: Option<&str>, message: &str) -> String,
 }
 
-/// MERV's own system prompt for models whose format has none of its own.
+/// MERV's system prompt, for models whose format does not define one.
 pub(super) const ASSISTANT: &str = "You are a helpful language and vision assistant. You are able to understand the \
 visual content that the user provides, and assist the user with a variety of tasks using natural language.";

@@ -1,6 +1,6 @@
-//! Vicuna 1.5's format: `USER: {message} ASSISTANT: ` behind the system prompt, and `</s>` after the reply.
+//! Vicuna 1.5 format: `USER: {message} ASSISTANT: ` after the system prompt, with `</s>` after the reply.
 //!
-//! Agrees with the original's `VicunaV15ChatPromptBuilder`, without the trailing blank.
+//! Matches `VicunaV15ChatPromptBuilder` of the original, without the trailing space.
 
 use super::style::Style;
 

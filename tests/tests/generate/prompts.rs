@@ -299,11 +299,11 @@ fn unusable_templates_are_refused() {
             "{% for x in range(100000) %}{% for y in range(100000) %}{% endfor %}{% endfor %}",
             &["q.jinja", "too long"],
         ),
-        ("{# nothing #}", &["q.jinja", "writes nothing"]),
-        ("{1", &["q.jinja", "writes nothing of what the user says"]),
+        ("{# nothing #}", &["q.jinja", "renders an empty text"]),
+        ("{1", &["q.jinja", "ignores the user's message"]),
         (
             "{% for m in messages %}{{ m.role }}: {% endfor %}",
-            &["q.jinja", "writes nothing of what the user says"],
+            &["q.jinja", "ignores the user's message"],
         ),
     ] {
         let tiny = with_prompt("prompt = { template = \"q.jinja\" }");

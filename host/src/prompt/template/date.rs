@@ -1,5 +1,5 @@
-//! The function `strftime_now`: today's date, for templates that tell it to the model. In UTC, as no time
-//! zone is known here.
+//! The template function `strftime_now`: the current date and time, for templates that include it in the
+//! prompt. In UTC, because the time zone is unknown.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,7 +28,7 @@ const DAYS: [&str; 7] = [
     "Wednesday",
 ];
 
-/// The letters of `strftime` that templates use.
+/// Formats `now` by a `strftime` pattern. Only the letters that templates use are supported.
 pub(super) fn format(pattern: &str, now: SystemTime) -> Result<String, String> {
     let seconds = now
         .duration_since(UNIX_EPOCH)
@@ -67,12 +67,12 @@ pub(super) fn format(pattern: &str, now: SystemTime) -> Result<String, String> {
     Ok(text)
 }
 
-/// Year, month and day of the day that many days after 1 January 1970.
+/// Returns year, month and day for a number of days after 1 January 1970.
 fn date(days: u64) -> (u64, u64, u64) {
     let leap = |year: u64| {
         year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
     };
-    // 400 years always have as many days.
+    // The calendar repeats every 400 years, which have 146,097 days.
     let (mut year, mut left) = (1970 + 400 * (days / 146_097), days % 146_097);
     while left >= 365 + u64::from(leap(year)) {
         left -= 365 + u64::from(leap(year));
@@ -106,8 +106,8 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
-        // As `date -u -d @N` says.
+    fn dates_match_the_calendar() {
+        // The output of `date -u -d @N`.
         for (seconds, expected) in [
             (0, "Thu 01 Jan 1970 00:00:00"),
             (951_782_399, "Mon 28 Feb 2000 23:59:59"),

@@ -1,9 +1,9 @@
-//! What can be wrong with a chat template.
+//! Errors of chat templates.
 
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
-/// A chat template cannot be read or does not render.
+/// A chat template cannot be read or rendered.
 #[derive(Debug, Error)]
 pub enum TemplateError {
     /// The file cannot be read.
@@ -11,13 +11,13 @@ pub enum TemplateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// The file holds none.
+    /// The file does not contain a chat template.
     #[error(
-        "{} holds no chat template: {why}\n  expected: {expected}\n  \
-         do: write `prompt = {{ template = \"FILE\" }}` in [llm], or one of the formats that have a name",
+        "{} does not contain a chat template: {why}\n  expected: {expected}\n  \
+         do: set `prompt = {{ template = \"FILE\" }}` in [llm], or use one of the built-in formats",
         .path.display()
     )]
     NoTemplate {
@@ -25,10 +25,10 @@ pub enum TemplateError {
         path: PathBuf,
         /// What was found.
         why: String,
-        /// What was to be there.
+        /// What was expected.
         expected: &'static str,
     },
-    /// It is no Jinja, it refuses the conversation, or it does not end.
+    /// The template is not valid Jinja, rejects the conversation, or exceeds its budget.
     #[error("the chat template {}, line {line}: {why}", .path.display())]
     Jinja {
         /// The file.
@@ -38,23 +38,25 @@ pub enum TemplateError {
         /// What is wrong.
         why: String,
     },
-    /// It renders to nothing.
+    /// The template renders to an empty text.
     #[error(
-        "the chat template {} writes nothing for a conversation\n  do: use the template of this very model",
+        "the chat template {} renders an empty text for a conversation\n  \
+         do: use the template that comes with this model",
         .0.display()
     )]
     Empty(PathBuf),
-    /// It renders the same whatever the user says.
+    /// The template ignores the user's message.
     #[error(
-        "the chat template {} writes nothing of what the user says\n  \
-         expected: one that writes the `content` of each of `messages`\n  do: use the template of this very model",
+        "the chat template {} ignores the user's message\n  \
+         expected: a template that writes the `content` of each of `messages`\n  \
+         do: use the template that comes with this model",
         .0.display()
     )]
     Deaf(PathBuf),
-    /// Where its BOS is depends on what is said.
+    /// The position of the BOS depends on the conversation.
     #[error(
-        "the chat template {} puts the BOS at a place that depends on the conversation, so that there is no fixed \
-         place for the video behind it\n  do: use the template of this very model",
+        "the chat template {} writes the BOS at a position that depends on the conversation, but the video must \
+         follow it at a fixed position\n  do: use the template that comes with this model",
         .0.display()
     )]
     MovedBos(PathBuf),

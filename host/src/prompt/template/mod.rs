@@ -1,6 +1,6 @@
-//! Chat formats that a model brings: Jinja templates, as `apply_chat_template` of transformers renders them.
+//! Chat templates that come with a model: Jinja, rendered like `apply_chat_template` in transformers.
 //!
-//! A template is a program in a file that is not trusted: it runs within a budget.
+//! A template is a program in an untrusted file, so it runs within a budget.
 
 mod date;
 mod error;
@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 pub use error::TemplateError;
 use jinja::{Fault, Program, Value};
 
-/// A message of a conversation, as templates know it.
+/// A message of a conversation, as templates receive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: &'static str,
-    /// What was said.
+    /// The text of the message.
     pub content: String,
 }
 
@@ -28,16 +28,16 @@ pub struct Message {
 pub struct Template {
     path: PathBuf,
     program: Program,
-    /// `bos_token` and so on, by these names.
+    /// Special tokens by variable name, such as `bos_token`.
     tokens: BTreeMap<String, String>,
 }
 
 impl Template {
-    /// Reads the template of a GGUF file, of a `tokenizer_config.json`, or a file that is one.
+    /// Reads the template from a GGUF file, a `tokenizer_config.json`, or a template file.
     ///
     /// # Errors
     ///
-    /// When there is none, or it is no Jinja.
+    /// When the file does not contain a template, or the template is not valid Jinja.
     pub fn load(path: &Path) -> Result<Self, TemplateError> {
         let source::Source { text, tokens } = source::read(path)?;
         Self::new(path, text, tokens)
@@ -56,31 +56,31 @@ impl Template {
         })
     }
 
-    /// Tells the template the text of a special token, such as `eos_token`, unless its file did.
+    /// Sets the text of a special token, such as `eos_token`, unless the template's file defines it.
     pub fn set_default_token(&mut self, name: &str, text: String) {
         self.tokens.entry(name.to_owned()).or_insert(text);
     }
 
-    /// The text of the conversation up to where the next reply begins.
+    /// Renders the conversation up to the beginning of the next reply.
     ///
     /// # Errors
     ///
-    /// When the template refuses the conversation, fails, runs out of fuel, or writes nothing.
+    /// When the template rejects the conversation, fails, exceeds its budget, or renders an empty text.
     pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
         self.render_with(messages, &self.tokens)
     }
 
-    /// That what the last of `messages` says has a part in `rendered`, what they gave.
+    /// Checks that `rendered`, the text of `messages`, depends on the last message.
     ///
     /// # Errors
     ///
-    /// When it has none, and as [`Self::render`].
+    /// When it does not, and as [`Self::render`].
     pub fn check_heard(&self, messages: &[Message], rendered: &str) -> Result<(), TemplateError> {
         let said = messages.last().map_or("", |last| last.content.trim());
         if said.is_empty() || rendered.contains(said) {
             return Ok(());
         }
-        // It may be written otherwise than it was said.
+        // The template may have changed the message, for instance its case.
         let mut other = messages.to_vec();
         if let Some(last) = other.last_mut() {
             last.content = format!("not {said}");
@@ -91,7 +91,8 @@ impl Template {
         }
     }
 
-    /// Where the template itself writes the BOS in `rendered`, what `messages` gave; the first place, if it does.
+    /// Returns where in `rendered`, the text of `messages`, the template first writes the variable `bos_token`.
+    /// `None` if it does not.
     ///
     /// # Errors
     ///
@@ -107,7 +108,7 @@ impl Template {
         if !rendered.contains(bos.as_str()) {
             return Ok(None);
         }
-        // A format may have the same text for another reason: `<|im_start|>` of SmolLM2, or a user who types it.
+        // The text may occur for another reason: SmolLM2 uses `<|im_start|>` for turns too, and users may type it.
         let mut without = self.tokens.clone();
         without.insert("bos_token".to_owned(), String::new());
         let bare = match self.render_with(messages, &without) {
@@ -119,7 +120,7 @@ impl Template {
         if same == rendered.len() && same == bare.len() {
             return Ok(None);
         }
-        // The texts may agree for longer: what follows may begin as the BOS does.
+        // The common prefix may extend into the BOS: the text after it may begin with the same characters.
         let starts = rendered.match_indices(bos.as_str()).map(|(at, _)| at);
         let found = starts.take_while(|at| *at <= same).find(|at| {
             let behind = &rendered[at + bos.len()..];
@@ -129,7 +130,7 @@ impl Template {
         Ok(found.map(|at| at..at + bos.len()))
     }
 
-    /// The error of a template whose BOS is now here, now there.
+    /// Returns the error for a template whose BOS moves with the conversation.
     pub(crate) fn moved_bos(&self) -> TemplateError {
         TemplateError::MovedBos(self.path.clone())
     }
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_and_methods_are_those_of_transformers() {
+    fn blocks_and_methods_work_as_in_transformers() {
         let text = "{{ bos_token }}\n{% for m in messages %}\n  {% if loop.first %}\n[{{ m['role'].upper() }}]\
                     {% endif %}\n{{ m.content.strip().split('|')[-1] }}{{ eos_token }}\n{% endfor %}\n\
                     {% generation %}!{% endgeneration %}{% if tools is none %}T{% endif %}\n";
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn values_become_json_as_python_writes_it() {
+    fn tojson_matches_python() {
         let text = "{{ messages | tojson }} {{ 'é<&' | tojson }} {{ [1, {'a': none}] | tojson(indent=2) }}";
         let rendered = template(text).unwrap().render(&[user("x")]).unwrap();
         let expected = "[{\"role\": \"user\", \"content\": \"x\"}] \"é<&\" [\n  1,\n  {\n    \"a\": null\n  }\n]";
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bos_is_the_templates_only_if_it_writes_the_variable() {
+    fn the_bos_is_found_only_if_the_template_writes_the_variable() {
         for (text, content, expected) in [
             ("{{ bos_token }}{{ messages[0].content }}", "Hi", Some(0..3)),
             (
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_render_is_an_error_with_its_line() {
+    fn errors_report_their_line() {
         fails("a\n{% if %}", 2, &["syntax error"]);
         fails("a\n\n{% for m in messages %}", 3, &["syntax error"]);
         fails(
@@ -276,12 +277,17 @@ mod tests {
         );
         fails("{% include 'passwd' %}", 1, &["include"]);
         let empty = template("{# nothing #}").unwrap().render(&[user("Hi")]);
-        assert!(empty.unwrap_err().to_string().contains("writes nothing"));
+        assert!(
+            empty
+                .unwrap_err()
+                .to_string()
+                .contains("renders an empty text")
+        );
     }
 
     #[test]
-    fn what_would_not_end_or_would_fill_memory_is_stopped() {
-        let long = "works too long or writes too much";
+    fn endless_or_memory_filling_templates_are_stopped() {
+        let long = "runs for too long or writes too much";
         for text in [
             "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}",
             "{% set n = namespace(x='ab') %}{% for a in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
@@ -291,7 +297,7 @@ mod tests {
         ] {
             fails(text, 1, &[long]);
         }
-        // Shared values, which are small until they are written.
+        // Shared values are small until they are written out.
         let doubled = "{% set n = namespace(x=[1]) %}{% for a in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}";
         fails(
             &format!("{doubled}{{{{ n.x }}}}"),

@@ -1,4 +1,4 @@
-//! Where a chat template is: in a GGUF file, in a `tokenizer_config.json`, or a file of its own.
+//! Finds a chat template in a GGUF file, a `tokenizer_config.json`, or a file of its own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,17 +8,17 @@ use serde_json::{Map, Value};
 
 use super::TemplateError;
 
-/// Bytes of a template, or of the file that holds it, at most. The largest published ones take 10 KB, and a
-/// `tokenizer_config.json` lists added tokens too.
+/// Maximum size in bytes of a template, or of the file that contains it. The largest published templates have
+/// 10 KB, but a `tokenizer_config.json` also lists added tokens.
 const MAX_BYTES: u64 = 1 << 24;
 
-/// A template and the special tokens that its file names.
+/// A template and the special tokens that its file defines.
 pub(super) struct Source {
     pub text: String,
     pub tokens: BTreeMap<String, String>,
 }
 
-/// Reads it as the file's name says.
+/// Reads the template. The file's extension decides how.
 pub(super) fn read(path: &Path) -> Result<Source, TemplateError> {
     let ends = |ending: &str| {
         path.extension()
@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path) -> Result<Source, TemplateError> {
     in_config(&text).map_err(|why| TemplateError::NoTemplate {
         path: path.to_owned(),
         why,
-        expected: "the key `chat_template`, as `tokenizer_config.json` has it",
+        expected: "the key `chat_template`, as in `tokenizer_config.json`",
     })
 }
 
@@ -48,11 +48,13 @@ fn in_gguf(path: &Path) -> Result<Source, TemplateError> {
     let found = Checkpoint::open(&[path.to_owned()])
         .map_err(|error| error.to_string())
         .and_then(|checkpoint| {
-            let metadata = checkpoint.gguf().ok_or("it is no GGUF file")?;
+            let metadata = checkpoint.gguf().ok_or("it is not a GGUF file")?;
             let template: Option<&str> = metadata
                 .find("tokenizer.chat_template")
                 .map_err(|error| error.to_string())?;
-            Ok(template.ok_or("its metadata has none")?.to_owned())
+            Ok(template
+                .ok_or("its metadata do not include one")?
+                .to_owned())
         });
     match found {
         Ok(text) => Ok(Source {
@@ -72,7 +74,7 @@ fn in_config(text: &str) -> Result<Source, String> {
         serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
     let template = match config.get("chat_template") {
         Some(Value::String(text)) => Some(text.as_str()),
-        // Several by name; `default` is the one for plain conversations.
+        // Named templates: `default` is the one for plain conversations.
         Some(Value::Array(several)) => several
             .iter()
             .find(|one| one["name"] == "default")
@@ -80,7 +82,7 @@ fn in_config(text: &str) -> Result<Source, String> {
         _ => None,
     };
     let text = template
-        .ok_or("the key is missing or is no text")?
+        .ok_or("the key is missing or is not a string")?
         .to_owned();
     let tokens = config.iter().filter(|(name, _)| name.ends_with("_token"));
     let tokens = tokens.filter_map(|(name, value)| {
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_config_names_its_template_and_tokens() {
+    fn the_template_and_tokens_of_a_config_are_read() {
         let read = |text: &str| in_config(text).map(|source| (source.text, source.tokens));
         let (text, tokens) = read(
             r#"{"chat_template": "T", "bos_token": "<s>", "eos_token": {"content": "</s>"}, "pad_token": null,

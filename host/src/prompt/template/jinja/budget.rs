@@ -1,17 +1,17 @@
-//! What a template may use.
+//! Limits on the time and memory that a template may use.
 
 use super::Fault;
 
-/// Steps at most. A template of a thousand lines takes some ten thousand for a long conversation.
+/// Maximum number of steps. A template of a thousand lines needs about ten thousand for a long conversation.
 const STEPS: u64 = 3_000_000;
 
-/// Bytes at most that are made while it runs, even if they are soon dropped.
+/// Maximum number of bytes allocated during a run. Freed bytes count too.
 const BYTES: u64 = 64 << 20;
 
-/// Bytes that a step goes through.
+/// Bytes that one step may read.
 const BYTES_A_STEP: usize = 64;
 
-/// What is left.
+/// The steps and bytes that remain.
 #[derive(Debug)]
 pub(super) struct Budget {
     steps: u64,
@@ -28,17 +28,17 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Pays for so many steps.
+    /// Charges `count` steps.
     pub fn steps(&mut self, count: usize) -> Result<(), Fault> {
         pay(&mut self.steps, count)
     }
 
-    /// Pays for going through so many bytes.
+    /// Charges for reading `bytes` bytes.
     pub fn reads(&mut self, bytes: usize) -> Result<(), Fault> {
         self.steps(bytes / BYTES_A_STEP + 1)
     }
 
-    /// Pays for so many bytes that are about to be made.
+    /// Charges for `count` bytes before they are allocated.
     pub fn bytes(&mut self, count: usize) -> Result<(), Fault> {
         self.reads(count)?;
         pay(&mut self.bytes, count)
@@ -51,7 +51,7 @@ fn pay(left: &mut u64, count: usize) -> Result<(), Fault> {
     match rest {
         Some(_) => Ok(()),
         None => Err(Fault::new(
-            "it works too long or writes too much\n  do: use a template that comes with a model",
+            "it runs for too long or writes too much\n  do: use a template that comes with a model",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! The functions that chat templates may call.
+//! Functions that chat templates may call.
 
 use super::{
     Fault, Value,
@@ -10,7 +10,7 @@ use super::{
 use crate::prompt::template::date;
 use std::time::SystemTime;
 
-/// Numbers of a range at most, as in Jinja's sandbox.
+/// Maximum length of a range, as in Jinja's sandbox.
 const MAX_RANGE: u64 = 100_000;
 
 pub(super) fn call(
@@ -22,7 +22,7 @@ pub(super) fn call(
         Function::Range => range(machine, given),
         Function::Dict => {
             if !given.positional.is_empty() {
-                return Err(Fault::new("`dict` takes arguments with names only"));
+                return Err(Fault::new("`dict` takes only named arguments"));
             }
             ops::pay_for_slots(2 * given.named.len(), &mut machine.budget)?;
             let entries = given.named.into_iter();
@@ -33,7 +33,7 @@ pub(super) fn call(
             for value in given.positional {
                 let Value::Dict(dict) = &value else {
                     return Err(Fault::new(
-                        "`namespace` takes a dictionary or arguments with names",
+                        "`namespace` takes a dictionary or named arguments",
                     ));
                 };
                 for (key, value) in &dict.entries {
@@ -63,7 +63,7 @@ pub(super) fn call(
     }
 }
 
-/// A message of a template, which may be of any length.
+/// Cuts a message from a template, which may have any length.
 fn shortened(message: &str) -> String {
     const MOST: usize = 500;
     match message.char_indices().nth(MOST) {

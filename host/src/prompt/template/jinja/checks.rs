@@ -1,4 +1,4 @@
-//! The tests behind `is`.
+//! Tests: the operator `is`.
 
 use super::{
     Fault, Value,
@@ -78,7 +78,7 @@ pub(super) fn check(
         "lower" | "upper" => {
             let Value::Text(text) = value else {
                 return Err(Fault::new(format!(
-                    "`{name}` tests a string, found {value}"
+                    "`{name}` tests a string; found {value}"
                 )));
             };
             machine.budget.reads(text.len())?;

@@ -1,11 +1,11 @@
-//! What goes wrong in a template, and the text that its values share.
+//! Template errors, and the shared text type of values.
 
 use std::sync::Arc;
 
-/// What is wrong with a template, or with what it does.
+/// An error in a template or while it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Fault {
-    /// The line of the template, once it is known.
+    /// The line of the template, if it is known yet.
     pub line: Option<usize>,
     /// What is wrong.
     pub why: String,
@@ -17,12 +17,12 @@ impl Fault {
         Self { line: None, why }
     }
 
-    /// The same at a line, unless it has one.
+    /// Sets the line, unless it is already set.
     pub(super) fn at(mut self, line: usize) -> Self {
         self.line.get_or_insert(line);
         self
     }
 }
 
-/// Text that is shared.
+/// Shared text.
 pub(super) type Text = Arc<str>;

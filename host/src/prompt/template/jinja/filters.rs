@@ -1,4 +1,4 @@
-//! Filters, as Jinja2 has them; those that no chat template needs are left out.
+//! Filters of Jinja2. Those that chat templates do not need are omitted.
 
 use super::{
     Fault, Value,
@@ -48,7 +48,7 @@ pub(super) fn apply(
                 }
                 Value::Undefined(_) => Value::list(Vec::new()),
                 other => Err(Fault::new(format!(
-                    "`items` takes a dictionary, found {other}"
+                    "`items` takes a dictionary; found {other}"
                 ))),
             }
         }
@@ -63,7 +63,7 @@ pub(super) fn apply(
                 Value::Float(number) => Ok(Value::Float(number.abs())),
                 other if other.as_int().is_some_and(|number| number < 0) => ops::negative(other),
                 other if other.as_int().is_some() => Ok(value),
-                other => Err(Fault::new(format!("`abs` takes a number, found {other}"))),
+                other => Err(Fault::new(format!("`abs` takes a number; found {other}"))),
             }
         }
         "int" => {
@@ -80,9 +80,9 @@ pub(super) fn apply(
         }
         "round" => round(&value, given),
         "format" => {
-            let pattern = string(Some(value), "the text to format")?;
+            let pattern = string(Some(value), "format")?;
             if !given.named.is_empty() {
-                return Err(Fault::new("`format` takes arguments without names"));
+                return Err(Fault::new("`format` takes only positional arguments"));
             }
             text::percent(&pattern, &given.positional, &mut machine.budget)
         }
@@ -96,9 +96,9 @@ pub(super) fn apply(
     }
 }
 
-/// Filters that make text of text.
+/// Filters from text to text.
 fn of_text(budget: &mut Budget, name: &str, value: &str, given: Given) -> Result<Value, Fault> {
-    // None of these without arguments makes more than this; the others pay for themselves.
+    // Filters without arguments produce at most this much. The others charge for their own output.
     budget.bytes(value.len().saturating_mul(6))?;
     match name {
         "upper" | "lower" | "capitalize" => {
@@ -192,7 +192,7 @@ fn of_text(budget: &mut Budget, name: &str, value: &str, given: Given) -> Result
     }
 }
 
-/// Each line but the first behind blanks.
+/// Indents each line except the first.
 fn indent(budget: &mut Budget, value: &str, given: Given) -> Result<Value, Fault> {
     let [width, first, blank] = given.bind(["width", "first", "blank"])?;
     let (first, blank) = (flag(first.as_ref(), false), flag(blank.as_ref(), false));
@@ -229,7 +229,8 @@ fn whole(value: &Value, default: Option<Value>, base: i64) -> Result<Value, Faul
             let radix = u32::try_from(base)
                 .ok()
                 .filter(|base| (2..=36).contains(base));
-            let radix = radix.ok_or_else(|| Fault::new("`base` is not one of 2 to 36"))?;
+            let radix =
+                radix.ok_or_else(|| Fault::new("`base` is out of range; expected 2 to 36"))?;
             let digits = match radix {
                 16 => text.strip_prefix("0x").unwrap_or(text),
                 8 => text.strip_prefix("0o").unwrap_or(text),
@@ -245,7 +246,7 @@ fn whole(value: &Value, default: Option<Value>, base: i64) -> Result<Value, Faul
     Ok(parsed.map_or_else(|| default.unwrap_or(Value::Int(0)), Value::Int))
 }
 
-/// A number without its fraction, if an integer can hold it.
+/// Drops the fraction of a number. `None` if the result does not fit an integer.
 pub(super) fn truncated(number: f64) -> Option<i64> {
     let fits = number.is_finite() && number.abs() < 9.2e18;
     fits.then_some(number.trunc() as i64)
@@ -256,7 +257,7 @@ fn round(value: &Value, given: Given) -> Result<Value, Fault> {
     let precision = integer(precision, "precision", 0)?;
     let number = value
         .as_float()
-        .ok_or_else(|| Fault::new(format!("`round` takes a number, found {value}")))?;
+        .ok_or_else(|| Fault::new(format!("`round` takes a number; found {value}")))?;
     let method = method.map_or(Ok("common".into()), |method| string(Some(method), "method"))?;
     let scale = 10f64.powi(i32::try_from(precision.clamp(-300, 300)).unwrap_or(0));
     let rounded = match &*method {
@@ -270,7 +271,7 @@ fn round(value: &Value, given: Given) -> Result<Value, Fault> {
         },
         _ => {
             return Err(Fault::new(
-                "`method` of `round` is not one of common, ceil, floor",
+                "the `method` of `round` is unknown; expected common, ceil or floor",
             ));
         }
     };

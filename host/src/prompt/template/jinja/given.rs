@@ -1,8 +1,8 @@
-//! What a filter, a test, a method or a function is given.
+//! Arguments of filters, tests, methods and functions.
 
 use super::{Fault, Text, Value};
 
-/// Arguments that were evaluated.
+/// Evaluated arguments.
 #[derive(Debug, Default)]
 pub(super) struct Given {
     pub positional: Vec<Value>,
@@ -10,13 +10,13 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// The arguments of these names, in their order, by place or by name.
+    /// Matches the arguments to parameters, by position or by name.
     pub fn bind<const N: usize>(self, names: [&str; N]) -> Result<[Option<Value>; N], Fault> {
         let mut bound = [const { None }; N];
         if self.positional.len() > N {
             let found = self.positional.len();
             return Err(Fault::new(format!(
-                "{found} arguments are given; expected {N} at most"
+                "found {found} arguments; expected at most {N}"
             )));
         }
         for (place, value) in bound.iter_mut().zip(self.positional) {
@@ -25,7 +25,9 @@ impl Given {
         for (name, value) in self.named {
             match names.iter().position(|known| **known == *name) {
                 Some(index) if bound[index].is_none() => bound[index] = Some(value),
-                Some(_) => return Err(Fault::new(format!("the argument `{name}` is given twice"))),
+                Some(_) => {
+                    return Err(Fault::new(format!("the argument `{name}` was given twice")));
+                }
                 None => {
                     let name: String = name.chars().take(60).collect();
                     return Err(Fault::new(format!("there is no argument `{name}`")));
@@ -35,18 +37,18 @@ impl Given {
         Ok(bound)
     }
 
-    /// No arguments.
+    /// Checks that there are no arguments.
     pub fn none(self) -> Result<(), Fault> {
         self.bind([]).map(|[]| ())
     }
 }
 
-/// An argument that has to be there.
+/// Returns a required argument.
 pub(super) fn required(value: Option<Value>, name: &str) -> Result<Value, Fault> {
     value.ok_or_else(|| Fault::new(format!("the argument `{name}` is missing")))
 }
 
-/// A text that has to be one.
+/// Returns a required string.
 pub(super) fn string(value: Option<Value>, name: &str) -> Result<Text, Fault> {
     match required(value, name)? {
         Value::Text(text) => Ok(text),
@@ -56,7 +58,7 @@ pub(super) fn string(value: Option<Value>, name: &str) -> Result<Text, Fault> {
     }
 }
 
-/// An integer, or what it is by default.
+/// Returns an integer, or the default if it is absent.
 pub(super) fn integer(value: Option<Value>, name: &str, default: i64) -> Result<i64, Fault> {
     match value {
         None => Ok(default),
@@ -66,7 +68,7 @@ pub(super) fn integer(value: Option<Value>, name: &str, default: i64) -> Result<
     }
 }
 
-/// Whether an argument is true.
+/// Returns whether an argument is true, or the default if it is absent.
 pub(super) fn flag(value: Option<&Value>, default: bool) -> bool {
     value.map_or(default, Value::is_true)
 }

@@ -1,4 +1,4 @@
-//! The filter `tojson` as transformers has it: Python's `json.dumps`, with nothing escaped for HTML.
+//! The filter `tojson`, as in transformers: Python's `json.dumps`, without HTML escapes.
 
 use super::{
     Fault, Text, Value,
@@ -8,16 +8,16 @@ use super::{
     value::Key,
 };
 
-/// How it is written.
+/// The options of `tojson`.
 struct Style {
     ensure_ascii: bool,
-    /// What stands before each level of an element that has a line of its own.
+    /// The indentation of one level. `None` writes everything on one line.
     indent: Option<Text>,
     separators: (Text, Text),
     sort_keys: bool,
 }
 
-/// Blanks of an indentation at most.
+/// Maximum number of spaces of one level of indentation.
 const MAX_INDENT: i64 = 100;
 
 pub(super) fn to_json(value: &Value, given: Given, budget: &mut Budget) -> Result<Value, Fault> {
@@ -36,7 +36,11 @@ pub(super) fn to_json(value: &Value, given: Given, budget: &mut Budget) -> Resul
         None | Some(Value::None) => (", ".into(), ": ".into()),
         Some(Value::Seq(seq)) => match seq.items.as_slice() {
             [Value::Text(item), Value::Text(key)] => (Text::clone(item), Text::clone(key)),
-            _ => return Err(Fault::new("`separators` of `tojson` are not two strings")),
+            _ => {
+                return Err(Fault::new(
+                    "`separators` has other contents; expected two strings",
+                ));
+            }
         },
         Some(other) => {
             return Err(Fault::new(format!(
@@ -155,7 +159,7 @@ impl Style {
     }
 }
 
-/// A key, which is a string in JSON.
+/// Converts a key to a string, as JSON requires.
 fn key(key: &Key) -> Text {
     match key {
         Key::None => "null".into(),

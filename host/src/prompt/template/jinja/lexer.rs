@@ -1,5 +1,5 @@
-//! From a template's text to tokens. White space around tags goes as Jinja2 has it with `trim_blocks` and
-//! `lstrip_blocks`, and line breaks are `\n` whatever the file has. Agrees with `jinja2/lexer.py`.
+//! Splits a template into tokens. White space around tags is removed as in Jinja2 with `trim_blocks` and
+//! `lstrip_blocks`. Line breaks are normalised to `\n`. Matches `jinja2/lexer.py`.
 
 use super::{Fault, Text};
 
@@ -22,13 +22,13 @@ pub(super) enum Token {
     Operator(&'static str),
 }
 
-/// Bytes of a name at most: each time it is used it is read.
+/// Maximum length of a name in bytes, because every use of a name reads it.
 const MAX_NAME: usize = 200;
 
-/// A token and its line.
+/// A token with its line.
 pub(super) type Placed = (Token, usize);
 
-/// Operators, longer ones first.
+/// The operators, longer ones first.
 const OPERATORS: [&str; 26] = [
     "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}",
     ">", "<", "=", ".", ":", "|", ",", ";",
@@ -52,16 +52,18 @@ pub(super) fn tokens(source: &str) -> Result<Vec<Placed>, Fault> {
 struct Lexer<'s> {
     rest: &'s str,
     line: usize,
-    /// Whether a line begins where the last tag ended.
+    /// Whether the last tag ended at the start of a line.
     line_starts: bool,
     tokens: Vec<Placed>,
 }
 
-/// A tag's first sign and what it says of the white space before it.
+/// The opening of a tag.
 struct Opening<'s> {
+    /// `{`, `%` or `#`.
     kind: char,
+    /// `-` or `+`, which control the white space before the tag.
     sign: Option<char>,
-    /// What stands behind both.
+    /// The source after the opening.
     rest: &'s str,
 }
 
@@ -82,7 +84,7 @@ impl<'s> Lexer<'s> {
         Ok(())
     }
 
-    /// The text before the next tag, and the tag.
+    /// Returns the text before the next tag, and the tag's opening.
     fn next_tag(&self) -> Option<(&'s str, Opening<'s>)> {
         let mut at = 0;
         loop {
@@ -99,7 +101,7 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    /// The text before a tag, without the white space that the tag takes.
+    /// Adds the text before a tag, without the white space that the tag removes.
     fn data(&mut self, text: &'s str, tag: &Opening<'_>) {
         let kept = match tag.sign {
             Some('-') => text.trim_end(),
@@ -135,7 +137,7 @@ impl<'s> Lexer<'s> {
         self.advance(self.rest.len() - self.rest.trim_start().len());
     }
 
-    /// Goes past the end of a tag, if it is here, and past the white space that it takes.
+    /// Skips the end of a tag, if it comes next, and the white space that it removes.
     fn end(&mut self, end: &str, trims: bool) -> bool {
         let sign = self.rest.chars().next();
         let sign = sign.filter(|&sign| sign == '-' || (sign == '+' && trims));
@@ -156,7 +158,7 @@ impl<'s> Lexer<'s> {
 
     fn comment(&mut self) -> Result<(), Fault> {
         let Some(end) = self.rest.find("#}") else {
-            return Err(self.fault("a comment has no end; expected `#}`"));
+            return Err(self.fault("a comment is not closed; expected `#}`"));
         };
         let sign = self.rest[..end].ends_with(['-', '+']);
         self.advance(end - usize::from(sign));
@@ -164,7 +166,7 @@ impl<'s> Lexer<'s> {
         Ok(())
     }
 
-    /// `{% raw %}`, if it is one, up to its end.
+    /// Reads a `{% raw %}` block up to its end. Returns whether there is one.
     fn raw(&mut self) -> Result<bool, Fault> {
         let before = (self.rest, self.line);
         self.blanks();
@@ -180,7 +182,7 @@ impl<'s> Lexer<'s> {
         let mut at = 0;
         loop {
             let Some(found) = self.rest[at..].find("{%") else {
-                return Err(self.fault("`raw` has no end; expected `{% endraw %}`"));
+                return Err(self.fault("`raw` is not closed; expected `{% endraw %}`"));
             };
             at += found;
             let inside = &self.rest[at + 2..];
@@ -215,7 +217,7 @@ impl<'s> Lexer<'s> {
                 return Ok(());
             }
             let Some(first) = self.rest.chars().next() else {
-                return Err(self.fault(format!("a tag has no end; expected `{sign}`")));
+                return Err(self.fault(format!("a tag is not closed; expected `{sign}`")));
             };
             let token = if first.is_ascii_digit() {
                 self.number()?
@@ -223,7 +225,7 @@ impl<'s> Lexer<'s> {
                 let length = word(self.rest);
                 if length > MAX_NAME {
                     return Err(self.fault(format!(
-                        "a name has {length} bytes; expected {MAX_NAME} at most"
+                        "a name has {length} bytes; expected at most {MAX_NAME}"
                     )));
                 }
                 let name = Token::Name(self.rest[..length].into());
@@ -249,7 +251,7 @@ impl<'s> Lexer<'s> {
             "[" => open.push("]"),
             "{" => open.push("}"),
             ")" | "]" | "}" if open.pop() != Some(operator) => {
-                return Err(self.fault(format!("`{operator}` closes what was not opened")));
+                return Err(self.fault(format!("`{operator}` has no matching opening bracket")));
             }
             _ => {}
         }
@@ -280,7 +282,7 @@ impl<'s> Lexer<'s> {
             self.advance(length);
             return Ok(Token::Integer(number));
         }
-        // `a.0.1` is two indices.
+        // In `a.0.1`, `0.1` is two indices and not a float.
         let is_index = matches!(self.tokens.last(), Some((Token::Operator("."), _)));
         let is_digit = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
         let mut end = digits(0);
@@ -349,7 +351,7 @@ impl<'s> Lexer<'s> {
                         Some(c) => text.push(c),
                         None => {
                             return Err(self.fault(format!(
-                                "`\\{escaped}` is not followed by a character's code"
+                                "`\\{escaped}` is not followed by a character code"
                             )));
                         }
                     }
@@ -371,7 +373,7 @@ impl<'s> Lexer<'s> {
                 }
             }
         }
-        Err(self.fault(format!("a text has no end; expected `{quote}`")))
+        Err(self.fault(format!("a string is not closed; expected `{quote}`")))
     }
 
     fn fault(&self, why: impl Into<String>) -> Fault {
@@ -379,7 +381,7 @@ impl<'s> Lexer<'s> {
     }
 }
 
-/// Bytes of the word at the front.
+/// Returns the length in bytes of the word at the start.
 fn word(text: &str) -> usize {
     let ends = |c: char| !(c.is_alphanumeric() || c == '_');
     text.find(ends).unwrap_or(text.len())

@@ -1,4 +1,4 @@
-//! Runs a template: statements, expressions and what they name.
+//! Runs a template: executes statements and evaluates expressions.
 
 use super::{
     Fault, Text, Value, builtins, checks, filters,
@@ -11,7 +11,7 @@ use super::{
 };
 use std::{collections::HashMap, sync::Arc};
 
-/// Bodies and expressions within one another at most, through macros too.
+/// Maximum nesting depth of bodies and expressions, including those of called macros.
 const MAX_DEPTH: usize = 250;
 
 /// How a body ended.
@@ -32,7 +32,7 @@ impl Machine {
     fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         if self.depth == MAX_DEPTH {
             return Err(Fault::new(
-                "recursion is too deep: macros, blocks or expressions within one another",
+                "macros, blocks or expressions are nested too deeply: the recursion may be endless",
             ));
         }
         self.depth += 1;
@@ -52,7 +52,7 @@ impl Machine {
         Ok(Flow::Through)
     }
 
-    /// Text that a body writes.
+    /// Runs a body and returns the text that it writes.
     fn captured(&mut self, nodes: &[Node]) -> Result<String, Fault> {
         let mut out = String::new();
         self.body(nodes, &mut out)?;
@@ -110,7 +110,7 @@ impl Machine {
                     }
                     _ => {
                         return Err(Fault::new(
-                            "`call` calls nothing; expected a macro with `(…)`",
+                            "`call` is not followed by a call; expected a macro with `(…)`",
                         ));
                     }
                 };
@@ -203,7 +203,7 @@ impl Machine {
 
     fn value(&mut self, expr: &Expr) -> Result<Value, Fault> {
         self.budget.steps(1)?;
-        // What holds nothing else needs no check of its depth.
+        // Leaves need no depth check.
         match expr {
             Expr::Constant(value) => Ok(value.clone()),
             Expr::Name(name) => Ok(self.find(name)),
@@ -280,7 +280,9 @@ impl Machine {
                 }
                 match otherwise {
                     Some(value) => self.value(value),
-                    None => Ok(Value::Undefined("what an `if` without `else` gives".into())),
+                    None => Ok(Value::Undefined(
+                        "the value of an `if` without `else`".into(),
+                    )),
                 }
             }
             Expr::Then(value, steps) => self.then(value, steps),
@@ -292,7 +294,7 @@ impl Machine {
         items.iter().map(|item| self.value(item)).collect()
     }
 
-    /// The first value that is true, or false; or else the last.
+    /// Returns the first value whose truth is `ends`, or the last value: `or` and `and`.
     fn first_that(&mut self, parts: &[Expr], ends: bool) -> Result<Value, Fault> {
         let mut value = Value::None;
         for part in parts {
@@ -364,21 +366,23 @@ impl Machine {
                     let at = self.loops.get(*place).map_or(0, |state| state.index);
                     let count = given.positional.len().max(1);
                     let chosen = given.positional.into_iter().nth(at % count);
-                    return chosen.ok_or_else(|| Fault::new("`loop.cycle` is given nothing"));
+                    return chosen.ok_or_else(|| {
+                        Fault::new("`loop.cycle` has no arguments; expected at least one")
+                    });
                 }
                 methods::call(&mut self.budget, value, name, given)
             }
             Value::Function(function) => builtins::call(self, *function, given),
             Value::Undefined(what) => Err(ops::undefined(what)),
             other => Err(Fault::new(format!(
-                "{other} is called; expected a macro, a function or a method"
+                "{other} cannot be called; expected a macro, a function or a method"
             ))),
         }
     }
 
     fn call_macro(&mut self, index: usize, given: Given) -> Result<Value, Fault> {
         let Some((made, captured)) = self.macros.get(index) else {
-            return Err(Fault::new("a macro is gone"));
+            return Err(Fault::new("a macro no longer exists"));
         };
         let (made, mut frames) = (Arc::clone(made), captured.clone());
         let variables: usize = frames.iter().map(HashMap::len).sum();
@@ -390,7 +394,7 @@ impl Machine {
         let Given { positional, named } = given;
         let fault = |why: &str| Fault::new(format!("the macro `{}` {why}", made.name));
         if positional.len() > made.parameters.len() {
-            return Err(fault("is given more arguments than it has parameters"));
+            return Err(fault("has fewer parameters than the call has arguments"));
         }
         for ((name, _), value) in made.parameters.iter().zip(positional) {
             frame.insert(Text::clone(name), value);
@@ -398,10 +402,12 @@ impl Machine {
         for (name, value) in named {
             let known = &*name == "caller" || made.parameters.iter().any(|(own, _)| *own == name);
             if !known {
-                return Err(fault("is given an argument that it has no parameter for"));
+                return Err(fault(
+                    "does not have a parameter of the name of an argument",
+                ));
             }
             if frame.insert(name, value).is_some() {
-                return Err(fault("is given an argument twice"));
+                return Err(fault("was given the same argument twice"));
             }
         }
         frames.push(frame);

@@ -1,5 +1,5 @@
-//! Methods of strings, lists and dictionaries, as Python has them. Those that would change a list or a dictionary
-//! are refused, as in the sandbox of transformers.
+//! Python methods of strings, lists and dictionaries. Methods that would modify a list or a dictionary are
+//! refused, as in the sandbox of transformers.
 
 use super::{
     Fault, Text, Value,
@@ -55,7 +55,7 @@ const OF_DICT: [&str; 5] = ["copy", "get", "items", "keys", "values"];
 
 const OF_SEQ: [&str; 2] = ["count", "index"];
 
-/// What changes a list or a dictionary.
+/// Methods that modify a list or a dictionary.
 const CHANGES: [&str; 11] = [
     "append",
     "clear",
@@ -111,14 +111,12 @@ pub(super) fn call(
                 }
             }
             if name == "index" {
-                return Err(Fault::new(
-                    "`index` looks for an element that is not in the list",
-                ));
+                return Err(Fault::new("`index` did not find the element in the list"));
             }
             Ok(number(count))
         }
         other => Err(Fault::new(format!(
-            "`{name}` would change {other}, which templates may not do"
+            "`{name}` would modify {other}, which templates may not do"
         ))),
     }
 }
@@ -146,7 +144,7 @@ fn of_dict(
     }
     if !OF_DICT.contains(&name) {
         return Err(Fault::new(format!(
-            "`{name}` would change a dictionary, which templates may not do"
+            "`{name}` would modify a dictionary, which templates may not do"
         )));
     }
     given.none()?;
@@ -169,7 +167,7 @@ fn of_dict(
 }
 
 fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Result<Value, Fault> {
-    // Case may take three times as much; what takes more pays for itself.
+    // A change of case may triple the length. Methods that may produce more charge for it themselves.
     budget.bytes(value.len().saturating_mul(3))?;
     match name {
         "upper" | "lower" | "capitalize" | "casefold" | "swapcase" | "title" => {
@@ -264,7 +262,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
             match at {
                 Some(at) => Ok(number(value[..at].chars().count())),
                 None if name == "index" => Err(Fault::new(
-                    "`index` looks for a part that is not in the string",
+                    "`index` did not find the substring in the string",
                 )),
                 None => Ok(Value::Int(-1)),
             }
@@ -281,7 +279,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
                 if index > 0 {
                     joined.push(value)?;
                 }
-                let part = string(Some(part), "an element to join")?;
+                let part = string(Some(part), "element")?;
                 joined.push(&part)?;
             }
             Ok(joined.finish())
@@ -308,7 +306,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
     }
 }
 
-/// What `isdigit` and the like say.
+/// Evaluates `isdigit` and similar methods.
 fn consists(name: &str, text: &str) -> bool {
     let all = |is: fn(char) -> bool| !text.is_empty() && text.chars().all(is);
     let cased = |c: char| c.is_lowercase() || c.is_uppercase();
@@ -323,7 +321,7 @@ fn consists(name: &str, text: &str) -> bool {
     }
 }
 
-/// The text in another case.
+/// Changes the case of the text.
 pub(super) fn cased(name: &str, text: &str) -> Result<Value, Fault> {
     let changed: String = match name {
         "upper" => text.to_uppercase(),
@@ -360,7 +358,7 @@ pub(super) fn cased(name: &str, text: &str) -> Result<Value, Fault> {
     Ok(Value::text(&changed))
 }
 
-/// The text without characters at its ends: white space, or those that are given.
+/// Strips characters from the ends of the text: white space, or the given ones.
 pub(super) fn stripped(name: &str, text: &str, chars: Option<Value>) -> Result<Value, Fault> {
     let set: Option<HashSet<char>> = match chars {
         None | Some(Value::None) => None,
@@ -368,7 +366,7 @@ pub(super) fn stripped(name: &str, text: &str, chars: Option<Value>) -> Result<V
     };
     let gone = |c: char| match &set {
         Some(set) => set.contains(&c),
-        // As Python strips.
+        // The characters that Python strips.
         None => c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c),
     };
     Ok(Value::text(match name {
@@ -378,7 +376,7 @@ pub(super) fn stripped(name: &str, text: &str, chars: Option<Value>) -> Result<V
     }))
 }
 
-/// The text with one part in place of another.
+/// Replaces one substring with another.
 pub(super) fn replaced(
     budget: &mut Budget,
     text: &str,
@@ -399,7 +397,9 @@ pub(super) fn replaced(
 
 fn filled(separator: Text) -> Result<Text, Fault> {
     if separator.is_empty() {
-        return Err(Fault::new("a string is split at nothing"));
+        return Err(Fault::new(
+            "the separator of a split is empty; expected at least one character",
+        ));
     }
     Ok(separator)
 }
@@ -421,7 +421,7 @@ fn split(
         None | Some(Value::None) => None,
         separator => Some(filled(string(separator, "sep")?)?),
     };
-    // A part of one byte becomes a value of its own.
+    // Each part becomes a value, even if it has only one byte.
     let parts = match &separator {
         Some(separator) => text.matches(&**separator).count() + 1,
         None => text.split_whitespace().count(),

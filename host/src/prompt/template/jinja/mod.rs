@@ -1,18 +1,18 @@
-//! Jinja as chat templates use it: the language of Jinja2 in the sandbox of transformers, within a budget.
+//! An interpreter for chat templates: Jinja2 as sandboxed by transformers, within a budget.
 //!
-//! A template comes from a stranger's file. Whatever it does ends soon, takes little memory and cannot overflow
-//! the stack, because every part is bounded where it is made:
+//! Templates come from untrusted files. Every template ends soon, uses little memory and cannot overflow the
+//! stack, because each resource is bounded where it is used:
 //!
-//! | what | is bounded by |
+//! | resource | bound |
 //! |---|---|
-//! | time | [`budget`]: steps, one for each node that is evaluated and each element that is visited |
-//! | memory | [`budget`]: bytes that values and texts take, never given back |
-//! | recursion in the parser | the nesting that [`parser`] allows; chains such as `a ~ b ~ c` are flat lists |
-//! | recursion in values | their depth, which each list and dictionary knows; none can hold itself, since only namespaces change and nothing can hold one |
-//! | recursion in macros | the nesting of evaluation, [`machine`] |
+//! | time | [`budget`]: one step for each evaluated node and each visited element |
+//! | memory | [`budget`]: bytes of values and texts. Freed bytes count too |
+//! | recursion in the parser | the nesting limit of [`parser`]. Chains such as `a ~ b ~ c` are flat lists |
+//! | recursion in values | the depth stored in each list and dictionary. Cycles are impossible: only namespaces are mutable, and no value can contain one |
+//! | recursion in macros | the evaluation depth in [`machine`] |
 //!
-//! Engines that exist bound instructions, but not what one instruction may do to values that are shared: two
-//! lists that were doubled 25 times are compared for minutes.
+//! Existing engines limit the number of instructions, but not the work of one instruction on shared values:
+//! comparing two lists that were doubled 25 times takes minutes.
 
 mod budget;
 mod builtins;
@@ -45,22 +45,22 @@ use state::Machine;
 use std::collections::BTreeMap;
 use syntax::Node;
 
-/// Bytes of a template at most; the largest published ones have some 20,000.
+/// Maximum size of a template in bytes. The largest published ones have about 20,000.
 const MAX_SOURCE: usize = 1 << 20;
 
-/// A template that was read.
+/// A parsed template.
 #[derive(Debug)]
 pub(super) struct Program {
     body: Vec<Node>,
 }
 
 impl Program {
-    /// Reads a template.
+    /// Parses a template.
     pub fn parse(source: &str) -> Result<Self, Fault> {
         if source.len() > MAX_SOURCE {
             let found = source.len();
             return Err(Fault::new(format!(
-                "it has {found} bytes; expected {MAX_SOURCE} at most"
+                "it has {found} bytes; expected at most {MAX_SOURCE}"
             )));
         }
         let tokens = lexer::tokens(source)?;
@@ -69,7 +69,7 @@ impl Program {
         })
     }
 
-    /// What it writes, with these variables.
+    /// Renders the template with these variables.
     pub fn render(&self, variables: &BTreeMap<&str, Value>) -> Result<String, Fault> {
         Machine::new(variables, Budget::default()).run(&self.body)
     }

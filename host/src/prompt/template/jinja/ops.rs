@@ -1,4 +1,4 @@
-//! Operators, as Python has them.
+//! Python operators.
 
 use super::{
     Fault, Text, Value,
@@ -9,7 +9,7 @@ use super::{
 };
 use std::{cmp::Ordering, sync::Arc};
 
-/// Whether two values are equal; every pair of elements that is looked at is paid for.
+/// Whether two values are equal. Every compared pair of elements is charged.
 pub(super) fn equal(a: &Value, b: &Value, budget: &mut Budget) -> Result<bool, Fault> {
     budget.steps(1)?;
     Ok(match (a, b) {
@@ -52,7 +52,7 @@ pub(super) fn equal(a: &Value, b: &Value, budget: &mut Budget) -> Result<bool, F
     })
 }
 
-/// Which of two values comes first.
+/// Compares the order of two values.
 pub(super) fn order(a: &Value, b: &Value, budget: &mut Budget) -> Result<Ordering, Fault> {
     budget.steps(1)?;
     match (a, b) {
@@ -73,15 +73,15 @@ pub(super) fn order(a: &Value, b: &Value, budget: &mut Budget) -> Result<Orderin
                 return Ok(a.cmp(&b));
             }
             match (a.as_float(), b.as_float()) {
-                // Nothing is less or greater than what is not a number.
+                // NaN is neither less nor greater than any number.
                 (Some(a), Some(b)) => Ok(a.partial_cmp(&b).unwrap_or(Ordering::Equal)),
-                _ => Err(Fault::new(format!("{a} and {b} have no order"))),
+                _ => Err(Fault::new(format!("{a} and {b} cannot be ordered"))),
             }
         }
     }
 }
 
-/// Whether `container` has `value`.
+/// Whether `container` contains `value`.
 pub(super) fn contains(
     container: &Value,
     value: &Value,
@@ -91,7 +91,7 @@ pub(super) fn contains(
         Value::Text(text) => {
             let Some(part) = value.as_text() else {
                 return Err(Fault::new(format!(
-                    "{value} is looked for in a string; expected a string"
+                    "{value} cannot be in a string; expected a string"
                 )));
             };
             budget.reads(text.len() + part.len())?;
@@ -110,9 +110,7 @@ pub(super) fn contains(
             Ok(dict.get(&Key::of(value)?).is_some())
         }
         Value::Undefined(_) => Ok(false),
-        other => Err(Fault::new(format!(
-            "{other} has no elements to look through"
-        ))),
+        other => Err(Fault::new(format!("{other} has no elements to search"))),
     }
 }
 
@@ -198,7 +196,7 @@ pub(super) fn calculate(
     }
 }
 
-/// How often something is repeated.
+/// Converts a factor to a number of repetitions.
 fn times(count: &Value) -> usize {
     let count = count.as_int().unwrap_or(0).max(0);
     usize::try_from(count).unwrap_or(usize::MAX)
@@ -211,7 +209,7 @@ fn repeated(part: &Arc<Seq>, times: usize, budget: &mut Budget) -> Result<Value,
     Value::seq(part.kind, items.cloned().collect())
 }
 
-/// Pays for a list or dictionary of so many elements.
+/// Charges for a list or dictionary of `count` elements.
 pub(super) fn pay_for_slots(count: usize, budget: &mut Budget) -> Result<(), Fault> {
     budget.steps(count)?;
     budget.bytes(count.saturating_mul(size_of::<Value>()).saturating_add(64))
@@ -220,7 +218,7 @@ pub(super) fn pay_for_slots(count: usize, budget: &mut Budget) -> Result<(), Fau
 fn numbers(operator: Operator, a: &Value, b: &Value) -> Result<Value, Fault> {
     let wrong = || {
         let does = match operator {
-            Operator::Add => "added to one another",
+            Operator::Add => "added",
             Operator::Subtract => "subtracted",
             Operator::Multiply => "multiplied",
             Operator::Divide | Operator::FloorDivide | Operator::Remainder => "divided",
@@ -228,7 +226,7 @@ fn numbers(operator: Operator, a: &Value, b: &Value) -> Result<Value, Fault> {
         };
         Fault::new(format!("{a} and {b} cannot be {does}"))
     };
-    let large = || Fault::new("a number is too large");
+    let large = || Fault::new("a number is too large; expected a 64-bit integer");
     let zero = || Fault::new("a number is divided by zero");
     if let (Some(a), Some(b)) = (a.as_int(), b.as_int()) {
         let whole = match operator {
@@ -288,12 +286,12 @@ pub(super) fn negative(value: &Value) -> Result<Value, Fault> {
             let number = number.checked_neg();
             number
                 .map(Value::Int)
-                .ok_or_else(|| Fault::new("a number is too large"))
+                .ok_or_else(|| Fault::new("a number is too large; expected a 64-bit integer"))
         }
     }
 }
 
-/// The elements that a loop or a filter goes through.
+/// Returns the elements that a loop or a filter iterates over.
 pub(super) fn elements(value: &Value, budget: &mut Budget) -> Result<Vec<Value>, Fault> {
     match value {
         Value::Seq(seq) => {
@@ -313,11 +311,13 @@ pub(super) fn elements(value: &Value, budget: &mut Budget) -> Result<Vec<Value>,
                 .collect())
         }
         Value::Undefined(_) => Ok(Vec::new()),
-        other => Err(Fault::new(format!("{other} has no elements to go through"))),
+        other => Err(Fault::new(format!(
+            "{other} has no elements to iterate over"
+        ))),
     }
 }
 
-/// Elements, characters or entries.
+/// Returns the number of elements, characters or entries.
 pub(super) fn length(value: &Value) -> Result<usize, Fault> {
     match value {
         Value::Text(text) => Ok(text.chars().count()),
@@ -328,7 +328,7 @@ pub(super) fn length(value: &Value) -> Result<usize, Fault> {
     }
 }
 
-/// A text that is looked up as an attribute or a key.
+/// Returns the undefined value for an unknown attribute or key.
 pub(super) fn unknown(value: &Value, name: &str) -> Value {
     let name: String = name.chars().take(60).collect();
     let text: Text = format!("`{name}` of {value}").into();

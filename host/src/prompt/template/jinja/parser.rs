@@ -1,4 +1,4 @@
-//! From tokens to statements. Agrees with `jinja2/parser.py`; tags that would read other templates are refused.
+//! Parses tokens into statements. Matches `jinja2/parser.py`, but refuses tags that would read other templates.
 
 use super::{
     Fault, Text, Value,
@@ -9,7 +9,7 @@ use super::{
 };
 use std::sync::Arc;
 
-/// Brackets, blocks and signs within one another at most; published templates have about twelve.
+/// Maximum nesting depth of brackets, blocks and signs. Published templates reach about twelve.
 const MAX_NESTING: usize = 100;
 
 pub(super) fn parse(tokens: Vec<Placed>) -> Result<Vec<Node>, Fault> {
@@ -26,14 +26,14 @@ pub(super) fn parse(tokens: Vec<Placed>) -> Result<Vec<Node>, Fault> {
 
 struct Parser {
     tokens: std::iter::Peekable<std::vec::IntoIter<Placed>>,
-    /// Of the token that was taken last.
+    /// The line of the last token taken.
     line: usize,
-    /// The last line that has a token.
+    /// The line of the last token of the template.
     last: usize,
     nesting: usize,
 }
 
-/// What ends a body: the names that may.
+/// The names of the tags that may end a body.
 type Ends<'e> = &'e [&'static str];
 
 impl Parser {
@@ -55,7 +55,7 @@ impl Parser {
         Fault::new(format!("syntax error: expected {expected}, found {found}")).at(line)
     }
 
-    /// Takes the operator, if it is next.
+    /// Takes the operator if it is next.
     fn operator(&mut self, operator: &'static str) -> bool {
         self.take(&Token::Operator(operator))
     }
@@ -106,7 +106,7 @@ impl Parser {
     fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         if self.nesting == MAX_NESTING {
             let why = format!(
-                "syntax error: brackets, signs or blocks are nested too deeply; expected {MAX_NESTING} levels at most"
+                "syntax error: brackets, signs or blocks are nested too deeply; expected at most {MAX_NESTING} levels"
             );
             return Err(Fault::new(why).at(self.line));
         }
@@ -116,7 +116,8 @@ impl Parser {
         read
     }
 
-    /// Statements up to a tag of one of these names, which is next then, its `{%` taken; or up to the end.
+    /// Parses statements up to a tag of one of these names, or up to the end if there are none. Takes the `{%`
+    /// of the tag.
     fn body(&mut self, ends: Ends<'_>) -> Result<Vec<Node>, Fault> {
         let mut nodes = Vec::new();
         loop {
@@ -143,7 +144,7 @@ impl Parser {
         }
     }
 
-    /// A body up to `end`, and past it.
+    /// Parses a body up to and including the tag `end`.
     fn whole_body(&mut self, end: &'static str) -> Result<Vec<Node>, Fault> {
         self.block_end()?;
         let body = self.body(&[end])?;
@@ -219,9 +220,8 @@ impl Parser {
                 })
             }
             other => {
-                let why = format!(
-                    "syntax error: the tag `{other}` is not one of those that chat templates have"
-                );
+                let why =
+                    format!("syntax error: the tag `{other}` is not supported in chat templates");
                 Err(Fault::new(why).at(line))
             }
         }
@@ -239,7 +239,7 @@ impl Parser {
             None
         };
         if self.is_word("recursive") {
-            return Err(self.fault("a loop that is not `recursive`"));
+            return Err(self.fault("a loop without `recursive`"));
         }
         self.block_end()?;
         let body = self.body(&["endfor", "else"])?;
@@ -296,7 +296,7 @@ impl Parser {
         Ok(Statement::SetBlock(target, filters, body))
     }
 
-    /// A filter whose name was taken, and those behind it.
+    /// Parses a filter whose name was taken, and the filters that follow.
     fn filters(&mut self, name: Text) -> Result<Vec<Applied>, Fault> {
         let mut filters = vec![self.applied(name)?];
         while self.operator("|") {
@@ -324,7 +324,7 @@ impl Parser {
         Ok(name)
     }
 
-    /// The parameters of a macro, its `(` taken.
+    /// Parses the parameters of a macro after the `(`.
     fn parameters(&mut self) -> Result<Vec<(Text, Option<Expr>)>, Fault> {
         let mut parameters = Vec::new();
         while !self.operator(")") {
@@ -342,7 +342,7 @@ impl Parser {
         Ok(parameters)
     }
 
-    /// Names with commas between.
+    /// Parses names separated by commas.
     fn targets(&mut self) -> Result<Target, Fault> {
         let first = self.target()?;
         if self.peek() != Some(&Token::Operator(",")) {
@@ -371,7 +371,7 @@ impl Parser {
         Ok(Target::Name(name))
     }
 
-    /// An expression, or several with commas between, which are a tuple.
+    /// Parses an expression, or a tuple of expressions separated by commas.
     fn tuple(&mut self) -> Result<Expr, Fault> {
         self.listed(Self::expression)
     }
@@ -416,7 +416,7 @@ impl Parser {
         })
     }
 
-    /// An expression without `if`.
+    /// Parses an expression without `if`.
     fn unconditional(&mut self) -> Result<Expr, Fault> {
         self.chain("or", Expr::Or, |parser| {
             parser.chain("and", Expr::And, Self::negation)
@@ -543,7 +543,7 @@ impl Parser {
         Ok(then(value, steps))
     }
 
-    /// Filters, tests and calls, one after another.
+    /// Parses a sequence of filters, tests and calls.
     fn applications(&mut self, steps: &mut Vec<Step>) -> Result<(), Fault> {
         loop {
             if self.operator("|") {
@@ -561,7 +561,7 @@ impl Parser {
         }
     }
 
-    /// `.name`, `[…]` and `(…)`, one after another.
+    /// Parses a sequence of `.name`, `[…]` and `(…)`.
     fn postfix(&mut self, steps: &mut Vec<Step>) -> Result<(), Fault> {
         loop {
             if self.operator(".") {
@@ -582,7 +582,7 @@ impl Parser {
         }
     }
 
-    /// What stands in `[…]`, the `[` taken.
+    /// Parses a subscript after the `[`.
     fn subscript(&mut self) -> Result<Step, Fault> {
         let mut parts = [None, None, None];
         let mut index = 0;
@@ -609,7 +609,7 @@ impl Parser {
         }
     }
 
-    /// What stands in `(…)`, the `(` taken.
+    /// Parses arguments after the `(`.
     fn arguments(&mut self) -> Result<Arguments, Fault> {
         let mut arguments = Arguments::default();
         let mut first = true;
@@ -635,13 +635,13 @@ impl Parser {
             } else if arguments.named.is_empty() {
                 arguments.positional.push(value);
             } else {
-                return Err(self.fault("an argument with a name, as the one before"));
+                return Err(self.fault("a named argument after the named ones"));
             }
         }
         Ok(arguments)
     }
 
-    /// What stands behind `is`.
+    /// Parses a test after `is`.
     fn test(&mut self) -> Result<Step, Fault> {
         let negated = self.word("not");
         let name = self.name()?;
@@ -751,7 +751,7 @@ fn described(token: &Token) -> String {
         Token::BlockBegin => "`{%`".to_owned(),
         Token::BlockEnd => "`%}`".to_owned(),
         Token::Name(name) => format!("`{}`", name.chars().take(40).collect::<String>()),
-        Token::String(_) => "a text".to_owned(),
+        Token::String(_) => "a string".to_owned(),
         Token::Integer(number) => number.to_string(),
         Token::Float(number) => number.to_string(),
         Token::Operator(operator) => format!("`{operator}`"),

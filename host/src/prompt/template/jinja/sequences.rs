@@ -1,4 +1,4 @@
-//! Filters that go through elements.
+//! Filters over sequences.
 
 use super::{
     Fault, Text, Value,
@@ -12,7 +12,7 @@ use super::{
 };
 use std::cmp::Ordering;
 
-/// Applies the filter of a name; `map` gets it from above.
+/// Applies a filter by name. It is passed in for `map`, because `filters` depends on this module.
 pub(super) type Filter = fn(&mut Machine, &str, Value, Given) -> Result<Value, Fault>;
 
 pub(super) fn apply(
@@ -155,7 +155,7 @@ fn map(machine: &mut Machine, value: &Value, given: Given, filter: Filter) -> Re
         let mut positional = given.positional.into_iter();
         let Some(Value::Text(name)) = positional.next() else {
             return Err(Fault::new(
-                "`map` takes the name of a filter, or `attribute`",
+                "`map` takes the name of a filter or the argument `attribute`",
             ));
         };
         let rest: Vec<Value> = positional.collect();
@@ -167,7 +167,7 @@ fn map(machine: &mut Machine, value: &Value, given: Given, filter: Filter) -> Re
     Value::seq(SeqKind::Generator, mapped)
 }
 
-/// Arguments for one more call.
+/// Copies the arguments for one more call.
 fn repeated(
     positional: &[Value],
     named: &[(Text, Value)],
@@ -180,7 +180,7 @@ fn repeated(
     })
 }
 
-/// Elements that hold by themselves or by an attribute, or do not.
+/// Keeps the elements for which a test of the element, or of an attribute, gives `holds`.
 fn chosen(
     machine: &mut Machine,
     value: &Value,
@@ -199,7 +199,7 @@ fn chosen(
         Some(Value::Text(name)) => Some(name),
         Some(other) => {
             return Err(Fault::new(format!(
-                "{other} names a test; expected a string"
+                "the name of a test is {other}; expected a string"
             )));
         }
     };
@@ -244,7 +244,7 @@ fn join(machine: &mut Machine, value: &Value, given: Given) -> Result<Value, Fau
     Ok(joined.finish())
 }
 
-/// Elements with what they are compared by: themselves or an attribute, in lower case unless that counts.
+/// Pairs each element with its sort key: the element or an attribute, in lower case unless `case_sensitive`.
 fn keyed(
     machine: &mut Machine,
     value: &Value,
@@ -279,7 +279,7 @@ fn any_equal(kept: &[(Value, Value)], key: &Value, budget: &mut Budget) -> Resul
     Ok(false)
 }
 
-/// Sorts by the keys, equal ones in their order.
+/// Sorts by key. The sort is stable.
 fn sort(keyed: &mut [(Value, Value)], reverse: bool, budget: &mut Budget) -> Result<(), Fault> {
     let mut fault = None;
     keyed.sort_by(|(a, _), (b, _)| {
@@ -295,13 +295,14 @@ fn sort(keyed: &mut [(Value, Value)], reverse: bool, budget: &mut Budget) -> Res
     fault.map_or(Ok(()), Err)
 }
 
-/// `batch`: lists of so many. `slice`: so many lists.
+/// Evaluates `batch`, which returns lists of `count` elements, or `slice`, which returns `count` lists.
 fn pieces(machine: &mut Machine, value: &Value, given: Given, batch: bool) -> Result<Value, Fault> {
     let [count, fill] = given.bind([if batch { "linecount" } else { "slices" }, "fill_with"])?;
     let count = integer(Some(required(count, "count")?), "count", 0)?;
     let count = usize::try_from(count).ok().filter(|count| *count > 0);
-    let count = count
-        .ok_or_else(|| Fault::new("elements are put in no lists; expected a count of 1 or more"))?;
+    let count = count.ok_or_else(|| {
+        Fault::new("the count of `batch` or `slice` is too small; expected at least 1")
+    })?;
     let items = ops::elements(value, &mut machine.budget)?;
     let mut lists = Vec::new();
     if batch {
@@ -375,7 +376,7 @@ fn dictsort(machine: &mut Machine, value: &Value, given: Given) -> Result<Value,
     let [case_sensitive, by, reverse] = given.bind(["case_sensitive", "by", "reverse"])?;
     let Value::Dict(dict) = value else {
         return Err(Fault::new(format!(
-            "`dictsort` takes a dictionary, found {value}"
+            "`dictsort` takes a dictionary; found {value}"
         )));
     };
     ops::pay_for_slots(dict.entries.len().saturating_mul(4), &mut machine.budget)?;

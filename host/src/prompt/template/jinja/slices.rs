@@ -1,4 +1,4 @@
-//! Elements by their index, and slices.
+//! Indexing and slicing.
 
 use super::{
     Fault, Value,
@@ -7,7 +7,7 @@ use super::{
     value::{Key, SeqKind},
 };
 
-/// `value[key]`, for a key that is not an attribute.
+/// Returns `value[key]`, for a key that is not an attribute.
 pub(super) fn item(
     value: &Value,
     key: &Value,
@@ -37,7 +37,7 @@ pub(super) fn item(
     })
 }
 
-/// What stands for an element that is not there.
+/// Returns the undefined value for a missing element.
 pub(super) fn missing(value: &Value, key: &Value) -> Value {
     match key {
         Value::Text(name) => unknown(value, name),
@@ -55,7 +55,7 @@ fn position(index: i64, length: usize) -> Option<usize> {
     usize::try_from(index).ok().filter(|&at| at < length)
 }
 
-/// `value[start:stop:step]`
+/// Returns `value[start:stop:step]`.
 pub(super) fn slice(
     value: &Value,
     parts: &[Option<Value>; 3],
@@ -65,7 +65,7 @@ pub(super) fn slice(
         None | Some(Value::None) => Ok(None),
         Some(value) => value.as_int().map(Some).ok_or_else(|| {
             Fault::new(format!(
-                "a slice has {value} for an index; expected an integer"
+                "an index of a slice is {value}; expected an integer"
             ))
         }),
     };
@@ -101,7 +101,7 @@ pub(super) fn slice(
     }
 }
 
-/// The indices that Python's slices choose.
+/// The indices that a Python slice selects.
 fn indices(
     length: usize,
     start: Option<i64>,

@@ -1,4 +1,4 @@
-//! What a template knows while it runs: its variables, namespaces, macros and loops.
+//! The state of a running template: its variables, namespaces, macros and loops.
 
 use super::{
     Fault, Text, Value,
@@ -15,20 +15,20 @@ use std::{
 /// The variables of one scope.
 pub(super) type Frame = HashMap<Text, Value>;
 
-/// A template that runs.
+/// The interpreter of a template.
 pub(super) struct Machine {
     pub budget: Budget,
     pub globals: Frame,
-    /// Inner scopes of what runs: loops, macros and so on. A macro sees none of those it is called from.
+    /// The inner scopes: loops, macros and so on. A macro does not see the scopes of its caller.
     pub frames: Vec<Frame>,
     pub namespaces: Vec<Frame>,
-    /// Macros, and the inner scopes that they were defined in.
+    /// Macros with the inner scopes in which they were defined.
     pub macros: Vec<(Arc<Macro>, Vec<Frame>)>,
     pub loops: Vec<LoopState>,
     pub depth: usize,
 }
 
-/// Where a loop is.
+/// The position of a loop.
 pub(super) struct LoopState {
     pub items: Vec<Value>,
     pub index: usize,
@@ -73,7 +73,7 @@ impl Machine {
             Target::Attribute(name, attribute) => {
                 let Value::Namespace(index) = self.find(name) else {
                     return Err(Fault::new(format!(
-                        "`{name}` is not a namespace: it has no attributes to set"
+                        "`{name}` is not a namespace; only attributes of namespaces can be set"
                     )));
                 };
                 self.put(index, Text::clone(attribute), value)
@@ -83,7 +83,7 @@ impl Machine {
                 if values.len() != targets.len() {
                     let (found, expected) = (values.len(), targets.len());
                     return Err(Fault::new(format!(
-                        "{found} values are assigned to {expected} names"
+                        "{found} values are assigned to {expected} names; expected as many values as names"
                     )));
                 }
                 for (target, value) in targets.iter().zip(values) {
@@ -94,7 +94,7 @@ impl Machine {
         }
     }
 
-    /// A new namespace.
+    /// Creates a namespace.
     pub fn namespace(&mut self) -> usize {
         self.namespaces.push(Frame::new());
         self.namespaces.len() - 1
@@ -119,7 +119,7 @@ impl Machine {
             .unwrap_or_else(|| Value::Undefined(format!("`{name}`").into()))
     }
 
-    /// `value.name`: a method before an entry, as Python's attributes come before.
+    /// Returns `value.name`. Methods take precedence over entries, as in Jinja2.
     pub fn attribute(&mut self, value: &Value, name: &Text) -> Result<Value, Fault> {
         self.budget.reads(name.len())?;
         match value {
@@ -150,7 +150,7 @@ impl Machine {
         Ok(entry.unwrap_or_else(|| ops::unknown(value, name)))
     }
 
-    /// `value[key]`: an entry before a method.
+    /// Returns `value[key]`. Entries take precedence over methods.
     pub fn item(&mut self, value: &Value, key: &Value) -> Result<Value, Fault> {
         if let Some(found) = slices::item(value, key, &mut self.budget)? {
             return Ok(found);
@@ -163,7 +163,7 @@ impl Machine {
         }
     }
 
-    /// What an attribute's name, with dots, leads to.
+    /// Resolves a dotted attribute path.
     pub fn by_path(&mut self, value: &Value, path: &Value) -> Result<Value, Fault> {
         let Value::Text(path) = path else {
             return self.item(value, path);
@@ -187,7 +187,7 @@ impl LoopState {
         let count = |number: usize| Some(Value::Int(i64::try_from(number).unwrap_or(i64::MAX)));
         let at = |index: Option<usize>| {
             let found = index.and_then(|index| self.items.get(index));
-            let none = || Value::Undefined("an element beside the loop".into());
+            let none = || Value::Undefined("an element outside the loop".into());
             Some(found.cloned().unwrap_or_else(none))
         };
         match name {

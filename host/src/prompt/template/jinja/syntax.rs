@@ -1,10 +1,10 @@
-//! What a template is made of once it is read. Operators of one kind stand in a list, not in one another, so that
-//! only brackets and blocks nest.
+//! The syntax tree of a template. Operators of the same precedence form a flat list, so only brackets and blocks
+//! nest.
 
 use super::{Text, Value};
 use std::sync::Arc;
 
-/// A statement and where it stands.
+/// A statement and its line.
 #[derive(Debug)]
 pub(super) struct Node {
     pub line: usize,
@@ -13,22 +13,22 @@ pub(super) struct Node {
 
 #[derive(Debug)]
 pub(super) enum Statement {
-    /// What stands between the tags.
+    /// The text between tags.
     Text(String),
     /// `{{ … }}`
     Write(Expr),
     For(Box<For>),
-    /// Each condition with what follows it, then the `else`.
+    /// Each condition with its body, then the body of `else`.
     If(Vec<(Expr, Vec<Node>)>, Vec<Node>),
     Set(Target, Expr),
     /// `{% set x %}…{% endset %}`, with filters.
     SetBlock(Target, Vec<Applied>, Vec<Node>),
     Macro(Arc<Macro>),
-    /// `{% call %}`: what stands inside is the macro `caller`.
+    /// `{% call %}`: its body is the macro `caller`.
     Call(Arc<Macro>, Expr),
     /// `{% filter %}`
     Filter(Vec<Applied>, Vec<Node>),
-    /// `{% with %}`, and `{% generation %}` of transformers.
+    /// `{% with %}`, and `{% generation %}` from transformers.
     With(Vec<(Target, Expr)>, Vec<Node>),
     Break,
     Continue,
@@ -46,12 +46,12 @@ pub(super) struct For {
 #[derive(Debug)]
 pub(super) struct Macro {
     pub name: Text,
-    /// Names, and defaults where there are any.
+    /// Names, with optional default values.
     pub parameters: Vec<(Text, Option<Expr>)>,
     pub body: Vec<Node>,
 }
 
-/// What is assigned to.
+/// The target of an assignment.
 #[derive(Debug)]
 pub(super) enum Target {
     Name(Text),
@@ -78,7 +78,7 @@ pub(super) enum Expr {
     Join(Vec<Expr>),
     /// `a if b else c if d else e`: each value with its condition, then the last value.
     Choose(Vec<(Expr, Expr)>, Option<Box<Expr>>),
-    /// An expression and what stands behind it.
+    /// An expression and its postfix operators.
     Then(Box<Expr>, Vec<Step>),
 }
 
@@ -92,7 +92,7 @@ pub(super) enum Step {
     Slice(Box<[Option<Expr>; 3]>),
     Call(Arguments),
     Filter(Applied),
-    /// Whether it is to be false, and the test.
+    /// `is` or, if the flag is set, `is not`.
     Test(bool, Applied),
 }
 

@@ -1,4 +1,4 @@
-//! Values as text: `str` and `repr` of Python, and its two ways to format.
+//! Values as text: Python's `str` and `repr`, `%` formatting and `str.format`.
 
 use super::{
     Fault, Text, Value,
@@ -6,7 +6,7 @@ use super::{
     value::{Key, SeqKind},
 };
 
-/// Text that grows and is paid for.
+/// A text buffer that charges the budget for its growth.
 pub(super) struct Writer<'b> {
     pub text: String,
     pub budget: &'b mut Budget,
@@ -30,7 +30,7 @@ impl<'b> Writer<'b> {
         Value::Text(self.text.into())
     }
 
-    /// As `str` writes it; nothing for what is undefined.
+    /// Writes a value like `str`. Undefined values are empty.
     pub fn value(&mut self, value: &Value) -> Result<(), Fault> {
         match value {
             Value::Undefined(_) => Ok(()),
@@ -39,7 +39,7 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// As `repr` writes it.
+    /// Writes a value like `repr`.
     pub fn repr(&mut self, value: &Value) -> Result<(), Fault> {
         match value {
             Value::Undefined(_) => self.push("Undefined"),
@@ -116,8 +116,7 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
-    /// Text in a field of so many characters: what fills it, and whether the text stands at its left, right or
-    /// in its middle.
+    /// Writes text in a field of `width` characters, padded with `fill` and aligned to `side`.
     pub fn padded(
         &mut self,
         text: &str,
@@ -139,7 +138,7 @@ impl<'b> Writer<'b> {
     }
 }
 
-/// Where text stands in its field.
+/// The alignment of text in a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Left,
@@ -147,7 +146,7 @@ pub(super) enum Side {
     Middle,
 }
 
-/// A value as `str` writes it.
+/// Converts a value to text, like `str`.
 pub(super) fn text(value: &Value, budget: &mut Budget) -> Result<Text, Fault> {
     if let Value::Text(text) = value {
         return Ok(Text::clone(text));
@@ -157,7 +156,7 @@ pub(super) fn text(value: &Value, budget: &mut Budget) -> Result<Text, Fault> {
     Ok(writer.text.into())
 }
 
-/// A number as `repr` writes it.
+/// Converts a float to text, like `repr`.
 pub(super) fn float(number: f64) -> String {
     if number.is_nan() {
         return "nan".to_owned();
@@ -177,7 +176,7 @@ pub(super) fn float(number: f64) -> String {
     format!("{number:?}")
 }
 
-/// A field of `%` or `str.format`: how wide, how exact, and so on.
+/// The format of a field in `%` or `str.format`.
 #[derive(Debug, Default)]
 struct Field {
     fill: Option<char>,
@@ -187,7 +186,7 @@ struct Field {
     precision: Option<usize>,
 }
 
-/// Digits behind the point that are written at most; no double has more.
+/// Maximum number of digits after the decimal point. No double has more.
 const MAX_PRECISION: usize = 1100;
 
 impl Field {
@@ -195,7 +194,7 @@ impl Field {
         let number = || {
             value
                 .as_float()
-                .ok_or_else(|| Fault::new(format!("`{kind}` formats a number, found {value}")))
+                .ok_or_else(|| Fault::new(format!("`{kind}` formats a number; found {value}")))
         };
         let whole = || Ok(number()?.trunc() as i64);
         let text = match kind {
@@ -219,7 +218,8 @@ impl Field {
                 number()?
             ),
             other => {
-                let why = format!("the format `{other}` is not one of s, r, d, i, x, X, o, f");
+                let why =
+                    format!("the format `{other}` is unknown; expected s, r, d, i, x, X, o or f");
                 return Err(Fault::new(why));
             }
         };
@@ -241,7 +241,7 @@ impl Field {
     }
 }
 
-/// Digits at the front, and what they say.
+/// Reads the number at the start.
 fn digits(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> usize {
     let mut number = 0usize;
     while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
@@ -251,7 +251,7 @@ fn digits(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> usize {
     number
 }
 
-/// `pattern % values`
+/// Evaluates `pattern % values`.
 pub(super) fn percent(
     pattern: &str,
     values: &[Value],
@@ -262,7 +262,7 @@ pub(super) fn percent(
     let mut values = values.iter();
     let mut missing = || {
         let next = values.next();
-        next.ok_or_else(|| Fault::new("there are fewer values than places in the text to format"))
+        next.ok_or_else(|| Fault::new("a format string has more placeholders than values"))
     };
     let mut chars = pattern.chars().peekable();
     while let Some(c) = chars.next() {
@@ -294,20 +294,20 @@ pub(super) fn percent(
             }
             None => {
                 return Err(Fault::new(
-                    "`%` ends a text to format; expected a letter after it",
+                    "a format string ends with `%`; expected a letter after it",
                 ));
             }
         }
     }
     if values.next().is_some() {
         return Err(Fault::new(
-            "there are more values than places in the text to format",
+            "a format string has fewer placeholders than values",
         ));
     }
     Ok(out.finish())
 }
 
-/// `pattern.format(…)`
+/// Evaluates `pattern.format(…)`.
 pub(super) fn braces(
     pattern: &str,
     positional: &[Value],
@@ -328,7 +328,7 @@ pub(super) fn braces(
             continue;
         }
         let Some((inside, behind)) = rest.split_once('}').filter(|_| brace == "{") else {
-            return Err(Fault::new("a brace in a text to format has no partner"));
+            return Err(Fault::new("a format string has an unmatched brace"));
         };
         rest = behind;
         let (name, spec) = inside.split_once(':').unwrap_or((inside, ""));
@@ -342,7 +342,9 @@ pub(super) fn braces(
             own.map(|(_, value)| value)
         };
         let value = found.ok_or_else(|| {
-            Fault::new("a place in a text to format has no value; expected `{}`, `{0}` or `{name}`")
+            Fault::new(
+                "a placeholder of a format string has no value; expected `{}`, `{0}` or `{name}`",
+            )
         })?;
         place(spec, value, &mut out)?;
     }
@@ -350,7 +352,7 @@ pub(super) fn braces(
     Ok(out.finish())
 }
 
-/// One value as what stands behind `:` says.
+/// Writes one value as specified after `:`.
 fn place(spec: &str, value: &Value, out: &mut Writer<'_>) -> Result<(), Fault> {
     let mut field = Field::default();
     let side = |c: char| match c {
@@ -385,9 +387,7 @@ fn place(spec: &str, value: &Value, out: &mut Writer<'_>) -> Result<(), Fault> {
         None => 's',
     };
     if chars.next().is_some() {
-        return Err(Fault::new(format!(
-            "`{spec}` is not a way to format a value"
-        )));
+        return Err(Fault::new(format!("`{spec}` is not a valid format")));
     }
     if !is_number || (kind == 's' && matches!(value, Value::Bool(_))) {
         field.side.get_or_insert(Side::Left);

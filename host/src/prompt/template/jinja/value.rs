@@ -1,4 +1,4 @@
-//! Values of a template. Lists and dictionaries never change once they are made, and each knows how deep it is.
+//! Values of a template. Lists and dictionaries are immutable, and each stores its nesting depth.
 
 use super::{Fault, Text};
 use std::{
@@ -8,12 +8,12 @@ use std::{
     sync::Arc,
 };
 
-/// Lists and dictionaries within one another at most.
+/// Maximum nesting depth of lists and dictionaries.
 const MAX_DEPTH: usize = 40;
 
 #[derive(Debug, Clone)]
 pub(in super::super) enum Value {
-    /// Nothing has this name.
+    /// An undefined value, with a description of what was looked up.
     Undefined(Text),
     None,
     Bool(bool),
@@ -22,7 +22,7 @@ pub(in super::super) enum Value {
     Text(Text),
     Seq(Arc<Seq>),
     Dict(Arc<Dict>),
-    /// Its index in the machine, as all of the following that change or run.
+    /// The index of a namespace in the machine. Macros and loops are also referred to by index.
     Namespace(usize),
     Macro(usize),
     Loop(usize),
@@ -31,7 +31,7 @@ pub(in super::super) enum Value {
     Method(Arc<(Value, Text)>),
 }
 
-/// A list, or what Python would have in its place.
+/// A list or another Python sequence.
 #[derive(Debug)]
 pub(in super::super) struct Seq {
     pub(super) kind: SeqKind,
@@ -43,13 +43,13 @@ pub(in super::super) struct Seq {
 pub(super) enum SeqKind {
     List,
     Tuple,
-    /// What filters such as `map` give: true, and without a length.
+    /// The result of filters such as `map`. It is always true and has no length.
     Generator,
-    /// What methods such as `items` give.
+    /// The result of methods such as `items`.
     View,
 }
 
-/// A dictionary, in the order in which its keys came.
+/// A dictionary in insertion order.
 #[derive(Debug, Default)]
 pub(in super::super) struct Dict {
     pub(super) entries: Vec<(Key, Value)>,
@@ -57,7 +57,7 @@ pub(in super::super) struct Dict {
     depth: usize,
 }
 
-/// As in Python, `True` is the key 1.
+/// A dictionary key. As in Python, `True` and 1 are the same key.
 #[derive(Debug, Clone)]
 pub(super) enum Key {
     None,
@@ -76,7 +76,7 @@ pub(in super::super) enum Function {
 }
 
 impl Value {
-    /// A pair, as `items` gives it.
+    /// Creates a pair, an element of `items`.
     pub(super) fn pair(key: &Key, value: &Self) -> Result<Self, Fault> {
         Self::seq(SeqKind::Tuple, vec![key.value(), value.clone()])
     }
@@ -85,7 +85,7 @@ impl Value {
         Self::Text(text.into())
     }
 
-    /// A list of what may be in one.
+    /// Creates a list. Fails for values that cannot be stored.
     pub fn list(items: Vec<Self>) -> Result<Self, Fault> {
         Self::seq(SeqKind::List, items)
     }
@@ -95,13 +95,13 @@ impl Value {
         Ok(Self::Seq(Arc::new(Seq { kind, items, depth })))
     }
 
-    /// A dictionary with these texts as keys.
+    /// Creates a dictionary whose keys are strings.
     pub fn dict<'k>(entries: impl IntoIterator<Item = (&'k str, Self)>) -> Result<Self, Fault> {
         let entries = entries.into_iter();
         Self::dict_of(entries.map(|(key, value)| (Key::Text(key.into()), value)))
     }
 
-    /// A dictionary; of equal keys the last value counts.
+    /// Creates a dictionary. For equal keys, the last value is kept.
     pub(super) fn dict_of(pairs: impl IntoIterator<Item = (Key, Self)>) -> Result<Self, Fault> {
         let mut dict = Dict::default();
         for (key, value) in pairs {
@@ -124,7 +124,7 @@ impl Value {
         }
     }
 
-    /// A whole number, which truth values are too.
+    /// Returns the value as an integer. Booleans are integers too.
     pub(super) fn as_int(&self) -> Option<i64> {
         match self {
             Self::Int(number) => Some(*number),
@@ -144,7 +144,7 @@ impl Value {
         matches!(self, Self::Undefined(_))
     }
 
-    /// Whether it counts as true.
+    /// Whether the value is true in a condition.
     pub(super) fn is_true(&self) -> bool {
         match self {
             Self::Undefined(_) | Self::None => false,
@@ -162,7 +162,7 @@ impl Value {
         }
     }
 
-    /// Checks that a list, a dictionary or a namespace may hold it.
+    /// Checks that the value can be stored in a list, a dictionary or a namespace.
     pub(super) fn check_storable(&self) -> Result<(), Fault> {
         self.depth().map(drop)
     }
@@ -187,13 +187,13 @@ fn depth_above<'v>(mut values: impl Iterator<Item = &'v Value>) -> Result<usize,
     let deepest = values.try_fold(0, |most: usize, value| Ok(most.max(value.depth()?)))?;
     if deepest == MAX_DEPTH {
         return Err(Fault::new(format!(
-            "lists or dictionaries are nested too deeply; expected {MAX_DEPTH} levels at most"
+            "lists or dictionaries are nested too deeply; expected at most {MAX_DEPTH} levels"
         )));
     }
     Ok(deepest + 1)
 }
 
-/// What kind of value it is, for messages.
+/// The kind of the value, for messages.
 impl Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -260,7 +260,7 @@ impl Key {
         }
     }
 
-    /// A key, of a value that may be one.
+    /// Converts a value to a key.
     pub(super) fn of(value: &Value) -> Result<Self, Fault> {
         match value {
             Value::None => Ok(Self::None),
@@ -268,12 +268,12 @@ impl Key {
             Value::Int(number) => Ok(Self::Int(*number)),
             Value::Text(text) => Ok(Self::Text(Text::clone(text))),
             other => Err(Fault::new(format!(
-                "{other} is the key of a dictionary; expected a string, an integer, a boolean or none"
+                "{other} cannot be a dictionary key; expected a string, an integer, a boolean or none"
             ))),
         }
     }
 
-    /// Bytes that are looked at to find it.
+    /// Bytes that a lookup reads.
     pub(super) fn length(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),

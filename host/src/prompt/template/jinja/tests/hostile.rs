@@ -1,4 +1,4 @@
-//! Templates that are made to do harm: each ends soon, with little memory and without a deep stack.
+//! Hostile templates: each ends soon, uses little memory and does not overflow the stack.
 
 use super::super::{Program, Value};
 use std::{
@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A stack that a thread has, and less.
+/// A stack at most as large as that of any thread that renders templates.
 const STACK: usize = 1 << 20;
 
-/// What a template gives, and that it does so soon.
+/// Renders a template and checks that it ends soon.
 fn run(name: &str, template: String) -> Result<String, String> {
     let started = Instant::now();
     let run = move || {
@@ -36,18 +36,18 @@ fn run(name: &str, template: String) -> Result<String, String> {
 #[track_caller]
 fn refused(name: &str, template: String) {
     if let Ok(text) = run(name, template) {
-        panic!("{name}: it gave {} bytes", text.len());
+        panic!("{name}: it wrote {} bytes", text.len());
     }
 }
 
-/// `n.x` is a list that holds itself twice, so many times over.
+/// `n.x` is replaced `times` times by a list that contains it twice.
 fn doubled(times: usize) -> String {
     format!(
         "{{% set n = namespace(x=[1]) %}}{{% for a in range({times}) %}}{{% set n.x = [n.x, n.x] %}}{{% endfor %}}"
     )
 }
 
-/// The same without loops: a list is doubled again and again by `+`.
+/// `n.x` is a list that is doubled `times` times with `+`.
 fn wide(times: usize) -> String {
     format!(
         "{{% set n = namespace(x=[1]) %}}{{% for a in range({times}) %}}{{% set n.x = n.x + n.x %}}{{% endfor %}}"
@@ -55,7 +55,7 @@ fn wide(times: usize) -> String {
 }
 
 #[test]
-fn values_that_would_hold_themselves_are_refused() {
+fn values_that_would_contain_themselves_are_refused() {
     let own = "{% set n = namespace(s=1) %}{% set n.s = n %}";
     for use_of in [
         "{{ n|string }}",
@@ -87,7 +87,7 @@ fn values_that_would_hold_themselves_are_refused() {
 }
 
 #[test]
-fn deep_sources_are_refused_or_run() {
+fn deeply_nested_sources_are_refused_and_long_chains_run() {
     for times in [101, 20_000, 100_000] {
         for (open, middle, close) in [
             ("(", "1", ")"),
@@ -132,7 +132,7 @@ fn deep_sources_are_refused_or_run() {
             refused(open, open.repeat(times));
         }
     }
-    // Chains are flat: they run, as long as they are paid for.
+    // Chains are flat: they run within the budget.
     let chain = |part: &str, times: usize| part.repeat(times);
     for (part, times) in [
         ("|trim", 100_000),
@@ -182,7 +182,7 @@ fn deep_sources_are_refused_or_run() {
 }
 
 #[test]
-fn shared_values_cost_what_they_would_be() {
+fn shared_values_are_charged_at_their_full_size() {
     for times in [25, 35, 39] {
         for use_of in [
             "{{ n.x == n.x }}",
@@ -257,7 +257,7 @@ fn shared_values_cost_what_they_would_be() {
 }
 
 #[test]
-fn one_step_is_paid_for_before_it_is_taken() {
+fn work_is_charged_before_it_is_done() {
     for template in [
         r#"{{ "{:>1000000000}".format("x") }}"#,
         r#"{{ "{:<1000000000}".format("x") }}"#,

@@ -1,4 +1,4 @@
-//! Templates as Jinja2 renders them, and templates made to do harm.
+//! Comparison with Jinja2, and hostile templates.
 
 mod hostile;
 mod parity;

@@ -1,4 +1,4 @@
-//! The language against Jinja2 as transformers sets it up: `tests/python/make_jinja.py` asked it.
+//! Comparison with Jinja2 as configured by transformers. `tests/python/make_jinja.py` writes the fixtures.
 
 use super::super::{Fault, Program, Value, value::Key};
 use serde::{
@@ -8,7 +8,7 @@ use serde::{
 use serde_json::Value as Json;
 use std::{collections::BTreeMap, fmt, fs};
 
-/// A value with its keys in the order in which they are written.
+/// A value whose keys keep the order of the file.
 struct Ordered(Value);
 
 struct InOrder;
