@@ -208,12 +208,12 @@ impl Prompter {
         let text = template.render(&messages)?;
         // Templates may omit old turns.
         if past.turns.is_empty() {
-            template.check_heard(&messages, &text)?;
+            template.check_uses_message(&messages, &text)?;
         }
         let (ids, begin) = self.tokens_of(template, &messages, &text)?;
         // The prefix with the visual tokens is shared by all prompts, so the ids before them must not change.
         if self.begin.get_or_init(|| ids[..begin].to_vec()) != &ids[..begin] {
-            return Err(template.moved_bos().into());
+            return Err(template.varying_bos().into());
         }
         Ok(EncodedPrompt { ids, begin })
     }
@@ -228,7 +228,7 @@ impl Prompter {
         text: &str,
     ) -> Result<(Vec<u32>, usize), Error> {
         let begin = self.tokenizer.begin();
-        let written = template.bos_written(messages, text)?;
+        let written = template.find_bos(messages, text)?;
         let bos = begin.first().and_then(|&id| self.tokenizer.token(id));
         let bos = bos.unwrap_or_default();
         if !begin.is_empty() && text.starts_with(&bos) {

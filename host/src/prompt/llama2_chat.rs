@@ -11,7 +11,7 @@ pub(super) const LLAMA2_CHAT: Style = Style {
     system: Some(ASSISTANT),
     reply_end: "</s>",
     bos_each_turn: true,
-    human: |system, message| {
+    user_turn: |system, message| {
         let header = system.map(|system| format!("<<SYS>\n{system}\n<</SYS>>\n\n"));
         format!("[INST] {}{message} [/INST]", header.unwrap_or_default())
     },

@@ -10,7 +10,7 @@ pub(super) const LLAMA3: Style = Style {
     system: Some(ASSISTANT),
     reply_end: "<|eot_id|>",
     bos_each_turn: false,
-    human: |system, message| {
+    user_turn: |system, message| {
         let turn =
             |role, text| format!("<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>");
         let header = system.map(|system| turn("system", system));

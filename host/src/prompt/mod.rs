@@ -79,12 +79,12 @@ impl PromptFormat {
     pub fn first_turn(self, system: Option<&str>, message: &str) -> String {
         let style = self.style();
         let system = style.system.map(|default| system.unwrap_or(default).trim());
-        (style.human)(system.filter(|system| !system.is_empty()), message)
+        (style.user_turn)(system.filter(|system| !system.is_empty()), message)
     }
 
     /// Returns a later turn, like [`Self::first_turn`] but without a system prompt.
     pub fn turn(self, message: &str) -> String {
-        (self.style().human)(None, message)
+        (self.style().user_turn)(None, message)
     }
 
     /// Returns a reply followed by its end marker. An empty reply becomes a single space, as in training.

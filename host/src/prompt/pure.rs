@@ -10,5 +10,5 @@ pub(super) const PURE: Style = Style {
     system: None,
     reply_end: "</s>",
     bos_each_turn: false,
-    human: |_, message| format!("In: {message}\nOut:"),
+    user_turn: |_, message| format!("In: {message}\nOut:"),
 };

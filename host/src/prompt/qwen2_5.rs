@@ -10,7 +10,7 @@ pub(super) const QWEN2_5: Style = Style {
     system: Some(ASSISTANT),
     reply_end: "<|im_end|>",
     bos_each_turn: false,
-    human: |system, message| {
+    user_turn: |system, message| {
         let header = system.map(|system| format!("<|im_start|>system\n{system}<|im_end|>\n"));
         format!(
             "{}<|im_start|>user\n{message}<|im_end|>\n<|im_start|>assistant",

@@ -12,7 +12,7 @@ pub(super) struct Style {
     pub bos_each_turn: bool,
     /// Writes the user's turn up to the beginning of the reply, without trailing white space. The first turn
     /// includes the system prompt if there is one.
-    pub human: fn(system: Option<&str>, message: &str) -> String,
+    pub user_turn: fn(system: Option<&str>, message: &str) -> String,
 }
 
 /// MERV's system prompt, for models whose format does not define one.

@@ -12,7 +12,7 @@ pub(super) const VICUNA: Style = Style {
     ),
     reply_end: "</s>",
     bos_each_turn: false,
-    human: |system, message| {
+    user_turn: |system, message| {
         let header = system.map(|system| format!("{system} "));
         format!("{}USER: {message} ASSISTANT:", header.unwrap_or_default())
     },

@@ -52,12 +52,12 @@ pub enum TemplateError {
          do: use the template that comes with this model",
         .0.display()
     )]
-    Deaf(PathBuf),
+    IgnoresMessage(PathBuf),
     /// The position of the BOS depends on the conversation.
     #[error(
         "the chat template {} writes the BOS at a position that depends on the conversation, but the video must \
          follow it at a fixed position\n  do: use the template that comes with this model",
         .0.display()
     )]
-    MovedBos(PathBuf),
+    VaryingBos(PathBuf),
 }

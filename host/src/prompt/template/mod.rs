@@ -75,7 +75,11 @@ impl Template {
     /// # Errors
     ///
     /// When it does not, and as [`Self::render`].
-    pub fn check_heard(&self, messages: &[Message], rendered: &str) -> Result<(), TemplateError> {
+    pub fn check_uses_message(
+        &self,
+        messages: &[Message],
+        rendered: &str,
+    ) -> Result<(), TemplateError> {
         let said = messages.last().map_or("", |last| last.content.trim());
         if said.is_empty() || rendered.contains(said) {
             return Ok(());
@@ -86,7 +90,7 @@ impl Template {
             last.content = format!("not {said}");
         }
         match self.render(&other)? == rendered {
-            true => Err(TemplateError::Deaf(self.path.clone())),
+            true => Err(TemplateError::IgnoresMessage(self.path.clone())),
             false => Ok(()),
         }
     }
@@ -97,7 +101,7 @@ impl Template {
     /// # Errors
     ///
     /// As [`Self::render`].
-    pub fn bos_written(
+    pub fn find_bos(
         &self,
         messages: &[Message],
         rendered: &str,
@@ -131,8 +135,8 @@ impl Template {
     }
 
     /// Returns the error for a template whose BOS moves with the conversation.
-    pub(crate) fn moved_bos(&self) -> TemplateError {
-        TemplateError::MovedBos(self.path.clone())
+    pub(crate) fn varying_bos(&self) -> TemplateError {
+        TemplateError::VaryingBos(self.path.clone())
     }
 
     fn render_with(
@@ -255,7 +259,7 @@ mod tests {
             let messages = [user(content)];
             let template = template(text).unwrap();
             let rendered = template.render(&messages).unwrap();
-            let found = template.bos_written(&messages, &rendered).unwrap();
+            let found = template.find_bos(&messages, &rendered).unwrap();
             assert_eq!(found, expected, "{text} {content}");
         }
     }

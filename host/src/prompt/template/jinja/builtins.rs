@@ -2,7 +2,7 @@
 
 use super::{
     Fault, Value,
-    given::{Given, integer, required, string},
+    call_args::{CallArgs, integer, required, string},
     ops,
     state::Machine,
     value::{Function, Key},
@@ -16,21 +16,21 @@ const MAX_RANGE: u64 = 100_000;
 pub(super) fn call(
     machine: &mut Machine,
     function: Function,
-    given: Given,
+    args: CallArgs,
 ) -> Result<Value, Fault> {
     match function {
-        Function::Range => range(machine, given),
+        Function::Range => range(machine, args),
         Function::Dict => {
-            if !given.positional.is_empty() {
+            if !args.positional.is_empty() {
                 return Err(Fault::new("`dict` takes only named arguments"));
             }
-            ops::pay_for_slots(2 * given.named.len(), &mut machine.budget)?;
-            let entries = given.named.into_iter();
+            ops::pay_for_slots(2 * args.named.len(), &mut machine.budget)?;
+            let entries = args.named.into_iter();
             Value::dict_of(entries.map(|(name, value)| (Key::Text(name), value)))
         }
         Function::Namespace => {
-            let index = machine.namespace();
-            for value in given.positional {
+            let index = machine.new_namespace();
+            for value in args.positional {
                 let Value::Dict(dict) = &value else {
                     return Err(Fault::new(
                         "`namespace` takes a dictionary or named arguments",
@@ -38,23 +38,23 @@ pub(super) fn call(
                 };
                 for (key, value) in &dict.entries {
                     if let Key::Text(name) = key {
-                        machine.put(index, name.clone(), value.clone())?;
+                        machine.set_attribute(index, name.clone(), value.clone())?;
                     }
                 }
             }
-            for (name, value) in given.named {
-                machine.put(index, name, value)?;
+            for (name, value) in args.named {
+                machine.set_attribute(index, name, value)?;
             }
             ops::pay_for_slots(2, &mut machine.budget)?;
             Ok(Value::Namespace(index))
         }
         Function::RaiseException => {
-            let [message] = given.bind(["message"])?;
+            let [message] = args.bind(["message"])?;
             let message = super::text::text(&required(message, "message")?, &mut machine.budget)?;
             Err(Fault::new(shortened(&message)))
         }
         Function::StrftimeNow => {
-            let [format] = given.bind(["format"])?;
+            let [format] = args.bind(["format"])?;
             let format = string(format, "format")?;
             machine.budget.bytes(format.len().saturating_mul(12))?;
             let text = date::format(&format, SystemTime::now()).map_err(Fault::new)?;
@@ -72,8 +72,8 @@ fn shortened(message: &str) -> String {
     }
 }
 
-fn range(machine: &mut Machine, given: Given) -> Result<Value, Fault> {
-    let [first, second, third] = given.bind(["start", "stop", "step"])?;
+fn range(machine: &mut Machine, args: CallArgs) -> Result<Value, Fault> {
+    let [first, second, third] = args.bind(["start", "stop", "step"])?;
     let first = integer(Some(required(first, "stop")?), "stop", 0)?;
     let (start, stop) = match second {
         Some(stop) => (first, integer(Some(stop), "stop", 0)?),

@@ -2,7 +2,7 @@
 
 use super::{
     Fault, Value,
-    given::{Given, required},
+    call_args::{CallArgs, required},
     ops,
     state::Machine,
     syntax::Comparison,
@@ -12,7 +12,7 @@ pub(super) fn check(
     machine: &mut Machine,
     name: &str,
     value: &Value,
-    given: Given,
+    args: CallArgs,
 ) -> Result<bool, Fault> {
     machine.budget.steps(1)?;
     let comparison = match name {
@@ -26,12 +26,12 @@ pub(super) fn check(
         _ => None,
     };
     if let Some(comparison) = comparison {
-        let [other] = given.bind(["other"])?;
+        let [other] = args.bind(["other"])?;
         let other = required(other, "other")?;
         return ops::compare(comparison, value, &other, &mut machine.budget);
     }
     if name == "divisibleby" {
-        let [number] = given.bind(["num"])?;
+        let [number] = args.bind(["num"])?;
         let rest = ops::calculate(
             super::syntax::Operator::Remainder,
             value,
@@ -41,12 +41,12 @@ pub(super) fn check(
         return Ok(!rest.is_true());
     }
     if name == "sameas" {
-        let [other] = given.bind(["other"])?;
+        let [other] = args.bind(["other"])?;
         let other = required(other, "other")?;
         let same_kind = std::mem::discriminant(value) == std::mem::discriminant(&other);
         return Ok(same_kind && ops::equal(value, &other, &mut machine.budget)?);
     }
-    given.none()?;
+    args.none()?;
     let whole = || {
         value
             .as_int()

@@ -3,7 +3,7 @@
 use super::{
     Fault, Value,
     budget::Budget,
-    given::{Given, flag, integer, string},
+    call_args::{CallArgs, flag, integer, string},
     json, methods, ops, sequences,
     state::Machine,
     text::{self, Side, Writer},
@@ -13,12 +13,12 @@ pub(super) fn apply(
     machine: &mut Machine,
     name: &str,
     value: Value,
-    given: Given,
+    args: CallArgs,
 ) -> Result<Value, Fault> {
     machine.budget.steps(1)?;
     match name {
         "default" | "d" => {
-            let [default, boolean] = given.bind(["default_value", "boolean"])?;
+            let [default, boolean] = args.bind(["default_value", "boolean"])?;
             let absent =
                 value.is_undefined() || (flag(boolean.as_ref(), false) && !value.is_true());
             Ok(if absent {
@@ -28,7 +28,7 @@ pub(super) fn apply(
             })
         }
         "length" | "count" => {
-            given.none()?;
+            args.none()?;
             machine
                 .budget
                 .reads(value.as_text().map_or(0, |text| text.len()))?;
@@ -36,15 +36,15 @@ pub(super) fn apply(
             Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
         }
         "string" | "safe" => {
-            given.none()?;
+            args.none()?;
             text::text(&value, &mut machine.budget).map(Value::Text)
         }
-        "tojson" => json::to_json(&value, given, &mut machine.budget),
+        "tojson" => json::to_json(&value, args, &mut machine.budget),
         "items" => {
-            given.none()?;
+            args.none()?;
             match &value {
                 Value::Dict(_) => {
-                    methods::call(&mut machine.budget, &value, "items", Given::default())
+                    methods::call(&mut machine.budget, &value, "items", CallArgs::default())
                 }
                 Value::Undefined(_) => Value::list(Vec::new()),
                 other => Err(Fault::new(format!(
@@ -53,12 +53,12 @@ pub(super) fn apply(
             }
         }
         "attr" => {
-            let [name] = given.bind(["name"])?;
+            let [name] = args.bind(["name"])?;
             let name = string(name, "name")?;
             machine.attribute(&value, &name)
         }
         "abs" => {
-            given.none()?;
+            args.none()?;
             match &value {
                 Value::Float(number) => Ok(Value::Float(number.abs())),
                 other if other.as_int().is_some_and(|number| number < 0) => ops::negative(other),
@@ -67,46 +67,46 @@ pub(super) fn apply(
             }
         }
         "int" => {
-            let [default, base] = given.bind(["default", "base"])?;
+            let [default, base] = args.bind(["default", "base"])?;
             whole(&value, default, integer(base, "base", 10)?)
         }
         "float" => {
-            let [default] = given.bind(["default"])?;
+            let [default] = args.bind(["default"])?;
             let parsed = match &value {
                 Value::Text(text) => text.trim().parse().ok(),
                 other => other.as_float(),
             };
             Ok(parsed.map_or_else(|| default.unwrap_or(Value::Float(0.0)), Value::Float))
         }
-        "round" => round(&value, given),
+        "round" => round(&value, args),
         "format" => {
             let pattern = string(Some(value), "format")?;
-            if !given.named.is_empty() {
+            if !args.named.is_empty() {
                 return Err(Fault::new("`format` takes only positional arguments"));
             }
-            text::percent(&pattern, &given.positional, &mut machine.budget)
+            text::percent(&pattern, &args.positional, &mut machine.budget)
         }
         "map" | "select" | "reject" | "selectattr" | "rejectattr" | "sort" | "unique" | "join"
         | "first" | "last" | "list" | "reverse" | "batch" | "slice" | "groupby" | "dictsort"
-        | "sum" | "min" | "max" => sequences::apply(machine, name, value, given, apply),
+        | "sum" | "min" | "max" => sequences::apply(machine, name, value, args, apply),
         _ => {
             let text = text::text(&value, &mut machine.budget)?;
-            of_text(&mut machine.budget, name, &text, given)
+            of_text(&mut machine.budget, name, &text, args)
         }
     }
 }
 
 /// Filters from text to text.
-fn of_text(budget: &mut Budget, name: &str, value: &str, given: Given) -> Result<Value, Fault> {
+fn of_text(budget: &mut Budget, name: &str, value: &str, args: CallArgs) -> Result<Value, Fault> {
     // Filters without arguments produce at most this much. The others charge for their own output.
     budget.bytes(value.len().saturating_mul(6))?;
     match name {
         "upper" | "lower" | "capitalize" => {
-            given.none()?;
+            args.none()?;
             methods::cased(name, value)
         }
         "title" => {
-            given.none()?;
+            args.none()?;
             let mut starts = true;
             let mut title = String::with_capacity(value.len());
             for c in value.chars() {
@@ -120,15 +120,15 @@ fn of_text(budget: &mut Budget, name: &str, value: &str, given: Given) -> Result
             Ok(Value::text(&title))
         }
         "trim" => {
-            let [chars] = given.bind(["chars"])?;
+            let [chars] = args.bind(["chars"])?;
             methods::stripped("strip", value, chars)
         }
         "replace" => {
-            let given = given.bind(["old", "new", "count"])?;
-            methods::replaced(budget, value, given)
+            let args = args.bind(["old", "new", "count"])?;
+            methods::replaced(budget, value, args)
         }
         "escape" | "e" => {
-            given.none()?;
+            args.none()?;
             let mut escaped = Writer::new(budget);
             for c in value.chars() {
                 match c {
@@ -143,7 +143,7 @@ fn of_text(budget: &mut Budget, name: &str, value: &str, given: Given) -> Result
             Ok(escaped.finish())
         }
         "wordcount" => {
-            given.none()?;
+            args.none()?;
             let is_word = |c: char| c.is_alphanumeric() || c == '_';
             let words = value
                 .split(|c| !is_word(c))
@@ -151,10 +151,10 @@ fn of_text(budget: &mut Budget, name: &str, value: &str, given: Given) -> Result
                 .count();
             Ok(Value::Int(i64::try_from(words).unwrap_or(i64::MAX)))
         }
-        "indent" => indent(budget, value, given),
+        "indent" => indent(budget, value, args),
         "truncate" => {
             let [length, killwords, end, leeway] =
-                given.bind(["length", "killwords", "end", "leeway"])?;
+                args.bind(["length", "killwords", "end", "leeway"])?;
             let end = end.map_or(Ok("...".into()), |end| string(Some(end), "end"))?;
             let most = |value, name, default| {
                 integer(value, name, default).map(|number| usize::try_from(number).unwrap_or(0))
@@ -179,7 +179,7 @@ fn of_text(budget: &mut Budget, name: &str, value: &str, given: Given) -> Result
             Ok(out.finish())
         }
         "center" => {
-            let [width] = given.bind(["width"])?;
+            let [width] = args.bind(["width"])?;
             let width = usize::try_from(integer(width, "width", 80)?).unwrap_or(0);
             let mut out = Writer::new(budget);
             out.padded(value, width, ' ', Side::Middle)?;
@@ -193,8 +193,8 @@ fn of_text(budget: &mut Budget, name: &str, value: &str, given: Given) -> Result
 }
 
 /// Indents each line except the first.
-fn indent(budget: &mut Budget, value: &str, given: Given) -> Result<Value, Fault> {
-    let [width, first, blank] = given.bind(["width", "first", "blank"])?;
+fn indent(budget: &mut Budget, value: &str, args: CallArgs) -> Result<Value, Fault> {
+    let [width, first, blank] = args.bind(["width", "first", "blank"])?;
     let (first, blank) = (flag(first.as_ref(), false), flag(blank.as_ref(), false));
     let before = match width {
         Some(Value::Text(text)) => text,
@@ -252,8 +252,8 @@ pub(super) fn truncated(number: f64) -> Option<i64> {
     fits.then_some(number.trunc() as i64)
 }
 
-fn round(value: &Value, given: Given) -> Result<Value, Fault> {
-    let [precision, method] = given.bind(["precision", "method"])?;
+fn round(value: &Value, args: CallArgs) -> Result<Value, Fault> {
+    let [precision, method] = args.bind(["precision", "method"])?;
     let precision = integer(precision, "precision", 0)?;
     let number = value
         .as_float()

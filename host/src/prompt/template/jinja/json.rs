@@ -3,7 +3,7 @@
 use super::{
     Fault, Text, Value,
     budget::Budget,
-    given::{Given, flag, integer},
+    call_args::{CallArgs, flag, integer},
     text::{self, Writer},
     value::Key,
 };
@@ -20,9 +20,9 @@ struct Style {
 /// Maximum number of spaces of one level of indentation.
 const MAX_INDENT: i64 = 100;
 
-pub(super) fn to_json(value: &Value, given: Given, budget: &mut Budget) -> Result<Value, Fault> {
+pub(super) fn to_json(value: &Value, args: CallArgs, budget: &mut Budget) -> Result<Value, Fault> {
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
-    let [ensure_ascii, indent, separators, sort_keys] = given.bind(names)?;
+    let [ensure_ascii, indent, separators, sort_keys] = args.bind(names)?;
     let indent: Option<Text> = match indent {
         None | Some(Value::None) => None,
         Some(Value::Text(text)) => Some(text),

@@ -26,7 +26,7 @@ pub(super) enum Token {
 const MAX_NAME: usize = 200;
 
 /// A token with its line.
-pub(super) type Placed = (Token, usize);
+pub(super) type LocatedToken = (Token, usize);
 
 /// The operators, longer ones first.
 const OPERATORS: [&str; 26] = [
@@ -34,7 +34,7 @@ const OPERATORS: [&str; 26] = [
     ">", "<", "=", ".", ":", "|", ",", ";",
 ];
 
-pub(super) fn tokens(source: &str) -> Result<Vec<Placed>, Fault> {
+pub(super) fn tokens(source: &str) -> Result<Vec<LocatedToken>, Fault> {
     let mut source = source.replace("\r\n", "\n").replace('\r', "\n");
     if source.ends_with('\n') {
         source.pop();
@@ -54,7 +54,7 @@ struct Lexer<'s> {
     line: usize,
     /// Whether the last tag ended at the start of a line.
     line_starts: bool,
-    tokens: Vec<Placed>,
+    tokens: Vec<LocatedToken>,
 }
 
 /// The opening of a tag.

@@ -4,7 +4,7 @@
 use super::{
     Fault, Text, Value,
     budget::Budget,
-    given::{Given, integer, required, string},
+    call_args::{CallArgs, integer, required, string},
     ops,
     text::{self, Side, Writer},
     value::{Dict, Key, SeqKind},
@@ -92,14 +92,14 @@ pub(super) fn call(
     budget: &mut Budget,
     value: &Value,
     name: &str,
-    given: Given,
+    args: CallArgs,
 ) -> Result<Value, Fault> {
     budget.steps(1)?;
     match value {
-        Value::Text(text) => of_text(budget, text, name, given),
-        Value::Dict(dict) => of_dict(budget, dict, value, name, given),
+        Value::Text(text) => of_text(budget, text, name, args),
+        Value::Dict(dict) => of_dict(budget, dict, value, name, args),
         Value::Seq(seq) if OF_SEQ.contains(&name) => {
-            let [item] = given.bind(["value"])?;
+            let [item] = args.bind(["value"])?;
             let item = required(item, "value")?;
             let mut count = 0;
             for (index, own) in seq.items.iter().enumerate() {
@@ -130,10 +130,10 @@ fn of_dict(
     dict: &Dict,
     value: &Value,
     name: &str,
-    given: Given,
+    args: CallArgs,
 ) -> Result<Value, Fault> {
     if name == "get" {
-        let [key, default] = given.bind(["key", "default"])?;
+        let [key, default] = args.bind(["key", "default"])?;
         let key = required(key, "key")?;
         budget.reads(key.as_text().map_or(0, |text| text.len()))?;
         let key = Key::of(&key)?;
@@ -147,7 +147,7 @@ fn of_dict(
             "`{name}` would modify a dictionary, which templates may not do"
         )));
     }
-    given.none()?;
+    args.none()?;
     ops::pay_for_slots(
         dict.entries
             .len()
@@ -166,24 +166,24 @@ fn of_dict(
     Value::seq(SeqKind::View, items)
 }
 
-fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Result<Value, Fault> {
+fn of_text(budget: &mut Budget, value: &Text, name: &str, args: CallArgs) -> Result<Value, Fault> {
     // A change of case may triple the length. Methods that may produce more charge for it themselves.
     budget.bytes(value.len().saturating_mul(3))?;
     match name {
         "upper" | "lower" | "capitalize" | "casefold" | "swapcase" | "title" => {
-            given.none()?;
+            args.none()?;
             cased(name, value)
         }
         "strip" | "lstrip" | "rstrip" => {
-            let [chars] = given.bind(["chars"])?;
+            let [chars] = args.bind(["chars"])?;
             stripped(name, value, chars)
         }
         "replace" => {
-            let given = given.bind(["old", "new", "count"])?;
-            replaced(budget, value, given)
+            let args = args.bind(["old", "new", "count"])?;
+            replaced(budget, value, args)
         }
         "split" | "rsplit" => {
-            let [separator, most] = given.bind(["sep", "maxsplit"])?;
+            let [separator, most] = args.bind(["sep", "maxsplit"])?;
             split(
                 budget,
                 value,
@@ -193,7 +193,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
             )
         }
         "splitlines" => {
-            let [keep] = given.bind(["keepends"])?;
+            let [keep] = args.bind(["keepends"])?;
             let keep = keep.is_some_and(|keep| keep.is_true());
             let mut lines: Vec<&str> = value.split_inclusive('\n').collect();
             if !keep {
@@ -205,7 +205,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
             listed(budget, lines)
         }
         "partition" | "rpartition" => {
-            let [separator] = given.bind(["sep"])?;
+            let [separator] = args.bind(["sep"])?;
             let separator = filled(string(separator, "sep")?)?;
             let last = name == "rpartition";
             let found = if last {
@@ -221,7 +221,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
             Value::seq(SeqKind::Tuple, parts.map(Value::text).to_vec())
         }
         "startswith" | "endswith" => {
-            let [parts] = given.bind(["prefix"])?;
+            let [parts] = args.bind(["prefix"])?;
             let parts = match required(parts, "prefix")? {
                 Value::Seq(seq) if seq.kind == SeqKind::Tuple => seq.items.clone(),
                 part => vec![part],
@@ -241,7 +241,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
             Ok(Value::Bool(false))
         }
         "removeprefix" | "removesuffix" => {
-            let [part] = given.bind(["prefix"])?;
+            let [part] = args.bind(["prefix"])?;
             let part = string(part, "prefix")?;
             let rest = if name == "removeprefix" {
                 value.strip_prefix(&*part)
@@ -251,7 +251,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
             Ok(rest.map_or_else(|| Value::Text(Text::clone(value)), Value::text))
         }
         "find" | "rfind" | "index" => {
-            let [part] = given.bind(["sub"])?;
+            let [part] = args.bind(["sub"])?;
             let part = string(part, "sub")?;
             budget.reads(value.len() + part.len())?;
             let at = if name == "rfind" {
@@ -268,11 +268,11 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
             }
         }
         "count" => {
-            let [part] = given.bind(["sub"])?;
+            let [part] = args.bind(["sub"])?;
             Ok(number(value.matches(&*string(part, "sub")?).count()))
         }
         "join" => {
-            let [parts] = given.bind(["iterable"])?;
+            let [parts] = args.bind(["iterable"])?;
             let parts = ops::elements(&required(parts, "iterable")?, budget)?;
             let mut joined = Writer::new(budget);
             for (index, part) in parts.into_iter().enumerate() {
@@ -284,9 +284,9 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
             }
             Ok(joined.finish())
         }
-        "format" => text::braces(value, &given.positional, &given.named, budget),
+        "format" => text::braces(value, &args.positional, &args.named, budget),
         "center" | "ljust" | "rjust" => {
-            let [width, fill] = given.bind(["width", "fillchar"])?;
+            let [width, fill] = args.bind(["width", "fillchar"])?;
             let width = integer(Some(required(width, "width")?), "width", 0)?;
             let fill = fill.map_or(Ok(" ".into()), |fill| string(Some(fill), "fillchar"))?;
             let fill = fill.chars().next().unwrap_or(' ');
@@ -300,7 +300,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, given: Given) -> Resul
             Ok(out.finish())
         }
         _ => {
-            given.none()?;
+            args.none()?;
             Ok(Value::Bool(consists(name, value)))
         }
     }
@@ -380,9 +380,9 @@ pub(super) fn stripped(name: &str, text: &str, chars: Option<Value>) -> Result<V
 pub(super) fn replaced(
     budget: &mut Budget,
     text: &str,
-    given: [Option<Value>; 3],
+    args: [Option<Value>; 3],
 ) -> Result<Value, Fault> {
-    let [old, new, count] = given;
+    let [old, new, count] = args;
     let (old, new) = (string(old, "old")?, string(new, "new")?);
     let count = match count {
         Some(Value::None) => -1,

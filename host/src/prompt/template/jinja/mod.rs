@@ -16,10 +16,10 @@
 
 mod budget;
 mod builtins;
+mod call_args;
 mod checks;
 mod fault;
 mod filters;
-mod given;
 mod json;
 mod lexer;
 mod machine;

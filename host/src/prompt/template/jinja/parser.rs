@@ -2,9 +2,10 @@
 
 use super::{
     Fault, Text, Value,
-    lexer::{Placed, Token},
+    lexer::{LocatedToken, Token},
     syntax::{
-        Applied, Arguments, Comparison, Expr, For, Macro, Node, Operator, Statement, Step, Target,
+        Arguments, Comparison, Expr, FilterOrTest, For, Macro, Node, Operator, PostfixOp,
+        Statement, Target,
     },
 };
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 /// Maximum nesting depth of brackets, blocks and signs. Published templates reach about twelve.
 const MAX_NESTING: usize = 100;
 
-pub(super) fn parse(tokens: Vec<Placed>) -> Result<Vec<Node>, Fault> {
+pub(super) fn parse(tokens: Vec<LocatedToken>) -> Result<Vec<Node>, Fault> {
     let line = tokens.last().map_or(1, |(_, line)| *line);
     let mut parser = Parser {
         tokens: tokens.into_iter().peekable(),
@@ -25,7 +26,7 @@ pub(super) fn parse(tokens: Vec<Placed>) -> Result<Vec<Node>, Fault> {
 }
 
 struct Parser {
-    tokens: std::iter::Peekable<std::vec::IntoIter<Placed>>,
+    tokens: std::iter::Peekable<std::vec::IntoIter<LocatedToken>>,
     /// The line of the last token taken.
     line: usize,
     /// The line of the last token of the template.
@@ -34,7 +35,7 @@ struct Parser {
 }
 
 /// The names of the tags that may end a body.
-type Ends<'e> = &'e [&'static str];
+type EndTags<'e> = &'e [&'static str];
 
 impl Parser {
     fn peek(&mut self) -> Option<&Token> {
@@ -118,7 +119,7 @@ impl Parser {
 
     /// Parses statements up to a tag of one of these names, or up to the end if there are none. Takes the `{%`
     /// of the tag.
-    fn body(&mut self, ends: Ends<'_>) -> Result<Vec<Node>, Fault> {
+    fn body(&mut self, ends: EndTags<'_>) -> Result<Vec<Node>, Fault> {
         let mut nodes = Vec::new();
         loop {
             let line = self.tokens.peek().map_or(self.line, |(_, line)| *line);
@@ -131,7 +132,7 @@ impl Parser {
                     if !self.take(&Token::WriteEnd) {
                         return Err(self.fault("`}}`"));
                     }
-                    Statement::Write(value)
+                    Statement::Output(value)
                 }
                 _ => {
                     if ends.iter().any(|end| self.is_word(end)) {
@@ -232,8 +233,8 @@ impl Parser {
         if !self.word("in") {
             return Err(self.fault("`in`"));
         }
-        let over = self.listed(Self::unconditional)?;
-        let only_if = if self.word("if") {
+        let iterable = self.listed(Self::unconditional)?;
+        let condition = if self.word("if") {
             Some(self.expression()?)
         } else {
             None
@@ -243,25 +244,25 @@ impl Parser {
         }
         self.block_end()?;
         let body = self.body(&["endfor", "else"])?;
-        let mut otherwise = Vec::new();
+        let mut else_body = Vec::new();
         if self.word("else") {
             self.block_end()?;
-            otherwise = self.body(&["endfor"])?;
+            else_body = self.body(&["endfor"])?;
         }
         self.word("endfor");
         self.block_end()?;
         Ok(Statement::For(Box::new(For {
             target,
-            over,
-            only_if,
+            iterable,
+            condition,
             body,
-            otherwise,
+            else_body,
         })))
     }
 
     fn condition(&mut self) -> Result<Statement, Fault> {
         let mut branches = Vec::new();
-        let mut otherwise = Vec::new();
+        let mut else_body = Vec::new();
         loop {
             let condition = self.listed(Self::unconditional)?;
             self.block_end()?;
@@ -271,11 +272,11 @@ impl Parser {
             }
             if self.word("else") {
                 self.block_end()?;
-                otherwise = self.body(&["endif"])?;
+                else_body = self.body(&["endif"])?;
             }
             self.word("endif");
             self.block_end()?;
-            return Ok(Statement::If(branches, otherwise));
+            return Ok(Statement::If(branches, else_body));
         }
     }
 
@@ -297,7 +298,7 @@ impl Parser {
     }
 
     /// Parses a filter whose name was taken, and the filters that follow.
-    fn filters(&mut self, name: Text) -> Result<Vec<Applied>, Fault> {
+    fn filters(&mut self, name: Text) -> Result<Vec<FilterOrTest>, Fault> {
         let mut filters = vec![self.applied(name)?];
         while self.operator("|") {
             let name = self.name()?;
@@ -306,14 +307,14 @@ impl Parser {
         Ok(filters)
     }
 
-    fn applied(&mut self, name: Text) -> Result<Applied, Fault> {
+    fn applied(&mut self, name: Text) -> Result<FilterOrTest, Fault> {
         let name = self.dotted(name)?;
         let arguments = if self.operator("(") {
             self.nested(Self::arguments)?
         } else {
             Arguments::default()
         };
-        Ok(Applied { name, arguments })
+        Ok(FilterOrTest { name, arguments })
     }
 
     fn dotted(&mut self, name: Text) -> Result<Text, Fault> {
@@ -403,7 +404,7 @@ impl Parser {
                 let condition = parser.unconditional()?;
                 if !parser.word("else") {
                     choices.push((value, condition));
-                    return Ok(Expr::Choose(choices, None));
+                    return Ok(Expr::Conditional(choices, None));
                 }
                 choices.push((value, condition));
                 value = parser.unconditional()?;
@@ -411,7 +412,7 @@ impl Parser {
             Ok(if choices.is_empty() {
                 value
             } else {
-                Expr::Choose(choices, Some(Box::new(value)))
+                Expr::Conditional(choices, Some(Box::new(value)))
             })
         })
     }
@@ -494,7 +495,7 @@ impl Parser {
             while parser.operator("~") {
                 parts.push(parser.product()?);
             }
-            Ok(Expr::Join(parts))
+            Ok(Expr::Concat(parts))
         })
     }
 
@@ -535,26 +536,26 @@ impl Parser {
         } else {
             self.primary()?
         };
-        let mut steps = Vec::new();
-        self.postfix(&mut steps)?;
+        let mut ops = Vec::new();
+        self.postfix(&mut ops)?;
         if with_filter {
-            self.applications(&mut steps)?;
+            self.applications(&mut ops)?;
         }
-        Ok(then(value, steps))
+        Ok(with_postfix(value, ops))
     }
 
     /// Parses a sequence of filters, tests and calls.
-    fn applications(&mut self, steps: &mut Vec<Step>) -> Result<(), Fault> {
+    fn applications(&mut self, ops: &mut Vec<PostfixOp>) -> Result<(), Fault> {
         loop {
             if self.operator("|") {
                 let name = self.name()?;
                 let applied = self.applied(name)?;
-                steps.push(Step::Filter(applied));
+                ops.push(PostfixOp::Filter(applied));
             } else if self.word("is") {
                 let step = self.test()?;
-                steps.push(step);
+                ops.push(step);
             } else if self.operator("(") {
-                steps.push(Step::Call(self.nested(Self::arguments)?));
+                ops.push(PostfixOp::Call(self.nested(Self::arguments)?));
             } else {
                 return Ok(());
             }
@@ -562,20 +563,20 @@ impl Parser {
     }
 
     /// Parses a sequence of `.name`, `[…]` and `(…)`.
-    fn postfix(&mut self, steps: &mut Vec<Step>) -> Result<(), Fault> {
+    fn postfix(&mut self, ops: &mut Vec<PostfixOp>) -> Result<(), Fault> {
         loop {
             if self.operator(".") {
-                steps.push(if let Some(Token::Integer(index)) = self.peek() {
+                ops.push(if let Some(Token::Integer(index)) = self.peek() {
                     let index = Value::Int(*index);
                     self.next();
-                    Step::Item(Expr::Constant(index))
+                    PostfixOp::Item(Expr::Constant(index))
                 } else {
-                    Step::Attribute(self.name()?)
+                    PostfixOp::Attribute(self.name()?)
                 });
             } else if self.operator("[") {
-                steps.push(self.nested(Self::subscript)?);
+                ops.push(self.nested(Self::subscript)?);
             } else if self.operator("(") {
-                steps.push(Step::Call(self.nested(Self::arguments)?));
+                ops.push(PostfixOp::Call(self.nested(Self::arguments)?));
             } else {
                 return Ok(());
             }
@@ -583,7 +584,7 @@ impl Parser {
     }
 
     /// Parses a subscript after the `[`.
-    fn subscript(&mut self) -> Result<Step, Fault> {
+    fn subscript(&mut self) -> Result<PostfixOp, Fault> {
         let mut parts = [None, None, None];
         let mut index = 0;
         loop {
@@ -599,13 +600,13 @@ impl Parser {
                 && let Some(item) = parts[0].take()
             {
                 self.require("]")?;
-                return Ok(Step::Item(item));
+                return Ok(PostfixOp::Item(item));
             }
             if index == 0 {
                 return Err(self.fault("an index"));
             }
             self.require("]")?;
-            return Ok(Step::Slice(Box::new(parts)));
+            return Ok(PostfixOp::Slice(Box::new(parts)));
         }
     }
 
@@ -642,7 +643,7 @@ impl Parser {
     }
 
     /// Parses a test after `is`.
-    fn test(&mut self) -> Result<Step, Fault> {
+    fn test(&mut self) -> Result<PostfixOp, Fault> {
         let negated = self.word("not");
         let name = self.name()?;
         let name = self.dotted(name)?;
@@ -659,11 +660,11 @@ impl Parser {
             arguments = self.nested(Self::arguments)?;
         } else if has_argument {
             let value = self.primary()?;
-            let mut steps = Vec::new();
-            self.postfix(&mut steps)?;
-            arguments.positional.push(then(value, steps));
+            let mut ops = Vec::new();
+            self.postfix(&mut ops)?;
+            arguments.positional.push(with_postfix(value, ops));
         }
-        Ok(Step::Test(negated, Applied { name, arguments }))
+        Ok(PostfixOp::Test(negated, FilterOrTest { name, arguments }))
     }
 
     fn primary(&mut self) -> Result<Expr, Fault> {
@@ -735,11 +736,11 @@ impl Parser {
     }
 }
 
-fn then(value: Expr, steps: Vec<Step>) -> Expr {
-    if steps.is_empty() {
+fn with_postfix(value: Expr, ops: Vec<PostfixOp>) -> Expr {
+    if ops.is_empty() {
         value
     } else {
-        Expr::Then(Box::new(value), steps)
+        Expr::Postfix(Box::new(value), ops)
     }
 }
 

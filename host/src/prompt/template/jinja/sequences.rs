@@ -3,9 +3,8 @@
 use super::{
     Fault, Text, Value,
     budget::Budget,
-    checks,
-    given::{Given, flag, integer, required},
-    ops,
+    call_args::{CallArgs, flag, integer, required},
+    checks, ops,
     state::Machine,
     text::Writer,
     value::SeqKind,
@@ -13,38 +12,38 @@ use super::{
 use std::cmp::Ordering;
 
 /// Applies a filter by name. It is passed in for `map`, because `filters` depends on this module.
-pub(super) type Filter = fn(&mut Machine, &str, Value, Given) -> Result<Value, Fault>;
+pub(super) type Filter = fn(&mut Machine, &str, Value, CallArgs) -> Result<Value, Fault>;
 
 pub(super) fn apply(
     machine: &mut Machine,
     name: &str,
     value: Value,
-    given: Given,
+    args: CallArgs,
     filter: Filter,
 ) -> Result<Value, Fault> {
     match name {
-        "map" => map(machine, &value, given, filter),
-        "select" | "reject" => chosen(machine, &value, given, name == "select", false),
-        "selectattr" | "rejectattr" => chosen(machine, &value, given, name == "selectattr", true),
-        "join" => join(machine, &value, given),
+        "map" => map(machine, &value, args, filter),
+        "select" | "reject" => chosen(machine, &value, args, name == "select", false),
+        "selectattr" | "rejectattr" => chosen(machine, &value, args, name == "selectattr", true),
+        "join" => join(machine, &value, args),
         "first" => {
-            given.none()?;
+            args.none()?;
             let items = ops::elements(&value, &mut machine.budget)?;
             let none = || Value::Undefined("the first of no elements".into());
             Ok(items.into_iter().next().unwrap_or_else(none))
         }
         "last" => {
-            given.none()?;
+            args.none()?;
             let items = ops::elements(&value, &mut machine.budget)?;
             let none = || Value::Undefined("the last of no elements".into());
             Ok(items.into_iter().next_back().unwrap_or_else(none))
         }
         "list" => {
-            given.none()?;
+            args.none()?;
             Value::list(ops::elements(&value, &mut machine.budget)?)
         }
         "reverse" => {
-            given.none()?;
+            args.none()?;
             if let Value::Text(text) = &value {
                 machine.budget.bytes(text.len())?;
                 let reversed: String = text.chars().rev().collect();
@@ -56,7 +55,7 @@ pub(super) fn apply(
         }
         "sort" => {
             let [reverse, case_sensitive, attribute] =
-                given.bind(["reverse", "case_sensitive", "attribute"])?;
+                args.bind(["reverse", "case_sensitive", "attribute"])?;
             let mut keyed = keyed(
                 machine,
                 &value,
@@ -71,7 +70,7 @@ pub(super) fn apply(
             Value::list(keyed.into_iter().map(|(_, item)| item).collect())
         }
         "unique" => {
-            let [case_sensitive, attribute] = given.bind(["case_sensitive", "attribute"])?;
+            let [case_sensitive, attribute] = args.bind(["case_sensitive", "attribute"])?;
             let keyed = keyed(
                 machine,
                 &value,
@@ -90,7 +89,7 @@ pub(super) fn apply(
             )
         }
         "min" | "max" => {
-            let [case_sensitive, attribute] = given.bind(["case_sensitive", "attribute"])?;
+            let [case_sensitive, attribute] = args.bind(["case_sensitive", "attribute"])?;
             let keyed = keyed(
                 machine,
                 &value,
@@ -116,7 +115,7 @@ pub(super) fn apply(
             Ok(best.map_or_else(none, |(_, item)| item))
         }
         "sum" => {
-            let [attribute, start] = given.bind(["attribute", "start"])?;
+            let [attribute, start] = args.bind(["attribute", "start"])?;
             let mut sum = start.unwrap_or(Value::Int(0));
             for item in ops::elements(&value, &mut machine.budget)? {
                 let item = match &attribute {
@@ -132,18 +131,23 @@ pub(super) fn apply(
             }
             Ok(sum)
         }
-        "batch" | "slice" => pieces(machine, &value, given, name == "batch"),
-        "groupby" => groups(machine, &value, given),
-        _ => dictsort(machine, &value, given),
+        "batch" | "slice" => pieces(machine, &value, args, name == "batch"),
+        "groupby" => groups(machine, &value, args),
+        _ => dictsort(machine, &value, args),
     }
 }
 
-fn map(machine: &mut Machine, value: &Value, given: Given, filter: Filter) -> Result<Value, Fault> {
+fn map(
+    machine: &mut Machine,
+    value: &Value,
+    args: CallArgs,
+    filter: Filter,
+) -> Result<Value, Fault> {
     let items = ops::elements(value, &mut machine.budget)?;
     let mut mapped = Vec::with_capacity(items.len());
-    let attribute = given.named.iter().find(|(name, _)| &**name == "attribute");
+    let attribute = args.named.iter().find(|(name, _)| &**name == "attribute");
     if let Some((_, path)) = attribute {
-        let default = given.named.iter().find(|(name, _)| &**name == "default");
+        let default = args.named.iter().find(|(name, _)| &**name == "default");
         for item in items {
             let found = machine.by_path(&item, path)?;
             mapped.push(match default {
@@ -152,7 +156,7 @@ fn map(machine: &mut Machine, value: &Value, given: Given, filter: Filter) -> Re
             });
         }
     } else {
-        let mut positional = given.positional.into_iter();
+        let mut positional = args.positional.into_iter();
         let Some(Value::Text(name)) = positional.next() else {
             return Err(Fault::new(
                 "`map` takes the name of a filter or the argument `attribute`",
@@ -160,8 +164,8 @@ fn map(machine: &mut Machine, value: &Value, given: Given, filter: Filter) -> Re
         };
         let rest: Vec<Value> = positional.collect();
         for item in items {
-            let given = repeated(&rest, &given.named, &mut machine.budget)?;
-            mapped.push(filter(machine, &name, item, given)?);
+            let args = repeated(&rest, &args.named, &mut machine.budget)?;
+            mapped.push(filter(machine, &name, item, args)?);
         }
     }
     Value::seq(SeqKind::Generator, mapped)
@@ -172,9 +176,9 @@ fn repeated(
     positional: &[Value],
     named: &[(Text, Value)],
     budget: &mut Budget,
-) -> Result<Given, Fault> {
+) -> Result<CallArgs, Fault> {
     ops::pay_for_slots(positional.len() + named.len(), budget)?;
-    Ok(Given {
+    Ok(CallArgs {
         positional: positional.to_vec(),
         named: named.to_vec(),
     })
@@ -184,11 +188,11 @@ fn repeated(
 fn chosen(
     machine: &mut Machine,
     value: &Value,
-    given: Given,
+    args: CallArgs,
     holds: bool,
     by_attribute: bool,
 ) -> Result<Value, Fault> {
-    let mut positional = given.positional.into_iter();
+    let mut positional = args.positional.into_iter();
     let path = if by_attribute {
         Some(required(positional.next(), "attribute")?)
     } else {
@@ -212,8 +216,8 @@ fn chosen(
         };
         let found = match &test {
             Some(name) => {
-                let given = repeated(&rest, &given.named, &mut machine.budget)?;
-                checks::check(machine, name, &looked_at, given)?
+                let args = repeated(&rest, &args.named, &mut machine.budget)?;
+                checks::check(machine, name, &looked_at, args)?
             }
             None => looked_at.is_true(),
         };
@@ -224,8 +228,8 @@ fn chosen(
     Value::seq(SeqKind::Generator, kept)
 }
 
-fn join(machine: &mut Machine, value: &Value, given: Given) -> Result<Value, Fault> {
-    let [between, attribute] = given.bind(["d", "attribute"])?;
+fn join(machine: &mut Machine, value: &Value, args: CallArgs) -> Result<Value, Fault> {
+    let [between, attribute] = args.bind(["d", "attribute"])?;
     let mut items = ops::elements(value, &mut machine.budget)?;
     if let Some(path) = attribute {
         for item in &mut items {
@@ -296,8 +300,13 @@ fn sort(keyed: &mut [(Value, Value)], reverse: bool, budget: &mut Budget) -> Res
 }
 
 /// Evaluates `batch`, which returns lists of `count` elements, or `slice`, which returns `count` lists.
-fn pieces(machine: &mut Machine, value: &Value, given: Given, batch: bool) -> Result<Value, Fault> {
-    let [count, fill] = given.bind([if batch { "linecount" } else { "slices" }, "fill_with"])?;
+fn pieces(
+    machine: &mut Machine,
+    value: &Value,
+    args: CallArgs,
+    batch: bool,
+) -> Result<Value, Fault> {
+    let [count, fill] = args.bind([if batch { "linecount" } else { "slices" }, "fill_with"])?;
     let count = integer(Some(required(count, "count")?), "count", 0)?;
     let count = usize::try_from(count).ok().filter(|count| *count > 0);
     let count = count.ok_or_else(|| {
@@ -337,9 +346,9 @@ fn pieces(machine: &mut Machine, value: &Value, given: Given, batch: bool) -> Re
     Value::seq(SeqKind::Generator, lists)
 }
 
-fn groups(machine: &mut Machine, value: &Value, given: Given) -> Result<Value, Fault> {
+fn groups(machine: &mut Machine, value: &Value, args: CallArgs) -> Result<Value, Fault> {
     let [attribute, default, case_sensitive] =
-        given.bind(["attribute", "default", "case_sensitive"])?;
+        args.bind(["attribute", "default", "case_sensitive"])?;
     let attribute = required(attribute, "attribute")?;
     let mut keyed = keyed(
         machine,
@@ -372,8 +381,8 @@ fn groups(machine: &mut Machine, value: &Value, given: Given) -> Result<Value, F
     Value::list(pairs.collect::<Result<_, _>>()?)
 }
 
-fn dictsort(machine: &mut Machine, value: &Value, given: Given) -> Result<Value, Fault> {
-    let [case_sensitive, by, reverse] = given.bind(["case_sensitive", "by", "reverse"])?;
+fn dictsort(machine: &mut Machine, value: &Value, args: CallArgs) -> Result<Value, Fault> {
+    let [case_sensitive, by, reverse] = args.bind(["case_sensitive", "by", "reverse"])?;
     let Value::Dict(dict) = value else {
         return Err(Fault::new(format!(
             "`dictsort` takes a dictionary; found {value}"

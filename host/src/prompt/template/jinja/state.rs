@@ -76,7 +76,7 @@ impl Machine {
                         "`{name}` is not a namespace; only attributes of namespaces can be set"
                     )));
                 };
-                self.put(index, Text::clone(attribute), value)
+                self.set_attribute(index, Text::clone(attribute), value)
             }
             Target::Several(targets) => {
                 let values = ops::elements(&value, &mut self.budget)?;
@@ -95,13 +95,18 @@ impl Machine {
     }
 
     /// Creates a namespace.
-    pub fn namespace(&mut self) -> usize {
+    pub fn new_namespace(&mut self) -> usize {
         self.namespaces.push(Frame::new());
         self.namespaces.len() - 1
     }
 
     /// Sets an attribute of a namespace.
-    pub fn put(&mut self, namespace: usize, name: Text, value: Value) -> Result<(), Fault> {
+    pub fn set_attribute(
+        &mut self,
+        namespace: usize,
+        name: Text,
+        value: Value,
+    ) -> Result<(), Fault> {
         value.check_storable()?;
         self.budget.reads(name.len())?;
         ops::pay_for_slots(1, &mut self.budget)?;

@@ -16,18 +16,18 @@ pub(super) enum Statement {
     /// The text between tags.
     Text(String),
     /// `{{ … }}`
-    Write(Expr),
+    Output(Expr),
     For(Box<For>),
     /// Each condition with its body, then the body of `else`.
     If(Vec<(Expr, Vec<Node>)>, Vec<Node>),
     Set(Target, Expr),
     /// `{% set x %}…{% endset %}`, with filters.
-    SetBlock(Target, Vec<Applied>, Vec<Node>),
+    SetBlock(Target, Vec<FilterOrTest>, Vec<Node>),
     Macro(Arc<Macro>),
     /// `{% call %}`: its body is the macro `caller`.
     Call(Arc<Macro>, Expr),
     /// `{% filter %}`
-    Filter(Vec<Applied>, Vec<Node>),
+    Filter(Vec<FilterOrTest>, Vec<Node>),
     /// `{% with %}`, and `{% generation %}` from transformers.
     With(Vec<(Target, Expr)>, Vec<Node>),
     Break,
@@ -37,10 +37,10 @@ pub(super) enum Statement {
 #[derive(Debug)]
 pub(super) struct For {
     pub target: Target,
-    pub over: Expr,
-    pub only_if: Option<Expr>,
+    pub iterable: Expr,
+    pub condition: Option<Expr>,
     pub body: Vec<Node>,
-    pub otherwise: Vec<Node>,
+    pub else_body: Vec<Node>,
 }
 
 #[derive(Debug)]
@@ -75,15 +75,15 @@ pub(super) enum Expr {
     Compare(Box<Expr>, Vec<(Comparison, Expr)>),
     Calculate(Box<Expr>, Vec<(Operator, Expr)>),
     /// `~`
-    Join(Vec<Expr>),
+    Concat(Vec<Expr>),
     /// `a if b else c if d else e`: each value with its condition, then the last value.
-    Choose(Vec<(Expr, Expr)>, Option<Box<Expr>>),
+    Conditional(Vec<(Expr, Expr)>, Option<Box<Expr>>),
     /// An expression and its postfix operators.
-    Then(Box<Expr>, Vec<Step>),
+    Postfix(Box<Expr>, Vec<PostfixOp>),
 }
 
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum PostfixOp {
     /// `.name`
     Attribute(Text),
     /// `[…]`
@@ -91,14 +91,14 @@ pub(super) enum Step {
     /// `[a:b:c]`
     Slice(Box<[Option<Expr>; 3]>),
     Call(Arguments),
-    Filter(Applied),
+    Filter(FilterOrTest),
     /// `is` or, if the flag is set, `is not`.
-    Test(bool, Applied),
+    Test(bool, FilterOrTest),
 }
 
 /// A filter or test with its arguments.
 #[derive(Debug)]
-pub(super) struct Applied {
+pub(super) struct FilterOrTest {
     pub name: Text,
     pub arguments: Arguments,
 }

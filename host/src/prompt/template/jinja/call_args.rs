@@ -4,12 +4,12 @@ use super::{Fault, Text, Value};
 
 /// Evaluated arguments.
 #[derive(Debug, Default)]
-pub(super) struct Given {
+pub(super) struct CallArgs {
     pub positional: Vec<Value>,
     pub named: Vec<(Text, Value)>,
 }
 
-impl Given {
+impl CallArgs {
     /// Matches the arguments to parameters, by position or by name.
     pub fn bind<const N: usize>(self, names: [&str; N]) -> Result<[Option<Value>; N], Fault> {
         let mut bound = [const { None }; N];
