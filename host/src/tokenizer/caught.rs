@@ -1,4 +1,4 @@
-//! Calls of a library that panics where it should return an error.
+//! Converts panics of the tokenizer library to errors.
 
 use std::{
     any::Any,
@@ -8,13 +8,13 @@ use std::{
 };
 
 thread_local! {
-    /// Whether a panic of this thread is about to become an error, and needs no words of its own.
+    /// Whether panics of this thread are converted to errors and must not be printed.
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
 static HOOK: Once = Once::new();
 
-/// Runs `body`; a panic in it is its error, and is not shown otherwise.
+/// Runs `body` and returns a panic in it as an error, without printing it.
 pub(super) fn caught<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     HOOK.call_once(|| {
         let before = panic::take_hook();
@@ -25,12 +25,12 @@ pub(super) fn caught<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, S
         }));
     });
     CATCHING.set(true);
-    // What `body` lends is only read, or is dropped after a panic.
+    // Everything that `body` borrows is only read, or is dropped after a panic.
     let result = panic::catch_unwind(AssertUnwindSafe(body));
     CATCHING.set(false);
     result.unwrap_or_else(|payload| {
         Err(format!(
-            "it is not what it must be: {}",
+            "the tokenizer library failed: {}",
             said(payload.as_ref())
         ))
     })
@@ -39,7 +39,7 @@ pub(super) fn caught<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, S
 fn said(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("nothing more is known")
+        .unwrap_or("no further details")
 }
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ mod tests {
     use super::caught;
 
     #[test]
-    fn a_panic_is_an_error_with_its_words() {
+    fn a_panic_becomes_an_error_with_its_message() {
         assert_eq!(caught(|| Ok(3)), Ok(3));
         let error = caught::<()>(|| panic!("byte {} of it", 7)).unwrap_err();
         assert!(error.ends_with("byte 7 of it"), "{error}");

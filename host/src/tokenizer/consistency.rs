@@ -1,12 +1,12 @@
-//! Whether a `tokenizer.json` agrees with itself, where the library that reads it does not ask.
+//! Consistency checks on a `tokenizer.json` that the library does not make.
 
 use crate::messages::shown;
 use serde::{Deserialize, de::IgnoredAny};
 use std::collections::HashMap;
 use tokenizers::Tokenizer;
 
-/// Checks the parts of the merges against their `continuing_subword_prefix`: the library cuts it off each second part,
-/// whatever that is.
+/// Checks that the second part of each merge begins with `continuing_subword_prefix`. The library removes as many
+/// bytes without checking them.
 pub(super) fn check_prefix(json: &str) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Prefixed {
@@ -25,7 +25,7 @@ pub(super) fn check_prefix(json: &str) -> Result<(), String> {
         Pair([String; 2]),
         Other(IgnoredAny),
     }
-    // Most have none, and merges take time to read.
+    // Most files do not define a prefix, and parsing the merges takes time.
     let stated = json.split_once("\"continuing_subword_prefix\"");
     let stated = stated.and_then(|(_, rest)| rest.trim_start().strip_prefix(':'));
     if !stated.is_some_and(|value| value.trim_start().starts_with('"')) {
@@ -45,7 +45,7 @@ pub(super) fn check_prefix(json: &str) -> Result<(), String> {
         .find(|second| !second.starts_with(&prefix))
     {
         Some(second) => Err(format!(
-            "its `continuing_subword_prefix` is {}, and the second part of a merge, {}, does not begin with it",
+            "its `continuing_subword_prefix` is {}, but the second part of a merge, {}, does not begin with it",
             shown(&prefix),
             shown(second)
         )),
@@ -53,7 +53,7 @@ pub(super) fn check_prefix(json: &str) -> Result<(), String> {
     }
 }
 
-/// Checks that no id stands for two tokens: otherwise chance decides which of them is meant.
+/// Checks that no two tokens have the same id. Otherwise it is undefined which of them an id stands for.
 pub(super) fn check_ids(json: &str, tokenizer: &Tokenizer) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Outline {

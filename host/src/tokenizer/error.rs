@@ -1,15 +1,15 @@
-//! What can be wrong with a tokenizer.
+//! Errors of tokenizers.
 
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// The tokenizer cannot be read or used.
+/// A tokenizer cannot be read or used.
 #[derive(Debug, Error)]
 pub enum TextError {
-    /// The file is missing or is no tokenizer.
+    /// The file is missing or is not a valid tokenizer.
     #[error(
-        "{} is no tokenizer: {reason}\n  do: fetch `tokenizer.json` of the language model again, or name another \
-         file as `tokenizer` in [llm]",
+        "{} is not a valid tokenizer: {reason}\n  do: download `tokenizer.json` of the language model again, or set \
+         `tokenizer` in [llm] to another file",
         .path.display()
     )]
     Load {
@@ -18,7 +18,7 @@ pub enum TextError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A text or ids cannot be converted.
+    /// A text or a list of ids could not be converted.
     #[error("the tokenizer {} failed: {reason}", .path.display())]
     Convert {
         /// The file.

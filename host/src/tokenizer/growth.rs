@@ -1,21 +1,21 @@
-//! How the text of a reply grows with its tokens: what of it a further token can change.
+//! Which part of a decoded text a further token can change. It depends on the decoder.
 
 use tokenizers::{Decoder, DecoderWrapper};
 
-/// What a further token can change of the text so far.
+/// The part of a decoded text that a further token can change.
 #[derive(Debug)]
 pub(super) enum Growth {
-    /// Nothing but a last character that is not complete.
+    /// Only an incomplete last character.
     Tokens,
-    /// As `Tokens`, and all of a run of byte tokens at the end: one invalid byte makes each of them `U+FFFD`.
-    /// These decoders come before the one that reads bytes.
+    /// Also a run of byte tokens at the end, because one invalid byte turns each of them into `U+FFFD`. Contains
+    /// the decoders that run before the byte decoder.
     ByteRuns(Vec<DecoderWrapper>),
-    /// Anything.
+    /// The whole text.
     Whole,
 }
 
 impl Growth {
-    /// What is known of a decoder; nothing is assumed of rare ones, whose text is shown at the end.
+    /// Classifies a decoder. For rare decoders, the whole text may change, so it is shown at the end.
     pub fn of(decoder: Option<&DecoderWrapper>) -> Self {
         let mut steps = Vec::new();
         if let Some(decoder) = decoder {
@@ -25,7 +25,7 @@ impl Growth {
         let mut fused = false;
         for (index, step) in steps.iter().enumerate() {
             let keeps = match step {
-                // Each token by itself, or by whether it is the first.
+                // They decode each token independently, or only treat the first one differently.
                 DecoderWrapper::Metaspace(_) | DecoderWrapper::Replace(_) => !fused,
                 DecoderWrapper::Strip(strip) => strip.stop == 0,
                 DecoderWrapper::Fuse(_) => {
@@ -55,7 +55,7 @@ impl Growth {
     }
 }
 
-/// Whether a decoder that reads bytes takes the token as one.
+/// Whether the byte decoder reads the token as a byte.
 pub(super) fn is_byte(before: &[DecoderWrapper], token: String) -> Result<bool, String> {
     let mut tokens = vec![token];
     for decoder in before {

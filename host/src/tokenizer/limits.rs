@@ -1,5 +1,5 @@
-//! What a `tokenizer.json` may ask for, looked at before the library builds it: some of its parts cost far more
-//! than the bytes that describe them.
+//! Limits on a `tokenizer.json`, checked before the library builds it: some parts need far more memory or time than
+//! their description takes.
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,26 +8,26 @@ use serde::{
 use serde_json::Value;
 use std::fmt;
 
-/// Bytes of an added token at most; published ones have some 30. The automaton that looks for them takes time with
-/// the square of a token's length.
+/// Maximum length of an added token in bytes. Published ones have about 30. Building the automaton takes time
+/// quadratic in the length.
 const MAX_ADDED: usize = 512;
 
-/// Bytes of all added tokens together at most.
+/// Maximum total length of the added tokens in bytes.
 const MAX_ALL_ADDED: usize = 1 << 20;
 
-/// Bytes of a token or a merge at most; the longest published ones have some 300.
+/// Maximum length of a token or merge in bytes. The longest published ones have about 300.
 const MAX_TOKEN: usize = 4096;
 
-/// Bytes of a text in a normalizer or the like at most, tables of characters left out.
+/// Maximum length in bytes of a string in a normalizer or a similar component, except character tables.
 const MAX_TEXT: usize = 4096;
 
-/// Bytes of a table of characters (`precompiled_charsmap`) at most; published ones have 700,000.
+/// Maximum size in bytes of a character table (`precompiled_charsmap`). Published ones have 700,000.
 const MAX_TABLE: usize = 1 << 23;
 
-/// Steps of a normalizer, a decoder and so on at most.
+/// Maximum number of steps of a normalizer, a decoder or a similar component.
 const MAX_STEPS: usize = 1000;
 
-/// How many times longer the steps may make a text.
+/// Maximum factor by which the steps may lengthen a text.
 const MAX_GROWTH: f64 = 4096.0;
 
 #[derive(Deserialize)]
@@ -52,18 +52,18 @@ struct Added {
     content: String,
 }
 
-/// The longest text in a value of any kind.
+/// The length of the longest string in a JSON value.
 #[derive(Default)]
 struct Longest(usize);
 
-/// Checks a `tokenizer.json`. What is no such file at all is left to the library's own words.
+/// Checks a `tokenizer.json`. Invalid files pass, because the library reports them with a better error.
 pub(super) fn check(json: &str) -> Result<(), String> {
     let Ok(outline) = serde_json::from_str::<Outline>(json) else {
         return Ok(());
     };
     let at_most = |what: &str, found: usize, most: usize| {
         if found > most {
-            return Err(format!("{what} has {found} bytes; expected {most} at most"));
+            return Err(format!("{what} has {found} bytes; expected at most {most}"));
         }
         Ok(())
     };
@@ -76,7 +76,7 @@ pub(super) fn check(json: &str) -> Result<(), String> {
         )?;
         all += added.content.len();
     }
-    at_most("all added tokens together", all, MAX_ALL_ADDED)?;
+    at_most("the list of added tokens", all, MAX_ALL_ADDED)?;
     at_most("a token or merge of its model", outline.model.0, MAX_TOKEN)?;
     for (name, part) in [
         ("normalizer", &outline.normalizer),
@@ -95,7 +95,7 @@ pub(super) fn check(json: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What the steps of a normalizer and the like amount to.
+/// The steps of a normalizer or a similar component.
 struct Steps {
     count: usize,
     growth: f64,
@@ -110,10 +110,12 @@ impl Steps {
                     self.growth *= growth(part);
                 }
                 if self.count > MAX_STEPS {
-                    return Err(format!("has more than {MAX_STEPS} steps"));
+                    return Err(format!("has too many steps; expected at most {MAX_STEPS}"));
                 }
                 if self.growth > MAX_GROWTH {
-                    return Err(format!("makes texts more than {MAX_GROWTH} times longer"));
+                    return Err(format!(
+                        "lengthens texts too much; expected a factor of at most {MAX_GROWTH}"
+                    ));
                 }
                 let mut entries = entries.iter();
                 entries.try_for_each(|(key, value)| self.add(value, Some(key)))
@@ -128,7 +130,7 @@ impl Steps {
                 if text.len() > most {
                     let found = text.len();
                     return Err(format!(
-                        "has a text of {found} bytes; expected {most} at most"
+                        "has a string of {found} bytes; expected at most {most}"
                     ));
                 }
                 Ok(())
@@ -138,13 +140,13 @@ impl Steps {
     }
 }
 
-/// How many times longer a step may make a text.
+/// The factor by which a step may lengthen a text.
 fn growth(step: &Value) -> f64 {
     if step["type"] != "Replace" {
         return 1.0;
     }
     let content = step["content"].as_str().map_or(0, str::len);
-    // A regular expression may match one byte, or nothing before each.
+    // A regular expression may match single bytes, or the empty string before each byte.
     let pattern = step["pattern"]["String"]
         .as_str()
         .map_or(1, str::len)

@@ -1,7 +1,7 @@
-//! The tokenizer: text to ids, ids to text as they come.
+//! Tokenizers: convert text to ids, and ids to text, also one by one.
 //!
-//! It comes from a `tokenizer.json`, or from the metadata of a GGUF file (`gguf/`). Such files are not
-//! trusted, and the library that reads them panics on some: each of its calls is caught.
+//! A tokenizer is read from a `tokenizer.json` or from GGUF metadata (`gguf/`). These files are untrusted, and
+//! the library panics on some of them, so every call catches panics.
 
 mod caught;
 mod consistency;

@@ -1,24 +1,24 @@
-//! Text as it grows, token by token.
+//! Decodes a reply token by token.
 
 use super::{error::TextError, growth::Growth, text_tokenizer::TextTokenizer};
 
-/// Text as it grows, token by token, stripped on both sides as the whole text will be. What is shown is never
-/// taken back: all that is shown together is the whole text, whatever the ids are.
+/// Decodes a reply token by token. White space at both ends is stripped. Text is never retracted: the
+/// concatenation of all returned pieces equals the decoded whole, for any ids.
 pub struct Stream<'t> {
     tokenizer: &'t TextTokenizer,
     ids: Vec<u32>,
-    /// Bytes of the whole text that were shown.
+    /// Bytes of the whole text that were returned.
     shown: usize,
-    /// Where the ids begin that are decoded for each new token: text before it is shown.
+    /// The first id that is decoded again for each new token. The text before it was returned.
     from: usize,
-    /// Bytes of the text of `ids[from..]` that were shown, or are leading white space.
+    /// Bytes of the text of `ids[from..]` that were returned or are leading white space.
     done: usize,
-    /// Where the last token ended that left nothing held back.
+    /// The number of ids when text was last returned in full.
     mark: usize,
 }
 
 impl<'t> Stream<'t> {
-    /// Nothing yet.
+    /// Starts an empty reply.
     pub fn new(tokenizer: &'t TextTokenizer) -> Self {
         Self {
             tokenizer,
@@ -30,9 +30,8 @@ impl<'t> Stream<'t> {
         }
     }
 
-    /// Adds a token; returns the text that is certain now and was not shown before. What may still
-    /// change is held back: an unfinished character, bytes that further ones may make invalid, and white
-    /// space that may be the last.
+    /// Adds a token and returns the text that has become final. Text that may still change is held back: an
+    /// incomplete character, bytes that further bytes may invalidate, and white space that may be trailing.
     ///
     /// # Errors
     ///
@@ -64,7 +63,7 @@ impl<'t> Stream<'t> {
         Ok(new)
     }
 
-    /// All ids so far, the whole text, and what of it was not shown yet.
+    /// Returns all ids, the whole text, and the part of it that was not returned yet.
     ///
     /// # Errors
     ///
@@ -75,8 +74,8 @@ impl<'t> Stream<'t> {
         Ok((self.ids, text, rest))
     }
 
-    /// Leaves out ids that can change nothing any more, so that a long reply is not decoded anew for every
-    /// token. Some that were shown stay, since a decoder may treat the first ones differently.
+    /// Stops decoding ids whose text is final, so that the cost of a token does not grow with the reply. Keeps some
+    /// of them, because a decoder may treat the first ids differently.
     fn forget(&mut self) -> Result<(), TextError> {
         let text = self.tokenizer.decode(&self.ids[self.mark..])?;
         if !text.trim().is_empty() {
@@ -100,7 +99,7 @@ mod tests {
     };
     use tempfile::TempDir;
 
-    /// What is shown token by token, and the whole text.
+    /// Returns the pieces and the whole text.
     fn streamed(tokenizer: &TextTokenizer, ids: &[u32]) -> (Vec<String>, String) {
         let mut stream = Stream::new(tokenizer);
         let mut pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
@@ -118,8 +117,8 @@ mod tests {
         assert_eq!(pieces.concat(), text, "{name}: {ids:?}");
     }
 
-    /// Ids of bytes, blanks and single characters come more often than a vocabulary has them; some are
-    /// special, some no token at all.
+    /// Bytes, spaces and single characters are more frequent than in the vocabulary. Some ids are special tokens,
+    /// and some are not in the vocabulary.
     fn random_ids(tokenizer: &TextTokenizer, rng: &mut ChaCha8Rng) -> Vec<u32> {
         let size = (0..).find(|&id| tokenizer.token(id).is_none()).unwrap();
         let short: Vec<u32> = (0..size)
@@ -153,7 +152,7 @@ mod tests {
         files
     }
 
-    /// A tokenizer of bytes, blanks and some words with this decoder.
+    /// A tokenizer of bytes, spaces and some words with this decoder.
     fn with_decoder(folder: &TempDir, decoder: &Value) -> TextTokenizer {
         let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
         let words = [
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_the_whole_text_for_any_ids() {
+    fn the_pieces_add_up_to_the_whole_text_for_any_ids() {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for file in fixtures() {
             let tokenizer = TextTokenizer::load(&file).unwrap();
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_the_whole_text_for_any_decoder() {
+    fn the_pieces_add_up_to_the_whole_text_for_any_decoder() {
         let replace = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
         let strip =
             |start, stop| json!({"type": "Strip", "content": " ", "start": start, "stop": stop});
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_shown_at_once() {
+    fn words_are_returned_immediately() {
         for file in fixtures() {
             let tokenizer = TextTokenizer::load(&file).unwrap();
             let sentence = "The red circle moves to the left, and then it stops.";
@@ -253,13 +252,13 @@ mod tests {
             assert_eq!(text, sentence);
             let late = pieces.iter().filter(|piece| piece.is_empty()).count();
             assert!(late <= pieces.len() / 3, "{}: {pieces:?}", file.display());
-            // Nothing but the last white space waits for the end.
+            // Only trailing white space is held back until the end.
             assert_eq!(pieces.last().unwrap(), "", "{}", file.display());
         }
     }
 
     #[test]
-    fn a_long_reply_takes_no_longer_for_each_token() {
+    fn the_cost_of_a_token_does_not_grow_with_the_reply() {
         for file in fixtures() {
             let tokenizer = TextTokenizer::load(&file).unwrap();
             let ids = tokenizer

@@ -1,4 +1,4 @@
-//! A tokenizer of Hugging Face's `tokenizers`, from a `tokenizer.json` or a GGUF file.
+//! A Hugging Face tokenizer, read from a `tokenizer.json` or a GGUF file.
 
 use super::{
     caught, consistency,
@@ -17,31 +17,31 @@ use std::{
 };
 use tokenizers::Tokenizer;
 
-/// Bytes of a `tokenizer.json` at most; those of the largest vocabularies have 35 MB.
+/// Maximum size of a `tokenizer.json` in bytes. Files with the largest vocabularies have 35 MB.
 const MAX_BYTES: u64 = 1 << 28;
 
-/// A text that every tokenizer knows, to see what it writes around one.
+/// A text that every tokenizer can encode, used to find out which ids the tokenizer adds.
 const PROBE: &str = "x";
 
-/// A tokenizer of Hugging Face's `tokenizers`.
+/// A tokenizer from Hugging Face's `tokenizers` library.
 pub struct TextTokenizer {
     path: PathBuf,
     tokenizer: Tokenizer,
-    /// What stands before every text: the BOS, or nothing.
+    /// The ids that precede every text: the BOS or nothing.
     begin: Vec<u32>,
-    /// What of a text a further token can change.
+    /// Which part of a decoded text a further token can change.
     growth: Growth,
-    /// Keeps special tokens out of what people type, where that is wanted.
+    /// Treats special tokens in users' text as plain characters, if enabled.
     typed: Option<Typed>,
 }
 
 impl TextTokenizer {
-    /// Reads a `tokenizer.json`, or the tokenizer in a GGUF file's metadata. Padding and truncation that it
-    /// may ask for are switched off: texts are measured against the model's context instead.
+    /// Reads a tokenizer from a `tokenizer.json` or from GGUF metadata. Padding and truncation are disabled:
+    /// texts are compared with the model's context length instead.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or is no tokenizer.
+    /// When the file cannot be read or is not a valid tokenizer.
     pub fn load(path: &Path) -> Result<Self, TextError> {
         let read = caught::caught(|| match gguf_bytes(path)? {
             None => from_gguf(path),
@@ -60,12 +60,12 @@ impl TextTokenizer {
         })
     }
 
-    /// What the tokenizer writes before every text: the BOS, or nothing.
+    /// Returns the ids that precede every text: the BOS or nothing.
     pub fn begin(&self) -> &[u32] {
         &self.begin
     }
 
-    /// The ids of a text that begins a conversation: [`Self::begin`], then the text's own.
+    /// Encodes a text that begins a conversation: [`Self::begin`] followed by the ids of the text.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl TextTokenizer {
         Ok([self.begin.clone(), self.encode_more(text)?].concat())
     }
 
-    /// The ids of a text alone.
+    /// Encodes a text that continues a conversation, without [`Self::begin`].
     ///
     /// # Errors
     ///
@@ -89,8 +89,8 @@ impl TextTokenizer {
         })
     }
 
-    /// The same tokenizer, to which special tokens in what people type ([`Self::typed`]) are plain characters, as
-    /// with `split_special_tokens` of transformers.
+    /// Makes special tokens in users' text ([`Self::typed`]) plain characters, like `split_special_tokens` in
+    /// transformers.
     ///
     /// # Errors
     ///
@@ -100,8 +100,8 @@ impl TextTokenizer {
         Ok(self)
     }
 
-    /// What a person typed, ready to be put into a format or a template: with marks in place of special tokens if
-    /// these are to be plain characters, else as it is.
+    /// Prepares a user's text for a chat format: replaces special tokens with placeholders after
+    /// [`Self::splitting_special_tokens`], and otherwise returns the text unchanged.
     pub fn typed<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match &self.typed {
             Some(typed) => typed.hide(text),
@@ -109,7 +109,7 @@ impl TextTokenizer {
         }
     }
 
-    /// The text of `ids` without special tokens.
+    /// Decodes `ids`, without special tokens.
     ///
     /// # Errors
     ///
@@ -122,28 +122,27 @@ impl TextTokenizer {
         })
     }
 
-    /// Tokens that ordinary text may become: those that were added afterwards, as markers of turns and padding
-    /// are, do not count.
+    /// Returns the number of tokens for ordinary text. Added tokens, such as turn markers and padding, do not count.
     pub fn ordinary_tokens(&self) -> usize {
         self.tokenizer.get_vocab_size(false)
     }
 
-    /// The id of a token by its very text.
+    /// Returns the id of the token with exactly this text.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
 
-    /// The text of a token, special ones too.
+    /// Returns the text of a token, which may be a special token.
     pub fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
     }
 
-    /// What of a text a further token can change.
+    /// Returns which part of a decoded text a further token can change.
     pub(super) fn growth(&self) -> &Growth {
         &self.growth
     }
 
-    /// Whether a run of byte tokens goes on with this one: it is a byte, or nothing that is decoded.
+    /// Whether this token may continue a run of byte tokens: it is a byte or is not decoded at all.
     pub(super) fn continues_bytes(&self, id: u32) -> Result<bool, TextError> {
         let Growth::ByteRuns(before) = &self.growth else {
             return Ok(false);
@@ -166,7 +165,7 @@ impl TextTokenizer {
     }
 }
 
-/// The bytes of a file that is no GGUF file; none of one that is.
+/// Reads a file, unless it is a GGUF file.
 fn gguf_bytes(path: &Path) -> Result<Option<Vec<u8>>, String> {
     let mut bytes = Vec::new();
     let mut file = File::open(path).map_err(|error| error.to_string())?;
@@ -180,14 +179,16 @@ fn gguf_bytes(path: &Path) -> Result<Option<Vec<u8>>, String> {
     }
     read(MAX_BYTES, &mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("it has more than {MAX_BYTES} bytes"));
+        return Err(format!(
+            "it is too large; expected at most {MAX_BYTES} bytes"
+        ));
     }
     Ok(Some(bytes))
 }
 
 fn from_gguf(path: &Path) -> Result<(Tokenizer, Vec<u32>), String> {
     let checkpoint = Checkpoint::open(&[path.to_owned()]).map_err(|error| error.to_string())?;
-    gguf::tokenizer(checkpoint.gguf().ok_or("it is no whole GGUF file")?)
+    gguf::tokenizer(checkpoint.gguf().ok_or("it is not a complete GGUF file")?)
 }
 
 fn from_json(bytes: &[u8]) -> Result<(Tokenizer, Vec<u32>), String> {
@@ -204,7 +205,7 @@ fn from_json(bytes: &[u8]) -> Result<(Tokenizer, Vec<u32>), String> {
         ids(&tokenizer, PROBE, false)?,
         ids(&tokenizer, PROBE, true)?,
     );
-    // What it would write behind a text has no place in a prompt, which the reply continues.
+    // Ids that the tokenizer would add after a text are ignored, because the reply follows directly.
     let at = (0..=whole.len()).find(|&at| whole[at..].starts_with(&bare));
     let begin = whole[..at.unwrap_or(0)].to_vec();
     Ok((tokenizer, begin))

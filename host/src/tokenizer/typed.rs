@@ -1,40 +1,41 @@
-//! Text that people type, in which `</s>` is four characters and not the end of a reply.
+//! Text from users, in which `</s>` is four plain characters and not the end of a reply.
 //!
-//! A format or a template writes special tokens around what was typed. So that both can be told apart once they
-//! are one text, special tokens in what was typed are replaced by marks first, and the marks become the characters
-//! again where the text is tokenised, which is done so that only the tokens of the format count.
+//! A chat format writes special tokens around the user's text. To tell them apart in the combined text, special
+//! tokens in the user's text are first replaced with placeholder characters. When the text is tokenised, the
+//! placeholders become plain characters again, and only the special tokens of the format are recognised.
 
 use std::{borrow::Cow, collections::HashMap};
 use tokenizers::{AddedToken, Tokenizer};
 
-/// The first mark of what was typed. Marks are characters of the planes for private use, which no text needs.
+/// The first placeholder for a special token in the user's text. Placeholders are private-use characters, which
+/// ordinary text does not contain.
 const HIDDEN: u32 = 0xF0000;
 
-/// The first mark of a special token that the format wrote.
+/// The first placeholder for a special token that the format wrote.
 const WRITTEN: u32 = 0x10_0000;
 
-/// Special tokens at most: each plane has as many characters.
+/// Maximum number of special tokens: the size of a private-use plane.
 const MOST: usize = 65_000;
 
-/// A tokenizer that takes no special token from a text, but marks in their place.
+/// A tokenizer that recognises placeholders instead of special tokens.
 pub(super) struct Typed {
     tokenizer: Tokenizer,
     specials: Vec<Special>,
-    /// Special tokens by the ids of their marks.
+    /// The ids of special tokens by the ids of their placeholders.
     ids: HashMap<u32, u32>,
 }
 
-/// A special token and its marks.
+/// A special token and its placeholders.
 struct Special {
     text: String,
-    /// Its mark in what was typed.
+    /// The placeholder in the user's text.
     hidden: char,
-    /// Its mark where the format wrote it.
+    /// The placeholder where the format wrote the token.
     written: String,
 }
 
 impl Typed {
-    /// Of a tokenizer that takes special tokens from a text.
+    /// Derives it from a tokenizer that recognises special tokens.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, String> {
         let mut marked = tokenizer.clone();
         marked.set_encode_special_tokens(true);
@@ -45,11 +46,11 @@ impl Typed {
             .collect();
         if found.len() > MOST {
             return Err(format!(
-                "it has {} special tokens; expected {MOST} at most",
+                "it has {} special tokens; expected at most {MOST}",
                 found.len()
             ));
         }
-        // Of two that begin alike the longer one counts.
+        // If one token is a prefix of another, the longer one is replaced first.
         found.sort_by_key(|(id, token)| (std::cmp::Reverse(token.content.len()), *id));
         let mark = |first: u32, index: usize| {
             let code = u32::try_from(index)
@@ -78,7 +79,7 @@ impl Typed {
         let of_mark = |(special, id): (&Special, u32)| {
             let mark = marked.token_to_id(&special.written);
             mark.map(|mark| (mark, id))
-                .ok_or("a mark of a special token is lost")
+                .ok_or("the placeholder of a special token was not added")
         };
         let ids = specials.iter().zip(ids).map(of_mark);
         Ok(Self {
@@ -88,7 +89,7 @@ impl Typed {
         })
     }
 
-    /// What was typed, with marks in place of special tokens.
+    /// Replaces special tokens in the user's text with placeholders.
     pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut text = Cow::Borrowed(text);
         if text.contains(is_mark) {
@@ -102,7 +103,7 @@ impl Typed {
         text
     }
 
-    /// The ids of a text with marks; none of one without, which is tokenised as any other.
+    /// Tokenises a text with placeholders. Returns `None` for a text without any, which needs no special treatment.
     pub fn ids(&self, text: &str) -> Result<Option<Vec<u32>>, String> {
         if !text.contains(is_mark) {
             return Ok(None);
@@ -126,7 +127,7 @@ fn is_mark(c: char) -> bool {
     u32::from(c) >= HIDDEN
 }
 
-/// The ids of a text, with what the tokenizer writes around it if `special`.
+/// Tokenises a text. If `special` is set, the tokenizer adds its special tokens around it.
 pub(super) fn ids(tokenizer: &Tokenizer, text: &str, special: bool) -> Result<Vec<u32>, String> {
     let encoding = tokenizer.encode_fast(text, special);
     Ok(encoding

@@ -1,4 +1,4 @@
-//! All encoders' clips from one set of frames, with nothing computed twice.
+//! Computes the clips of all encoders from one list of frames, without repeating work.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,38 +10,38 @@ use super::normalize::Table;
 use super::{ResizeStrategy, TransformError, resize, torch_resize};
 use crate::video::RgbFrame;
 
-/// Larger squares are a mistake in a plugin, not a wish.
+/// Maximum size of a clip in pixels. A larger value is an error in a plugin.
 const MAX_IMAGE_SIZE: u32 = 8192;
 
-/// The frames of one video as one encoder takes them.
+/// The frames of one video, preprocessed for one encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clip {
     /// `[num_frames, 3, image_size, image_size]`, normalised.
     pub data: Vec<f32>,
-    /// How many frames.
+    /// Number of frames.
     pub num_frames: usize,
     /// Height and width, in pixels.
     pub image_size: usize,
 }
 
-/// What one encoder wants.
+/// The clip that one encoder needs.
 #[derive(Debug, Clone, Copy)]
 pub struct ClipRequest<'a> {
-    /// How it wants its frames.
+    /// The preprocessing of its frames.
     pub spec: &'a PreprocessSpec,
-    /// How many it takes; must divide the number of frames there are.
+    /// The number of frames it takes. It must divide the number of available frames.
     pub num_frames: usize,
 }
 
-/// A clip for each request, on up to `threads` threads.
+/// Computes a clip for each request, on up to `threads` threads.
 ///
-/// An encoder that takes fewer frames than there are gets every (all / its own)-th. Requests for the
-/// same clip get the same one; those that differ only in their normalisation share the resizing;
-/// a frame that occurs more than once in `frames` (the same `Arc`) is computed once.
+/// An encoder that takes `k` of `n` frames gets every `n / k`-th frame. Equal requests share one clip. Requests
+/// that differ only in their normalisation share the resized frames. A frame that occurs several times in
+/// `frames` (the same `Arc`) is computed once.
 ///
 /// # Errors
-/// When there are no frames, when a request's count does not divide theirs, when a frame has not the
-/// bytes its size asks for, or when a spec cannot be followed.
+/// When `frames` is empty, when the frame count of a request does not divide its length, when the number of bytes
+/// of a frame does not match its size, or when a spec is invalid.
 pub fn clips(
     frames: &[Arc<RgbFrame>],
     requests: &[ClipRequest<'_>],
@@ -64,7 +64,7 @@ pub fn clips(
         })
         .collect();
 
-    // First the resizing in bytes, which plans may share, then each plan's floats.
+    // First resize in bytes, which plans may share. Then compute the floats of each plan.
     let mut squares: HashMap<(Shape, usize), OnceLock<Vec<u8>>> = HashMap::new();
     for plan in &plans {
         let Some(shape) = plan.shape else { continue };
@@ -160,17 +160,17 @@ fn check(frames: &[Arc<RgbFrame>], requests: &[ClipRequest<'_>]) -> Result<(), T
             return bad("`std` must be finite and not zero");
         }
         if spec.domain == ResizeDomain::TorchF32 && spec.interpolation != Interpolation::Bilinear {
-            return bad("torch's resize on floats knows only the bilinear filter here");
+            return bad("torch's resize on floats supports only the bilinear filter");
         }
     }
     Ok(())
 }
 
-/// Which frames are one and the same.
+/// Groups frames that are the same `Arc`.
 struct Distinct {
-    /// Where each distinct frame first occurs.
+    /// The index of the first occurrence of each distinct frame.
     first: Vec<usize>,
-    /// The distinct frame at each place.
+    /// The number of the distinct frame at each index.
     at: Vec<usize>,
 }
 
@@ -192,7 +192,7 @@ impl Distinct {
     }
 }
 
-/// What a resized frame depends on, besides the frame.
+/// Everything that determines a resized frame, besides the frame itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
     image_size: usize,
@@ -205,7 +205,7 @@ struct Shape {
 impl Shape {
     fn new(spec: &PreprocessSpec, strategy: ResizeStrategy) -> Self {
         let image_size = spec.image_size as usize;
-        // What the strategy does not use must not keep two shapes from being the same.
+        // Fields that the strategy ignores must not make two keys differ.
         let naive = strategy == ResizeStrategy::ResizeNaive;
         let fill = |mean: f32| (f64::from(mean) * 255.0) as u8;
         Self {
@@ -223,6 +223,8 @@ impl Shape {
         }
     }
 
+    /// Resizes a frame.
+    ///
     /// # Shapes
     /// `[height, width, 3]` → `[image_size, image_size, 3]`
     fn resize(&self, frame: &RgbFrame, strategy: ResizeStrategy) -> Vec<u8> {
@@ -232,16 +234,16 @@ impl Shape {
     }
 }
 
-/// One clip to be made.
+/// A clip to compute.
 struct Plan {
     spec: PreprocessSpec,
     num_frames: usize,
-    /// `None` for a clip that is resized in floats.
+    /// `None` for a clip that is resized as floats.
     shape: Option<Shape>,
-    /// The distinct frame at each place of the clip.
+    /// The number of the distinct frame at each index of the clip.
     sources: Vec<usize>,
     table: Table,
-    /// Values of one frame.
+    /// The number of values of one frame.
     frame_len: usize,
     data: Vec<f32>,
 }
@@ -268,7 +270,7 @@ impl Plan {
         }
     }
 
-    /// Copies repeated frames to their other places.
+    /// Copies repeated frames to their other indices.
     fn finish(mut self) -> Clip {
         for (place, source) in self.sources.iter().enumerate() {
             let first = self
@@ -291,7 +293,7 @@ impl Plan {
     }
 }
 
-/// One frame of one clip to be filled in.
+/// One frame of a clip to compute.
 struct Task<'a> {
     spec: &'a PreprocessSpec,
     shape: Option<Shape>,
@@ -300,7 +302,7 @@ struct Task<'a> {
     values: &'a mut [f32],
 }
 
-/// Does `work` for every task, on this thread and up to `threads - 1` others.
+/// Calls `work` for every task, on this thread and up to `threads - 1` others.
 fn in_parallel<T: Send>(tasks: Vec<T>, threads: usize, work: impl Fn(T) + Sync) {
     let helpers = threads.min(tasks.len()).saturating_sub(1);
     let queue = Mutex::new(tasks.into_iter());
@@ -313,7 +315,7 @@ fn in_parallel<T: Send>(tasks: Vec<T>, threads: usize, work: impl Fn(T) + Sync) 
     };
     std::thread::scope(|scope| {
         for _ in 0..helpers {
-            // Where the system has no thread to give, this one does the work alone.
+            // If no thread can be spawned, this thread does all the work.
             let _ = std::thread::Builder::new().spawn_scoped(scope, run);
         }
         run();

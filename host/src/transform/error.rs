@@ -1,62 +1,62 @@
-//! Why frames did not become clips.
+//! Errors of the conversion from frames to clips.
 
 use merv_plugin_api::PreprocessSpec;
 
-/// Why frames did not become clips.
+/// Frames could not be converted to clips.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransformError {
-    /// A resize strategy of that name does not exist.
+    /// The name of a resize strategy is unknown.
     #[error(
         "unknown resize strategy \"{name}\"; expected `resize-naive`, `resize-crop` or `letterbox`"
     )]
     UnknownStrategy {
-        /// What was written.
+        /// The name found.
         name: String,
     },
 
-    /// There is nothing to make a clip of.
-    #[error("there are no frames to make a clip of; expected at least one")]
+    /// The list of frames is empty.
+    #[error("the list of frames is empty; expected at least one frame")]
     NoFrames,
 
-    /// An encoder's frame count does not divide the number of frames read.
+    /// The frame count of an encoder does not divide the number of frames read.
     #[error(
         "an encoder takes {num_frames} frames, which does not divide the {frames} frames read for \
          all encoders; every `num_frames` must divide the largest one"
     )]
     FramesDoNotDivide {
-        /// What the encoder takes.
+        /// Frames that the encoder takes.
         num_frames: usize,
-        /// How many there are.
+        /// Frames that were read.
         frames: usize,
     },
 
-    /// A frame whose bytes do not fit its size.
+    /// The number of bytes of a frame does not match its size.
     #[error(
         "frame {frame} is {width}×{height} with {bytes} bytes; expected at least one pixel, and \
          {width}·{height}·3 bytes"
     )]
     BadFrame {
-        /// Which one.
+        /// The index of the frame.
         frame: usize,
-        /// Pixels a row.
+        /// Width in pixels.
         width: usize,
-        /// Rows.
+        /// Height in pixels.
         height: usize,
-        /// Bytes it has.
+        /// Number of bytes found.
         bytes: usize,
     },
 
-    /// An encoder asks for something impossible.
+    /// The preprocessing of an encoder is invalid.
     #[error(
-        "the encoder's preprocessing cannot be followed: {reason}; found `image_size` {}, `short_side` {}, \
+        "the encoder's preprocessing is invalid: {reason}; found `image_size` {}, `short_side` {}, \
          `mean` {:?}, `std` {:?}",
         .spec.image_size, .spec.short_side, .spec.mean, .spec.std
     )]
     BadSpec {
-        /// What is wrong.
+        /// The requirement that is violated.
         reason: &'static str,
-        /// What the encoder asks for.
+        /// The preprocessing of the encoder.
         spec: PreprocessSpec,
     },
 }

@@ -1,32 +1,32 @@
-//! Where the pixels of a finished frame come from: sizes, bars and crops, in whole numbers.
+//! The geometry of a resize in integers: sizes, bars and crops.
 
 use std::ops::Range;
 
 use super::ResizeStrategy;
 
-/// One axis of a resize: bars on both sides, scaled to a length of which a part is kept.
+/// One axis of a resize: the frame is padded with bars, scaled and cropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Axis {
-    /// Pixels of the frame.
+    /// Size of the frame in pixels.
     pub(super) source: usize,
-    /// Pixels of bar before and after it.
+    /// Size of the bars before and after the frame.
     pub(super) bar: usize,
-    /// Pixels that frame and bars are scaled to.
+    /// Size to which the padded frame is scaled.
     pub(super) scaled: usize,
-    /// Which of those are kept.
+    /// The pixels that the crop keeps.
     pub(super) kept: Range<usize>,
 }
 
 impl Axis {
-    /// Pixels of the frame with its bars.
+    /// Returns the size of the padded frame.
     pub(super) fn padded(&self) -> usize {
         self.source + 2 * self.bar
     }
 }
 
-/// Columns and rows of a `width`×`height` frame that becomes a square of `image_size`.
+/// Returns the column and row axes that turn a `width`×`height` frame into a square of `image_size`.
 ///
-/// As MERV's `siglip.py` and `base_video.py` with torchvision's `Resize` and `CenterCrop` do. Needs
+/// Matches `siglip.py` and `base_video.py` of the original with torchvision's `Resize` and `CenterCrop`. Requires
 /// `short_side` ≥ `image_size`.
 pub(super) fn axes(
     strategy: ResizeStrategy,
@@ -44,7 +44,7 @@ pub(super) fn axes(
         return (whole(width), whole(height));
     }
     let long = width.max(height);
-    // An odd difference leaves the padded frame a pixel short of square, as it does there.
+    // If the difference is odd, the padded frame is one pixel short of square, as in the original.
     let bar = |side| match strategy {
         ResizeStrategy::Letterbox => (long - side) / 2,
         _ => 0,
@@ -63,7 +63,7 @@ pub(super) fn axes(
     (axis(width, w), axis(height, h))
 }
 
-/// The middle `kept` of `length` pixels; a half pixel goes to the even side (Python's `round`).
+/// Returns the central `kept` of `length` pixels. Half pixels are rounded to even, like Python's `round`.
 pub(super) fn centre(length: usize, kept: usize) -> Range<usize> {
     let spare = length.saturating_sub(kept);
     let half = spare / 2;

@@ -1,11 +1,11 @@
-//! From decoded frames to the clips that the encoders take.
+//! Converts decoded frames to clips, the inputs of the encoders.
 //!
-//! Each encoder states in its [`PreprocessSpec`](merv_plugin_api::PreprocessSpec) how it wants its frames; the registry's
-//! [`ResizeStrategy`] says what becomes of frames that are not square. What two encoders share is
-//! computed once ([`clips`]).
+//! The [`PreprocessSpec`](merv_plugin_api::PreprocessSpec) of an encoder defines the format of its frames. The
+//! [`ResizeStrategy`] in the registry defines how frames that are not square become square. Work shared by several
+//! encoders is done once ([`clips`]).
 //!
-//! The numbers are those of MERV's own transforms: Pillow's resize byte for byte (`resize`),
-//! torch's within rounding (`torch_resize`), torchvision's normalisation (`normalize`).
+//! The results match the original's transforms: Pillow's resize exactly (`resize`), torch's resize within
+//! rounding (`torch_resize`), and torchvision's normalisation (`normalize`).
 
 mod clip;
 mod error;

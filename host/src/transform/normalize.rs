@@ -1,7 +1,7 @@
-//! Bytes to normalised floats: a table of the 256 values of each channel.
+//! Converts bytes to normalised floats with a table of 256 values for each channel.
 
-/// What each byte of each channel becomes: `((v / 255) − mean) / std`, each step rounded to `f32`
-/// as torchvision's `ToTensor` and `Normalize` round it.
+/// The normalised value of each byte of each channel: `((v / 255) − mean) / std`. Each step is rounded to `f32`,
+/// like torchvision's `ToTensor` and `Normalize`.
 pub(super) struct Table([[f32; 256]; 3]);
 
 impl Table {
@@ -11,11 +11,13 @@ impl Table {
         }))
     }
 
-    /// The value of one byte.
+    /// Returns the normalised value of one byte.
     pub(super) fn get(&self, channel: usize, value: u8) -> f32 {
         self.0[channel][usize::from(value)]
     }
 
+    /// Normalises pixels.
+    ///
     /// # Shapes
     /// `[height, width, 3]` → `[3, height, width]`
     pub(super) fn normalize(&self, pixels: &[u8], into: &mut [f32]) {

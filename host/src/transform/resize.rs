@@ -1,12 +1,12 @@
-//! Pillow's resize of 8-bit pictures, byte for byte.
+//! Pillow's resize of 8-bit images, reproduced byte for byte.
 //!
-//! `src/libImaging/Resample.c` of Pillow 13: each pass convolves with weights of 22 fractional bits
-//! and rounds to 8 bits, the second on the rounded result of the first, so that their order shows.
-//! (fast_image_resize weighs with 16 bits and orders the passes its own way: against Pillow 13 it is
-//! one off in most pictures, and up to five.)
+//! Follows `src/libImaging/Resample.c` of Pillow 13. Each pass convolves with weights of 22 fractional bits and
+//! rounds to 8 bits. The second pass uses the rounded result of the first, so the order of the passes matters.
+//! (fast_image_resize uses 16-bit weights and another order. It differs from Pillow 13 by one in most images, and
+//! by up to five.)
 //!
-//! Only the pixels that the crop keeps are computed, and bars are never stored, so neither an
-//! extreme aspect ratio nor a wide letterbox costs memory.
+//! Only the pixels that the crop keeps are computed, and bars are never stored. Extreme aspect ratios and wide
+//! letterboxes therefore need no extra memory.
 
 use std::ops::Range;
 
@@ -15,16 +15,16 @@ use merv_plugin_api::Interpolation;
 use super::geometry::Axis;
 use crate::video::RgbFrame;
 
-/// Fractional bits of a weight: 32, less 8 of the pixel and 2 for sums beyond 0 to 255.
+/// Fractional bits of a weight: 32 bits minus 8 for the pixel and 2 for sums outside 0 to 255.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 
-/// The weight of a pixel that is taken as it is.
+/// The weight of a pixel that is copied.
 const ONE: i32 = 1 << PRECISION_BITS;
 
-/// Added to the sum of weighted pixels, so that [`clip8`] rounds.
+/// Added to the weighted sum so that [`clip8`] rounds.
 const HALF: i32 = ONE / 2;
 
-/// Resizes a frame along `columns` and `rows`, bars filled with `fill`.
+/// Resizes a frame along `columns` and `rows`. Bars have the colour `fill`.
 ///
 /// # Shapes
 /// `[height, width, 3]` → `[rows.kept, columns.kept, 3]`
@@ -59,46 +59,46 @@ pub(super) fn resize(
     }
 }
 
-/// Whether Pillow would resize each column before each row: since release 13, when the height
-/// shrinks by more than twice the pixels of the width. Before, it never did.
+/// Whether Pillow resizes vertically first. Since release 13, it does if the height shrinks by more than twice as
+/// many pixels as the width. Earlier releases never do.
 fn rows_first(columns: &Axis, rows: &Axis) -> bool {
     let shrinks_by = |axis: &Axis| axis.padded() as i64 - axis.scaled as i64;
     shrinks_by(rows) > 0 && shrinks_by(rows) > 2 * shrinks_by(columns)
 }
 
-/// How the kept pixels of an axis are made from those of the frame.
+/// How the kept pixels of an axis are computed from those of the frame.
 struct Weights {
     spans: Vec<Span>,
-    /// Of all spans, one after the other.
+    /// The weights of all spans, concatenated.
     weights: Vec<i32>,
 }
 
-/// What makes one target pixel.
+/// The source pixels of one target pixel.
 struct Span {
-    /// The first pixel of the frame that counts.
+    /// The first pixel of the frame that contributes.
     first: usize,
-    /// Where its weight and those of the pixels after it lie.
+    /// The range of the weights of this pixel and the following ones.
     at: Range<usize>,
-    /// The weight of all pixels of the bars together.
+    /// The total weight of the bars' pixels.
     bar: i32,
 }
 
 impl Weights {
-    /// `precompute_coeffs` and `normalize_coeffs_8bpc`, for the kept target pixels alone.
+    /// Computes the weights like `precompute_coeffs` and `normalize_coeffs_8bpc`, but only for the kept pixels.
     fn new(axis: &Axis, filter: Interpolation) -> Self {
         let mut made = Self {
             spans: Vec::with_capacity(axis.kept.len()),
             weights: Vec::new(),
         };
         if axis.padded() == axis.scaled {
-            // Pillow leaves the pass out.
+            // Pillow skips the pass.
             for at in axis.kept.clone() {
                 made.push(axis, at, [ONE].into_iter());
             }
             return made;
         }
         let scale = axis.padded() as f64 / axis.scaled as f64;
-        // When enlarging, the filter keeps its own width: only shrinking needs antialiasing.
+        // Only shrinking needs antialiasing, so the filter is not narrowed when enlarging.
         let stretch = scale.max(1.0);
         let support = reach_of(filter) * stretch;
         let per_pixel = 1.0 / stretch;
@@ -122,8 +122,7 @@ impl Weights {
         made
     }
 
-    /// Adds a target pixel made from `weights`, the first of which is for pixel `first` of the frame
-    /// with its bars.
+    /// Adds a target pixel with its `weights`. The first weight belongs to pixel `first` of the padded frame.
     fn push(&mut self, axis: &Axis, first: usize, weights: impl Iterator<Item = i32>) {
         let frame = axis.bar..axis.bar + axis.source;
         let begin = self.weights.len();
@@ -143,7 +142,7 @@ impl Weights {
         });
     }
 
-    /// The pixels of the frame that are used at all.
+    /// Returns the range of the frame's pixels that are used.
     fn reach(&self) -> Range<usize> {
         let used = || self.spans.iter().filter(|span| !span.at.is_empty());
         let first = used().map(|span| span.first).min().unwrap_or(0);
@@ -154,7 +153,7 @@ impl Weights {
         first..end
     }
 
-    /// What becomes of a line that is `fill` all over: the same, but for rounding.
+    /// Resizes a line of the uniform colour `fill`. The result differs from `fill` only by rounding.
     fn flat(&self, fill: [u8; 3]) -> impl Iterator<Item = [u8; 3]> {
         self.spans.iter().map(move |span| {
             let whole = span.bar + self.weights[span.at.clone()].iter().sum::<i32>();
@@ -162,7 +161,7 @@ impl Weights {
         })
     }
 
-    /// Resizes one row of pixels, with `bar` before and after it.
+    /// Resizes one row of pixels with bars of the colour `bar` before and after it.
     fn row(&self, line: &[[u8; 3]], bar: [u8; 3], into: &mut Vec<[u8; 3]>) {
         into.extend(self.spans.iter().map(|span| {
             let [mut red, mut green, mut blue] =
@@ -177,8 +176,8 @@ impl Weights {
         }));
     }
 
-    /// Resizes every column of `lines`, which begin with row `start` of the frame and are as long as
-    /// `bar`, the line above and below them.
+    /// Resizes every column of `lines`, which begin with row `start` of the frame. `bar` is the line above and below
+    /// them, and has the same length.
     fn columns(&self, lines: &[u8], start: usize, bar: &[u8]) -> Vec<u8> {
         let stride = bar.len();
         let mut resized = Vec::with_capacity(self.spans.len() * stride);
@@ -206,7 +205,7 @@ fn clip8(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// How far a filter reaches to each side, in source pixels when not shrinking.
+/// Returns the radius of a filter, in source pixels when not shrinking.
 fn reach_of(filter: Interpolation) -> f64 {
     match filter {
         Interpolation::Bilinear => 1.0,

@@ -1,26 +1,26 @@
-//! What becomes of frames that are not square.
+//! How frames that are not square become square.
 
 use super::error::TransformError;
 use std::{fmt, str::FromStr};
 
-/// What becomes of frames that are not square. Encoders that resize in torch's way know only that
-/// one and ignore this.
+/// How frames that are not square become square. Encoders that use torch's resize have their own way and
+/// ignore this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ResizeStrategy {
-    /// Squeezed to a square.
+    /// Resizes to a square without keeping the aspect ratio.
     #[default]
     ResizeNaive,
-    /// The short side to the encoder's length, then the centre cut out.
+    /// Scales the short side to the encoder's size, then crops the centre.
     ResizeCrop,
-    /// Bars in the colour of the mean first, then as [`Self::ResizeCrop`].
+    /// Pads with bars in the mean colour, then continues like [`Self::ResizeCrop`].
     Letterbox,
 }
 
 impl ResizeStrategy {
-    /// All there are.
+    /// All strategies.
     pub const ALL: [Self; 3] = [Self::ResizeNaive, Self::ResizeCrop, Self::Letterbox];
 
-    /// The name in registries and on the command line.
+    /// Returns the name used in registries and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ResizeNaive => "resize-naive",

@@ -1,4 +1,4 @@
-//! Against Pillow, torchvision and torch (`tests/python/make_transforms.py`).
+//! Comparison with Pillow, torchvision and torch (`tests/python/make_transforms.py`).
 
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ fn one(frame: &Arc<RgbFrame>, spec: &PreprocessSpec, strategy: ResizeStrategy) -
 }
 
 #[test]
-fn resizes_byte_for_byte_as_pillow() {
+fn resizing_matches_pillow_byte_for_byte() {
     let (frames, outputs) = (read("frames"), read("outputs"));
     let frames = SafeTensors::deserialize(&frames).unwrap();
     let outputs = SafeTensors::deserialize(&outputs).unwrap();
@@ -149,7 +149,7 @@ fn clips_equal_torchvision_and_torch() {
             .iter()
             .zip(&expected)
             .fold(0f32, |most, (a, b)| most.max((a - b).abs()));
-        // What Pillow resized differs by nothing; torch's own order of operations is not ours.
+        // Pillow's results match exactly. torch uses another order of operations.
         let allowed = if spec_name == "languagebind" {
             2e-6 * scale
         } else {
@@ -178,7 +178,7 @@ fn noise(width: usize, height: usize, seed: u32) -> Arc<RgbFrame> {
 }
 
 #[test]
-fn requests_share_what_they_can_and_threads_change_nothing() {
+fn requests_share_work_and_threads_do_not_change_results() {
     let mut frames: Vec<_> = (0..8).map(|seed| noise(40, 30, seed)).collect();
     frames[5] = frames[4].clone();
     let specs = ["siglip", "dinov2", "vivit", "languagebind"].map(spec);
@@ -203,7 +203,7 @@ fn requests_share_what_they_can_and_threads_change_nothing() {
         assert_eq!(alone, clips(&frames, &requests, strategy, 3).unwrap());
         assert!(
             Arc::ptr_eq(&alone[0], &alone[5]),
-            "one clip for one and the same request"
+            "equal requests share one clip"
         );
         let frame_len = 3 * 56 * 56;
         for (request, clip) in requests.iter().zip(&alone) {
@@ -224,7 +224,7 @@ fn requests_share_what_they_can_and_threads_change_nothing() {
 }
 
 #[test]
-fn extreme_shapes_cost_no_more_than_the_crop() {
+fn extreme_shapes_need_no_more_memory_than_the_crop() {
     for (width, height) in [(1, 1), (1, 7), (1, 60_000), (60_000, 1), (3, 20_000)] {
         let frame = noise(width, height, 5);
         for strategy in ResizeStrategy::ALL {
@@ -247,7 +247,7 @@ fn halves_are_rounded_to_even() {
 }
 
 #[test]
-fn an_odd_letterbox_is_not_quite_square() {
+fn a_letterbox_with_an_odd_difference_is_one_pixel_short_of_square() {
     let (columns, rows) = axes(ResizeStrategy::Letterbox, (97, 60), 56, 56);
     assert_eq!((columns.padded(), rows.padded()), (97, 96));
     assert_eq!((columns.scaled, rows.scaled), (56, 56));
@@ -300,7 +300,7 @@ fn impossible_requests_are_errors() {
 }
 
 #[test]
-fn sizes_at_the_limit_are_taken_and_beyond_it_refused() {
+fn sizes_at_the_limit_are_accepted_and_larger_ones_refused() {
     let picture = Arc::new(RgbFrame {
         width: 1,
         height: 1,

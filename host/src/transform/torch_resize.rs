@@ -1,7 +1,7 @@
-//! torch's resize: on floats already normalised, bilinear, without antialiasing.
+//! torch's resize: bilinear, on normalised floats, without antialiasing.
 //!
-//! LanguageBind's transform (`languagebind/video/processing_video.py`: `ShortSideScale`, then
-//! `CenterCropVideo`) over `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
+//! Matches LanguageBind's transform (`languagebind/video/processing_video.py`: `ShortSideScale`, then
+//! `CenterCropVideo`), which uses `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
 
 use std::ops::Range;
 
@@ -9,8 +9,8 @@ use super::geometry::centre;
 use super::normalize::Table;
 use crate::video::RgbFrame;
 
-/// Normalises a frame, scales its short side to `short_side`, and keeps the middle `image_size`
-/// pixels each way. Needs `short_side` ≥ `image_size`.
+/// Normalises a frame, scales its short side to `short_side`, and crops the central
+/// `image_size`×`image_size` pixels. Requires `short_side` ≥ `image_size`.
 ///
 /// # Shapes
 /// `[height, width, 3]` → `[3, image_size, image_size]`
@@ -22,7 +22,7 @@ pub(super) fn resize(
     into: &mut [f32],
 ) {
     let (width, height) = (frame.width, frame.height);
-    // In doubles and floored, as there: the quotient of two whole numbers times a third.
+    // Computed in doubles and rounded down, as in the original.
     let long = |long: usize, short: usize| {
         ((long as f64 / short as f64) * short_side as f64).floor() as usize
     };
@@ -57,15 +57,15 @@ pub(super) fn resize(
     }
 }
 
-/// The two source pixels between which a target pixel lies.
+/// The two source pixels from which a target pixel is interpolated.
 struct Tap {
     first: usize,
     second: usize,
-    /// How much of it the second gives.
+    /// The weight of the second one.
     share: f32,
 }
 
-/// `area_pixel_compute_source_index`, in single precision as torch computes it.
+/// torch's `area_pixel_compute_source_index`, in single precision.
 fn taps(source: usize, target: usize, kept: Range<usize>) -> Vec<Tap> {
     let scale = source as f32 / target as f32;
     kept.map(|at| {

@@ -324,7 +324,7 @@ fn unusable_templates_are_refused() {
     tiny.generate().finish().failed(
         1,
         &[
-            "tokenizer_config.json holds no chat template",
+            "tokenizer_config.json does not contain a chat template",
             "`chat_template`",
         ],
     );

@@ -60,7 +60,10 @@ fn refused(family: &str, words: &[&str], edit: impl FnOnce(&mut Vec<u8>)) {
         panic!("{family} {words:?}: loaded");
     };
     let message = error.to_string();
-    for word in ["x.gguf is no tokenizer", "do: "].iter().chain(words) {
+    for word in ["x.gguf is not a valid tokenizer", "do: "]
+        .iter()
+        .chain(words)
+    {
         assert!(
             message.contains(word),
             "{family}: `{word}` is not in: {message}"
@@ -106,7 +109,7 @@ fn contradictory_metadata_are_refused() {
     refused("qwen2", &["`qwen9`", "llama-bpe"], |bytes| {
         edit_gguf::rename(bytes, "qwen2", "qwen9");
     });
-    refused("qwen2", &["its merges do not fit its tokens"], |bytes| {
+    refused("qwen2", &["its merges do not match its tokens"], |bytes| {
         edit_gguf::rename(bytes, "Ġ t", "Ġ \u{1}");
     });
     refused("qwen2", &["merge", "two parts"], |bytes| {
@@ -224,7 +227,7 @@ fn a_tokenizer_cannot_multiply_the_cost_of_its_file() {
                 let many = (0..9000).map(|i| added(&format!("{i:0>200}"), false));
                 json["added_tokens"] = many.collect();
             }),
-            "all added tokens together",
+            "the list of added tokens",
         ),
         (
             "a token",
@@ -239,12 +242,12 @@ fn a_tokenizer_cannot_multiply_the_cost_of_its_file() {
         (
             "doubling",
             with_steps("normalizer", doubling()),
-            "`normalizer` makes texts",
+            "`normalizer` lengthens texts",
         ),
         (
             "doubling in a decoder",
             with_steps("decoder", doubling()),
-            "`decoder` makes texts",
+            "`decoder` lengthens texts",
         ),
         (
             "a long replacement",
@@ -257,7 +260,7 @@ fn a_tokenizer_cannot_multiply_the_cost_of_its_file() {
                 "normalizer",
                 vec![replace(json!({"Regex": ""}), &"a".repeat(4096)); 3],
             ),
-            "`normalizer` makes texts",
+            "`normalizer` lengthens texts",
         ),
         (
             "a long expression",
@@ -265,12 +268,12 @@ fn a_tokenizer_cannot_multiply_the_cost_of_its_file() {
                 "normalizer",
                 vec![replace(json!({"Regex": "(a?){60}".repeat(2000)}), "")],
             ),
-            "`normalizer` has a text",
+            "`normalizer` has a string",
         ),
         (
             "many steps",
             with_steps("normalizer", vec![json!({"type": "Lowercase"}); 5000]),
-            "more than 1000 steps",
+            "at most 1000 steps",
         ),
     ];
     for (what, json, word) in cases {
@@ -325,7 +328,7 @@ fn a_registry_can_use_a_gguf_tokenizer() {
         "prompt = \"template\"",
     );
     let words = [
-        "tokenizer.gguf holds no chat template",
+        "tokenizer.gguf does not contain a chat template",
         "tokenizer.chat_template",
     ];
     tiny.generate().finish().failed(1, &words);
@@ -366,6 +369,6 @@ fn a_tokenizer_that_contradicts_itself_is_refused() {
         tokenizer["model"]["continuing_subword_prefix"] = json!("##");
     });
     let error = prefixed.unwrap_err();
-    let word = "its `continuing_subword_prefix` is `##`, and the second part of a merge";
+    let word = "its `continuing_subword_prefix` is `##`, but the second part of a merge";
     assert!(error.contains(word), "{error}");
 }

@@ -212,7 +212,7 @@ fn invalid_tokenizers_are_refused() {
             fs::write(&path, text).unwrap();
             let words = vec![
                 path.display().to_string(),
-                "do: fetch `tokenizer.json`".to_owned(),
+                "do: download `tokenizer.json`".to_owned(),
             ];
             (format!("{:.20}", text), tiny.generate().finish(), words)
         }),

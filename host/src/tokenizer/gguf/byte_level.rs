@@ -1,4 +1,4 @@
-//! BPE over bytes, as GPT-2 has it, and the ways of splitting a text before it.
+//! Byte-level BPE, as in GPT-2, and the pre-tokenizers of different model families.
 
 use super::vocabulary::{MAX_MERGES, Vocabulary, find, require};
 use tokenizers::{
@@ -13,41 +13,42 @@ use tokenizers::{
     },
 };
 
-/// How Llama-3 splits a text, with the digits it takes at a time where `DIGITS` stands; Qwen2 takes one.
+/// The pattern with which Llama 3 splits a text. `DIGITS` stands for the pattern of a group of digits. Qwen2 uses
+/// the same pattern with single digits.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// How GPT-2 splits a text.
+/// The pattern with which GPT-2 splits a text.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// How a family of models splits a text: what `tokenizer.ggml.pre` says.
+/// The pre-tokenizer of a family of models, as named by `tokenizer.ggml.pre`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Splitting {
-    /// What llama.cpp does with files that say nothing.
+    /// The default of llama.cpp for files that do not name one.
     Default,
     Gpt2,
     Llama3,
     Qwen2,
-    /// Digits alone, the rest as GPT-2.
+    /// Single digits; otherwise like GPT-2.
     SingleDigits,
 }
 
-/// The tokenizer, and whether it writes the BOS where the file does not say.
+/// Builds the tokenizer. Also returns whether it adds the BOS if the file does not specify it.
 pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<(Tokenizer, bool), String> {
     let splitting = Splitting::named(find(vocabulary.metadata, "pre")?)?;
     let merges: &[String] = require(vocabulary.metadata, "merges")?;
     if merges.len() > MAX_MERGES {
         return Err(format!(
-            "it has {} merges; expected {MAX_MERGES} at most",
+            "it has {} merges; expected at most {MAX_MERGES}",
             merges.len()
         ));
     }
     let merges = merges.iter().enumerate().map(|(index, merge)| {
-        // A part may itself begin with a blank, but is never empty.
+        // A part may begin with a space, but is never empty.
         let blank = merge.char_indices().skip(1).find(|(_, c)| *c == ' ');
         let parts = blank.map(|(at, _)| (merge[..at].to_owned(), merge[at + 1..].to_owned()));
         parts.ok_or_else(|| {
             let merge = crate::messages::shown(merge);
-            format!("merge {index} is {merge}; expected two parts and a blank between")
+            format!("merge {index} is {merge}; expected two parts separated by a space")
         })
     });
     let model = BPE::builder()
@@ -57,7 +58,7 @@ pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<(Tokenizer, bool)
         )
         .ignore_merges(splitting == Splitting::Llama3)
         .build()
-        .map_err(|error| format!("its merges do not fit its tokens: {error}"))?;
+        .map_err(|error| format!("its merges do not match its tokens: {error}"))?;
     let mut tokenizer = Tokenizer::new(model);
     if splitting == Splitting::Qwen2 {
         tokenizer.with_normalizer(Some(NFC));
@@ -77,8 +78,8 @@ impl Splitting {
             Some("smollm" | "starcoder" | "refact" | "command-r") => Self::SingleDigits,
             Some(other) => {
                 return Err(format!(
-                    "`tokenizer.ggml.pre` is `{other}`; expected one of `default`, `gpt-2`, `llama-bpe`, \
-                     `qwen2`, `smollm`, or another name of these"
+                    "`tokenizer.ggml.pre` is `{other}`; expected `default`, `gpt-2`, `llama-bpe`, `qwen2`, \
+                     `smollm`, or another name for one of these"
                 ));
             }
         })
@@ -104,7 +105,7 @@ impl Splitting {
             Self::Qwen2 => vec![split(&LLAMA3.replace("DIGITS", r"\p{N}"))?],
             Self::SingleDigits => vec![Digits::new(true).into(), split(GPT2)?],
         };
-        // Bytes become characters; the text was split already.
+        // Maps bytes to characters. The text is already split.
         steps.push(ByteLevel::new(false, true, false).into());
         Ok(Sequence::new(steps))
     }

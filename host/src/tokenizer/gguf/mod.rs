@@ -1,9 +1,9 @@
-//! The tokenizer in a GGUF file's metadata (`tokenizer.ggml.*`), as llama.cpp reads it.
+//! Tokenizers in GGUF metadata (`tokenizer.ggml.*`), compatible with llama.cpp.
 //!
-//! | `tokenizer.ggml.model` | is |
+//! | `tokenizer.ggml.model` | algorithm |
 //! |---|---|
-//! | `llama` | SentencePiece's BPE: the best-scored pair is joined first, unknown characters become bytes |
-//! | `gpt2` | BPE over bytes, with a list of merges and a way to split a text beforehand |
+//! | `llama` | SentencePiece BPE: merges the pair with the best score first and encodes unknown characters as bytes |
+//! | `gpt2` | byte-level BPE, with a list of merges and a pre-tokenizer |
 
 mod byte_level;
 mod sentencepiece;
@@ -13,7 +13,7 @@ use merv_checkpoint::GgufMetadata;
 use tokenizers::Tokenizer;
 use vocabulary::{Vocabulary, find, require};
 
-/// The tokenizer, and what it writes before every text.
+/// Builds the tokenizer. Also returns the ids that precede every text.
 pub(super) fn tokenizer(metadata: &GgufMetadata) -> Result<(Tokenizer, Vec<u32>), String> {
     let vocabulary = Vocabulary::read(metadata)?;
     let model: &str = require(metadata, "model")?;

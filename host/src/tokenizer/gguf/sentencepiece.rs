@@ -1,5 +1,5 @@
-//! SentencePiece's BPE from its scores: a file has no list of merges, but which pairs make a token, and whose
-//! token is better scored, says the same.
+//! SentencePiece BPE. GGUF files store scores instead of a list of merges. The list is derived from the pairs of
+//! tokens that form another token, ordered by the score of that token.
 
 use super::vocabulary::{Kind, MAX_MERGES, Vocabulary, find, require, same_length};
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use tokenizers::{
     normalizers::{self, Prepend, Replace},
 };
 
-/// What SentencePiece writes for a blank.
+/// The character that SentencePiece uses for a space.
 const BLANK: &str = "▁";
 
 pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, String> {
@@ -45,16 +45,16 @@ pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, String
 
 type Vocab = tokenizers::models::bpe::Vocab;
 
-/// A way to make a token of two.
+/// A merge of two tokens.
 struct Merge<'a> {
     score: f32,
     left: &'a str,
     right: &'a str,
-    /// Characters of both.
+    /// The lengths of both parts in characters.
     lengths: (usize, usize),
 }
 
-/// The merges, best first. Agrees with `generate_merges` of transformers' `convert_slow_tokenizer.py`.
+/// Derives the merges, best first. Matches `generate_merges` in `convert_slow_tokenizer.py` of transformers.
 fn merges(vocabulary: &Vocabulary<'_>) -> Result<Vec<(String, String)>, String> {
     let scores: &[f32] = require(vocabulary.metadata, "scores")?;
     same_length("scores", scores.len(), vocabulary.tokens)?;
@@ -80,7 +80,7 @@ fn merges(vocabulary: &Vocabulary<'_>) -> Result<Vec<(String, String)>, String> 
         merges[begin..].sort_by_key(|(left, right, _)| (*left, *right));
         if merges.len() > MAX_MERGES {
             return Err(format!(
-                "more than {MAX_MERGES} pairs of its tokens make another"
+                "more than {MAX_MERGES} pairs of its tokens form another token; expected at most {MAX_MERGES}"
             ));
         }
     }

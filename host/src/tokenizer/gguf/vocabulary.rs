@@ -1,39 +1,39 @@
-//! What a file says of its tokens.
+//! The vocabulary of a GGUF file.
 
 use merv_checkpoint::GgufMetadata;
 use tokenizers::{AddedToken, Tokenizer};
 
-/// Tokens at most; the largest vocabularies have 262,144.
+/// Maximum number of tokens. The largest vocabularies have 262,144.
 const MAX_TOKENS: usize = 1 << 20;
 
-/// Merges at most; the largest vocabularies have about 600,000.
+/// Maximum number of merges. The largest vocabularies have about 600,000.
 pub(super) const MAX_MERGES: usize = 1 << 21;
 
-/// Bytes of a token at most.
+/// Maximum length of a token in bytes.
 const MAX_TOKEN: usize = 512;
 
-/// Bytes of all tokens together that are looked for in a text before all else: their automaton takes many
-/// times as much.
+/// Maximum total length in bytes of the added tokens, which are matched before anything else. Their automaton
+/// needs a multiple of this in memory.
 const MAX_ADDED: usize = 1 << 20;
 
-/// Kinds of tokens, as `tokenizer.ggml.token_type` numbers them.
+/// The kind of a token, as numbered by `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Part of texts.
+    /// A part of ordinary text.
     Normal,
-    /// For characters that are not in the vocabulary.
+    /// Stands for characters that are not in the vocabulary.
     Unknown,
-    /// Never in texts: BOS and so on.
+    /// A control token such as the BOS, which does not occur in text.
     Control,
-    /// In texts, always as a whole.
+    /// Occurs in text and is never split.
     UserDefined,
-    /// Nothing.
+    /// Unused.
     Unused,
     /// A byte of a character that is not in the vocabulary.
     Byte,
 }
 
-/// What a file says of its tokens.
+/// The vocabulary of a GGUF file.
 pub(super) struct Vocabulary<'a> {
     pub(super) metadata: &'a GgufMetadata,
     pub(super) tokens: &'a [String],
@@ -45,14 +45,14 @@ impl<'a> Vocabulary<'a> {
         let tokens: &[String] = require(metadata, "tokens")?;
         if tokens.len() > MAX_TOKENS {
             return Err(format!(
-                "it has {} tokens; expected {MAX_TOKENS} at most",
+                "it has {} tokens; expected at most {MAX_TOKENS}",
                 tokens.len()
             ));
         }
         if let Some(id) = tokens.iter().position(|token| token.len() > MAX_TOKEN) {
             let length = tokens[id].len();
             return Err(format!(
-                "token {id} has {length} bytes; expected {MAX_TOKEN} at most"
+                "token {id} has {length} bytes; expected at most {MAX_TOKEN}"
             ));
         }
         let codes: Option<Vec<i64>> = find(metadata, "token_type")?;
@@ -82,7 +82,7 @@ impl<'a> Vocabulary<'a> {
         Ok(vocabulary)
     }
 
-    /// The id that the metadata name, which must be a token's.
+    /// Returns the token id stored under a key, and checks that such a token exists.
     pub(super) fn id(&self, key: &str) -> Result<Option<u32>, String> {
         let id: Option<u32> = find(self.metadata, key)?;
         match id {
@@ -94,7 +94,7 @@ impl<'a> Vocabulary<'a> {
         }
     }
 
-    /// Every token with its id; an empty one, which some files have in gaps, is none.
+    /// All tokens with their ids. Empty tokens, with which some files fill gaps, are skipped.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u32, &'a str, Kind)> {
         let kinds = self.kinds.iter().copied();
         let tokens = self.tokens.iter().map(String::as_str);
@@ -102,12 +102,12 @@ impl<'a> Vocabulary<'a> {
         entries.filter_map(|((token, kind), id)| (!token.is_empty()).then_some((id, token, kind)))
     }
 
-    /// The vocabulary as `tokenizers` takes it.
+    /// The vocabulary in the form that `tokenizers` expects.
     pub(super) fn map(&self) -> impl Iterator<Item = (String, u32)> {
         self.entries().map(|(id, token, _)| (token.to_owned(), id))
     }
 
-    /// Names the tokens that are looked for in a text before all else.
+    /// Adds the tokens that are matched before anything else.
     pub(super) fn add_tokens(&self, tokenizer: &mut Tokenizer) -> Result<(), String> {
         let of = |special: &[Kind]| {
             let chosen = self.entries().filter(|(_, _, kind)| special.contains(kind));
@@ -118,7 +118,7 @@ impl<'a> Vocabulary<'a> {
         let bytes: usize = special.iter().chain(&plain).map(|token| token.len()).sum();
         if bytes > MAX_ADDED {
             return Err(format!(
-                "its control and user-defined tokens have {bytes} bytes; expected {MAX_ADDED} at most"
+                "its control and user-defined tokens have {bytes} bytes; expected at most {MAX_ADDED}"
             ));
         }
         let added = |tokens: &[&str], special| {
@@ -149,7 +149,7 @@ pub(super) fn same_length(key: &str, length: usize, tokens: &[String]) -> Result
         return Ok(());
     }
     Err(format!(
-        "`tokenizer.ggml.{key}` has {length} elements; expected {}, one a token",
+        "`tokenizer.ggml.{key}` has {length} elements; expected {}, one for each token",
         tokens.len()
     ))
 }

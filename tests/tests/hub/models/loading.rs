@@ -94,7 +94,7 @@ fn refusals_are_reported_together_before_any_download() {
         "\"vivit/model.safetensors\"",
     );
     let run = published.generate().env("HF_TOKEN", TOKEN).finish();
-    run.failed(1, &["tokenizer.json", "is no tokenizer"]);
+    run.failed(1, &["tokenizer.json", "is not a valid tokenizer"]);
 }
 
 #[test]
