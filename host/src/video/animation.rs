@@ -1,7 +1,7 @@
-//! Animated pictures (GIF, APNG, WebP): patches that are painted one after another on a canvas.
+//! Reads animations (GIF, APNG, WebP): patches that are painted onto a canvas one after another.
 //!
-//! A small file can ask for many large canvases. So the patches are listed first, without their
-//! pixels, and only those are decoded that can be seen in a chosen frame.
+//! A small file can declare many large frames. The patches are therefore listed first, without their pixels, and only
+//! those that are visible in a chosen frame are decoded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,31 +13,31 @@ use super::limits::Limits;
 use super::orientation::Orientation;
 use super::{Frames, RgbFrame, Selection, memory, sample};
 
-/// What browsers take for a duration of 0, in seconds.
+/// The duration that browsers use instead of 0, in seconds.
 const UNSTATED_DURATION: f64 = 0.1;
 
-/// What becomes of a patch after its time.
+/// What happens to a patch after its duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disposal {
-    /// It stays.
+    /// The patch stays.
     Keep,
     /// Its area is cleared.
     Clear,
-    /// What it covered comes back.
+    /// The previous contents of its area are restored.
     Restore,
 }
 
-/// One frame as the file has it.
+/// A frame as stored in the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patch {
     pub(super) x: u32,
     pub(super) y: u32,
     pub(super) width: u32,
     pub(super) height: u32,
-    /// For how long it is shown; 0 where the file does not say.
+    /// Duration. 0 if the file does not specify it.
     pub(super) seconds: f64,
     pub(super) disposal: Disposal,
-    /// Nothing shows through it: it replaces what it covers.
+    /// Whether it replaces the contents of its area without blending.
     pub(super) opaque: bool,
 }
 
@@ -47,17 +47,17 @@ impl Patch {
     }
 }
 
-/// The pixels of an animation.
+/// The pixel decoder of an animation format.
 pub(super) trait Pixels {
-    /// Those of patch `index`, `[height, width, 4]`, red first and alpha last. Asked for in
-    /// ascending order, each at most once.
+    /// Decodes the pixels of patch `index`, `[height, width, 4]` in RGBA order. Called in ascending order, at most
+    /// once for each patch.
     fn decode(&mut self, index: usize, patch: &Patch) -> Result<Vec<u8>, VideoError>;
 
-    /// A pixel with another one above it.
+    /// Blends a pixel with another one above it.
     fn blend(below: [u8; 4], above: [u8; 4]) -> [u8; 4];
 }
 
-/// An animation whose patches are known.
+/// An animation whose patches are listed.
 pub(super) struct Animation<'a, P> {
     pub(super) path: &'a Path,
     pub(super) limits: &'a Limits,
@@ -69,7 +69,7 @@ pub(super) struct Animation<'a, P> {
 }
 
 impl<P: Pixels> Animation<'_, P> {
-    /// The chosen frames. The rate is the number of frames over their duration.
+    /// Reads the chosen frames. The frame rate is the number of frames divided by the total duration.
     pub(super) fn read(mut self, selection: &Selection) -> Result<Frames, VideoError> {
         let n = self.patches.len();
         if n == 0 {
@@ -131,7 +131,7 @@ impl<P: Pixels> Animation<'_, P> {
                 if step.dispose && patch.disposal == Disposal::Restore {
                     covered = Some(canvas.copy(path, &patch)?);
                 }
-                // A patch without pixels needs no decoder, and some decoders take offence.
+                // Some decoders fail on patches without pixels.
                 if patch.area() > 0 {
                     let above = self.pixels.decode(index, &patch)?;
                     canvas.paint::<P>(&patch, &above);
@@ -153,17 +153,17 @@ impl<P: Pixels> Animation<'_, P> {
     }
 }
 
-/// What has to be done with a patch.
+/// The work to do for a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Step {
-    /// It is decoded and painted.
+    /// Whether it is decoded and painted.
     paint: bool,
-    /// Its disposal matters for what follows.
+    /// Whether its disposal affects later frames.
     dispose: bool,
 }
 
-/// Which patches a chosen frame depends on: found backwards, from each to the last patch that covers
-/// all before it.
+/// Determines the patches on which chosen frames depend. Goes backwards from each chosen frame to the last patch
+/// that covers the whole canvas.
 fn plan(
     path: &Path,
     patches: &[Patch],
@@ -172,7 +172,7 @@ fn plan(
 ) -> Result<Vec<Step>, VideoError> {
     let mut plan = memory::with_room_for(path, patches.len())?;
     plan.resize(patches.len(), Step::default());
-    // Whether somebody needs the canvas as it is after the patch and its disposal.
+    // Whether a later frame depends on the canvas after this patch and its disposal.
     let mut needed_after = false;
     for (index, (step, patch)) in plan.iter_mut().zip(patches).enumerate().rev() {
         let chosen = wanted.contains(&index);
@@ -181,7 +181,7 @@ fn plan(
         step.dispose = match patch.disposal {
             Disposal::Keep => false,
             Disposal::Clear => needed_after,
-            // What is never painted need not be taken away.
+            // A patch that is not painted does not have to be removed.
             Disposal::Restore => needed_after && step.paint,
         };
         let shows_through = step.paint && !(full && patch.opaque);
@@ -196,11 +196,11 @@ fn plan(
     Ok(plan)
 }
 
-/// What is painted on.
+/// The canvas onto which patches are painted.
 struct Canvas {
     width: usize,
     height: usize,
-    /// `[height, width]` pixels with alpha.
+    /// `[height, width]` RGBA pixels.
     pixels: Vec<[u8; 4]>,
 }
 
@@ -216,7 +216,7 @@ impl Canvas {
         })
     }
 
-    /// Where the rows of a patch lie on the canvas, as far as they do.
+    /// Returns the ranges of a patch's rows on the canvas, clipped to the canvas.
     fn rows(&self, patch: &Patch) -> impl Iterator<Item = Range<usize>> + use<> {
         let (left, top) = (patch.x as usize, patch.y as usize);
         let right = left.saturating_add(patch.width as usize).min(self.width);
@@ -263,7 +263,7 @@ impl Canvas {
         }
     }
 
-    /// The canvas without its alpha, as Pillow's `convert("RGB")` makes it.
+    /// Returns the canvas without alpha, like Pillow's `convert("RGB")`.
     fn snapshot(&self, path: &Path) -> Result<RgbFrame, VideoError> {
         let mut data = memory::with_room_for(path, self.pixels.len() * 3)?;
         for [red, green, blue, _] in &self.pixels {

@@ -1,7 +1,7 @@
-//! What FFmpeg would write to its log: counted, not shown.
+//! Counts FFmpeg's log messages instead of printing them.
 //!
-//! Decoders note damage on the pictures, but with several threads a picture may be handed out before
-//! it is noted. The log misses nothing: who finds a complaint there decodes again with one thread.
+//! Decoders flag damaged frames, but with several threads a frame may be returned before it is flagged. The log is
+//! complete: if it contains an error, the file is decoded again with one thread.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -9,43 +9,43 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ffmpeg_next::ffi;
 
-/// Complaints of all decoders in this process.
+/// The errors of all decoders in this process.
 static COMPLAINTS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// Complaints of whatever this thread called, but for those of packets that are missing.
+    /// The errors logged in this thread, except those about missing packets.
     static HERE: Cell<u64> = const { Cell::new(0) };
-    /// How often whatever this thread called told of packets that are missing.
+    /// The messages about missing packets logged in this thread.
     static GAPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How many errors FFmpeg has complained of, in this process and whatever the file.
+/// Returns the number of errors that FFmpeg logged in this process, for all files.
 pub(super) fn count() -> u64 {
     COMPLAINTS.load(Ordering::Relaxed)
 }
 
-/// How many errors FFmpeg has complained of in this thread: all those of a decoder with one thread.
+/// Returns the number of errors that FFmpeg logged in this thread. Includes all errors of a decoder with one thread.
 pub(super) fn count_here() -> u64 {
     HERE.get()
 }
 
-/// How often FFmpeg told in this thread that packets are missing before the one it was given.
+/// Returns how often FFmpeg logged in this thread that packets before the current one are missing.
 pub(super) fn gaps_here() -> u64 {
     GAPS.get()
 }
 
-/// Counts complaints from now on. FFmpeg's own log would write between our lines.
+/// Starts counting. FFmpeg's own log would mix with the program's output.
 pub(super) fn listen() {
-    // SAFETY: the function has the type that is asked for, lives as long as the program, touches
-    // nothing but an atomic and a number of its thread, and may be called from any thread.
+    // SAFETY: the function has the required type, lives as long as the program, accesses only an atomic and a
+    // thread-local number, and may be called from any thread.
     unsafe { ffi::av_log_set_callback(Some(note)) };
 }
 
-/// Some messages are no errors for FFmpeg, but tell that a decoder fills holes with guesses. And the
-/// decoder of H.264 complains wherever it is to forget a picture that it has not seen since a seek, which
-/// changes nothing.
+/// FFmpeg's log callback. Some messages that are not errors report that a decoder concealed damage. On the other
+/// hand, the H.264 decoder logs an error whenever it is told to discard a frame that it has not seen since a seek,
+/// which has no effect.
 ///
-/// `Arguments` is what C calls `va_list`, which is another type on each platform.
+/// `Arguments` is C's `va_list`, whose type depends on the platform.
 unsafe extern "C" fn note<Arguments>(
     _context: *mut c_void,
     level: c_int,
@@ -66,9 +66,9 @@ unsafe extern "C" fn note<Arguments>(
     counter.set(counter.get() + 1);
 }
 
-/// Whether a message begins so.
+/// Whether a message begins with `start`.
 fn begins(format: *const c_char, start: &[u8]) -> bool {
-    // SAFETY: FFmpeg passes null or a NUL-terminated text that outlives the call.
+    // SAFETY: FFmpeg passes null or a NUL-terminated string that outlives the call.
     !format.is_null()
         && unsafe { CStr::from_ptr(format) }
             .to_bytes()

@@ -1,6 +1,6 @@
-//! Opening a container with FFmpeg so that a hostile file can do no more than fail.
+//! Opens containers with FFmpeg. A hostile file can fail, but cannot do anything else.
 //!
-//! The `unsafe` here is what ffmpeg-next's safe interface has no name for.
+//! `unsafe` is used only where ffmpeg-next has no safe function.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -22,13 +22,13 @@ use super::mp4;
 use super::orientation::Orientation;
 use super::painting;
 
-/// The demuxers a file may reach. Playlists and concatenations (hls, dash, concat, image2, …) are
-/// not among them: they name further files.
+/// The allowed demuxers. Playlists and concatenations (hls, dash, concat, image2, …) are excluded because they
+/// refer to other files.
 const FORMATS: &str = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,ivf,h264,hevc,\
                        av1,obu,vc1,m4v,mjpeg,mxf,nut,dv,yuv4mpegpipe,rm,mp3,wav,flac,aac";
 
-/// Codecs of small pictures whose decoders paint each over the last one, and do not tell where a key frame
-/// is damaged and leaves some of it standing.
+/// Codecs whose decoders draw each frame over the previous one. If a key frame is damaged, parts of the previous
+/// frame remain without an error.
 const PAINT_OVER: [codec::Id; 6] = [
     codec::Id::CINEPAK,
     codec::Id::MSRLE,
@@ -38,38 +38,38 @@ const PAINT_OVER: [codec::Id; 6] = [
     codec::Id::SMC,
 ];
 
-/// Whether packets come in another order than their pictures are shown.
+/// Whether the packets are in another order than their frames are shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reordering {
-    /// The header or the first packets say so.
+    /// The header or the first packets indicate reordering.
     pub(super) is_seen: bool,
-    /// The codec can do it.
+    /// The codec supports reordering.
     pub(super) is_possible: bool,
 }
 
-/// An open container and its one video stream.
+/// An open container and its video stream.
 pub(super) struct Container {
     pub(super) input: Input,
-    /// The number of the video stream.
+    /// The index of the video stream.
     pub(super) stream: usize,
-    /// Frames a second on average.
+    /// Average frames per second.
     pub(super) fps: Option<f64>,
     pub(super) reordering: Reordering,
-    /// Whether decoding can begin at the packets that are called key frames. Of an AVI without an index all
-    /// are.
+    /// Whether decoding can begin at packets flagged as key frames. In an AVI without an index, all packets are
+    /// flagged.
     pub(super) keys_hold: bool,
-    /// How pictures are turned and mirrored, unless they say otherwise themselves.
+    /// The orientation of frames that do not have their own.
     pub(super) orientation: Orientation,
-    /// Seconds of one tick of the time stamps.
+    /// Length of a tick of the timestamps in seconds.
     pub(super) tick: f64,
 }
 
-/// Opens the file, finds its video stream, and checks what it declares.
+/// Opens the file, finds its video stream, and checks the declared size.
 pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError> {
     static READY: Once = Once::new();
     READY.call_once(|| {
         complaints::listen();
-        // Without this FFmpeg's errors have no texts.
+        // Without this, FFmpeg's errors have no messages.
         ffmpeg_next::error::register_all();
     });
 
@@ -77,7 +77,7 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
     let mut input = open_input(path).map_err(|source| about.explain(path, source))?;
     let has_index =
         input.format().name() != "avi" || input.streams().any(|stream| is_indexed(&stream));
-    // Once as the container has it, and below as the first frames have it.
+    // The size in the container is checked here, and the size of the first frames below.
     for stream in input.streams() {
         check_pixels(path, &stream, limits)?;
     }
@@ -89,7 +89,7 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
         });
     };
 
-    // So Matroska's demuxer names the key of a stream that it gives as it is.
+    // Matroska's demuxer sets this for a stream that it does not decrypt.
     if stream.metadata().get("enc_key_id").is_some() {
         return Err(VideoError::Encrypted {
             path: path.to_owned(),
@@ -124,8 +124,8 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
     Ok(container)
 }
 
-/// The stream that a player shows: FFmpeg's choice, unless that is a cover, thumbnails, a tile of a
-/// picture, or another stream's alpha or depth.
+/// Returns the stream that a player shows: FFmpeg's choice, unless it is a cover, thumbnails, a tile of an image,
+/// or the alpha or depth of another stream.
 fn main_stream<'a>(input: &'a Input, about: &mp4::About) -> Option<Stream<'a>> {
     let aside = ffi::AV_DISPOSITION_ATTACHED_PIC
         | ffi::AV_DISPOSITION_TIMED_THUMBNAILS
@@ -144,8 +144,8 @@ fn main_stream<'a>(input: &'a Input, about: &mp4::About) -> Option<Stream<'a>> {
     })
 }
 
-/// Whether the file is JPEGs in a row: other JPEGs do not come here. FFmpeg would take those with
-/// small pictures for a sequence of files.
+/// Whether the file is a stream of JPEGs. Single JPEGs are handled elsewhere. FFmpeg would mistake a stream of
+/// small JPEGs for a sequence of files.
 fn is_motion_jpeg(path: &Path) -> bool {
     let mut head = [0; 3];
     File::open(path)
@@ -153,7 +153,7 @@ fn is_motion_jpeg(path: &Path) -> bool {
         .is_ok_and(|()| head == *b"\xff\xd8\xff")
 }
 
-/// Checks the size that a stream declares. Returns how many pictures its decoder holds back.
+/// Checks the declared size of a stream. Returns the number of frames that its decoder holds back.
 fn check_pixels(path: &Path, stream: &Stream<'_>, limits: &Limits) -> Result<i32, VideoError> {
     let parameters = stream.parameters();
     // SAFETY: `parameters` keeps its AVCodecParameters alive, and only plain integers are read.
@@ -166,9 +166,9 @@ fn check_pixels(path: &Path, stream: &Stream<'_>, limits: &Limits) -> Result<i32
     Ok(delay)
 }
 
-/// `avformat_open_input`, for local files and known formats only.
+/// Calls `avformat_open_input`, for local files and known formats only.
 fn open_input(path: &Path) -> Result<Input, Error> {
-    // The prefix makes FFmpeg read the rest as a file name, whatever it looks like ("http:…").
+    // With this prefix, FFmpeg treats the rest as a file name, even if it looks like a URL.
     let url = [b"file:", path.as_os_str().as_encoded_bytes()].concat();
     let url = CString::new(url).map_err(|_| Error::Other {
         errno: ffmpeg_next::error::EINVAL,
@@ -183,9 +183,9 @@ fn open_input(path: &Path) -> Result<Input, Error> {
     } else {
         ptr::null()
     };
-    // SAFETY: `url` is NUL-terminated and outlives the call. `options` is handed over by `disown`
-    // and taken back by `own`, whatever the call left in it. On failure avformat_open_input frees
-    // what it allocated; on success `Input::wrap` takes ownership and closes it.
+    // SAFETY: `url` is NUL-terminated and outlives the call. `disown` releases `options`, and `own` takes the
+    // remaining options back. On failure, avformat_open_input frees what it allocated. On success, `Input::wrap`
+    // takes ownership and closes it.
     unsafe {
         let mut context = ptr::null_mut();
         let mut raw = options.disown();
@@ -198,20 +198,19 @@ fn open_input(path: &Path) -> Result<Input, Error> {
     }
 }
 
-/// `avformat_find_stream_info`: FFmpeg reads, and where it must decodes, the first frames to learn
-/// what the header leaves out. The limit on pixels holds there too.
+/// Calls `avformat_find_stream_info`. FFmpeg reads the first frames, and decodes them if necessary, to find what
+/// the header does not specify. The limit on pixels applies here too.
 fn probe(input: &mut Input, limits: &Limits) -> Result<(), Error> {
     let mut raw: Vec<*mut ffi::AVDictionary> = (0..input.nb_streams())
         .map(|_| {
-            // SAFETY: each dictionary is taken back by `own` below.
+            // SAFETY: `own` takes each dictionary back below.
             unsafe { decoder_options(limits).disown() }
         })
         .collect();
-    // SAFETY: the context is open, and `raw` has one dictionary for each stream it has now, which is
-    // what the function reads.
+    // SAFETY: the context is open, and `raw` has one dictionary for each of its streams, as the function requires.
     let code = unsafe { ffi::avformat_find_stream_info(input.as_mut_ptr(), raw.as_mut_ptr()) };
     for dictionary in raw {
-        // SAFETY: made by `disown` above; the call leaves in it only options it did not use.
+        // SAFETY: created by `disown` above. The call leaves only unused options in it.
         drop(unsafe { Dictionary::own(dictionary) });
     }
     if code < 0 {
@@ -221,8 +220,8 @@ fn probe(input: &mut Input, limits: &Limits) -> Result<(), Error> {
     }
 }
 
-/// A decoder is given a little more room than the limit, because coded pictures are padded to whole
-/// blocks; the exact limit is checked on every picture that comes out.
+/// The decoder's limit is slightly higher than the configured one, because coded frames are padded to whole blocks.
+/// The exact limit is checked on every decoded frame.
 fn decoder_options(limits: &Limits) -> Dictionary<'static> {
     let room = limits
         .max_pixels
@@ -234,12 +233,12 @@ fn decoder_options(limits: &Limits) -> Dictionary<'static> {
 }
 
 impl Container {
-    /// The container's format, as FFmpeg calls it.
+    /// Returns FFmpeg's name for the format of the container.
     pub(super) fn format_name(&self) -> String {
         self.input.format().description().to_owned()
     }
 
-    /// Whether all of the file was read.
+    /// Whether the file was read to its end.
     pub(super) fn is_at_end(&self) -> bool {
         // SAFETY: the context is open, its `pb` is null or alive, and both are only read.
         unsafe {
@@ -248,7 +247,7 @@ impl Container {
         }
     }
 
-    /// A decoder for the video stream.
+    /// Opens a decoder for the video stream.
     pub(super) fn decoder(
         &self,
         path: &Path,
@@ -271,8 +270,8 @@ impl Container {
                 codec,
             });
         };
-        // With several threads these decoders show other pictures each time where packets are missing (VP8) or
-        // damaged (MPEG-4), and do not always complain.
+        // With several threads, the output of these decoders is not deterministic where packets are missing (VP8) or
+        // damaged (MPEG-4), and they do not always report an error.
         let count = match id {
             codec::Id::VP8 | codec::Id::MPEG4 => 1,
             _ => limits.decoder_threads(),
@@ -294,8 +293,8 @@ impl Container {
             .map_err(ffmpeg)
     }
 
-    /// Goes to the last place from which decoding can start at or before `timestamp` (in the
-    /// stream's time base), as far as the container knows.
+    /// Seeks to the last position at or before `timestamp` (in the stream's time base) at which decoding can start,
+    /// according to the container.
     pub(super) fn seek(&mut self, timestamp: i64) -> Result<(), Error> {
         // SAFETY: the context is open, and `stream` is a stream of it.
         let code = unsafe {
@@ -313,12 +312,12 @@ impl Container {
         }
     }
 
-    /// Keeps the demuxer from reading sound and subtitles.
+    /// Makes the demuxer skip audio and subtitles.
     fn ignore_other_streams(&mut self) {
         let count = self.input.nb_streams() as usize;
         for other in (0..count).filter(|&index| index != self.stream) {
-            // SAFETY: `other` is below nb_streams, so the pointer is to a live AVStream, which
-            // nothing else refers to while `self` is borrowed mutably.
+            // SAFETY: `other` is less than nb_streams, so the pointer refers to a live AVStream. Nothing else
+            // refers to it while `self` is borrowed mutably.
             unsafe {
                 let stream = *(*self.input.as_mut_ptr()).streams.add(other);
                 (*stream).discard = ffi::AVDiscard::AVDISCARD_ALL;
@@ -327,42 +326,42 @@ impl Container {
     }
 }
 
-/// Whether the packet is decoded for others' sake but not shown: ffmpeg-next's flags lack that one.
+/// Whether the packet is only decoded as a reference and not shown. ffmpeg-next does not expose this flag.
 pub(super) fn is_hidden(packet: &Packet) -> bool {
     // SAFETY: the packet is alive, and a plain integer is read.
     let flags = unsafe { (*packet.as_ptr()).flags };
     flags & ffi::AV_PKT_FLAG_DISCARD != 0
 }
 
-/// Whether the container has told of packets of this stream before any was read.
+/// Whether the container has an index of this stream's packets before any was read.
 fn is_indexed(stream: &Stream<'_>) -> bool {
     // SAFETY: the stream is alive, and is only read.
     unsafe { ffi::avformat_index_get_entries_count(stream.as_ptr()) > 0 }
 }
 
-/// Whether streams of this codec may have a property, one of `AV_CODEC_PROP_…`.
+/// Whether the codec has a property, one of `AV_CODEC_PROP_…`. Unknown codecs have all.
 fn has_property(codec: codec::Id, property: i32) -> bool {
-    // SAFETY: FFmpeg returns null or a pointer to static memory, of which a plain integer is read.
+    // SAFETY: FFmpeg returns null or a pointer to static memory, from which a plain integer is read.
     unsafe {
         let about = ffi::avcodec_descriptor_get(codec.into());
         about.is_null() || (*about).props & property != 0
     }
 }
 
-/// Whether the packet's bytes are encrypted, as far as the container says (MP4's Common Encryption).
+/// Whether the container marks the packet as encrypted (MP4's Common Encryption).
 pub(super) fn is_encrypted(packet: &Packet) -> bool {
     let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_ENCRYPTION_INFO;
-    // SAFETY: the packet is alive, the size may be left out, and the pointer is only compared.
+    // SAFETY: the packet is alive, the size may be null, and the pointer is only compared.
     unsafe { !ffi::av_packet_get_side_data(packet.as_ptr(), kind, ptr::null_mut()).is_null() }
 }
 
-/// "1 audio stream (aac)", for the message that there is no video.
+/// Lists the streams, such as "audio (aac)", for the error of a file without video.
 fn listed(input: &Input) -> String {
     let names: Vec<String> = input
         .streams()
         .map(|stream| {
             let parameters = stream.parameters();
-            // SAFETY: FFmpeg returns a static string, or null for a kind it does not know.
+            // SAFETY: FFmpeg returns a static string, or null for an unknown type.
             let kind = unsafe {
                 let name = ffi::av_get_media_type_string(parameters.medium().into());
                 if name.is_null() {
@@ -377,13 +376,13 @@ fn listed(input: &Input) -> String {
         })
         .collect();
     if names.is_empty() {
-        "no streams at all".into()
+        "no streams".into()
     } else {
         names.join(", ")
     }
 }
 
-/// Phones record sideways and note the turn.
+/// Returns the orientation in the container. Phones store it instead of rotating the frames.
 fn orientation(stream: &Stream<'_>) -> Orientation {
     stream
         .side_data()

@@ -1,5 +1,5 @@
-//! The chosen frames by counting the pictures that a decoder gives from the start: exact for every
-//! file, whatever its time stamps, for the price of decoding all of it.
+//! Reads the chosen frames by decoding from the start and counting. This is exact for every file, whatever its
+//! timestamps, but decodes the whole file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use super::error::VideoError;
 use super::reader::Reader;
 use super::{Frames, RgbFrame, Selection, sample};
 
-/// What one pass over the file came to.
+/// The result of one pass over the file.
 struct Pass {
-    /// Pictures that the decoder gave.
+    /// The number of decoded frames.
     total: usize,
-    /// The frames that were wanted; `None` where a picture is incomplete.
+    /// The requested frames. `None` for incomplete ones.
     found: BTreeMap<usize, Option<Arc<RgbFrame>>>,
 }
 
 /// Reads the chosen frames.
 pub(super) fn read(reader: &mut Reader<'_>, selection: &Selection) -> Result<Frames, VideoError> {
-    // Mostly a packet is a picture; where it is not, the second pass knows how many there are.
+    // Usually a packet is a frame. Otherwise, the second pass knows the number of frames.
     let mut total = reader.index.shown;
     for _ in 0..2 {
         let chosen = sample::frame_indices(reader.path, total, reader.fps, selection);
@@ -39,11 +39,11 @@ pub(super) fn read(reader: &mut Reader<'_>, selection: &Selection) -> Result<Fra
             fps: reader.fps,
         });
     }
-    // One and the same file gave another number of pictures each time.
+    // Each pass decoded a different number of frames.
     Err(reader.damaged(total, total))
 }
 
-/// Decodes the whole file, and converts the frames `wanted` of the `expected` ones.
+/// Decodes the whole file of `expected` frames and converts the frames in `wanted`.
 fn count(reader: &mut Reader<'_>, wanted: &[usize], expected: usize) -> Result<Pass, VideoError> {
     let mut found: BTreeMap<usize, _> = wanted.iter().map(|&frame| (frame, None)).collect();
     reader.check_clip(found.len())?;
@@ -51,12 +51,12 @@ fn count(reader: &mut Reader<'_>, wanted: &[usize], expected: usize) -> Result<P
     reader.stream.rewind()?;
     let mut total = 0;
     while let Some(picture) = reader.stream.next_picture()? {
-        // Some decoders give what the container says is not shown.
+        // Some decoders return frames that the container marks as not shown.
         if picture.place.is_some_and(|place| reader.is_hidden(place)) {
             continue;
         }
         let is_incomplete = reader.is_incomplete(picture.place, &picture.frame);
-        // The file was cut there.
+        // The file is cut short there.
         if is_incomplete && picture.place.is_some_and(|place| reader.is_last(place)) {
             continue;
         }

@@ -1,33 +1,32 @@
-//! What damage a decoder met since decoding began, and which pictures it may have changed from those that
-//! decoding from the first packet gives.
+//! Tracks damage since decoding began, and the frames that may therefore differ from those decoded from the first
+//! packet.
 //!
-//! Decoders fill holes from earlier pictures, with or without a note on the picture. After a seek they do so
-//! alike only if decoding began in an earlier group of pictures than these lie in. With several threads
-//! a decoder may complain later than it is asked here.
+//! Decoders conceal damage with the contents of earlier frames, and do not always flag the frame. After a seek, the
+//! result is the same only if decoding began in an earlier group of pictures than those frames. With several threads,
+//! a decoder may report an error only after it was queried here.
 
 use super::complaints;
 use super::index::Index;
 
-/// The damage in what a decoder was given since decoding began.
+/// The damage in the packets sent to a decoder since decoding began.
 pub(super) struct Damage<'a> {
     index: &'a Index,
     /// The packet at which decoding began.
     start: usize,
-    /// The packet that the decoder was last given.
+    /// The last packet sent to the decoder.
     given: Option<usize>,
-    /// The complaints of this thread when it was given that.
+    /// The errors logged in this thread before that packet.
     complaints: u64,
-    /// The packets that were told to be missing, likewise.
+    /// The gaps logged in this thread before that packet.
     gaps: u64,
     /// Whether any packet was damaged.
     is_met: bool,
-    /// The last packet whose holes were filled with something else than decoding from the first packet
-    /// fills them with.
+    /// The last packet whose damage was concealed with other contents than when decoding from the first packet.
     strange: Option<usize>,
 }
 
 impl<'a> Damage<'a> {
-    /// None yet: decoding begins at packet `start`.
+    /// No damage yet. Decoding begins at packet `start`.
     pub(super) fn none(index: &'a Index, start: usize) -> Self {
         Self {
             index,
@@ -40,7 +39,7 @@ impl<'a> Damage<'a> {
         }
     }
 
-    /// The decoder is now given the packet at `place`.
+    /// Registers that the packet at `place` is sent to the decoder.
     pub(super) fn give(&mut self, place: usize) {
         self.listen();
         self.given = Some(place);
@@ -48,40 +47,40 @@ impl<'a> Damage<'a> {
         self.gaps = complaints::gaps_here();
     }
 
-    /// Whether the packet that the decoder was last given is damaged.
+    /// Whether the last packet sent to the decoder is damaged.
     pub(super) fn is_in_last(&self) -> bool {
         complaints::count_here() > self.complaints
     }
 
-    /// Notes what the decoder has told of the packet that it was last given.
+    /// Records what the decoder logged about the last packet.
     fn listen(&mut self) {
         let Some(given) = self.given else { return };
         if self.is_in_last() {
             self.note(given);
         }
-        // Before the packet with which decoding begins others are missing as a rule.
+        // Packets before the start of decoding are always missing.
         let misses_some = complaints::gaps_here() > self.gaps && given > self.start;
         if misses_some && !self.is_leading(given) {
             self.add(given - 1);
         }
     }
 
-    /// Notes an error about the packet that the decoder was last given.
+    /// Records that the last packet sent to the decoder is damaged.
     pub(super) fn note_in_last(&mut self) {
         if let Some(given) = self.given {
             self.note(given);
         }
     }
 
-    /// Notes that the packet at `place` is damaged.
+    /// Records that the packet at `place` is damaged.
     pub(super) fn note(&mut self, place: usize) {
         if !self.is_leading(place) {
             self.add(place);
         }
     }
 
-    /// Whether the packet at `place` leans on others that the decoder has not seen, but nothing that is
-    /// shown later leans on it: an open GOP.
+    /// Whether the packet at `place` belongs to the leading frames of an open GOP: it references packets that the
+    /// decoder has not seen, and no later frame references it.
     fn is_leading(&self, place: usize) -> bool {
         let entries = &self.index.entries;
         self.start > 0 && entries[place].pts < entries[self.start].pts
@@ -103,7 +102,7 @@ impl<'a> Damage<'a> {
         self.is_met
     }
 
-    /// Whether the picture of the packet at `place` may be another than decoding from the first packet gives.
+    /// Whether the frame of the packet at `place` may differ from the one decoded from the first packet.
     pub(super) fn reaches(&mut self, place: usize) -> bool {
         self.listen();
         let group = self.index.start_for(place);
@@ -115,19 +114,19 @@ impl<'a> Damage<'a> {
 mod tests {
     use super::*;
 
-    /// Three times I P B B, where the two B after an I are shown before it.
+    /// Three times I P B B, where the two B-frames after an I-frame are shown before it.
     fn index() -> Index {
         let times = [0, 3, 1, 2, 6, 4, 5, 9, 12, 10, 11, 15];
         Index::of_times(&times.map(|time| (time, time % 6 == 0)))
     }
 
     #[test]
-    fn damage_reaches_its_group_if_decoding_began_there() {
+    fn damage_affects_its_group_if_decoding_began_there() {
         let index = index();
         let mut damage = Damage::none(&index, 4);
         damage.note(7);
         assert!(damage.is_met());
-        // The two that follow the next key frame, but are shown before it, lean on this group too.
+        // The two frames that follow the next key frame, but are shown before it, reference this group too.
         let reached = (4..12).filter(|&place| damage.reaches(place));
         assert_eq!(reached.collect::<Vec<_>>(), [4, 5, 6, 7, 9, 10]);
         for start in [0, 4] {
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_in_one_group_after_another_reaches_the_last() {
+    fn damage_in_consecutive_groups_affects_the_last() {
         let index = Index::of_times(&[0, 1, 2, 3, 4, 5, 6, 7].map(|time| (time, time % 2 == 0)));
         let met = |places: &[usize]| {
             let mut damage = Damage::none(&index, 2);
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn leading_pictures_may_be_damaged() {
+    fn leading_frames_may_be_damaged() {
         let index = index();
         let mut damage = Damage::none(&index, 4);
         damage.note(5);

@@ -1,9 +1,8 @@
-//! Videos: from a container to the chosen frames, exact also after seeking.
+//! Reads the chosen frames of a video, exactly even after seeking.
 //!
-//! The packets are listed first ([`Index`]). Where their time stamps can be trusted, each chosen
-//! frame is decoded from the nearest key frame that can lead to it ([`timed`]); else, and where the
-//! decoder contradicts them, its pictures are counted from the start ([`counted`]). Only the chosen
-//! frames are turned to RGB.
+//! The packets are listed first ([`Index`]). If their timestamps are reliable, each chosen frame is decoded from the
+//! nearest suitable key frame ([`timed`]). Otherwise, or if the decoder's output contradicts them, frames are counted
+//! from the start ([`counted`]). Only the chosen frames are converted to RGB.
 
 use std::path::Path;
 
@@ -16,7 +15,7 @@ use super::stream::Stream;
 use super::{Frames, Selection};
 use super::{complaints, container, counted, timed};
 
-/// When neither the container nor its packets tell the rate.
+/// The frame rate if neither the container nor its packets specify one.
 const FALLBACK_FPS: f64 = 25.0;
 
 /// Reads the chosen frames of the video at `path`.
@@ -30,7 +29,7 @@ pub(super) fn read(
     if complaints::count() == before || limits.decoder_threads() == 1 {
         return frames;
     }
-    // What is damaged is shown and refused alike, however many threads there are.
+    // The handling of damage must not depend on the number of threads.
     let single = Limits {
         threads: 1,
         ..*limits

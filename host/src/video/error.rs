@@ -1,5 +1,4 @@
-//! Everything that can keep a file from becoming frames, each said in full: which file, what was
-//! expected, what was found, what to do.
+//! Errors of reading frames. Each states the file, what was expected, what was found and what to do.
 
 use std::error::Error;
 use std::io;
@@ -8,24 +7,24 @@ use std::path::{Path, PathBuf};
 use super::kind;
 use crate::disk::whole_file::reading_advice;
 
-/// Why no frames came out of a file or folder.
+/// The frames of a file or folder could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VideoError {
-    /// Nothing lies at the path.
+    /// The path does not exist.
     #[error(
         "{}: no such file or folder; expected a video, a GIF, an image or a folder of images: \
          check the path",
         path.display()
     )]
     Missing {
-        /// What was asked for.
+        /// The path.
         path: PathBuf,
     },
 
-    /// A link to nothing lies at the path.
+    /// The path is a link whose target does not exist.
     #[error(
-        "{}: a link to something that is not there; expected a link to a file or folder: make it anew, or remove it",
+        "{}: a link whose target does not exist; expected a link to a file or folder: fix or remove the link",
         path.display()
     )]
     Dangling {
@@ -33,136 +32,135 @@ pub enum VideoError {
         path: PathBuf,
     },
 
-    /// An address on the network where a file is expected.
+    /// The path is a URL.
     #[error(
-        "{}: an address, and addresses are not fetched; expected a file or folder: download the \
-         video first, for example with `curl -LO`, and give the file",
+        "{}: a URL, but URLs are not downloaded; expected a file or folder: download the video first, for \
+         example with `curl -LO`",
         path.display()
     )]
     Address {
-        /// What was asked for.
+        /// The path.
         path: PathBuf,
     },
 
-    /// Standard input is a terminal, where no video comes from.
+    /// Standard input is a terminal.
     #[error(
-        "standard input is a terminal; expected a video: redirect one to it (`< FILE`, or a pipe)"
+        "standard input is a terminal; expected a video: redirect one to it (`< FILE` or a pipe)"
     )]
     Terminal,
 
     /// Standard input is a folder.
     #[error(
-        "standard input is a folder; expected a video: give the path of the folder in place of `-`"
+        "standard input is a folder; expected a video: pass the path of the folder instead of `-`"
     )]
     FolderAsInput,
 
-    /// What came through a pipe could not be kept.
+    /// The data from a pipe could not be copied to a temporary file.
     #[error(
-        "{}: the pipe could not be copied to a temporary file in {}: make room there, or name \
-         another folder with TMPDIR",
+        "{}: the pipe could not be copied to a temporary file in {}: free some space there, or set TMPDIR to \
+         another folder",
         path.display(), folder.display()
     )]
     Spool {
         /// The pipe.
         path: PathBuf,
-        /// Where temporary files are kept.
+        /// The folder of temporary files.
         folder: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 
-    /// Something lies at the path, but the system would not let it be read.
+    /// The path exists but cannot be read.
     #[error("{}: cannot be read: {}", path.display(), reading_advice(.source))]
     Unreadable {
-        /// What was asked for.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 
-    /// The path is neither a file, a folder nor a pipe (a socket, a device).
+    /// The path is not a file, a folder or a pipe (a socket, a device).
     #[error(
-        "{}: expected a file, a folder or a pipe, found something else (a device or socket): copy \
-         the clip to a file first",
+        "{}: expected a file, a folder or a pipe, found something else (a device or socket): copy the video to \
+         a file first",
         path.display()
     )]
     NotAFile {
-        /// What was asked for.
+        /// The path.
         path: PathBuf,
     },
 
-    /// A pipe where a file may be read more than once.
+    /// The path is a pipe, but the input must be readable several times.
     #[error(
-        "{}: a pipe, which can be read only once; expected a file or a folder, because clips are read \
-         again and their features are kept by their content: copy it to a file first",
+        "{}: a pipe, which can be read only once; expected a file or a folder, because clips are read several \
+         times and their features are cached by content: copy it to a file first",
         path.display()
     )]
     ReadOnce {
-        /// What was asked for.
+        /// The path.
         path: PathBuf,
     },
 
     /// The file has no bytes.
-    #[error("{}: the file is empty (0 bytes), expected a video: fetch it again", path.display())]
+    #[error("{}: the file is empty (0 bytes), expected a video: download it again", path.display())]
     EmptyFile {
         /// The file.
         path: PathBuf,
     },
 
-    /// A folder without a single image.
+    /// The folder does not contain images.
     #[error(
-        "{}: the folder holds no images; expected files ending in {extensions}, \
-         named so that sorting by name puts them in order",
+        "{}: the folder does not contain images; expected files ending in {extensions}, whose names sort in the \
+         order of the frames",
         path.display()
     )]
     EmptyFolder {
         /// The folder.
         path: PathBuf,
-        /// The endings that count as images.
+        /// The file extensions of images.
         extensions: String,
     },
 
-    /// The bytes are no container that is read here.
+    /// The file is not in a supported container format.
     #[error(
-        "{}: not a video: expected a container such as mp4, mov, mkv, webm, avi, mpeg, ts or flv \
-         (or a GIF or an image), found none of them; check that the file is what its name says, or \
-         convert it with `ffmpeg -i IN OUT.mp4`",
+        "{}: not a video: expected a container such as mp4, mov, mkv, webm, avi, mpeg, ts or flv (or a GIF or an \
+         image), found an unknown format; check that the contents of the file match its name, or convert it with \
+         `ffmpeg -i IN OUT.mp4`",
         path.display()
     )]
     NotAVideo {
         /// The file.
         path: PathBuf,
-        /// What FFmpeg said.
+        /// The error of FFmpeg.
         #[source]
         source: ffmpeg_next::Error,
     },
 
-    /// A container whose inner tables are missing or broken.
+    /// The structure of the file is incomplete or broken.
     #[error(
-        "{}: the {container} file is cut short or damaged: expected {expected}, found {found}; \
-         fetch the file again",
+        "{}: the {container} file is cut short or damaged: expected {expected}, found {found}; download the file \
+         again",
         path.display()
     )]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// The container's name.
+        /// The name of the container.
         container: String,
-        /// What a whole file would have.
+        /// What a complete file contains.
         expected: String,
-        /// What this one has.
+        /// What this file contains.
         found: String,
-        /// What FFmpeg said, where it said anything.
+        /// The error of FFmpeg, if there is one.
         #[source]
         source: Option<ffmpeg_next::Error>,
     },
 
-    /// The pictures are encrypted.
+    /// The video is encrypted.
     #[error(
-        "{}: the video is encrypted, and reading encrypted videos is not supported: give a copy \
-         without copy protection",
+        "{}: the video is encrypted, and encrypted videos are not supported: use a copy without copy protection",
         path.display()
     )]
     Encrypted {
@@ -170,23 +168,22 @@ pub enum VideoError {
         path: PathBuf,
     },
 
-    /// A container with sound or text only.
+    /// The container does not have a video stream.
     #[error(
-        "{}: the file holds no video: expected a video stream, found {found}; give a file with \
-         pictures",
+        "{}: the file does not contain a video: expected a video stream, found {found}; use a file with video",
         path.display()
     )]
     NoVideoStream {
         /// The file.
         path: PathBuf,
-        /// The streams there are.
+        /// The streams found.
         found: String,
     },
 
-    /// A video stream without a single frame.
+    /// The video stream does not contain frames.
     #[error(
-        "{}: the video stream holds no frames: expected at least one; the recording was probably \
-         interrupted: fetch the file again",
+        "{}: the video stream does not contain frames: expected at least one; the recording was probably \
+         interrupted: download the file again",
         path.display()
     )]
     NoFrames {
@@ -194,110 +191,109 @@ pub enum VideoError {
         path: PathBuf,
     },
 
-    /// FFmpeg here has no decoder for the stream.
+    /// FFmpeg does not have a decoder for the stream.
     #[error(
-        "{}: the video is coded as {codec}, for which this FFmpeg has no decoder; convert it with \
-         `ffmpeg -i IN -c:v libx264 OUT.mp4` where one is installed",
+        "{}: the video uses the codec {codec}, for which this FFmpeg has no decoder; convert it with \
+         `ffmpeg -i IN -c:v libx264 OUT.mp4` on a system that has one",
         path.display()
     )]
     UnsupportedCodec {
         /// The file.
         path: PathBuf,
-        /// The codec's name.
+        /// The name of the codec.
         codec: String,
     },
 
-    /// A frame that was asked for does not decode.
+    /// A requested frame cannot be decoded.
     #[error(
-        "{}: frame {frame} of {total} (at {seconds:.2} s) does not decode: its data are damaged or \
-         missing; fetch the file again, or choose another part of it",
+        "{}: frame {frame} of {total} (at {seconds:.2} s) cannot be decoded: its data are damaged or missing; \
+         download the file again, or choose another part of it",
         path.display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The frame, counted from 0 in the order of presentation.
+        /// The frame, counted from 0 in presentation order.
         frame: usize,
-        /// How many frames there are.
+        /// The number of frames.
         total: usize,
-        /// When the frame is shown, in seconds.
+        /// The presentation time of the frame in seconds.
         seconds: f64,
         /// What the decoder said, where it said anything.
         #[source]
         source: Option<ffmpeg_next::Error>,
     },
 
-    /// FFmpeg failed in a way that fits none of the others.
+    /// Any other error of FFmpeg.
     #[error("{}: {doing} failed", path.display())]
     Ffmpeg {
         /// The file.
         path: PathBuf,
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
-        /// What FFmpeg said.
+        /// The error of FFmpeg.
         #[source]
         source: ffmpeg_next::Error,
     },
 
-    /// A picture without a single pixel.
+    /// The image does not have any pixels.
     #[error(
-        "{}: the picture is {width}×{height}; expected at least one pixel: make the file anew",
+        "{}: the image is {width}×{height}; expected at least one pixel: recreate the file",
         path.display()
     )]
     NoPixels {
         /// The file.
         path: PathBuf,
-        /// Pixels a row.
+        /// Width in pixels.
         width: u64,
-        /// Rows.
+        /// Height in pixels.
         height: u64,
     },
 
-    /// An image of a kind that its format knows and that is not read.
+    /// The image uses an unsupported variant of its format.
     #[error(
-        "{}: an image of a kind that is not read; expected samples of 8 or 16 bits, grey or RGB: convert it, for \
+        "{}: this kind of image is not supported; expected samples of 8 or 16 bits, grey or RGB: convert it, for \
          example to PNG",
         path.display()
     )]
     UnsupportedImage {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The error of the decoder.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
 
-    /// An image or animation does not decode.
+    /// The image or animation cannot be decoded.
     #[error(
-        "{}: the image does not decode: it is cut short or damaged, or of an unsupported kind; fetch \
-         it again or convert it to PNG or JPEG",
+        "{}: the image cannot be decoded: it is cut short or damaged, or of an unsupported kind; download it \
+         again, or convert it to PNG or JPEG",
         path.display()
     )]
     Image {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The error of the decoder.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
 
-    /// An image in a format that is not read.
+    /// The image is in an unsupported format.
     #[error(
-        "{}: {format} image, a format that is not read; expected {} or a video: convert it, for \
-         example to PNG",
+        "{}: {format} image, which is not supported; expected {} or a video: convert it, for example to PNG",
         path.display(), kind::READ
     )]
     OtherImage {
         /// The file.
         path: PathBuf,
-        /// The format's name, with its article.
+        /// The name of the format, with its article.
         format: &'static str,
     },
 
-    /// A TIFF of several pictures.
+    /// The TIFF contains several images.
     #[error(
-        "{}: a TIFF of several pages, of which only one can be a picture; save them as files of a \
-         folder, which are frames then",
+        "{}: a TIFF with several pages; expected one page: save the pages as separate files in a folder to use \
+         them as frames",
         path.display()
     )]
     ManyPages {
@@ -305,10 +301,10 @@ pub enum VideoError {
         path: PathBuf,
     },
 
-    /// A file in a folder of images whose name ends like an image's, but whose bytes are none.
+    /// A file in a folder of images has the extension of an image but is not one.
     #[error(
-        "{}: not an image, though its name ends like one; expected {}: take it out of the folder \
-         or fetch it again",
+        "{}: not an image, although its extension says so; expected {}: remove it from the folder or download it \
+         again",
         path.display(), kind::READ
     )]
     NotAnImage {
@@ -316,10 +312,10 @@ pub enum VideoError {
         path: PathBuf,
     },
 
-    /// An image in a folder that cannot be a frame.
+    /// An image in a folder is in a format that is not supported for frames.
     #[error(
-        "{}: an image of a kind that cannot be a frame of a folder; expected JPEG, PNG, WebP, GIF, BMP or TIFF: \
-         convert it, for example to PNG, or take it out of the folder",
+        "{}: an image in a format that is not supported in folders; expected JPEG, PNG, WebP, GIF, BMP or TIFF: \
+         convert it, for example to PNG, or remove it from the folder",
         path.display()
     )]
     OtherFrame {
@@ -327,10 +323,10 @@ pub enum VideoError {
         path: PathBuf,
     },
 
-    /// An animation where each file is one frame.
+    /// A file in a folder of images is an animation.
     #[error(
-        "{}: an animation among the images of a folder, each of which is one frame; give the \
-         animation alone, or take it out of the folder",
+        "{}: an animation in a folder of images; expected still images, each of which is one frame: pass the \
+         animation itself, or remove it from the folder",
         path.display()
     )]
     AnimationInFolder {
@@ -338,9 +334,9 @@ pub enum VideoError {
         path: PathBuf,
     },
 
-    /// A time window over a still image.
+    /// A time window was set for a still image.
     #[error(
-        "{}: a still image has no time to choose from; leave the start and the end out",
+        "{}: a still image has no duration; omit the start and the end of the time window",
         path.display()
     )]
     WindowOfStill {
@@ -348,20 +344,19 @@ pub enum VideoError {
         path: PathBuf,
     },
 
-    /// There is not enough memory for what the file holds.
+    /// There is not enough memory for the contents of the file.
     #[error(
-        "{}: out of memory: {bytes} bytes are needed at once and could not be allocated; free some \
-         memory, or give a smaller file",
+        "{}: out of memory: {bytes} bytes could not be allocated; free some memory, or use a smaller file",
         path.display()
     )]
     OutOfMemory {
         /// The file.
         path: PathBuf,
-        /// What was asked of the system.
+        /// The size of the allocation.
         bytes: usize,
     },
 
-    /// The time window opens after the last frame.
+    /// The time window starts after the last frame.
     #[error(
         "{}: the window starts at {start} s, but the video is only {length:.3} s long; choose an \
          earlier start",
@@ -370,40 +365,39 @@ pub enum VideoError {
     StartPastEnd {
         /// The file.
         path: PathBuf,
-        /// Where the window starts, in seconds.
+        /// The start of the window in seconds.
         start: f64,
-        /// How long the video is, in seconds.
+        /// The length of the video in seconds.
         length: f64,
     },
 
-    /// The time window closes before it opens.
+    /// The time window ends before it starts.
     #[error(
-        "{}: the window ends at {end} s, before its start at {start} s; exchange them or leave one \
-         out",
+        "{}: the window ends at {end} s, before its start at {start} s; swap them or omit one of them",
         path.display()
     )]
     EndBeforeStart {
         /// The file.
         path: PathBuf,
-        /// Where the window starts, in seconds.
+        /// The start of the window in seconds.
         start: f64,
-        /// Where it ends, in seconds.
+        /// The end of the window in seconds.
         end: f64,
     },
 
-    /// The time window opens before the first frame.
+    /// The time window starts before the first frame.
     #[error("{}: the window starts at {start} s; expected 0 or later", path.display())]
     NegativeStart {
         /// The file.
         path: PathBuf,
-        /// Where the window starts, in seconds.
+        /// The start of the window in seconds.
         start: f64,
     },
 
-    /// A time window over a folder whose frame rate nobody stated.
+    /// A time window was set for a folder without a frame rate.
     #[error(
-        "{}: a time window over a folder of images needs their frame rate, and none was given; \
-         state the rate with `--folder-fps`, or leave the window out",
+        "{}: a time window over a folder of images requires a frame rate, but none was given; set the rate with \
+         `--folder-fps`, or omit the window",
         path.display()
     )]
     NoFolderRate {
@@ -411,50 +405,49 @@ pub enum VideoError {
         path: PathBuf,
     },
 
-    /// A frame rate that is not a positive number.
+    /// The frame rate is not a positive number.
     #[error("{}: the frame rate must be a positive number, found {fps}", path.display())]
     BadFolderRate {
         /// The folder.
         path: PathBuf,
-        /// What was given.
+        /// The value found.
         fps: f64,
     },
 
-    /// Nothing was asked for.
-    #[error("{}: 0 frames were asked for; ask for at least 1", path.display())]
+    /// Zero frames were requested.
+    #[error("{}: 0 frames were requested; request at least 1", path.display())]
     NoFramesAsked {
         /// The file.
         path: PathBuf,
     },
 
-    /// The file asks for more than [`Limits`](super::Limits) grants.
+    /// The file exceeds one of the [`Limits`](super::Limits).
     #[error(
-        "{}: {what}: {found}, over the limit of {limit}; raise it with `{flag}` if the file is \
-         trustworthy",
+        "{}: {what}: found {found}, expected at most {limit}; raise the limit with `{flag}` if you trust the file",
         path.display()
     )]
     OverLimit {
         /// The file.
         path: PathBuf,
-        /// What is too large.
+        /// The quantity that is too large.
         what: &'static str,
-        /// How large it is.
+        /// Its value.
         found: String,
-        /// How large it may be.
+        /// Its limit.
         limit: u64,
         /// The option that raises the limit.
         flag: &'static str,
     },
 }
 
-/// An error of FFmpeg, if it says something.
+/// Returns the error unless it is FFmpeg's generic one without a reason.
 pub(super) fn said(error: ffmpeg_next::Error) -> Option<ffmpeg_next::Error> {
     let nothing = ffmpeg_next::Error::Other { errno: 1 };
     Some(error).filter(|error| *error != nothing)
 }
 
 impl VideoError {
-    /// An image that does not decode.
+    /// Creates the error for an image that cannot be decoded.
     pub(super) fn image(path: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Image {
             path: path.to_owned(),
@@ -462,7 +455,7 @@ impl VideoError {
         }
     }
 
-    /// An image of a kind that is not read.
+    /// Creates the error for an unsupported variant of an image format.
     pub(super) fn unsupported_image(
         path: &Path,
         source: impl Into<Box<dyn Error + Send + Sync>>,
@@ -473,8 +466,8 @@ impl VideoError {
         }
     }
 
-    /// What FFmpeg said while something was done with a file. Where it fails without a reason (its −1, which the system
-    /// calls `Operation not permitted`), the file is to blame.
+    /// Creates the error for a failed operation of FFmpeg. If FFmpeg returns no reason (−1, which the system calls
+    /// `Operation not permitted`), the file is reported as damaged.
     pub(super) fn ffmpeg(path: &Path, doing: &'static str, source: ffmpeg_next::Error) -> Self {
         match said(source) {
             Some(source) => Self::Ffmpeg {
@@ -485,14 +478,14 @@ impl VideoError {
             None => Self::Truncated {
                 path: path.to_owned(),
                 container: "video".into(),
-                expected: "data that FFmpeg understands".into(),
+                expected: "data that FFmpeg can decode".into(),
                 found: format!("a failure while {doing}"),
                 source: None,
             },
         }
     }
 
-    /// An image in a format that is not read.
+    /// Creates the error for an unsupported image format.
     pub(super) fn other_image(path: &Path, format: &'static str) -> Self {
         Self::OtherImage {
             path: path.to_owned(),
@@ -500,7 +493,7 @@ impl VideoError {
         }
     }
 
-    /// The same error about another path.
+    /// Replaces the path of the error.
     pub(super) fn about(mut self, name: &Path) -> Self {
         match &mut self {
             Self::Missing { path, .. }
@@ -543,7 +536,7 @@ impl VideoError {
     }
 }
 
-/// Why the file cannot be opened.
+/// Creates the error for a file that cannot be opened.
 pub(super) fn unreadable(path: &Path, source: std::io::Error) -> VideoError {
     let is_address = path.to_str().is_some_and(|path| {
         let (scheme, rest) = path.split_once("://").unwrap_or(("", ""));

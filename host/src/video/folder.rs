@@ -1,4 +1,4 @@
-//! Folders of images as videos.
+//! Reads folders of images as videos.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use super::error::VideoError;
 use super::limits::Limits;
 use super::{Frames, RgbFrame, Selection, images, sample, unreadable};
 
-/// The endings of the files in a folder that count as frames.
+/// File extensions of frames in a folder.
 const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
-/// The endings of images that cannot be frames: left out, they would only move the others in time.
+/// File extensions of images that cannot be read as frames. Skipping them would shift the other frames in time.
 const OTHERS: [&str; 11] = [
     "avif", "heic", "heif", "jp2", "jxl", "pbm", "pgm", "pnm", "ppm", "exr", "qoi",
 ];
 
-/// The images of a folder are the frames of a video, in the order that people count: 9 before 10.
-/// Names whose numbers all have as many digits are in the order of the alphabet then.
+/// Reads the images of a folder as the frames of a video. Numbers in the names are compared by value, so 9 comes
+/// before 10. For numbers with equally many digits, this is alphabetical order.
 pub(super) fn read(
     path: &Path,
     selection: &Selection,
@@ -69,7 +69,7 @@ pub(super) fn read(
     })
 }
 
-/// The files of the frames, in order; one at least.
+/// Returns the files of the frames in order, at least one.
 pub(super) fn images_in(path: &Path, limits: &Limits) -> Result<Vec<PathBuf>, VideoError> {
     let mut images = Vec::new();
     for entry in fs::read_dir(path).map_err(|source| unreadable(path, source))? {
@@ -109,12 +109,12 @@ fn name(path: &Path) -> &[u8] {
     path.file_name().unwrap_or_default().as_encoded_bytes()
 }
 
-/// Such as the `._frame.png` that macOS puts beside a file on foreign disks.
+/// For example `._frame.png`, which macOS creates for each file on other file systems.
 fn is_hidden(path: &Path) -> bool {
     name(path).starts_with(b".")
 }
 
-/// Compares digits by the number they make, and all else byte by byte.
+/// Compares digits by their number, and everything else byte by byte.
 fn natural(a: &[u8], b: &[u8]) -> Ordering {
     let (mut left, mut right) = (a, b);
     loop {
@@ -135,11 +135,11 @@ fn natural(a: &[u8], b: &[u8]) -> Ordering {
             }
         }
     }
-    // As numbers they are the same ("1" and "01").
+    // Equal numbers with different text, such as "1" and "01".
     left.len().cmp(&right.len()).then(a.cmp(b))
 }
 
-/// Takes the number at the front of `text`, without leading zeros.
+/// Takes the number at the start of `text`, without leading zeros.
 fn digits<'a>(text: &mut &'a [u8]) -> &'a [u8] {
     let end = text.iter().position(|byte| !byte.is_ascii_digit());
     let (number, rest) = text.split_at(end.unwrap_or(text.len()));
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_in_names_count() {
+    fn numbers_in_names_are_compared_by_value() {
         let mut names = [
             "b.png",
             "a10.png",

@@ -1,15 +1,15 @@
-//! Decoded pictures.
+//! Decoded frames.
 
 use std::sync::Arc;
 
-/// One decoded picture.
+/// A decoded frame.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RgbFrame {
-    /// Pixels a row.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
-    /// `[height, width, 3]`, red first, without padding.
+    /// `[height, width, 3]` in RGB order, without padding.
     pub data: Vec<u8>,
 }
 
@@ -22,12 +22,12 @@ impl std::fmt::Debug for RgbFrame {
 /// The chosen frames of a file.
 #[derive(Debug, Clone)]
 pub struct Frames {
-    /// As many as were asked for. A frame chosen twice is there twice, and both share their pixels.
+    /// The frames, as many as requested. A frame that is chosen twice occurs twice, with shared pixels.
     pub frames: Vec<Arc<RgbFrame>>,
-    /// The number of each frame in the file, counted from 0 in the order of presentation.
+    /// The index of each frame in the file, counted from 0 in presentation order.
     pub indices: Vec<usize>,
-    /// How many frames the file has.
+    /// The number of frames in the file.
     pub total_frames: usize,
-    /// Average frames per second; 0 for a still image and for a folder without a stated rate.
+    /// Average frames per second. 0 for still images and for folders without a frame rate.
     pub fps: f64,
 }

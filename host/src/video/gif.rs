@@ -1,4 +1,4 @@
-//! GIFs as animations.
+//! Reads GIFs as animations.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -73,14 +73,14 @@ fn open(path: &Path, limits: &Limits) -> Result<Decoder<BufReader<File>>, VideoE
 struct GifPixels<'a> {
     path: &'a Path,
     decoder: Decoder<BufReader<File>>,
-    /// The patch that the decoder comes to next.
+    /// The index of the next patch in the decoder.
     next: usize,
 }
 
 impl Pixels for GifPixels<'_> {
     fn decode(&mut self, index: usize, _: &Patch) -> Result<Vec<u8>, VideoError> {
         let failed = |source: DecodingError| VideoError::image(self.path, source);
-        // Asking for the next frame's description leaves out the pixels of this one.
+        // Reading the next frame's description skips the pixels of the current one.
         while self.next <= index {
             if self.decoder.next_frame_info().map_err(failed)?.is_none() {
                 // The file has changed since it was listed.
@@ -99,7 +99,7 @@ impl Pixels for GifPixels<'_> {
             .and_then(|frame| frame.transparent);
         let mut rgba = memory::with_room_for(self.path, places.len() * 4)?;
         for place in places {
-            // Places outside the palette are black, as in Pillow.
+            // Indices outside the palette are black, as in Pillow.
             let [red, green, blue] = palette.get(usize::from(place)).copied().unwrap_or_default();
             let alpha = if Some(place) == transparent { 0 } else { 255 };
             rgba.extend_from_slice(&[red, green, blue, alpha]);

@@ -1,4 +1,4 @@
-//! Still images, and which image files are animations.
+//! Reads still images, and dispatches image files that are animations.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -16,8 +16,7 @@ use super::png::Png;
 use super::webp::WebP;
 use super::{Frames, RgbFrame, Selection, decode, gif, memory, samples, tiff, unreadable};
 
-/// Reads an animation, or a still image: a video that stands still, one frame as often as frames are
-/// wanted.
+/// Reads an animation or a still image. A still image is one frame, repeated as often as frames are requested.
 pub(super) fn read(
     path: &Path,
     selection: &Selection,
@@ -47,7 +46,7 @@ pub(super) fn read(
     })
 }
 
-/// Reads a still image that is one frame of many. `taken` bytes of the others are there already.
+/// Reads a still image as one of several frames. `taken` is the number of bytes that the others need.
 pub(super) fn read_frame(
     path: &Path,
     taken: u128,
@@ -73,7 +72,7 @@ pub(super) fn read_frame(
     image.read_still(taken, limits)
 }
 
-/// An image file that is whole, as far as can be told without decoding it.
+/// An image file that is complete, as far as can be determined without decoding it.
 struct Image<'a> {
     path: &'a Path,
     bytes: &'a [u8],
@@ -96,7 +95,7 @@ impl<'a> Image<'a> {
             Kind::Image(Format::Jpeg) => Content::Jpeg(Jpeg::parse(path, bytes)?),
             Kind::Image(Format::Bmp) => {
                 let side = |at: usize| bytes.get(at..at + 4)?.first_chunk().copied();
-                // The header of OS/2, of 12 bytes, has shorter sides.
+                // The 12-byte OS/2 header stores the sides in 16 bits.
                 let is_long = bytes.get(14).is_some_and(|&size| size != 12);
                 if let (true, Some(width), Some(height)) = (is_long, side(18), side(22)) {
                     let [width, height] =
@@ -141,8 +140,8 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// The picture as Pillow's `convert("RGB")` makes it (an alpha channel is dropped, grey is
-    /// repeated), upright as EXIF says.
+    /// Decodes a still image like Pillow's `convert("RGB")` (drops the alpha channel, repeats grey), and applies the
+    /// EXIF orientation.
     fn read_still(&self, taken: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
         let decode = |format| decode_with(format, self.path, self.bytes, taken, limits);
         let (frame, orientation) = match &self.content {
@@ -157,7 +156,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// All bytes of an image file.
+/// Reads an image file.
 fn load(path: &Path, limits: &Limits) -> Result<Vec<u8>, VideoError> {
     let unreadable = |source| unreadable(path, source);
     let mut file = File::open(path).map_err(unreadable)?;
@@ -173,11 +172,11 @@ fn load(path: &Path, limits: &Limits) -> Result<Vec<u8>, VideoError> {
     Ok(bytes)
 }
 
-/// What the decoders of the `image` crate allocate for a pixel at most, besides what they hand out:
-/// the coefficients of a progressive JPEG.
+/// Maximum memory that the decoders of the `image` crate allocate for a pixel, besides their output: the coefficients
+/// of a progressive JPEG.
 const BYTES_PER_PIXEL: u64 = 8;
 
-/// The picture as the `image` crate decodes it, and how it is turned if the crate can tell.
+/// Decodes an image with the `image` crate. Also returns its orientation, if the crate can read it.
 fn decode_with(
     format: ImageFormat,
     path: &Path,

@@ -1,5 +1,5 @@
-//! The packets of a video stream, read once without decoding: how many frames there are, in which
-//! order they are shown, and from where each can be decoded.
+//! The packets of a video stream, read once without decoding. They tell how many frames there are, in which order
+//! they are shown, and from which key frame each can be decoded.
 
 use std::path::Path;
 
@@ -9,17 +9,17 @@ use super::container::{self, Container, Reordering};
 use super::error::{VideoError, said};
 use super::limits::Limits;
 
-/// One packet: in all containers met in practice, one coded picture.
+/// A packet. In practice, each contains one coded frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) pts: Option<i64>,
     pub(super) dts: Option<i64>,
-    /// For how long it is shown, in ticks; 0 where the file does not say.
+    /// Duration in ticks. 0 if the file does not specify it.
     pub(super) duration: i64,
-    /// Byte position in the file, or −1.
+    /// Byte offset in the file, or −1.
     position: i64,
     key: bool,
-    /// Decoded for others' sake but never shown (before the start of an edit list).
+    /// Only decoded as a reference, never shown (before the start of an edit list).
     hidden: bool,
 }
 
@@ -43,8 +43,8 @@ impl Entry {
         self.key
     }
 
-    /// Whether both are the same packet, read at different times. After a seek FFmpeg may have to
-    /// guess a decoding time anew, so that counts only where there is no presentation time.
+    /// Whether both describe the same packet. After a seek, FFmpeg may guess another decoding time, so it is
+    /// compared only if there is no presentation time.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.position == other.position
             && self.pts == other.pts
@@ -52,29 +52,27 @@ impl Entry {
     }
 }
 
-/// All packets of the video stream.
+/// The packets of the video stream.
 pub(super) struct Index {
-    /// In the order they lie in the file, which is the order of decoding.
+    /// The packets in file order, which is decoding order.
     pub(super) entries: Vec<Entry>,
-    /// The packet of each frame in the order of presentation, as the time stamps have it; `None`
-    /// where they are missing or contradict themselves (an AVI with B-frames, streams that were
-    /// joined): then only decoding from the start and counting tells.
+    /// The packet of each frame in presentation order, according to the timestamps. `None` if timestamps are missing
+    /// or inconsistent (an AVI with B-frames, joined streams). Frames must then be counted from the start.
     pub(super) order: Option<Vec<u32>>,
-    /// How many packets are shown.
+    /// The number of packets that are shown.
     pub(super) shown: usize,
-    /// Whether the order must be seen on the first pictures before it is believed.
+    /// Whether the order must be verified by decoding the first frames.
     pub(super) is_doubtful: bool,
-    /// Whether packets that are reordered may be missing between others: where they are, a decoder gives
-    /// pictures in another order.
+    /// Whether packets may be missing in a stream with reordering. The decoder then returns frames in another order.
     pub(super) may_have_gaps: bool,
 }
 
-/// By how many packets a picture may be shown earlier or later than it lies in the file. No codec
-/// holds back more; time stamps that ask for more were not made for this stream.
+/// The maximum difference between the positions of a packet in presentation order and in file order. No codec
+/// reorders more. Timestamps that imply more do not belong to this stream.
 const LONGEST_DELAY: u32 = 64;
 
 impl Index {
-    /// Reads all packets of `container`, which is left at its end.
+    /// Reads all packets of `container`, up to its end.
     pub(super) fn scan(
         path: &Path,
         container: &mut Container,
@@ -87,7 +85,7 @@ impl Index {
             match packet.read(&mut container.input) {
                 Ok(()) => {}
                 Err(Error::Eof) => break,
-                // The file was cut.
+                // The file is cut short.
                 Err(_) if entries.len() > 1 && container.is_at_end() => break,
                 Err(source) => return Err(cut_short(path, container, entries.len(), source)),
             }
@@ -105,7 +103,7 @@ impl Index {
             }
             packet = Packet::empty();
         }
-        // The file ends in the middle of its last packet: players guess what is missing of that picture.
+        // The file ends in the middle of its last packet. Players would guess the missing part of that frame.
         if is_cut && entries.len() > 1 {
             entries.pop();
         }
@@ -131,9 +129,8 @@ impl Index {
         } else {
             (is_untimed && !reordering.is_seen).then(|| shown.clone())
         };
-        // A stream that was cut at its head begins with packets that give no picture. And where
-        // packets are reordered but times are not, whoever wrote the times took them from the
-        // packets.
+        // A stream that is cut at its start begins with packets that produce no frames. And if packets are
+        // reordered but their timestamps are not, the timestamps may be in packet order.
         let begins_late = !entries.first().is_some_and(|first| first.key)
             || order
                 .as_ref()
@@ -154,16 +151,16 @@ impl Index {
         }
     }
 
-    /// Packets with these times, of which some are key frames.
+    /// Creates an index of packets with these presentation times and key frame flags.
     #[cfg(test)]
     pub(super) fn of_times(times: &[(i64, bool)]) -> Self {
         let entries = times.iter().map(|&(pts, key)| tests::entry(pts, key));
         Self::new(entries.collect(), tests::SEEN)
     }
 
-    /// The last key frame from which the packet `target` can be decoded: at or before it in the
-    /// file, and not shown after it. (Pictures that follow a key frame in the file but are shown
-    /// before it lean on the group before: an open GOP.)
+    /// Returns the last key frame from which the packet `target` can be decoded: at or before it in the file, and
+    /// not shown after it. (In an open GOP, frames that follow a key frame in the file but are shown before it
+    /// reference the previous group.)
     pub(super) fn start_for(&self, target: usize) -> usize {
         let shown_at = self.entries[target].pts;
         (1..=target)
@@ -175,7 +172,7 @@ impl Index {
             .unwrap_or(0)
     }
 
-    /// The last key frame before the packet `at`, or the first packet.
+    /// Returns the last key frame before the packet `at`, or the first packet.
     pub(super) fn key_before(&self, at: usize) -> usize {
         (1..at)
             .rev()
@@ -183,7 +180,7 @@ impl Index {
             .unwrap_or(0)
     }
 
-    /// Which packet this is. `None` when it is unknown or could be several.
+    /// Returns the position of a packet. `None` if it is unknown or ambiguous.
     pub(super) fn locate(&self, entry: &Entry) -> Option<usize> {
         let mut found = (0..)
             .zip(&self.entries)
@@ -193,8 +190,8 @@ impl Index {
     }
 }
 
-/// The packets `shown` in the order of their times, if these can be those of one stream: each once,
-/// never jumping back.
+/// Sorts the packets `shown` by time. Returns `None` if the times cannot belong to one stream: they must be
+/// unique, near the file order, and decoding times must not decrease.
 fn by_time(entries: &[Entry], shown: &[u32]) -> Option<Vec<u32>> {
     if !entries.iter().filter_map(|entry| entry.dts).is_sorted() {
         return None;
@@ -208,7 +205,7 @@ fn by_time(entries: &[Entry], shown: &[u32]) -> Option<Vec<u32>> {
     (unique && near).then_some(order)
 }
 
-/// Whether these times follow one another at one distance, but for rounding.
+/// Whether these times are evenly spaced, except for rounding.
 fn is_even(times: impl Iterator<Item = i64> + Clone) -> bool {
     let steps = || {
         times
@@ -225,7 +222,7 @@ fn cut_short(path: &Path, container: &Container, frames: usize, source: Error) -
         path: path.to_owned(),
         container: container.format_name(),
         expected: "packets up to the end of the file".into(),
-        found: format!("a reading error after {frames} frames"),
+        found: format!("a read error after {frames} frames"),
         source: said(source),
     }
 }
@@ -260,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_cannot_be_of_one_stream_give_no_order() {
+    fn inconsistent_times_give_no_order() {
         assert_eq!(
             timed(&[0, 3, 1, 2]).order.as_deref(),
             Some(&[0, 2, 3, 1][..])
@@ -270,11 +267,7 @@ mod tests {
             .map(|n| 2 * n)
             .chain((0..100).map(|n| 2 * n + 1))
             .collect();
-        assert_eq!(
-            timed(&joined).order,
-            None,
-            "two streams between one another"
-        );
+        assert_eq!(timed(&joined).order, None, "two interleaved streams");
         let decoded = |dts: [i64; 4]| {
             let entries = dts.iter().zip([0, 3, 1, 2]);
             let entries = entries.map(|(&dts, pts)| Entry {
@@ -288,21 +281,21 @@ mod tests {
     }
 
     #[test]
-    fn what_may_begin_late_or_was_never_reordered_is_doubtful() {
+    fn streams_that_begin_late_or_lack_reordered_times_are_doubtful() {
         assert!(!timed(&[0, 3, 1, 2]).is_doubtful);
         assert!(
             timed(&[0, 1, 2, 3]).is_doubtful,
-            "reordered, but not by its times"
+            "reordered, but not in its times"
         );
-        assert!(timed(&[2, 0, 1, 3]).is_doubtful, "leading pictures");
+        assert!(timed(&[2, 0, 1, 3]).is_doubtful, "leading frames");
         let steady = |key| Index::new(vec![entry(0, key), entry(1, false)], NEVER).is_doubtful;
         assert!(steady(false), "no key frame");
         assert!(!steady(true));
     }
 
     #[test]
-    fn pictures_shown_before_their_key_frame_lean_on_the_group_before() {
-        // I P B B | I B B P, where the two B after the second I are shown before it.
+    fn frames_shown_before_their_key_frame_reference_the_previous_group() {
+        // I P B B | I B B P, where the two B-frames after the second I-frame are shown before it.
         let shown = [(0, true), (3, false), (1, false), (2, false)];
         let shown = shown
             .into_iter()
@@ -316,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_known_again_only_when_there_is_no_doubt() {
+    fn packets_are_located_only_if_unambiguous() {
         let twice = vec![
             entry(0, true),
             entry(1, false),
@@ -330,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn without_times_the_order_is_known_only_if_nothing_is_reordered() {
+    fn without_times_the_order_is_known_only_without_reordering() {
         let untimed = |reordering| {
             let entry = Entry {
                 pts: None,

@@ -1,20 +1,20 @@
-//! What a JPEG says before its pixels are decoded: whether it is whole, how it is turned, and whether
-//! it is the first of many.
+//! Reads a JPEG's segments before its pixels are decoded: whether it is complete, its orientation, and whether it
+//! begins a stream of JPEGs.
 
 use std::path::Path;
 
 use super::error::VideoError;
 use super::orientation::Orientation;
 
-/// A JPEG of which all segments are there.
+/// A complete JPEG.
 pub(super) struct Jpeg {
     pub(super) orientation: Orientation,
-    /// Another of the same size follows, as in a stream of motion JPEG.
+    /// Whether another JPEG of the same size follows, as in motion JPEG.
     pub(super) is_stream: bool,
 }
 
 impl Jpeg {
-    /// Walks over the segments to the end marker. Decoders fill what is missing with grey.
+    /// Reads the segments up to the end marker. Without this check, decoders fill missing parts with grey.
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, VideoError> {
         let Some(segments) = Segments::walk(bytes) else {
             return Err(VideoError::Truncated {
@@ -25,7 +25,7 @@ impl Jpeg {
                 source: None,
             });
         };
-        // Phones and cameras append further pictures too (previews, gain maps), and list them.
+        // Phones and cameras also append images (previews, gain maps), but list them.
         let is_stream = !segments.lists_others
             && bytes[segments.end..].starts_with(b"\xff\xd8\xff")
             && Segments::walk(&bytes[segments.end..])
@@ -37,7 +37,7 @@ impl Jpeg {
     }
 }
 
-/// What the segments up to the end marker say.
+/// The contents of the segments up to the end marker.
 #[derive(Default)]
 struct Segments {
     end: usize,
@@ -58,7 +58,7 @@ impl Segments {
                     found.end = at;
                     return Some(found);
                 }
-                // Without contents: TEM, restarts, a start that does not belong here.
+                // Markers without contents: TEM, restarts, a misplaced start of image.
                 0x01 | 0xd0..=0xd8 => {}
                 marker => {
                     let length: [u8; 2] = bytes.get(at..at + 2)?.try_into().ok()?;
@@ -82,15 +82,15 @@ impl Segments {
     }
 }
 
-/// The next marker at or after `at`, which is moved past it. Between markers lie the coded pixels.
+/// Returns the next marker at or after `at`, and advances `at`. Skips the coded pixels between markers.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     loop {
         *at += bytes.get(*at..)?.iter().position(|&byte| byte == 0xff)?;
-        // Any number of these may precede a marker.
+        // Any number of fill bytes may precede a marker.
         *at += bytes[*at..].iter().position(|&byte| byte != 0xff)?;
         let marker = bytes[*at];
         *at += 1;
-        // 0 marks an 0xff among the coded pixels.
+        // 0 is an escaped 0xff in the coded pixels.
         if marker != 0 {
             return Some(marker);
         }

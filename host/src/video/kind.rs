@@ -1,25 +1,25 @@
-//! What a file is, told from its first bytes.
+//! Detects the format of a file from its first bytes.
 
 use std::path::Path;
 
-/// The image formats that are read here, for messages.
+/// The supported image formats, for messages.
 pub(super) const READ: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF";
 
-/// How many bytes tell.
+/// The number of bytes needed for detection.
 pub(super) const HEAD: usize = 64;
 
-/// A file's format, as far as it decides who reads it.
+/// The kind of a file, which determines the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Gif,
     Image(Format),
-    /// An image format that is not read here, by its name.
+    /// An unsupported image format with its name.
     OtherImage(&'static str),
-    /// For FFmpeg to tell.
+    /// Anything else: FFmpeg detects the format.
     Video,
 }
 
-/// Image formats of one file, one picture, mostly.
+/// An image format, usually with one image per file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Jpeg,
@@ -29,9 +29,9 @@ pub(super) enum Format {
     Tiff,
 }
 
-/// Tells by the first bytes and, where they leave it open, by the name.
+/// Detects the kind from the first bytes and, if they are ambiguous, from the name.
 pub(super) fn of(path: &Path, head: &[u8]) -> Kind {
-    // A motion JPEG stream begins as a single JPEG does: here the name decides.
+    // A motion JPEG stream begins like a single JPEG, so the name decides.
     let motion_jpeg = path
         .extension()
         .is_some_and(|end| end.eq_ignore_ascii_case("mjpeg") || end.eq_ignore_ascii_case("mjpg"));
@@ -51,7 +51,7 @@ pub(super) fn of(path: &Path, head: &[u8]) -> Kind {
     } else if at(0, b"BM") {
         Kind::Image(Format::Bmp)
     } else if at(0, b"II*\0\x10\0\0\0CR") {
-        Kind::OtherImage("a camera's raw (CR2)")
+        Kind::OtherImage("a raw camera (CR2)")
     } else if [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"]
         .iter()
         .any(|mark| at(0, *mark))
@@ -66,7 +66,7 @@ fn other(head: &[u8], at: impl Fn(usize, &[u8]) -> bool) -> Option<&'static str>
     let known: [(usize, &[u8], &str); 16] = [
         (4, b"ftyphei", "a HEIC"),
         (4, b"ftyphev", "a HEIC"),
-        (4, b"ftypcrx ", "a camera's raw (CR3)"),
+        (4, b"ftypcrx ", "a raw camera (CR3)"),
         (0, b"\0\0\0\x0cjP  \r\n", "a JPEG 2000"),
         (0, b"\xff\x4f\xff\x51", "a JPEG 2000"),
         (0, b"\0\0\0\x0cJXL \r\n", "a JPEG XL"),
@@ -79,7 +79,7 @@ fn other(head: &[u8], at: impl Fn(usize, &[u8]) -> bool) -> Option<&'static str>
         (0, b"gimp xcf", "a GIMP"),
         (0, b"%PDF-", "a PDF"),
         (0, b"<svg", "an SVG"),
-        (0, b"FUJIFILMCCD-RAW", "a camera's raw (RAF)"),
+        (0, b"FUJIFILMCCD-RAW", "a raw camera (RAF)"),
     ];
     if let Some((_, _, name)) = known.iter().find(|(offset, mark, _)| at(*offset, mark)) {
         return Some(name);
@@ -88,8 +88,8 @@ fn other(head: &[u8], at: impl Fn(usize, &[u8]) -> bool) -> Option<&'static str>
         [b'P', b'1'..=b'7', space, ..] if space.is_ascii_whitespace() => {
             Some("a PPM, PGM or PBM (Netpbm)")
         }
-        // The count of icons has two bytes. A picture of an MPEG stream begins like an icon, but the second
-        // byte of that count is never 0 there.
+        // The number of icons has two bytes. A picture header in an MPEG stream begins like an icon, but the
+        // second of these bytes is never 0 there.
         [0, 0, 1, 0, _, 0, ..] => Some("an icon (ICO)"),
         _ => None,
     }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_of_an_mpeg_stream_is_not_an_icon() {
+    fn an_mpeg_picture_header_is_not_an_icon() {
         let path = Path::new("clip");
         let icon = b"\0\0\x01\0\x02\0\x10\x10";
         assert!(matches!(of(path, icon), Kind::OtherImage("an icon (ICO)")));

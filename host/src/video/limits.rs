@@ -1,33 +1,32 @@
-//! How much memory and work one file may claim. Files come from strangers, and headers lie: each
-//! limit is checked before the memory it guards is allocated.
+//! Limits on the memory and work for one file. Files are untrusted and headers may be wrong, so each limit is checked
+//! before the memory is allocated.
 
 use std::path::Path;
 
 use super::error::VideoError;
 
-/// What reading one clip may cost at most.
+/// Limits for reading one clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Pixels of one frame (width × height). 40 million by default: 8K and a little more.
+    /// Pixels of one frame (width × height). 40 million by default, slightly more than 8K.
     pub max_pixels: u64,
-    /// Frames in the whole file, wanted or not. 10 million by default: 46 hours at 60 per second.
+    /// Frames in the whole file. 10 million by default: 46 hours at 60 frames per second.
     pub max_frames: u64,
-    /// Bytes of all chosen frames together, as RGB, a repeated frame counted once. 2 GiB by default.
+    /// Total bytes of the chosen frames as RGB. Repeated frames count once. 2 GiB by default.
     pub max_clip_bytes: u64,
     /// Size of one image file, in bytes. 256 MiB by default.
     pub max_image_bytes: u64,
-    /// Pixels of an animation (GIF, APNG, WebP) that must be computed for the chosen frames. 2
-    /// billion by default: 1,000 frames of 1920×1080 that all lean on one another.
+    /// Pixels of an animation (GIF, APNG, WebP) to compute for the chosen frames. 2 billion by default: 1,000
+    /// frames of 1920×1080 that depend on one another.
     pub max_animation_pixels: u64,
-    /// Bytes of the chosen frames of an animation together, as RGB: its file may be tiny. 512 MiB by
-    /// default: 21 frames of 3840×2160.
+    /// Total bytes of the chosen frames of an animation as RGB. The limit is separate because tiny files can
+    /// have large frames. 512 MiB by default: 21 frames of 3840×2160.
     pub max_animation_bytes: u64,
-    /// Pixels of a video that must be decoded for the chosen frames. 100 billion by default: 48,000
-    /// frames of 1920×1080 without a key frame between.
+    /// Pixels of a video to decode for the chosen frames. 100 billion by default: 48,000 frames of 1920×1080.
     pub max_decoded_pixels: u64,
-    /// What may come through a pipe, in bytes: it is copied to a temporary file. 4 GiB by default.
+    /// Bytes from a pipe, which are copied to a temporary file. 4 GiB by default.
     pub max_pipe_bytes: u64,
-    /// Threads of the decoder; 0 means one a core.
+    /// Threads of the decoder. 0 means one for each core.
     pub threads: usize,
 }
 
@@ -48,7 +47,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Refuses a picture without pixels, and one of more than `max_pixels`.
+    /// Refuses a frame without pixels or with more than `max_pixels`.
     pub(super) fn check_size(&self, path: &Path, w: u64, h: u64) -> Result<(), VideoError> {
         match w.min(h) {
             0 => Err(VideoError::NoPixels {
@@ -60,30 +59,30 @@ impl Limits {
         }
     }
 
-    /// Refuses a frame of more than `max_pixels`.
+    /// Refuses a frame with more than `max_pixels`.
     pub(super) fn check_pixels(&self, path: &Path, w: u64, h: u64) -> Result<(), VideoError> {
         let found = u128::from(w) * u128::from(h);
         check(
             path,
-            "the pixels of one frame",
+            "pixels of one frame",
             found,
             self.max_pixels,
             "--max-pixels",
         )
     }
 
-    /// Refuses a file of more than `max_frames`.
+    /// Refuses a file with more than `max_frames`.
     pub(super) fn check_frames(&self, path: &Path, found: u64) -> Result<(), VideoError> {
         check(
             path,
-            "the frames in the file",
+            "frames in the file",
             found.into(),
             self.max_frames,
             "--max-frames",
         )
     }
 
-    /// Refuses `frames` distinct frames of `w`×`h` RGB pixels that together pass `max_clip_bytes`.
+    /// Refuses `frames` distinct frames of `w`×`h` RGB pixels if their total size exceeds `max_clip_bytes`.
     pub(super) fn check_clip(
         &self,
         path: &Path,
@@ -94,13 +93,13 @@ impl Limits {
         self.check_clip_bytes(path, rgb_bytes(frames, w, h))
     }
 
-    /// Refuses chosen frames that together pass `max_clip_bytes`.
+    /// Refuses chosen frames whose total size exceeds `max_clip_bytes`.
     pub(super) fn check_clip_bytes(&self, path: &Path, found: u128) -> Result<(), VideoError> {
-        let what = "the bytes of the chosen frames together";
+        let what = "total bytes of the chosen frames";
         check(path, what, found, self.max_clip_bytes, "--max-clip-bytes")
     }
 
-    /// Refuses one more picture, of `size` (width, height), beside the `taken` bytes of others.
+    /// Refuses one more frame of `size` (width, height) in addition to the `taken` bytes of the others.
     pub(super) fn check_picture(
         &self,
         path: &Path,
@@ -112,7 +111,7 @@ impl Limits {
         self.check_clip_bytes(path, taken.saturating_add(picture))
     }
 
-    /// Refuses `frames` distinct frames of an animation, `w`×`h` RGB pixels each, that together pass
+    /// Refuses `frames` distinct frames of an animation with `w`×`h` RGB pixels if their total size exceeds
     /// `max_animation_bytes`.
     pub(super) fn check_animation_frames(
         &self,
@@ -124,38 +123,38 @@ impl Limits {
         self.check_clip(path, frames, w, h)?;
         check(
             path,
-            "the bytes of the animation's chosen frames together",
+            "total bytes of the chosen frames of the animation",
             rgb_bytes(frames, w, h),
             self.max_animation_bytes,
             "--max-animation-bytes",
         )
     }
 
-    /// Refuses an animation whose chosen frames take more than `max_animation_pixels`.
+    /// Refuses an animation whose chosen frames require computing more than `max_animation_pixels`.
     pub(super) fn check_animation(&self, path: &Path, found: u128) -> Result<(), VideoError> {
         check(
             path,
-            "the pixels of the animation to compute",
+            "pixels of the animation to compute",
             found,
             self.max_animation_pixels,
             "--max-animation-pixels",
         )
     }
 
-    /// Refuses a video whose chosen frames take more than `max_decoded_pixels`.
+    /// Refuses a video whose chosen frames require decoding more than `max_decoded_pixels`.
     pub(super) fn check_decoded(&self, path: &Path, found: u128) -> Result<(), VideoError> {
         check(
             path,
-            "the pixels of the video to decode",
+            "pixels of the video to decode",
             found,
             self.max_decoded_pixels,
             "--max-decoded-pixels",
         )
     }
 
-    /// Refuses an image file of more than `max_image_bytes`.
+    /// Refuses an image file with more than `max_image_bytes`.
     pub(super) fn check_image_bytes(&self, path: &Path, found: u64) -> Result<(), VideoError> {
-        let what = "the bytes of the image file";
+        let what = "bytes of the image file";
         check(
             path,
             what,
@@ -167,7 +166,7 @@ impl Limits {
 
     /// Refuses more than `max_pipe_bytes` from a pipe.
     pub(super) fn check_pipe(&self, path: &Path, found: u64) -> Result<(), VideoError> {
-        let what = "the bytes that came through the pipe, at least";
+        let what = "bytes from the pipe, at least";
         check(
             path,
             what,
@@ -177,7 +176,7 @@ impl Limits {
         )
     }
 
-    /// The decoder's thread count: never 0, and never so many that their buffers matter.
+    /// Returns the number of decoder threads, at least 1 and at most 16, which bounds the memory for their buffers.
     pub(super) fn decoder_threads(&self) -> usize {
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
         if self.threads == 0 {
@@ -189,7 +188,7 @@ impl Limits {
     }
 }
 
-/// What `frames` pictures of `w`×`h` take.
+/// Returns the size in bytes of `frames` frames of `w`×`h` pixels.
 fn rgb_bytes(frames: u64, w: u64, h: u64) -> u128 {
     u128::from(frames).saturating_mul(u128::from(w) * u128::from(h) * 3)
 }

@@ -1,17 +1,17 @@
-//! Memory whose size a file decides: too much of it is an error, never an abort.
+//! Fallible allocation for sizes that come from a file: running out of memory is an error and not an abort.
 
 use std::path::Path;
 
 use super::error::VideoError;
 
-/// `len` bytes, all 0.
+/// Allocates `len` zero bytes.
 pub(super) fn zeroed(path: &Path, len: usize) -> Result<Vec<u8>, VideoError> {
     let mut buffer = with_room_for(path, len)?;
     buffer.resize(len, 0);
     Ok(buffer)
 }
 
-/// An empty list with room for `len` items.
+/// Allocates an empty list with capacity for `len` items.
 pub(super) fn with_room_for<T>(path: &Path, len: usize) -> Result<Vec<T>, VideoError> {
     let mut list = Vec::new();
     list.try_reserve_exact(len)
@@ -27,8 +27,7 @@ pub(super) fn push<T>(path: &Path, list: &mut Vec<T>, item: T) -> Result<(), Vid
     Ok(())
 }
 
-/// Refuses a file whose decoder needs `len` bytes that cannot be allocated. For libraries that allocate
-/// themselves and abort when memory is short.
+/// Checks that `len` bytes can be allocated. Called before libraries that abort when they run out of memory.
 pub(super) fn check(path: &Path, len: u64) -> Result<(), VideoError> {
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     with_room_for::<u8>(path, len).map(drop)

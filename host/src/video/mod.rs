@@ -1,12 +1,11 @@
-//! From a file on disk to the RGB frames that the encoders will see.
+//! Reads RGB frames from a file on disk.
 //!
-//! A file is a video in any container FFmpeg reads (`decode`), an animation (`gif`, `png`, `webp`),
-//! a still image (`images`) or a folder of them (`folder`). What kind it is is told from its first bytes, never from its name.
-//! `sample` says which frames are taken; only those are turned to RGB and kept.
+//! A file is a video in a container that FFmpeg supports (`decode`), an animation (`gif`, `png`, `webp`), a still image
+//! (`images`) or a folder of images (`folder`). The first bytes determine the format, not the name. `sample` chooses
+//! the frames. Only these are converted to RGB and kept.
 //!
-//! Files are untrusted: they are opened as local files and nothing else, and [`Limits`] bounds what
-//! each may cost before it is paid. For H.264 the pixels are those of decord, PyAV and OpenCV, byte
-//! for byte.
+//! Files are untrusted: they are only opened as local files, and [`Limits`] bounds the memory and work for each of
+//! them in advance. For H.264, the pixels equal those of decord, PyAV and OpenCV byte for byte.
 
 mod animation;
 mod complaints;
@@ -57,11 +56,11 @@ pub use sample::{evenly, frame_indices};
 pub use selection::{Seconds, Selection};
 pub use spool::is_standard_input;
 
-/// Refuses what cannot be read twice, before it is waited for: a pipe, a socket, a device.
+/// Refuses inputs that cannot be read twice, such as pipes, sockets and devices, before reading from them.
 ///
 /// # Errors
 ///
-/// When something else than a file or folder lies at `path`.
+/// When `path` is neither a file nor a folder.
 pub fn check_lasts(path: &Path) -> Result<(), VideoError> {
     match std::fs::metadata(path) {
         Ok(about) if !about.is_file() && !about.is_dir() => Err(VideoError::ReadOnce {
@@ -71,12 +70,12 @@ pub fn check_lasts(path: &Path) -> Result<(), VideoError> {
     }
 }
 
-/// Refuses what no frames can come from, as far as it shows without decoding: nothing there, an empty file, a folder
-/// without images, and what [`check_lasts`] refuses.
+/// Refuses inputs that cannot contain frames, as far as can be determined without decoding: missing files, empty files,
+/// folders without images, and everything that [`check_lasts`] refuses.
 ///
 /// # Errors
 ///
-/// What reading it would say.
+/// The same errors as reading.
 pub fn check_present(path: &Path) -> Result<(), VideoError> {
     check_lasts(path)?;
     let about = fs::metadata(path).map_err(|source| unreadable(path, source))?;
@@ -95,11 +94,11 @@ fn check_filled(path: &Path, about: &Metadata) -> Result<(), VideoError> {
     }
 }
 
-/// Reads the frames of the video, animation, image or folder of images at `path`, which may be a pipe;
-/// `-` is standard input.
+/// Reads the chosen frames of a video, an animation, an image or a folder of images. `path` may be a pipe. `-` means
+/// standard input.
 ///
 /// # Errors
-/// [`VideoError`] names the file and what is wrong with it; see there.
+/// See [`VideoError`].
 pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frames, VideoError> {
     if selection.num_frames == 0 {
         return Err(VideoError::NoFramesAsked {
@@ -134,7 +133,7 @@ pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frame
     read_file(path, &about, selection, limits)
 }
 
-/// Reads the copy of what came through a pipe; errors name the pipe.
+/// Reads the copy of a pipe's data. Errors name the pipe.
 fn read_spool(
     path: &Path,
     spool: &Spool,

@@ -1,8 +1,8 @@
-//! What an MP4 or QuickTime file declares, read before FFmpeg believes it.
+//! Checks the declarations of an MP4 or QuickTime file before FFmpeg reads it.
 //!
-//! A sample table can claim four billion frames in twenty bytes, and FFmpeg's demuxer allocates an
-//! index for them while opening the file, out of reach of any of its options. The same walk over
-//! the boxes tells a file that was cut short from one that is no video at all.
+//! A sample table of twenty bytes can declare four billion frames. FFmpeg's demuxer allocates an index for them
+//! when it opens the file, and has no option to prevent it. The walk over the boxes also distinguishes a file that
+//! is cut short from one that is not a video.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -12,27 +12,27 @@ use super::error::{VideoError, said};
 use super::limits::Limits;
 use super::memory;
 
-/// How many boxes are looked at; an hour of one-second fragments has some 15,000.
+/// Maximum number of boxes to read. An hour of one-second fragments has about 15,000.
 const MAX_BOXES: usize = 4_000_000;
 
-/// What the walk found.
+/// The result of the walk over the boxes.
 #[derive(Debug, Default)]
 pub(super) struct About {
-    /// The file begins with a box that MP4 and QuickTime files begin with.
+    /// Whether the first box is one with which MP4 and QuickTime files begin.
     is_mp4: bool,
     has_index: bool,
     length: u64,
-    /// The tracks that go with another: its alpha, its depth.
+    /// The ids of tracks that belong to another track: its alpha or depth.
     auxiliary: Vec<u32>,
 }
 
 impl About {
-    /// Whether the track of this number only goes with another, as its alpha or its depth.
+    /// Whether the track with this id belongs to another track, as its alpha or depth.
     pub(super) fn is_auxiliary(&self, track: i32) -> bool {
         u32::try_from(track).is_ok_and(|track| self.auxiliary.contains(&track))
     }
 
-    /// The error for a file that FFmpeg could not open.
+    /// Returns the error for a file that FFmpeg could not open.
     pub(super) fn explain(&self, path: &Path, source: ffmpeg_next::Error) -> VideoError {
         if self.is_mp4 && !self.has_index {
             return VideoError::Truncated {
@@ -43,12 +43,12 @@ impl About {
                 source: Some(source),
             };
         }
-        // The format was known, and more was to come.
+        // FFmpeg recognised the format, but the file ends too early.
         if source == ffmpeg_next::Error::Eof || said(source).is_none() {
             return VideoError::Truncated {
                 path: path.to_owned(),
                 container: "video".into(),
-                expected: "more than the beginning of one".into(),
+                expected: "a complete header".into(),
                 found: format!("{} bytes", self.length),
                 source: None,
             };
@@ -60,7 +60,7 @@ impl About {
     }
 }
 
-/// Walks over the boxes of an MP4; any other file passes.
+/// Reads the boxes of an MP4. Other files pass.
 pub(super) fn inspect(path: &Path, limits: &Limits) -> Result<About, VideoError> {
     let unreadable = |source| super::unreadable(path, source);
     let file = File::open(path).map_err(unreadable)?;
@@ -84,20 +84,20 @@ pub(super) fn inspect(path: &Path, limits: &Limits) -> Result<About, VideoError>
     Ok(walk.about)
 }
 
-/// The boxes in which FFmpeg looks for others, as far as they can hold tables of samples.
+/// The boxes that FFmpeg descends into and that may contain sample tables.
 const PARENTS: [&[u8; 4]; 15] = [
     b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf", b"mvex", b"dinf",
     b"tref", b"sinf", b"schi", b"udta", b"wave",
 ];
 
-/// How deep boxes may lie in one another: files have up to 8 levels, and FFmpeg gives up at 11.
+/// Maximum nesting depth of boxes. Files have up to 8 levels, and FFmpeg stops at 11.
 const MAX_DEPTH: usize = 16;
 
-/// A box, or the file, whose contents are being looked at.
+/// A box, or the file, whose contents are being read.
 #[derive(Clone, Copy)]
 struct Open {
     kind: [u8; 4],
-    /// Where the next box in it begins.
+    /// Where the next inner box begins.
     at: u64,
     end: u64,
 }
@@ -108,25 +108,25 @@ struct Walk<'a> {
     file: BufReader<File>,
     about: About,
     boxes: usize,
-    /// Those that are whole.
+    /// The number of complete fragments.
     fragments: usize,
-    /// Of all tracks and fragments so far.
+    /// The samples of all tracks and fragments so far.
     samples: u64,
     track_samples: u64,
     track_edits: u64,
-    /// The number of the track that is being looked at.
+    /// The id of the current track.
     track: u32,
 }
 
 impl Walk<'_> {
-    /// Looks at the boxes of the file, and at those in them.
+    /// Reads the boxes of the file and their inner boxes.
     fn boxes(&mut self) -> Result<(), VideoError> {
         let mut open = vec![Open {
             kind: *b"file",
             at: 0,
             end: self.about.length,
         }];
-        // A list and not a recursion: how deep boxes lie is for the file to say.
+        // An explicit stack instead of recursion, because the file determines the depth.
         while let Some(&Open {
             kind: parent,
             at,
@@ -156,7 +156,7 @@ impl Walk<'_> {
             }
             let next = at.saturating_add(size);
             if is_top && next > end && [b"moov", b"moof", b"mdat"].contains(&&kind) {
-                // The fragments before it can be shown.
+                // The fragments before it are readable.
                 return match self.about.has_index && self.fragments > 0 {
                     true => Ok(()),
                     false => Err(self.cut_short(&kind, next)),
@@ -167,7 +167,7 @@ impl Walk<'_> {
                 here.at = next;
             }
             match &kind {
-                // Both begin with version and flags, then a size (or its width), then the count.
+                // Both begin with version and flags, then a size (or its width in bits), then the count.
                 b"stsz" | b"stz2" => {
                     self.track_samples = self.track_samples.saturating_add(self.word(body + 8));
                     self.track()?;
@@ -177,7 +177,7 @@ impl Walk<'_> {
                     self.samples = self.samples.saturating_add(self.word(body + 4));
                     self.limits.check_frames(self.path, self.samples)?;
                 }
-                // Version 1 has longer times before the number.
+                // In version 1, the times before the track id are longer.
                 b"tkhd" => {
                     let long = self.word(body) >> 24 == 1;
                     self.track = self.word(body + if long { 20 } else { 12 }) as u32;
@@ -203,7 +203,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Checks the samples of a track, so far as it was read. FFmpeg repeats the samples of a track for each of its edits.
+    /// Checks the number of samples of the current track. FFmpeg repeats the samples of a track for each edit.
     fn track(&mut self) -> Result<(), VideoError> {
         self.limits.check_frames(self.path, self.track_samples)?;
         if self.track_edits > 4 {
@@ -213,7 +213,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Type, start of the contents and whole size of the box at `at`.
+    /// Returns the type, the start of the contents and the total size of the box at `at`.
     fn header(&mut self, at: u64, end: u64) -> Option<([u8; 4], u64, u64)> {
         if at.checked_add(8)? > end {
             return None;
@@ -232,11 +232,11 @@ impl Walk<'_> {
             }
             size => (at + 8, u64::from(size)),
         };
-        // A box smaller than its own header would never be left again.
+        // A box smaller than its own header would cause an endless loop.
         (at.checked_add(size)? >= body).then_some((kind, body, size))
     }
 
-    /// The big-endian 32-bit number at `at`; 0 past the end, where FFmpeg reads none either.
+    /// Returns the big-endian 32-bit number at `at`, or 0 past the end, like FFmpeg.
     fn word(&mut self, at: u64) -> u64 {
         let mut bytes = [0; 4];
         let read = self
@@ -255,8 +255,8 @@ impl Walk<'_> {
         VideoError::Truncated {
             path: self.path.to_owned(),
             container: "MP4/QuickTime".into(),
-            expected: format!("boxes that lie at most {MAX_DEPTH} deep in one another"),
-            found: format!("a `{kind}` box deeper than that at byte {at}"),
+            expected: format!("boxes nested at most {MAX_DEPTH} levels deep"),
+            found: format!("a `{kind}` box at a deeper level at byte {at}"),
             source: None,
         }
     }

@@ -1,25 +1,23 @@
-//! How a decoded picture must be turned and mirrored before it is shown.
+//! The orientation of a decoded frame: how it is rotated and mirrored for display.
 
 use image::metadata;
 
 use super::RgbFrame;
 
-/// One of the eight ways in which a camera can have been held, mirrored or not: exchange rows and
-/// columns, then mirror what results.
+/// One of the eight orientations: transposes, then mirrors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Orientation {
-    /// Rows become columns.
+    /// Whether rows become columns.
     transpose: bool,
-    /// Left and right change places, after the transposition.
+    /// Whether left and right are exchanged after the transposition.
     mirror: bool,
-    /// Top and bottom change places, after the transposition.
+    /// Whether top and bottom are exchanged after the transposition.
     flip: bool,
 }
 
 impl Orientation {
-    /// What an FFmpeg display matrix (nine 32-bit integers in native byte order) asks for, by the
-    /// rules of the `ffmpeg` command's `-autorotate`: whole quarter turns, give or take a degree. For
-    /// any other angle, and for a matrix that says nothing, pictures stay as they are.
+    /// Reads an FFmpeg display matrix (nine 32-bit integers in native byte order) like `ffmpeg -autorotate`:
+    /// multiples of 90 degrees, within one degree. Other angles and invalid matrices leave frames unchanged.
     pub(super) fn from_display_matrix(bytes: &[u8]) -> Self {
         let entry = |index: usize| {
             let bytes = bytes.get(index * 4..index * 4 + 4)?;
@@ -46,7 +44,7 @@ impl Orientation {
         }
     }
 
-    /// By the number that EXIF has for it, and upright for all that EXIF does not know.
+    /// Converts an EXIF orientation number. Unknown numbers mean upright.
     pub(super) fn from_exif(number: u8) -> Self {
         Self {
             transpose: matches!(number, 5..=8),
@@ -55,14 +53,14 @@ impl Orientation {
         }
     }
 
-    /// By what a block of EXIF says, which may begin as JPEG's does.
+    /// Reads the orientation from an EXIF block, with or without JPEG's prefix.
     pub(super) fn from_exif_block(block: &[u8]) -> Self {
         let block = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
         metadata::Orientation::from_exif_chunk(block)
             .map_or_else(Self::default, |found| Self::from_exif(found.to_exif()))
     }
 
-    /// The picture as it is to be shown.
+    /// Rotates and mirrors a frame for display.
     pub(super) fn apply(self, frame: RgbFrame) -> RgbFrame {
         if self == Self::default() {
             return frame;
@@ -94,7 +92,7 @@ impl Orientation {
 mod tests {
     use super::*;
 
-    /// A picture of one row for each of `rows`, whose pixels are grey.
+    /// A frame of grey pixels with these rows.
     fn picture(rows: &[&[u8]]) -> RgbFrame {
         RgbFrame {
             width: rows[0].len(),
@@ -117,7 +115,7 @@ mod tests {
         Orientation::from_display_matrix(&bytes).apply(picture(&[&[1, 2, 3], &[4, 5, 6]]))
     }
 
-    /// The eight pictures are those of `ffmpeg -autorotate` (filters named beside them).
+    /// The results are those of `ffmpeg -autorotate`. Comments name its filters.
     #[test]
     fn all_eight_orientations() {
         let turned: [([i32; 4], &[&[u8]]); 8] = [
@@ -144,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn other_angles_and_bad_matrices_leave_the_picture() {
+    fn other_angles_and_invalid_matrices_leave_the_frame_unchanged() {
         let upright = picture(&[&[1, 2, 3], &[4, 5, 6]]);
         for matrix in [[1, 1, -1, 1], [0, 0, 0, 0], [2, 0, 0, 2]] {
             assert_eq!(shown(matrix).data, upright.data, "{matrix:?}");

@@ -1,8 +1,8 @@
-//! Whether a decoder has painted all of a picture.
+//! Detects frames that a decoder did not fill completely.
 //!
-//! FFmpeg's decoder of FFV1 stops where the data of a picture end too early, says nothing, and leaves the
-//! rows that follow as the memory was: an older picture's, and another one's after a seek. So memory is
-//! marked before such a decoder gets it, and pictures are searched for rows of marks.
+//! If the data of a frame end too early, FFmpeg's FFV1 decoder stops without an error. The remaining rows keep the
+//! old contents of the buffer: an earlier frame, or a different one after a seek. Buffers are therefore filled with
+//! a pattern before such a decoder gets them, and decoded frames are searched for rows with this pattern.
 
 use std::ffi::c_int;
 use std::slice;
@@ -12,18 +12,17 @@ use ffmpeg_next::codec::context::Context;
 use ffmpeg_next::ffi;
 use ffmpeg_next::frame::Video;
 
-/// Bytes that no picture has in a whole row. Each lies where its number among them is that of its address.
+/// The pattern, which no frame contains in a whole row. A byte at address `a` is `MARKS[a % MARKS.len()]`.
 const MARKS: [u8; 8] = [0x9e, 0x37, 0x79, 0xb9, 0x7f, 0x4a, 0x7c, 0x15];
 
-/// Whether this codec's decoder has to be watched.
+/// Whether frames of this codec's decoder must be checked.
 pub(super) fn is_needed(codec: Id) -> bool {
     codec == Id::FFV1
 }
 
-/// Makes a decoder that is yet to be opened paint on marked memory.
+/// Makes a decoder that is not open yet use buffers filled with the pattern.
 pub(super) fn watch(context: &mut Context) {
-    // SAFETY: the context is alive, nothing decodes with it yet, and the function has the type that is
-    // asked for.
+    // SAFETY: the context is alive, nothing decodes with it yet, and the function has the required type.
     unsafe { (*context.as_mut_ptr()).get_buffer2 = Some(give_marked) };
 }
 
@@ -32,7 +31,7 @@ unsafe extern "C" fn give_marked(
     frame: *mut ffi::AVFrame,
     flags: c_int,
 ) -> c_int {
-    // SAFETY: FFmpeg passes what its own function takes, which is called in its place.
+    // SAFETY: the arguments are those that FFmpeg passes to its own function.
     let code = unsafe { ffi::avcodec_default_get_buffer2(context, frame, flags) };
     if code < 0 {
         return code;
@@ -40,8 +39,8 @@ unsafe extern "C" fn give_marked(
     // SAFETY: the frame is alive, and the pointers are only copied.
     let buffers = unsafe { (*frame).buf };
     for buffer in buffers.into_iter().filter(|buffer| !buffer.is_null()) {
-        // SAFETY: on success those that are not null are buffers of the given sizes, which nobody else has
-        // yet.
+        // SAFETY: on success, the pointers that are not null refer to buffers of the given sizes, which are not used
+        // elsewhere yet.
         let bytes = unsafe { slice::from_raw_parts_mut((*buffer).data, (*buffer).size) };
         let first = bytes.as_ptr().addr();
         for (at, byte) in bytes.iter_mut().enumerate() {
@@ -51,8 +50,8 @@ unsafe extern "C" fn give_marked(
     code
 }
 
-/// Whether no row of a picture on marked memory is left out. Rows of fewer bytes than there are marks might
-/// have them by chance, and are not looked at.
+/// Whether the decoder wrote every row of a frame. Rows shorter than the pattern are not checked, because they
+/// might match it by chance.
 pub(super) fn is_complete(frame: &Video) -> bool {
     let mut planes =
         (0..frame.planes()).filter(|&plane| frame.plane_width(plane) as usize >= MARKS.len());

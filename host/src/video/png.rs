@@ -1,5 +1,5 @@
-//! PNG and APNG. Read chunk by chunk, because an animation keeps its patches among the chunks of an
-//! otherwise ordinary PNG, each of which is decoded as a PNG of its own.
+//! Reads PNG and APNG. An APNG stores its patches in extra chunks of an ordinary PNG. The chunks are parsed here,
+//! and each patch is decoded as a separate PNG.
 
 use std::io::Cursor;
 use std::ops::Range;
@@ -15,34 +15,34 @@ use super::{Frames, RgbFrame, Selection, memory, samples};
 
 const SIGNATURE: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
 
-/// Chunks that pictures depend on though a program need not know them.
+/// Ancillary chunks that the image depends on.
 const ESSENTIAL: [&[u8; 4]; 4] = [b"tRNS", b"acTL", b"fcTL", b"fdAT"];
 
-/// Bytes of a decoder's own, besides a few rows.
+/// Memory that a decoder needs besides a few rows, in bytes.
 const DECODER_BYTES: u64 = 1 << 20;
 
-/// A PNG whose chunks are all there.
+/// A complete PNG.
 pub(super) struct Png<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     width: u32,
     height: u32,
-    /// IHDR's contents.
+    /// The contents of IHDR.
     header: Range<usize>,
-    /// Whole chunks before the pixels that say what the pixels mean.
+    /// The chunks before the pixels that define their colours.
     colours: Vec<Range<usize>>,
-    /// Whether a pixel may be transparent.
+    /// Whether pixels may be transparent.
     has_alpha: bool,
     exif: Option<Range<usize>>,
-    /// What acTL promises.
+    /// The number of frames that acTL declares.
     promised: Option<u32>,
     patches: Vec<Patch>,
-    /// The contents of the pixels' chunks of each patch.
+    /// The contents of the pixel chunks of each patch.
     parts: Vec<Vec<Range<usize>>>,
 }
 
 impl<'a> Png<'a> {
-    /// Lists the chunks.
+    /// Parses the chunks.
     pub(super) fn parse(
         path: &'a Path,
         bytes: &'a [u8],
@@ -69,7 +69,7 @@ impl<'a> Png<'a> {
             let (kind, data) = png.chunk(&mut at)?;
             let whole = chunk..at;
             if chunk == SIGNATURE.len() && &kind != b"IHDR" {
-                return Err(png.broken("its header (IHDR) first", kind.escape_ascii()));
+                return Err(png.broken("the header (IHDR) as the first chunk", kind.escape_ascii()));
             }
             match &kind {
                 b"IHDR" => {
@@ -94,8 +94,8 @@ impl<'a> Png<'a> {
                 }
                 b"IDAT" => {
                     pixels_begun = true;
-                    // Of an animation that does not begin with it, this is a picture for programs
-                    // that know no animations.
+                    // If the animation does not begin with this image, it is a fallback for
+                    // programs without APNG support.
                     if let Some(parts) = png.parts.first_mut() {
                         memory::push(path, parts, data)?;
                     }
@@ -122,13 +122,13 @@ impl<'a> Png<'a> {
         Ok(png)
     }
 
-    /// Type and contents of the chunk at `at`, which is moved past it.
+    /// Returns the type and contents of the chunk at `at`, and advances `at`.
     fn chunk(&self, at: &mut usize) -> Result<([u8; 4], Range<usize>), VideoError> {
         let cut = || VideoError::Truncated {
             path: self.path.to_owned(),
             container: "PNG".into(),
-            expected: "chunks up to its end (IEND)".into(),
-            found: format!("{} bytes that end before", self.bytes.len()),
+            expected: "chunks up to the end marker (IEND)".into(),
+            found: format!("{} bytes without it", self.bytes.len()),
             source: None,
         };
         let word = |at: usize| self.bytes.get(at..at.checked_add(4)?)?.try_into().ok();
@@ -142,8 +142,8 @@ impl<'a> Png<'a> {
         let matters = kind[0].is_ascii_uppercase() || ESSENTIAL.contains(&&kind);
         if matters && crc32fast::hash(&self.bytes[*at + 4..end]) != u32::from_be_bytes(sum) {
             let kind = kind.escape_ascii();
-            return Err(self.broken("chunks that agree with their checksums", {
-                format!("a `{kind}` at byte {at} that does not")
+            return Err(self.broken("chunks that match their checksums", {
+                format!("a `{kind}` chunk at byte {at} that does not")
             }));
         }
         *at = end + 4;
@@ -160,7 +160,7 @@ impl<'a> Png<'a> {
         }
     }
 
-    /// The big-endian number at `at` of a chunk's contents; 0 past their end.
+    /// Returns the big-endian number at `at` in a chunk's contents, or 0 past the end.
     fn word(&self, data: &Range<usize>, at: usize) -> u32 {
         let bytes = self.bytes[data.clone()].get(at..at + 4);
         bytes
@@ -196,7 +196,7 @@ impl<'a> Png<'a> {
         let first = self.patches.is_empty();
         let disposal = match self.bytes[data.start + 24] {
             1 => Disposal::Clear,
-            // Before the first frame the canvas was clear.
+            // The canvas is clear before the first frame.
             2 if first => Disposal::Clear,
             2 => Disposal::Restore,
             _ => Disposal::Keep,
@@ -213,7 +213,7 @@ impl<'a> Png<'a> {
         })
     }
 
-    /// How pictures must be turned.
+    /// Returns the orientation of the image.
     pub(super) fn orientation(&self) -> Orientation {
         let exif = self.exif.clone().map(|exif| &self.bytes[exif]);
         exif.map_or_else(Orientation::default, Orientation::from_exif_block)
@@ -223,7 +223,7 @@ impl<'a> Png<'a> {
         self.promised.is_some()
     }
 
-    /// The chosen frames of an animation.
+    /// Reads the chosen frames of an animation.
     pub(super) fn read_animation(
         mut self,
         selection: &Selection,
@@ -242,7 +242,7 @@ impl<'a> Png<'a> {
         animation.read(selection)
     }
 
-    /// The picture of a file that is not an animation. `taken` bytes of the clip are there already.
+    /// Reads a still image. `taken` is the number of bytes that other frames of the clip need.
     pub(super) fn read_still(&self, taken: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
         limits.check_picture(self.path, taken, (self.width, self.height))?;
         let (samples, channels) = decode(self.path, self.bytes)?;
@@ -253,7 +253,7 @@ impl<'a> Png<'a> {
         })
     }
 
-    /// A PNG with the pixels of one patch alone.
+    /// Builds a PNG that contains only the pixels of one patch.
     fn alone(&self, index: usize, patch: &Patch) -> Result<Vec<u8>, VideoError> {
         let parts = &self.parts[index];
         let len: usize = parts.iter().map(|part| part.len() + 12).sum();
@@ -281,7 +281,7 @@ impl Pixels for Png<'_> {
         samples::to_rgba(self.path, samples, channels)
     }
 
-    /// As Pillow pastes with a mask.
+    /// Blends like Pillow's paste with a mask.
     fn blend(below: [u8; 4], above: [u8; 4]) -> [u8; 4] {
         let alpha = u32::from(above[3]);
         let mixed = |below: u8, above: u8| {
@@ -302,8 +302,8 @@ fn put(file: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
     file.extend_from_slice(&sum.to_be_bytes());
 }
 
-/// The samples of a PNG, 8 bits each, and how many a pixel has. Of 16 bits the upper 8 are taken, as
-/// libpng does where it is asked for 8.
+/// Decodes a PNG to 8-bit samples. Also returns the number of samples per pixel. 16-bit samples keep their upper
+/// 8 bits, as in libpng.
 fn decode(path: &Path, file: &[u8]) -> Result<(Vec<u8>, usize), VideoError> {
     let failed = |source: DecodingError| VideoError::image(path, source);
     let mut decoder = Decoder::new(Cursor::new(file));

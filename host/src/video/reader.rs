@@ -1,4 +1,4 @@
-//! A video that is being decoded: its packets, its decoder, and the pictures that are turned to RGB.
+//! A video during decoding: its packets, its decoder, and the conversion to RGB.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,52 +14,52 @@ use super::limits::Limits;
 use super::rgb::Converter;
 use super::stream::Stream;
 
-/// A video that is being decoded.
+/// A video during decoding.
 pub(super) struct Reader<'a> {
     pub(super) path: &'a Path,
     pub(super) limits: &'a Limits,
-    /// Frames a second on average.
+    /// Average frames per second.
     pub(super) fps: f64,
-    /// Seconds of one tick of the time stamps.
+    /// Length of a tick of the timestamps in seconds.
     pub(super) tick: f64,
     pub(super) index: &'a Index,
     pub(super) stream: Stream<'a>,
-    /// Width and height, as the file declares them.
+    /// Width and height, as declared by the file.
     pub(super) size: (u64, u64),
     pub(super) converter: Converter,
-    /// Of all frames converted so far.
+    /// Total size in bytes of all frames converted so far.
     pub(super) bytes: u128,
 }
 
 impl Reader<'_> {
-    /// Refuses so many frames if together they are too large.
+    /// Refuses `frames` frames if their total size exceeds the limit.
     pub(super) fn check_clip(&self, frames: usize) -> Result<(), VideoError> {
         let (width, height) = self.size;
         self.limits
             .check_clip(self.path, frames as u64, width, height)
     }
 
-    /// Leaves aside what was converted so far.
+    /// Resets the total size of the converted frames.
     pub(super) fn begin_anew(&mut self) {
         self.bytes = 0;
     }
 
-    /// Whether `place` is that of the last packet in the file.
+    /// Whether `place` is the last packet in the file.
     pub(super) fn is_last(&self, place: usize) -> bool {
         place + 1 == self.index.entries.len()
     }
 
-    /// Whether the packet at `place` is decoded for others' sake only.
+    /// Whether the packet at `place` is only decoded as a reference.
     pub(super) fn is_hidden(&self, place: usize) -> bool {
         let entry = self.index.entries.get(place);
         entry.is_some_and(Entry::is_hidden)
     }
 
-    /// Whether the decoder filled holes in this picture, of the packet at `place`, with guesses.
+    /// Whether the decoder concealed missing parts of this frame, which belongs to the packet at `place`.
     pub(super) fn is_incomplete(&mut self, place: Option<usize>, frame: &Video) -> bool {
         let flags = frame.decode_error_flags();
         let damaged = DecodeError::INVALID_BITSTREAM | DecodeError::DECODE_SLICES;
-        // Not every decoder notes on a picture where the file was cut.
+        // Not every decoder flags the frame in which the file is cut.
         let is_last = place.is_some_and(|place| self.is_last(place));
         let is_cut = is_last && self.stream.damage().is_in_last();
         let is_marked = flags.intersects(damaged) || frame.is_corrupt();
@@ -68,15 +68,15 @@ impl Reader<'_> {
             place.inspect(|&place| self.stream.damage().note(place));
             return true;
         }
-        // A reference that is missing after a seek is there when decoding starts earlier; one that is
-        // missing from the start is how the file was cut, and every player shows it so.
+        // A reference that is missing after a seek is available when decoding starts earlier. If it is missing even
+        // from the start, the file was cut that way, and every player shows the frame like this.
         if let Some(place) = place.filter(|_| flags.contains(DecodeError::MISSING_REFERENCE)) {
             self.stream.damage().note(place);
         }
         false
     }
 
-    /// Turns a picture to RGB. `frame` of `total` is for messages.
+    /// Converts a frame to RGB. `frame` and `total` are used in messages.
     pub(super) fn convert(
         &mut self,
         (frame, total): (usize, usize),

@@ -1,4 +1,4 @@
-//! From the decoder's planes (mostly YUV 4:2:0) to packed RGB.
+//! Converts decoded frames (mostly YUV 4:2:0 planes) to packed RGB.
 
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::frame::Video;
@@ -9,22 +9,22 @@ use ffmpeg_next::{Error, ffi};
 use super::RgbFrame;
 use super::orientation::Orientation;
 
-/// Converts pictures, keeping the tables while their form stays the same.
+/// Converts frames. Keeps the scaler while the pixel layout does not change.
 #[derive(Default)]
 pub(super) struct Converter {
     tables: Option<(Form, Context)>,
     picture: Option<Video>,
 }
 
-/// All of a decoded picture that the conversion depends on, besides its pixels.
+/// The properties of a decoded frame that the conversion depends on, besides its pixels.
 #[derive(Clone, Copy, PartialEq)]
 struct Form {
     format: Pixel,
     width: u32,
     height: u32,
-    /// Which YUV it is: of BT.601 where the file does not say.
+    /// The YUV colour space. BT.601 if the file does not specify it.
     space: color::Space,
-    /// Whether it spans 0 to 255 instead of 16 to 235.
+    /// Whether values range from 0 to 255 instead of 16 to 235.
     full_range: bool,
 }
 
@@ -41,7 +41,7 @@ impl Form {
 }
 
 impl Converter {
-    /// Turns a decoded picture to RGB, oriented as it is to be shown.
+    /// Converts a decoded frame to RGB in display orientation.
     pub(super) fn convert(
         &mut self,
         frame: &Video,
@@ -56,8 +56,7 @@ impl Converter {
             }
         };
         let (_, context) = self.tables.insert(tables);
-        // An AVFrame of its own, not the final buffer: swscale may write past the end of a row that
-        // is not padded.
+        // Not written to the final buffer directly: swscale may write past the end of rows without padding.
         let picture = self
             .picture
             .get_or_insert_with(|| Video::new(Pixel::RGB24, form.width, form.height));
@@ -81,7 +80,7 @@ impl Converter {
     }
 }
 
-/// A scaler that changes nothing but the pixel format.
+/// Creates a scaler that changes only the pixel format.
 fn scaler(form: Form) -> Result<Context, Error> {
     let Form {
         format,
@@ -90,12 +89,12 @@ fn scaler(form: Form) -> Result<Context, Error> {
         space,
         full_range,
     } = form;
-    // decord's choice. It shows only where chroma is interpolated: in 10-bit video and odd widths,
-    // on which decord, PyAV and OpenCV do not agree.
+    // Same as decord. It matters only where chroma is interpolated: for 10-bit video and odd widths, for which
+    // decord, PyAV and OpenCV differ.
     let flags = Flags::BILINEAR;
     let mut context = Context::get(format, width, height, Pixel::RGB24, width, height, flags)?;
-    // SAFETY: the context is alive, each out-pointer is to a local of the type that is written, and
-    // both tables point into static memory of swscale.
+    // SAFETY: the context is alive, each output pointer refers to a local variable of the written type, and both
+    // tables point to static memory of swscale.
     unsafe {
         let raw = context.as_mut_ptr();
         let (mut inverse, mut table) = (std::ptr::null_mut(), std::ptr::null_mut());
@@ -111,7 +110,7 @@ fn scaler(form: Form) -> Result<Context, Error> {
             &mut contrast,
             &mut saturation,
         );
-        // Refused for formats that are no YUV, where there is nothing to set.
+        // It fails for formats other than YUV, for which nothing has to be set.
         if known >= 0 {
             let space: ffi::AVColorSpace = space.into();
             ffi::sws_setColorspaceDetails(

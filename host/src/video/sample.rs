@@ -1,19 +1,19 @@
-//! Which frames of a video become the clip. Pure arithmetic in doubles, equal bit for bit to
-//! `load_video` in MERV's `merv/preprocessing/datasets/datasets.py` (numpy's `linspace(…, dtype=int)`).
+//! Chooses the frames of a clip. The arithmetic in doubles equals, bit for bit, `load_video` in
+//! `merv/preprocessing/datasets/datasets.py` of the original (numpy's `linspace(…, dtype=int)`).
 
 use std::path::Path;
 
 use super::error::VideoError;
 use super::{Seconds, Selection};
 
-/// `selection.num_frames` frame numbers, spread evenly over the time window.
+/// Returns `selection.num_frames` frame numbers, spread evenly over the time window.
 ///
-/// `n` is how many frames there are and `fps` their average rate. With a non-negative
-/// [`Selection::end_frame`] the window is ignored and the frames are spread over `0..=end_frame`.
-/// Numbers lie in `0..n`, and may repeat.
+/// `n` is the number of frames in the video and `fps` their average rate. If [`Selection::end_frame`] is not
+/// negative, the window is ignored and the frames are spread over `0..=end_frame`. All numbers are in `0..n`. They
+/// may repeat.
 ///
 /// # Errors
-/// When no frames are asked for, when there are none, or when the window lies outside the video.
+/// When no frames are requested, when the video has none, or when the window is outside the video.
 pub fn frame_indices(
     path: &Path,
     n: usize,
@@ -39,26 +39,26 @@ pub fn frame_indices(
     let length = n as f64 / fps;
     let (start, end) = selection.window();
     let start = start.unwrap_or(0.0);
-    // Compared in frames, as the original does: `n / fps` is rounded.
+    // Compared in frames, as in the original, because `n / fps` is rounded.
     let is_past = start * fps >= n as f64;
     check_window(path, start, end, length, is_past)?;
-    // Not simplified: `(n / fps) * fps` can come out below `n`, and the original has that too.
+    // Not simplified: `(n / fps) * fps` can be less than `n`, as in the original.
     let stop = last.min(end.unwrap_or(length) * fps - 1.0);
     Ok(linspace(start * fps, stop, wanted, n))
 }
 
-/// When the frames of a video are shown.
+/// The presentation times of a video's frames.
 pub(super) struct Times {
-    /// Of each frame, in seconds from the first.
+    /// The time of each frame in seconds after the first.
     pub(super) shown: Vec<f64>,
-    /// When the last one ends.
+    /// The end of the last frame.
     pub(super) length: f64,
-    /// How far the file may have rounded each.
+    /// The precision of the times in the file.
     pub(super) tick: f64,
 }
 
 impl Times {
-    /// Whether the frames come at a constant rate of `fps`, but for rounding.
+    /// Whether the frame rate is constant at `fps`, except for rounding.
     fn are_steady(&self, fps: f64) -> bool {
         let even = (0..).map(|n| f64::from(n) / fps);
         let mut pairs = self.shown.iter().zip(even);
@@ -66,8 +66,8 @@ impl Times {
     }
 }
 
-/// As [`frame_indices`], but for the window: unless the frames come at a constant rate or
-/// [`Seconds::AverageRate`] is asked for, it holds the frames that are shown in it.
+/// Like [`frame_indices`], but with a window in presentation times, unless the frame rate is constant or
+/// [`Seconds::AverageRate`] is selected.
 ///
 /// # Errors
 /// As [`frame_indices`].
@@ -97,7 +97,7 @@ pub(super) fn timed_frame_indices(
     Ok(linspace(first as f64, last as f64, selection.num_frames, n))
 }
 
-/// Refuses a window that lies outside a video of `length` seconds, or whose start `is_past` its end.
+/// Refuses a window outside a video of `length` seconds. `is_past` tells whether it starts after the end.
 fn check_window(
     path: &Path,
     start: f64,
@@ -129,13 +129,13 @@ fn check_window(
     }
 }
 
-/// Frame numbers spread evenly over all `n` frames.
+/// Returns frame numbers spread evenly over all `n` frames.
 pub fn evenly(n: usize, num_frames: usize) -> Vec<usize> {
     linspace(0.0, n.saturating_sub(1) as f64, num_frames, n)
 }
 
-/// numpy's `linspace(begin, stop, count, dtype=int)`, kept inside `0..n`: a window shorter than a
-/// frame at the very start makes numpy's last number −1, which the original reads as the last frame.
+/// Computes numpy's `linspace(begin, stop, count, dtype=int)`, clamped to `0..n`. For a window shorter than a frame
+/// at the start, numpy's last number is −1, which the original interprets as the last frame.
 fn linspace(begin: f64, stop: f64, count: usize, n: usize) -> Vec<usize> {
     let step = (stop - begin) / (count.max(2) - 1) as f64;
     let whole = |x: f64| (x.floor().max(0.0) as usize).min(n.saturating_sub(1));
@@ -169,7 +169,7 @@ mod tests {
         let cases: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         assert!(cases.len() > 50);
         for case in cases {
-            // JSON has no NaN: the fixture writes it as a string.
+            // JSON does not support NaN: the fixture stores it as a string.
             let time = |key: &str| {
                 case[key]
                     .as_str()
@@ -199,9 +199,9 @@ mod tests {
         timed_frame_indices(Path::new("clip.mp4"), &times, fps, selection)
     }
 
-    /// Ten pictures in the first second, then one a second.
+    /// Ten frames in the first second, then one per second.
     #[test]
-    fn seconds_are_those_at_which_frames_are_shown() {
+    fn seconds_are_presentation_times() {
         let shown: Vec<f64> = (0..10)
             .map(|n| f64::from(n) / 10.0)
             .chain((1..=10).map(f64::from))
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_window_or_at_a_constant_rate_times_change_nothing() {
+    fn times_do_not_matter_without_a_window_or_at_a_constant_rate() {
         let uneven: Vec<f64> = (0..20).map(|n| f64::from(n * n) / 10.0).collect();
         let even: Vec<f64> = (0..20)
             .map(|n| (f64::from(n) / 30.0 * 1000.0).round() / 1000.0)
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_frame_can_be_missed_by_rounding() {
+    fn rounding_may_miss_the_last_frame() {
         assert_eq!(
             ask(61, 29.97, &Selection::new(8)).unwrap().last(),
             Some(&59)
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_shorter_than_a_frame_stays_inside() {
+    fn a_window_shorter_than_a_frame_stays_inside_the_video() {
         let selection = Selection {
             end: Some(0.001),
             ..Selection::new(4)

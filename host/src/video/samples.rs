@@ -1,12 +1,11 @@
-//! Samples of 8 bits as RGB, as Pillow's `convert("RGB")` makes it: an alpha channel is dropped and
-//! grey is repeated.
+//! Converts 8-bit samples to RGB, like Pillow's `convert("RGB")`: drops the alpha channel and repeats grey.
 
 use std::path::Path;
 
 use super::error::VideoError;
 use super::memory;
 
-/// Pixels of 1 (grey), 2 (grey, alpha), 3 or 4 samples as red, green and blue.
+/// Converts pixels of 1 (grey), 2 (grey, alpha), 3 or 4 samples to red, green and blue.
 pub(super) fn to_rgb(
     path: &Path,
     mut samples: Vec<u8>,
@@ -31,7 +30,7 @@ pub(super) fn to_rgb(
     Ok(samples)
 }
 
-/// The same pixels as red, green, blue and alpha.
+/// Converts the same pixels to red, green, blue and alpha.
 pub(super) fn to_rgba(
     path: &Path,
     samples: Vec<u8>,
@@ -53,7 +52,7 @@ pub(super) fn to_rgba(
     Ok(rgba)
 }
 
-/// The upper 8 bits of samples of 16, in the machine's order of bytes.
+/// Keeps the upper 8 bits of 16-bit samples in native byte order.
 pub(super) fn upper_bytes(samples: &mut Vec<u8>) {
     let upper = usize::from(cfg!(target_endian = "little"));
     let len = samples.len() / 2;

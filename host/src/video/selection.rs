@@ -1,25 +1,24 @@
-//! Which frames of a file are wanted.
+//! Which frames of a file to read.
 
-/// Which frames of a file are wanted.
+/// Which frames of a file to read.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Selection {
-    /// How many frames, at least 1.
+    /// The number of frames, at least 1.
     pub num_frames: usize,
-    /// Where the time window starts, in seconds; the beginning when absent or NaN.
+    /// The start of the time window in seconds. The beginning of the video if absent or NaN.
     pub start: Option<f64>,
-    /// Where the time window ends, in seconds; the end of the video when absent or NaN.
+    /// The end of the time window in seconds. The end of the video if absent or NaN.
     pub end: Option<f64>,
-    /// When not negative: frames `0..=end_frame`, whatever the window says.
+    /// If not negative, frames are chosen from `0..=end_frame` and the window is ignored.
     pub end_frame: Option<i64>,
-    /// Frames per second of a folder of images; without it the frames are spread over the whole
-    /// folder.
+    /// Frames per second of a folder of images. Without it, frames are chosen from the whole folder.
     pub folder_fps: Option<f64>,
-    /// What the seconds of the window mean.
+    /// How the seconds of the window are interpreted.
     pub seconds: Seconds,
 }
 
 impl Selection {
-    /// `num_frames` frames of the whole file.
+    /// Selects `num_frames` frames of the whole file.
     pub fn new(num_frames: usize) -> Self {
         Self {
             num_frames,
@@ -27,7 +26,7 @@ impl Selection {
         }
     }
 
-    /// Start and end in seconds, NaN read as absent (one question of TVQA has NaN for both).
+    /// Returns start and end in seconds. NaN counts as absent (a question of TVQA has NaN for both).
     pub(crate) fn window(&self) -> (Option<f64>, Option<f64>) {
         (
             self.start.filter(|x| !x.is_nan()),
@@ -39,24 +38,24 @@ impl Selection {
         self.window() != (None, None)
     }
 
-    /// Whether what is chosen depends on seconds.
+    /// Whether the choice of frames depends on seconds.
     pub(crate) fn goes_by_seconds(&self) -> bool {
         self.has_window() && self.end_frame.is_none_or(|frame| frame < 0)
     }
 }
 
-/// What seconds mean in a video whose frames do not come at a constant rate.
+/// How seconds are interpreted in a video with a variable frame rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Seconds {
-    /// When frames are shown.
+    /// As presentation times.
     #[default]
     Presentation,
-    /// Frames over the average rate, as the published evaluations counted.
+    /// As frame numbers divided by the average rate, as in the published evaluations.
     AverageRate,
 }
 
 impl Seconds {
-    /// As settings and reports have it.
+    /// Returns the name used in settings and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Presentation => "presentation time",

@@ -1,5 +1,5 @@
-//! Videos that come through a pipe. Decoding goes back and forth in a file, so they are copied to an
-//! unnamed one first, which is gone with the process, however it ends.
+//! Copies videos from pipes to temporary files, because decoding requires seeking. The file has no name and
+//! disappears when the process ends, even after a crash.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -10,20 +10,20 @@ use super::kind::{self, Kind};
 use super::limits::Limits;
 use super::{container, unreadable};
 
-/// Where standard input can be opened, if it is a file.
+/// The path at which standard input can be opened if it is a file.
 pub(super) const STANDARD_INPUT: &str = "/dev/stdin";
 
-/// Whether the path stands for standard input.
+/// Whether the path means standard input.
 pub fn is_standard_input(path: &Path) -> bool {
     ["-", STANDARD_INPUT, "/dev/fd/0", "/proc/self/fd/0"]
         .map(Path::new)
         .contains(&path)
 }
 
-/// Bytes that tell what a pipe brings: FFmpeg looks no further for the format and the streams.
+/// The number of bytes after which the format is checked. FFmpeg reads no more to detect the format and the streams.
 const HEAD: u64 = 8 << 20;
 
-/// A copy of what came through a pipe.
+/// A copy of the data from a pipe.
 pub(super) struct Spool {
     #[cfg(target_os = "linux")]
     file: File,
@@ -32,7 +32,7 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// Copies standard input to its end.
+    /// Copies standard input up to its end.
     pub(super) fn standard_input(path: &Path, limits: &Limits) -> Result<Self, VideoError> {
         let input = io::stdin();
         if input.is_terminal() {
@@ -41,7 +41,7 @@ impl Spool {
         Self::of(path, input.lock(), limits)
     }
 
-    /// Copies a named pipe to its end.
+    /// Copies a named pipe up to its end.
     pub(super) fn pipe(path: &Path, limits: &Limits) -> Result<Self, VideoError> {
         let pipe = File::open(path).map_err(|source| unreadable(path, source))?;
         Self::of(path, pipe, limits)
@@ -70,7 +70,7 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Refuses what its first bytes show not to be a video or an image: there may be no end of it.
+    /// Refuses data that are not a video or an image, judging by the first bytes, because the pipe may never end.
     fn check_known(&self, path: &Path, limits: &Limits) -> Result<(), VideoError> {
         let copy = self.path();
         let mut head = Vec::with_capacity(kind::HEAD);
@@ -82,7 +82,7 @@ impl Spool {
             Kind::Gif | Kind::Image(_) => return Ok(()),
             Kind::Video => {}
         }
-        // Of a video the rest may be needed to open it.
+        // Opening a video may require the rest of the data, so other errors are ignored here.
         match container::open(&copy, limits) {
             Err(error @ (VideoError::NotAVideo { .. } | VideoError::NoVideoStream { .. })) => {
                 Err(error.about(path))
@@ -91,7 +91,7 @@ impl Spool {
         }
     }
 
-    /// Where the copy can be opened.
+    /// Returns the path of the copy.
     pub(super) fn path(&self) -> PathBuf {
         #[cfg(target_os = "linux")]
         {

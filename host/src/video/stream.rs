@@ -1,8 +1,8 @@
-//! A video stream as pictures: packets in, from any key frame on, and decoded pictures out.
+//! Decodes a video stream from any key frame.
 //!
-//! Time stamps say where to seek, but not which picture came out: containers leave them away, repeat
-//! them or change them after a seek. So every packet is stamped with its place in the [`Index`]
-//! before it goes to the decoder, and each picture comes out with the place of its packet.
+//! Timestamps are used for seeking, but not to identify frames: containers omit them, repeat them or change them after
+//! a seek. Instead, the timestamp of every packet is set to its place in the [`Index`] before it goes to the decoder,
+//! so each decoded frame has the place of its packet.
 
 use std::path::Path;
 
@@ -18,51 +18,51 @@ use super::limits::Limits;
 use super::orientation::Orientation;
 use super::painting;
 
-/// Packets that are sooner decoded than jumped over.
+/// The number of packets up to which decoding is faster than seeking.
 const SHORT_GAP: usize = 4;
 
-/// Errors about one packet after which a decoder is given up.
+/// The number of errors about one packet after which decoding stops.
 const MOST_COMPLAINTS: usize = 1000;
 
-/// A picture as it leaves the decoder, with the place of its packet in the index.
+/// A decoded frame with the place of its packet in the index.
 pub(super) struct Picture {
     pub(super) place: Option<usize>,
     pub(super) frame: Video,
 }
 
-/// A decoder and where it stands.
+/// A decoder and its position in the stream.
 pub(super) struct Stream<'a> {
     path: &'a Path,
     limits: &'a Limits,
     index: &'a Index,
     container: Container,
     decoder: decoder::Video,
-    /// The packet that is read next.
+    /// The next packet to read.
     next: usize,
     /// The packet at which decoding last began.
     start: usize,
-    /// Read, but not yet given to the decoder: packet `next - 1`.
+    /// Packet `next - 1`, if it was read but not yet sent to the decoder.
     pending: Option<Packet>,
-    /// The decoder has given its last picture; nothing more comes before a seek.
+    /// The decoder has returned its last frame. No more come before a seek.
     drained: bool,
-    /// Packets are read from a place that a seek led to, and are compared with the index.
+    /// Packets are read after a seek and are compared with the index.
     placed: bool,
-    /// Seeking in this file has led astray once.
+    /// A seek in this file has led to the wrong packet.
     no_seeking: bool,
-    /// What the decoder last complained of, since decoding began.
+    /// The last error of the decoder since decoding began.
     failure: Option<Error>,
-    /// How often it complained since it was last given a packet.
+    /// The number of errors since the last packet.
     complaints: usize,
-    /// What it met since decoding began.
+    /// The damage found since decoding began.
     damage: Damage<'a>,
-    /// The complaints of this thread when the decoder was opened.
+    /// The errors logged in this thread when the decoder was opened.
     heard_at_open: u64,
-    /// Pixels of all pictures that the decoder has given.
+    /// The total number of decoded pixels.
     decoded: u128,
 }
 
 impl<'a> Stream<'a> {
-    /// A stream whose packets were read to the end; [`Self::go_to`] comes first.
+    /// Creates a stream whose packets were read to the end. Call [`Self::go_to`] first.
     pub(super) fn new(
         path: &'a Path,
         limits: &'a Limits,
@@ -91,32 +91,32 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The packet at which decoding last began; 0 when nothing can be missing.
+    /// Returns the packet at which decoding last began. If it is 0, no references can be missing.
     pub(super) fn start(&self) -> usize {
         self.start
     }
 
-    /// Leaves aside what the decoder complained of so far.
+    /// Clears the last error of the decoder.
     pub(super) fn forgive(&mut self) {
         self.failure = None;
     }
 
-    /// What the decoder last complained of, since decoding began.
+    /// Returns the last error of the decoder since decoding began.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failure
     }
 
-    /// What damage the decoder met since decoding began.
+    /// Returns the damage found since decoding began.
     pub(super) fn damage(&mut self) -> &mut Damage<'a> {
         &mut self.damage
     }
 
-    /// Whether the decoder has painted all of a picture.
+    /// Whether the decoder filled the whole frame.
     pub(super) fn is_painted(&self, frame: &Video) -> bool {
         !painting::is_needed(self.decoder.id()) || painting::is_complete(frame)
     }
 
-    /// How a picture is to be turned and mirrored: as it says itself, else as the container says.
+    /// Returns the orientation of a frame: its own or that of the container.
     pub(super) fn orientation(&self, frame: &Video) -> Orientation {
         frame
             .side_data(side_data::Type::DisplayMatrix)
@@ -125,17 +125,17 @@ impl<'a> Stream<'a> {
             })
     }
 
-    /// Whether going on from here leads to what packet `key` leads to, and no later than a seek.
+    /// Whether continuing from here gives the same frames as a seek to packet `key`, at no higher cost.
     pub(super) fn leads_to(&self, key: usize) -> bool {
         !self.drained && (self.start..=self.next + SHORT_GAP).contains(&key)
     }
 
-    /// Whether packet `last` is with the decoder, and more may follow.
+    /// Whether packet `last` was sent to the decoder, and more may follow.
     pub(super) fn is_past(&self, last: usize) -> bool {
         self.next > last && !self.drained
     }
 
-    /// The next picture from the decoder, in the order of presentation; `None` at the end.
+    /// Returns the next frame from the decoder in presentation order, or `None` at the end.
     pub(super) fn next_picture(&mut self) -> Result<Option<Picture>, VideoError> {
         while !self.drained {
             let mut frame = Video::empty();
@@ -156,7 +156,7 @@ impl<'a> Stream<'a> {
         Ok(None)
     }
 
-    /// Gives the decoder one more packet, or the news that there is none.
+    /// Sends the decoder one more packet or the end of the stream.
     fn feed(&mut self) -> Result<(), VideoError> {
         let packet = match self.pending.take() {
             Some(packet) => Some(packet),
@@ -179,8 +179,8 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Notes an error of the decoder, unless it is that memory ran out: then the pictures that follow lack
-    /// what was not decoded.
+    /// Records an error of the decoder. Running out of memory is returned as an error, because the following frames
+    /// would be incomplete.
     fn complain(&mut self, failure: Error) -> Result<(), VideoError> {
         let no_memory = Error::Other {
             errno: ffmpeg_next::error::ENOMEM,
@@ -193,7 +193,7 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Notes an error, and gives the decoder up after too many.
+    /// Records an error and stops decoding after too many.
     pub(super) fn fail(&mut self, failure: Error) {
         self.failure = Some(failure);
         self.complaints += 1;
@@ -212,13 +212,13 @@ impl<'a> Stream<'a> {
             match packet.read(&mut self.container.input) {
                 Ok(()) => {}
                 Err(Error::Eof) => return Ok(None),
-                // Where the file is cut in its last packet, some containers give what there is of it
-                // only when they are first read.
+                // If the file is cut in its last packet, some containers return the incomplete packet only
+                // on the first read.
                 Err(failure) if self.next + 1 == self.index.entries.len() => {
                     self.fail(failure);
                     return Ok(None);
                 }
-                // The index was read from the start: only where a seek led is this not to be read.
+                // The packets were readable when the index was built, so the seek led to a wrong position.
                 Err(_) if self.placed => {
                     self.no_seeking = true;
                     return Ok(None);
@@ -240,9 +240,8 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Whether the packet is not the one that the index has in its place. After some seeks in some
-    /// containers the numbering is off by a packet or more; nothing later in this file is trusted
-    /// to seeking then.
+    /// Whether the packet differs from the one in the index. In some containers, the numbering is off by one or more
+    /// packets after a seek. The file is then read without seeking.
     fn astray(&mut self, packet: &Packet) -> bool {
         let known = self.index.entries.get(self.next);
         let astray = self.placed && !known.is_some_and(|known| known.same(&Entry::of(packet)));
@@ -250,10 +249,10 @@ impl<'a> Stream<'a> {
         astray
     }
 
-    /// Makes packet `key`, or a key frame before it, the next that the decoder sees.
+    /// Makes packet `key`, or an earlier key frame, the next packet for the decoder.
     pub(super) fn go_to(&mut self, key: usize) -> Result<(), VideoError> {
-        // What begins without a whole key frame is decoded on top of what the decoder has in its memory:
-        // it begins with nothing, as in every player.
+        // Without a complete key frame at the start, decoding depends on the decoder's memory. It must then begin
+        // empty, as in every player.
         let begins_whole = self.index.entries[0].is_key() && self.container.keys_hold;
         if key == 0 && (!begins_whole || self.is_tainted()) {
             return self.rewind();
@@ -261,7 +260,7 @@ impl<'a> Stream<'a> {
         let mut from = key;
         for _ in 0..if self.no_seeking { 0 } else { 2 } {
             let entry = self.index.entries[from];
-            // A container keeps its key frames by the one time or by the other.
+            // Containers index their key frames by one of these times.
             for time in [entry.pts, entry.dts].into_iter().flatten() {
                 if self.seek(time, from)? {
                     return Ok(());
@@ -272,7 +271,7 @@ impl<'a> Stream<'a> {
         self.rewind()
     }
 
-    /// Whether seeking to `time` led to a packet at or before `key`, and on to `key` itself.
+    /// Seeks to `time` and reads on to packet `key`. Returns whether that succeeded.
     fn seek(&mut self, time: i64, key: usize) -> Result<bool, VideoError> {
         if self.container.seek(time).is_err() {
             return Ok(false);
@@ -307,7 +306,7 @@ impl<'a> Stream<'a> {
         Ok(true)
     }
 
-    /// Opens the file and a decoder anew: the one way to its beginning that works for every container.
+    /// Reopens the file and the decoder, which is the only way back to the beginning that works for every container.
     pub(super) fn rewind(&mut self) -> Result<(), VideoError> {
         self.container = container::open(self.path, self.limits)?;
         self.open_decoder()?;
@@ -322,7 +321,7 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Whether the decoder met damage, which may stay in its memory when it is flushed.
+    /// Whether the decoder logged errors. Their effects may remain in its memory after a flush.
     fn is_tainted(&self) -> bool {
         complaints::count_here() > self.heard_at_open
     }
@@ -341,10 +340,9 @@ impl<'a> Stream<'a> {
 mod tests {
     use super::*;
 
-    /// Seeking that fails falls back to decoding from the start, which is exact but slow: only here
-    /// does it show.
+    /// A failed seek falls back to decoding from the start, which is exact but slow. Only this test detects it.
     #[test]
-    fn seeking_leads_straight_to_key_frames() {
+    fn seeking_leads_directly_to_key_frames() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/video/");
         for name in [
             "bframes.mp4",
@@ -364,7 +362,7 @@ mod tests {
             for key in [key, 0, key] {
                 stream.go_to(key).unwrap();
                 assert_eq!((stream.start(), stream.no_seeking), (key, false), "{name}");
-                assert!(stream.placed, "{name}: opened anew to get to {key}");
+                assert!(stream.placed, "{name}: reopened to get to {key}");
                 let picture = stream.next_picture().unwrap().unwrap();
                 assert!(
                     picture.place >= Some(key),

@@ -1,11 +1,11 @@
-//! What a TIFF's directories say: how many pictures it has, and whether the first is only a preview.
+//! Reads a TIFF's directories: how many images it contains, and whether the first is only a preview.
 
 use std::path::Path;
 
 use super::error::VideoError;
 use super::limits::Limits;
 
-/// Directories that are looked at; each is a picture.
+/// Maximum number of directories to read. Each describes an image.
 const MOST: usize = 64;
 
 /// Tags of a directory: NewSubfileType, ImageWidth and ImageLength.
@@ -13,7 +13,7 @@ const SUBFILE: usize = 254;
 const WIDTH: usize = 256;
 const HEIGHT: usize = 257;
 
-/// Refuses a file of several pictures, and a camera's raw, whose first picture is a preview.
+/// Refuses files with several images, and raw camera files, whose first image is a preview.
 pub(super) fn check(path: &Path, bytes: &[u8], limits: &Limits) -> Result<(), VideoError> {
     let little = bytes.starts_with(b"II");
     let large = bytes.get(if little { 2 } else { 3 }) == Some(&0x2b);
@@ -39,7 +39,7 @@ pub(super) fn check(path: &Path, bytes: &[u8], limits: &Limits) -> Result<(), Vi
         let tag = |tag: usize| {
             let mut all = (0..count.min(1000)).map(|index| entries + index * entry);
             let found = all.find(|&entry| number(entry, 2) == Some(tag))?;
-            // A number of 16 bits stands at the beginning of the value, one of 32 fills it.
+            // A 16-bit number is at the beginning of the value field. A 32-bit number fills it.
             let len = if number(found + 2, 2) == Some(3) {
                 2
             } else {
@@ -50,10 +50,10 @@ pub(super) fn check(path: &Path, bytes: &[u8], limits: &Limits) -> Result<(), Vi
         if let (0, Some(width), Some(height)) = (directory, tag(WIDTH), tag(HEIGHT)) {
             limits.check_size(path, width as u64, height as u64)?;
         }
-        // Its lowest bit says that this is a preview.
+        // The lowest bit marks a preview.
         let is_preview = tag(SUBFILE).is_some_and(|kind| kind & 1 == 1);
         if is_preview && directory == 0 {
-            return Err(VideoError::other_image(path, "a camera's raw (TIFF)"));
+            return Err(VideoError::other_image(path, "a raw camera (TIFF)"));
         }
         pages += usize::from(!is_preview);
         next = count

@@ -1,7 +1,6 @@
-//! The chosen frames by seeking, where the time stamps say which packet each frame is.
+//! Reads the chosen frames by seeking. The timestamps tell which packet contains each frame.
 //!
-//! They are believed only as far as the decoder bears them out: its pictures must come in their
-//! order, each once and none left out.
+//! The decoder's output is checked against the timestamps: frames must come in their order, each exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,15 +13,15 @@ use super::reader::Reader;
 use super::sample::{self, Times};
 use super::{Frames, RgbFrame, Selection};
 
-/// A decoder may hold back this many pictures to put them in order, besides one a thread. A picture
-/// that is later than that will not come.
+/// The number of frames that a decoder may hold back for reordering, besides one for each thread. A frame that
+/// is later than that does not come.
 const LONGEST_DELAY: usize = 64;
 
-/// How many pictures are looked at where the order is doubtful: some groups of pictures.
+/// The number of frames decoded to verify a doubtful order. Covers several groups of pictures.
 const LOOK: usize = 64;
 
-/// Reads the chosen frames, of which `order` tells the packets. `None` when the decoder contradicts
-/// it.
+/// Reads the chosen frames. `order` lists the packet of each frame. Returns `None` if the decoder's output
+/// contradicts it.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     order: &[u32],
@@ -32,7 +31,7 @@ pub(super) fn read(
     if reader.index.is_doubtful && !run.look(reader)? {
         return Ok(None);
     }
-    // At most twice: with the last packet and without it.
+    // Runs at most twice: with the last packet and without it.
     'all: loop {
         let indices = run.choose(reader, selection)?;
         run.wanted = indices.iter().copied().collect();
@@ -42,7 +41,7 @@ pub(super) fn read(
                 Outcome::Found => {}
                 Outcome::Contradicted => return Ok(None),
                 Outcome::Skipped if reader.is_last(run.order[frame] as usize) => {
-                    // The file was cut there.
+                    // The file is cut short there.
                     run.leave_out(frame);
                     continue 'all;
                 }
@@ -62,37 +61,37 @@ pub(super) fn read(
     }
 }
 
-/// What is known of the frames, and what is wanted and found.
+/// The state of reading: the frames known, requested and found.
 struct Run {
-    /// Packet of each frame.
+    /// The packet of each frame.
     order: Vec<u32>,
-    /// Frame of each packet; `usize::MAX` where it is never shown.
+    /// The frame of each packet. `usize::MAX` if it is never shown.
     frame_of: Vec<usize>,
-    /// The frame that the decoder gave last, since decoding began.
+    /// The last frame from the decoder since decoding began.
     previous: Option<usize>,
-    /// Whether decoding can begin at the packets that are called key frames. Some containers call all of
-    /// them so (an AVI whose index is missing).
+    /// Whether decoding can begin at packets flagged as key frames. Some containers flag all packets (an AVI without
+    /// an index).
     keys_hold: bool,
     wanted: BTreeSet<usize>,
-    /// By packet.
+    /// The frames found, by packet.
     found: BTreeMap<u32, Arc<RgbFrame>>,
 }
 
 /// How the search for a frame ended.
 enum Outcome {
     Found,
-    /// The decoder could not give it, or not whole.
+    /// The decoder did not return it, or returned an incomplete frame.
     Skipped,
-    /// The decoder gave another.
+    /// The decoder returned another frame.
     Contradicted,
 }
 
-/// What the decoder gave next.
+/// The next output of the decoder.
 enum Step {
     Frame(usize, Video),
-    /// A picture that is not shown, or that comes before the packet at which decoding began.
+    /// A frame that is not shown, or that precedes the packet at which decoding began.
     Aside,
-    /// The picture with which decoding began leans on others.
+    /// The frame with which decoding began references others.
     NoKey,
     Contradiction,
     End,
@@ -112,7 +111,7 @@ impl Run {
         run
     }
 
-    /// Fills `frame_of` from `order`.
+    /// Computes `frame_of` from `order`.
     fn number(&mut self) {
         self.frame_of.fill(usize::MAX);
         for (frame, &place) in self.order.iter().enumerate() {
@@ -123,7 +122,7 @@ impl Run {
     fn leave_out(&mut self, frame: usize) {
         self.order.remove(frame);
         self.number();
-        // The decoder is past all of them.
+        // The decoder is past all remaining frames.
         self.previous = Some(self.order.len());
     }
 
@@ -155,8 +154,8 @@ impl Run {
         sample::timed_frame_indices(reader.path, &times, reader.fps, selection)
     }
 
-    /// Decodes the beginning, to see how far the order holds. Packets before the first picture are no
-    /// frames: the stream was cut there. False when the decoder contradicts the order.
+    /// Decodes the beginning to verify the order. Packets before the first decoded frame are removed, because the
+    /// stream is cut there. Returns `false` if the decoder's output contradicts the order.
     fn look(&mut self, reader: &mut Reader<'_>) -> Result<bool, VideoError> {
         self.go_to(reader, 0)?;
         let first = loop {
@@ -188,7 +187,7 @@ impl Run {
         reader.stream.go_to(place)
     }
 
-    /// Decodes until `frame` is among those found, or cannot be.
+    /// Decodes until `frame` is found or can no longer come.
     fn obtain(&mut self, reader: &mut Reader<'_>, frame: usize) -> Result<Outcome, VideoError> {
         if self.found.contains_key(&self.order[frame]) {
             return Ok(Outcome::Found);
@@ -203,14 +202,14 @@ impl Run {
         if !goes_on {
             self.go_to(reader, from)?;
         }
-        // By how many key frames further back decoding is tried next.
+        // The number of key frames to go back for the next attempt.
         let mut back = 1;
         loop {
             let outcome = self.run_until(reader, frame)?;
             let start = reader.stream.start();
             let found = matches!(outcome, Outcome::Found);
             if !found && goes_on && start < from && reader.stream.failure().is_some() {
-                // A decoder may fail for good, for instance after a false size: another one begins here.
+                // A decoder may fail permanently, for instance after a wrong frame size. Start again here.
                 goes_on = false;
                 self.go_to(reader, from)?;
                 continue;
@@ -218,14 +217,14 @@ impl Run {
             let damage = reader.stream.damage();
             let is_named = self.keys_hold && damage.is_met() && !damage.reaches(place);
             if found || start == 0 || is_named {
-                // A picture that is missing though the decoder did not complain never was one.
+                // If the decoder reported no error, the missing frame does not exist.
                 let is_damaged = reader.stream.failure().is_some();
                 return Ok(match outcome {
                     Outcome::Skipped if !is_damaged => Outcome::Contradicted,
                     outcome => outcome,
                 });
             }
-            // Seeking may have led too far, or damage reaches further back.
+            // The seek may have gone too far, or the damage begins earlier.
             let mut earlier = if self.keys_hold { start } else { 0 };
             for _ in 0..back {
                 earlier = reader.index.key_before(earlier);
@@ -235,7 +234,7 @@ impl Run {
         }
     }
 
-    /// Goes on decoding until `frame` comes, or can no longer come.
+    /// Continues decoding until `frame` comes or can no longer come.
     fn run_until(&mut self, reader: &mut Reader<'_>, frame: usize) -> Result<Outcome, VideoError> {
         let target = self.order[frame] as usize;
         let last = target + LONGEST_DELAY + reader.limits.decoder_threads();
@@ -261,7 +260,7 @@ impl Run {
                 self.found.insert(place, picture);
                 if shown == frame {
                     outcome = Outcome::Found;
-                    // The next one tells whether it was its turn.
+                    // The next frame shows whether this one came in order.
                     if reader.index.may_have_gaps {
                         continue;
                     }
@@ -274,7 +273,7 @@ impl Run {
         Ok(outcome)
     }
 
-    /// The next picture, compared with what must come next.
+    /// Decodes the next frame and compares it with the expected order.
     fn step(&mut self, reader: &mut Reader<'_>) -> Result<Step, VideoError> {
         let Some(picture) = reader.stream.next_picture()? else {
             let is_whole = self
@@ -293,7 +292,7 @@ impl Run {
         let start = reader.stream.start();
         let entries = &reader.index.entries;
         if frame == usize::MAX {
-            // Of a packet that seemed to give no picture.
+            // A packet that was expected to produce no frame.
             let is_back = !entries[place].is_hidden() && !reader.is_last(place);
             return Ok(if is_back {
                 Step::Contradiction
@@ -310,7 +309,7 @@ impl Run {
             None if place == start && is_intra(&picture.frame) => frame,
             None => return Ok(Step::NoKey),
         };
-        // Damage may leave frames out, but never brings one back.
+        // Damage may drop frames, but never repeats one.
         if frame < next || frame > next && reader.stream.failure().is_none() {
             return Ok(Step::Contradiction);
         }
@@ -319,7 +318,7 @@ impl Run {
     }
 }
 
-/// Whether a picture leans on no other.
+/// Whether a frame references no other frame.
 fn is_intra(picture: &Video) -> bool {
     picture.is_key() || picture.kind() == picture::Type::I
 }

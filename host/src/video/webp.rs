@@ -1,4 +1,4 @@
-//! WebP, still and animated.
+//! Reads still and animated WebP.
 
 use std::io::Cursor;
 use std::ops::Range;
@@ -12,10 +12,10 @@ use super::limits::Limits;
 use super::orientation::Orientation;
 use super::{Frames, RgbFrame, Selection, memory, samples};
 
-/// What a decoder allocates for a pixel at most, besides what it hands out.
+/// Maximum memory that a decoder allocates for a pixel, besides its output.
 const BYTES_PER_PIXEL: u64 = 8;
 
-/// A WebP whose chunks are all there.
+/// A complete WebP.
 pub(super) struct WebP<'a> {
     path: &'a Path,
     bytes: &'a [u8],
@@ -24,12 +24,12 @@ pub(super) struct WebP<'a> {
     animated: bool,
     exif: Option<Range<usize>>,
     patches: Vec<Patch>,
-    /// The chunks of each patch.
+    /// The range of the chunks of each patch.
     parts: Vec<Range<usize>>,
 }
 
 impl<'a> WebP<'a> {
-    /// Lists the chunks.
+    /// Parses the chunks.
     pub(super) fn parse(
         path: &'a Path,
         bytes: &'a [u8],
@@ -74,7 +74,7 @@ impl<'a> WebP<'a> {
         Ok(webp)
     }
 
-    /// Type and contents of the chunk at `at`, which is moved past it.
+    /// Returns the type and contents of the chunk at `at`, and advances `at`.
     fn chunk(&self, at: &mut usize, end: usize) -> Result<([u8; 4], Range<usize>), VideoError> {
         let data = *at + 8..(*at + 8).saturating_add(self.number(*at + 4, 4));
         let kind = self
@@ -87,8 +87,8 @@ impl<'a> WebP<'a> {
                 Ok((kind, data))
             }
             None => {
-                let found = format!("one at byte {at} that passes the end at {end}");
-                Err(self.broken("whole chunks".into(), found))
+                let found = format!("one at byte {at} that extends beyond the end at {end}");
+                Err(self.broken("complete chunks".into(), found))
             }
         }
     }
@@ -103,7 +103,7 @@ impl<'a> WebP<'a> {
         }
     }
 
-    /// The little-endian number of `len` bytes at `at`; 0 past the end.
+    /// Returns the little-endian number of `len` bytes at `at`, or 0 past the end.
     fn number(&self, at: usize, len: usize) -> usize {
         let bytes = self.bytes.get(at..at.saturating_add(len)).unwrap_or(&[]);
         bytes
@@ -115,7 +115,7 @@ impl<'a> WebP<'a> {
     fn patch(&self, data: &Range<usize>) -> Result<Patch, VideoError> {
         if data.len() < 24 {
             let found = format!("{} bytes", data.len());
-            return Err(self.broken("at least 24 bytes of a frame".into(), found));
+            return Err(self.broken("at least 24 bytes for a frame".into(), found));
         }
         let word = |at: usize| self.number(data.start + at, 3) as u32;
         let (x, y, width, height) = (word(0) * 2, word(3) * 2, word(6) + 1, word(9) + 1);
@@ -141,7 +141,7 @@ impl<'a> WebP<'a> {
         })
     }
 
-    /// Whether the patch whose chunks begin at `at` may be transparent.
+    /// Whether the patch with the chunks at `at` may be transparent.
     fn has_alpha(&self, at: usize) -> bool {
         match self.bytes.get(at..at + 4) {
             Some(b"VP8 ") => false,
@@ -150,7 +150,7 @@ impl<'a> WebP<'a> {
         }
     }
 
-    /// How pictures must be turned.
+    /// Returns the orientation of the image.
     pub(super) fn orientation(&self) -> Orientation {
         let exif = self.exif.clone().map(|exif| &self.bytes[exif]);
         exif.map_or_else(Orientation::default, Orientation::from_exif_block)
@@ -160,7 +160,7 @@ impl<'a> WebP<'a> {
         self.animated
     }
 
-    /// The chosen frames of an animation.
+    /// Reads the chosen frames of an animation.
     pub(super) fn read_animation(
         mut self,
         selection: &Selection,
@@ -178,7 +178,7 @@ impl<'a> WebP<'a> {
         animation.read(selection)
     }
 
-    /// The picture of a file that is no animation. `taken` bytes of the clip are there already.
+    /// Reads a still image. `taken` is the number of bytes that other frames of the clip need.
     pub(super) fn read_still(&self, taken: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
         let check = |size| limits.check_picture(self.path, taken, size);
         let (size, samples, channels) = decode(self.path, self.bytes, check)?;
@@ -217,7 +217,7 @@ impl Pixels for WebP<'_> {
         samples::to_rgba(self.path, samples, channels)
     }
 
-    /// As libwebp blends colours that are not multiplied by their alpha.
+    /// Blends like libwebp, with colours that are not premultiplied by alpha.
     fn blend(below: [u8; 4], above: [u8; 4]) -> [u8; 4] {
         let alpha = u32::from(above[3]);
         if alpha == 0 {
@@ -238,10 +238,10 @@ impl Pixels for WebP<'_> {
     }
 }
 
-/// Width and height, samples of 8 bits, and how many of them a pixel has.
+/// Width and height, 8-bit samples, and the number of samples per pixel.
 type Decoded = ((u32, u32), Vec<u8>, usize);
 
-/// Decodes a WebP that is not an animation. `check` hears the size first.
+/// Decodes a still WebP. Calls `check` with its size first.
 fn decode(
     path: &Path,
     file: &[u8],

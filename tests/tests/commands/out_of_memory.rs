@@ -26,7 +26,13 @@ fn limited(run: Run, kilobytes: u32) -> Finished {
         finished.stderr.contains("memory ran out while") && finished.stderr.contains("do: raise");
     let is_fine = finished.code == Some(0) || (finished.code == Some(1) && reported);
     assert!(is_fine, "{kilobytes}: {finished}");
-    for blame in ["left out", "fetch the file", "cannot be used", "panicked"] {
+    for blame in [
+        "left out",
+        "fetch the file",
+        "download the file",
+        "cannot be used",
+        "panicked",
+    ] {
         assert!(!finished.stderr.contains(blame), "{kilobytes}: {finished}");
     }
     finished

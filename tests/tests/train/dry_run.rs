@@ -184,7 +184,7 @@ fn broken_examples_are_refused() {
 fn media_without_frames_are_refused() {
     let tiny = tiny_with_one_encoder();
     for (medium, words) in [
-        ("empty", "the folder holds no images"),
+        ("empty", "the folder does not contain images"),
         ("empty.mp4", "the file is empty"),
     ] {
         let one = json!([example(0, &[("video", json!(medium))])]);

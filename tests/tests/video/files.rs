@@ -21,30 +21,33 @@ fn unreadable_videos_are_refused() {
             folder.path().join("nowhere.mp4"),
             &["no such file", "check the path"],
         ),
-        (made("empty.mp4", b""), &["empty", "fetch it again"]),
+        (made("empty.mp4", b""), &["empty", "download it again"]),
         (
             made("text.mp4", b"Not a video at all, but a note about one.\n"),
             &["not a video"],
         ),
-        (cut("cut to 30 bytes.mp4", 30), &["cut short", "fetch"]),
+        (cut("cut to 30 bytes.mp4", 30), &["cut short", "download"]),
         (
             cut("cut in half.mp4", whole.len() / 2),
-            &["fetch the file again"],
+            &["download the file again"],
         ),
         (
             cut("cut by a tenth.mp4", whole.len() / 10 * 9),
-            &["fetch the file again"],
+            &["download the file again"],
         ),
-        (empty_folder, &["holds no images"]),
+        (empty_folder, &["does not contain images"]),
         (
             fixture("video/sound.m4a"),
-            &["holds no video", "give a file with pictures"],
+            &["does not contain a video", "use a file with video"],
         ),
         (fixture("video/empty.mp4"), &["empty"]),
-        (fixture("video/cut_no_index.mp4"), &["fetch the file again"]),
+        (
+            fixture("video/cut_no_index.mp4"),
+            &["download the file again"],
+        ),
         (
             fixture("video/cut_with_index.mp4"),
-            &["fetch the file again"],
+            &["download the file again"],
         ),
         (fixture("video/playlist.mp4"), &["not a video"]),
         (fixture("video/concat.mp4"), &["not a video"]),
@@ -120,7 +123,7 @@ fn every_limit_is_enforced_and_can_be_set() {
     assert_all_fail(
         1,
         cases.iter().map(|(path, flag, limit)| {
-            let words = [*flag, "over the limit of", limit]
+            let words = [*flag, "expected at most", limit]
                 .map(str::to_owned)
                 .to_vec();
             let named = [words, vec![path.file_name().unwrap().display().to_string()]].concat();

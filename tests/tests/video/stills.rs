@@ -71,7 +71,7 @@ fn endless_pipes_that_are_not_videos_are_refused() {
     }
     assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
     let inside = format!("exec <{}", at.path().display());
-    let words = ["standard input is a folder", "in place of `-`"];
+    let words = ["standard input is a folder", "instead of `-`"];
     about("-").after(&inside).finish().failed(1, &words);
 }
 
@@ -84,7 +84,7 @@ fn no_image_in_a_folder_is_skipped_silently() {
     about(at.path()).finish().succeeded();
     let two = |name: &str| at.path().join(name);
     std::os::unix::fs::symlink("gone.png", two("2.png")).unwrap();
-    let words = ["2.png", "a link to something that is not there"];
+    let words = ["2.png", "a link whose target does not exist"];
     about(at.path()).finish().failed(1, &words);
     fs::remove_file(two("2.png")).unwrap();
     let made = std::process::Command::new("mkfifo")
@@ -98,10 +98,10 @@ fn no_image_in_a_folder_is_skipped_silently() {
     put("2.gif", "video/motion.gif");
     about(at.path())
         .finish()
-        .failed(1, &["2.gif", "an animation among"]);
+        .failed(1, &["2.gif", "an animation in a folder"]);
     fs::remove_file(two("2.gif")).unwrap();
     fs::write(two("2.heic"), "").unwrap();
-    let words = ["2.heic", "cannot be a frame", "convert it"];
+    let words = ["2.heic", "not supported in folders", "convert it"];
     about(at.path()).finish().failed(1, &words);
     fs::remove_file(two("2.heic")).unwrap();
     // A GIF with one image is one frame.
@@ -138,7 +138,7 @@ fn unsupported_formats_are_refused_with_the_supported_ones() {
         ),
         (
             about("s3://bucket/clip.mp4"),
-            vec!["addresses are not fetched"],
+            vec!["URLs are not downloaded"],
         ),
         (
             about(write("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")),
@@ -154,7 +154,7 @@ fn unsupported_formats_are_refused_with_the_supported_ones() {
         ),
         (
             about(fixture("video/still.png")).args(["--start", "1"]),
-            vec!["still.png", "no time to choose from"],
+            vec!["still.png", "has no duration"],
         ),
         (
             about(fixture("video/frames")).args(["--start", "1"]),

@@ -1,4 +1,4 @@
-//! Damaged files show the same pictures however they are read.
+//! Damaged files give the same frames no matter how they are read.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ fn fixture(name: &str) -> PathBuf {
     PathBuf::from(format!("{root}{name}"))
 }
 
-/// The fixture's bytes after `damage`, as a file of its ending.
+/// Writes the fixture's bytes after `damage` to a file with the same extension.
 fn damaged(name: &str, damage: impl Fn(&mut Vec<u8>)) -> tempfile::NamedTempFile {
     let mut bytes = fs::read(fixture(name)).unwrap();
     damage(&mut bytes);
@@ -27,7 +27,7 @@ fn read_with(path: &Path, threads: usize, selection: &Selection) -> Result<Frame
     read(path, selection, &limits)
 }
 
-/// Frame `index` alone.
+/// Only frame `index`.
 fn only(index: usize, fps: f64) -> Selection {
     Selection {
         start: Some((index as f64 + 0.5) / fps),
@@ -36,7 +36,7 @@ fn only(index: usize, fps: f64) -> Selection {
     }
 }
 
-/// All frames, in order. The last may turn out not to be a whole one.
+/// Reads all frames in order. The last may turn out to be incomplete.
 fn every(path: &Path, threads: usize) -> Frames {
     let all = |total| Selection {
         end_frame: Some(i64::MAX),
@@ -50,8 +50,8 @@ fn every(path: &Path, threads: usize) -> Frames {
     }
 }
 
-/// Asserts that every frame alone is what it is among all others, with any number of threads. How many
-/// were compared.
+/// Asserts that each frame read separately equals the same frame read with all others, with any number of threads.
+/// Returns the number of frames.
 fn shows_the_same(path: &Path) -> usize {
     let all = every(path, 1);
     for threads in [2, 4] {
@@ -67,9 +67,9 @@ fn shows_the_same(path: &Path) -> usize {
     all.total_frames
 }
 
-/// The decoder tells of the damage, but shows the pictures.
+/// The decoder reports the damage, but returns the frames.
 #[test]
-fn a_sought_frame_after_damage_is_that_of_decoding_in_order() {
+fn a_frame_after_damage_is_the_same_after_a_seek() {
     for place in [56, 62, 68, 89] {
         let file = damaged("nopts.avi", |bytes| {
             let from = bytes.len() * place / 100;
@@ -80,12 +80,12 @@ fn a_sought_frame_after_damage_is_that_of_decoding_in_order() {
     }
 }
 
-/// With several threads the decoder shows another picture now and then, and does not complain then.
+/// With several threads, the decoder sometimes returns another frame without an error.
 #[test]
-fn a_decoder_whose_threads_race_gets_one() {
+fn a_decoder_with_racing_threads_gets_one_thread() {
     let path = fixture("streams/damaged_for_b_frames.mkv");
     let all = every(&path, 1);
-    // They race where processors are scarce.
+    // The race occurs when there are more threads than cores.
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
@@ -98,35 +98,35 @@ fn a_decoder_whose_threads_race_gets_one() {
     });
 }
 
-/// The decoder only notes that there is a gap.
+/// The decoder only reports a gap.
 #[test]
-fn leading_pictures_are_shown_alike_where_what_they_lean_on_was_lost() {
+fn leading_frames_with_lost_references_are_the_same_after_a_seek() {
     let path = fixture("streams/lost_in_open_gop.ts");
     assert_eq!(shows_the_same(&path), 36);
 }
 
-/// After a seek, the decoder's order does not contradict the time stamps until the picture after next.
+/// After a seek, the decoder's order contradicts the timestamps only two frames later.
 #[test]
-fn frames_are_counted_alike_where_the_decoder_gives_another_order() {
+fn frames_are_counted_consistently_if_the_decoder_returns_another_order() {
     assert_eq!(shows_the_same(&fixture("streams/lost_reference.ts")), 27);
 }
 
-/// The decoder says nothing, and leaves what is missing as its memory was.
+/// The decoder reports no error and keeps the old contents of its buffer for the missing part.
 #[test]
-fn a_cut_picture_is_left_out_though_the_decoder_does_not_paint_it() {
+fn a_cut_frame_that_the_decoder_does_not_fill_is_skipped() {
     assert_eq!(shows_the_same(&fixture("streams/cut_ffv1.nut")), 12);
 }
 
-/// The decoder says nothing, and leaves what is missing as the last picture was.
+/// The decoder reports no error and keeps the previous frame for the missing part.
 #[test]
-fn a_damaged_key_frame_is_painted_over_the_same_picture() {
+fn a_damaged_key_frame_is_drawn_over_the_same_frame() {
     let path = fixture("streams/damaged_key_frame.mov");
     assert_eq!(shows_the_same(&path), 20);
 }
 
-/// With what comes before the false key frame the decoder fails for good; it does not begin with it.
+/// The decoder fails permanently when it reads the false key frame after earlier packets.
 #[test]
-fn a_decoder_that_fails_for_good_is_given_up() {
+fn a_decoder_that_fails_permanently_is_replaced() {
     let path = fixture("streams/false_size.ivf");
     let at = |indices: &[usize]| {
         let seconds = |index: usize| (index as f64 + 0.5) / 25.0;
@@ -143,16 +143,16 @@ fn a_decoder_that_fails_for_good_is_given_up() {
     assert_eq!(at(&[13, 16])[1], at(&[16])[0]);
 }
 
-/// FFmpeg cannot read on where a seek led.
+/// FFmpeg cannot continue reading after a seek.
 #[test]
-fn a_file_that_can_only_be_read_in_order_is_read_in_order() {
+fn a_file_without_working_seeks_is_read_in_order() {
     assert_eq!(shows_the_same(&fixture("streams/damaged_filler.mxf")), 30);
 }
 
-/// What is done about damage must not cost anything where there is none.
+/// The handling of damage must not slow down files without damage.
 #[test]
-fn a_frame_of_a_healthy_file_costs_no_more_than_its_group() {
-    // Groups have up to 12 pictures, and a decoder gives some more.
+fn a_frame_of_an_intact_file_costs_no_more_than_its_group() {
+    // Groups have up to 12 frames, and a decoder returns a few more.
     for (name, from) in [
         ("bframes.mp4", 0),
         ("hevc.mp4", 0),
@@ -161,7 +161,7 @@ fn a_frame_of_a_healthy_file_costs_no_more_than_its_group() {
         ("stream.ts", 0),
         ("vfr.mp4", 0),
         ("vp9.webm", 0),
-        // Behind what was lost. The decoder complains of leading pictures.
+        // After the lost packets. The decoder reports errors for leading frames.
         ("streams/lost_in_open_gop.ts", 16),
     ] {
         let all = every(&fixture(name), 1);
@@ -178,14 +178,14 @@ fn a_frame_of_a_healthy_file_costs_no_more_than_its_group() {
     }
 }
 
-/// The decoder does not complain of it.
+/// The decoder does not report an error.
 #[test]
-fn vp8_without_some_packets_is_shown_alike_with_any_number_of_threads() {
+fn vp8_with_missing_packets_is_the_same_with_any_number_of_threads() {
     assert_eq!(shows_the_same(&fixture("streams/missing_packets.ivf")), 26);
 }
 
 #[test]
-fn a_cut_picture_is_left_out_though_the_decoder_does_not_note_it() {
+fn a_cut_frame_that_the_decoder_does_not_flag_is_skipped() {
     let whole = every(&fixture("program.mpg"), 1).frames;
     for cut in (40..1200).step_by(97) {
         let file = damaged("program.mpg", |bytes| bytes.truncate(bytes.len() - cut));
@@ -193,12 +193,12 @@ fn a_cut_picture_is_left_out_though_the_decoder_does_not_note_it() {
         assert!(shown.len() > 20, "{cut}");
         assert!(
             shown.iter().all(|frame| whole.contains(frame)),
-            "a guess is shown after {cut} bytes are gone"
+            "a concealed frame is returned after {cut} bytes were removed"
         );
     }
 }
 
-/// Boxes of one level: kind, where they begin, where they end.
+/// The boxes of one level: kind, start and end.
 fn boxes(bytes: &[u8]) -> Vec<([u8; 4], usize, usize)> {
     let (mut found, mut at) = (Vec::new(), 0);
     while at + 8 <= bytes.len() {
@@ -210,7 +210,7 @@ fn boxes(bytes: &[u8]) -> Vec<([u8; 4], usize, usize)> {
 }
 
 #[test]
-fn of_a_cut_fragmented_mp4_the_whole_frames_are_shown() {
+fn the_complete_frames_of_a_cut_fragmented_mp4_are_read() {
     let whole = fs::read(fixture("fragments.mp4")).unwrap();
     let every = |bytes: &[u8]| {
         let file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
@@ -240,7 +240,10 @@ fn of_a_cut_fragmented_mp4_the_whole_frames_are_shown() {
         assert!(found.len() <= frames.len(), "{cut}");
         let mut rest = frames.iter();
         let is_whole = |frame| rest.any(|whole| whole == frame);
-        assert!(found.iter().all(is_whole), "{cut}: another frame is shown");
+        assert!(
+            found.iter().all(is_whole),
+            "{cut}: another frame is returned"
+        );
         shown.push(found.len());
     }
     assert!(shown.is_sorted(), "{shown:?}");

@@ -1,5 +1,4 @@
-//! Real files against what PyAV, decord, OpenCV and Pillow make of them
-//! (`tests/python/make_video_fixtures.py`).
+//! Comparison with PyAV, decord, OpenCV and Pillow on real files (`tests/python/make_video_fixtures.py`).
 
 mod damage;
 mod stills;
@@ -25,7 +24,7 @@ fn json(name: &str) -> BTreeMap<String, Value> {
     serde_json::from_str(&fs::read_to_string(fixture(name)).unwrap()).unwrap()
 }
 
-/// Width, height and digest, as the fixtures hold them.
+/// Width, height and digest, as stored in the fixtures.
 fn seen(frame: &RgbFrame) -> Value {
     let digest = Sha256::digest(&frame.data);
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -48,7 +47,7 @@ fn all(n: usize) -> Selection {
     }
 }
 
-/// Frame `index` alone.
+/// Only frame `index`.
 fn only(index: usize, fps: f64) -> Selection {
     Selection {
         start: Some((index as f64 + 0.5) / fps),
@@ -101,7 +100,7 @@ fn every_frame_is_exact_after_seeking() {
 }
 
 #[test]
-fn one_thread_or_many_give_the_same() {
+fn the_number_of_threads_does_not_change_frames() {
     let expected = json("expected.json");
     for name in [
         "bframes.mp4",
@@ -134,7 +133,7 @@ fn repeated_frames_share_their_pixels() {
     assert!(Arc::ptr_eq(&found.frames[0], &found.frames[1]));
 }
 
-/// The largest difference of two pictures.
+/// The largest difference between two images.
 fn difference(frame: &RgbFrame, image: &Value) -> u8 {
     let size = (
         image["size"][0].as_u64().unwrap(),
@@ -152,7 +151,7 @@ fn difference(frame: &RgbFrame, image: &Value) -> u8 {
 }
 
 #[test]
-fn still_images_stand_still() {
+fn still_images_are_videos_of_one_repeated_frame() {
     let images = json("images.json");
     let png = get("still.png", &Selection::new(16)).unwrap();
     assert_eq!(difference(&png.frames[0], &images["still.png"]), 0);
@@ -167,11 +166,11 @@ fn still_images_stand_still() {
     assert!(off <= JPEG_TOLERANCE, "off by {off}");
 }
 
-/// The `image` crate's JPEG decoder rounds otherwise than libjpeg, which Pillow and OpenCV use.
+/// The `image` crate's JPEG decoder rounds differently from libjpeg, which Pillow and OpenCV use.
 const JPEG_TOLERANCE: u8 = 4;
 
 #[test]
-fn folders_are_videos() {
+fn folders_of_images_are_videos() {
     let images = json("images.json");
     let found = get("frames", &Selection::new(7)).unwrap();
     assert_eq!(found.indices, [0, 1, 2, 3, 4, 5, 6]);
@@ -215,7 +214,7 @@ fn folders_are_videos() {
 }
 
 #[test]
-fn a_gif_honours_the_window() {
+fn a_gif_respects_the_window() {
     let window = Selection {
         start: Some(0.5),
         end: Some(1.0),
@@ -233,7 +232,7 @@ fn a_gif_honours_the_window() {
 }
 
 #[test]
-fn what_is_no_video_is_said_so() {
+fn files_that_are_not_videos_are_reported() {
     assert!(matches!(fails("nowhere.mp4"), VideoError::Missing { .. }));
     assert!(matches!(fails("empty.mp4"), VideoError::EmptyFile { .. }));
     assert!(matches!(fails("text.mp4"), VideoError::NotAVideo { .. }));
@@ -262,9 +261,9 @@ fn what_is_no_video_is_said_so() {
     }
 }
 
-/// A playlist would make FFmpeg open other files, or addresses on the network.
+/// A playlist would make FFmpeg open other files or URLs.
 #[test]
-fn a_file_cannot_name_other_files() {
+fn a_file_cannot_refer_to_other_files() {
     assert!(matches!(
         fails("playlist.mp4"),
         VideoError::NotAVideo { .. }
@@ -286,7 +285,7 @@ fn a_file_cannot_name_other_files() {
 
 #[cfg(unix)]
 #[test]
-fn file_names_need_not_be_text() {
+fn file_names_may_be_invalid_utf8() {
     use std::os::unix::ffi::OsStrExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder
@@ -302,7 +301,7 @@ fn file_names_need_not_be_text() {
 }
 
 #[test]
-fn files_that_were_cut_short_are_said_so() {
+fn files_that_are_cut_short_are_reported() {
     for name in ["cut_no_index.mp4", "cut_with_index.mp4"] {
         let error = fails(name);
         assert!(
@@ -314,7 +313,7 @@ fn files_that_were_cut_short_are_said_so() {
 }
 
 #[test]
-fn a_damaged_frame_is_named_and_the_others_are_exact() {
+fn a_damaged_frame_is_reported_and_the_others_are_exact() {
     let expected = &json("expected.json")["bframes.mp4"]["frames"];
     let error = get("damaged.mp4", &all(48)).unwrap_err();
     let VideoError::Damaged {
@@ -331,7 +330,7 @@ fn a_damaged_frame_is_named_and_the_others_are_exact() {
 }
 
 #[test]
-fn limits_hold_and_name_their_flag() {
+fn limits_are_enforced_and_errors_state_the_flag() {
     let flag = |name: &str, limits: &Limits| match read(&fixture(name), &all(8), limits) {
         Err(VideoError::OverLimit { flag, .. }) => flag,
         other => panic!("{name}: {other:?}"),
@@ -379,7 +378,7 @@ fn limits_hold_and_name_their_flag() {
 }
 
 #[test]
-fn windows_outside_the_video_are_said_so() {
+fn windows_outside_the_video_are_reported() {
     let late = Selection {
         start: Some(2.0),
         ..Selection::new(4)
@@ -389,12 +388,12 @@ fn windows_outside_the_video_are_said_so() {
     assert!(error.to_string().contains("1.920 s"), "{error}");
 }
 
-/// Recordings that were cut, joined or given wrong time stamps, against the `ffmpeg` command
-/// (`tests/python/make_stream_fixtures.py`; `make test-media` is the long form of this).
+/// Compares recordings that were cut, joined or given wrong timestamps with the `ffmpeg` command
+/// (`tests/python/make_stream_fixtures.py`). `make test-media` is the long version of this test.
 #[test]
-fn damaged_streams_show_what_ffmpeg_shows() {
+fn damaged_streams_give_the_frames_of_ffmpeg() {
     let mut clips = json("streams/expected.json");
-    // Its last frame is not known before it is decoded.
+    // Whether its last frame is complete is not known before it is decoded.
     clips.remove("cut_in_a_picture.ts");
     for (name, expected) in clips {
         let expected = expected.as_array().unwrap();
@@ -430,9 +429,9 @@ fn damaged_streams_show_what_ffmpeg_shows() {
     }
 }
 
-/// ffmpeg guesses what is missing of the last picture; the others are whole.
+/// ffmpeg conceals the missing part of the last frame. The others are complete.
 #[test]
-fn a_picture_in_which_the_file_was_cut_is_left_out() {
+fn a_frame_in_which_the_file_is_cut_is_skipped() {
     let expected = &json("streams/expected.json")["cut_in_a_picture.ts"];
     let n = expected.as_array().unwrap().len();
     for threads in [1, 2, 5] {
@@ -458,15 +457,15 @@ fn a_picture_in_which_the_file_was_cut_is_left_out() {
 }
 
 #[test]
-fn an_encrypted_video_is_said_to_be_encrypted() {
+fn an_encrypted_video_is_reported_as_encrypted() {
     let error = fails("streams/encrypted.mp4");
     assert!(matches!(error, VideoError::Encrypted { .. }), "{error}");
     assert!(error.to_string().contains("is encrypted"), "{error}");
 }
 
-/// 169 KB that once took more stack than there is.
+/// A recursive walk over these boxes would overflow the stack.
 #[test]
-fn boxes_may_lie_too_deep_but_do_no_harm() {
+fn deeply_nested_boxes_do_no_harm() {
     let start = &fs::read(fixture("bframes.mp4")).unwrap()[..32];
     let folder = tempfile::tempdir().unwrap();
     for kind in [b"moov", b"trak", b"udta", b"meta", b"free"] {
@@ -477,23 +476,23 @@ fn boxes_may_lie_too_deep_but_do_no_harm() {
         let path = folder.path().join("deep.mp4");
         fs::write(&path, [start, &boxes.collect::<Vec<_>>()].concat()).unwrap();
         let error = read(&path, &Selection::new(1), &Limits::default()).unwrap_err();
-        let deep = error.to_string().contains("deep in one another");
+        let deep = error.to_string().contains("levels deep");
         let known = [b"moov", b"trak", b"udta"].contains(&kind);
         assert_eq!(deep, known, "{}: {error}", kind.escape_ascii());
     }
 }
 
-/// Every level of nesting that a file can ask of FFmpeg's demuxers.
+/// All nested structures that FFmpeg's demuxers read.
 #[test]
 fn nesting_in_other_containers_does_no_harm() {
     let folder = tempfile::tempdir().unwrap();
     let try_file = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
-        // Whatever comes of it, it must come back.
+        // The result does not matter, but the call must return.
         let _ = read(&path, &Selection::new(1), &Limits::default());
     };
-    // RIFF lists in one another.
+    // Nested RIFF lists.
     let mut lists = b"RIFF\xff\xff\xff\x7fAVI ".to_vec();
     for deep in (1..=30_000_u32).rev() {
         lists.extend(b"LIST");
@@ -501,7 +500,7 @@ fn nesting_in_other_containers_does_no_harm() {
         lists.extend(b"hdrl");
     }
     try_file("deep.avi", &lists);
-    // Matroska: masters of unknown size in one another, of tags and of block groups.
+    // Matroska: nested master elements of unknown size, such as tags and block groups.
     let whole = fs::read(fixture("vp9.webm")).unwrap();
     let segment = whole
         .windows(4)
@@ -522,7 +521,7 @@ fn nesting_in_other_containers_does_no_harm() {
         }
         try_file("deep.mkv", &bytes);
     }
-    // FLV: script data whose objects and arrays lie in one another.
+    // FLV: script data with nested objects and arrays.
     for value in [
         &b"\x03\0\x01a"[..],
         b"\x08\0\0\0\x01\0\x01a",
@@ -536,7 +535,7 @@ fn nesting_in_other_containers_does_no_harm() {
         bytes.extend(&script);
         try_file("deep.flv", &bytes);
     }
-    // ASF: header extensions in one another.
+    // ASF: nested header extensions.
     let header = [
         0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11, 0xa6, 0xd9, 0, 0xaa, 0, 0x62, 0xce, 0x6c,
     ];
@@ -552,11 +551,11 @@ fn nesting_in_other_containers_does_no_harm() {
         bytes.extend([0; 22]);
     }
     try_file("deep.asf", &bytes);
-    // NUT and Ogg have no nesting; MXF's sets name one another, at most by a table.
+    // NUT and Ogg have no nesting. MXF sets refer to one another only through a table.
 }
 
 #[test]
-fn seconds_are_those_at_which_frames_are_shown() {
+fn seconds_are_presentation_times() {
     let times = json("streams/seconds.json");
     let times = times["vfr.mp4"].as_array().unwrap();
     let time = |frame: usize| times[frame].as_f64().unwrap();

@@ -1,5 +1,5 @@
-//! Images and animations against what Pillow makes of them (`tests/python/make_still_fixtures.py`),
-//! and files that were made to be cut, to lie and to cost.
+//! Comparison of images and animations with Pillow (`tests/python/make_still_fixtures.py`), and files that are cut,
+//! have wrong headers or are expensive to decode.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -27,14 +27,14 @@ fn expected() -> Value {
     serde_json::from_slice(&bytes("../stills/expected.json")).unwrap()
 }
 
-/// Width, height and digest, as the fixtures hold them.
+/// Width, height and digest, as stored in the fixtures.
 fn seen(frame: &RgbFrame) -> Value {
     let digest = Sha256::digest(&frame.data);
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     serde_json::json!([frame.width, frame.height, digest])
 }
 
-/// Reads a file of these bytes; its name says nothing about the format.
+/// Reads a file with these bytes. Its name does not indicate the format.
 fn read_bytes(bytes: &[u8], selection: &Selection) -> Result<Frames, VideoError> {
     read_named(bytes, "picture", selection, &Limits::default())
 }
@@ -64,7 +64,7 @@ fn all(n: usize) -> Selection {
 }
 
 #[test]
-fn animations_are_played_as_pillow_plays_them() {
+fn animations_match_pillow() {
     for (name, frames) in expected()["animations"].as_object().unwrap() {
         let frames = frames.as_array().unwrap();
         let found = read_bytes(&bytes(name), &all(frames.len())).unwrap();
@@ -72,7 +72,7 @@ fn animations_are_played_as_pillow_plays_them() {
         for (index, (frame, expected)) in found.frames.iter().zip(frames).enumerate() {
             assert_eq!(&seen(frame), expected, "{name}, frame {index}");
         }
-        // Each frame alone depends on fewer patches.
+        // A single frame depends on fewer patches.
         for (index, expected) in frames.iter().enumerate() {
             let only = Selection {
                 start: Some((index as f64 + 0.5) / found.fps),
@@ -92,7 +92,7 @@ fn animations_are_played_as_pillow_plays_them() {
 }
 
 #[test]
-fn stills_are_as_pillow_has_them() {
+fn stills_match_pillow() {
     for (name, expected) in expected()["stills"].as_object().unwrap() {
         let found = one(&bytes(name)).unwrap();
         assert_eq!(
@@ -103,7 +103,7 @@ fn stills_are_as_pillow_has_them() {
     }
 }
 
-/// Writes an orientation where the file says 1: EXIF's tag 0x0112, one number of 16 bits.
+/// Replaces orientation 1 in the file: EXIF tag 0x0112, a 16-bit number.
 fn oriented(name: &str, number: u8) -> Vec<u8> {
     let mut bytes = bytes(name);
     let little = [0x12, 1, 3, 0, 1, 0, 0, 0, 1];
@@ -123,7 +123,7 @@ fn oriented(name: &str, number: u8) -> Vec<u8> {
 }
 
 #[test]
-fn all_orientations_of_exif_are_shown_upright() {
+fn all_exif_orientations_are_read_upright() {
     for (number, picture) in expected()["orientations"].as_object().unwrap() {
         let hex = picture["rgb"].as_str().unwrap();
         let byte = |at: usize| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap();
@@ -147,9 +147,9 @@ fn all_orientations_of_exif_are_shown_upright() {
     }
 }
 
-/// A file cut anywhere is refused as one that was cut, damaged or empty, in every image format.
+/// In every image format, a file that is cut anywhere is refused as cut, damaged or empty.
 #[test]
-fn images_that_were_cut_anywhere_are_refused() {
+fn images_that_are_cut_anywhere_are_refused() {
     for name in [
         "still.jpg",
         "oriented.jpg",
@@ -190,7 +190,7 @@ fn a_window_over_a_still_is_refused() {
     assert!(matches!(error, VideoError::WindowOfStill { .. }), "{error}");
 }
 
-/// A GIF of so many frames of 1×1 on a canvas of that side.
+/// A GIF with 1×1 frames on a square canvas.
 fn tiny_patches(side: u16, frames: usize, disposal: u8) -> Vec<u8> {
     let mut gif = b"GIF89a".to_vec();
     gif.extend_from_slice(&side.to_le_bytes());
@@ -204,7 +204,7 @@ fn tiny_patches(side: u16, frames: usize, disposal: u8) -> Vec<u8> {
     gif
 }
 
-/// One GIF's patches as large as its canvas, transparent in places, so that each needs all before it.
+/// A GIF whose patches cover the canvas and are partly transparent, so each depends on all previous ones.
 fn whole_patches(side: u16, frames: usize) -> Vec<u8> {
     let mut gif = Vec::new();
     let mut encoder = ::gif::Encoder::new(&mut gif, side, side, &[0, 0, 0, 9, 9, 9]).unwrap();
@@ -219,7 +219,7 @@ fn whole_patches(side: u16, frames: usize) -> Vec<u8> {
 }
 
 #[test]
-fn small_animations_cannot_cost_much() {
+fn small_files_of_animations_have_bounded_cost() {
     let watch = Instant::now();
     let found = read_bytes(&tiny_patches(6000, 60, 1), &Selection::new(2)).unwrap();
     assert_eq!((found.total_frames, found.frames[1].width), (60, 6000));
@@ -238,7 +238,7 @@ fn small_animations_cannot_cost_much() {
         flag(read_bytes(&heavy, &Selection::new(4))),
         "--max-animation-pixels"
     );
-    // Only what a chosen frame needs counts.
+    // Only the work for chosen frames counts.
     assert!(read_bytes(&heavy, &all(2)).is_ok());
     assert!(
         watch.elapsed() < Duration::from_secs(30),
@@ -247,7 +247,7 @@ fn small_animations_cannot_cost_much() {
     );
 }
 
-/// An animated WebP of frames of 2×2 on a canvas of that side.
+/// An animated WebP with 2×2 frames on a square canvas.
 fn tiny_webp(side: u32, frames: usize) -> Vec<u8> {
     let chunk = |kind: &[u8; 4], data: &[u8]| {
         let len = (data.len() as u32).to_le_bytes();
@@ -276,7 +276,7 @@ fn tiny_webp(side: u32, frames: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_frames_of_a_small_animation_do_not_fill_the_memory() {
+fn the_frames_of_a_small_animation_do_not_exhaust_memory() {
     let limited = |result: Result<Frames, _>| match result {
         Err(VideoError::OverLimit { flag, .. }) => flag,
         other => panic!("{other:?}"),
@@ -291,8 +291,8 @@ fn the_frames_of_a_small_animation_do_not_fill_the_memory() {
 }
 
 #[test]
-fn what_a_canvas_shows_at_each_frame() {
-    // Red everywhere, then one blue pixel that is kept, cleared or taken back, then another.
+fn disposals_change_the_canvas_between_frames() {
+    // Red everywhere, then one blue pixel that is kept, cleared or restored, then another.
     for (disposal, after) in [(1, [0, 0, 255]), (2, [0, 0, 0]), (3, [255, 0, 0])] {
         let mut gif = b"GIF89a\x02\0\x01\0\x80\0\0\xff\0\0\0\0\xff".to_vec();
         gif.extend_from_slice(b"\x2c\0\0\0\0\x02\0\x01\0\0\x02\x02\x04\x0a\0");
@@ -317,7 +317,7 @@ fn what_a_canvas_shows_at_each_frame() {
 }
 
 #[test]
-fn formats_that_are_not_read_are_named_with_those_that_are() {
+fn unsupported_formats_are_reported_with_the_supported_ones() {
     for (head, name) in [
         (&b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..], "HEIC"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
@@ -332,11 +332,11 @@ fn formats_that_are_not_read_are_named_with_those_that_are() {
             error.contains(name) && error.contains("JPEG, PNG, WebP"),
             "{error}"
         );
-        assert!(!error.contains("fetch"), "{error}");
+        assert!(!error.contains("download"), "{error}");
     }
 }
 
-/// A TIFF of one strip of grey samples of 32 bits.
+/// A TIFF with one strip of grey 32-bit samples.
 fn tiff(width: u16, height: u16, sample_format: u16) -> Vec<u8> {
     let pixels = usize::from(width) * usize::from(height);
     let bytes = (pixels * 4) as u16;
@@ -362,10 +362,10 @@ fn tiff(width: u16, height: u16, sample_format: u16) -> Vec<u8> {
 }
 
 #[test]
-fn an_image_that_is_whole_is_not_to_be_fetched_again() {
+fn errors_of_complete_images_do_not_suggest_a_download() {
     let float = one(&tiff(2, 2, 3)).unwrap_err().to_string();
     assert!(
-        float.contains("an image of a kind that is not read"),
+        float.contains("this kind of image is not supported"),
         "{float}"
     );
     let mut bmp = b"BM\x36\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
@@ -380,13 +380,13 @@ fn an_image_that_is_whole_is_not_to_be_fetched_again() {
     png[29..33].copy_from_slice(&sum);
     for file in [&tiff(0, 0, 1)[..], &bmp, gif, &png] {
         let error = one(file).unwrap_err().to_string();
-        assert!(error.contains("the picture is 0×0"), "{error}");
-        assert!(!error.contains("fetch"), "{error}");
+        assert!(error.contains("the image is 0×0"), "{error}");
+        assert!(!error.contains("download"), "{error}");
     }
 }
 
 #[test]
-fn folders_are_sorted_as_people_count() {
+fn folders_are_sorted_by_the_numbers_in_names() {
     let folder = tempfile::tempdir().unwrap();
     let (red, blue) = (bytes("still.png"), bytes("rgb16.png"));
     for number in 1..=11 {
@@ -401,9 +401,9 @@ fn folders_are_sorted_as_people_count() {
     assert_eq!((found.total_frames, found.frames[9].width), (11, 11));
 }
 
-/// Pictures of another size than the second may be appended to a JPEG; a stream has one size.
+/// Images of other sizes may be appended to a JPEG. The images of a stream have the same size.
 #[test]
-fn jpegs_in_a_row_are_a_video_whatever_their_name() {
+fn consecutive_jpegs_are_a_video_whatever_the_file_name() {
     let jpeg = bytes("still.jpg");
     assert!(jpeg.len() < 5000);
     for name in ["stream.mjpeg", "stream"] {
@@ -419,9 +419,9 @@ fn jpegs_in_a_row_are_a_video_whatever_their_name() {
     assert_eq!(one(&with_preview).unwrap().total_frames, 1);
 }
 
-/// The picture is red and the alpha, coded at a higher rate, is noise.
+/// The image is red. The alpha, which has a higher bit rate, is noise.
 #[test]
-fn the_alpha_of_an_animated_avif_is_not_its_picture() {
+fn the_alpha_of_an_animated_avif_is_not_read_as_its_image() {
     let found = read(&fixture("alpha.avif"), &all(3), &Limits::default()).unwrap();
     assert_eq!(found.total_frames, 3);
     for frame in &found.frames {
@@ -431,7 +431,7 @@ fn the_alpha_of_an_animated_avif_is_not_its_picture() {
 }
 
 #[test]
-fn the_pixels_that_a_video_makes_us_decode_are_bounded() {
+fn the_number_of_decoded_pixels_is_bounded() {
     let limits = Limits {
         max_decoded_pixels: 96 * 54 * 20,
         ..Limits::default()
@@ -447,7 +447,7 @@ fn the_pixels_that_a_video_makes_us_decode_are_bounded() {
     }
 }
 
-/// Appends a second directory, of no entries but a preview's mark or none, to a TIFF.
+/// Appends a second directory to a TIFF. Its only entry tells whether it is a preview.
 fn with_second_page(preview: bool) -> Vec<u8> {
     let mut tiff = bytes("grey.tif");
     let word = |tiff: &[u8], at: usize| u32::from_le_bytes(tiff[at..at + 4].try_into().unwrap());
@@ -482,7 +482,7 @@ fn with_second_page(preview: bool) -> Vec<u8> {
 }
 
 #[test]
-fn a_tiff_of_several_pages_is_no_still() {
+fn a_tiff_with_several_pages_is_refused() {
     let error = one(&with_second_page(false)).unwrap_err();
     assert!(matches!(error, VideoError::ManyPages { .. }), "{error}");
     assert!(one(&with_second_page(true)).is_ok());
