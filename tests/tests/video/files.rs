@@ -147,7 +147,7 @@ fn every_limit_is_enforced_and_can_be_set() {
             (
                 name.to_owned(),
                 about(video(name)).finish(),
-                vec![name, flag, "over the limit"],
+                vec![name, flag, "expected at most"],
             )
         }),
     );
