@@ -9,7 +9,7 @@ use super::{
     options::{EvalObserver, RunOptions, SECONDS},
     protocol,
     settings::settings,
-    store::{Chunk, Merged, Store},
+    store::{Chunk, Completion, Store},
     unusable::Unusable,
 };
 use crate::{
@@ -28,8 +28,8 @@ pub struct RunOutcome {
     pub dataset: Dataset,
     /// The files of the predictions.
     pub store: Store,
-    /// All answers, if this chunk was the last to finish; otherwise the number of questions that remain.
-    pub merged: Result<Merged, usize>,
+    /// How far the run is: all answers, if this chunk was the last to finish.
+    pub completion: Completion,
     /// The questions of this chunk that could not be asked.
     pub failed: Vec<Failure>,
     /// The number of questions that this run asked. The others were answered before.
@@ -58,7 +58,7 @@ pub fn run(
         return Ok(RunOutcome {
             dataset,
             store,
-            merged: Ok(merged),
+            completion: Completion::Complete(merged),
             failed: Vec::new(),
             asked: 0,
         });
@@ -90,9 +90,9 @@ pub fn run(
         };
         runner.ask(&clips, &mut chunk, &mut unusable, observer)?;
     }
-    let merged = chunk.finish(&dataset, &unusable.questions)?;
+    let completion = chunk.finish(&dataset, &unusable.questions)?;
     Ok(RunOutcome {
-        merged,
+        completion,
         failed: unusable.questions,
         asked,
         store,

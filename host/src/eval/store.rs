@@ -58,6 +58,18 @@ pub struct Chunk<'s> {
     _hold: Hold,
 }
 
+/// How far a run is, over all its chunks.
+#[derive(Debug, Clone)]
+pub enum Completion {
+    /// Every question is answered or listed as failed.
+    Complete(Merged),
+    /// Other chunks have questions left.
+    Incomplete {
+        /// The number of these questions.
+        remaining: usize,
+    },
+}
+
 /// The predictions of all chunks.
 #[derive(Debug, Clone)]
 pub struct Merged {
@@ -232,7 +244,7 @@ impl Store {
 
     /// Merges the chunks if these and the earlier merged file cover every question. Otherwise returns the number of
     /// questions that are missing.
-    fn merge(&self, count: usize, dataset: &Dataset) -> Result<Result<Merged, usize>, EvalError> {
+    fn merge(&self, count: usize, dataset: &Dataset) -> Result<Completion, EvalError> {
         let questions = index(&dataset.questions);
         let prefix = format!("{}_pred_{count}_", self.stem);
         let chunks = self
@@ -267,7 +279,7 @@ impl Store {
             }
         }
         if missing > 0 {
-            return Ok(Err(missing));
+            return Ok(Completion::Incomplete { remaining: missing });
         }
         let lines = merged.lines.iter().map(|line| line.text.clone() + "\n");
         replace(&self.merged_path(), lines.collect::<String>().as_bytes())?;
@@ -286,7 +298,7 @@ impl Store {
                 }
             }
         }
-        Ok(Ok(merged))
+        Ok(Completion::Complete(merged))
     }
 
     /// Writes the failures, or removes the file if there are none.
@@ -450,11 +462,7 @@ impl Chunk<'_> {
     /// # Errors
     ///
     /// When files cannot be read or written.
-    pub fn finish(
-        self,
-        dataset: &Dataset,
-        failed: &[Failure],
-    ) -> Result<Result<Merged, usize>, EvalError> {
+    pub fn finish(self, dataset: &Dataset, failed: &[Failure]) -> Result<Completion, EvalError> {
         let (count, index) = self.name;
         let _lock = self.store.lock()?;
         let failures = self.store.path(&format!("failed_{count}_{index}.jsonl"));

@@ -3,7 +3,7 @@
 
 use merv_host::{
     GenerateOptions, LoadOptions, VidLm, VideoOptions,
-    eval::{EvalObserver, Failure, RunOptions, Strategy, Task, run},
+    eval::{EvalObserver, Failure, RunOptions, Strategy, Task, run, store::Completion},
     registry::Registry,
     video,
 };
@@ -176,9 +176,9 @@ fn evaluation(data: &Path, out: &Path, registry: &Registry, model: VidLm) -> Res
         features: None,
     };
     let outcome = run(&options, registry, &mut Silent, || Ok(model))?;
-    let merged = outcome
-        .merged
-        .map_err(|left| format!("{left} questions are not answered"))?;
+    let Completion::Complete(merged) = outcome.completion else {
+        return Err("some questions are not answered".into());
+    };
     let text = |line: &merv_host::eval::store::Line| {
         line.fields["pred"].as_str().unwrap_or_default().to_owned()
     };

@@ -10,6 +10,7 @@ use merv_host::{
     AnswerOptions, VidLm, counted, escaped,
     eval::{
         self, EvalObserver, EvalReport, Failure, RunOptions, RunOutcome, Strategy, Task, report,
+        store::Completion,
     },
     features::FeatureCache,
     generate::Sampler,
@@ -86,13 +87,13 @@ pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: U
     let RunOutcome {
         dataset,
         store,
-        merged,
+        completion,
         failed,
         asked,
     } = outcome;
-    let merged = match merged {
-        Ok(merged) => merged,
-        Err(left) => {
+    let merged = match completion {
+        Completion::Complete(merged) => merged,
+        Completion::Incomplete { remaining: left } => {
             let part = Part {
                 complete: false,
                 mixer_is_trained: untrained.is_none(),
