@@ -7,7 +7,7 @@ use crate::{
     memory,
     messages::causes,
     mixer::MixerError,
-    plugin::{CallError, LoadError, PluginNotFound},
+    plugin::{BoundaryError, CallError, LoadError, PluginFailure, PluginNotFound},
     prompt::TemplateError,
     registry::{RegistryError, SourceError},
     sampling::SamplerError,
@@ -128,8 +128,8 @@ pub enum Error {
     #[error("a thread cannot be started")]
     Thread(#[source] std::io::Error),
     /// A plugin's tensor is not what it must be, or ours cannot be lent.
-    #[error("a tensor cannot cross the plugin boundary: {0}")]
-    Boundary(String),
+    #[error(transparent)]
+    Boundary(#[from] BoundaryError),
     /// An encoder or the mixer computed something that is no number.
     #[error(
         "{what} gave values that are not finite numbers\n  \
@@ -195,7 +195,14 @@ impl From<HubError> for Error {
 
 impl From<PluginError> for Error {
     fn from(error: PluginError) -> Self {
-        Self::Boundary(error.message.into_string())
+        BoundaryError(error.into()).into()
+    }
+}
+
+impl Error {
+    /// Makes the error of a tensor that cannot cross the plugin boundary.
+    pub(crate) fn boundary(message: impl Into<String>) -> Self {
+        BoundaryError(PluginFailure::invalid(message)).into()
     }
 }
 

@@ -1,6 +1,10 @@
 //! Memory that ran out, as errors tell it: what failed for lack of it says nothing of the file that was read.
 
-use crate::{messages::causes, plugin::CallError, video::VideoError};
+use crate::{
+    messages::causes,
+    plugin::{BoundaryError, CallError},
+    video::VideoError,
+};
 use merv_plugin_api::ErrorKind;
 use std::{error::Error, fs, io};
 
@@ -31,8 +35,10 @@ fn says_so(error: &(dyn Error + 'static)) -> bool {
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return error.kind() == io::ErrorKind::OutOfMemory;
     }
-    if let Some(error) = error.downcast_ref::<CallError>() {
-        return error.kind == ErrorKind::OutOfMemory;
+    let failure = error.downcast_ref::<CallError>().map(|call| &call.failure);
+    let failure = failure.or(error.downcast_ref::<BoundaryError>().map(|error| &error.0));
+    if let Some(failure) = failure {
+        return failure.kind == ErrorKind::OutOfMemory;
     }
     matches!(error.downcast_ref(), Some(VideoError::OutOfMemory { .. }))
 }

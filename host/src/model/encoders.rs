@@ -320,7 +320,7 @@ impl Encoders {
                 (Some(features), _) => features.clone(),
                 (None, None) => {
                     let what = "the clip was prepared for the encoders of another model";
-                    return Err(Error::Boundary(what.to_owned()));
+                    return Err(Error::boundary(what));
                 }
             };
             tensors.push(features.unsqueeze(0)?);

@@ -4,6 +4,7 @@
 mod call;
 mod elf;
 mod encoder;
+mod failure;
 mod llm;
 mod loader;
 mod search;
@@ -12,6 +13,7 @@ mod training;
 
 pub use call::CallError;
 pub use encoder::{Encoder, Tape};
+pub use failure::{BoundaryError, PluginFailure};
 pub use llm::{LanguageModel, Session};
 pub use loader::{Library, LoadError};
 pub use search::{PATH_VARIABLE, PluginNotFound, PluginPath, name_of};

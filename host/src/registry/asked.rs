@@ -75,12 +75,12 @@ impl Asked<'_> {
     /// or the plugin itself is to blame.
     pub(crate) fn refused(&self, error: &CallError) -> Option<Problem> {
         use ErrorKind::{Internal, InvalidInput, Unsupported};
-        if !matches!(error.kind, InvalidInput | Unsupported | Internal) {
+        if !matches!(error.failure.kind, InvalidInput | Unsupported | Internal) {
             return None;
         }
         let key = REFUSABLE.iter().find(|key| {
-            error.message.contains(&format!("`{key}`"))
-                || error.message.contains(&format!("`{key} = "))
+            error.failure.message.contains(&format!("`{key}`"))
+                || error.failure.message.contains(&format!("`{key} = "))
         });
         let causes = std::iter::successors(error.source(), |&cause: &&(dyn Error + 'static)| {
             cause.source()

@@ -125,7 +125,7 @@ impl Model {
             let untrained = saved.untrained.iter().map(|(name, _)| name.as_str());
             check_names(trained.chain(untrained)).map_err(|error| {
                 let part = saved.part.name();
-                Error::Boundary(format!("{part}: {error}\n  do: {}", tensor_names::ADVICE))
+                Error::boundary(format!("{part}: {error}\n  do: {}", tensor_names::ADVICE))
             })?;
         }
         Ok(())

@@ -304,7 +304,7 @@ fn clips_of_wrong_shape_are_errors_and_the_encoder_stays_usable() {
                 let zeros = vec![0.0; shape.iter().product()];
                 let error = encode(&encoder, &zeros, shape).expect_err(name);
                 assert_eq!(
-                    error.kind,
+                    error.failure.kind,
                     ErrorKind::InvalidInput,
                     "{name}, {shape:?}: {error}"
                 );

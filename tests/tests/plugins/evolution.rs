@@ -88,7 +88,7 @@ fn a_plugin_of_version_1_0_works_but_cannot_be_trained() {
         encoder.forward_train(view).err().unwrap(),
     ];
     for error in refused {
-        assert_eq!(error.kind, ErrorKind::Unsupported);
+        assert_eq!(error.failure.kind, ErrorKind::Unsupported);
         let text = error.to_string();
         assert!(
             text.contains("older") && text.contains("cannot be trained"),

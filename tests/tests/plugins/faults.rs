@@ -84,7 +84,7 @@ fn a_fault_of_a_plugin_is_an_error_and_the_host_stays_usable() {
         for _ in 0..2 {
             let error = exercise(id).unwrap_err();
             assert_eq!(
-                error.kind == ErrorKind::Panic,
+                error.failure.kind == ErrorKind::Panic,
                 id.starts_with("panics"),
                 "{id}"
             );
@@ -146,7 +146,11 @@ fn a_session_is_unusable_after_a_panic() {
     let mut session = model.open().unwrap();
     session.prefill(embeds.view(), LogitsAt::None).unwrap();
     assert_eq!(
-        model.decode(&mut [&mut session], &[7]).unwrap_err().kind,
+        model
+            .decode(&mut [&mut session], &[7])
+            .unwrap_err()
+            .failure
+            .kind,
         ErrorKind::Panic
     );
     let error = session.prefill(embeds.view(), LogitsAt::Last).unwrap_err();

@@ -302,7 +302,7 @@ impl<'f> Maker<'f> {
         if let Err(unknown) = known {
             // The plugin may know better than its list why there is no such encoder.
             return Err(match described {
-                Err(refusal) if refusal.kind == ErrorKind::Unsupported => refusal.into(),
+                Err(refusal) if refusal.failure.kind == ErrorKind::Unsupported => refusal.into(),
                 _ => unknown,
             });
         }
