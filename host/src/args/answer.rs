@@ -3,10 +3,10 @@ use merv_host::{
     generate::{ReplyLimits, Sampler},
 };
 
-/// How an answer is made.
+/// Options for generating an answer.
 #[derive(Debug, clap::Args)]
 pub struct Answer {
-    /// Tokens of the answer at most
+    /// Maximum number of tokens in the answer
     #[arg(
         long,
         value_name = "N",
@@ -14,7 +14,7 @@ pub struct Answer {
         allow_negative_numbers = true
     )]
     pub max_new_tokens: usize,
-    /// 0 always takes the likeliest token; higher values are freer
+    /// 0 always takes the most likely token; higher values make answers more varied
     #[arg(
         long,
         value_name = "T",
@@ -23,7 +23,7 @@ pub struct Answer {
         allow_negative_numbers = true
     )]
     pub temperature: f64,
-    /// Draw only from the likeliest tokens that together have this probability
+    /// Sample only from the most likely tokens that together have this probability
     #[arg(
         long,
         value_name = "P",
@@ -32,7 +32,7 @@ pub struct Answer {
         allow_negative_numbers = true
     )]
     pub top_p: f64,
-    /// Draw only from this many of the likeliest tokens; 0 is off
+    /// Sample only from this many of the most likely tokens; 0 turns this off
     #[arg(
         long,
         value_name = "K",
@@ -48,7 +48,7 @@ pub struct Answer {
         allow_negative_numbers = true
     )]
     pub seed: u64,
-    /// No end before prompt and answer together have this many tokens
+    /// Do not end before prompt and answer together have this many tokens
     #[arg(
         long,
         value_name = "N",
@@ -56,7 +56,7 @@ pub struct Answer {
         allow_negative_numbers = true
     )]
     pub min_length: usize,
-    /// No end before the answer has this many tokens
+    /// Do not end before the answer has this many tokens
     #[arg(
         long,
         value_name = "N",
@@ -88,7 +88,7 @@ fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "expected a number".to_owned())
 }
 
-/// Checks that tokens can be drawn so.
+/// Checks that the sampler accepts these settings.
 fn accepted(sampling: Sampling) -> Result<(), String> {
     Sampler::new(sampling)
         .map(drop)

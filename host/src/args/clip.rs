@@ -1,51 +1,51 @@
 use super::numbers;
 use std::path::PathBuf;
 
-/// What is looked at.
+/// The video or image, and the part of it that is used.
 #[derive(Debug, clap::Args)]
 pub struct Clip {
     /// A video, an animation, a still image, or a folder of images; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub video: PathBuf,
-    /// Look only at the video from here on, in seconds
+    /// Ignore the video before this time, in seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = numbers::start)]
     pub start: Option<f64>,
-    /// Look only at the video up to here, in seconds
+    /// Ignore the video after this time, in seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = numbers::end)]
     pub end: Option<f64>,
-    /// Frames per second of a folder of images, which start and end count by
+    /// Frame rate of a folder of images; --start and --end refer to it
     #[arg(long, value_name = "FPS", allow_negative_numbers = true, value_parser = numbers::rate)]
     pub folder_fps: Option<f64>,
     #[command(flatten)]
-    pub limits: Limits,
+    pub limits: VideoLimits,
 }
 
-/// What reading a file may cost: files are untrusted.
+/// Limits on what reading a file may cost. Files are not trusted.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits on the video file")]
-pub struct Limits {
-    /// Pixels of one frame at most
+pub struct VideoLimits {
+    /// Maximum number of pixels in a frame
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_pixels: Option<u64>,
-    /// Frames of the file at most
+    /// Maximum number of frames in the file
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_frames: Option<u64>,
-    /// Bytes of all sampled frames together at most
+    /// Maximum size of all sampled frames together, in bytes
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_clip_bytes: Option<u64>,
-    /// Bytes of an image file at most
+    /// Maximum size of an image file, in bytes
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_image_bytes: Option<u64>,
-    /// Pixels of an animation to compute for the sampled frames at most
+    /// Maximum number of pixels of an animation to compute for the sampled frames
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_animation_pixels: Option<u64>,
-    /// Bytes of all sampled frames of an animation together at most
+    /// Maximum size of all sampled frames of an animation together, in bytes
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_animation_bytes: Option<u64>,
-    /// Pixels of a video to decode for the sampled frames at most
+    /// Maximum number of pixels of a video to decode for the sampled frames
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_decoded_pixels: Option<u64>,
-    /// Bytes of a video from a pipe at most
+    /// Maximum size of a video from a pipe, in bytes
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_pipe_bytes: Option<u64>,
 }

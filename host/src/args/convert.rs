@@ -2,19 +2,22 @@ use clap::ValueEnum;
 use merv_host::convert::Dtype;
 use std::path::PathBuf;
 
-/// Turn a checkpoint into safetensors files; MERV's own into a mixer, a language model and a registry
+/// Turn a checkpoint into safetensors files
+///
+/// A MERV checkpoint becomes a mixer, a language model and, with --registry, a registry that uses them.
 #[derive(Debug, clap::Args)]
 pub struct Convert {
     /// The checkpoint: safetensors, PyTorch (.bin, .pt), GGUF, several shards, or their index
     #[arg(required = true, value_name = "INPUT")]
     pub input: Vec<PathBuf>,
-    /// The folder to make
+    /// The folder to create
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Store floating-point numbers so; integers stay as they are
+    /// How to store floating-point numbers; integers stay as they are
     #[arg(long, value_name = "DTYPE", default_value = "keep")]
     pub dtype: DtypeChoice,
-    /// Begin another file when one would get larger: bytes, or with KB, MB, GB, KiB, MiB, GiB
+    /// Start another file when a file would exceed this size: a number of bytes, or with a unit: KB, MB, GB,
+    /// KiB, MiB or GiB
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = size)]
     pub max_shard_size: u64,
     /// Replace what an earlier conversion left in the folder
@@ -25,10 +28,10 @@ pub struct Convert {
     pub json: bool,
 }
 
-/// What `--dtype` takes.
+/// Values of `--dtype`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DtypeChoice {
-    /// As they are in the checkpoint.
+    /// As in the checkpoint.
     Keep,
     /// Single precision.
     F32,
@@ -39,7 +42,7 @@ pub enum DtypeChoice {
 }
 
 impl DtypeChoice {
-    /// The type to convert to, if there is one.
+    /// Returns the type to convert to; `None` keeps the types of the checkpoint.
     pub fn target(self) -> Option<Dtype> {
         match self {
             Self::Keep => None,

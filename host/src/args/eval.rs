@@ -1,8 +1,8 @@
-//! `eval` and what it can do.
+//! `eval` and its subcommands.
 
 use super::{
     answer::Answer,
-    clip::Limits,
+    clip::VideoLimits,
     numbers::{at_least_one, fraction, rate, wait},
 };
 use clap::{Subcommand, ValueEnum};
@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 /// Ask a benchmark's questions, and score the answers
 ///
-/// A benchmark is a folder with test_q.json, test_a.json and videos/, as the original keeps MSVD, MSRVTT,
-/// TGIF, ActivityNet, Perception Test, NExT-QA, VLEP and TVQA.
+/// A benchmark is a folder with test_q.json, test_a.json and videos/. MSVD, MSRVTT, TGIF, ActivityNet,
+/// Perception Test, NExT-QA, VLEP and TVQA have this form in the original.
 #[derive(Debug, clap::Args)]
 pub struct Eval {
     #[command(subcommand)]
@@ -21,13 +21,13 @@ pub struct Eval {
 
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
-    /// Questions with free answers; scored by exact match and token F1, and by a judge with `eval judge`
-    OpenEnded(Asking),
-    /// Questions with options
+    /// Ask questions with free answers; scored by exact match and token F1, and by a judge with `eval judge`
+    OpenEnded(BenchmarkArgs),
+    /// Ask multiple-choice questions
     Mcq(Mcq),
-    /// Let a judge compare predictions with the right answers
+    /// Let a judge score open-ended predictions
     Judge(Judge),
-    /// Compare two results about the same questions
+    /// Compare two results on the same questions
     Compare(Compare),
     /// Show the results of several models by kind of question, as Markdown
     Table(Table),
@@ -35,62 +35,62 @@ pub enum EvalCommand {
 
 #[derive(Debug, clap::Args)]
 pub struct Mcq {
-    /// How an option is chosen: by the reply's first letter, as the original does; by which letter is
-    /// likeliest, which needs no reply; or both, side by side
+    /// How an option is chosen: `letter` takes the first letter of the reply, as the original does;
+    /// `likelihood` takes the most likely letter, without generating a reply; `both` reports both
     #[arg(long, value_name = "HOW", default_value = "both")]
-    pub strategy: HowChosen,
+    pub strategy: StrategyChoice,
     #[command(flatten)]
-    pub asking: Asking,
+    pub run: BenchmarkArgs,
 }
 
-/// What `--strategy` takes.
+/// Values of `--strategy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum HowChosen {
-    /// The reply's first letter.
+pub enum StrategyChoice {
+    /// The first letter of the reply.
     Letter,
-    /// The likeliest letter.
+    /// The most likely letter.
     Likelihood,
     /// Both.
     Both,
 }
 
-impl From<HowChosen> for Strategy {
-    fn from(how: HowChosen) -> Self {
-        match how {
-            HowChosen::Letter => Self::Letter,
-            HowChosen::Likelihood => Self::Likelihood,
-            HowChosen::Both => Self::Both,
+impl From<StrategyChoice> for Strategy {
+    fn from(choice: StrategyChoice) -> Self {
+        match choice {
+            StrategyChoice::Letter => Self::Letter,
+            StrategyChoice::Likelihood => Self::Likelihood,
+            StrategyChoice::Both => Self::Both,
         }
     }
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Asking {
+pub struct BenchmarkArgs {
     /// The benchmark: a folder in --data-dir
     #[arg(long, value_name = "NAME")]
     pub benchmark: String,
-    /// Where benchmarks are
+    /// The folder of the benchmarks
     #[arg(long, value_name = "DIR", default_value = "eval_data")]
     pub data_dir: PathBuf,
-    /// Where predictions and the result go, and where they are resumed from
+    /// Where predictions and the result are written, and resumed from; use one folder for each model
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Cut the questions into so many chunks, for so many processes
+    /// Split the questions into this many chunks, for as many processes
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub num_chunks: usize,
-    /// Ask the questions of this chunk, from 0 on; whoever finishes last merges
+    /// Ask the questions of this chunk, counted from 0; the chunk that finishes last merges all of them
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub chunk_idx: usize,
-    /// Answers that are made at once, at most
+    /// Maximum number of answers that are generated together
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
     pub batch_size: usize,
-    /// Stop when more than this part of a chunk's clips cannot be used
+    /// Stop when more than this fraction of a chunk's clips cannot be used
     #[arg(long, value_name = "FRACTION", default_value_t = 0.05, value_parser = fraction)]
     pub max_bad_fraction: f64,
-    /// Frames per second of videos that are folders of images
+    /// Frame rate of videos that are folders of images
     #[arg(long, value_name = "FPS", default_value_t = 3.0, value_parser = rate)]
     pub folder_fps: f64,
-    /// Keep the encoders' features here, and use those that are there
+    /// Keep the encoders' features here, and use those that are already here
     #[arg(long, value_name = "DIR")]
     pub feature_cache: Option<PathBuf>,
     #[command(flatten)]
@@ -99,18 +99,18 @@ pub struct Asking {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub limits: Limits,
+    pub limits: VideoLimits,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct Judge {
-    /// What `eval open-ended` wrote: a file …_pred_merge.jsonl
+    /// The predictions that `eval open-ended` wrote: a file …_pred_merge.jsonl
     #[arg(value_name = "PREDICTIONS")]
     pub predictions: PathBuf,
-    /// The service's model that judges
+    /// The model of the service that judges
     #[arg(long, value_name = "NAME", default_value = merv_host::eval::judge::DEFAULT_MODEL, conflicts_with = "local")]
     pub model: String,
-    /// Where the service is
+    /// The address of the service: any that is compatible with OpenAI's
     #[arg(
         long,
         value_name = "URL",
@@ -121,28 +121,28 @@ pub struct Judge {
     /// A file with the service's key, instead of $OPENAI_API_KEY
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Requests at once
+    /// Maximum number of requests at the same time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub concurrency: usize,
     /// How long the service may take for an answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
-    /// Times that a request is tried
+    /// How often a request is tried
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub tries: u32,
-    /// The wait after the first try that failed, in seconds; it doubles
+    /// The wait after the first failed try, in seconds; it doubles with each further try
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = wait)]
     pub retry_delay: f64,
-    /// Use the service's batch interface: half the price, up to a day
+    /// Use the service's batch interface: it costs half and takes up to a day
     #[arg(long)]
     pub batch: bool,
-    /// How often to look whether a batch is done, in seconds
+    /// How often to check whether a batch is done, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, requires = "batch", value_parser = wait)]
     pub poll: f64,
-    /// Requests of one batch at most
+    /// Maximum number of requests in a batch
     #[arg(long, value_name = "N", default_value_t = 49_000, requires = "batch", value_parser = at_least_one)]
     pub batch_requests: usize,
-    /// Bytes of one batch at most
+    /// Maximum size of a batch, in bytes
     #[arg(
         long,
         value_name = "N",
@@ -150,7 +150,7 @@ pub struct Judge {
         requires = "batch"
     )]
     pub batch_bytes: usize,
-    /// Let the language model of --registry judge
+    /// Let the language model of --registry judge; no service is needed
     #[arg(long, conflicts_with_all = ["batch", "key_file"])]
     pub local: bool,
     /// Print the result as one JSON object
@@ -163,7 +163,7 @@ pub struct Compare {
     /// Predictions (…_pred_merge.jsonl) or verdicts (…_gpt.json)
     #[arg(value_name = "A")]
     pub a: PathBuf,
-    /// The same of another model
+    /// The predictions or verdicts of another model
     #[arg(value_name = "B")]
     pub b: PathBuf,
     /// Print the result as one JSON object

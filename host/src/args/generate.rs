@@ -3,17 +3,17 @@ use std::path::PathBuf;
 
 /// Answer a question about a video, or describe it
 ///
-/// The answer goes to standard output as it is made, everything else to standard error.
+/// The answer is printed to standard output while it is generated, everything else to standard error.
 #[derive(Debug, clap::Args)]
 pub struct Generate {
     #[command(flatten)]
     pub clip: Clip,
-    /// What to ask
+    /// The question
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: String,
     #[command(flatten)]
     pub answer: Answer,
-    /// Print one JSON object instead of the bare answer
+    /// Print one JSON object instead of the text of the answer
     #[arg(long)]
     pub json: bool,
     /// Show how much each encoder counted

@@ -1,7 +1,7 @@
-/// Show what a registry would load, without reading any weights
+/// Show what a registry would load, without reading weights or downloading anything
 #[derive(Debug, clap::Args)]
 pub struct Info {
-    /// Load the model too, as `generate` would, to see that its files hold what they should
+    /// Also load the model, if all its files are on this machine; fails where `generate` would fail
     #[arg(long)]
     pub load: bool,
     /// Print one JSON object

@@ -1,4 +1,4 @@
-//! The command line: clap structs only, one file a subcommand. [`crate::commands`] does what they say.
+//! The command line: only clap structs, one file per subcommand. [`crate::commands`] runs them.
 
 pub mod answer;
 pub mod chat;
@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// Answers questions about videos with several specialised encoders and a language model.
 ///
-/// Every encoder and language model is a plugin; a registry file says which ones make up a model. With
-/// no --registry it is merv-tiny, whose weights come with this program.
+/// Every encoder and every language model is a plugin. A registry file lists the plugins and weights of a
+/// model. Without --registry the model is merv-tiny, whose weights come with this program.
 #[derive(Debug, Parser)]
 #[command(name = "merv-host", version, arg_required_else_help = true)]
 pub struct Args {
@@ -31,23 +31,24 @@ pub struct Args {
     pub command: Command,
 }
 
-/// What holds for every command.
+/// Options of every command.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// A registry: a FILE, or the NAME of one in registry/ or $MERV_REGISTRY_PATH [default: merv-tiny]
+    /// The model: a registry FILE, or the NAME of one in registry/ or $MERV_REGISTRY_PATH [default: merv-tiny]
     #[arg(long, global = true, value_name = "FILE|NAME")]
     pub registry: Option<PathBuf>,
-    /// Look for plugins here first (may be repeated)
+    /// Search this folder for plugins first (may be repeated)
     #[arg(long, global = true, value_name = "DIR")]
     pub plugin_dir: Vec<PathBuf>,
-    /// Threads to compute with [default: all]
+    /// Number of threads to compute with [default: all]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub threads: Option<u16>,
-    /// Where to compute, whatever the registry says: auto, cpu or cuda:N
+    /// Where to compute: auto, cpu or cuda:N; overrides the registry
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Option<merv_host::registry::DeviceChoice>,
-    /// What to multiply matrices in, whatever the registry says: auto, f32 or bf16
+    /// Number format of the matrix products of encoders and language model: auto, f32 or bf16; overrides the
+    /// registry
     #[arg(long, global = true, value_name = "DTYPE")]
     pub precision: Option<merv_host::registry::DtypeChoice>,
     /// Download nothing: use only files that are on this machine
@@ -56,16 +57,16 @@ pub struct Global {
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
-    /// Say more (-vv: much more)
+    /// Print more; -vv prints much more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Say only what went wrong
+    /// Print only errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
 }
 
 impl Global {
-    /// The registry that was named, or the default.
+    /// Returns the registry of `--registry`, or the default.
     pub fn registry(&self) -> &Path {
         let default = Path::new(merv_host::registry::DEFAULT_REGISTRY);
         self.registry.as_deref().unwrap_or(default)
@@ -75,7 +76,7 @@ impl Global {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// On a terminal.
+    /// Only on a terminal.
     Auto,
     /// Always.
     Always,

@@ -1,8 +1,8 @@
-//! Numbers within bounds, as the command line has them.
+//! Parsers of option values that are numbers within bounds.
 
 use std::{num::ParseFloatError, ops::RangeInclusive};
 
-/// A whole number from 1 on.
+/// Parses a whole number of at least 1.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(0) => Err("expected 1 or more".to_owned()),
@@ -11,22 +11,22 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A part of a whole.
+/// Parses a fraction, from 0 to 1.
 pub fn fraction(text: &str) -> Result<f64, String> {
     within(text, 0.0..=1.0)
 }
 
-/// So many a second.
+/// Parses a number per second, above 0.
 pub fn rate(text: &str) -> Result<f64, String> {
     above_zero(text)
 }
 
-/// Seconds to wait.
+/// Parses a time to wait in seconds, at most a day.
 pub fn wait(text: &str) -> Result<f64, String> {
     within(text, 0.0..=86_400.0)
 }
 
-/// Where a part of a video begins, in seconds.
+/// Parses the start of a part of a video, in seconds.
 pub fn start(text: &str) -> Result<f64, String> {
     let number = number(text)?;
     match number >= 0.0 && number.is_finite() {
@@ -35,7 +35,7 @@ pub fn start(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Where a part of a video ends, in seconds.
+/// Parses the end of a part of a video, in seconds.
 pub fn end(text: &str) -> Result<f64, String> {
     above_zero(text)
 }

@@ -1,4 +1,4 @@
-/// List the plugins that are found, and whether each can be loaded
+/// List the plugins on the plugin path, and whether each can be loaded
 #[derive(Debug, clap::Args)]
 pub struct Plugins {
     /// Print one JSON object

@@ -2,27 +2,27 @@ use clap::ValueEnum;
 use merv_host::synth;
 use std::path::PathBuf;
 
-/// Make clips of moving shapes, with captions, questions and answers
+/// Make a data set of clips of moving shapes, with captions, questions and answers
 ///
-/// Training data and a benchmark that anyone can make: everything follows from the seed.
+/// It has training data and a benchmark. The same seed gives the same data.
 #[derive(Debug, clap::Args)]
 pub struct Synth {
-    /// The folder to make
+    /// The folder to create
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Clips of each split
+    /// Number of clips in each split
     #[arg(long, value_name = "N")]
     pub clips: usize,
     /// The same seed gives the same data
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Clips to train on, clips to ask about, or both
+    /// Which split to make: training data, a held-out benchmark, or both
     #[arg(long, value_name = "SPLIT", default_value = "both")]
     pub split: SplitChoice,
     /// Width and height of the clips, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 64)]
     pub size: usize,
-    /// Write over what an earlier run left in the folder
+    /// Overwrite what an earlier run left in the folder
     #[arg(long)]
     pub force: bool,
     /// Print one JSON object
@@ -30,7 +30,7 @@ pub struct Synth {
     pub json: bool,
 }
 
-/// What `--split` takes.
+/// Values of `--split`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SplitChoice {
     /// train.json, open.json, captions.json and videos/
@@ -42,7 +42,7 @@ pub enum SplitChoice {
 }
 
 impl SplitChoice {
-    /// The splits to make.
+    /// Returns the splits to make.
     pub fn splits(self) -> Vec<synth::Split> {
         match self {
             Self::Train => vec![synth::Split::Train],

@@ -4,7 +4,7 @@ use super::BadArgument;
 use crate::args::{
     Global,
     answer::Answer,
-    clip::{Clip, Limits},
+    clip::{Clip, VideoLimits},
 };
 use merv_host::{GenerateOptions, LoadOptions, Sampling, VideoOptions, generate, hub, video};
 
@@ -62,7 +62,7 @@ pub(super) fn answer_limits(answer: &Answer) -> generate::ReplyLimits {
 }
 
 /// What the command line lets a file cost.
-pub(super) fn limits(args: &Limits) -> video::Limits {
+pub(super) fn limits(args: &VideoLimits) -> video::Limits {
     let default = video::Limits::default();
     video::Limits {
         max_pixels: args.max_pixels.unwrap_or(default.max_pixels),

@@ -21,7 +21,7 @@ pub fn run(global: &Global, args: &Eval, ui: Ui) -> Outcome {
         }
         EvalCommand::Mcq(args) => {
             let strategy = args.strategy.into();
-            run::run(global, Task::MultipleChoice, strategy, &args.asking, ui)
+            run::run(global, Task::MultipleChoice, strategy, &args.run, ui)
         }
         EvalCommand::Judge(args) => judge::run(global, args, ui),
         EvalCommand::Compare(args) => compare_two(args),

@@ -3,7 +3,7 @@ use super::{
     print_report,
 };
 use crate::{
-    args::{Global, eval::Asking},
+    args::{Global, eval::BenchmarkArgs},
     ui::{Bar, Ui},
 };
 use merv_host::{
@@ -43,7 +43,13 @@ struct Whole<'r> {
     report: &'r EvalReport,
 }
 
-pub fn run(global: &Global, task: Task, strategy: Strategy, args: &Asking, ui: Ui) -> Outcome {
+pub fn run(
+    global: &Global,
+    task: Task,
+    strategy: Strategy,
+    args: &BenchmarkArgs,
+    ui: Ui,
+) -> Outcome {
     let started = Instant::now();
     // What is cheap to refuse is refused before anything is written.
     Sampler::new(options::sampling(&args.answer))?;
