@@ -1,4 +1,4 @@
-//! What is checked before a run computes: the run and its dry run call the same.
+//! Checks before the first step. A run and its dry run make the same ones.
 
 use super::{
     Settings, TrainError, TrainingStage,
@@ -21,17 +21,17 @@ use std::{
     sync::Arc,
 };
 
-/// Broken examples that an error tells of.
+/// Maximum number of broken examples that an error lists.
 pub(super) const TOLD: usize = 5;
 
-/// The examples of a run, and those that are held out.
+/// The examples of a run, and the held-out examples.
 pub(super) struct DataSets {
     pub(super) index: Index,
     pub(super) validation: Option<Index>,
 }
 
 impl DataSets {
-    /// Reads the files once, for a language model of this chat format.
+    /// Reads the files once, for the chat format of `llm`.
     pub(super) fn read(settings: &Settings, llm: &LlmEntry) -> Result<Self, TrainError> {
         let format = format(llm)?;
         let read = |path: &Path| Index::read_for(path, settings.stage.task(), Some(format));
@@ -41,7 +41,7 @@ impl DataSets {
     }
 }
 
-/// The chat format, which has to be one that writes turns by themselves.
+/// Returns the chat format, which has to be one that writes each turn separately.
 pub(super) fn format(llm: &LlmEntry) -> Result<PromptFormat, TrainError> {
     match &llm.prompt {
         PromptEntry::Format(format) => Ok(*format),
@@ -49,7 +49,8 @@ pub(super) fn format(llm: &LlmEntry) -> Result<PromptFormat, TrainError> {
     }
 }
 
-/// Text tokens of an example at most, beside `visual` tokens in a context of so many.
+/// Returns the maximum number of text tokens of an example, next to `visual` tokens in a context of `context`
+/// tokens.
 pub(super) fn text_length(
     settings: &Settings,
     llm: &LlmEntry,
@@ -70,12 +71,12 @@ pub(super) fn text_length(
     Ok(settings.max_length.unwrap_or(llm.max_length).min(room))
 }
 
-/// What to tell of the examples that are cut to `max_length` before their first reply begins: a run learns nothing
+/// Returns a warning if examples are cut to `max_length` before their first reply begins. A run learns nothing
 /// from them.
 ///
 /// # Errors
 ///
-/// When it is so with all of them.
+/// When all examples are cut like this.
 pub(super) fn cut_short(
     index: &Index,
     form: &TextForm,
@@ -83,7 +84,7 @@ pub(super) fn cut_short(
 ) -> Result<Option<String>, TrainError> {
     let is_cut = |entry: &&Entry| -> Result<bool, DataError> {
         let left = form.leaves_something(&index.example(entry)?);
-        // What is broken is told elsewhere.
+        // Broken examples are reported elsewhere.
         Ok(!left.unwrap_or(true))
     };
     let found = pool.install(|| {
@@ -112,20 +113,20 @@ pub(super) fn cut_short(
     )))
 }
 
-/// What to tell of the examples whose medium is stated to be none.
+/// Returns a notice if examples have an empty `image` or `video`.
 pub(super) fn empty_media(index: &Index) -> Option<String> {
     let count = index.empty_media();
     (count > 0).then(|| {
         format!(
-            "{}: {count} of {} examples have `null` or an empty list as their `image` or `video`; they are learned as \
-             text alone",
+            "{}: {count} of {} examples have `null` or an empty list as their `image` or `video`; they are used as \
+             text only",
             index.path().display(),
             index.entries().len()
         )
     })
 }
 
-/// How text becomes tokens, at most `max_length` of them.
+/// Returns how examples become tokens, at most `max_length` of them.
 pub(super) fn form(
     settings: &Settings,
     llm: &LlmEntry,
@@ -142,7 +143,7 @@ pub(super) fn form(
     })
 }
 
-/// That no more examples are broken than may be: those that the file alone shows, and `more`.
+/// Checks that at most `fraction` of the examples are broken: those that the index found, and `more`.
 pub(super) fn few_broken(
     index: &Index,
     more: usize,
@@ -163,7 +164,7 @@ pub(super) fn few_broken(
     })
 }
 
-/// The folder that features are kept in, if the stage uses one. It is a cache, or not there yet.
+/// Returns the folder of the feature cache, if the stage uses one. Checks that it is a cache or does not exist yet.
 pub(super) fn feature_cache(settings: &Settings) -> Result<Option<&PathBuf>, TrainError> {
     let folder = settings.feature_cache.as_ref();
     let folder = folder.filter(|_| !settings.stage.trains_encoders());
@@ -173,15 +174,15 @@ pub(super) fn feature_cache(settings: &Settings) -> Result<Option<&PathBuf>, Tra
     Ok(folder)
 }
 
-/// What a stage needs of its models to train: the language model's gradients, and the encoders' if these are trained.
+/// The training interfaces that a stage needs: the language model's, and the encoders' if it trains them.
 pub(super) struct Trainings {
     pub(super) llm: Training,
-    /// Of every encoder, or none.
+    /// One for every encoder, or empty.
     pub(super) encoders: Vec<Training>,
 }
 
 impl Trainings {
-    /// Asks the plugins.
+    /// Gets them from the plugins.
     pub(super) fn new(
         stage: TrainingStage,
         registry: &Registry,
@@ -202,8 +203,8 @@ impl Trainings {
         })
     }
 
-    /// Prepares them. Those for which `trains` says no, given their numbers, only show that they could be: a trained
-    /// model is copied into memory.
+    /// Prepares the models for training. Models for which `trains` returns false only check that they could be
+    /// trained, because training copies a model into memory.
     pub(super) fn begin(
         &self,
         settings: &Settings,
@@ -237,12 +238,12 @@ fn of_llm(stage: TrainingStage, registry: &Registry, source: CallError) -> Train
     let (what, remedy) = match stage.trains_llm() {
         true => (
             format!("`{stage}` trains the language model, and `{id}` cannot be trained"),
-            "train the mixer alone with `--stage align`, or choose another language model or other weights of it",
+            "train only the mixer with `--stage align`, or choose another language model or other weights for it",
         ),
         false => (
             format!(
-                "`{stage}` trains the mixer by the gradients that come back through the language model, and `{id}` \
-                 gives none, although it stays as it is"
+                "`{stage}` trains the mixer with gradients through the language model, and `{id}` does not compute \
+                 them"
             ),
             "choose a language model whose plugin computes gradients",
         ),
@@ -257,7 +258,7 @@ fn of_llm(stage: TrainingStage, registry: &Registry, source: CallError) -> Train
 fn of_encoder(stage: TrainingStage, id: &str, source: CallError) -> TrainError {
     TrainError::Untrainable {
         what: format!("`{stage}` trains the encoders, and `{id}` cannot be trained"),
-        remedy: "train with `--stage finetune`, which leaves the encoders as they are, or choose another encoder",
+        remedy: "train with `--stage finetune`, which does not change the encoders, or choose another encoder",
         source: Box::new(source),
     }
 }

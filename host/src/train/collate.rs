@@ -1,21 +1,21 @@
-//! Texts and clips of one batch in the form that the language model takes.
+//! Combines the texts and clips of a batch into the inputs of the language model.
 
 use super::data::Tokens;
 use merv_plugin_api::IGNORED_LABEL;
 
-/// The places of the tokens of a batch. The visual tokens stand right after the BOS, or first where there
-/// is none; shorter rows are padded at their ends, those without vision too.
+/// The positions of the tokens of a batch. The visual tokens come right after the BOS token, or first if there
+/// is none. Shorter rows are padded at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// Rows.
+    /// The number of rows.
     pub batch: usize,
-    /// Positions of a row.
+    /// The number of positions in a row.
     pub length: usize,
-    /// `[batch, length]`: 1 a token, 0 padding.
+    /// `[batch, length]`: 1 for a token, 0 for padding.
     pub mask: Vec<u8>,
-    /// `[batch, length]`
+    /// `[batch, length]`: token ids, or [`IGNORED_LABEL`].
     pub labels: Vec<i64>,
-    /// Every id of the batch, row after row.
+    /// The ids of all text tokens of the batch, row by row.
     pub ids: Vec<u32>,
     rows: Vec<Row>,
     visual_tokens: usize,
@@ -24,12 +24,12 @@ pub struct Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
     text: usize,
-    /// Text before the visual tokens, where the row has any.
+    /// The number of text tokens before the visual tokens, if the row has visual tokens.
     visual_at: Option<usize>,
 }
 
 impl Layout {
-    /// Of rows with or without vision, of a language model that begins texts with `bos`.
+    /// Lays out `rows`, each with whether it has visual tokens, for a language model whose BOS token is `bos`.
     pub fn new(rows: &[(&Tokens, bool)], bos: Option<u32>, visual_tokens: usize) -> Self {
         let length = |(tokens, visual): &(&Tokens, bool)| {
             tokens.ids.len() + if *visual { visual_tokens } else { 0 }
@@ -65,13 +65,17 @@ impl Layout {
         layout
     }
 
-    /// Positions that are no padding.
+    /// Returns the number of positions that are not padding.
     pub fn tokens(&self) -> usize {
         self.mask.iter().map(|&mask| usize::from(mask)).sum()
     }
 
-    /// The embeddings `[batch, length, width]` of `text [ids, width]` and `visual [rows with vision,
-    /// visual tokens, width]`.
+    /// Returns the input embeddings of the language model.
+    ///
+    /// # Shapes
+    ///
+    /// `text`: `[ids, width]`. `visual`: `[rows with visual tokens, visual tokens, width]`. Result:
+    /// `[batch, length, width]`.
     pub fn embeds(&self, text: &[f32], visual: &[f32], width: usize) -> Vec<f32> {
         let mut embeds = vec![0.0; self.batch * self.length * width];
         self.pieces(|piece, place, from, count| {
@@ -85,7 +89,8 @@ impl Layout {
         embeds
     }
 
-    /// What of `gradient [batch, length, width]` belongs to the text, and what to the clips.
+    /// Splits the gradient of the input embeddings, `[batch, length, width]`, into the gradients of the text and
+    /// of the visual tokens.
     pub fn split(&self, gradient: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
         let clips = self
             .rows
@@ -105,8 +110,8 @@ impl Layout {
         (text, visual)
     }
 
-    /// Calls `visit` for each run of tokens: of which kind it is, its place in `[batch · length]`, its
-    /// place among the tokens of its kind, and how many they are.
+    /// Calls `visit` for each run of tokens, with its kind, its offset in `[batch · length]`, its offset among
+    /// the tokens of its kind, and its length.
     fn pieces(&self, mut visit: impl FnMut(Piece, usize, usize, usize)) {
         let (mut text, mut visual) = (0, 0);
         for (number, row) in self.rows.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What can stop a training run.
+//! Errors that stop a training run.
 
 use super::{
     CheckpointError, SettingsError,
@@ -15,7 +15,7 @@ use crate::{
 use std::{io, path::PathBuf};
 use thiserror::Error;
 
-/// A run cannot begin or go on. What its last checkpoint holds is safe.
+/// A run cannot start or continue. Its last checkpoint is not affected.
 #[derive(Debug, Error)]
 pub enum TrainError {
     /// The settings are wrong.
@@ -24,22 +24,21 @@ pub enum TrainError {
     /// The data set cannot be trained on.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The model cannot be loaded or computed.
+    /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(Box<Error>),
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The folder is not free.
+    /// The folder already contains a run.
     #[error(
-        "{} holds a run already\n  do: go on with it by --resume, or name another folder in --out",
+        "{} already contains a run\n  do: resume it with --resume, or choose another folder for --out",
         .0.display()
     )]
     Occupied(PathBuf),
-    /// The folder holds something else.
+    /// The folder contains something else.
     #[error(
-        "{} holds `{stranger}`, which no run made
-  do: name a new folder in --out", .path.display()
+        "{} contains `{stranger}`, which does not belong to a run\n  do: choose a new folder for --out", .path.display()
     )]
     NotARun {
         /// The folder.
@@ -47,12 +46,12 @@ pub enum TrainError {
         /// A file in it.
         stranger: String,
     },
-    /// Another process writes the folder.
+    /// Another process uses the folder.
     #[error(transparent)]
     Held(#[from] HoldError),
-    /// A file of the run is not what was written.
+    /// A file of the run differs from what was written.
     #[error(
-        "{}: {what}\n  do: bring it back from a copy; if the change is meant, remove the line `# crc32: …` at \
+        "{}: {what}\n  do: restore it from a backup; if the change is intended, remove the line `# crc32: …` at \
          its end", .path.display()
     )]
     Damaged {
@@ -61,22 +60,23 @@ pub enum TrainError {
         /// What is wrong with it.
         what: String,
     },
-    /// There is nothing to go on with.
+    /// There is no run to resume.
     #[error(
-        "{} holds no run that could be resumed\n  expected: a folder that an earlier `train --out` made\n  \
-         do: correct the path, or leave --resume out to begin", .0.display()
+        "{} does not contain a run to resume\n  expected: the folder of an earlier `train --out`\n  \
+         do: correct the path, or omit --resume to start a run", .0.display()
     )]
     NothingToResume(PathBuf),
-    /// The checkpoints of a run are gone.
+    /// The checkpoints of a run are missing.
     #[error(
-        "{}: the run has written checkpoints, and none is there\n  \
-         do: bring the folder back from a copy, or begin anew in another folder", .0.display()
+        "{}: the run has written checkpoints, and all of them are missing\n  \
+         do: restore the folder from a backup, or start a new run in another folder", .0.display()
     )]
     NoCheckpoint(PathBuf),
     /// A run is resumed with other settings.
     #[error(
         "{} was started with other settings; then and now:\n  {}\n  \
-         do: leave these out, for the run recorded its own; or begin anew in another folder", .path.display(), .differences.join("\n  ")
+         do: omit these settings, because the run recorded its own; or start a new run in another folder",
+        .path.display(), .differences.join("\n  ")
     )]
     OtherSettings {
         /// The run.
@@ -84,23 +84,23 @@ pub enum TrainError {
         /// Each key with its two values.
         differences: Vec<String>,
     },
-    /// A run is resumed with fewer steps than it has done.
+    /// A run is resumed with fewer steps than it has completed.
     #[error(
-        "{} has done {done} steps, and `epochs` and `max_steps` end it after {total}\n  \
-         do: raise them, or begin anew in another folder", .path.display()
+        "{} has completed {done} steps, but `epochs` and `max_steps` end it after {total}\n  \
+         do: raise them, or start a new run in another folder", .path.display()
     )]
     TooShort {
         /// The run.
         path: PathBuf,
-        /// Steps that were done.
+        /// The number of completed steps.
         done: u64,
-        /// Steps that are to be done.
+        /// The number of steps in the settings.
         total: u64,
     },
     /// A run is resumed with other data.
     #[error(
         "{} is not the data set that the run was started with: its sha256 is {found}, expected {expected}\n  \
-         do: bring the data set back, or begin anew in another folder", .path.display()
+         do: restore the data set, or start a new run in another folder", .path.display()
     )]
     OtherData {
         /// The data set.
@@ -112,62 +112,62 @@ pub enum TrainError {
     },
     /// The visual tokens leave no room for text.
     #[error(
-        "{visual} visual tokens leave no room for text in a context of {context}\n  \
+        "{visual} visual tokens leave no room for text in a context of {context} tokens\n  \
          do: choose a language model with a longer context, or a mixer with fewer tokens"
     )]
     NoRoom {
-        /// Tokens of a clip.
+        /// The number of visual tokens of a clip.
         visual: usize,
-        /// Positions of the language model.
+        /// The context length of the language model.
         context: usize,
     },
     /// Examples may be longer than the language model's context.
     #[error(
         "`max_length = {length}` is more than the context of the language model `{llm}`\n  \
          expected: at most {context} tokens\n  found: {length}\n  \
-         do: lower `max_length`, or leave it out for the registry's"
+         do: lower `max_length`, or omit it to use the registry's"
     )]
     LongerThanContext {
-        /// Text tokens that were asked for.
+        /// The requested number of text tokens.
         length: usize,
         /// The language model.
         llm: String,
-        /// Positions of it.
+        /// Its context length.
         context: usize,
     },
     /// Every example is cut before its reply.
     #[error(
-        "{}: no example has a reply within `max_length = {length}` tokens, so that there is nothing to learn\n  \
-         expected: examples of which a part of a reply is left when they are cut\n  do: raise `max_length`",
+        "{}: no example has a reply within `max_length = {length}` tokens, so there is nothing to learn from\n  \
+         expected: examples that still have a part of a reply after they are cut\n  do: raise `max_length`",
         .path.display()
     )]
     NothingLeft {
         /// The data set.
         path: PathBuf,
-        /// Where its examples are cut.
+        /// The length that its examples are cut to.
         length: usize,
     },
     /// The chat format cannot be trained on.
     #[error(
-        "the prompt is {0}, which writes conversations only as a whole
-  expected: a format, because each turn          is tokenised by itself in training
-  do: name a format as `prompt` in the registry's [llm], such as `pure`"
+        "the prompt is {0}, which can only write whole conversations\n  \
+         expected: a chat format, because training tokenises each turn separately\n  \
+         do: set `prompt` in the registry's [llm] to a chat format, such as `pure`"
     )]
     Template(String),
-    /// A model cannot be trained, or cannot be trained through.
+    /// A model cannot be trained, or cannot compute the gradients of its inputs.
     #[error("{what}\n  do: {remedy}")]
     Untrainable {
-        /// What the stage needs, and which model does not have it.
+        /// What the stage needs, and which model does not support it.
         what: String,
         /// What to do.
         remedy: &'static str,
-        /// The plugin's answer.
+        /// The error of the plugin.
         source: Box<CallError>,
     },
-    /// Training has gone astray.
+    /// Training has diverged.
     #[error(
         "the {what} of step {step} is not a finite number\n  \
-         do: lower `learning_rate`, or look for damaged examples; the checkpoints before it are good"
+         do: lower `learning_rate`, or look for damaged examples; earlier checkpoints are not affected"
     )]
     NotFinite {
         /// Loss or gradient.

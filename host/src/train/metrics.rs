@@ -1,4 +1,5 @@
-//! `metrics.jsonl`: a line a step, for people, plots and trackers; and the same as events for TensorBoard.
+//! `metrics.jsonl`, with one line per step for people, plots and trackers; and the same values as events for
+//! TensorBoard.
 
 use super::{
     TrainError,
@@ -20,39 +21,39 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// What happened in a step.
+/// The metrics of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
-    /// Steps that were done with this one.
+    /// The number of completed steps, including this one.
     pub step: u64,
-    /// Epochs that were done.
+    /// The number of completed epochs, with a fraction.
     pub epoch: f64,
-    /// The mean over the labels of the step.
+    /// The mean loss over the labels of the step.
     pub loss: f64,
     /// The learning rate.
     pub learning_rate: f64,
-    /// The length of the gradient over all trained parts, before clipping.
+    /// The norm of the gradient over all trained parts, before clipping.
     pub gradient_norm: f64,
-    /// Positions that the language model saw, visual tokens too.
+    /// The number of tokens in the language model's input, including visual tokens.
     pub tokens: u64,
-    /// Those a second.
+    /// Tokens per second.
     pub tokens_per_second: f64,
-    /// Examples of the step, without broken ones.
+    /// The number of examples in the step, without broken ones.
     pub examples: u64,
-    /// How long it took.
+    /// The duration of the step.
     pub seconds: f64,
-    /// How much of that was spent waiting for examples to be read.
+    /// The part of that time spent waiting for examples to be read.
     pub data_wait: f64,
-    /// How much each encoder counted on average, where the fusion weighs them.
+    /// The mean weight of each encoder, if the fusion weighs them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mixer_weights: BTreeMap<String, f64>,
-    /// The loss on the held-out examples, where it was computed.
+    /// The loss on the held-out examples, if it was computed at this step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_loss: Option<f64>,
 }
 
 impl StepMetrics {
-    /// What TensorBoard draws curves of, by their tags.
+    /// Returns the values that TensorBoard draws curves of, with their tags.
     fn scalars(&self) -> impl Iterator<Item = (String, f64)> {
         let named = [
             ("loss", Some(self.loss)),
@@ -69,7 +70,7 @@ impl StepMetrics {
     }
 }
 
-/// The file, open at its end, and the events beside it.
+/// The open `metrics.jsonl`, and the TensorBoard events.
 pub(super) struct MetricsLog {
     path: PathBuf,
     journal: Journal,
@@ -77,9 +78,9 @@ pub(super) struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Opens the file of a run that has done `step` steps: lines of later steps, of which no checkpoint
-    /// knows, are taken out, and so is one that a kill has cut. `warn` hears of lines that are not what was
-    /// written, which are taken out too.
+    /// Opens the file of a run that has completed `step` steps. Removes the lines of later steps, which no
+    /// checkpoint includes, and a line that a kill cut short. Also removes damaged lines, and calls `warn` for
+    /// each.
     pub(super) fn open(
         run: &Path,
         step: u64,
@@ -96,7 +97,7 @@ impl MetricsLog {
         })?;
         for number in &lines.damaged {
             warn(&format!(
-                "{}, line {number}: {Mismatch}; it is left out",
+                "{}, line {number}: {Mismatch}; the line is removed",
                 path.display()
             ));
         }
@@ -109,13 +110,13 @@ impl MetricsLog {
         let gone = step.saturating_sub((kept.len() + lines.damaged.len()) as u64);
         if gone > 0 {
             warn(&format!(
-                "{}: {gone} of the {step} steps that were done have no line: they are missing from the curves, and \
-                 nothing else of them is lost",
+                "{}: {gone} of the {step} completed steps have no line, and are missing from the curves; nothing else \
+                 is lost",
                 path.display()
             ));
         }
         let kept: String = kept.iter().map(|line| format!("{line}\n")).collect();
-        // A new file, whatever was there: what is open elsewhere is not changed.
+        // Always a new file, so that a file that another program has open does not change.
         whole_file::write(&path, kept.as_bytes()).map_err(failed)?;
         let journal = Journal::open(&path).map_err(failed)?;
         let events = EventWriter::create(&run.join(EVENTS)).map_err(failed)?;
@@ -126,7 +127,7 @@ impl MetricsLog {
         })
     }
 
-    /// Adds a line.
+    /// Appends a line, and the events.
     pub(super) fn push(&mut self, metrics: &StepMetrics) -> Result<(), TrainError> {
         let line = serde_json::to_string(metrics).map_err(io::Error::from);
         line.and_then(|line| self.journal.add([line]))
@@ -143,7 +144,7 @@ impl MetricsLog {
         Ok(())
     }
 
-    /// Has all lines on the disk.
+    /// Syncs all lines to the disk.
     pub(super) fn sync(&self) -> Result<(), TrainError> {
         self.journal.sync().map_err(|source| self.failed(source))
     }
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_is_told_and_goes() {
+    fn a_damaged_line_is_reported_and_removed() {
         let run = tempfile::tempdir().unwrap();
         let mut log = MetricsLog::open(run.path(), 0, |_| ()).unwrap();
         (1..=3).for_each(|step| log.push(&metrics(step)).unwrap());
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_steps_that_were_lost_go() {
+    fn lines_of_lost_steps_are_removed() {
         let run = tempfile::tempdir().unwrap();
         let mut log = MetricsLog::open(run.path(), 0, |warning| panic!("{warning}")).unwrap();
         (1..=4).for_each(|step| log.push(&metrics(step)).unwrap());
@@ -205,7 +206,7 @@ mod tests {
         let mut text = fs::read_to_string(&path).unwrap();
         text.truncate(text.len() - 5);
         fs::write(&path, &text).unwrap();
-        // The fourth was cut, the third came after the checkpoint.
+        // The fourth line was cut, and the third is after the checkpoint.
         let mut log = MetricsLog::open(run.path(), 2, |warning| panic!("{warning}")).unwrap();
         log.push(&metrics(3)).unwrap();
         log.sync().unwrap();
@@ -217,7 +218,7 @@ mod tests {
             steps.map(|metrics| metrics.step).collect::<Vec<_>>(),
             [1, 2, 3]
         );
-        // One of each run, which TensorBoard joins.
+        // One file of each run; TensorBoard joins them.
         let events = fs::read_dir(run.path().join(EVENTS)).unwrap();
         assert_eq!(events.count(), 2);
     }

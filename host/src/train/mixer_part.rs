@@ -1,4 +1,4 @@
-//! The mixer while it is trained: its gradients, the optimizer's moments, and AdamW itself
+//! The mixer during training: its gradients, the optimizer's moments, and AdamW itself
 //! (arXiv 1711.05101; `torch.optim.AdamW`).
 
 use super::part::{Part, squares};
@@ -7,10 +7,10 @@ use candle_core::{Device, Tensor, Var, backprop::GradStore};
 use merv_plugin_api::{AdamWStep, ParameterInfo, PluginError, StatePart, TakeTensor, TensorView};
 use rayon::prelude::*;
 
-/// Numbers that a thread changes in one go.
+/// The number of values that a thread updates at a time.
 const CHANGED_TOGETHER: usize = 1 << 14;
 
-/// The mixer's parameters, with what training keeps of each.
+/// The mixer's parameters, with the training state of each.
 pub struct MixerPart {
     slots: Vec<Slot>,
 }
@@ -19,15 +19,15 @@ struct Slot {
     name: String,
     shape: Vec<usize>,
     var: Var,
-    /// The sum since it was cleared, if anything came in. PyTorch too leaves parameters alone that got no
-    /// gradient.
+    /// The sum of the gradients since they were cleared, if there were any. Parameters without a gradient are not
+    /// updated, as in PyTorch.
     gradient: Option<Vec<f32>>,
     first: Vec<f32>,
     second: Vec<f32>,
 }
 
 impl MixerPart {
-    /// Of a mixer, which changes with it.
+    /// Shares the parameters of `mixer`, so updates change the mixer.
     pub fn new(mixer: &Mixer) -> Self {
         let slots = mixer.parameters().iter().map(|parameter| {
             let count = parameter.var.elem_count();
@@ -49,7 +49,7 @@ impl MixerPart {
     ///
     /// # Errors
     ///
-    /// When a gradient has not its parameter's shape, which candle rules out.
+    /// When a gradient does not have its parameter's shape, which candle does not allow.
     pub fn add(&mut self, gradients: &GradStore) -> Result<(), Error> {
         for slot in &mut self.slots {
             let Some(new) = gradients.get(slot.var.as_tensor()) else {
@@ -215,7 +215,7 @@ mod tests {
 
     /// Two steps of `torch.optim.AdamW(lr=0.1, weight_decay=0.5)` on gradients [1, -0.5], then [0.25, 2].
     #[test]
-    fn two_steps_are_those_of_pytorch() {
+    fn two_steps_agree_with_pytorch() {
         let mut part = MixerPart {
             slots: vec![slot("a.weight", &[1, 2], &[1.0, -2.0])],
         };
@@ -232,7 +232,7 @@ mod tests {
     const TORCH: [f32; 2] = [0.724_440_3, -1.765_950_3];
 
     #[test]
-    fn biases_and_vectors_do_not_decay_and_nothing_moves_without_a_gradient() {
+    fn biases_and_vectors_do_not_decay_and_nothing_changes_without_a_gradient() {
         for (name, shape, decays) in [
             ("Q", &[1, 2][..], true),
             ("norm.weight", &[2], false),

@@ -1,8 +1,8 @@
-//! Training: mixers, language models and encoders, stage after stage.
+//! Training of mixers, language models and encoders, in stages.
 //!
-//! [`Settings`] say how, [`data`] brings the examples. Automatic differentiation stops at the plugins'
-//! boundary: the language model gives the gradient of its input embeddings back, the host continues it
-//! through its own part, the mixer, and hands what comes out there to the encoders.
+//! [`Settings`] configure a run, and [`data`] reads the examples. Automatic differentiation stops at the plugins'
+//! boundary: the language model returns the gradient of its input embeddings, the host continues it through the
+//! mixer, and passes the gradient of the features to the encoders.
 
 mod checkpoint;
 mod checks;

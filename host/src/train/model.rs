@@ -1,4 +1,4 @@
-//! The model while it is trained: a batch forward and back through the encoders, the mixer and the
+//! The model during training: the forward and backward pass of a batch through the encoders, the mixer and the
 //! language model.
 
 use super::{
@@ -27,15 +27,15 @@ use merv_plugin_api::{AdamWStep, Backward, TensorView};
 use rayon::ThreadPool;
 use std::{path::Path, sync::Arc};
 
-/// AdamW's constants, as upstream.
+/// AdamW's constants, the same as upstream.
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
-/// What PyTorch's `clip_grad_norm_` adds to the norm.
+/// The value that PyTorch's `clip_grad_norm_` adds to the norm.
 const CLIP_EPSILON: f64 = 1e-6;
 
-/// A model whose parts are loaded, some of them to be trained.
+/// A loaded model, some of whose parts are trained.
 pub(super) struct Model {
     pub(super) registry: Registry,
     pub(super) encoders: Arc<Encoders>,
@@ -46,30 +46,30 @@ pub(super) struct Model {
     pool: ThreadPool,
     mixer_part: MixerPart,
     llm_part: Option<PluginPart>,
-    /// Of every encoder, or none.
+    /// One for every encoder, or empty.
     encoder_parts: Vec<PluginPart>,
-    /// Of every part, in the order of [`Self::parts`].
+    /// One for every part, in the order of [`Self::parts`].
     optimizer_steps: Vec<u64>,
     untrained: Vec<Vec<(String, StoredTensor)>>,
 }
 
-/// Sums over the batches of a step.
+/// Sums over the device batches of a step.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     pub(super) loss: f64,
-    /// Labels that count.
+    /// The number of labels that are not ignored.
     pub(super) labels: u64,
-    /// Positions that are no padding.
+    /// The number of positions that are not padding.
     pub(super) tokens: u64,
     pub(super) examples: u64,
-    /// Of each encoder, over the examples with vision.
+    /// The sum of each encoder's weights, over the examples with an image or video.
     pub(super) mixer_weights: Vec<f64>,
     pub(super) seen: u64,
 }
 
-/// What changing the parameters found.
+/// The result of updating the parameters.
 pub(super) struct Change {
-    /// The length of the gradient of the mean loss, before clipping.
+    /// The norm of the gradient of the mean loss, before clipping.
     pub(super) gradient_norm: f64,
 }
 
@@ -117,7 +117,7 @@ impl Model {
         Ok(model)
     }
 
-    /// That checkpoints can hold all tensors under their names, before hours are spent on them.
+    /// Checks that a checkpoint can contain all tensors under their names, before hours are spent on training.
     fn check_names(&self) -> Result<(), TrainError> {
         for saved in self.parts_to_save() {
             let parameters = saved.part.parameters()?;
@@ -131,11 +131,11 @@ impl Model {
         Ok(())
     }
 
-    /// Tensors that are in the files of the parts, and belong into later ones, but are not trained.
+    /// Returns the tensors in the files of the parts that are not trained. Checkpoints must contain them too.
     fn untrained_tensors(&self) -> Result<Vec<Vec<(String, StoredTensor)>>, TrainError> {
         let unused = self.mixer.unused()?.into_iter();
         let mut all = vec![unused.filter(|(_, tensor)| is_writable(tensor)).collect()];
-        // All that a language model computes with is trained.
+        // All tensors of a language model are trained.
         all.extend(self.llm_part.iter().map(|_| Vec::new()));
         for (index, part) in self.encoder_parts.iter().enumerate() {
             let files = Checkpoint::open(self.encoders.weight_files(index));
@@ -145,7 +145,7 @@ impl Model {
         Ok(all)
     }
 
-    /// Tokens that stand for a clip.
+    /// Returns the number of visual tokens of a clip.
     pub(super) fn visual_tokens(&self) -> usize {
         let kind = self.registry.mixer.kind;
         let projected = self
@@ -155,12 +155,12 @@ impl Model {
         kind.visual_tokens(&projected.collect::<Vec<_>>())
     }
 
-    /// The threads to compute with.
+    /// Returns the threads to compute with.
     pub(super) fn pool(&self) -> &ThreadPool {
         &self.pool
     }
 
-    /// Positions that the language model can hold.
+    /// Returns the context length of the language model.
     pub(super) fn context(&self) -> usize {
         self.llm.info().context_length as usize
     }
@@ -180,7 +180,7 @@ impl Model {
         )
     }
 
-    /// The parts as a checkpoint holds them.
+    /// Returns the parts with everything that a checkpoint stores for them.
     pub(super) fn parts_to_save(&self) -> Vec<PartToSave<'_>> {
         let steps = self.optimizer_steps.iter().zip(&self.untrained);
         let parts = self.parts().into_iter().zip(steps);
@@ -193,7 +193,7 @@ impl Model {
             .collect()
     }
 
-    /// Gives every part its state back by `restore`, which returns the optimizer's steps.
+    /// Restores every part with `restore`, which returns the number of optimizer steps.
     pub(super) fn restore<E>(
         &mut self,
         mut restore: impl FnMut(&mut dyn Part) -> Result<u64, E>,
@@ -204,7 +204,7 @@ impl Model {
         Ok(())
     }
 
-    /// Computes the loss of some examples, and adds its gradients up if `what` says so.
+    /// Computes the loss of some examples and, if `what` requests it, accumulates its gradients.
     pub(super) fn compute(
         &mut self,
         examples: Vec<Ready<Prepared>>,
@@ -281,13 +281,13 @@ impl Model {
         }
         let Some(mixed) = mixed else { return Ok(()) };
         let gradient = Tensor::from_vec(visual, mixed.fused.shape(), &Device::Cpu)?;
-        // Its gradient by the visual tokens is the one that the language model gave.
+        // The derivative of this sum by the visual tokens is the gradient that the language model returned.
         let gradients = self
             .pool
             .install(|| (mixed.fused * gradient)?.sum_all()?.backward())?;
         self.mixer_part.add(&gradients)?;
         for ((var, tape), part) in tapes.into_iter().zip(&mut self.encoder_parts) {
-            // An encoder that the fusion leaves out gets none.
+            // An encoder that the fusion does not use has no gradient.
             let Some(gradient) = gradients.get(var.as_tensor()) else {
                 continue;
             };
@@ -298,7 +298,11 @@ impl Model {
         Ok(())
     }
 
-    /// Of each encoder `[videos, tokens, width]`.
+    /// Computes the features of encoders that are not trained.
+    ///
+    /// # Shapes
+    ///
+    /// `[videos, tokens, width]` for each encoder.
     fn frozen_features(&self, videos: Vec<Prepared>) -> Result<Vec<Tensor>, TrainError> {
         let mut rows: Vec<Vec<Tensor>> = Vec::new();
         for video in videos {
@@ -315,7 +319,7 @@ impl Model {
         Ok((0..encoders).map(of_encoder).collect::<Result<_, _>>()?)
     }
 
-    /// Changes the parameters by the gradients that have come in for `labels` labels, and forgets these.
+    /// Updates the parameters with the accumulated gradients of `labels` labels, and clears the gradients.
     pub(super) fn step(
         &mut self,
         settings: &Settings,
@@ -355,7 +359,7 @@ impl Model {
         let all = parts.into_iter().zip(&mut self.optimizer_steps);
         self.pool.install(|| {
             for ((part, steps), squares) in all.zip(squares) {
-                // PyTorch too leaves alone what got no gradient.
+                // Parts without a gradient are not updated, as in PyTorch.
                 if squares.is_some() {
                     *steps += 1;
                     part.apply_adamw(&AdamWStep {
@@ -370,7 +374,7 @@ impl Model {
         Ok(Change { gradient_norm })
     }
 
-    /// Forgets gradients that have come in.
+    /// Clears the accumulated gradients.
     pub(super) fn clear_gradients(&mut self) -> Result<(), TrainError> {
         for part in self.parts_mut() {
             part.clear_gradients()?;
@@ -379,7 +383,7 @@ impl Model {
     }
 }
 
-/// The parts in their order.
+/// Returns the parts in order.
 fn all_mut<'p>(
     mixer: &'p mut MixerPart,
     llm: &'p mut Option<PluginPart>,

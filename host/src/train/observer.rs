@@ -1,27 +1,27 @@
-//! What a run tells whoever watches it, and how it ended.
+//! The observer of a run, and the summary of its result.
 
 use super::StepMetrics;
 use crate::Observer;
 use serde::Serialize;
 
-/// Watches a run. All methods may be left out.
+/// Observes a run. Every method has a default that does nothing or calls another method.
 pub trait TrainObserver: Observer {
-    /// Steps begin; `done` of `total` were done before.
+    /// Training starts. `done` of `total` steps were completed earlier.
     fn begin(&mut self, done: u64, total: u64) {
         let _ = (done, total);
     }
 
-    /// A step was done.
+    /// A step was completed.
     fn step(&mut self, metrics: &StepMetrics) {
         let _ = metrics;
     }
 
-    /// Something that should be known.
+    /// Information about the run.
     fn notice(&mut self, text: &str) {
         let _ = text;
     }
 
-    /// Something that went wrong, though the run goes on.
+    /// A problem that does not stop the run.
     fn warning(&mut self, text: &str) {
         self.notice(text);
     }
@@ -29,21 +29,21 @@ pub trait TrainObserver: Observer {
 
 impl TrainObserver for () {}
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
-    /// Steps that were done, all runs together.
+    /// The number of completed steps, including those before the run was resumed.
     pub steps: u64,
-    /// Steps that are to be done.
+    /// The number of steps of the whole run.
     pub total_steps: u64,
-    /// Whether it was stopped before that.
+    /// Whether the run was stopped before its last step.
     pub stopped: bool,
-    /// The loss of the last step that had one.
+    /// The loss of the last step that has one.
     pub loss: Option<f64>,
-    /// The loss on the held-out examples, as it was computed last.
+    /// The last loss that was computed on the held-out examples.
     pub validation_loss: Option<f64>,
-    /// Examples that turned out broken.
+    /// The number of broken examples that were found.
     pub broken_examples: usize,
-    /// Examples of the data set.
+    /// The number of examples in the data set.
     pub examples: usize,
 }

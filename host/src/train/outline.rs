@@ -1,4 +1,4 @@
-//! What a run would do, before any weight is read: `train --dry-run`.
+//! `train --dry-run`: the checks of a run, and an outline of what it would do.
 
 #[cfg(test)]
 mod tests;
@@ -25,13 +25,13 @@ use std::{
     sync::Arc,
 };
 
-/// Bytes of a number that training keeps.
+/// Bytes per number in training.
 const F32: u64 = 4;
 
-/// Numbers that training keeps of a trained parameter besides itself: its gradient and two moments.
+/// Numbers that training keeps for each trained parameter, in addition to its value: the gradient and two moments.
 const KEPT: u64 = 3;
 
-/// Copies of the tokens that a layer of a transformer holds at once when it goes back.
+/// The number of copies of its input that a transformer layer needs in the backward pass.
 const LAYER_COPIES: u64 = 16;
 
 /// What a run would do.
@@ -39,7 +39,7 @@ const LAYER_COPIES: u64 = 16;
 pub struct Outline {
     /// The stage.
     pub stage: &'static str,
-    /// The model's name.
+    /// The id of the model.
     pub model: String,
     /// The data set.
     pub data: DataOutline,
@@ -47,39 +47,39 @@ pub struct Outline {
     pub validation: Option<DataOutline>,
     /// How often each example is seen.
     pub epochs: usize,
-    /// Steps an epoch.
+    /// The number of steps in an epoch.
     pub steps_per_epoch: usize,
-    /// All steps.
+    /// The number of all steps.
     pub total_steps: usize,
-    /// Those in which the learning rate rises.
+    /// The number of steps in which the learning rate rises.
     pub warmup_steps: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
-    /// Examples of a step.
+    /// The number of examples in a step.
     pub global_batch: usize,
-    /// Examples that are computed at once.
+    /// The number of examples that are computed together.
     pub device_batch: usize,
-    /// Checkpoints that will be written.
+    /// The number of checkpoints that will be written.
     pub checkpoints: usize,
-    /// Tokens that stand for a clip.
+    /// The number of visual tokens of a clip.
     pub visual_tokens: usize,
-    /// Text tokens of an example at most.
+    /// Maximum number of text tokens of an example.
     pub max_length: usize,
-    /// The parts, in the order of the data's way.
+    /// The parts of the model, from the encoders to the language model.
     pub parts: Vec<PartOutline>,
-    /// How the mixer begins, if it has not been trained.
+    /// The initial tensors of the mixer, if it is not trained yet.
     pub untrained_mixer: Option<Untrained>,
-    /// Parameters that are trained.
+    /// The number of parameters that are trained.
     pub trained_parameters: u64,
-    /// Parameters that stay.
+    /// The number of parameters that are not trained.
     pub frozen_parameters: u64,
-    /// What memory to expect.
+    /// The expected memory.
     pub memory: MemoryOutline,
-    /// All of it.
+    /// The sum of the expected memory.
     pub memory_bytes: u64,
-    /// Files that are not on this machine: what is in them was not checked.
+    /// Files that are not on this machine. Their contents were not checked.
     pub unchecked: Vec<String>,
-    /// What the run would tell before its first step.
+    /// What the run would report before its first step.
     pub notices: Vec<String>,
 }
 
@@ -88,19 +88,19 @@ pub struct Outline {
 pub struct DataOutline {
     /// The file.
     pub path: PathBuf,
-    /// Examples that can be trained on as far as the file alone tells.
+    /// The number of examples that can be trained on, as far as the file alone shows.
     pub examples: usize,
-    /// Of them with a video.
+    /// The number of those with a video.
     pub videos: usize,
-    /// With an image.
+    /// The number of those with an image.
     pub images: usize,
-    /// With neither.
+    /// The number of those with neither.
     pub texts: usize,
-    /// Examples that cannot be trained on.
+    /// The number of examples that cannot be trained on.
     pub broken: usize,
-    /// Examples whose file is not there.
+    /// The number of examples whose image or video file is missing.
     pub missing: usize,
-    /// The first that are broken or whose file is not there.
+    /// The first examples that are broken or whose file is missing.
     pub broken_examples: Vec<Broken>,
 }
 
@@ -111,30 +111,30 @@ pub struct PartOutline {
     pub id: String,
     /// Whether it is trained.
     pub trained: bool,
-    /// Its parameters.
+    /// The number of its parameters.
     pub parameters: u64,
 }
 
-/// An estimate in bytes.
+/// The expected memory in bytes.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MemoryOutline {
-    /// All parts' weights.
+    /// The weights of all parts.
     pub weights: u64,
-    /// Gradients and the optimizer's two moments.
+    /// The gradients and the optimizer's two moments.
     pub training_state: u64,
-    /// What going forward and back holds at once.
+    /// The activations of the forward and backward pass.
     pub activations: u64,
-    /// Examples that are read ahead.
+    /// The examples that are read ahead.
     pub examples: u64,
 }
 
 impl Outline {
-    /// Looks at the settings' model and data, and at the run's folder if there is one. What would stop the run is found
-    /// by the run's own checks; the model is loaded as far as its files are on this machine. Nothing is written.
+    /// Checks the settings, the model, the data, and the run's folder if `out` is given, with the run's own checks.
+    /// Loads the model if all its files are on this machine. Writes nothing.
     ///
     /// # Errors
     ///
-    /// What would stop the run before its first step, or later because of files that are not there.
+    /// Every error that would stop the run before its first step, or later because of missing image or video files.
     pub fn new(
         settings: &Settings,
         options: &LoadOptions,
@@ -233,7 +233,7 @@ impl Outline {
     }
 }
 
-/// The examples whose files are not there, which must not be too many together with the broken ones.
+/// Returns the examples whose files are missing. Fails if they and the broken examples are too many.
 fn missing(settings: &Settings, index: &Index) -> Result<Vec<Broken>, TrainError> {
     let fraction = settings.max_bad_fraction;
     checks::few_broken(index, 0, fraction, index.broken())?;
@@ -242,14 +242,14 @@ fn missing(settings: &Settings, index: &Index) -> Result<Vec<Broken>, TrainError
     Ok(missing)
 }
 
-/// What texts are tokenised with.
+/// The tokenizer of the language model, and the threads to run it on.
 struct Tokenising {
     tokenizer: Arc<TextTokenizer>,
     pool: ThreadPool,
 }
 
-/// Loads the model, and asks its plugins whether they can train it. Returns what texts are tokenised with; or the
-/// names of missing files, and then nothing is loaded.
+/// Loads the model, and checks that its plugins can train it. If files are missing, loads nothing and returns their
+/// names.
 fn check_model(
     settings: &Settings,
     plan: &Plan,
@@ -262,7 +262,7 @@ fn check_model(
     };
     let (stage, registry) = (settings.stage, &model.registry);
     let trainings = Trainings::new(stage, registry, &model.llm, &model.encoders)?;
-    // To train weights is to copy them, unless the plugin refuses them for how they are stored.
+    // Training copies the weights. Only quantised weights are prepared for it, because the plugin may refuse them.
     let llm = stage.trains_llm() && is_quantised(&plan.llm.request.model)?;
     let encoders = plan.encoders.iter();
     let encoders = encoders.map(|encoder| is_quantised(&encoder.request.model));
@@ -334,7 +334,7 @@ fn parts(plan: &Plan, stage: TrainingStage, mixer: u64) -> Vec<PartOutline> {
     parts
 }
 
-/// Trained weights are kept in single precision, others stay as they are stored.
+/// Estimates the memory of the weights: trained weights are kept in single precision, others as they are stored.
 fn weights(plan: &Plan, stage: TrainingStage, mixer: u64) -> Result<u64, crate::Error> {
     let mut sum = mixer.saturating_mul(F32);
     for planned in &plan.encoders {
@@ -349,7 +349,7 @@ fn weights(plan: &Plan, stage: TrainingStage, mixer: u64) -> Result<u64, crate::
     }))
 }
 
-/// From the sizes that the models state: what they really hold is their own affair.
+/// Estimates the memory of the activations from the sizes that the models state. The plugins may use more or less.
 fn activations(
     settings: &Settings,
     encoders: &[&EncoderInfo],
@@ -360,7 +360,7 @@ fn activations(
     let batch = settings.device_batch as u64;
     let product = |factors: &[u64]| factors.iter().copied().fold(1, u64::saturating_mul);
     let layers = |parameters: u64, width: u64| (parameters / product(&[12, width, width])).max(1);
-    // Of each layer its input, or all that it computed; of one layer the latter in any case.
+    // Each layer keeps its input, or everything that it computed. One layer always keeps everything.
     let kept = |layers: u64| match settings.gradient_checkpointing {
         true => layers.saturating_add(LAYER_COPIES),
         false => layers.saturating_mul(LAYER_COPIES),
@@ -374,7 +374,7 @@ fn activations(
         .saturating_add(product(&[positions, vocabulary, 2, F32]));
     let of_encoder = |info: &&EncoderInfo| {
         let width = u64::from(info.width);
-        // In linear layers every parameter is used once for each token.
+        // Linear layers use every parameter once for each token.
         let tokens = (info.macs_per_clip / info.parameters.max(1))
             .max(u64::from(info.temporal) * u64::from(info.spatial));
         match settings.stage.trains_encoders() {
@@ -385,7 +385,7 @@ fn activations(
                 kept(layers(info.parameters, width)),
                 F32,
             ]),
-            // One clip at a time, and nothing is kept.
+            // The clips are encoded one at a time, and nothing is kept.
             false => product(&[tokens, width, LAYER_COPIES, F32]),
         }
     };
@@ -397,7 +397,7 @@ fn activations(
     of_llm.saturating_add(encoders)
 }
 
-/// Clips that are read ahead.
+/// Estimates the memory of the clips that are read ahead.
 fn examples(settings: &Settings, encoders: &[&EncoderInfo]) -> u64 {
     let clip = encoders.iter().map(|info| {
         let side = u64::from(info.image_size);

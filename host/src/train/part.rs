@@ -1,65 +1,64 @@
-//! The parts of a model that are trained: the host's mixer, and models that their plugins keep. All do
-//! the same things.
+//! The trained parts of a model: the host's mixer, and the models in plugins. Both have the same interface.
 
 use crate::{Error, plugin::Training};
 use merv_plugin_api::{AdamWStep, ParameterInfo, StatePart, TakeTensor, TensorView};
 use rayon::prelude::*;
 
-/// Numbers that are squared and added up in one go: fixed, so that the sum is the same however many
-/// threads there are.
+/// The number of values that are squared and summed at a time. It is fixed, so the sum does not depend on the
+/// number of threads.
 const SUMMED_TOGETHER: usize = 1 << 15;
 
-/// A part that is trained.
+/// A trained part of a model.
 pub trait Part: Send + Sync {
-    /// What it is called in a run's folder: `mixer`, `llm`, `encoder-<id>`.
+    /// Returns its name in the run's folder: `mixer`, `llm`, `encoder-<id>`.
     fn name(&self) -> &str;
 
-    /// Names and shapes of what is trained, in an order that does not change.
+    /// Returns the names and shapes of its parameters, always in the same order.
     ///
     /// # Errors
     ///
-    /// The plugin's answer; so for every method here.
+    /// When the plugin reports an error.
     fn parameters(&self) -> Result<Vec<ParameterInfo>, Error>;
 
-    /// The sum of the squares of its gradients; nothing if no gradient has come in since they were
+    /// Returns the sum of the squares of its gradients, or `None` if it has had no gradient since they were
     /// cleared.
     ///
     /// # Errors
     ///
-    /// As [`Self::parameters`].
+    /// The same as [`Self::parameters`].
     fn gradient_squares(&self) -> Result<Option<f64>, Error>;
 
     /// Sets its gradients to zero.
     ///
     /// # Errors
     ///
-    /// As [`Self::parameters`].
+    /// The same as [`Self::parameters`].
     fn clear_gradients(&mut self) -> Result<(), Error>;
 
-    /// Changes its parameters by their gradients.
+    /// Updates its parameters with their gradients.
     ///
     /// # Errors
     ///
-    /// As [`Self::parameters`].
+    /// The same as [`Self::parameters`].
     fn apply_adamw(&mut self, step: &AdamWStep) -> Result<(), Error>;
 
-    /// Hands out one part of the state of every parameter, in the order of [`Self::parameters`].
+    /// Calls `take` with one part of the state of every parameter, in the order of [`Self::parameters`].
     ///
     /// # Errors
     ///
-    /// As [`Self::parameters`]; and what `take` returns.
+    /// The same as [`Self::parameters`], and the errors of `take`.
     fn export(&self, state: StatePart, take: &mut TakeTensor<'_>) -> Result<(), Error>;
 
     /// Restores one part of the state of one parameter.
     ///
     /// # Errors
     ///
-    /// As [`Self::parameters`].
+    /// The same as [`Self::parameters`].
     fn import(&mut self, state: StatePart, name: &str, values: TensorView<'_>)
     -> Result<(), Error>;
 }
 
-/// The sum of the squares of some numbers, in doubles, the same on any number of threads.
+/// Returns the sum of the squares of some numbers in double precision. It does not depend on the number of threads.
 pub fn squares(values: &[f32]) -> f64 {
     let sums: Vec<f64> = values
         .par_chunks(SUMMED_TOGETHER)
@@ -68,16 +67,16 @@ pub fn squares(values: &[f32]) -> f64 {
     sums.iter().sum()
 }
 
-/// A model whose parameters are in its plugin.
+/// A trained model in a plugin.
 pub struct PluginPart {
     name: String,
     training: Training,
-    /// Whether a gradient has come in.
+    /// Whether it has gradients.
     touched: bool,
 }
 
 impl PluginPart {
-    /// A model whose training has begun.
+    /// Wraps a model that is prepared for training.
     pub fn new(name: String, training: Training) -> Self {
         Self {
             name,
@@ -86,7 +85,7 @@ impl PluginPart {
         }
     }
 
-    /// Says that the plugin has gone back through the model.
+    /// Records that a backward pass has added gradients.
     pub fn touch(&mut self) {
         self.touched = true;
     }

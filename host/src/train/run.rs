@@ -1,4 +1,4 @@
-//! A run from the outside: what it is given, who watches it, how it ends.
+//! The entry point of a training run.
 
 use super::{
     Settings, Summary, TrainError, TrainObserver,
@@ -18,18 +18,18 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-/// What a run is given besides its settings.
+/// The options of a run that are not in its settings.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
-    /// How models are loaded. The settings' precision, if they have one, goes before that said here.
+    /// How models are loaded. The settings' precision, if they have one, overrides the one in these options.
     pub load: LoadOptions,
     /// The run's folder.
     pub out: PathBuf,
-    /// Whether a run that is there already is gone on with.
+    /// Whether to resume the run in that folder.
     pub resume: bool,
 }
 
-/// Uses `registry`, a FILE, a NAME or the folder of an earlier run, instead of the settings' own.
+/// Uses `registry` (a FILE, a NAME or the folder of an earlier run) instead of the settings' own.
 ///
 /// # Errors
 ///
@@ -39,12 +39,12 @@ pub fn begin_from(settings: &mut Settings, registry: &Path) -> Result<(), TrainE
     Ok(())
 }
 
-/// Trains. A rising `stop` ends the run after the batch that is being computed, with a checkpoint of the
-/// last whole step.
+/// Trains a model. When `stop` becomes true, the run ends after the current device batch, with a checkpoint of the
+/// last complete step.
 ///
 /// # Errors
 ///
-/// Whatever stops the run; what its last checkpoint holds is safe then.
+/// Whatever stops the run. Its last checkpoint is not affected.
 pub fn train(
     settings: &Settings,
     options: &TrainOptions,
@@ -72,7 +72,7 @@ pub fn train(
     let mut checkpoints = Checkpoints::open(run.path(), settings.keep)?;
     let state = checkpoints.newest(|warning| observer.warning(warning))?;
     if options.resume && state.is_none() {
-        observer.notice("the run has no checkpoint yet: it begins with its first step");
+        observer.notice("the run has no checkpoint yet; it starts at its first step");
     }
     let cache = cache.map(FeatureCache::open_as_kept);
     let load = settings.over(&options.load);

@@ -1,6 +1,6 @@
-//! The folder of a run: `config.toml` (its settings), `base.toml` (the model it began from),
-//! `metrics.jsonl`, `tensorboard/`, `checkpoints/`, and `registry.toml`, by which the trained model is used.
-//! One process at a time may write it.
+//! The folder of a run: `config.toml` (its settings), `base.toml` (the registry of the model it started from),
+//! `metrics.jsonl`, `tensorboard/`, `checkpoints/`, and `registry.toml` (the registry of the trained model).
+//! Only one process at a time may write it.
 
 use super::{
     Settings, TrainError, TrainingStage,
@@ -26,17 +26,17 @@ const CONFIG: &str = "config.toml";
 const BASE: &str = "base.toml";
 /// See [`super::metrics`].
 pub(super) const METRICS: &str = "metrics.jsonl";
-/// The folder of TensorBoard's events.
+/// The folder of the TensorBoard events.
 pub(super) const EVENTS: &str = "tensorboard";
 
-/// The folder of a run, which this process alone writes.
+/// The folder of a run, which this process has locked.
 pub(super) struct RunFolder {
     path: PathBuf,
     _hold: Hold,
 }
 
 impl RunFolder {
-    /// Begins a run in a folder that holds none.
+    /// Starts a run in a folder that does not contain one.
     pub(super) fn begin(path: &Path, settings: &Settings) -> Result<Self, TrainError> {
         check_free(path)?;
         let registry = Registry::load(&settings.registry)?;
@@ -46,7 +46,7 @@ impl RunFolder {
             source,
         })?;
         let hold = hold(path)?;
-        // Somebody may have begun one in the meantime.
+        // Another process may have started a run in the meantime.
         check_free(path)?;
         whole_file::sweep_all(path);
         let run = Self {
@@ -58,7 +58,7 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// Goes on with a run whose settings these may be. Returns those that it recorded too.
+    /// Opens a run that is resumed with `settings`. Also returns the settings that the run recorded.
     pub(super) fn resume(path: &Path, settings: &Settings) -> Result<(Self, Settings), TrainError> {
         stage_of(path)?;
         let hold = hold(path)?;
@@ -70,7 +70,7 @@ impl RunFolder {
         Ok((run, recorded))
     }
 
-    /// Records the settings that the run goes on with.
+    /// Records the settings of the resumed run.
     pub(super) fn record(&self, settings: &Settings) -> Result<(), TrainError> {
         let text = settings.to_toml();
         match unsealed_toml(&read(&self.path.join(CONFIG))?) == text {
@@ -83,12 +83,12 @@ impl RunFolder {
         &self.path
     }
 
-    /// The registry that the run began from.
+    /// Returns the registry of the model that the run started from.
     pub(super) fn base(&self) -> PathBuf {
         self.path.join(BASE)
     }
 
-    /// Writes the registry of the model as it is in a checkpoint.
+    /// Writes the registry of the model in a checkpoint.
     pub(super) fn write_registry(
         &self,
         base: &Registry,
@@ -123,7 +123,7 @@ impl RunFolder {
         self.write_sealed(FILE_OF_A_RUN, &moved.text(&text, base))
     }
 
-    /// What is wrong with the registry of the trained model, if it is not what was written.
+    /// Returns what is wrong with the registry of the trained model, if it differs from what was written.
     pub(super) fn registry_fault(&self) -> Option<String> {
         let path = self.path.join(FILE_OF_A_RUN);
         match read_sealed(&path) {
@@ -145,8 +145,8 @@ impl RunFolder {
     }
 }
 
-/// That a folder holds neither a run that has begun to compute nor files of somebody else. One that failed
-/// before its first step is no loss.
+/// Checks that a folder contains neither a run with completed steps nor files of another origin. A run that failed
+/// before its first step may be overwritten.
 pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
     let unreadable = |source| TrainError::Read {
         path: path.to_owned(),
@@ -164,7 +164,7 @@ pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
         }
         let name_of_a_run = [CONFIG, BASE, METRICS, EVENTS, CHECKPOINTS, LOCK]
             .contains(&name.to_string_lossy().as_ref());
-        // A run writes its base first: alone, `config.toml` is somebody's settings file.
+        // A run writes `base.toml` first, so `config.toml` alone is a settings file of the user.
         let settings_file = name == CONFIG && !path.join(BASE).exists();
         if !name_of_a_run || settings_file {
             let run = path.join(CONFIG).exists() && path.join(BASE).exists();
@@ -184,12 +184,12 @@ pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// That no process writes the folder.
+/// Checks that no other process has locked the folder.
 pub(super) fn check_held_by_none(path: &Path) -> Result<(), TrainError> {
     Ok(Hold::check_folder(path)?)
 }
 
-/// That files can be made in the folder, or, where it is not there yet, that it can be made.
+/// Checks that files can be created in the folder or, if it does not exist yet, that it can be created.
 pub(super) fn check_writable(path: &Path) -> Result<(), TrainError> {
     let place = rooted_path(path);
     let there = place.ancestors().find(|folder| folder.exists());
@@ -200,12 +200,11 @@ pub(super) fn check_writable(path: &Path) -> Result<(), TrainError> {
     })
 }
 
-/// The settings that the run in a folder recorded, and over them those of a settings file and of
-/// `--set key=value`.
+/// Returns the settings that the run in a folder recorded, overridden by a settings file and by `--set key=value`.
 ///
 /// # Errors
 ///
-/// When the folder holds no run, or the settings that are given are wrong.
+/// When the folder does not contain a run, or the given settings are wrong.
 pub fn settings_of_run(
     run: &Path,
     given: Option<&Path>,
@@ -227,8 +226,8 @@ pub fn settings_of_run(
     )?)
 }
 
-/// Checks that the run in a folder can go on with these settings, and makes them begin from the model that
-/// it began from.
+/// Checks that the run in a folder can be resumed with these settings, and sets their registry to the one that the
+/// run started from.
 ///
 /// # Errors
 ///
@@ -239,7 +238,7 @@ pub(super) fn begin_as_run(settings: &mut Settings, run: &Path) -> Result<(), Tr
     Ok(())
 }
 
-/// The stage of the run in a folder.
+/// Returns the stage of the run in a folder.
 fn stage_of(run: &Path) -> Result<TrainingStage, TrainError> {
     let none = || TrainError::NothingToResume(run.to_owned());
     let config = run.join(CONFIG);
@@ -251,7 +250,7 @@ fn stage_of(run: &Path) -> Result<TrainingStage, TrainError> {
     TrainingStage::ALL.into_iter().find(has).ok_or_else(none)
 }
 
-/// What the run in a folder recorded, if it can go on with these settings.
+/// Returns the settings that the run in a folder recorded. Fails if it cannot be resumed with `settings`.
 fn agreeing(run: &Path, settings: &Settings) -> Result<Settings, TrainError> {
     let recorded = settings_of_run(run, None, None, &[])?;
     read_sealed(&run.join(BASE))?;
@@ -269,12 +268,12 @@ fn agreeing(run: &Path, settings: &Settings) -> Result<Settings, TrainError> {
     Ok(recorded)
 }
 
-/// What an encoder is called among the trained parts.
+/// Returns the name of an encoder among the trained parts.
 pub(super) fn encoder_part(id: &str) -> String {
     format!("encoder-{}", file_name(id))
 }
 
-/// The registry file that a run of an earlier stage left, or that `from` names.
+/// Returns the registry file in the folder of an earlier run, or the registry with the name or path `from`.
 pub(super) fn registry_of(from: &Path) -> Result<PathBuf, TrainError> {
     let of_a_run = from.join(FILE_OF_A_RUN);
     if of_a_run.is_file() {
@@ -283,7 +282,7 @@ pub(super) fn registry_of(from: &Path) -> Result<PathBuf, TrainError> {
     Ok(find(from, &SearchPath::from_env())?)
 }
 
-/// A file of a checkpoint, as the run's registry names it: whoever loads it sees that it is what was saved.
+/// Returns a file of a checkpoint with its digest, so that a model that loads it can check that it is unchanged.
 fn moved(file: &SavedFile) -> MovedFile<'_> {
     MovedFile {
         path: &file.path,
@@ -295,7 +294,7 @@ fn hold(path: &Path) -> Result<Hold, TrainError> {
     Ok(Hold::folder(path, "train")?)
 }
 
-/// A file of the run, which must be what was written.
+/// Reads a file of the run, and checks that it is what was written.
 fn read_sealed(path: &Path) -> Result<String, TrainError> {
     let text = read(path)?;
     match check_toml(&text) {

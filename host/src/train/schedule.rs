@@ -1,20 +1,20 @@
-//! The learning rate of each step: linear warm-up, then half a cosine to zero.
+//! The learning rate of each step: a linear warm-up, then half a cosine to zero.
 
 use std::f64::consts::PI;
 
-/// How the learning rate goes (transformers' `get_cosine_schedule_with_warmup`).
+/// The learning-rate schedule (transformers' `get_cosine_schedule_with_warmup`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// The highest rate.
     pub peak: f64,
-    /// Steps in which it rises.
+    /// The number of steps in which the rate rises.
     pub warmup: usize,
-    /// All steps.
+    /// The number of all steps.
     pub total: usize,
 }
 
 impl Schedule {
-    /// `warmup_ratio` of `total`, rounded down, are the warm-up.
+    /// Creates a schedule whose warm-up is `warmup_ratio` of `total` steps, rounded down.
     pub fn new(peak: f64, warmup_ratio: f64, total: usize) -> Self {
         Self {
             peak,
@@ -23,7 +23,7 @@ impl Schedule {
         }
     }
 
-    /// The rate of the step with this number. That of step 0 is 0 even without a warm-up, as upstream.
+    /// Returns the rate of a step, counted from 0. The rate of step 0 is 0 even without a warm-up, as upstream.
     pub fn rate(&self, step: usize) -> f64 {
         if step == 0 {
             return 0.0;
@@ -47,14 +47,14 @@ mod tests {
         assert_eq!(schedule.rate(0), 0.0);
         assert!((schedule.rate(1) - 2.0 / 3.0).abs() < 1e-12);
         assert_eq!(schedule.rate(3), 2.0);
-        // Half of the 97 steps after the warm-up.
+        // The end of the 97 steps after the warm-up, and the middle of them.
         assert!((schedule.rate(3 + 97) - 0.0).abs() < 1e-12);
         let middle = schedule.rate(51) + schedule.rate(52);
         assert!((middle - 2.0).abs() < 1e-3, "{middle}");
     }
 
     #[test]
-    fn without_a_warm_up_the_first_step_still_has_none() {
+    fn the_first_rate_is_zero_even_without_a_warm_up() {
         let schedule = Schedule::new(1.0, 0.03, 20);
         assert_eq!((schedule.warmup, schedule.rate(0)), (0, 0.0));
         assert!(schedule.rate(1) > 0.99);

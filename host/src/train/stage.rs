@@ -12,23 +12,23 @@ pub enum TrainingStage {
     FullAlign,
     /// Projectors, fusion and language model, on conversations.
     Finetune,
-    /// As `finetune`, from a model that was finetuned before.
+    /// The same as `finetune`, from a model that was already finetuned.
     SecondFinetune,
-    /// As `finetune`, and the encoders too.
+    /// The same as `finetune`, and also the encoders.
     FullFinetune,
 }
 
-/// What of an example is trained on.
+/// The part of an example that is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// The last reply alone, as a caption of what is seen.
+    /// Only the last reply, as a caption of the image or video.
     Caption,
-    /// The whole conversation, with loss on the replies.
+    /// The whole conversation, with the loss on the replies.
     Conversation,
 }
 
 impl TrainingStage {
-    /// All there are.
+    /// All stages.
     pub const ALL: [Self; 5] = [
         Self::Align,
         Self::FullAlign,
@@ -37,7 +37,7 @@ impl TrainingStage {
         Self::FullFinetune,
     ];
 
-    /// The name in settings and on the command line.
+    /// Returns the name in settings and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Align => "align",
@@ -48,17 +48,17 @@ impl TrainingStage {
         }
     }
 
-    /// Whether the language model is trained. The mixer always is.
+    /// Returns whether the language model is trained. The mixer always is.
     pub fn trains_llm(self) -> bool {
         self != Self::Align
     }
 
-    /// Whether the encoders are trained.
+    /// Returns whether the encoders are trained.
     pub fn trains_encoders(self) -> bool {
         self == Self::FullFinetune
     }
 
-    /// What of an example is trained on.
+    /// Returns the part of an example that is trained on.
     pub fn task(self) -> Task {
         match self {
             Self::Align | Self::FullAlign => Task::Caption,
@@ -66,8 +66,8 @@ impl TrainingStage {
         }
     }
 
-    /// Whether batches are made of examples of about one length, if the settings do not say: conversations
-    /// differ much more than captions.
+    /// Returns whether, by default, a batch has examples of similar length. The lengths of conversations differ much
+    /// more than those of captions.
     pub fn groups_by_length(self) -> bool {
         self.task() == Task::Conversation
     }
@@ -88,7 +88,7 @@ impl FromStr for TrainingStage {
             let names = Self::ALL.map(Self::name);
             let near = nearest(name, &names).map(|near| format!("; did you mean `{near}`?"));
             format!(
-                "a stage is one of {}{}",
+                "expected one of {}{}",
                 names.join(", "),
                 near.unwrap_or_default()
             )
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_back() {
+    fn names_are_parsed() {
         for stage in TrainingStage::ALL {
             assert_eq!(stage.name().parse(), Ok(stage));
         }
@@ -110,9 +110,9 @@ mod tests {
     }
 
     #[test]
-    fn stages_train_what_the_original_s_do() {
+    fn stages_train_the_same_parts_as_the_original() {
         use TrainingStage::*;
-        // Stage: whether the language model and the encoders learn, and whether conversations are learned from.
+        // Each stage, whether it trains the language model and the encoders, and whether it uses conversations.
         for (stage, llm, encoders, conversations) in [
             (Align, false, false, false),
             (FullAlign, true, false, false),

@@ -1,7 +1,7 @@
-//! Event files that TensorBoard reads: scalars by tag and step.
+//! Writes TensorBoard event files: scalars by tag and step.
 //!
-//! A file is a row of records (length, checksum, message, checksum), each message an `Event` in protocol
-//! buffers' encoding. A record that a kill cut short ends the file for its readers; all before it count.
+//! A file is a sequence of records: length, checksum, message, checksum. Each message is an `Event` in the protocol
+//! buffers encoding. Readers ignore a last record that a kill cut short.
 
 use std::{
     fs::{self, File},
@@ -12,8 +12,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Writes one event file. A run that is resumed begins another in the same folder, and TensorBoard shows
-/// them as one.
+/// Writes one event file. A resumed run writes another one in the same folder, and TensorBoard shows them
+/// together.
 #[derive(Debug)]
 pub struct EventWriter {
     path: PathBuf,
@@ -21,7 +21,7 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Begins an event file in `folder`, which is made if it is not there.
+    /// Creates an event file in `folder`, and the folder if it does not exist.
     ///
     /// # Errors
     ///
@@ -53,12 +53,12 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Adds a value of the curve `tag`. `wall_time` is in seconds since 1970.
+    /// Adds a value to the curve `tag`. `wall_time` is in seconds since 1970.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl EventWriter {
         self.record(&event)
     }
 
-    /// In one write: a kill between two leaves nothing half.
+    /// Writes a record in one call, so that a kill between two records does not leave an incomplete one.
     fn record(&mut self, event: &Message) -> io::Result<()> {
         let length = (event.0.len() as u64).to_le_bytes();
         let mut record = length.to_vec();
@@ -87,7 +87,7 @@ impl EventWriter {
     }
 }
 
-/// A message in protocol buffers' encoding. Fields of zero are left out, as its own libraries do.
+/// A message in the protocol buffers encoding. Fields that are zero are omitted, as its own libraries do.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
@@ -124,14 +124,14 @@ impl Message {
         self.0.extend(value);
     }
 
-    /// Always: it is one of several kinds of value, and which one has to be said.
+    /// Writes the field even if it is zero, because it states which kind of value the summary has.
     fn float(&mut self, field: u64, value: f32) {
         self.key(field, 5);
         self.0.extend(value.to_le_bytes());
     }
 }
 
-/// The CRC-32C, masked, since a checksum over data that hold checksums is a weak one.
+/// Returns the masked CRC-32C. The mask is needed because a CRC over data that contains its own CRC is weak.
 fn checksum(bytes: &[u8]) -> u32 {
     let crc = !bytes.iter().fold(!0u32, |crc, &byte| {
         CRC_TABLE[usize::from(crc as u8 ^ byte)] ^ (crc >> 8)
@@ -139,7 +139,7 @@ fn checksum(bytes: &[u8]) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// What each byte adds to the CRC: Castagnoli's polynomial, lowest bit first.
+/// The CRC of each byte: Castagnoli's polynomial, lowest bit first.
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -168,7 +168,7 @@ mod tests {
     const EXPECTED: &[u8] = include_bytes!("../../../tests/fixtures/tensorboard/events");
 
     #[test]
-    fn the_file_is_tensorboards_byte_for_byte() {
+    fn the_file_equals_tensorboards_byte_for_byte() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = EventWriter::create_at(folder.path(), 1_700_000_000.25).unwrap();
         for step in 0..3u64 {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn two_files_of_one_second_are_two() {
+    fn two_files_of_the_same_second_have_different_names() {
         let folder = tempfile::tempdir().unwrap();
         let first = EventWriter::create_at(folder.path(), 5.0).unwrap();
         let second = EventWriter::create_at(folder.path(), 5.0).unwrap();

@@ -1,4 +1,4 @@
-//! Batch after batch, step after step, with checkpoints on the way.
+//! The training loop: device batches, steps, validation and checkpoints.
 
 use super::{
     Schedule, Settings, StepMetrics, Summary, TrainError, TrainObserver,
@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Everything that lasts as long as a run.
+/// The state of a run.
 pub(super) struct Trainer<'s> {
     settings: &'s Settings,
     run: RunFolder,
@@ -32,17 +32,17 @@ pub(super) struct Trainer<'s> {
     batching: Batching,
     per_epoch: usize,
     schedule: Schedule,
-    /// Steps that were done.
+    /// The number of completed steps.
     step: u64,
-    /// Entries that turned out broken when they were read.
+    /// Entries that were found broken when they were read.
     broken: BTreeSet<u32>,
-    /// What was wrong with the latest of all that are broken.
+    /// The latest broken examples.
     latest: Vec<Broken>,
     loss: Option<f64>,
     validation_loss: Option<f64>,
 }
 
-/// How a data set is shared out by these settings.
+/// Returns how these settings group examples into batches.
 pub(super) fn batching(settings: &Settings) -> Batching {
     Batching {
         size: settings.global_batch,
@@ -51,14 +51,14 @@ pub(super) fn batching(settings: &Settings) -> Batching {
     }
 }
 
-/// The steps of a run whose epochs have so many batches.
+/// Returns the number of steps of a run whose epochs have `per_epoch` batches.
 pub(super) fn total_steps(settings: &Settings, per_epoch: usize) -> usize {
     let all = per_epoch.saturating_mul(settings.epochs);
     settings.max_steps.map_or(all, |most| all.min(most))
 }
 
 impl<'s> Trainer<'s> {
-    /// Nothing is read yet but the index.
+    /// Creates a trainer that has not read any examples yet.
     pub(super) fn new(
         settings: &'s Settings,
         run: RunFolder,
@@ -90,7 +90,7 @@ impl<'s> Trainer<'s> {
         })
     }
 
-    /// Tells of the examples that the file alone shows to be broken.
+    /// Reports broken examples that the index found, and other problems of the data.
     pub(super) fn look_over_data(
         &mut self,
         observer: &mut dyn TrainObserver,
@@ -104,7 +104,7 @@ impl<'s> Trainer<'s> {
             .iter()
             .flat_map(|source| source.index.broken());
         for Broken { name, why } in held_out {
-            observer.warning(&format!("{name} is left out: {why}"));
+            observer.warning(&format!("{name} is skipped: {why}"));
         }
         self.check_broken()?;
         let notices = self.model.registry.mixer.weights.strangers().into_iter();
@@ -117,7 +117,7 @@ impl<'s> Trainer<'s> {
         Ok(())
     }
 
-    /// Goes back to where a checkpoint was written.
+    /// Restores the state of a checkpoint.
     pub(super) fn restore(&mut self, state: &State) -> Result<(), TrainError> {
         let index = &self.source.index;
         if state.data_sha256 != index.sha256() {
@@ -144,19 +144,19 @@ impl<'s> Trainer<'s> {
         Ok(())
     }
 
-    /// Writes the registry of the trained model anew if it is not what was written.
+    /// Writes the registry of the trained model again if it differs from what was written.
     pub(super) fn mend_registry(&self, observer: &mut dyn TrainObserver) -> Result<(), TrainError> {
         let (Some(saved), Some(fault)) = (self.checkpoints.preferred(), self.run.registry_fault())
         else {
             return Ok(());
         };
-        observer.warning(&format!("{fault}; it is written anew"));
+        observer.warning(&format!("{fault}; it is written again"));
         self.run
             .write_registry(&self.model.registry, saved, self.settings)
     }
 
-    /// Tells in what the length of the run differs from that of the settings it had, and records those it
-    /// has now.
+    /// Reports if the length of the run differs from the length in its earlier settings, and records the new
+    /// settings.
     pub(super) fn record_length(
         &self,
         before: &Settings,
@@ -166,19 +166,19 @@ impl<'s> Trainer<'s> {
         let then = total_steps(before, self.per_epoch);
         if now != then {
             observer.notice(&format!(
-                "the run has {now} steps in place of {then}: from step {} on, the learning rate is that of a \
+                "the run has {now} steps instead of {then}: from step {} on, the learning rate is that of a \
                  run of {now} steps",
                 self.step + 1
             ));
         } else if (settings.epochs, settings.max_steps) != (before.epochs, before.max_steps) {
             observer.notice(&format!(
-                "the run still has {now} steps: of `epochs` and `max_steps`, the one that ends it first counts"
+                "the run still has {now} steps: it ends when either `epochs` or `max_steps` is reached"
             ));
         }
         self.run.record(settings)
     }
 
-    /// Does the steps that are left.
+    /// Trains the remaining steps.
     pub(super) fn run(
         mut self,
         stop: &AtomicBool,
@@ -225,7 +225,7 @@ impl<'s> Trainer<'s> {
             }
         }
         if stopped {
-            // What has come in since the last whole step is computed again.
+            // The resumed run computes the incomplete step again.
             self.model.clear_gradients()?;
             self.save(None, &log)?;
         }
@@ -240,7 +240,7 @@ impl<'s> Trainer<'s> {
         })
     }
 
-    /// What is left to compute: the steps' batches, in pieces that are computed at once.
+    /// Returns the remaining work: the batches of the steps, split into device batches.
     fn work(&self) -> impl Iterator<Item = Work> + use<> {
         let (source, batching) = (Arc::clone(&self.source), self.batching);
         let (per_epoch, size) = (self.per_epoch as u64, self.settings.device_batch);
@@ -261,8 +261,8 @@ impl<'s> Trainer<'s> {
         })
     }
 
-    /// Changes the parameters, which is part of the step that began at `started`. No metrics come from a
-    /// step without a single label.
+    /// Updates the parameters, and returns the metrics of the step that started at `started`. A step without
+    /// labels has no metrics.
     fn finish_step(
         &mut self,
         sums: &Sums,
@@ -276,8 +276,8 @@ impl<'s> Trainer<'s> {
             self.model.clear_gradients()?;
             self.step = number;
             observer.warning(&format!(
-                "step {number} has nothing to learn from: every example of it is broken, or without a \
-                 reply within `max_length`"
+                "step {number} has nothing to learn from: every example in it is broken or has no reply within \
+                 `max_length`"
             ));
             return Ok(None);
         }
@@ -311,7 +311,7 @@ impl<'s> Trainer<'s> {
         }))
     }
 
-    /// The loss on the held-out examples, if this is a step to compute it at.
+    /// Computes the loss on the held-out examples, if it is due at this step.
     fn validate_if_due(
         &mut self,
         last: bool,
@@ -353,9 +353,9 @@ impl<'s> Trainer<'s> {
         Ok(loss)
     }
 
-    /// Writes a checkpoint, then the registry that leads to it.
+    /// Writes a checkpoint, then the registry that uses it.
     fn save(&mut self, validation_loss: Option<f64>, log: &MetricsLog) -> Result<(), TrainError> {
-        // So that the curves of a run that goes on from here are whole.
+        // The curves of a run that is resumed from this checkpoint are then complete.
         log.sync()?;
         let (stage, step) = (self.settings.stage, self.step);
         let (index, broken) = (&self.source.index, &self.broken);
@@ -374,7 +374,7 @@ impl<'s> Trainer<'s> {
             self.run
                 .write_registry(&self.model.registry, saved, self.settings)?;
         }
-        // Only now, since the registry led to one of them.
+        // Old checkpoints are removed last, because the old registry used one of them.
         Ok(self.checkpoints.prune()?)
     }
 
@@ -382,7 +382,7 @@ impl<'s> Trainer<'s> {
         self.source.index.broken_count() + self.broken.len()
     }
 
-    /// Counts and names the examples that could not be read, each once.
+    /// Counts and reports the examples that could not be read, each once.
     fn note_broken(
         &mut self,
         batch: &mut Batch<Prepared>,
@@ -397,7 +397,7 @@ impl<'s> Trainer<'s> {
     }
 
     fn tell_broken(&mut self, broken: &Broken, observer: &mut dyn TrainObserver) {
-        observer.warning(&format!("{} is left out: {}", broken.name, broken.why));
+        observer.warning(&format!("{} is skipped: {}", broken.name, broken.why));
         if self.latest.len() == checks::TOLD {
             self.latest.remove(0);
         }
@@ -424,7 +424,7 @@ impl<'s> Trainer<'s> {
     }
 }
 
-/// How the examples of an index are read.
+/// Returns the source of the training examples.
 fn source(
     settings: &Settings,
     model: &Model,
@@ -433,7 +433,7 @@ fn source(
     source_in(settings, model, index, &settings.media)
 }
 
-/// The same of held-out examples, whose paths begin at their own file unless `media` was stated.
+/// Returns the source of held-out examples. Their paths are relative to their own file, unless `media` is set.
 fn source_beside(
     settings: &Settings,
     model: &Model,

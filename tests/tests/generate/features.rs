@@ -304,13 +304,10 @@ fn mistakes_are_reported() {
     let bad = data.path("bad.json");
     for (content, words) in [
         ("3", ["bad.json", "a JSON list of examples"]),
-        (r#"{"id": 1}"#, ["bad.json, line 1 is left out", "no clips"]),
+        (r#"{"id": 1}"#, ["bad.json, line 1 is skipped", "no clips"]),
         (
             r#"[{"video": 7}]"#,
-            [
-                "bad.json, example 1 is left out: `video` is `7`",
-                "no clips",
-            ],
+            ["bad.json, example 1 is skipped: `video` is `7`", "no clips"],
         ),
     ] {
         fs::write(&bad, content).unwrap();

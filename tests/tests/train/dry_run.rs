@@ -121,8 +121,8 @@ fn a_language_model_without_gradients_is_refused() {
         (
             "align",
             [
-                "gradients that come back through the language model",
-                "`fine-llm` gives none",
+                "gradients through the language model",
+                "`fine-llm` does not compute",
             ],
         ),
         (
@@ -173,7 +173,7 @@ fn broken_examples_are_refused() {
     let few = few.set("max_bad_fraction", 0.5);
     let text = few.start(true).succeeded().stdout;
     for words in [
-        "2 examples (2 videos, 0 images, 0 texts), 0 broken, 1 without their file",
+        "2 examples (2 videos, 0 images, 0 texts), 0 broken, 1 with a missing file",
         "gone.mp4: no such file or folder",
     ] {
         assert!(text.contains(words), "{words:?} is not in: {text}");
@@ -244,7 +244,7 @@ fn a_system_prompt_that_the_format_does_not_support_is_refused() {
     let words = [
         "1 of 2 examples are broken",
         "example 2",
-        "`pure` has no place for",
+        "`pure` does not support",
     ];
     BadRun::new("finetune", &tiny)
         .with_data(&examples)
@@ -270,7 +270,7 @@ fn a_folder_in_use_is_refused() {
     let tiny = tiny_with_one_encoder();
     let taken = BadRun::new("align", &tiny);
     taken.start(false).succeeded();
-    taken.check_refused(&["holds a run already", "--resume"]);
+    taken.check_refused(&["already contains a run", "--resume"]);
     let nowhere = BadRun::new("align", &tiny);
     let other = nowhere.run.into_folder(Path::new("/proc/run"));
     other
@@ -285,13 +285,13 @@ fn a_folder_in_use_is_refused() {
     let strange = BadRun::new("align", &tiny);
     fs::create_dir_all(strange.run.out()).unwrap();
     fs::write(strange.run.out().join("thesis.txt"), "").unwrap();
-    strange.check_refused(&["thesis.txt", "no run made"]);
+    strange.check_refused(&["thesis.txt", "does not belong to a run"]);
     // A run that could be resumed, and two that could not.
     let resumed = |run: &TrainingRun| run.run().args(["--resume", "--dry-run"]).finish();
     resumed(&taken.run).succeeded();
     resumed(&taken.run.clone().set("seed", 99)).failed(1, &["other settings", "seed"]);
     let new = BadRun::new("align", &tiny);
-    resumed(&new.run).failed(1, &["no run that could be resumed"]);
+    resumed(&new.run).failed(1, &["does not contain a run to resume"]);
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn a_wrong_media_key_is_refused() {
             r#""video": "a.mp4", "image": "a.png","#,
             "both `video` and `image`",
         ),
-        (r#""image": "a.png","#, "but the example shows an image"),
+        (r#""image": "a.png","#, "but the example has an image"),
         (r#""vidoe": "a.mp4","#, "unknown key `vidoe`: write `video`"),
         (
             r#""path": "a.mp4","#,
@@ -136,7 +136,7 @@ fn mistakes_in_messages_are_refused() {
             "",
             user,
             "A <video>.",
-            "message 2, a reply, holds `<video>`",
+            "message 2, a reply, contains `<video>`",
         ),
         (
             "",
@@ -211,7 +211,7 @@ fn a_system_turn_is_used_if_the_format_supports_it() {
     let run = data.train("finetune", "d.json", with("Be kind.").as_bytes());
     let words = [
         "d.json, example 1",
-        "the chat format `pure` has no place",
+        "the chat format `pure` does not support",
         "no example can be trained on",
     ];
     run.failed(1, &words);
@@ -246,14 +246,14 @@ fn a_mistake_is_reported_with_its_position() {
     let run = data
         .train_with("finetune", "list.json", list.as_bytes(), &more)
         .succeeded();
-    let word = "list.json, example 3 is left out: expected `:`, line 5, column 19";
+    let word = "list.json, example 3 is skipped: expected `:`, line 5, column 19";
     assert!(run.stderr.contains(word), "{run}");
     let line = good.replace('\n', "");
     let lines = format!("{line}\n\n{{\"id\": 3, \"video\" 5}}\n{line}\n");
     let run = data
         .train_with("finetune", "lines.jsonl", lines.as_bytes(), &more)
         .succeeded();
-    let word = "lines.jsonl, line 3 is left out: expected `:`, column 19";
+    let word = "lines.jsonl, line 3 is skipped: expected `:`, column 19";
     assert!(run.stderr.contains(word), "{run}");
     // A missing video is reported with the example that uses it.
     let gone = good
@@ -264,8 +264,8 @@ fn a_mistake_is_reported_with_its_position() {
         .train_with("finetune", "gone.json", list.as_bytes(), &more)
         .succeeded();
     for word in [
-        "gone.json, example 1 is left out",
-        "gone.json, example 2 (`seven`) is left out",
+        "gone.json, example 1 is skipped",
+        "gone.json, example 2 (`seven`) is skipped",
     ] {
         assert!(run.stderr.contains(word), "{run}");
     }
@@ -284,7 +284,7 @@ fn mistakes_in_held_out_examples_are_reported() {
     let set = format!("validation={}", held_out.display());
     let list = format!("[{good}]");
     let run = data.train_with("align", "d.json", list.as_bytes(), &["--set", &set]);
-    let word = "held.json, example 2 is left out: unknown key `vid`: write `video`";
+    let word = "held.json, example 2 is skipped: unknown key `vid`: write `video`";
     let run = run.succeeded();
     assert!(run.stderr.contains(word), "{run}");
 }
@@ -355,7 +355,7 @@ fn encode_accepts_the_same_files() {
         assert_eq!(report["clips"], 1, "{run}");
         let reported = run
             .stderr
-            .contains("d.jsonl, line 2 is left out: its `conversations`");
+            .contains("d.jsonl, line 2 is skipped: `conversations`");
         assert_eq!(reported, file == "d.jsonl", "{run}");
     }
 }

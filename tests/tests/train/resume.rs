@@ -39,7 +39,7 @@ fn a_run_is_resumed_from_its_folder_alone() {
     unbroken.run().finish().succeeded();
     let run = run_of(&tiny, 12);
     let finished = interrupted(&run, run.run(), 2);
-    let advice = format!("go on with --resume --out {}", run.out().display());
+    let advice = format!("resume with --resume --out {}", run.out().display());
     assert!(finished.stderr.contains(&advice), "{finished}");
     assert!(run.checkpoints() < vec![12]);
     // The run has its own copy of the registry.
@@ -132,9 +132,10 @@ fn an_ineffective_length_is_reported_and_a_shorter_one_refused() {
     run.run().finish().succeeded();
     let config = || fs::read_to_string(run.out().join("config.toml")).unwrap();
     let before = config();
-    lengthened(&run, 1)
-        .finish()
-        .failed(1, &["has done 2 steps", "end it after 1", "raise them"]);
+    lengthened(&run, 1).finish().failed(
+        1,
+        &["has completed 2 steps", "end it after 1", "raise them"],
+    );
     assert_eq!(config(), before);
     let more = run.resumed().args(["--set", "epochs=10"]).finish();
     let more = more.succeeded();

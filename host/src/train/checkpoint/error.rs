@@ -1,4 +1,4 @@
-//! Why a checkpoint cannot be written or read.
+//! Errors of writing and reading checkpoints.
 
 use crate::{
     Error,
@@ -32,13 +32,13 @@ pub enum CheckpointError {
         /// Why not.
         source: io::Error,
     },
-    /// Something else than a checkpoint has the name of one.
+    /// Something that is not a checkpoint has the name of one.
     #[error(
-        "{} has the name of a checkpoint and is no folder\n  expected: a folder that the run wrote\n  \
+        "{} has the name of a checkpoint, but is not a folder\n  expected: a folder that the run wrote\n  \
          do: remove it, or give it another name", .0.display()
     )]
     Stranger(PathBuf),
-    /// A file is not what was written.
+    /// A file differs from what was written.
     #[error("{} is damaged: {what}", .path.display())]
     Damaged {
         /// The file.
@@ -46,10 +46,10 @@ pub enum CheckpointError {
         /// What is wrong with it.
         what: String,
     },
-    /// No checkpoint of several can be used.
+    /// There are checkpoints, and none of them can be used.
     #[error(
-        "of {} in {} none can be used\n  \
-         do: bring one of them back from a copy, or begin anew in another folder", counted(*.count, "checkpoint"), .path.display()
+        "none of the {} in {} can be used\n  \
+         do: restore one of them from a backup, or start a new run in another folder", counted(*.count, "checkpoint"), .path.display()
     )]
     AllDamaged {
         /// Their folder.
@@ -57,7 +57,7 @@ pub enum CheckpointError {
         /// How many there are.
         count: usize,
     },
-    /// A plugin or the mixer cannot give or take its state.
+    /// A plugin or the mixer cannot export or import its state.
     #[error(transparent)]
     Model(#[from] Box<Error>),
 }

@@ -1,4 +1,4 @@
-//! The folder of a run's checkpoints: which there are, which is used, which go.
+//! The folder of a run's checkpoints: finds the newest, writes new ones, and removes old ones.
 
 use super::{
     error::{CheckpointError, read_error, write_error},
@@ -15,26 +15,26 @@ use std::{
 };
 
 const PREFIX: &str = "step-";
-/// How the name of a checkpoint that is being written begins.
+/// The prefix of a checkpoint that is being written.
 const PARTIAL: &str = ".partial-";
 
 /// The checkpoints of a run.
 pub struct Checkpoints {
     folder: PathBuf,
-    /// How many are kept besides the best.
+    /// How many are kept in addition to the best.
     keep: usize,
-    /// Those that were not found damaged, by their steps, rising; with the loss on held-out examples.
+    /// The checkpoints that were not found damaged, in ascending order of their steps.
     saved: Vec<Saved>,
 }
 
-/// A whole checkpoint.
+/// A complete checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved {
-    /// Steps that were done.
+    /// The number of completed steps.
     pub step: u64,
     /// The loss on held-out examples, if it was computed.
     pub validation_loss: Option<f64>,
-    /// The SHA-256 of its files, by their names.
+    /// The SHA-256 of its files, by name.
     digests: BTreeMap<String, String>,
 }
 
@@ -51,26 +51,26 @@ impl Saved {
     }
 }
 
-/// A file of a checkpoint, as the run's registry names it.
+/// A file of a checkpoint, as the run's registry refers to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SavedFile {
-    /// Where it is, below the run's folder.
+    /// Its path, relative to the run's folder.
     pub path: String,
     /// Its digest.
     pub sha256: Option<String>,
 }
 
 impl Checkpoints {
-    /// Those in a run's folder, which nobody else writes. Nothing is read yet.
+    /// Opens the checkpoints of a run, whose folder this process has locked. Reads none of them yet.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be made, or something else stands where a checkpoint may.
+    /// When the folder cannot be created, or something that is not a checkpoint has the name of one.
     pub fn open(run: &Path, keep: usize) -> Result<Self, CheckpointError> {
         let folder = run.join(CHECKPOINTS);
         fs::create_dir_all(&folder).map_err(write_error(&folder))?;
         steps(&folder)?;
-        // The run's folder is held: nobody writes these any more.
+        // The run's folder is locked, so these are left over from a run that was killed.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
                 let _ = fs::remove_dir_all(entry.path());
@@ -83,11 +83,11 @@ impl Checkpoints {
         })
     }
 
-    /// Whether a run's folder holds a checkpoint.
+    /// Returns whether a run's folder contains a checkpoint.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read, or something else stands where a checkpoint may.
+    /// When the folder cannot be read, or something that is not a checkpoint has the name of one.
     pub fn exist(run: &Path) -> Result<bool, CheckpointError> {
         let folder = run.join(CHECKPOINTS);
         match folder.exists() {
@@ -96,19 +96,19 @@ impl Checkpoints {
         }
     }
 
-    /// The newest checkpoint whose files are those that were written. `warn` hears of others, and why they
-    /// are not used.
+    /// Returns the newest checkpoint whose files are undamaged. Calls `warn` for each newer one, with the
+    /// reason why it is not used.
     ///
     /// # Errors
     ///
-    /// When there are checkpoints, and none can be used.
+    /// When there are checkpoints, but none of them can be used.
     pub fn newest(&mut self, mut warn: impl FnMut(&str)) -> Result<Option<State>, CheckpointError> {
         let steps = steps(&self.folder)?;
         let mut newest = None;
         self.saved.clear();
         for &step in steps.iter().rev() {
             let folder = self.place(step);
-            // Of older ones only the losses are wanted, to know the best.
+            // Only the losses of older checkpoints are needed, to find the best.
             let state = match newest {
                 None => read::verified(&folder),
                 Some(_) => read::state(&folder),
@@ -135,21 +135,21 @@ impl Checkpoints {
         Ok(newest)
     }
 
-    /// Gives a part the state back that it has in a checkpoint. Returns in how many steps the optimizer
-    /// had changed it.
+    /// Restores the state of a part from a checkpoint. Returns the number of steps in which the optimizer
+    /// changed it.
     ///
     /// # Errors
     ///
-    /// When the checkpoint does not hold the part, or the part refuses it.
+    /// When the checkpoint does not contain the part, or the part refuses the state.
     pub fn restore(&self, state: &State, part: &mut dyn Part) -> Result<u64, CheckpointError> {
         read::restore(&self.place(state.step), state, part)
     }
 
-    /// Writes a checkpoint, and removes those that are no longer wanted.
+    /// Writes a checkpoint. [`Self::prune`] removes those that are no longer needed.
     ///
     /// # Errors
     ///
-    /// When it cannot be written; those before it are then untouched.
+    /// When it cannot be written. Earlier checkpoints are not changed then.
     pub fn save(
         &mut self,
         parts: &[PartToSave<'_>],
@@ -162,7 +162,7 @@ impl Checkpoints {
         fs::create_dir(&partial).map_err(write_error(&partial))?;
         let written = write::fill(&partial, parts, |parts| state(VERSION, parts));
         let written = written.and_then(|state| {
-            // A damaged one may stand there.
+            // A damaged checkpoint of the same step may exist.
             match fs::remove_dir_all(&place) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(write_error(&place)(error));
@@ -180,20 +180,21 @@ impl Checkpoints {
                 Ok(())
             }
             Err(error) => {
-                // The error that mattered is told; the next run removes a partial folder that stays.
+                // The next run removes a partial folder that cannot be removed here.
                 let _ = fs::remove_dir_all(&partial);
                 Err(error)
             }
         }
     }
 
-    /// The checkpoint to use a run by: the best on held-out examples, or the newest where there are none.
+    /// Returns the checkpoint that the run's registry should use: the one with the lowest loss on held-out
+    /// examples, or the newest if there are no held-out examples.
     pub fn preferred(&self) -> Option<&Saved> {
         let best = self
             .saved
             .iter()
             .filter(|saved| saved.validation_loss.is_some());
-        // Of equally good ones the newest.
+        // The newest of equally good ones.
         let best = best.rev().min_by(|a, b| {
             let loss = |saved: &Saved| saved.validation_loss.unwrap_or(f64::INFINITY);
             loss(a).total_cmp(&loss(b))
@@ -201,7 +202,7 @@ impl Checkpoints {
         best.or(self.saved.last())
     }
 
-    /// The file of a part's weights in a checkpoint.
+    /// Returns the file of a part's weights in a checkpoint.
     pub fn file(saved: &Saved, part: &str) -> SavedFile {
         let file = super::file_name(part, "");
         SavedFile {
@@ -210,8 +211,8 @@ impl Checkpoints {
         }
     }
 
-    /// Removes checkpoints that are neither among the newest nor the best, those that are damaged or lie
-    /// ahead, and what a killed run left half written.
+    /// Removes checkpoints that are neither the best nor among the newest, those that are damaged or belong
+    /// to a later step, and those that a killed run left incomplete.
     ///
     /// # Errors
     ///
@@ -254,7 +255,7 @@ fn step_of(name: &str) -> Option<u64> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// The steps of the checkpoints in a folder, rising.
+/// Returns the steps of the checkpoints in a folder, in ascending order.
 fn steps(folder: &Path) -> Result<Vec<u64>, CheckpointError> {
     let mut steps = Vec::new();
     for entry in fs::read_dir(folder).map_err(read_error(folder))? {

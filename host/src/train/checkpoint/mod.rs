@@ -1,8 +1,8 @@
-//! Checkpoints: `checkpoints/step-00000512/` with a safetensors file a trained part (`mixer.safetensors`),
-//! one each for the optimizer's moments, and `state.json`.
+//! Checkpoints: `checkpoints/step-00000512/` has a safetensors file for each trained part
+//! (`mixer.safetensors`), one for each of the optimizer's moments, and `state.json`.
 //!
-//! A checkpoint is written beside its place and renamed when all of it is on the disk: what has a
-//! checkpoint's name is whole. Older ones go only after that.
+//! A checkpoint is written under a temporary name and renamed when all of it is on the disk, so a folder with
+//! the name of a checkpoint is always complete. Older checkpoints are removed only after that.
 
 mod error;
 mod folder;

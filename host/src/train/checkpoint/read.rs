@@ -1,4 +1,4 @@
-//! Reading one checkpoint back.
+//! Reads one checkpoint.
 
 use super::{
     error::{CheckpointError, read_error},
@@ -19,7 +19,7 @@ use std::{
     path::Path,
 };
 
-/// Bytes of `state.json` at most.
+/// Maximum number of bytes of `state.json`.
 const MAX_STATE: u64 = 1 << 28;
 
 fn damaged(path: &Path, what: String) -> CheckpointError {
@@ -29,7 +29,7 @@ fn damaged(path: &Path, what: String) -> CheckpointError {
     }
 }
 
-/// What a checkpoint says of itself, once its files are as long as what was written.
+/// Reads the state of a checkpoint, and checks that its files have the lengths that were written.
 pub(super) fn state(folder: &Path) -> Result<State, CheckpointError> {
     let path = folder.join(STATE);
     let mut text = String::new();
@@ -42,7 +42,7 @@ pub(super) fn state(folder: &Path) -> Result<State, CheckpointError> {
     let state: State =
         serde_json::from_str(&text).map_err(|error| damaged(&path, error.to_string()))?;
     if state.version != VERSION {
-        let what = format!("it is of version {}, expected {VERSION}", state.version);
+        let what = format!("it has version {}, expected {VERSION}", state.version);
         return Err(damaged(&path, what));
     }
     for file in state.parts.iter().flat_map(|part| &part.files) {
@@ -50,7 +50,7 @@ pub(super) fn state(folder: &Path) -> Result<State, CheckpointError> {
         if Path::new(&file.name).components().count() != 1 {
             return Err(damaged(
                 &path,
-                "it lies outside of the checkpoint".to_owned(),
+                "it is outside of the checkpoint's folder".to_owned(),
             ));
         }
         let found = fs::metadata(&path).map_err(read_error(&path))?.len();
@@ -62,7 +62,7 @@ pub(super) fn state(folder: &Path) -> Result<State, CheckpointError> {
     Ok(state)
 }
 
-/// The same, once they are what was written.
+/// Reads the state of a checkpoint, and checks that its files have the digests that were written.
 pub(super) fn verified(folder: &Path) -> Result<State, CheckpointError> {
     let state = state(folder)?;
     for file in state.parts.iter().flat_map(|part| &part.files) {
@@ -76,15 +76,16 @@ pub(super) fn verified(folder: &Path) -> Result<State, CheckpointError> {
     Ok(state)
 }
 
-/// Gives a part its weights and the optimizer's moments back. Returns in how many steps the optimizer had
-/// changed it.
+/// Restores the weights of a part and the optimizer's moments. Returns the number of steps in which the
+/// optimizer changed it.
 pub(super) fn restore(
     folder: &Path,
     state: &State,
     part: &mut dyn Part,
 ) -> Result<u64, CheckpointError> {
     let saved = state.parts.iter().find(|saved| saved.name == part.name());
-    let saved = saved.ok_or_else(|| damaged(folder, format!("it holds no `{}`", part.name())))?;
+    let saved =
+        saved.ok_or_else(|| damaged(folder, format!("it does not contain `{}`", part.name())))?;
     let names: Vec<_> = part
         .parameters()?
         .into_iter()
@@ -100,8 +101,8 @@ pub(super) fn restore(
         for name in &names {
             let tensor = tensors.get(name.as_str());
             let tensor = tensor.filter(|tensor| tensor.dtype == StoredDtype::F32);
-            let tensor =
-                tensor.ok_or_else(|| damaged(&path, format!("it holds no `{name}` of F32")))?;
+            let tensor = tensor
+                .ok_or_else(|| damaged(&path, format!("it does not contain `{name}` in F32")))?;
             let values: Vec<f32> = tensor
                 .bytes()
                 .as_chunks::<4>()

@@ -1,5 +1,5 @@
-//! A safetensors file of `f32`, written tensor after tensor as they come, with the digest of what was
-//! written: the parts of a large model are never held together in memory.
+//! Writes a safetensors file one tensor at a time, and computes its digest. A large model is never in memory
+//! as a whole.
 
 use crate::disk::{digest::Sha256Digest, tensor_names::check_names};
 use merv_plugin_api::PluginError;
@@ -11,22 +11,22 @@ use std::{
     path::Path,
 };
 
-/// A file in the making. The header is written first, so that all names and shapes are known before.
+/// A file that is being written. The header comes first, so all names and shapes must be known in advance.
 pub(super) struct TensorFile {
     file: BufWriter<File>,
     hasher: Sha256,
     bytes: u64,
-    /// Names and numbers of elements of what is still to come, last first.
+    /// The names and lengths in bytes of the tensors that remain, in reverse order.
     expected: Vec<(String, usize)>,
 }
 
-/// What was written.
+/// The digest and length of a complete file.
 pub(super) struct WrittenFile {
     pub(super) sha256: String,
     pub(super) bytes: u64,
 }
 
-/// A tensor that will be written: its name, its type as safetensors names it, and its shape.
+/// A tensor that will be written: its name, its safetensors type, and its shape.
 pub(super) struct Announced {
     pub(super) name: String,
     pub(super) dtype: &'static str,
@@ -35,7 +35,7 @@ pub(super) struct Announced {
 }
 
 impl TensorFile {
-    /// Begins a file that must not be there. It is not made if a name cannot stand in it.
+    /// Starts a file, which must not exist yet. The file is not created if it cannot contain one of the names.
     pub(super) fn create(path: &Path, tensors: &[Announced]) -> io::Result<Self> {
         check_names(tensors.iter().map(|tensor| tensor.name.as_str()))?;
         let mut header = Map::new();
@@ -55,7 +55,7 @@ impl TensorFile {
         }
         expected.reverse();
         let mut header = Value::Object(header).to_string().into_bytes();
-        // The data then lies where any number may.
+        // Aligns the data for any number type.
         header.resize(header.len().next_multiple_of(8), b' ');
         let mut file = Self {
             file: BufWriter::with_capacity(1 << 20, File::create_new(path)?),
@@ -74,7 +74,7 @@ impl TensorFile {
         self.file.write_all(bytes)
     }
 
-    /// The next tensor's numbers.
+    /// Writes the numbers of the next tensor.
     pub(super) fn f32s(&mut self, name: &str, values: &[f32]) -> io::Result<()> {
         const TOGETHER: usize = 1 << 14;
         self.next(name, values.len() * 4)?;
@@ -87,7 +87,7 @@ impl TensorFile {
         Ok(())
     }
 
-    /// The next tensor's bytes.
+    /// Writes the bytes of the next tensor.
     pub(super) fn raw(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.next(name, bytes.len())?;
         self.put(bytes)
@@ -97,16 +97,16 @@ impl TensorFile {
         match self.expected.pop() {
             Some((expected, length)) if expected == name && length == bytes => Ok(()),
             Some((expected, length)) => Err(io::Error::other(format!(
-                "`{name}` of {bytes} bytes came where `{expected}` of {length} bytes was announced"
+                "found `{name}` of {bytes} bytes, expected `{expected}` of {length} bytes"
             ))),
-            None => Err(io::Error::other(format!("`{name}` was not announced"))),
+            None => Err(io::Error::other(format!("`{name}` is not expected"))),
         }
     }
 
-    /// Ends the file; it is on the disk then.
+    /// Completes the file and syncs it to the disk.
     pub(super) fn finish(self) -> io::Result<WrittenFile> {
         if let Some((missing, _)) = self.expected.last() {
-            return Err(io::Error::other(format!("`{missing}` never came")));
+            return Err(io::Error::other(format!("`{missing}` was not written")));
         }
         let file = self
             .file
@@ -120,7 +120,7 @@ impl TensorFile {
     }
 }
 
-/// An error of the disk on its way through a plugin, which knows only its own kind.
+/// Converts an I/O error so that a plugin, which only knows its own errors, can pass it on.
 pub(super) fn through_plugin(error: &io::Error) -> PluginError {
     PluginError::invalid(error.to_string())
 }

@@ -4,7 +4,7 @@ use merv_plugin_api::{AdamWStep, ParameterInfo, StatePart, TakeTensor, TensorVie
 use std::{collections::BTreeMap, fs, path::Path};
 use tempfile::TempDir;
 
-/// A part of one parameter.
+/// A part with one parameter.
 struct Number(BTreeMap<u8, Vec<f32>>);
 
 impl Number {
@@ -93,7 +93,7 @@ fn the_newest_and_the_best_are_kept() {
     let expected = ["step-00000002", "step-00000004", "step-00000005"];
     assert_eq!(there(&run), expected);
     assert_eq!(checkpoints.preferred().unwrap().step, 2);
-    // Another process knows as much, and cleans up.
+    // Another process finds the same checkpoints, and cleans up.
     fs::create_dir(run.path().join("checkpoints/.partial-step-00000006-1")).unwrap();
     let mut again = Checkpoints::open(run.path(), 2).unwrap();
     let state = again
@@ -117,7 +117,7 @@ fn without_held_out_examples_the_newest_is_preferred() {
 }
 
 #[test]
-fn all_of_a_part_comes_back() {
+fn the_whole_state_of_a_part_is_restored() {
     let run = TempDir::new().unwrap();
     let mut checkpoints = Checkpoints::open(run.path(), 2).unwrap();
     save(&mut checkpoints, 7, None);
@@ -127,11 +127,11 @@ fn all_of_a_part_comes_back() {
     assert_eq!(part.0, Number::new(7.0).0);
 }
 
-/// What is done to the newest checkpoint's folder, and a word of the complaint.
+/// How to damage a checkpoint's folder, and a word of the warning.
 type Damage = (fn(&Path), &'static str);
 
 #[test]
-fn a_damaged_one_is_passed_over_and_said() {
+fn a_damaged_checkpoint_is_skipped_and_reported() {
     let damages: [Damage; 6] = [
         (
             |folder| {
@@ -190,7 +190,7 @@ fn a_damaged_one_is_passed_over_and_said() {
             matches!(&warnings[..], [one] if one.contains("step 2") && one.contains(word)),
             "{word}: {warnings:?}"
         );
-        // With all of them damaged nothing is begun anew by itself.
+        // If all are damaged, the run does not silently start from the beginning.
         damage(&run.path().join("checkpoints/step-00000001"));
         assert!(matches!(
             again.newest(|_| ()),
@@ -200,7 +200,7 @@ fn a_damaged_one_is_passed_over_and_said() {
 }
 
 #[test]
-fn names_that_a_file_cannot_hold_are_refused_before_it_is_made() {
+fn names_that_a_file_cannot_contain_are_refused_before_it_is_created() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("llm.safetensors");
     let announced = |name: &str| tensor_file::Announced {

@@ -1,4 +1,4 @@
-//! Writing one checkpoint.
+//! Writes one checkpoint.
 
 use super::{
     error::{CheckpointError, write_error},
@@ -20,23 +20,23 @@ use std::{
     path::Path,
 };
 
-/// A part and what else belongs into a checkpoint of it.
+/// A part, with everything else that a checkpoint stores for it.
 pub struct PartToSave<'p> {
     /// The part.
     pub part: &'p dyn Part,
-    /// Steps in which the optimizer changed it.
+    /// The number of steps in which the optimizer changed it.
     pub optimizer_steps: u64,
-    /// A file of it also holds tensors that are not trained, as they are in the files that it was loaded
-    /// from.
+    /// Tensors that are not trained, as they are in the files that the part was loaded from. They are stored
+    /// with its weights.
     pub untrained: &'p [(String, StoredTensor)],
 }
 
-/// The tensors of a part's own files that are not among its parameters; none where these have other names
-/// there.
+/// Returns the tensors of a part's own files that are not among its parameters. Returns none if the parameters
+/// have other names in the files.
 ///
 /// # Errors
 ///
-/// The plugin's answer.
+/// When the plugin reports an error.
 pub fn untrained(
     files: &Checkpoint,
     part: &dyn Part,
@@ -54,7 +54,7 @@ pub fn untrained(
         .collect())
 }
 
-/// Fills the empty folder with a checkpoint. All of it is on the disk afterwards.
+/// Writes a checkpoint into an empty folder, and syncs all of it to the disk.
 pub(super) fn fill(
     folder: &Path,
     parts: &[PartToSave<'_>],
@@ -105,7 +105,7 @@ fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, Checkp
         });
         let announced: Vec<_> = trained.chain(rest).collect();
         let mut file = TensorFile::create(&path, &announced).map_err(write_error(&path))?;
-        // A full disk comes back as the disk's own error, not as the plugin words it.
+        // A full disk is reported as an I/O error, not as an error of the plugin.
         let mut failed = None;
         let exported = part.export(state, &mut |name, values| {
             file.f32s(name, values.f32s()?).map_err(|error| {
@@ -135,12 +135,13 @@ fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, Checkp
     })
 }
 
-/// Whether a checkpoint can hold a tensor as it is stored.
+/// Returns whether a checkpoint can contain a tensor in its stored type.
 pub fn is_writable(tensor: &StoredTensor) -> bool {
     safetensors_type(tensor).is_some()
 }
 
-/// A stored type as safetensors names it, and its bits; none for those that it has not.
+/// Returns the safetensors name of a tensor's type and its number of bits, or `None` if safetensors does not
+/// have the type.
 fn safetensors_type(tensor: &StoredTensor) -> Option<(&'static str, usize)> {
     use merv_checkpoint::StoredDtype as Stored;
     Some(match tensor.dtype {
@@ -152,7 +153,7 @@ fn safetensors_type(tensor: &StoredTensor) -> Option<(&'static str, usize)> {
     })
 }
 
-/// Has the names in a folder on the disk.
+/// Syncs the names in a folder to the disk.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
     whole_file::sync_folder(folder).map_err(write_error(folder))
 }

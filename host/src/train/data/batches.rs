@@ -1,5 +1,6 @@
-//! Which examples make a batch: one modality each, of about one length where that is asked for, every
-//! example once an epoch, the longest batch first. The order depends on the seed and the epoch alone.
+//! Groups examples into batches. A batch has one modality and, on request, examples of similar length. Each
+//! epoch has every example once, and starts with the longest batch. The order depends only on the seed and
+//! the epoch.
 
 use super::{Entry, Modality};
 use rand_chacha::{
@@ -7,23 +8,23 @@ use rand_chacha::{
     rand_core::{RngCore, SeedableRng},
 };
 
-/// Batches whose examples are sorted by length together: enough to make lengths alike, few enough to
-/// keep the order random.
+/// The number of batches whose examples are sorted by length together: enough to make lengths similar, few
+/// enough to keep the order random.
 const SORTED_TOGETHER: usize = 50;
 
-/// How the examples of a data set are shared out.
+/// How the examples of a data set are grouped into batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batching {
-    /// Examples of a batch; of the last of a modality, what is left.
+    /// The number of examples in a batch. The last batch of a modality may have fewer.
     pub size: usize,
-    /// Whether a batch holds examples of about one length.
+    /// Whether a batch has examples of similar length.
     pub group_by_length: bool,
-    /// Decides the order.
+    /// Determines the order.
     pub seed: u64,
 }
 
 impl Batching {
-    /// How many batches an epoch has.
+    /// Returns the number of batches in an epoch.
     pub fn per_epoch(&self, entries: &[Entry]) -> usize {
         let count = |modality| {
             let those = entries.iter().filter(|entry| entry.modality == modality);
@@ -32,7 +33,7 @@ impl Batching {
         MODALITIES.map(count).iter().sum()
     }
 
-    /// The batches of an epoch, as numbers of entries.
+    /// Returns the batches of an epoch, as numbers of entries.
     pub fn epoch(&self, entries: &[Entry], epoch: u64) -> Vec<Vec<u32>> {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         random.set_stream(epoch);
@@ -54,7 +55,7 @@ impl Batching {
             batches.extend(numbers.chunks(self.size).map(<[u32]>::to_vec));
         }
         shuffle(&mut batches, &mut random);
-        // So that a batch that does not fit into memory is met at once.
+        // A batch that does not fit into memory fails in the first step.
         let longest = |batch: &Vec<u32>| {
             let seen = entries[batch[0] as usize].modality != Modality::Text;
             let words = batch.iter().map(length).max();
@@ -72,7 +73,7 @@ impl Batching {
 
 const MODALITIES: [Modality; 3] = [Modality::Text, Modality::Image, Modality::Video];
 
-/// Fisher and Yates's, spelled out: the order must be the same in every version of every library.
+/// A Fisher-Yates shuffle. It is written here because the order must not change with the version of a library.
 fn shuffle<T>(items: &mut [T], random: &mut ChaCha8Rng) {
     for last in (1..items.len()).rev() {
         let among = last as u128 + 1;
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_example_comes_once_an_epoch_and_with_its_like() {
+    fn an_epoch_has_every_example_once_and_one_modality_per_batch() {
         let entries = entries();
         for group in [false, true] {
             let batching = batching(group);
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_batch_comes_first_and_lengths_are_alike() {
+    fn the_longest_batch_is_first_and_lengths_are_similar() {
         let entries = entries();
         let words = |number: &u32| entries[*number as usize].words;
         let spread = |batches: &[Vec<u32>]| {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_the_seeds_and_the_epochs() {
+    fn the_order_depends_on_the_seed_and_the_epoch() {
         let entries = entries();
         let of = |seed, epoch| {
             let batching = Batching {
@@ -162,7 +163,7 @@ mod tests {
         assert_eq!(of(7, 1), of(7, 1));
         assert_ne!(of(7, 1), of(7, 2));
         assert_ne!(of(7, 1), of(8, 1));
-        // Checkpoints of earlier versions count on it.
+        // Runs that earlier versions started depend on it.
         assert_eq!(of(7, 0)[1], GOLDEN);
     }
 

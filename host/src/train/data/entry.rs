@@ -1,4 +1,4 @@
-//! One example as the JSON file has it, checked.
+//! Parses and checks one example of the JSON file.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +12,7 @@ use serde::{
 use serde_json::{Map, Value};
 use std::{collections::HashSet, fmt, path::PathBuf};
 
-/// The lists that may hold the messages, and the keys of a message in each style: LLaVA's, OpenAI's.
+/// The keys of the list of messages, and the keys of a message, in the styles of LLaVA and OpenAI.
 const LISTS: [&str; 2] = ["conversations", "messages"];
 const SPEAKERS: [&str; 2] = ["from", "role"];
 const TEXTS: [&str; 2] = ["value", "content"];
@@ -20,7 +20,7 @@ const TEXTS: [&str; 2] = ["value", "content"];
 /// The key of a system prompt.
 const SYSTEM: &str = "system";
 
-/// Other keys of an example that are remembered, to find a misspelt one among them.
+/// Maximum number of unknown keys of an example that are kept, to find misspelt ones.
 const MAX_OTHERS: usize = 32;
 
 /// An example.
@@ -28,22 +28,22 @@ const MAX_OTHERS: usize = 32;
 pub struct Example {
     /// Its `id`; empty if it has none.
     pub id: String,
-    /// The image or video, as the file names it.
+    /// The path of its image or video, as written in the file.
     pub visual: Option<(Modality, PathBuf)>,
-    /// The system prompt that its conversation begins with, if it has one.
+    /// The system prompt of its conversation, if it has one.
     pub system: Option<String>,
     /// Question, reply, question, reply and so on.
     pub turns: Vec<String>,
-    /// Whether it shows nothing because the key of its medium is `null` or an empty list.
+    /// Whether it has no image or video because the key is `null` or an empty list.
     pub has_empty_medium: bool,
 }
 
 /// What is wrong with an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// In a line.
+    /// The reason, in one line.
     pub why: String,
-    /// Where it is no JSON: the line and the column in it, from 1 on.
+    /// For a JSON syntax error, its line and column in the example, counted from 1.
     pub place: Option<(usize, usize)>,
 }
 
@@ -54,11 +54,11 @@ impl From<String> for Fault {
 }
 
 impl Example {
-    /// Reads the JSON of one example.
+    /// Parses the JSON of one example.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// What is wrong with the example.
     pub fn parse(json: &[u8]) -> Result<Self, Fault> {
         let Object { fields, others } = serde_json::from_slice(json).map_err(|error| {
             let text = error.to_string();
@@ -88,16 +88,16 @@ impl Example {
         })
     }
 
-    /// What it shows.
+    /// Returns whether it has an image, a video or neither.
     pub fn modality(&self) -> Modality {
         let visual = self.visual.as_ref();
         visual.map_or(Modality::Text, |(modality, _)| *modality)
     }
 }
 
-/// What matters of the JSON object of an example. What others add to it is passed over, whatever it is.
+/// The keys of an example that are used. The values of other keys are ignored.
 struct Object {
-    /// By key; none is there twice.
+    /// The values that are used, by key. No key occurs twice.
     fields: Vec<(String, Value)>,
     /// Some of the other keys.
     others: Vec<String>,
@@ -125,7 +125,7 @@ impl<'de> Deserialize<'de> for Object {
                     } else if seen.insert(key.clone()) {
                         fields.push((key, map.next_value()?));
                     } else {
-                        let why = format!("the key {} is there twice", shown(&key));
+                        let why = format!("the key {} occurs twice", shown(&key));
                         return Err(serde::de::Error::custom(why));
                     }
                 }
@@ -143,7 +143,7 @@ fn matters(key: &str) -> bool {
         || media::concerns(key)
 }
 
-/// Whether a key is another spelling of `system`, such as `System` or `system_prompt`.
+/// Returns whether a key is another spelling of `system`, such as `System` or `system_prompt`.
 fn is_another_system(key: &str) -> bool {
     let plain = key.chars().filter(|c| c.is_alphanumeric()).take(20);
     let plain: String = plain.flat_map(char::to_lowercase).collect();
@@ -156,14 +156,14 @@ fn field<'f>(fields: &'f [(String, Value)], key: &str) -> Option<&'f Value> {
     found.map(|(_, value)| value)
 }
 
-/// A system prompt, and whether it is the first message.
+/// A system prompt, and whether it was the first message.
 #[derive(Default)]
 struct System {
     text: Option<String>,
     of_a_turn: bool,
 }
 
-/// Who says a message.
+/// The speaker of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Speaker {
     System,
@@ -181,7 +181,7 @@ impl Speaker {
         }
     }
 
-    /// What LLaVA's format calls it.
+    /// Returns the names of the speaker in both styles.
     fn names(self) -> &'static str {
         match self {
             Self::System => "`system`",
@@ -191,7 +191,7 @@ impl Speaker {
     }
 }
 
-/// The system prompt, and the messages in turns.
+/// Returns the system prompt, and the texts of the other messages.
 fn conversation(
     fields: &[(String, Value)],
     others: &[String],
@@ -205,7 +205,7 @@ fn conversation(
     let mut system = System::default();
     match field(fields, SYSTEM) {
         None | Some(Value::Null) => {}
-        // A column that a table has for all.
+        // A table has this column for every row.
         Some(Value::String(text)) if text.is_empty() => {}
         Some(Value::String(text)) => system.text = Some(text.clone()),
         Some(other) => {
@@ -243,7 +243,7 @@ fn conversation(
         }
     }
     match turns.len() {
-        0 => Err("there is no message after that from `system`".to_owned()),
+        0 => Err("the message from `system` is the only one".to_owned()),
         odd if odd % 2 == 1 => Err("its last message has no reply".to_owned()),
         _ => Ok((system, turns)),
     }
@@ -259,11 +259,11 @@ fn messages<'f>(fields: &'f [(String, Value)], others: &[String]) -> Result<&'f 
             let near = crate::nearest::nearest(a, &keys).or(crate::nearest::nearest(b, &keys));
             let near = near.map(|near| format!("; did you mean {}?", shown(near)));
             let near = near.unwrap_or_default();
-            return Err(format!("its `{a}` (or `{b}`) are missing{near}"));
+            return Err(format!("`{a}` (or `{b}`) is missing{near}"));
         }
     };
     match list {
-        Value::Array(list) if list.is_empty() => Err(format!("its `{key}` are empty")),
+        Value::Array(list) if list.is_empty() => Err(format!("`{key}` is empty")),
         Value::Array(list) => Ok(list),
         other => Err(format!(
             "`{key}` is {}; expected a list of messages",
@@ -272,7 +272,7 @@ fn messages<'f>(fields: &'f [(String, Value)], others: &[String]) -> Result<&'f 
     }
 }
 
-/// Who says a message, and what; or what follows `message 3` in an error.
+/// Returns the speaker and the text of a message. The error is the text after `message 3`.
 fn turn(message: &Value) -> Result<(Speaker, &str), String> {
     let Value::Object(message) = message else {
         return Err(format!(
@@ -283,7 +283,7 @@ fn turn(message: &Value) -> Result<(Speaker, &str), String> {
     for (key, value) in message {
         if media::is_medium(key, value) {
             return Err(format!(
-                " has {}; expected a medium beside the messages, not in one",
+                " has {}; expected an image or video next to the messages, not in one",
                 shown(key)
             ));
         }
@@ -298,7 +298,7 @@ fn turn(message: &Value) -> Result<(Speaker, &str), String> {
 
 fn text<'m>(message: &'m Map<String, Value>, keys: [&str; 2]) -> Result<&'m str, String> {
     let [first, second] = keys;
-    // A table that joins both styles has both columns, of which one is empty.
+    // A table with rows of both styles has both columns, one of them empty.
     let [one, other] = keys.map(|key| message.get(key).filter(|value| !value.is_null()));
     let (key, value) = match (one, other) {
         (Some(_), Some(_)) => {

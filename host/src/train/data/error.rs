@@ -1,4 +1,4 @@
-//! What can be wrong with a data set.
+//! Errors of data sets.
 
 use std::{io, path::PathBuf};
 use thiserror::Error;
@@ -15,21 +15,21 @@ pub enum DataError {
         /// Why not.
         source: io::Error,
     },
-    /// The file is no list of examples.
+    /// The file is not a list of examples.
     #[error("{}: {what}, at line {line}, column {column}\n  \
-             expected: a JSON list of examples, `[{{…}}, {{…}}]`, or JSONL, an example `{{…}}` a line\n  \
-             do: correct the file there, or make it anew", .path.display())]
+             expected: a JSON list of examples, `[{{…}}, {{…}}]`, or JSONL, one example `{{…}}` per line\n  \
+             do: correct the file at this position, or create it again", .path.display())]
     NoList {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         what: String,
-        /// In which line, from 1 on.
+        /// The line, counted from 1.
         line: usize,
-        /// At which of its bytes, from 1 on.
+        /// The byte in the line, counted from 1.
         column: usize,
     },
-    /// There is nothing to train on.
+    /// None of the examples can be trained on.
     #[error(
         "{}: no example can be trained on{}\n  expected: at least one\n  \
          do: check that this is the file you meant", .path.display(), .first
@@ -40,8 +40,8 @@ pub enum DataError {
         /// What is wrong with the first one, if there is one.
         first: String,
     },
-    /// An example that was there is not what it was.
-    #[error("{}: the file has changed while it was used\n  do: start again", .0.display())]
+    /// An example is not what it was when the file was indexed.
+    #[error("{}: the file changed while it was used\n  do: start again", .0.display())]
     Changed(PathBuf),
     /// Too many examples are broken.
     #[error(
@@ -49,13 +49,13 @@ pub enum DataError {
          latest:{latest}\n  do: repair the data set, or raise `max_bad_fraction`"
     )]
     TooManyBroken {
-        /// How many are broken.
+        /// The number of broken examples.
         broken: usize,
-        /// How many there are.
+        /// The number of examples.
         total: usize,
-        /// How many there may be.
+        /// The fraction that may be broken.
         fraction: f64,
-        /// What was wrong with the latest ones.
+        /// The latest broken examples, with the reasons.
         latest: String,
     },
 }

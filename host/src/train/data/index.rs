@@ -1,5 +1,5 @@
-//! Where each example of a data set lies in its file. The examples themselves stay there: a million of
-//! them take 24 MB.
+//! The index of a data set: the position of each example in the file. The examples themselves are not kept in
+//! memory, so a million of them take 24 MB.
 
 use super::{
     DataError, Example, Modality,
@@ -17,25 +17,25 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Broken examples of which it is remembered what is wrong.
+/// Maximum number of broken examples that are kept with their reasons.
 const MAX_REMEMBERED: usize = 1000;
 
-/// What is known of an example without reading it again.
+/// What the index knows about an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     offset: u64,
     length: u32,
     /// Its number, or its line, in the file.
     number: u32,
-    /// The words of what is trained on: a measure of its length in tokens.
+    /// The number of words that are trained on: a measure of its length in tokens.
     pub words: u32,
-    /// What it shows.
+    /// Whether it has an image, a video or neither.
     pub modality: Modality,
 }
 
 #[cfg(test)]
 impl Entry {
-    /// An entry of no file.
+    /// An entry without a file.
     pub fn new(words: u32, modality: Modality) -> Self {
         Self {
             offset: 0,
@@ -50,13 +50,13 @@ impl Entry {
 /// An example that cannot be trained on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Broken {
-    /// What the reader of a message finds it by: the file, its place in it, and its id.
+    /// How messages refer to it: the file, its position in the file, and its id.
     pub name: String,
     /// What is wrong with it.
     pub why: String,
 }
 
-/// A data set: an open file and where its examples lie.
+/// A data set: an open file and the positions of its examples.
 pub struct Index {
     path: PathBuf,
     layout: Layout,
@@ -69,7 +69,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Reads a file once, for examples that will be trained on by `task`.
+    /// Reads a file once, for training with `task`.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Index {
         Self::read_for(path, task, None)
     }
 
-    /// As [`Self::read`]. Examples that the chat format has no place for are broken.
+    /// Does the same as [`Self::read`], and counts examples that the chat format cannot express as broken.
     ///
     /// # Errors
     ///
@@ -161,52 +161,52 @@ impl Index {
         }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The examples that can be trained on as far as the file alone tells.
+    /// Returns the examples that can be trained on, as far as the file alone shows.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Examples that cannot be trained on; the first of very many.
+    /// Returns the examples that cannot be trained on, or the first 1,000 of them.
     pub fn broken(&self) -> &[Broken] {
         &self.broken
     }
 
-    /// How many examples cannot be trained on.
+    /// Returns the number of examples that cannot be trained on.
     pub fn broken_count(&self) -> usize {
         self.broken_count
     }
 
-    /// Examples that are text alone because the key of their medium is `null` or an empty list.
+    /// Returns the number of examples that are text only because their `image` or `video` is `null` or an empty
+    /// list.
     pub fn empty_media(&self) -> usize {
         self.empty_media
     }
 
-    /// All examples, those that cannot be trained on too.
+    /// Returns the number of all examples, including those that cannot be trained on.
     pub fn total(&self) -> usize {
         self.entries.len() + self.broken_count
     }
 
-    /// The SHA-256 of the file, in hexadecimal digits.
+    /// Returns the SHA-256 of the file, in hexadecimal.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// What the reader of a message finds an entry by: the file and its place in it.
+    /// Returns how messages refer to an entry: the file and the position in it.
     pub fn name(&self, entry: &Entry) -> String {
         name(&self.path, self.layout, entry.number as usize)
     }
 
-    /// The examples whose file is not there or empty, of those that can be trained on as far as this one tells. Paths begin at
-    /// `media`.
+    /// Returns the examples whose image or video is missing or an empty file. Paths are relative to `media`.
     ///
     /// # Errors
     ///
-    /// As [`Self::example`].
+    /// The same as [`Self::example`].
     pub fn without_files(&self, media: &Path) -> Result<Vec<Broken>, DataError> {
         let mut missing = Vec::new();
         let shows = |entry: &&Entry| entry.modality != Modality::Text;
@@ -228,7 +228,7 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read any more, or has changed.
+    /// When the file can no longer be read, or has changed.
     pub fn example(&self, entry: &Entry) -> Result<Example, DataError> {
         let mut json = vec![0; entry.length as usize];
         let read = {
@@ -247,7 +247,7 @@ impl Index {
     }
 }
 
-/// Hashes what is read.
+/// A reader that hashes what it reads.
 struct Hashed<'h>(File, &'h mut Sha256);
 
 impl Read for Hashed<'_> {
@@ -258,7 +258,7 @@ impl Read for Hashed<'_> {
     }
 }
 
-/// Reads the examples of a data set one after the other; the file is never in memory as a whole.
+/// Reads the examples of a data set one after another. The file is never in memory as a whole.
 ///
 /// # Errors
 ///
@@ -299,7 +299,7 @@ fn unreadable(path: &Path, source: io::Error) -> DataError {
     }
 }
 
-/// What is said of an example: where it is, and in which line and column of the file what is no JSON.
+/// Describes a broken example: its position and, for a syntax error, the line and column in the file.
 fn broken(path: &Path, layout: Layout, place: Place, Fault { why, place: at }: Fault) -> Broken {
     let why = match (at, layout) {
         (None, _) => why,
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_are_found_whatever_is_in_their_strings() {
+    fn brackets_in_strings_do_not_confuse_the_scan() {
         let tricky = r#"a ] } , \" \\"#;
         let json = format!(
             "\u{feff} [ {},\n{}\t, {} ]\n",
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_example_is_left_out_and_named() {
+    fn a_broken_example_is_skipped_and_reported() {
         let json = format!(r#"[{{"id": 1}}, {}, {{"a" 1}}]"#, example("b", "x", ""));
         let index = read(&json).unwrap();
         assert_eq!((index.entries().len(), index.total()), (1, 3));
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_says_where() {
+    fn a_file_that_is_not_a_list_is_refused_with_the_position() {
         for (json, words) in [
             ("", "the file is empty"),
             (
@@ -407,9 +407,9 @@ mod tests {
             ("[]", "no example can be trained on"),
             (
                 "[{}]",
-                "d.json, example 1: its `conversations` (or `messages`) are missing",
+                "d.json, example 1: `conversations` (or `messages`) is missing",
             ),
-            ("{}", "d.json, line 1: its `conversations`"),
+            ("{}", "d.json, line 1: `conversations`"),
             (
                 "\u{feff}{\n",
                 "d.json, line 1: EOF while parsing an object, column 4",
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn an_example_a_line_is_read_as_a_list_is() {
+    fn one_example_per_line_is_read_like_a_list() {
         let line = |id, rest| example(id, "x", rest).replace('\n', "");
         let json = format!(
             "\u{feff}{}\r\n\n  {}\n{{\"id\": \"torn\n[1]\n{}",
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_syntax_error_is_placed_in_the_file() {
+    fn a_syntax_error_is_reported_with_its_position_in_the_file() {
         let json = format!("[{}, {{\"a\" 1}},\n{{\n \"b\": }}]", example("b", "x", ""));
         let index = read(&json).unwrap();
         let line = json.lines().nth(1).unwrap();

@@ -1,4 +1,4 @@
-//! Reads examples ahead on threads of its own, a bounded number of batches, and hands them out in order.
+//! Reads a bounded number of batches ahead on its own threads, and returns them in order.
 
 use super::{Broken, DataError, Entry, Example, Index, TextForm, Tokens};
 use crate::{
@@ -14,52 +14,52 @@ use std::{
 };
 use thiserror::Error;
 
-/// Turns an image or a video into what the encoders see.
+/// Reads an image or a video into the input of the encoders.
 pub type See<V> = dyn Fn(&Path) -> Result<V, Error> + Send + Sync;
 
-/// What all threads need.
+/// Everything that is needed to read an example. All threads share it.
 pub struct Source<V> {
     /// The data set.
     pub index: Arc<Index>,
-    /// Where the paths of the examples begin.
+    /// The folder that the paths of the examples are relative to.
     pub media: PathBuf,
-    /// How text becomes tokens.
+    /// Turns the text of an example into tokens.
     pub form: TextForm,
-    /// How clips are read.
+    /// Reads images and videos.
     pub see: Box<See<V>>,
 }
 
-/// An example that can be computed.
+/// An example that was read.
 pub struct Ready<V> {
-    /// Its text.
+    /// The tokens of its text.
     pub tokens: Tokens,
     /// Its image or video.
     pub visual: Option<V>,
 }
 
-/// Some examples that are computed at once.
+/// The examples of a device batch, which are computed together.
 pub struct Work {
     /// The step that they belong to.
     pub step: u64,
-    /// Whether they are the step's last ones.
+    /// Whether this is the last device batch of the step.
     pub last: bool,
-    /// Their numbers among the data set's entries.
+    /// The numbers of the examples among the data set's entries.
     pub numbers: Vec<u32>,
 }
 
-/// The same examples, read.
+/// A device batch that was read.
 pub struct Batch<V> {
-    /// What was asked for.
+    /// The request.
     pub work: Work,
-    /// The examples, in order, without those that turned out broken.
+    /// The examples, in order, without the broken ones.
     pub ready: Vec<Ready<V>>,
-    /// Those, with their numbers.
+    /// The broken examples, with their numbers.
     pub broken: Vec<(u32, Broken)>,
-    /// How long they had to be waited for.
+    /// How long the caller waited for the batch.
     pub waited: Duration,
 }
 
-/// No further example can be read.
+/// An error that stops reading.
 #[derive(Debug, Error)]
 pub enum LoaderError {
     /// The data set cannot be read.
@@ -72,13 +72,13 @@ pub enum LoaderError {
 
 /// Why an example was not read.
 enum Failure {
-    /// It is broken; others are not.
+    /// This example is broken.
     Broken(Broken),
-    /// Nothing can be read any more.
+    /// No further example can be read.
     All(LoaderError),
 }
 
-/// What a thread sends: the place in the batch, and the example.
+/// What a thread sends: the position in the batch, and the example.
 type Sent<V> = (usize, Result<Ready<V>, Failure>);
 
 /// Reads ahead.
@@ -91,7 +91,7 @@ pub struct Loader<V> {
 }
 
 impl<V: Send + 'static> Loader<V> {
-    /// Begins to read `prefetch` batches of `work` on `workers` threads.
+    /// Starts to read `prefetch` batches of `work` on `workers` threads.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl<V: Send + 'static> Loader<V> {
         let pool = ThreadPoolBuilder::new()
             .num_threads(workers)
             .thread_name(|number| format!("loader {number}"))
-            // What reads the example notices that nothing was sent.
+            // `take` notices that nothing was sent.
             .panic_handler(|_| ())
             .build()
             .map_err(Error::from)?;
@@ -127,7 +127,7 @@ impl<V: Send + 'static> Loader<V> {
             for (place, &number) in work.numbers.iter().enumerate() {
                 let (source, sender) = (Arc::clone(&self.source), sender.clone());
                 self.pool.spawn_fifo(move || {
-                    // Nobody listens any more when the run was stopped.
+                    // The receiver is gone if the run was stopped.
                     let _ = sender.send((place, source.read(number)));
                 });
             }
@@ -135,11 +135,11 @@ impl<V: Send + 'static> Loader<V> {
         }
     }
 
-    /// The next batch, if there is one.
+    /// Returns the next batch, if there is one.
     ///
     /// # Errors
     ///
-    /// When nothing can be read any more: the data set is gone or has changed, or a cache fails.
+    /// When no further example can be read: the data set was removed or changed, or a cache fails.
     pub fn take(&mut self) -> Result<Option<Batch<V>>, LoaderError> {
         self.fill();
         let Some((work, receiver)) = self.ahead.pop_front() else {
@@ -161,7 +161,7 @@ impl<V: Send + 'static> Loader<V> {
                 Some(Err(Failure::All(error))) => return Err(error),
                 None => {
                     let name = self.source.name(number, None);
-                    let why = "reading it failed in a way that no reader should".to_owned();
+                    let why = "an internal error occurred while reading it".to_owned();
                     broken.push((number, Broken { name, why }));
                 }
             }
@@ -233,7 +233,7 @@ mod tests {
     };
 
     #[test]
-    fn batches_come_in_order_and_no_more_are_read_than_allowed() {
+    fn batches_are_in_order_and_prefetch_is_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("d.json");
         let examples = (0..40).map(|number| {
@@ -255,11 +255,11 @@ mod tests {
             move |path: &Path| {
                 seen.fetch_add(1, Ordering::SeqCst);
                 let number: u64 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-                // The later ones are ready first.
+                // Later examples are ready first.
                 thread::sleep(Duration::from_millis(7 * (3 - number % 4)));
                 match number {
                     5 => Err(crate::video::VideoError::Missing { path: path.into() }.into()),
-                    6 => panic!("a decoder's fault"),
+                    6 => panic!("a bug of a decoder"),
                     _ => Ok(number),
                 }
             }

@@ -1,14 +1,14 @@
-//! Which file an example shows. A key that somebody may have meant for it is refused, since the example
-//! would be trained on without its video.
+//! Finds the image or video of an example. A key that looks like a misspelt `image` or `video` is refused,
+//! because the example would otherwise be trained on without it.
 
 use crate::messages::shown;
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// What an example shows. Batches hold one kind each.
+/// The kind of an example. All examples of a batch have the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Modality {
-    /// Nothing.
+    /// Only text.
     Text,
     /// A still image.
     Image,
@@ -19,7 +19,7 @@ pub enum Modality {
 /// The keys of media.
 pub(super) const KEYS: [&str; 4] = ["image", "images", "video", "videos"];
 
-/// The endings of media, which are also keys of some collections.
+/// The file extensions of videos and images. Some data sets use them as keys.
 const VIDEOS: [&str; 10] = [
     "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "wmv", "flv",
 ];
@@ -27,20 +27,20 @@ const IMAGES: [&str; 9] = [
     "jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "avif",
 ];
 
-/// Bytes of a key that can be another spelling of one of these at most.
+/// Maximum length in bytes of a key that is checked for another spelling.
 const LONGEST: usize = 40;
 
-/// Other keys that a message names.
+/// Maximum number of other keys that an error lists.
 const NAMED: usize = 5;
 
-/// What follows the name of a medium in the key of a file.
+/// The suffixes of keys such as `video_path`.
 const OF_A_FILE: [&str; 7] = ["path", "file", "filename", "name", "url", "uri", "dir"];
 
 /// The marks in messages, and what they stand for. `<image>` stands for videos too, as in LLaVA-Video's data.
 const MARKS: [(&str, Option<Modality>); 2] =
     [("<image>", None), ("<video>", Some(Modality::Video))];
 
-/// Whether the example has a key of a medium with nothing in it, as tables have for rows of text alone.
+/// Returns whether the example has an empty `image` or `video`, as a table has for rows that are only text.
 pub(super) fn has_empty_key(example: &[(String, Value)]) -> bool {
     example.iter().any(|(key, value)| {
         let is_empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
@@ -48,11 +48,11 @@ pub(super) fn has_empty_key(example: &[(String, Value)]) -> bool {
     })
 }
 
-/// The image or video of an example.
+/// Returns the image or video of an example.
 ///
 /// # Errors
 ///
-/// What is wrong with it, in a line.
+/// What is wrong with it, in one line.
 pub(super) fn visual(example: &[(String, Value)]) -> Result<Option<(Modality, PathBuf)>, String> {
     let mut visual: Option<(&str, Modality, PathBuf)> = None;
     for (key, value) in example {
@@ -78,23 +78,23 @@ pub(super) fn visual(example: &[(String, Value)]) -> Result<Option<(Modality, Pa
     Ok(visual.map(|(_, modality, path)| (modality, path)))
 }
 
-/// The path that a key names; none where it says that there is none.
+/// Returns the path in the value of a key, or `None` if the value is empty.
 fn path(key: &str, value: &Value) -> Result<Option<PathBuf>, String> {
     match value {
         Value::Null => Ok(None),
-        Value::String(path) if path.trim().is_empty() => Err(format!(
-            "`{key}` is empty; expected a path, or no `{key}` at all"
-        )),
+        Value::String(path) if path.trim().is_empty() => {
+            Err(format!("`{key}` is empty; expected a path, or no `{key}`"))
+        }
         Value::String(path) => Ok(Some(path.into())),
         Value::Array(list) => match list.as_slice() {
             [] => Ok(None),
             [one @ Value::String(_)] => path(key, one),
             [other] => Err(format!(
-                "`{key}` holds {}; expected a path",
+                "`{key}` contains {}; expected a path",
                 shown(&other.to_string())
             )),
             more => Err(format!(
-                "`{key}` names {} files; expected one: an example shows one image or one video",
+                "`{key}` lists {} files; expected one: an example has one image or one video",
                 more.len()
             )),
         },
@@ -105,27 +105,27 @@ fn path(key: &str, value: &Value) -> Result<Option<PathBuf>, String> {
     }
 }
 
-/// What a key may have been meant as.
+/// The probable meaning of a key.
 struct Meaning {
     /// What to do about it.
     remedy: &'static str,
     certainty: Certainty,
-    /// Whether it is more than another spelling: `video_path`.
+    /// Whether the key has a suffix, as in `video_path`.
     of_a_file: bool,
 }
 
-/// What makes a key mean a medium.
+/// The evidence that a key means an image or video.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Certainty {
-    /// Nothing else goes by its name.
+    /// The name of the key is enough.
     Name,
-    /// Its name, if the value looks like that of a file.
+    /// The name of the key, if the value looks like a file.
     File,
-    /// The value alone, if that looks like the file of a medium: texts have a `path` or `url` too.
+    /// The value, if it looks like an image or video file. Texts have a `path` or `url` too.
     Medium,
 }
 
-/// Whether the value of a key matters here.
+/// Returns whether the value of a key is needed here.
 pub(super) fn concerns(key: &str) -> bool {
     KEYS.contains(&key) || meaning(key).is_some()
 }
@@ -151,7 +151,10 @@ fn meaning(key: &str) -> Option<Meaning> {
         "picture" | "pic" | "photo" => (image, Certainty::File),
         "clip" | "movie" | "film" | "frame" => (video, Certainty::File),
         "media" | "medium" | "visual" => (either, Certainty::File),
-        "audio" | "sound" | "speech" => ("models here see, and do not hear", Certainty::File),
+        "audio" | "sound" | "speech" => (
+            "the models do not process sound; remove it",
+            Certainty::File,
+        ),
         "path" | "file" | "filename" | "filepath" | "url" | "uri" | "src" => {
             (either, Certainty::Medium)
         }
@@ -168,18 +171,19 @@ fn meaning(key: &str) -> Option<Meaning> {
     })
 }
 
-/// Whether a name is another one with a single slip: a letter too many, too few, wrong, or exchanged with the next.
+/// Returns whether a name differs from another by one typing error: an extra, missing or wrong letter, or two
+/// swapped letters.
 fn is_slip(name: &str, meant: &str) -> bool {
     name.len().abs_diff(meant.len()) <= 1 && strsim::damerau_levenshtein(name, meant) == 1
 }
 
-/// Whether a key of a message means a medium, which belongs beside the messages.
+/// Returns whether a key of a message means an image or video, which belongs next to the messages.
 pub(super) fn is_medium(key: &str, value: &Value) -> bool {
     KEYS.contains(&key) || misnamed(key, value, false).is_some()
 }
 
-/// What to do about a key that seems to mean the medium. Beside a medium only another spelling of its key is
-/// suspicious, and all else is what somebody notes about it.
+/// Returns what to do about a key that seems to mean an image or video. If the example already has one, only
+/// another spelling is refused; other keys are metadata.
 fn misnamed(key: &str, value: &Value, has_visual: bool) -> Option<&'static str> {
     if KEYS.contains(&key) || !names_something(value) {
         return None;
@@ -198,7 +202,7 @@ fn misnamed(key: &str, value: &Value, has_visual: bool) -> Option<&'static str> 
     is_meant.then_some(remedy)
 }
 
-/// Whether a value could be the path of a file, or some.
+/// Returns whether a value could be the path of one or more files.
 fn names_something(value: &Value) -> bool {
     match value {
         Value::String(text) => !text.trim().is_empty(),
@@ -208,7 +212,7 @@ fn names_something(value: &Value) -> bool {
     }
 }
 
-/// Whether a value looks like the name of a file: with a folder before it or an ending behind it.
+/// Returns whether a value looks like the name of a file, because it has a folder or an extension.
 fn is_a_file(value: &Value) -> bool {
     match value {
         Value::String(text) => {
@@ -222,7 +226,7 @@ fn is_a_file(value: &Value) -> bool {
     }
 }
 
-/// Whether a value names the file of an image or a video.
+/// Returns whether a value is the name of an image or video file.
 fn is_a_medium(value: &Value) -> bool {
     match value {
         Value::String(text) => {
@@ -236,12 +240,12 @@ fn is_a_medium(value: &Value) -> bool {
     }
 }
 
-/// Checks that the marks in the messages, `(number, text, whether it is a reply)`, are those of what the example
-/// shows. One of its `other` keys may have been meant for a medium.
+/// Checks that the marks in the messages, `(number, text, whether it is a reply)`, match the image or video of the
+/// example. An error lists the `others` keys, because one of them may be meant as the image or video.
 ///
 /// # Errors
 ///
-/// What is wrong with them, in a line.
+/// What is wrong with them, in one line.
 pub(super) fn check_marks<'m>(
     visual: Option<Modality>,
     others: &[String],
@@ -256,7 +260,7 @@ pub(super) fn check_marks<'m>(
                 _ if count == 0 => {}
                 _ if is_reply => {
                     return Err(format!(
-                        "message {number}, a reply, holds `{mark}`; expected it in a message of the user: move it \
+                        "message {number}, a reply, contains `{mark}`; expected it in a message of the user: move it \
                          there, or remove it"
                     ));
                 }
@@ -268,13 +272,13 @@ pub(super) fn check_marks<'m>(
                         false => format!("; its other keys are {}", others.join(", ")),
                     };
                     return Err(format!(
-                        "message {number} holds `{mark}`, but the example has neither `image` nor `video` with a \
-                         file in it{others}"
+                        "message {number} contains `{mark}`, but the example has neither `image` nor `video` with a \
+                         file{others}"
                     ));
                 }
                 Some(visual) if of.is_some_and(|of| of != visual) => {
                     return Err(format!(
-                        "message {number} holds `{mark}`, but the example shows an image"
+                        "message {number} contains `{mark}`, but the example has an image"
                     ));
                 }
                 Some(_) => {}
@@ -284,7 +288,7 @@ pub(super) fn check_marks<'m>(
     match found {
         0 | 1 => Ok(()),
         more => Err(format!(
-            "its messages hold {more} marks, such as `<video>`; expected one at most, for an example shows one \
+            "its messages contain {more} marks, such as `<video>`; expected at most one, because an example has one \
              image or one video"
         )),
     }

@@ -1,8 +1,8 @@
-//! Training data, from the file of examples to batches that are ready to be computed.
+//! Training data, from the file of examples to batches in memory.
 //!
-//! `scan` finds the examples in the file, `entry` and `media` check what they say, `index` knows where each
-//! lies, `batches` which of them belong together, `tokens` how their text becomes ids and labels, and `loader`
-//! has them read and decoded in the background.
+//! `scan` finds the examples in the file, `entry` and `media` check them, `index` keeps their positions,
+//! `batches` groups them, `tokens` turns their text into ids and labels, and `loader` reads and decodes them in
+//! the background.
 
 mod batches;
 mod entry;

@@ -1,10 +1,10 @@
-//! Where the examples lie in a file: the elements of a JSON list, or the lines of JSONL. Which of both it is
-//! tells its first byte.
+//! Finds the examples in a file: the elements of a JSON list, or the lines of JSONL. The first byte decides which of
+//! the two it is.
 
 use merv_checkpoint::text::is_utf16;
 use std::io::{self, BufRead};
 
-/// Bytes of one example at most: a longer one is a mistake in the file's brackets.
+/// Maximum number of bytes of an example. A longer one means that a bracket is missing.
 const MAX_EXAMPLE: usize = 1 << 24;
 
 /// How a file lists its examples.
@@ -12,32 +12,32 @@ const MAX_EXAMPLE: usize = 1 << 24;
 pub(super) enum Layout {
     /// A JSON list.
     List,
-    /// An example a line.
+    /// One example per line.
     Lines,
 }
 
-/// Where an example begins.
+/// The position of an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Place {
-    /// In bytes from the beginning of the file.
+    /// Its offset in the file in bytes.
     pub offset: u64,
-    /// In a list, which of its elements it is; else its line. From 1 on.
+    /// In a list its number, otherwise its line, counted from 1.
     pub number: usize,
-    /// Its line, from 1 on.
+    /// Its line, counted from 1.
     pub line: usize,
-    /// The bytes before it in its line.
+    /// The number of bytes before it in its line.
     pub column: usize,
 }
 
 /// Why a file cannot be scanned.
 pub(super) enum ScanError {
     Io(io::Error),
-    /// What is wrong, in which line and column, both from 1 on.
+    /// What is wrong, and the line and column, both counted from 1.
     Form(String, usize, usize),
 }
 
-/// Hands the bytes of each example to `take`. An example is whatever its line, or its brackets and strings,
-/// hold together; whether it is JSON, its reader finds out.
+/// Calls `take` with the bytes of each example. Only lines, brackets and strings are examined; the caller parses the
+/// JSON.
 pub(super) fn scan(
     mut reader: impl BufRead,
     mut take: impl FnMut(Layout, Place, &[u8]),
@@ -72,19 +72,19 @@ struct Scan {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// The byte that is looked at, and in which line it is.
+    /// The offset of the current byte, the number of lines before it, and the offset of its line.
     at: u64,
     lines: usize,
     line_start: u64,
 }
 
-/// Where the scan is.
+/// The position of the scan: before, in, between or after the examples.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum State {
     #[default]
     Before,
     Element,
-    /// An element of a list, or its end.
+    /// An element of the list, or its end.
     First,
     After,
     Next,
@@ -122,7 +122,7 @@ impl Scan {
         Ok(())
     }
 
-    /// A byte of an element; in a list its brackets are counted.
+    /// Adds a byte to the current element, and counts its brackets.
     fn push(&mut self, byte: u8) -> Result<(), ScanError> {
         if self.in_string {
             self.in_string = self.escaped || byte != b'"';
@@ -144,9 +144,9 @@ impl Scan {
         Ok(())
     }
 
-    /// A byte outside of the elements.
+    /// Processes a byte outside of the elements.
     fn between(&mut self, byte: u8) -> Result<(), ScanError> {
-        // A byte-order mark may stand before everything.
+        // The file may start with a byte-order mark.
         let mark = self.state == State::Before && self.at < 3 && b"\xef\xbb\xbf".contains(&byte);
         if mark || byte.is_ascii_whitespace() {
             return Ok(());
@@ -161,7 +161,7 @@ impl Scan {
                 self.begin(byte)?;
             }
             (None, ..) => return Err(self.unexpected(byte, "`[` or `{`")),
-            // Whatever a line holds, it alone is wrong then.
+            // If the line is wrong, the other lines are still used.
             (Some(Layout::Lines), ..) => self.begin(byte)?,
             (_, State::First | State::Next, b'{') => self.begin(byte)?,
             (_, State::First | State::After, b']') => self.state = State::End,

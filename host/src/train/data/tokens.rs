@@ -1,5 +1,5 @@
-//! From an example's text to ids and labels, turn by turn as upstream's `AlignDataset` and
-//! `FinetuneDataset` (`merv/preprocessing/datasets/datasets.py`).
+//! Turns the text of an example into ids and labels, turn by turn, as upstream's `AlignDataset` and
+//! `FinetuneDataset` do (`merv/preprocessing/datasets/datasets.py`).
 
 use super::Example;
 use crate::{
@@ -11,35 +11,35 @@ use merv_plugin_api::IGNORED_LABEL;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// The text of an example as the language model sees it.
+/// The tokens and labels of an example's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// The ids, from the BOS on.
+    /// The token ids, including the BOS token.
     pub ids: Vec<u32>,
-    /// For each id itself, or [`IGNORED_LABEL`].
+    /// For each token its id, or [`IGNORED_LABEL`].
     pub labels: Vec<i64>,
 }
 
-/// An example cannot become tokens.
+/// An example cannot be turned into tokens.
 #[derive(Debug, Error)]
 pub enum FormError {
     /// The tokenizer fails.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// The chat format has no place for the example's system prompt.
+    /// The chat format does not support system prompts, and the example has one.
     #[error(
-        "it begins with a system prompt, which the chat format `{0}` has no place for; remove it, or name a \
-         format that has one as `prompt` in the registry's [llm]"
+        "it has a system prompt, which the chat format `{0}` does not support; remove it, or set `prompt` in the \
+         registry's [llm] to a format that supports it"
     )]
     NoSystem(PromptFormat),
 }
 
-/// That the chat format has a place for the example's system prompt, if it has one. A caption is learned without
-/// what comes before it.
+/// Checks that the chat format supports the example's system prompt, if it has one. A caption is trained on without
+/// the text before it, so its system prompt does not matter.
 ///
 /// # Errors
 ///
-/// When it has none.
+/// When the format does not support it.
 pub fn check_system(example: &Example, task: Task, format: PromptFormat) -> Result<(), FormError> {
     let system = example.system.as_deref().unwrap_or_default();
     match task {
@@ -50,28 +50,28 @@ pub fn check_system(example: &Example, task: Task, format: PromptFormat) -> Resu
     }
 }
 
-/// How examples become tokens.
+/// Turns examples into tokens.
 pub struct TextForm {
     /// The language model's tokenizer.
     pub tokenizer: Arc<TextTokenizer>,
     /// Its chat format.
     pub format: PromptFormat,
-    /// What happens to `<image>` and `<video>` in messages.
+    /// How `<image>` and `<video>` in messages are handled.
     pub marks: VisualMarks,
-    /// The system prompt of examples that have none of their own, for formats that take one.
+    /// The system prompt of examples that do not have one, for formats that support it.
     pub system: Option<String>,
-    /// What is trained on.
+    /// The part of an example that is trained on.
     pub task: Task,
-    /// Ids at most; what comes after is cut off.
+    /// Maximum number of tokens; the rest is cut off.
     pub max_length: usize,
 }
 
 impl TextForm {
-    /// The tokens of an example. With vision the first label never counts.
+    /// Returns the tokens of an example. With an image or video, the first label is ignored.
     ///
     /// # Errors
     ///
-    /// When the tokenizer fails, or the format has no place for the example's system prompt.
+    /// When the tokenizer fails, or the format does not support the example's system prompt.
     pub fn tokens(&self, example: &Example) -> Result<Tokens, FormError> {
         let mut tokens = match self.task {
             Task::Caption => self.caption(example)?,
@@ -90,18 +90,18 @@ impl TextForm {
         Ok(tokens)
     }
 
-    /// Whether a token of the example is left to learn when it is cut to `max_length`.
+    /// Returns whether an example that is cut to `max_length` still has a token to learn from.
     ///
     /// # Errors
     ///
-    /// As [`Self::tokens`].
+    /// The same as [`Self::tokens`].
     pub fn leaves_something(&self, example: &Example) -> Result<bool, FormError> {
         if self.task == Task::Caption {
             return Ok(true);
         }
         check_system(example, self.task, self.format)?;
         let question = self.question(example);
-        // Mostly the text alone tells: a token has a byte at least, and there may be a BOS.
+        // The length of the text is usually enough: a token has at least one byte, and there may be a BOS token.
         let length = match question.len() + 1 < self.max_length {
             true => return Ok(true),
             false => self.tokenizer.encode(&question)?.len(),
@@ -109,7 +109,7 @@ impl TextForm {
         Ok(length < self.max_length)
     }
 
-    /// All that comes before the first reply.
+    /// Returns the text before the first reply.
     fn question(&self, example: &Example) -> String {
         let system = example.system.as_deref().or(self.system.as_deref());
         let message = example.turns.first().map_or("", String::as_str);
@@ -119,7 +119,7 @@ impl TextForm {
         text.trim_end().to_owned()
     }
 
-    /// The last reply and its end; the loss is on all of it.
+    /// Tokenises the last reply and its end. The loss is computed on all of it.
     fn caption(&self, example: &Example) -> Result<Tokens, TextError> {
         let caption = example.turns.last().map_or("", |turn| turn.trim());
         let caption = self.tokenizer.typed(caption);
@@ -129,8 +129,8 @@ impl TextForm {
         Ok(Tokens { ids, labels })
     }
 
-    /// Each turn tokenised by itself, right-stripped: the published weights learned it so. The loss is on
-    /// the replies.
+    /// Tokenises each turn separately, without trailing blanks, as the published weights were trained. The loss
+    /// is computed on the replies.
     fn conversation(&self, example: &Example) -> Result<Tokens, TextError> {
         let mut ids = self.tokenizer.encode(&self.question(example))?;
         let mut labels = vec![IGNORED_LABEL; ids.len()];
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_examples_system_prompt_replaces_the_registrys() {
+    fn the_system_prompt_of_an_example_overrides_the_registrys() {
         let form = form(PromptFormat::Vicuna, Task::Conversation);
         let text = |system: &str| {
             let tokens = form.tokens(&example(system)).unwrap();
@@ -207,15 +207,15 @@ mod tests {
     }
 
     #[test]
-    fn a_format_without_a_place_for_it_says_so() {
+    fn a_format_that_does_not_support_system_prompts_is_reported() {
         let example = example(r#"{"role": "system", "content": "Be kind."},"#);
         let error = form(PromptFormat::Pure, Task::Conversation).tokens(&example);
         let error = error.unwrap_err().to_string();
         assert!(
-            error.contains("the chat format `pure` has no place"),
+            error.contains("the chat format `pure` does not support"),
             "{error}"
         );
-        // A caption is learned without its question, and so without what comes before that.
+        // A caption is trained on without its question and system prompt.
         assert!(
             form(PromptFormat::Pure, Task::Caption)
                 .tokens(&example)

@@ -1,4 +1,4 @@
-//! What a run is expected to take, counted by hand.
+//! Compares the expected memory of a run with sums computed by hand.
 
 use super::*;
 use merv_plugin_api::{DType, Interpolation, PreprocessSpec, ResizeDomain};
@@ -28,7 +28,7 @@ fn llm() -> LanguageModelInfo {
     }
 }
 
-/// Three layers of width 4, of which a clip's tokens are as many as are left, or `tokens` if they are pooled.
+/// Three layers of width 4. A clip has `tokens` tokens in the layers, and 2 · 5 at the output.
 fn encoder(tokens: u64) -> EncoderInfo {
     let parameters = 3 * 12 * 4 * 4;
     EncoderInfo {
@@ -62,7 +62,7 @@ fn activations_of(stage: TrainingStage, checkpointing: bool, encoders: &[&Encode
 }
 
 #[test]
-fn every_layer_of_the_language_model_keeps_what_it_computed() {
+fn every_layer_of_the_language_model_keeps_its_activations() {
     let kept = |copies| POSITIONS * 10 * copies * 4 + LOGITS;
     assert_eq!(
         activations_of(TrainingStage::Align, false, &[]),
@@ -75,10 +75,10 @@ fn every_layer_of_the_language_model_keeps_what_it_computed() {
 }
 
 #[test]
-fn frozen_encoders_take_what_the_largest_takes() {
+fn frozen_encoders_need_as_much_as_the_largest() {
     let llm = activations_of(TrainingStage::Align, true, &[]);
     let (few, many) = (encoder(0), encoder(50));
-    // One clip at a time; no fewer tokens than come out, 2 · 5.
+    // One clip at a time, with at least as many tokens as at the output, 2 · 5.
     let of = |tokens: u64| tokens * 4 * LAYER_COPIES * 4;
     assert_eq!(
         activations_of(TrainingStage::Align, true, &[&few]),
@@ -91,7 +91,7 @@ fn frozen_encoders_take_what_the_largest_takes() {
 }
 
 #[test]
-fn trained_encoders_keep_their_layers_for_every_clip() {
+fn trained_encoders_keep_the_activations_of_every_clip() {
     let stage = TrainingStage::FullFinetune;
     for (checkpointing, copies) in [(false, 3 * LAYER_COPIES), (true, 3 + LAYER_COPIES)] {
         let llm = activations_of(stage, checkpointing, &[]);
@@ -105,7 +105,7 @@ fn trained_encoders_keep_their_layers_for_every_clip() {
 fn clips_are_read_ahead_for_each_encoder() {
     let sets = ["device_batch=3", "global_batch=3", "prefetch=4"];
     let settings = settings(TrainingStage::Align, &sets);
-    // Four batches wait and one is used; a clip has 2 frames of 6 · 6 · 3 numbers.
+    // Four batches are read ahead and one is in use; a clip has 2 frames of 6 · 6 · 3 numbers.
     assert_eq!(
         examples(&settings, &[&encoder(0), &encoder(0)]),
         5 * 3 * 2 * (2 * 6 * 6 * 3 * 4)

@@ -1,4 +1,4 @@
-//! What can be wrong with the settings of a run.
+//! Errors of the settings of a run.
 
 use crate::{settings_file::Problems, train::TrainingStage};
 use std::{io, path::PathBuf};
@@ -19,10 +19,10 @@ pub enum SettingsError {
     /// Something in it is wrong.
     #[error("{0}")]
     Invalid(Problems),
-    /// A key without which nothing can be trained.
+    /// A required key is missing.
     #[error(
         "`{key}` is missing: {}, `--stage {stage}`\n  expected: {what}\n  \
-         do: write it into the file, or say --set {key}=…", .path.display()
+         do: write it into the file, or use --set {key}=…", .path.display()
     )]
     Missing {
         /// The settings file.
@@ -31,7 +31,7 @@ pub enum SettingsError {
         stage: TrainingStage,
         /// The key.
         key: &'static str,
-        /// What it says.
+        /// The expected value.
         what: &'static str,
     },
 }

@@ -1,5 +1,5 @@
-//! The settings of a run: a TOML file with values for all stages and a table for each, over which
-//! `--set` goes. `raw` holds what is written; here it is checked, with every default in its place.
+//! The settings of a run: a TOML file with values for all stages and a table for each stage, overridden by `--set`.
+//! `raw` reads the values; this module fills in the defaults.
 
 mod error;
 mod raw;
@@ -19,72 +19,71 @@ use std::{
 
 pub use error::SettingsError;
 
-/// The settings of one stage, complete.
+/// The complete settings of one stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// What is trained.
+    /// The stage.
     pub stage: TrainingStage,
-    /// The name of the model that comes of it, if not that of the run's folder.
+    /// The id of the trained model; by default the name of the run's folder.
     pub id: Option<String>,
-    /// What is said of that model, if not what it was trained from.
+    /// The description of the trained model; by default its base model, steps and stage.
     pub description: Option<String>,
-    /// The model to begin from: a FILE, or the NAME of a registry.
+    /// The model to start from: a registry FILE, or the NAME of one.
     pub registry: PathBuf,
     /// The examples.
     pub data: PathBuf,
     /// The folder that the examples' paths are relative to.
     pub media: PathBuf,
-    /// Examples that are held out.
+    /// The held-out examples.
     pub validation: Option<PathBuf>,
-    /// Where features of frozen encoders are kept.
+    /// The folder for the features of encoders that are not trained.
     pub feature_cache: Option<PathBuf>,
     /// How often each example is seen.
     pub epochs: usize,
-    /// Steps at most; the schedule too ends there.
+    /// Maximum number of steps. The learning-rate schedule also ends there.
     pub max_steps: Option<usize>,
-    /// Examples of a step.
+    /// The number of examples in a step.
     pub global_batch: usize,
-    /// Examples that are computed at once.
+    /// The number of examples that are computed together.
     pub device_batch: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
-    /// How much matrices shrink.
+    /// The weight decay of matrices.
     pub weight_decay: f64,
-    /// The part of the steps in which the learning rate rises.
+    /// The fraction of the steps in which the learning rate rises.
     pub warmup_ratio: f64,
-    /// Longer gradients are shortened to this; 0 shortens none.
+    /// Gradients with a larger norm are scaled down to this norm; 0 turns this off.
     pub max_grad_norm: f64,
-    /// Text tokens of an example at most, if not the registry's number.
+    /// Maximum number of text tokens of an example; by default the registry's.
     pub max_length: Option<usize>,
-    /// Whether batches are made of examples of about one length.
+    /// Whether a batch has examples of similar length.
     pub group_by_length: bool,
-    /// What matrices are multiplied in, if not what the registry says.
+    /// The number format of matrix products; by default the registry's.
     pub precision: Option<DtypeChoice>,
-    /// Whether the language model computes its activations again instead of keeping them.
+    /// Whether activations are computed again in the backward pass instead of being kept.
     pub gradient_checkpointing: bool,
-    /// Decides the order of the examples.
+    /// Determines the order of the examples.
     pub seed: u64,
-    /// The part of the examples that may be broken before the run stops.
+    /// The fraction of the examples that may be broken before the run stops.
     pub max_bad_fraction: f64,
-    /// Threads that read examples.
+    /// The number of threads that read examples.
     pub workers: usize,
-    /// Device batches that are read ahead.
+    /// The number of device batches that are read ahead.
     pub prefetch: usize,
-    /// Steps between checkpoints.
+    /// The number of steps between checkpoints.
     pub save_every: usize,
-    /// Checkpoints that are kept, besides the best.
+    /// The number of checkpoints that are kept, in addition to the best.
     pub keep: usize,
-    /// Steps between validations.
+    /// The number of steps between validations.
     pub validate_every: usize,
 }
 
 impl Settings {
-    /// Reads the values of a stage from a file, and those of `--set key=value` over them.
+    /// Reads the values of a stage from a file, overridden by `--set key=value`.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, something in it or in `sets` is wrong, or a key is missing that has
-    /// no default.
+    /// When the file cannot be read, something in it or in `sets` is wrong, or a key without a default is missing.
     pub fn load(path: &Path, stage: TrainingStage, sets: &[String]) -> Result<Self, SettingsError> {
         Self::load_over(path, None, stage, sets)
     }
@@ -93,13 +92,13 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// When it is no `key=value`, or the key or the value is wrong.
+    /// When it does not have the form `key=value`, or the key or the value is wrong.
     pub fn check_argument(argument: &str) -> Result<(), SettingsError> {
         raw::set(argument).map(drop)
     }
 
-    /// Reads the values of a stage from the file `record`, those of another file over them, and those of
-    /// `--set key=value` over both.
+    /// Reads the values of a stage from the file `record`, overridden by the file `given`, and both overridden by
+    /// `--set key=value`.
     pub(super) fn load_over(
         record: &Path,
         given: Option<&Path>,
@@ -183,7 +182,7 @@ impl Settings {
         })
     }
 
-    /// `options` with the settings' precision, if they have one.
+    /// Returns `options` with the settings' precision, if they have one.
     pub(super) fn over(&self, options: &LoadOptions) -> LoadOptions {
         LoadOptions {
             precision: self.precision.or(options.precision),
@@ -191,7 +190,7 @@ impl Settings {
         }
     }
 
-    /// With the name that a run in `out` gives its model, if they have none.
+    /// Returns these settings with an `id`; by default it is the name of the folder `out`.
     pub(super) fn named_after(&self, out: &Path) -> Self {
         let mut named = self.clone();
         if named.id.is_none() {
@@ -201,7 +200,7 @@ impl Settings {
         named
     }
 
-    /// As a settings file that means the same wherever it lies.
+    /// Returns the settings as a file, with absolute paths.
     pub fn to_toml(&self) -> String {
         let mut text = format!(
             "# The settings of this run, every default filled in.\nschema = 1\n\n[{}]\n",
@@ -213,10 +212,10 @@ impl Settings {
         text
     }
 
-    /// Keys in which the two differ and that a run cannot change once it has begun, with both values.
+    /// Returns the keys that differ and that a run cannot change after it has started, with both values.
     pub fn fixed_differences(&self, other: &Self) -> Vec<String> {
         if self.stage != other.stage {
-            // Other stages have other defaults: their differences say nothing more.
+            // Stages have different defaults, so other differences mean nothing.
             return vec![format!(
                 "the stage: `{}`, now `{}`",
                 self.stage, other.stage
@@ -239,22 +238,22 @@ impl Settings {
     }
 
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        // JSON's escapes are among TOML's.
+        // TOML supports all escapes of JSON.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let text = |path: &Path| quoted(&path.to_string_lossy());
         let rooted = |path: &Path| text(&rooted_path(path));
-        // The link itself, where a file is one: media lie beside it.
+        // A link to a file is not resolved, because media paths are relative to the link.
         let rooted_file = |path: &Path| match path.file_name() {
             Some(name) => text(&rooted_path(folder_of(path)).join(name)),
             None => rooted(path),
         };
-        // A NAME stays one.
+        // A NAME stays a NAME.
         let registry = if self.registry.is_file() {
             rooted(&self.registry)
         } else {
             text(&self.registry)
         };
-        // `{:?}` writes whole numbers with their `.0`, and every number so that it reads back the same.
+        // `{:?}` writes whole numbers with `.0`, and every number is parsed back to the same value.
         let number = |number: f64| format!("{number:?}");
         let pairs = [
             ("id", self.id.as_deref().map(quoted)),
@@ -297,7 +296,7 @@ impl Settings {
     }
 }
 
-/// A path from the root, without links where it exists.
+/// Returns the absolute path, with links resolved if it exists.
 pub(super) fn rooted_path(path: &Path) -> PathBuf {
     let path = match path.as_os_str().is_empty() {
         true => Path::new("."),
@@ -307,7 +306,8 @@ pub(super) fn rooted_path(path: &Path) -> PathBuf {
     rooted.unwrap_or_else(|_| path.to_owned())
 }
 
-/// Keys that a run may change when it goes on: its length, what its model is called, and what changes nothing of what is computed.
+/// Keys that may change when a run is resumed: its length, the name of its model, and keys that do not change the
+/// trained weights.
 const FREE: [&str; 12] = [
     "id",
     "description",

@@ -1,4 +1,4 @@
-//! Settings as written: which tables and keys there are, and their types.
+//! Reads a settings file: its tables and keys, and the types of their values.
 
 use super::SettingsError;
 use crate::{
@@ -17,7 +17,7 @@ use toml::de::DeTable;
 /// The version of the format that this program reads.
 const SCHEMA_VERSION: usize = 1;
 
-/// The keys of a stage, each of which may stand at the top level too, for all stages.
+/// The keys of a stage. Each may also be at the top level, for all stages.
 const KEYS: [&str; 26] = [
     "id",
     "description",
@@ -92,17 +92,17 @@ const ABOUT: About = About {
     example: "configs/merv-tiny.toml",
 };
 
-/// Far above what any run needs, and far below what would overflow in a product of two.
+/// Far above what any run needs, and small enough that the product of two does not overflow.
 const MAX_COUNT: usize = u32::MAX as usize;
 
 const MANUAL: &str = "configs/README.md";
 
-/// The values of one table. Absent are keys that are not there, and those that were refused.
+/// The values of one table. Keys that are missing or were refused are `None`.
 #[derive(Debug, Default)]
 pub(super) struct Values {
     pub(super) id: Option<String>,
     pub(super) description: Option<String>,
-    /// A file, or a NAME where nothing looks like a file.
+    /// A file, or a NAME if the value does not look like a path.
     pub(super) registry: Option<PathBuf>,
     pub(super) data: Option<PathBuf>,
     pub(super) media: Option<PathBuf>,
@@ -130,7 +130,7 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// These, and where they say nothing, the others.
+    /// Returns these values, and those of `other` for keys without a value.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             id: self.id.or(other.id),
@@ -162,7 +162,7 @@ impl Values {
         }
     }
 
-    /// Paths are relative to `folder`.
+    /// Reads the values of a table. Paths are relative to `folder`.
     fn read(table: &Table<'_>, folder: &Path, reader: &mut Reader<'_>) -> Self {
         fn value<T>(at: Option<At<T>>) -> Option<T> {
             at.map(|at| at.value)
@@ -219,7 +219,7 @@ fn precision(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<DtypeChoice> 
     match text.value.parse() {
         Ok(dtype) => Some(dtype),
         Err(known) => {
-            let problem = table.refuse("precision", text.line, "is none that there is");
+            let problem = table.refuse("precision", text.line, "is not a known number format");
             let problem = problem.expected("`auto`, `f32`, `bf16` or `f16`");
             reader
                 .problems
@@ -229,7 +229,7 @@ fn precision(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<DtypeChoice> 
     }
 }
 
-/// The values that a settings file has for a stage.
+/// Reads the values that a settings file has for a stage.
 pub(super) fn read(path: &Path, stage: TrainingStage) -> Result<Values, SettingsError> {
     let text = document::read(path, &ABOUT).map_err(|refusal| match refusal {
         Refusal::Read(source) => SettingsError::Read {
@@ -252,18 +252,18 @@ pub(super) fn read(path: &Path, stage: TrainingStage) -> Result<Values, Settings
     if let Some(schema) = top.count("schema", usize::MAX, &mut reader)
         && schema.value != SCHEMA_VERSION
     {
-        let why = "is a version this program does not read";
+        let why = "is a version that this program cannot read";
         let problem = top.refuse("schema", schema.line, why);
         return Err(invalid(vec![
             problem
                 .expected(format!("`schema = {SCHEMA_VERSION}`"))
                 .found(shown(&schema.value.to_string()))
-                .hint("use settings of that version, or a merv-host that reads this one"),
+                .hint("use settings of the expected version, or a merv-host that reads this one"),
         ]));
     }
     let common = Values::read(&top, folder, &mut reader);
     let mut own = Values::default();
-    // All stages are read, so that a mistake is found before its stage has come.
+    // All stages are read, so that mistakes in later stages are found early.
     for other in TrainingStage::ALL {
         let Some(table) = top.table(other.name(), &stage_shape(other), &mut reader) else {
             continue;
@@ -280,19 +280,19 @@ pub(super) fn read(path: &Path, stage: TrainingStage) -> Result<Values, Settings
     }
 }
 
-/// The value that `--set key=value` gives; what is no TOML value is a text.
+/// Parses `--set key=value`. A value that is not valid TOML is a string.
 pub(super) fn set(argument: &str) -> Result<Values, SettingsError> {
     let refused = |mut problem: Problem| {
-        // An argument has no lines.
+        // An argument does not have line numbers.
         problem.line = None;
         let path = PathBuf::from(format!("--set {argument}"));
         SettingsError::Invalid(Problems::new(&path, vec![problem]))
     };
     let Some((key, value)) = argument.split_once('=') else {
-        let problem = Problem::new(None, "there is no `=`")
+        let problem = Problem::new(None, "`=` is missing")
             .expected("a key, `=` and a value: `--set learning_rate=1e-4`")
             .found(shown(argument))
-            .hint("write the value after the key, without blanks");
+            .hint("write the key, `=` and the value, without blanks");
         return Err(refused(problem));
     };
     let (key, value) = (key.trim(), value.trim());

@@ -14,14 +14,14 @@ fn load(text: &str, sets: &[&str]) -> Result<Settings, String> {
 }
 
 #[test]
-fn a_set_goes_before_the_stage_and_the_stage_before_all() {
+fn set_overrides_the_stage_and_the_stage_overrides_the_top_level() {
     let text = "schema = 1\ndata = \"d.json\"\nepochs = 2\nseed = 3\nlearning_rate = 1\n\
                 [align]\nepochs = 9\n[finetune]\nepochs = 4\nlearning_rate = 0.5";
     let settings = load(text, &["learning_rate=1e-3", "data=x=y.json"]).unwrap();
     assert_eq!(settings.epochs, 4);
     assert_eq!(settings.seed, 3);
     assert_eq!(settings.learning_rate, 1e-3);
-    // Paths of --set are the caller's, those of the file relative to it.
+    // Paths of --set are relative to the working directory, those in the file to the file.
     assert_eq!(settings.data, Path::new("x=y.json"));
     assert_eq!(settings.media, Path::new(""));
     assert!(load(text, &[]).unwrap().data.ends_with("d.json"));
@@ -32,7 +32,7 @@ fn a_set_goes_before_the_stage_and_the_stage_before_all() {
 }
 
 #[test]
-fn mistakes_are_named_with_their_lines() {
+fn mistakes_are_reported_with_their_lines() {
     let cases: [(&str, &[&str], &[&str]); 10] = [
         (
             "schema = 1\nlearnin_rate = 1",
@@ -52,7 +52,11 @@ fn mistakes_are_named_with_their_lines() {
         ),
         ("schema = 1\n[finetun]\n", &[], &["F:2", "write `finetune`"]),
         ("schema = 1", &[], &["`data` is missing", "--set data=…"]),
-        ("schema = 1", &["epochs"], &["--set epochs:", "no `=`"]),
+        (
+            "schema = 1",
+            &["epochs"],
+            &["--set epochs:", "`=` is missing"],
+        ),
         (
             "schema = 1",
             &["epoch=3"],
@@ -72,13 +76,13 @@ fn mistakes_are_named_with_their_lines() {
     for (text, sets, words) in cases {
         let error = load(text, sets).unwrap_err();
         for word in words {
-            assert!(error.contains(word), "no `{word}`: {error}");
+            assert!(error.contains(word), "`{word}` is missing: {error}");
         }
     }
 }
 
 #[test]
-fn what_is_written_reads_back_the_same() {
+fn written_settings_are_read_back_unchanged() {
     let text = "schema = 1\nregistry = \"merv-full\"\ndata = \"/d/\\\"x\\\".json\"\nmax_steps = 5\n\
                 learning_rate = 3e-7\nmax_grad_norm = 0\nprecision = \"bf16\"";
     let settings = load(text, &[]).unwrap();
@@ -94,6 +98,6 @@ fn what_is_written_reads_back_the_same() {
     };
     let found = settings.fixed_differences(&changed);
     let precision = "`precision`: \"bf16\", now nothing";
-    // A run may be made longer.
+    // The length of a run may change.
     assert_eq!(found, [precision, "`seed`: 7, now 8"]);
 }

@@ -50,11 +50,11 @@ fn a_damaged_registry_is_refused_and_can_be_regenerated() {
     generate().failed(1, &words);
     run.resumed().arg("--dry-run").finish().succeeded();
     let resumed = run.resumed().arg("-q").finish().succeeded();
-    assert!(resumed.stderr.contains("it is written anew"), "{resumed}");
+    assert!(resumed.stderr.contains("it is written again"), "{resumed}");
     assert_eq!(fs::read_to_string(&path).unwrap(), whole);
     fs::remove_file(&path).unwrap();
     let resumed = run.resumed().finish().succeeded();
-    assert!(resumed.stderr.contains("it is written anew"), "{resumed}");
+    assert!(resumed.stderr.contains("it is written again"), "{resumed}");
     assert_eq!(fs::read_to_string(&path).unwrap(), whole);
     // Without the checksum, the file may be edited.
     let end = whole.rfind("# crc32").unwrap();
@@ -106,14 +106,18 @@ fn missing_files_of_a_run_are_reported() {
         .collect();
     fs::write(&metrics, cut).unwrap();
     let resumed = run.resumed().arg("-q").finish().succeeded();
-    let words = "metrics.jsonl: 5 of the 8 steps that were done have no line";
+    let words = "metrics.jsonl: 5 of the 8 completed steps have no line";
     assert!(resumed.stderr.contains(words), "{resumed}");
     fs::remove_file(&metrics).unwrap();
     let resumed = run.resumed().finish().succeeded();
-    let words = "metrics.jsonl: 8 of the 8 steps that were done have no line";
+    let words = "metrics.jsonl: 8 of the 8 completed steps have no line";
     assert!(resumed.stderr.contains(words), "{resumed}");
     fs::remove_dir_all(run.out().join("checkpoints")).unwrap();
-    let words = ["checkpoints", "none is there", "bring the folder back"];
+    let words = [
+        "checkpoints",
+        "all of them are missing",
+        "restore the folder",
+    ];
     run.resumed().arg("--dry-run").finish().failed(1, &words);
     run.resumed().finish().failed(1, &words);
     assert!(!run.out().join("checkpoints").exists());

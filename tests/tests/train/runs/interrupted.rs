@@ -59,7 +59,7 @@ fn a_signal_ends_the_run_with_a_checkpoint() {
         let finished = run.run().ended_when(signal, has_begun).succeeded();
         if run.checkpoints() != [STEPS] {
             assert!(
-                finished.stderr.contains("go on with --resume"),
+                finished.stderr.contains("resume with --resume"),
                 "{finished}"
             );
         }

@@ -11,7 +11,7 @@ fn runs_that_cannot_start_are_refused_and_leave_nothing() {
     let run = short(&tiny, "align");
     short_resumed(&run)
         .finish()
-        .failed(1, &["holds no run that could be resumed"]);
+        .failed(1, &["does not contain a run to resume"]);
     // Not even root can create this folder.
     let nowhere = Run::new()
         .args([
@@ -41,7 +41,7 @@ fn runs_that_cannot_start_are_refused_and_leave_nothing() {
     fs::write(run.out().join("thesis.tex"), "").unwrap();
     run.run()
         .finish()
-        .failed(1, &["thesis.tex", "which no run made"]);
+        .failed(1, &["thesis.tex", "does not belong to a run"]);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_run_is_not_started_twice_and_not_resumed_with_other_settings() {
     run.run().finish().succeeded();
     run.run()
         .finish()
-        .failed(1, &["holds a run already", "--resume"]);
+        .failed(1, &["already contains a run", "--resume"]);
     short_resumed(&run)
         .args(["--set", "seed=8", "--set", "weight_decay=0.5"])
         .finish()
@@ -78,9 +78,9 @@ fn broken_examples_are_reported_and_too_many_stop_the_run() {
     let patient = run(0.25);
     let finished = patient.run().arg("--json").finish().succeeded();
     for word in [
-        "data.json, example 3 (`motion`) is left out",
+        "data.json, example 3 (`motion`) is skipped",
         "gone.mp4",
-        "data.json, example 8 is left out: message 1 is from `machine`",
+        "data.json, example 8 is skipped: message 1 is from `machine`",
         "2 of 8 examples are broken",
     ] {
         assert!(
@@ -89,7 +89,7 @@ fn broken_examples_are_reported_and_too_many_stop_the_run() {
         );
     }
     // Each is reported once, although it occurs in every epoch.
-    assert_eq!(finished.stderr.matches("(`motion`) is left out").count(), 1);
+    assert_eq!(finished.stderr.matches("(`motion`) is skipped").count(), 1);
     let summary: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert_eq!(
         (&summary["broken_examples"], &summary["examples"]),
@@ -115,7 +115,7 @@ fn a_dry_run_shows_the_plan_and_does_nothing() {
         "siglip-vit-b16-224px-all-no-cls     frozen",
         "mixer                               trained",
         "4 videos, 2 images, 2 texts",
-        "16: 4 an epoch, 4 epochs",
+        "16: 4 per epoch, 4 epochs",
     ] {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }

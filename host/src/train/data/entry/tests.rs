@@ -1,15 +1,15 @@
-//! What is understood of an example, and what is refused.
+//! Tests which examples are accepted and which are refused.
 
 use super::{Example, Modality};
 
 fn why(json: &str) -> String {
     match Example::parse(json.as_bytes()) {
-        Ok(example) => format!("taken as {example:?}"),
+        Ok(example) => format!("accepted as {example:?}"),
         Err(fault) => fault.why,
     }
 }
 
-/// An example with these keys beside two messages, of which the first holds `marks`.
+/// An example with these keys and two messages, the first of which contains `marks`.
 fn with(keys: &str, marks: &str) -> String {
     format!(
         r#"{{{keys} "conversations": [{{"from": "human", "value": "{marks}What?"}},
@@ -18,7 +18,7 @@ fn with(keys: &str, marks: &str) -> String {
 }
 
 #[test]
-fn an_example_is_read_with_what_others_add_to_it() {
+fn unknown_keys_of_an_example_are_ignored() {
     let json = br#"{"id": 7, "video": "a/b.mp4", "source": {"x": [1]}, "video_id": "v_1", "system": "",
         "clip": "00:10", "conversations": [
         {"from": "human", "value": "<video>\nWhat?", "more": 1}, {"from": "gpt", "value": "That."}]}"#;
@@ -29,7 +29,7 @@ fn an_example_is_read_with_what_others_add_to_it() {
 }
 
 #[test]
-fn each_style_says_the_same() {
+fn all_styles_have_the_same_meaning() {
     for (speaker, text, names) in [
         ("from", "value", ["system", "human", "gpt"]),
         ("role", "content", ["system", "user", "assistant"]),
@@ -52,7 +52,7 @@ fn each_style_says_the_same() {
 }
 
 #[test]
-fn media_are_understood_or_refused_but_never_passed_over() {
+fn media_are_accepted_or_refused_but_never_ignored() {
     let image = Some((Modality::Image, "a.jpg".into()));
     for keys in [
         r#""image": "a.jpg","#,
@@ -78,12 +78,12 @@ fn media_are_understood_or_refused_but_never_passed_over() {
         ),
         (
             r#""videos": ["a.mp4", "b.mp4"],"#,
-            "`videos` names 2 files; expected one",
+            "`videos` lists 2 files; expected one",
         ),
         (r#""video": "","#, "`video` is empty"),
         (r#""video": [" "],"#, "`video` is empty"),
         (r#""video": 7,"#, "`video` is `7`; expected a path"),
-        (r#""video": [7],"#, "`video` holds `7`; expected a path"),
+        (r#""video": [7],"#, "`video` contains `7`; expected a path"),
         (r#""image": {"path": "a.jpg"},"#, "expected a path"),
         (r#""img": "a.jpg","#, "unknown key `img`: write `image`"),
         (r#""Video": "a.mp4","#, "unknown key `Video`: write `video`"),
@@ -91,7 +91,7 @@ fn media_are_understood_or_refused_but_never_passed_over() {
         (r#""imageFiles": ["a.jpg"],"#, "`imageFiles`: write `image`"),
         (r#""picture": "a.jpg","#, "`picture`: write `image`"),
         (r#""media": ["a/b"],"#, "`media`: write `image` or `video`"),
-        (r#""audio": "a.wav","#, "`audio`: models here see"),
+        (r#""audio": "a.wav","#, "`audio`: the models do not process"),
         (r#""vidoe": "a.mp4","#, "unknown key `vidoe`: write `video`"),
         (r#""vedios": ["a.mp4"],"#, "`vedios`: write `video`"),
         (r#""imge": "a.jpg","#, "`imge`: write `image`"),
@@ -111,7 +111,7 @@ fn media_are_understood_or_refused_but_never_passed_over() {
         ),
         (
             r#""video": "a.mp4", "video": "b.mp4","#,
-            "`video` is there twice",
+            "`video` occurs twice",
         ),
     ] {
         let found = why(&with(keys, ""));
@@ -131,10 +131,10 @@ fn media_are_understood_or_refused_but_never_passed_over() {
         assert_eq!(example.visual, None, "{keys}");
         assert!(!example.has_empty_medium, "{keys}");
     }
-    // Beside a medium a path is what somebody notes about it.
+    // Next to an image or video, a path is metadata.
     let keys = r#""video": "a.mp4", "path": "/data/a.mp4", "url": "https://x.org/a.mp4","#;
-    assert!(why(&with(keys, "")).starts_with("taken"));
-    // A table of videos and texts has such a column for the texts.
+    assert!(why(&with(keys, "")).starts_with("accepted"));
+    // A table of videos and texts has an empty column for the texts.
     for keys in [r#""videos": null,"#, r#""video": [],"#] {
         let example = Example::parse(with(keys, "").as_bytes()).unwrap();
         assert!(example.has_empty_medium, "{keys}");
@@ -147,28 +147,28 @@ fn media_are_understood_or_refused_but_never_passed_over() {
 }
 
 #[test]
-fn marks_are_those_of_the_media() {
+fn marks_must_match_the_medium() {
     let (image, video) = (r#""image": "a.jpg","#, r#""video": "a.mp4","#);
     // `<image>` stands for a video in LLaVA-Video's data.
     for (keys, marks) in [(image, "<image>\\n"), (video, "<image> "), (video, "")] {
         let found = why(&with(keys, marks));
-        assert!(found.starts_with("taken"), "{found}");
+        assert!(found.starts_with("accepted"), "{found}");
     }
     for (keys, marks, word) in [
         (
             "",
             "<video>\\n",
-            "message 1 holds `<video>`, but the example has neither",
+            "message 1 contains `<video>`, but the example has neither",
         ),
         (
             "",
             "a <image> ",
-            "message 1 holds `<image>`, but the example has neither",
+            "message 1 contains `<image>`, but the example has neither",
         ),
         (
             image,
             "<video>\\n",
-            "`<video>`, but the example shows an image",
+            "`<video>`, but the example has an image",
         ),
         (video, "<video><video>", "2 marks"),
         (video, "<video><image>", "2 marks"),
@@ -177,23 +177,27 @@ fn marks_are_those_of_the_media() {
         assert!(found.contains(word), "{keys} {marks}: {found}");
     }
     let found = why(&with(r#""clip_of": "a", "source": "b","#, "<video>"));
-    let word = "with a file in it; its other keys are `clip_of`, `source`";
+    let word = "with a file; its other keys are `clip_of`, `source`";
     assert!(found.contains(word), "{found}");
     let later = r#"{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b"}, {"role": "user", "content": "<video>"},
         {"role": "assistant", "content": "c"}]}"#;
-    assert!(why(later).starts_with("message 4 holds"), "{}", why(later));
+    assert!(
+        why(later).starts_with("message 4 contains"),
+        "{}",
+        why(later)
+    );
 }
 
 #[test]
-fn what_cannot_be_trained_on_says_why() {
+fn unusable_examples_are_refused_with_the_reason() {
     let cases = [
         (
             r#"{"id": "a"}"#,
-            "its `conversations` (or `messages`) are missing",
+            "`conversations` (or `messages`) is missing",
         ),
         (r#"{"conversation": []}"#, "did you mean `conversation`?"),
-        (r#"{"conversations": []}"#, "its `conversations` are empty"),
+        (r#"{"conversations": []}"#, "`conversations` is empty"),
         (
             r#"{"conversations": [], "messages": []}"#,
             "both `conversations` and `messages`",
@@ -220,7 +224,7 @@ fn what_cannot_be_trained_on_says_why() {
         ),
         (
             r#"{"messages": [{"role": "system", "content": "a"}]}"#,
-            "no message after that from `system`",
+            "the message from `system` is the only one",
         ),
         (
             r#"{"system": "a", "messages": [{"role": "system", "content": "a"}]}"#,
@@ -252,16 +256,16 @@ fn what_cannot_be_trained_on_says_why() {
         ),
         (
             r#"{"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "A <video>."}]}"#,
-            "message 2, a reply, holds `<video>`",
+            "message 2, a reply, contains `<video>`",
         ),
         (
             r#"{"video": "a.mp4", "messages": [{"from": "human", "value": "a"},
             {"from": "gpt", "value": "<image>"}]}"#,
-            "message 2, a reply, holds `<image>`",
+            "message 2, a reply, contains `<image>`",
         ),
         (
             r#"{"messages": [{"role": "user", "content": "", "vidoe": "a.mp4"}]}"#,
-            "message 1 has `vidoe`; expected a medium beside the messages",
+            "message 1 has `vidoe`; expected an image or video next to the messages",
         ),
         (
             r#"{"messages": [{"content": ""}]}"#,
@@ -273,7 +277,7 @@ fn what_cannot_be_trained_on_says_why() {
         ),
         (
             r#"{"messages": [{"role": "user", "content": "", "images": ["a"]}]}"#,
-            "message 1 has `images`; expected a medium beside the messages",
+            "message 1 has `images`; expected an image or video next to the messages",
         ),
         ("[1]", "expected an example"),
         ("{", "EOF"),
@@ -285,7 +289,7 @@ fn what_cannot_be_trained_on_says_why() {
 }
 
 #[test]
-fn what_others_add_costs_no_more_than_reading_it() {
+fn unknown_keys_cost_no_more_than_reading_them() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     let many: String = (0..200_000)
         .map(|n| format!(r#""k{n}": 1e999, "#))
@@ -303,7 +307,7 @@ fn what_others_add_costs_no_more_than_reading_it() {
         let started = std::time::Instant::now();
         let found = why(&with(&more, ""));
         assert!(
-            found.starts_with("taken") || found.contains("twice"),
+            found.starts_with("accepted") || found.contains("twice"),
             "{found}"
         );
         assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
