@@ -1,4 +1,4 @@
-//! The command `merv-host`: parse, dispatch, exit code.
+//! The program `merv-host`: parses the command line, runs the command, and sets the exit code.
 
 mod args;
 mod commands;
@@ -15,19 +15,19 @@ use std::{
     process::ExitCode,
 };
 
-/// The exit code after a wrong command line, as clap has it.
+/// The exit code for a wrong command line, the same as clap's.
 const BAD_ARGUMENT: u8 = 2;
 
 fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
         Ok(args) => args,
-        Err(asked) if asked.use_stderr() => asked.exit(),
+        Err(error) if error.use_stderr() => error.exit(),
         Err(help) => return show(&help),
     };
     let ui = ui::Ui::new(&args.global);
     match commands::run(args, ui) {
         Ok(()) => ExitCode::SUCCESS,
-        // `merv-host … | head` is no failure.
+        // `merv-host … | head` is not a failure.
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
             match memory::ran_out(error.as_ref()) {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Shows the help or the version that was asked for.
+/// Prints the requested help or version.
 fn show(help: &clap::Error) -> ExitCode {
     let shown = ui::output::check().and_then(|()| help.print());
     let shown = shown.and_then(|()| io::stdout().flush());

@@ -1,5 +1,5 @@
-//! What is said when memory runs out. Rust aborts the process then, in a plugin too; the abort is answered
-//! with a message and exit code 1. Files are written whole or not at all, so that nothing is left half.
+//! Reports when memory runs out. Rust aborts the process then, also in a plugin. This module handles the abort with a
+//! message and exit code 1. Files are written completely or not at all, so no incomplete file remains.
 
 use crate::args::Command;
 use merv_host::causes;
@@ -12,22 +12,22 @@ use std::{
     sync::OnceLock,
 };
 
-/// The message, made while there is memory.
+/// The message. It is formatted in advance, while there is memory.
 static MESSAGE: OnceLock<String> = OnceLock::new();
 
-/// How it begins.
+/// The prefix of the message.
 const ERROR: &str = "error: ";
 
-/// What standard libraries call a thread that they cannot start, in a panic.
+/// The text of the standard library's panic when a thread cannot be started.
 const NO_THREAD: &str = "failed to spawn thread";
 
-/// Has a lack of memory told from now on: what `command` was doing, and what to do.
+/// From now on, reports when memory runs out: what `command` was doing, and what to do.
 pub fn tell(command: &Command) -> io::Result<()> {
     let (doing, advice) = about(command);
     let text = format!("{ERROR}memory ran out while {doing}\n  do: {advice}\n");
     let _ = MESSAGE.set(text);
-    // SAFETY: the action may interrupt anything: it reads what was set before, writes to a descriptor and
-    // ends the process, and neither allocates nor takes a lock.
+    // SAFETY: the action may interrupt anything. It only reads what was set before, writes to a descriptor and ends
+    // the process. It does not allocate and does not take a lock.
     #[cfg(unix)]
     unsafe {
         low_level::register(consts::SIGABRT, at_abort)?;
@@ -43,14 +43,14 @@ pub fn tell(command: &Command) -> io::Result<()> {
     Ok(())
 }
 
-/// The lack of memory behind another error, whose own advice would not help.
+/// A lack of memory that caused another error. The advice of that error would not help.
 #[derive(Debug)]
 pub struct OutOfMemory {
     causes: String,
 }
 
 impl OutOfMemory {
-    /// Keeps what `error` and its causes say.
+    /// Keeps the messages of `error` and its causes, without their advice.
     pub fn behind(error: &(dyn Error + 'static)) -> Self {
         let all = causes(error).fold(error.to_string(), |text, cause| format!("{text}\n{cause}"));
         let plain = |line: &'_ str| {
@@ -75,23 +75,23 @@ impl fmt::Display for OutOfMemory {
 
 impl Error for OutOfMemory {}
 
-/// What a command does, and how it gets along with less.
+/// Returns what a command does, and how to make it need less memory.
 fn about(command: &Command) -> (&'static str, &'static str) {
     match command {
         Command::Train(_) => (
             "training",
             "raise the limit (`ulimit -v`), close other programs, or lower `device_batch`, `prefetch`, \
-             `workers` or --threads; what the last checkpoint holds is safe, and --resume goes on from it",
+             `workers` or --threads; the last checkpoint is not affected, and --resume continues from it",
         ),
         Command::Encode(_) => (
             "encoding",
-            "raise the limit (`ulimit -v`), close other programs, or lower --threads; the features that were \
-             written are kept, and the same command goes on",
+            "raise the limit (`ulimit -v`), close other programs, or lower --threads; features that were \
+             written are kept, and the same command resumes",
         ),
         Command::Eval(_) => (
             "evaluating",
-            "raise the limit (`ulimit -v`), close other programs, or lower --batch-size or --threads; the \
-             answers that were written are kept, and the same command goes on",
+            "raise the limit (`ulimit -v`), close other programs, or lower --batch-size or --threads; \
+             answers that were written are kept, and the same command resumes",
         ),
         Command::Synth(_) => (
             "making clips",
@@ -109,8 +109,8 @@ fn about(command: &Command) -> (&'static str, &'static str) {
     }
 }
 
-/// Ends the process if it aborts because an allocation has failed: that is what the system's last error says
-/// then, on the thread that aborts. Any other abort goes its way.
+/// Ends the process if it aborts because an allocation failed. The last system error of the aborting thread shows
+/// this. Other aborts continue.
 #[cfg(unix)]
 fn at_abort() {
     if io::Error::last_os_error().kind() == io::ErrorKind::OutOfMemory {
@@ -121,7 +121,7 @@ fn at_abort() {
 
 fn write_message() {
     if let Some(message) = MESSAGE.get() {
-        // Not `std::io::stderr`, which takes a lock.
+        // `std::io::stderr` takes a lock.
         let _ = rustix::io::write(rustix::stdio::stderr(), message.as_bytes());
     }
 }

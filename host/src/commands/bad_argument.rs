@@ -1,19 +1,19 @@
-//! Arguments that the parser of the command line cannot judge.
+//! Errors of arguments that clap cannot check.
 
 use merv_host::eval::EvalError;
 use std::{error::Error, fmt};
 
-/// An error of the command line itself: the program exits with 2.
+/// An error of the command line. The program exits with 2.
 #[derive(Debug)]
 pub struct BadArgument(Box<dyn Error>);
 
 impl BadArgument {
-    /// What is wrong with an argument.
+    /// Wraps the error of an argument.
     pub fn new(error: impl Into<Box<dyn Error>>) -> Self {
         Self(error.into())
     }
 
-    /// What stopped an evaluation, if an argument alone is to blame; else the error as it is.
+    /// Wraps the error of an evaluation if an argument caused it. Returns other errors unchanged.
     pub fn of_eval(error: EvalError) -> Box<dyn Error> {
         match error {
             EvalError::NotAName(_) | EvalError::NoChunk { .. } => Box::new(Self::new(error)),

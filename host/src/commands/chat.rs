@@ -14,16 +14,16 @@ use std::{
     io::{self, BufRead, IsTerminal, Read},
 };
 
-/// Bytes of a message at most; no context holds so many.
+/// Maximum number of bytes of a message. It is more than fits into any context.
 const MAX_MESSAGE: u64 = 1 << 20;
 
-/// UTF-16 from some shells is the usual case.
+/// The usual cause is UTF-16 from some shells.
 const NOT_UTF8: &str =
-    "a message on standard input is not UTF-8\n  do: convert it, such as with iconv";
+    "a message on standard input is not UTF-8\n  do: convert it, for example with iconv";
 
-/// What is said at a terminal.
+/// The text that is shown first at a terminal.
 const WELCOME: &str =
-    "Ask about the video, one message a line. /reset forgets what was said, /quit ends.";
+    "Ask about the video, one message per line. /reset forgets the conversation, /quit ends it.";
 
 #[derive(Serialize)]
 struct Report {
@@ -31,9 +31,9 @@ struct Report {
     visual_tokens: usize,
     #[serde(serialize_with = "report::as_map")]
     mixer_weights: Vec<(String, f32)>,
-    /// Whether the replies mean something.
+    /// False if the replies are meaningless because the mixer is not trained yet.
     mixer_is_trained: bool,
-    /// Of what is done once.
+    /// The time of the stages that run once.
     timings: BTreeMap<Stage, f64>,
     peak_resident_bytes: Option<u64>,
 }
@@ -44,7 +44,7 @@ struct Turn {
     text: String,
     tokens: Vec<u32>,
     stop: Stop,
-    /// Of the whole conversation up to this reply.
+    /// The number of tokens of the whole conversation up to this reply.
     prompt_tokens: usize,
     timings: BTreeMap<Stage, f64>,
 }
@@ -53,10 +53,10 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
     let bar = ui.bar();
     let mut bar = bar.streaming(!args.json);
     let options = options::generate(&args.clip, &args.answer)?;
-    // What is cheap to refuse is refused before a video is decoded.
+    // Check what is cheap to check before the video is decoded.
     if is_standard_input(&args.clip.video) {
-        let why = "standard input holds the messages, so the video cannot come from it; expected a \
-                   file or a named pipe";
+        let why = "the messages are read from standard input, so the video cannot be; expected a file or a \
+                   named pipe";
         return Err(why.into());
     }
     Sampler::new(options.sampling)?;
@@ -77,7 +77,7 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
         &mut bar,
         ui,
     );
-    // What was answered before something went wrong is not lost.
+    // After an error, the replies before it are still printed.
     if args.json && (ended.is_ok() || !turns.is_empty()) {
         let mut timings = visual.timings.clone();
         timings.insert(Stage::Load, model.load_seconds());
@@ -93,7 +93,7 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
     ended
 }
 
-/// Answers messages until they end, and notes each reply.
+/// Replies to messages until the end of the input, and adds each reply to `turns`.
 fn converse(
     chat: &mut merv_host::Chat<'_>,
     options: &GenerateOptions,
@@ -119,7 +119,7 @@ fn converse(
         }
         let options = GenerateOptions {
             sampling: Sampling {
-                // Else a question that is asked again would be answered with the same luck.
+                // Otherwise sampling would give the same reply to a repeated question.
                 seed: options.sampling.seed.wrapping_add(turns.len() as u64),
                 ..options.sampling
             },
@@ -127,7 +127,7 @@ fn converse(
         };
         let reply = match chat.say(&message, &options, bar) {
             Ok(reply) => reply,
-            // A person can go on; a script must learn that its message has no reply.
+            // A person can continue, but a script must notice that its message has no reply.
             Err(error) if at_terminal => {
                 ui.error(&error);
                 continue;
@@ -140,7 +140,9 @@ fn converse(
             print("")?;
         }
         if reply.stop == Stop::Context {
-            ui.warn("the reply ends here because the model's context is full: /reset begins anew");
+            ui.warn(
+                "the reply ends here because the model's context is full; /reset starts a new conversation",
+            );
         }
         turns.push(turn(message, reply));
     }
@@ -158,7 +160,7 @@ fn turn(prompt: String, reply: Reply) -> Turn {
     }
 }
 
-/// The next line, stripped; none at the end of the input.
+/// Reads the next line without surrounding blanks; returns `None` at the end of the input.
 fn next_message(input: &mut impl BufRead, at_terminal: bool, ui: Ui) -> io::Result<Option<String>> {
     if at_terminal {
         ui.ask("> ");
@@ -168,10 +170,10 @@ fn next_message(input: &mut impl BufRead, at_terminal: bool, ui: Ui) -> io::Resu
     match input.take(MAX_MESSAGE).read_line(&mut line) {
         Ok(0) => Ok(None),
         Ok(read) if read as u64 == MAX_MESSAGE && !line.ends_with('\n') => Err(invalid(format!(
-            "a message on standard input is too long\n  expected: at most {MAX_MESSAGE} bytes a line"
+            "a message on standard input is too long\n  expected: at most {MAX_MESSAGE} bytes per line"
         ))),
         Ok(_) if text::is_utf16(line.as_bytes()) => Err(invalid(NOT_UTF8.to_owned())),
-        // Some shells put a byte-order mark before what they pipe.
+        // Some shells add a byte-order mark to a pipe.
         Ok(_) => Ok(Some(line.trim_start_matches('\u{feff}').trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(invalid(NOT_UTF8.to_owned()))

@@ -9,7 +9,7 @@ pub fn run(global: &Global, args: &Convert, ui: Ui) -> Outcome {
     let options = ConvertOptions {
         dtype: args.dtype.target(),
         max_shard_bytes: args.max_shard_size,
-        // Not the default: its weights come with this program.
+        // Without --registry no registry is written, because the default one has its own weights.
         template: global.registry.clone(),
         force: args.force,
     };
@@ -42,24 +42,24 @@ pub fn run(global: &Global, args: &Convert, ui: Ui) -> Outcome {
     Ok(())
 }
 
-/// What a person should know of what was not converted.
+/// Reports what was not converted.
 fn notes(report: &ConvertReport, ui: Ui) {
     if report.left_out.training > 0 {
         ui.say(&format!(
-            "left out: {} tensors of the training's state",
+            "skipped: {} tensors of the training state",
             report.left_out.training
         ));
     }
     if report.left_out.values > 0 {
         ui.say(&format!(
-            "left out: {} values that are no tensors",
+            "skipped: {} values that are not tensors",
             report.left_out.values
         ));
     }
     if report.is_merv && report.registry.is_none() {
         ui.warn(
-            "no registry was made; name the one that the checkpoint belongs to, such as \
-             `--registry merv-full`, and there will be one that uses these files",
+            "no registry was written; for one that uses these files, add the registry that the checkpoint \
+             belongs to, such as `--registry merv-full`",
         );
     }
 }

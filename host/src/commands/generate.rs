@@ -10,7 +10,7 @@ use merv_host::{Reply, Stage, Stop, VidLm};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Columns of the longest bar of `--show-mixer`.
+/// The width of the longest bar of `--show-mixer`, in columns.
 const BAR_COLUMNS: usize = 40;
 
 #[derive(Serialize)]
@@ -22,10 +22,10 @@ struct Report<'a> {
     visual_tokens: usize,
     #[serde(serialize_with = "report::as_map")]
     mixer_weights: &'a [(String, f32)],
-    /// Whether the answer means something.
+    /// False if the answer is meaningless because the mixer is not trained yet.
     mixer_is_trained: bool,
     timings: &'a BTreeMap<Stage, f64>,
-    /// The most main memory that was in use at once; null where the system does not tell.
+    /// The peak of the main memory in use; null if the system does not report it.
     peak_resident_bytes: Option<u64>,
 }
 
@@ -74,7 +74,7 @@ pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
     Ok(())
 }
 
-/// How much each encoder counted, as bars.
+/// Draws the weight of each encoder as a bar.
 fn mixer_chart(reply: &Reply) -> String {
     let names = reply
         .mixer_weights

@@ -1,4 +1,4 @@
-//! What the commands do, one file a subcommand.
+//! The commands, one file per subcommand.
 
 mod bad_argument;
 mod chat;
@@ -29,21 +29,21 @@ pub use bad_argument::BadArgument;
 use options::load_options;
 use print::{Outcome, print, print_json};
 
-/// Runs the command that `args` name.
+/// Runs the command in `args`.
 ///
 /// # Errors
 ///
-/// Whatever stops it; the caller shows it and exits with 1, or with 2 after a [`BadArgument`].
+/// Whatever stops the command. The caller reports it and exits with 1, or with 2 for a [`BadArgument`].
 pub fn run(args: Args, ui: Ui) -> Outcome {
     let Args { global, command } = args;
     signals::outlive_file_size_limit()?;
     out_of_memory::tell(&command)?;
     if let Some(folder) = global.plugin_dir.iter().find(|folder| !folder.is_dir()) {
         let folder = folder.display();
-        return Err(format!("--plugin-dir {folder}: there is no such folder").into());
+        return Err(format!("--plugin-dir {folder}: the folder does not exist").into());
     }
     if matches!(command, Command::Generate(_) | Command::Chat(_)) {
-        // An answer that would be lost is not made.
+        // Without standard output the answer would be lost, so it is not generated.
         output::check().map_err(output::lost)?;
     }
     match command {

@@ -1,4 +1,4 @@
-//! From the command line's settings to the library's.
+//! Converts options of the command line to those of the library.
 
 use super::BadArgument;
 use crate::args::{
@@ -8,23 +8,23 @@ use crate::args::{
 };
 use merv_host::{GenerateOptions, LoadOptions, Sampling, VideoOptions, generate, hub, video};
 
-/// How the command line wants an answer about a clip.
+/// Returns the options for generating an answer about a clip.
 ///
 /// # Errors
 ///
-/// When what is said of the clip contradicts itself.
+/// When options of the clip contradict each other.
 pub(super) fn generate(clip: &Clip, answer: &Answer) -> Result<GenerateOptions, BadArgument> {
     if let (Some(start), Some(end)) = (clip.start, clip.end)
         && end < start
     {
         return Err(BadArgument::new(format!(
-            "--end {end} is before --start {start}; exchange them or leave one out"
+            "--end {end} is before --start {start}\n  do: swap them, or omit one of them"
         )));
     }
-    // What is not there is told by who reads it.
+    // A missing file is reported when it is opened.
     if clip.folder_fps.is_some() && clip.video.exists() && !clip.video.is_dir() {
         return Err(BadArgument::new(format!(
-            "--folder-fps is for a folder of images, and {} is none; leave it out",
+            "--folder-fps is for a folder of images, but {} is a file\n  do: omit it",
             clip.video.display()
         )));
     }
@@ -42,7 +42,7 @@ pub(super) fn generate(clip: &Clip, answer: &Answer) -> Result<GenerateOptions, 
     })
 }
 
-/// How tokens are picked.
+/// Returns the sampling options.
 pub(super) fn sampling(answer: &Answer) -> Sampling {
     Sampling {
         temperature: answer.temperature,
@@ -52,7 +52,7 @@ pub(super) fn sampling(answer: &Answer) -> Sampling {
     }
 }
 
-/// How long an answer may and must be.
+/// Returns the minimum and maximum length of an answer.
 pub(super) fn answer_limits(answer: &Answer) -> generate::ReplyLimits {
     generate::ReplyLimits {
         max_new_tokens: answer.max_new_tokens,
@@ -61,7 +61,7 @@ pub(super) fn answer_limits(answer: &Answer) -> generate::ReplyLimits {
     }
 }
 
-/// What the command line lets a file cost.
+/// Returns the limits on video files.
 pub(super) fn limits(args: &VideoLimits) -> video::Limits {
     let default = video::Limits::default();
     video::Limits {
@@ -83,7 +83,7 @@ pub(super) fn limits(args: &VideoLimits) -> video::Limits {
     }
 }
 
-/// How the global options want models loaded.
+/// Returns the options for loading models.
 pub(super) fn load_options(global: &Global) -> LoadOptions {
     let hub = hub::Settings::from_env();
     LoadOptions {

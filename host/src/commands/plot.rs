@@ -11,12 +11,12 @@ pub fn run(args: &Plot, ui: Ui) -> Outcome {
     let pictures = pictures(args)?;
     if let Some(skipped) = plot(&args.run, &pictures)? {
         if skipped.cut_line {
-            ui.say("the last line of the metrics is not whole yet and was left out");
+            ui.say("the last line of the metrics is not complete yet and was skipped");
         }
         if skipped.not_finite > 0 {
             let count = skipped.not_finite;
             ui.warn(&format!(
-                "{count} values are missing or no finite numbers and were left out"
+                "{count} values are missing or not finite and were skipped"
             ));
         }
     }
@@ -26,7 +26,7 @@ pub fn run(args: &Plot, ui: Ui) -> Outcome {
     Ok(())
 }
 
-/// The pictures that are asked for.
+/// Returns the pictures to draw.
 fn pictures(args: &Plot) -> Result<Vec<Picture>, Box<dyn Error>> {
     let format = |path: &Path| match path.extension()?.to_ascii_lowercase().to_str()? {
         "svg" => Some(PictureFormat::Svg),

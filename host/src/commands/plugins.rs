@@ -14,12 +14,12 @@ struct Listing {
     searched: Vec<PathBuf>,
 }
 
-/// A library, usable or not.
+/// A library on the plugin path, even if it cannot be loaded.
 #[derive(Serialize)]
 struct Row {
     name: String,
     path: PathBuf,
-    /// `ready`, or `broken` for the reason in `error`.
+    /// `ready`, or `broken`; `error` then has the reason.
     state: &'static str,
     error: Option<String>,
     version: Option<String>,
@@ -49,7 +49,7 @@ pub fn run(global: &Global, args: &Plugins) -> Outcome {
             .map(|p| p.display().to_string())
             .collect();
         return print(&format!(
-            "No plugins in {}.\nBuild them with `cargo build --release`, or name their folder with \
+            "No plugins in {}.\nBuild them with `cargo build --release`, or set their folder with \
              --plugin-dir or ${PATH_VARIABLE}.",
             folders.join(", ")
         ));
@@ -58,7 +58,7 @@ pub fn run(global: &Global, args: &Plugins) -> Outcome {
 }
 
 fn row(path: &Path, threads: usize) -> Row {
-    // The manifest is shown even where the library behind it cannot be used.
+    // The manifest is shown even if the library cannot be used.
     let manifest = Library::manifest_of(path).ok();
     let error = Library::open(path, threads)
         .err()

@@ -1,10 +1,10 @@
-//! What a command returns and prints.
+//! The result of a command, and printing to standard output.
 
 use crate::ui::output;
 use serde::Serialize;
 use std::{error::Error, io::Write};
 
-/// What a command returns: its errors are only shown, never looked into.
+/// The result of a command. Its error is only reported.
 pub(super) type Outcome = Result<(), Box<dyn Error>>;
 
 /// Writes one JSON object to standard output.

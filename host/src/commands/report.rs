@@ -1,8 +1,8 @@
-//! What the JSON objects of several commands share.
+//! Fields that the JSON objects of several commands share.
 
 use serde::Serializer;
 
-/// An object whose keys stay in order: the registry's.
+/// Serialises pairs as an object, in the order of the registry.
 pub(super) fn as_map<S: Serializer>(
     pairs: &[(String, f32)],
     serializer: S,
@@ -10,7 +10,7 @@ pub(super) fn as_map<S: Serializer>(
     serializer.collect_map(pairs.iter().map(|(id, weight)| (id, weight)))
 }
 
-/// As Linux tells it.
+/// Returns the peak of the main memory in use, if the system reports it as Linux does.
 pub(super) fn peak_resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status

@@ -1,4 +1,4 @@
-//! Signals that are answered, in place of ending the program at once.
+//! Signals that the program handles instead of being terminated by them.
 
 use signal_hook::{consts, flag};
 use std::{
@@ -6,18 +6,18 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-/// What a program that was interrupted exits with.
+/// The exit code of a program that was interrupted.
 const INTERRUPTED: i32 = 130;
 
-/// Lets a write that exceeds the limit on file sizes (`ulimit -f`) fail with an error, which names the file.
+/// Makes a write that exceeds the limit on file sizes (`ulimit -f`) fail with an error, which then names the file.
 pub fn outlive_file_size_limit() -> io::Result<()> {
     #[cfg(unix)]
     flag::register(consts::SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     Ok(())
 }
 
-/// A flag that is set when somebody asks the program to stop: by Ctrl-C, by a scheduler, or by closing the
-/// terminal. Whoever asks a second time does not want to wait.
+/// Returns a flag that is set when the program is to stop: by Ctrl-C, by a scheduler, or because the terminal was
+/// closed. A second signal ends the program immediately.
 pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut signals = vec![consts::SIGINT, consts::SIGTERM];
@@ -32,7 +32,8 @@ pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Whether `nohup` or a shell has the signal ignored, as Linux tells it; elsewhere it counts as ignored.
+/// Returns whether `nohup` or a shell made the process ignore the signal. Systems other than Linux do not report it;
+/// there the result is true.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let Ok(status) = fs::read_to_string("/proc/self/status") else {

@@ -32,11 +32,11 @@ pub fn run(global: &Global, args: &Synth, ui: Ui) -> Outcome {
         return print_json(&report);
     }
     for (clips, questions, what) in [
-        (report.train_clips, &report.train_questions, "to train on"),
+        (report.train_clips, &report.train_questions, "for training"),
         (
             report.held_out_clips,
             &report.held_out_questions,
-            "to ask about",
+            "held out",
         ),
     ] {
         if clips > 0 {

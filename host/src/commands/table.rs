@@ -1,9 +1,9 @@
-//! Plain columns.
+//! Tables in plain text.
 
-/// Characters of a column at most: the rest of a longer cell stands over the next column.
+/// Maximum number of characters in a column. A longer cell extends into the next column.
 pub const MAX_COLUMN: usize = 80;
 
-/// `rows` under `header`, columns as wide as their widest cell.
+/// Formats `rows` under `header`. Columns are as wide as their widest cell.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
@@ -26,13 +26,13 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         .join("\n")
 }
 
-/// A cell with blanks behind it up to this width. The width of a formatting macro may not exceed 65,535.
+/// Pads a cell with blanks to a width. Formatting macros do not support widths above 65,535.
 pub fn padded(cell: &str, width: usize) -> String {
     let missing = width.saturating_sub(cell.chars().count());
     cell.to_owned() + &" ".repeat(missing)
 }
 
-/// A count with thousands, millions or billions as people say it: `125.8 M`.
+/// Formats a count with a unit of thousands, millions or billions: `125.8 M`.
 pub fn human(count: u64) -> String {
     let (unit, name) = match count {
         0..1_000 => return count.to_string(),
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_of_any_length_are_shown_whole() {
+    fn cells_of_any_length_are_shown_completely() {
         for length in [1, 200, 65_535, 65_536, 1 << 20] {
             let long = "ä".repeat(length);
             let rows = [

@@ -12,7 +12,7 @@ use merv_host::train::{self, Outline, Settings, Summary, TrainOptions, data::Bro
 use std::path::{Path, PathBuf};
 
 pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
-    // The command line requires it where it is used.
+    // clap requires `--out` wherever it is used.
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("."));
     for set in &args.set {
         Settings::check_argument(set).map_err(BadArgument::new)?;
@@ -22,9 +22,9 @@ pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
             train::settings_of_run(&out, config.as_deref(), stage, &args.set)?
         }
         (Some(config), Some(stage)) => Settings::load(config, stage, &args.set)?,
-        _ => return Err("--config and --stage say what is trained".into()),
+        _ => return Err("--config and --stage are required".into()),
     };
-    // A registry that the user names goes before the file's, and a run before both.
+    // `--registry` overrides the registry of the settings, and `--from` overrides both.
     if let Some(registry) = args.from.as_ref().or(global.registry.as_ref()) {
         train::begin_from(&mut settings, registry)?;
     }
@@ -61,13 +61,13 @@ fn tell(summary: &Summary, out: &Path, ui: Ui) {
     let out = out.display();
     if summary.broken_examples > 0 {
         ui.wrong(&format!(
-            "{} of {} examples are broken and were left out",
+            "{} of {} examples are broken and were skipped",
             summary.broken_examples, summary.examples
         ));
     }
     if summary.stopped {
         ui.say(&format!(
-            "stopped after step {steps} of {total_steps}, with a checkpoint; go on with --resume --out {out}"
+            "stopped after step {steps} of {total_steps}, with a checkpoint; resume with --resume --out {out}"
         ));
         return;
     }
@@ -99,7 +99,7 @@ fn text(outline: &Outline) -> String {
         table(&["PART", "", "PARAMETERS"], &rows),
         String::new(),
         format!(
-            "data      {}: {} ({}, {}, {}), {} broken, {} without their file",
+            "data      {}: {} ({}, {}, {}), {} broken, {} with a missing file",
             data.path.display(),
             counted(data.examples, "example"),
             counted(data.videos, "video"),
@@ -122,7 +122,7 @@ fn text(outline: &Outline) -> String {
     }
     lines.extend([
         format!(
-            "steps     {}: {} an epoch, {}, {} to warm up; {} a step, {} at once",
+            "steps     {}: {} per epoch, {}, {} of warm-up; {} per step, {} per device batch",
             outline.total_steps,
             outline.steps_per_epoch,
             counted(outline.epochs, "epoch"),
@@ -134,10 +134,10 @@ fn text(outline: &Outline) -> String {
             "tokens    {} visual, at most {} of text",
             outline.visual_tokens, outline.max_length
         ),
-        format!("rate      {:e} at most", outline.learning_rate),
+        format!("rate      at most {:e}", outline.learning_rate),
         format!("saved     {}", counted(outline.checkpoints, "checkpoint")),
         format!(
-            "memory    about {}: weights {}, gradients and optimizer {}, activations {}, examples \
+            "memory    about {}: weights {}, gradients and optimiser {}, activations {}, examples \
              read ahead {}",
             bytes(outline.memory_bytes),
             bytes(memory.weights),

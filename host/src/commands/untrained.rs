@@ -1,9 +1,9 @@
-//! What is said of a mixer that has not been trained.
+//! The text about a mixer that is not trained yet.
 
 use super::table::table;
 use merv_host::model::plan::{Tensor, Untrained};
 
-/// A line with the numbers, and the tensors.
+/// Returns a line with the numbers of new and reused tensors, followed by a table of them.
 pub fn text(untrained: &Untrained) -> String {
     let Untrained {
         seed,
@@ -17,8 +17,8 @@ pub fn text(untrained: &Untrained) -> String {
     let reuse = reuse.as_deref().unwrap_or_default();
     let (Some(new), Some(reused)) = (new, reused) else {
         return format!(
-            "mixer       not trained: what fits is reused of {reuse}, which is not on this machine; the rest is made \
-             from seed {seed}{notice}"
+            "mixer       not trained: tensors that fit are reused from {reuse}, which is not on this machine; the others \
+             are initialised with seed {seed}{notice}"
         );
     };
     let from = match reused.len() {
@@ -27,7 +27,7 @@ pub fn text(untrained: &Untrained) -> String {
     };
     let all = new.len() + reused.len();
     let head = format!(
-        "mixer       not trained: of {all} tensors {} new (seed {seed}){from}{notice}",
+        "mixer       not trained: {all} tensors, {} new (seed {seed}){from}{notice}",
         new.len()
     );
     let rows: Vec<_> = reused.iter().chain(new).map(row).collect();

@@ -1,4 +1,4 @@
-//! What people see on standard error: progress, notices, errors. Bars and colours only on terminals.
+//! Standard error: progress, notices and errors. Bars and colours are only shown on terminals.
 
 pub mod output;
 pub mod progress;

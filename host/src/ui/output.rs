@@ -1,4 +1,4 @@
-//! Standard output, where answers go: what cannot be written there is never lost without a word.
+//! Standard output, where answers are printed. A failed write is always reported.
 
 use std::{
     io,
@@ -8,8 +8,8 @@ use std::{
 /// Whether the program was started without a standard output (`>&-`).
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Looks before Rust's runtime does: it opens `/dev/null` in place of what is closed, and all that is written there
-/// would be lost.
+/// Records whether standard output is closed. This must run before Rust's runtime starts, which opens `/dev/null`
+/// instead, so that all output would be lost.
 extern "C" fn look() {
     CLOSED.store(
         std::fs::symlink_metadata("/proc/self/fd/1").is_err()
@@ -24,7 +24,7 @@ extern "C" fn look() {
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = look;
 
-/// Checks that there is a standard output.
+/// Checks that standard output is open.
 ///
 /// # Errors
 ///
@@ -36,10 +36,10 @@ pub fn check() -> io::Result<()> {
     Ok(())
 }
 
-/// An error of writing to standard output that says so.
+/// Adds to an error that it occurred while writing to standard output.
 pub fn lost(error: io::Error) -> io::Error {
     let why = format!(
-        "the output cannot be written to standard output: {error}\n  do: let it go to a file or a terminal with room for it"
+        "the output cannot be written to standard output: {error}\n  do: redirect it to a terminal, or to a file on a disk with free space"
     );
     io::Error::new(error.kind(), why)
 }

@@ -20,13 +20,13 @@ const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// Notices are yellow.
 const WARNING: Style = AnsiColor::Yellow.on_default();
 
-/// A bar of a stage whose parts are counted.
+/// The style of a bar that counts parts.
 const PARTS: &str = "{spinner} {prefix:<10} {bar:20} {msg}";
-/// A bar of a download.
+/// The style of a bar for a download.
 const BYTES: &str =
     "{spinner} {prefix:<10} {bar:20} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left: {msg}";
 
-/// How much is said.
+/// Writes messages to standard error, as many as the options request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ui {
     quiet: bool,
@@ -34,7 +34,7 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Follows the global options, and shows plugins' messages from now on.
+    /// Applies the global options, and shows messages of plugins from now on.
     pub fn new(global: &Global) -> Self {
         let choice = match global.color {
             Color::Auto => anstream::ColorChoice::Auto,
@@ -68,39 +68,39 @@ impl Ui {
         }
     }
 
-    /// A line for whoever wants to know.
+    /// Writes a line of information, unless quiet.
     pub fn say(self, text: &str) {
         if !self.quiet {
-            // A closed standard error is no reason to stop.
+            // A closed standard error does not stop the command.
             let _ = writeln!(anstream::stderr(), "{text}");
         }
     }
 
-    /// Lines that were asked for: shown even when quiet.
+    /// Writes lines that an option requested, even when quiet.
     pub fn show(self, text: &str) {
         let _ = writeln!(anstream::stderr(), "{text}");
     }
 
-    /// Waits for an answer in the same line.
+    /// Writes a prompt for input, without a line break.
     pub fn ask(self, prompt: &str) {
         let mut stderr = anstream::stderr();
         let _ = write!(stderr, "{prompt}").and_then(|()| stderr.flush());
     }
 
-    /// A line that should be read.
+    /// Writes a notice, unless quiet.
     pub fn warn(self, text: &str) {
         if !self.quiet {
             self.wrong(text);
         }
     }
 
-    /// What went wrong though the command goes on: said even when quiet.
+    /// Writes a notice about a problem that does not stop the command, even when quiet.
     pub fn wrong(self, text: &str) {
         let text = clipped(text);
         let _ = writeln!(anstream::stderr(), "{WARNING}note:{WARNING:#} {text}");
     }
 
-    /// An error with its causes, outermost first.
+    /// Writes an error with its causes, outermost first.
     pub fn error(self, error: &(dyn Error + 'static)) {
         error_line(&error.to_string());
         let mut stderr = anstream::stderr();
@@ -109,7 +109,7 @@ impl Ui {
         }
     }
 
-    /// A progress bar that clears itself; silent when standard error is no terminal.
+    /// Returns a progress bar that clears itself. It is hidden if standard error is not a terminal.
     pub fn bar(self) -> Bar {
         let bar = if self.quiet || !std::io::stderr().is_terminal() {
             ProgressBar::hidden()
@@ -128,13 +128,13 @@ impl Ui {
     }
 }
 
-/// What went wrong is said even when quiet.
+/// Writes the line of an error, even when quiet.
 pub fn error_line(text: &str) {
     let text = clipped(text);
     let _ = writeln!(anstream::stderr(), "{ERROR}error:{ERROR:#} {text}");
 }
 
-/// Shows the stages on standard error and, when asked, streams the answer to standard output.
+/// Shows the stages on standard error and, on request, streams the answer to standard output.
 pub struct Bar {
     ui: Ui,
     pub(super) bar: ProgressBar,
@@ -144,19 +144,19 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// Lets the answer's text through to standard output.
+    /// Sets whether the text of the answer is streamed to standard output.
     #[must_use]
     pub fn streaming(mut self, streaming: bool) -> Self {
         self.streaming = streaming;
         self
     }
 
-    /// Runs `body`, which writes to standard error, with the bar out of the way.
+    /// Hides the bar while `body` writes to standard error.
     pub fn suspend(&self, body: impl FnOnce()) {
         self.bar.suspend(body);
     }
 
-    /// Writes notices, from any thread, with the bar out of the way.
+    /// Returns a function that writes notices from any thread, and hides the bar meanwhile.
     pub fn notices(&self) -> Arc<dyn Fn(&str) + Send + Sync> {
         let (ui, bar) = (self.ui, self.bar.clone());
         Arc::new(move |text: &str| bar.suspend(|| ui.warn(text)))
@@ -168,8 +168,8 @@ impl Bar {
         }
     }
 
-    /// Begins a bar for another download, or goes back to the other stages. Where there are no bars, a
-    /// line says what takes so long.
+    /// Shows the bar of a download, or of the other stages again. If bars are hidden, writes a line that explains
+    /// the wait.
     fn set_fetching(&mut self, file: Option<&str>, total: usize) {
         if self.fetching.as_deref() == file {
             return;
@@ -188,7 +188,7 @@ impl Bar {
         self.fetching = file.map(str::to_owned);
     }
 
-    /// Shows how far `what` is.
+    /// Shows the progress of `what`.
     pub fn show(&self, prefix: &'static str, what: &str, done: u64, total: u64) {
         self.bar.set_length(total);
         self.bar.set_position(done);
@@ -226,10 +226,10 @@ impl Observer for Bar {
 
     fn text(&mut self, text: &str) {
         if self.streaming {
-            // The bar and the answer would write over each other on a terminal.
+            // The bar and the answer would overwrite each other on a terminal.
             self.bar.finish_and_clear();
             let mut stdout = anstream::stdout();
-            // A reader that went away is noticed when the last line is written.
+            // A closed pipe is noticed when the last line is written.
             let _ = write!(stdout, "{text}").and_then(|()| stdout.flush());
         }
     }

@@ -1,4 +1,4 @@
-//! How far a training run is.
+//! The progress of a training run.
 
 use super::progress::{Bar, Ui};
 use indicatif::ProgressStyle;
@@ -7,10 +7,10 @@ use merv_host::{
     train::{StepMetrics, TrainObserver},
 };
 
-/// Loss, rate and speed beside the bar; `eta` is the time that is left.
+/// The style of the bar: loss, learning rate and speed next to it. `eta` is the remaining time.
 const STEPS: &str = "{spinner} {prefix:<10} {bar:20} {pos}/{len}, {eta} left: {msg}";
 
-/// A bar of steps on standard error; silent when that is no terminal.
+/// A progress bar of steps on standard error. It is hidden if that is not a terminal.
 pub struct TrainingBar {
     ui: Ui,
     bar: Bar,
@@ -18,7 +18,7 @@ pub struct TrainingBar {
 }
 
 impl TrainingBar {
-    /// Shows nothing yet.
+    /// Creates a bar that shows nothing yet.
     pub fn new(ui: Ui) -> Self {
         Self {
             ui,
@@ -41,7 +41,7 @@ impl TrainObserver for TrainingBar {
             self.bar.bar.set_style(style);
         }
         self.bar.show("training", "", done, total);
-        // What an earlier run took says nothing about this one.
+        // The speed before the run was resumed does not predict the remaining time.
         self.bar.bar.reset_eta();
     }
 

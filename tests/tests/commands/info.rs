@@ -94,11 +94,11 @@ fn the_table_shows_the_token_counts_of_each_stage() {
         "languagebind-video-noclass",
         "16 × 256 → 1024",
         "3davg+linear, cross_attention_avg_lq",
-        "32 frames → 16 × 256 + 16 × 256 + 16 × 196 + 16 × 196 of the encoders",
-        "→ 1024 + 1024 + 1024 + 1024 projected → 1024 visual, beside 2048 of text at most",
+        "32 frames → 16 × 256 + 16 × 256 + 16 × 196 + 16 × 196 from the encoders",
+        "→ 1024 + 1024 + 1024 + 1024 projected → 1024 visual; at most 2048 of text",
         "7.6 G",
         "1.6 T",
-        "to compute in",
+        "activations",
     ] {
         assert!(text.contains(part), "{part:?} is not in:\n{text}");
     }
@@ -180,7 +180,7 @@ fn a_precision_overrides_the_registry() {
 fn files_that_are_not_on_this_machine_are_listed_as_unchecked() {
     let run = Run::new().args(["--registry", "merv-full", "info"]);
     let text = run.finish().succeeded().stdout;
-    let words = "unchecked   what is in files that are not on this machine: hf://";
+    let words = "unchecked   the contents of files that are not on this machine: hf://";
     assert!(text.contains(words), "{text}");
     let run = Run::new().args(["--registry", "merv-full", "info", "--json"]);
     let found: Value = serde_json::from_str(&run.finish().succeeded().stdout).unwrap();

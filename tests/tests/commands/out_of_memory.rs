@@ -27,7 +27,7 @@ fn limited(run: Run, kilobytes: u32) -> Finished {
     let is_fine = finished.code == Some(0) || (finished.code == Some(1) && reported);
     assert!(is_fine, "{kilobytes}: {finished}");
     for blame in [
-        "left out",
+        "skipped",
         "fetch the file",
         "download the file",
         "cannot be used",

@@ -39,7 +39,7 @@ fn unusable_videos_are_reported_and_counted() {
         .args(allowed)
         .finish()
         .succeeded();
-    for words in ["`3` is left out: gone", "`2` is left out: broken"] {
+    for words in ["`3` is skipped: gone", "`2` is skipped: broken"] {
         assert!(run.stderr.contains(words), "{run}");
     }
     let report: Value = serde_json::from_str(&run.stdout).unwrap();

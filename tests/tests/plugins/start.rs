@@ -114,7 +114,7 @@ fn a_missing_plugin_folder_is_an_error() {
             let run = Run::new().args(["--plugin-dir", folder, command]).finish();
             (
                 format!("{command} {folder}"),
-                run.judge(1, &[folder, "--plugin-dir", "there is no such folder"]),
+                run.judge(1, &[folder, "--plugin-dir", "the folder does not exist"]),
             )
         })
     }));

@@ -73,7 +73,7 @@ fn a_new_mixer_has_new_tensors() {
 
     let text = tiny.run().arg("info").finish().succeeded().stdout;
     for words in [
-        "not trained: of 15 tensors 15 new (seed 0)",
+        "not trained: 15 tensors, 15 new (seed 0)",
         "feature_fusion.Q",
         "[1, 3072]",
     ] {
@@ -122,7 +122,7 @@ fn matching_tensors_are_reused_by_encoder() {
     assert_eq!(new.len() + reused.len(), 15);
     let text = tiny.run().arg("info").finish().succeeded().stdout;
     let words = format!(
-        "of 15 tensors {} new (seed 3), {} reused from",
+        "15 tensors, {} new (seed 3), {} reused from",
         new.len(),
         reused.len()
     );
@@ -254,7 +254,7 @@ fn training_starts_from_it_and_leaves_an_ordinary_mixer() {
     );
     let text = whole.run().arg("--dry-run").finish().succeeded().stdout;
     assert!(
-        text.contains("not trained: of 9 tensors 7 new (seed 5), 2 reused"),
+        text.contains("not trained: 9 tensors, 7 new (seed 5), 2 reused"),
         "{text}"
     );
 

@@ -118,7 +118,7 @@ fn a_conversation_and_a_video_do_not_share_standard_input() {
     for name in ["-", "/dev/stdin"] {
         let run = Run::new().args(["chat", "--video", name]).input(b"hello\n");
         run.finish()
-            .failed(1, &["standard input holds the messages"]);
+            .failed(1, &["the messages are read from standard input"]);
     }
 }
 
@@ -207,7 +207,7 @@ fn skipped_files_in_folders_of_videos_are_counted() {
         .arg("--out");
     let run = run.arg(elsewhere.path().join("features"));
     let run = run.after(&format!("mkfifo {}", pipe.display()));
-    run.finish().failed(1, &["a pipe or device"]);
+    run.finish().failed(1, &["a pipe or a device"]);
 }
 
 #[test]

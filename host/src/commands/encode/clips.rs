@@ -1,4 +1,4 @@
-//! Which clips are encoded: those of training data, of folders, and those that are named.
+//! Collects the clips to encode: those of training data, those in folders, and those on the command line.
 
 use crate::args::encode::Encode;
 use merv_host::counted;
@@ -14,10 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Broken examples of a data set that are named.
+/// Maximum number of broken examples of a data set that are listed.
 const TOLD: usize = 5;
 
-/// What the names of videos end in; in a folder, all else is no clip.
+/// The file extensions of videos. Other files in a folder are skipped.
 const VIDEOS: [&str; 44] = [
     "264", "265", "3g2", "3gp", "apng", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "h264",
     "h265", "hevc", "ivf", "m1v", "m2t", "m2ts", "m2v", "m4v", "mjpeg", "mjpg", "mk3d", "mkv",
@@ -25,19 +25,19 @@ const VIDEOS: [&str; 44] = [
     "rmvb", "ts", "vob", "webm", "wmv", "y4m",
 ];
 
-/// Which clips there are.
+/// The clips that were found.
 #[derive(Default)]
 struct Clips {
-    /// Each once, in order.
+    /// Each clip once, in order.
     ordered: Vec<PathBuf>,
-    /// How many files in folders do not have the name of a video, by what their names end in.
+    /// The number of skipped files in folders, by extension.
     skipped: BTreeMap<String, usize>,
     seen: HashSet<PathBuf>,
-    /// The folders that were looked at, by their true paths.
+    /// The folders that were searched, with links resolved.
     folders: HashSet<PathBuf>,
 }
 
-/// The clips that `args` name; `left_out` hears of what is no clip or a broken example.
+/// Returns the clips of `args`. Calls `left_out` for skipped files and broken examples.
 pub fn of(args: &Encode, left_out: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let mut clips = Clips::default();
     for data in &args.data {
@@ -51,10 +51,13 @@ pub fn of(args: &Encode, left_out: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>,
             .map_err(|why| format!("{}: {why}", folder.display()))?;
     }
     for video in &args.video {
-        // Features are kept under a digest of the file, which a pipe gives only once.
+        // Features are stored by the digest of the file, and a pipe can be read only once.
         if is_standard_input(video) || fs::metadata(video).is_ok_and(|it| is_special(&it)) {
             let video = video.display();
-            return Err(format!("{video}: a pipe or device; expected a file or folder: copy the clip to a file first").into());
+            return Err(format!(
+                "{video}: it is a pipe or a device\n  expected: a file or a folder\n  do: copy the clip to a file first"
+            )
+            .into());
         }
         clips.add(video.clone());
     }
@@ -63,12 +66,12 @@ pub fn of(args: &Encode, left_out: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>,
             .skipped()
             .map_or(String::new(), |skipped| format!(" ({skipped})"));
         return Err(
-            format!("no clips: the data name none, or the folders hold none{skipped}").into(),
+            format!("no clips: the data or the folders do not contain any{skipped}").into(),
         );
     }
     if let Some(skipped) = clips.skipped() {
         left_out(&format!(
-            "left out: {skipped}; `--video` takes them all the same"
+            "skipped: {skipped}; use `--video` to encode them anyway"
         ));
     }
     Ok(clips.ordered)
@@ -85,10 +88,9 @@ impl Clips {
         }
     }
 
-    /// Adds the videos in a folder and those below it. Links are followed; a folder to which several
-    /// paths lead is looked at once.
+    /// Adds the videos in a folder and its subfolders. Follows links, and searches each folder once.
     fn add_folder(&mut self, folder: &Path) -> io::Result<()> {
-        // A list and not a recursion: how deep folders lie is not for us to say.
+        // A list instead of recursion, because folders may be nested deeply.
         let mut open = vec![folder.to_owned()];
         while let Some(folder) = open.pop() {
             if !self.folders.insert(folder.canonicalize()?) {
@@ -105,7 +107,7 @@ impl Clips {
                 }
                 let end = path.extension().unwrap_or_default().to_string_lossy();
                 let end = end.to_ascii_lowercase();
-                // macOS keeps what its disks know of a file in `._` and the file's name.
+                // macOS stores metadata of a file in another one, whose name starts with `._`.
                 let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
                 if !hidden && VIDEOS.contains(&&*end) {
                     self.add(path);
@@ -118,24 +120,23 @@ impl Clips {
         Ok(())
     }
 
-    /// "3 .txt, 1 without an ending", if files in folders were left out.
+    /// Returns a text such as "3 .txt, 1 without an extension", if files in folders were skipped.
     fn skipped(&self) -> Option<String> {
         let counts = self.skipped.iter().map(|(end, count)| match end.as_str() {
-            "" => format!("{count} without an ending"),
+            "" => format!("{count} without an extension"),
             end => format!("{count} .{end}"),
         });
         let counts: Vec<_> = counts.take(20).collect();
         (!counts.is_empty()).then(|| {
             format!(
-                "files whose names do not end like a video's: {}",
+                "files without the extension of a video: {}",
                 counts.join(", ")
             )
         })
     }
 }
 
-/// Calls `found` with the path of each video and image, and `left_out` with what is said of examples that
-/// cannot be trained on.
+/// Calls `found` with the path of each video and image, and `left_out` with a message for broken examples.
 fn read_data(
     path: &Path,
     found: &mut dyn FnMut(PathBuf),
@@ -151,14 +152,14 @@ fn read_data(
         Err(Broken { name, why }) => {
             broken += 1;
             if broken <= TOLD {
-                left_out(&format!("{name} is left out: {why}"));
+                left_out(&format!("{name} is skipped: {why}"));
             }
         }
     })?;
     if broken > TOLD {
         let path = path.display();
         left_out(&format!(
-            "{} of {path} left out",
+            "{} of {path} skipped",
             counted(broken - TOLD, "more example")
         ));
     }

@@ -14,15 +14,15 @@ use std::{path::PathBuf, sync::mpsc::sync_channel, thread, time::Instant};
 
 #[derive(Serialize)]
 struct Report {
-    /// How many there are, each counted once.
+    /// The number of different clips.
     clips: usize,
-    /// Run through the encoders.
+    /// The number of clips that were encoded now.
     encoded: usize,
-    /// Whose features were there already.
+    /// The number of clips that had all their features already.
     cached: usize,
-    /// Those that cannot be read.
+    /// Clips that cannot be read.
     broken: Vec<Broken>,
-    /// How many features the cache holds now.
+    /// The number of features in the cache now.
     features: usize,
     seconds: f64,
 }
@@ -51,7 +51,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
         features: 0,
         seconds: 0.0,
     };
-    // One clip waits while another is encoded and a third is decoded: memory is bounded by three.
+    // At most three clips are in memory: one is encoded, one waits, and one is decoded.
     let (sender, receiver) = sync_channel(1);
     let (encoders, cache, video, clips) = (&encoders, &cache, &video, &clips);
     let queue = Queue {
@@ -61,9 +61,9 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
         claims: cache.claims()?,
     };
     thread::scope(|scope| -> Outcome {
-        // After an error it is gone before the queue is waited for, which then ends.
+        // After an error it is dropped before the queue is joined, so that the queue ends.
         let receiver = receiver;
-        // Its claims last until all is written, and end with the queue.
+        // The queue returns its claims, which must last until all features are written.
         let queue =
             thread::Builder::new().spawn_scoped(scope, move || queue.run(clips, &sender))?;
         for done in 0..clips.len() {
@@ -82,7 +82,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
                 Ok(false) => report.cached += 1,
                 Err(error) if error.is_of_the_clip() => {
                     let error = in_one_line(&error);
-                    bar.suspend(|| ui.wrong(&format!("left out: {error}")));
+                    bar.suspend(|| ui.wrong(&format!("skipped: {error}")));
                     let path = clip.to_owned();
                     report.broken.push(Broken { path, error });
                 }
@@ -110,7 +110,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
         return print_json(&report);
     }
     print(&format!(
-        "{}: {} encoded, {} were there already, {} cannot be read; {:.1} s",
+        "{}: {} encoded, {} already in the folder, {} cannot be read; {:.1} s",
         counted(report.clips, "clip"),
         report.encoded,
         report.cached,

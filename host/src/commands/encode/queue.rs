@@ -1,4 +1,4 @@
-//! The clips on their way to the encoders, those first that no other process is at work on.
+//! Prepares clips for the encoders. Clips that another process is encoding come last.
 
 use merv_host::{
     Encoders, Error, Prepared, VideoOptions,
@@ -12,41 +12,41 @@ use std::{
     time::Duration,
 };
 
-/// Between two looks at what other processes have finished.
+/// The time between two checks of what other processes have finished.
 const POLL: Duration = Duration::from_millis(100);
 
-/// What became of a clip before the encoders see it.
+/// A clip that is ready for the encoders, or does not need them.
 pub enum Next {
-    /// Its features are there.
+    /// All its features are in the cache.
     Cached,
-    /// It was read.
+    /// It was decoded.
     Prepared(Prepared),
 }
 
-/// A clip and what became of it.
+/// A clip, with the result of preparing it.
 pub type Sent<'c> = (&'c Path, Result<Next, Error>);
 
-/// Where clips are looked up, and by what they are read.
+/// Prepares clips.
 pub struct Queue<'q> {
     /// The encoders.
     pub encoders: &'q Encoders,
-    /// Where features are kept.
+    /// The cache of features.
     pub cache: &'q FeatureCache,
     /// How videos are read.
     pub video: &'q VideoOptions,
-    /// What this process is at work on.
+    /// The clips that this process is encoding.
     pub claims: Claims,
 }
 
 impl Queue<'_> {
-    /// Sends every clip once. Those that other processes are at work on come last, when these have written
-    /// their features or have ended. Returns the claims, which hold until the features are written.
+    /// Sends every clip once. Clips that other processes are encoding come last, when those processes have written
+    /// the features or have ended. Returns the claims, which the caller must keep until the features are written.
     pub fn run<'c>(mut self, clips: &'c [PathBuf], sender: &SyncSender<Sent<'c>>) -> Claims {
         let mut waiting: Vec<&Path> = Vec::new();
         for clip in clips {
             match self.next(clip) {
                 None => waiting.push(clip),
-                // Nobody listens any more after an error.
+                // The receiver is dropped after an error.
                 Some(next) => {
                     if sender.send((clip, next)).is_err() {
                         return self.claims;
@@ -69,7 +69,8 @@ impl Queue<'_> {
             }
             waiting = left;
             if waiting.len() == before {
-                // Others may wait for what is not written yet. If it cannot be, the end tells.
+                // Other processes may wait for features that are not written yet. An error is reported by the
+                // last flush.
                 let _ = self.cache.flush();
                 thread::sleep(POLL);
             }
@@ -77,7 +78,7 @@ impl Queue<'_> {
         self.claims
     }
 
-    /// What becomes of a clip; none while another process is at work on it.
+    /// Prepares a clip; returns `None` while another process is encoding it.
     fn next(&mut self, clip: &Path) -> Option<Result<Next, Error>> {
         self.try_next(clip).transpose()
     }
@@ -92,7 +93,7 @@ impl Queue<'_> {
             if !self.claims.claim(&keys)? {
                 return Ok(None);
             }
-            // Whoever had claimed it may have finished it in between.
+            // Another process may have finished it before the claim succeeded.
             if missing()?.is_some_and(|keys| keys.is_empty()) {
                 return Ok(Some(Next::Cached));
             }

@@ -14,10 +14,10 @@ use merv_host::{
 };
 use std::{error::Error, path::Path, time::Duration};
 
-/// Bytes of a key file at most.
+/// Maximum number of bytes of a key file.
 const MAX_KEY: u64 = 1 << 16;
 
-/// Cases that a local judge has before it at once.
+/// The number of cases that a local judge processes together.
 const LOCAL_BATCH: usize = 16;
 
 pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
@@ -63,7 +63,7 @@ pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
     print_report(&report)
 }
 
-/// Opens the verdicts, and tells what of them is not what was written.
+/// Opens the verdicts, and reports damaged ones.
 fn open(stem: &Path, judge: &str, ui: Ui) -> Result<Verdicts, Box<dyn Error>> {
     let mut verdicts = Verdicts::open(stem, judge)?;
     verdicts
@@ -86,7 +86,7 @@ fn service(args: &Judge, notices: Notices) -> Result<Service, Box<dyn Error>> {
         .map(|key| key.trim().to_owned())
         .filter(|key| !key.is_empty());
     if key.is_none() && args.key_file.is_some() {
-        return Err("the file of --key-file is empty\n  expected: the service's key".into());
+        return Err("the file in --key-file is empty\n  expected: the service's key".into());
     }
     Ok(Service {
         base_url: args.base_url.clone(),

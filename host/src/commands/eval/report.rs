@@ -1,9 +1,9 @@
-//! The report of an evaluation, printed.
+//! Prints the report of an evaluation.
 
 use super::super::{Outcome, print, table::table};
 use merv_host::eval::EvalReport;
 
-/// The table, and what belongs under it.
+/// Prints the table and its notes.
 pub(super) fn print_report(report: &EvalReport) -> Outcome {
     let (header, rows) = report.table();
     print(&format!("{}, {}\n", report.benchmark, report.model))?;

@@ -18,20 +18,20 @@ use merv_host::{
 use serde::Serialize;
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-/// What `--json` prints while other chunks have questions left.
+/// The output of `--json` while other chunks have unanswered questions.
 #[derive(Serialize)]
 struct Part {
     complete: bool,
-    /// Whether answers mean something.
+    /// False if the answers are meaningless because the mixer is not trained yet.
     mixer_is_trained: bool,
-    /// Questions that were asked now.
+    /// The number of questions that were asked now.
     asked: usize,
-    /// Questions of the benchmark that no finished chunk has.
+    /// The number of questions that are not in a finished chunk.
     left: usize,
     failures: Vec<Failure>,
 }
 
-/// What it prints in the end.
+/// The output of `--json` when all chunks are done.
 #[derive(Serialize)]
 struct Whole<'r> {
     complete: bool,
@@ -51,7 +51,7 @@ pub fn run(
     ui: Ui,
 ) -> Outcome {
     let started = Instant::now();
-    // What is cheap to refuse is refused before anything is written.
+    // Check what is cheap to check before anything is written.
     Sampler::new(options::sampling(&args.answer))?;
     let features = match &args.feature_cache {
         Some(folder) => Some(Arc::new(FeatureCache::open_as_kept(folder)?)),
@@ -111,7 +111,7 @@ pub fn run(
                 return print_json(&part);
             }
             return print(&format!(
-                "chunk {} of {} is done: {} asked, {} could not be; {left} are left to other chunks",
+                "chunk {} of {} is done: {} asked, {} could not be asked; {left} remain for other chunks",
                 args.chunk_idx,
                 args.num_chunks,
                 counted(asked, "question"),
@@ -150,7 +150,7 @@ impl EvalObserver for Progress {
 
     fn failed(&mut self, failure: &Failure) {
         let id = escaped(&failure.question_id);
-        let text = format!("question `{id}` is left out: {failure}");
+        let text = format!("question `{id}` is skipped: {failure}");
         self.bar.suspend(|| self.ui.wrong(&text));
     }
 

@@ -1,44 +1,44 @@
-//! What memory to expect, before anything is loaded.
+//! Estimates the memory of a model before it is loaded.
 //!
-//! Weights and the language model's cache are counted; what a plugin needs while it computes is its own
-//! affair and estimated from the sizes that it states.
+//! Weights and the language model's cache are computed exactly. The memory that a plugin needs while it computes
+//! is estimated from the sizes that it states.
 
 use merv_plugin_api::{EncoderInfo, LanguageModelInfo};
 use serde::Serialize;
 
-/// Bytes of a number that the host keeps: a clip's, a feature's, a mixer's parameter.
+/// Bytes of a number in the host: of clips, features and mixer parameters.
 const F32: u64 = 4;
 
-/// Copies of the tokens that an encoder's block holds at once: the stream, what the norm made of it,
-/// and the perceptron's inner features, four times as wide.
+/// The number of copies of the tokens in memory while a block of an encoder runs: the residual stream, the output
+/// of the norm, and the MLP's hidden features, which are four times as wide.
 const ENCODER_COPIES: u64 = 6;
 
-/// The same of a language model's: its perceptron has two inner features, each nearly three times as
-/// wide.
+/// The same for a block of a language model. Its MLP has two tensors of hidden features, each nearly three times
+/// as wide.
 const LLM_COPIES: u64 = 8;
 
-/// Bytes by what they are for.
+/// Expected memory in bytes, by purpose.
 #[derive(Serialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Memory {
-    /// Weights: mapped from their files and paged in, but the mixer's, which are copied.
+    /// Weights. They are mapped from their files and paged in, except the mixer's, which are copied.
     pub weights: u64,
-    /// Clips, features and visual tokens, which are kept until the answer is done.
+    /// Clips, features and visual tokens, which are kept until the answer is complete.
     pub features: u64,
-    /// What a part needs besides while it computes.
+    /// The memory that a part also needs while it computes.
     pub activations: u64,
-    /// Keys and values of a text and a clip of full length.
+    /// Keys and values for a text of maximum length and a clip.
     pub cache: u64,
 }
 
 impl Memory {
-    /// All of it.
+    /// Returns the sum.
     pub fn total(&self) -> u64 {
         [self.weights, self.features, self.activations, self.cache]
             .into_iter()
             .fold(0, u64::saturating_add)
     }
 
-    /// Of parts that compute one after another: activations are given back in between.
+    /// Returns the memory of parts that run one after another. Activations are freed in between.
     pub fn one_after_another(parts: impl Iterator<Item = Self>) -> Self {
         parts.fold(Self::default(), |sum, part| Self {
             weights: sum.weights.saturating_add(part.weights),
@@ -48,12 +48,12 @@ impl Memory {
         })
     }
 
-    /// Of an encoder whose weights take `weights` bytes.
+    /// Returns the memory of an encoder whose weights need `weights` bytes.
     pub fn of_encoder(info: &EncoderInfo, weights: u64) -> Self {
         let clip = product(&[info.num_frames, 3, info.image_size, info.image_size]);
         let features = product(&[info.temporal, info.spatial, info.width]);
-        // In linear layers every parameter is used once for each token inside the encoder, which may be
-        // more tokens than come out.
+        // Linear layers use every parameter once for each token. The encoder may have more tokens inside than
+        // at its output.
         let inside = info.macs_per_clip / info.parameters.max(1);
         let tokens = inside.max(product(&[info.temporal, info.spatial]));
         Self {
@@ -66,8 +66,8 @@ impl Memory {
         }
     }
 
-    /// Of a mixer of `parameters`, whose projectors end at these numbers of tokens, `fused` after the
-    /// fusion.
+    /// Returns the memory of a mixer with `parameters` parameters, whose projectors return `projected` tokens and
+    /// whose fusion returns `fused` tokens.
     pub fn of_mixer(parameters: u64, projected: &[usize], fused: usize, width: u32) -> Self {
         let tokens = projected
             .iter()
@@ -77,13 +77,13 @@ impl Memory {
         Self {
             weights: parameters.saturating_mul(F32),
             features,
-            // One step of it at a time is held twice.
+            // One of its steps at a time has its input and its output in memory.
             activations: features,
             cache: 0,
         }
     }
 
-    /// Of a language model whose weights take `weights` bytes and that is given `positions` at once.
+    /// Returns the memory of a language model whose weights need `weights` bytes, for `positions` tokens.
     pub fn of_llm(info: &LanguageModelInfo, positions: u64, weights: u64) -> Self {
         let stream = [u64::from(info.width), LLM_COPIES, F32]
             .into_iter()
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn activations_are_those_of_the_hungriest_part() {
+    fn activations_are_those_of_the_part_that_needs_the_most() {
         let part = |weights, activations| Memory {
             weights,
             activations,
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_to_count_is_the_largest_number() {
+    fn overflowing_sums_saturate() {
         let memory = Memory::of_mixer(u64::MAX, &[usize::MAX, 3], 4, u32::MAX);
         assert_eq!(memory.weights, u64::MAX);
         assert_eq!(memory.total(), u64::MAX);

@@ -1,5 +1,5 @@
-//! `info`: what a registry would load, from what its plugins say and the headers of the files that are
-//! on this machine; and whether it can be loaded.
+//! `info`: shows what a registry would load, as stated by its plugins and by the headers of the files that are on
+//! this machine, and whether it can be loaded.
 
 mod memory;
 mod report;

@@ -1,4 +1,4 @@
-//! What `info --json` prints.
+//! The output of `info --json`.
 
 use super::memory::Memory;
 use merv_host::{
@@ -15,18 +15,18 @@ pub struct Report {
     pub id: String,
     pub description: String,
     pub license: Option<String>,
-    /// Frames that are sampled from a video.
+    /// The number of frames that are sampled from a video.
     pub num_frames: usize,
     pub encoders: Vec<EncoderReport>,
     pub mixer: MixerReport,
     pub llm: LlmReport,
     pub visual_tokens: usize,
     pub parameters: u64,
-    /// For one clip, up to and with the visual tokens in the language model.
+    /// For one clip, up to and including the visual tokens in the language model.
     pub macs: u64,
     pub memory: Memory,
     pub memory_bytes: u64,
-    /// Files that are not on this machine: what is in them was not checked.
+    /// Files that are not on this machine. Their contents were not checked.
     pub unchecked: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ pub struct EncoderReport {
     pub temporal: u32,
     pub spatial: u32,
     pub tokens: u64,
-    /// Tokens after the projector.
+    /// The number of tokens after the projector.
     pub projected_tokens: usize,
     pub dtype: &'static str,
     pub parameters: u64,
@@ -55,12 +55,12 @@ pub struct MixerReport {
     pub fusion: String,
     pub weights: String,
     pub token_length: usize,
-    /// Tokens after the fusion: the visual tokens.
+    /// The number of tokens after the fusion, which are the visual tokens.
     pub tokens: usize,
     pub parameters: u64,
     pub macs: u64,
     pub memory: Memory,
-    /// How it begins; null for one that has been trained.
+    /// Its initial tensors; null if it is trained.
     pub untrained: Option<Untrained>,
 }
 
@@ -73,7 +73,7 @@ pub struct LlmReport {
     pub vocab_size: u32,
     pub context_length: u32,
     pub max_length: usize,
-    /// Text tokens that a prompt may have beside the visual ones.
+    /// Maximum number of text tokens of a prompt, in addition to the visual tokens.
     pub prompt_tokens: usize,
     pub prompt: String,
     pub dtype: &'static str,
@@ -86,6 +86,8 @@ pub struct LlmReport {
 }
 
 impl Report {
+    /// Creates the report of a plan.
+    ///
     /// # Errors
     ///
     /// When a file of weights that is on this machine is damaged.
@@ -176,7 +178,7 @@ fn llm_report(entry: &LlmEntry, planned: &PlannedLlm, visual_tokens: usize) -> M
     let info = &planned.info;
     let context = info.context_length as usize;
     let prompt_tokens = entry.prompt_tokens(context, visual_tokens);
-    // The answer fills what the prompt leaves of `max_length`.
+    // The prompt and the answer together have at most `max_length` tokens.
     let positions = visual_tokens.saturating_add(entry.max_length).min(context) as u64;
     Ok(LlmReport {
         id: entry.id.clone(),

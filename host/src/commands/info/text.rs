@@ -1,4 +1,4 @@
-//! What `info` prints for people.
+//! The output of `info` without `--json`.
 
 use super::report::{EncoderReport, Report};
 use crate::commands::{
@@ -18,7 +18,7 @@ const HEADER: [&str; 9] = [
     "WEIGHTS",
 ];
 
-/// A table of the parts, and below it the way of the tokens and the totals.
+/// Returns a table of the parts, followed by the number of tokens at each stage and the totals.
 pub fn text(report: &Report) -> String {
     let mut lines = vec![
         format!("{}: {}", report.id, report.description),
@@ -89,7 +89,7 @@ fn shape(encoder: &EncoderReport) -> String {
     format!("{} × {}", encoder.temporal, encoder.spatial)
 }
 
-/// The way from frames to the prompt.
+/// Returns the number of tokens at each stage, from the frames to the prompt.
 fn tokens(report: &Report) -> String {
     let all = |each: fn(&EncoderReport) -> String| {
         let each: Vec<_> = report.encoders.iter().map(each).collect();
@@ -97,7 +97,7 @@ fn tokens(report: &Report) -> String {
     };
     let projected = all(|encoder| encoder.projected_tokens.to_string());
     format!(
-        "{} frames → {} of the encoders → {projected} projected → {} visual, beside {} of text at most",
+        "{} frames → {} from the encoders → {projected} projected → {} visual; at most {} of text",
         report.num_frames,
         all(shape),
         report.visual_tokens,
@@ -108,7 +108,7 @@ fn tokens(report: &Report) -> String {
 fn memory(report: &Report) -> String {
     let memory = &report.memory;
     format!(
-        "about {}: {} of weights, {} of clips and features, {} to compute in, {} of cache",
+        "about {}: weights {}, clips and features {}, activations {}, cache {}",
         bytes(report.memory_bytes),
         bytes(memory.weights),
         bytes(memory.features),

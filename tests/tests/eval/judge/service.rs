@@ -123,7 +123,7 @@ fn permanent_failures_stop_the_run_immediately() {
         .arg("--key-file")
         .arg(judged.path("key"))
         .finish();
-    run.failed(1, &["the file of --key-file is empty"]);
+    run.failed(1, &["the file in --key-file is empty"]);
     fs::write(judged.path("key"), "sk-file\n").unwrap();
     judged
         .run()
