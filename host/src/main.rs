@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
             match memory::ran_out(error.as_ref()) {
-                true => ui.error(&OutOfMemory::behind(error.as_ref())),
+                true => ui.error(&OutOfMemory::new(error.as_ref())),
                 false => ui.error(error.as_ref()),
             }
             match error.is::<BadArgument>() {
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 fn show(help: &clap::Error) -> ExitCode {
     let shown = ui::output::check().and_then(|()| help.print());
     let shown = shown.and_then(|()| io::stdout().flush());
-    match shown.map_err(ui::output::lost) {
+    match shown.map_err(ui::output::write_error) {
         Err(error) if !is_broken_pipe(&error) => {
             ui::error_line(&error.to_string());
             ExitCode::FAILURE

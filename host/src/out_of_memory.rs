@@ -22,7 +22,7 @@ const ERROR: &str = "error: ";
 const NO_THREAD: &str = "failed to spawn thread";
 
 /// From now on, reports when memory runs out: what `command` was doing, and what to do.
-pub fn tell(command: &Command) -> io::Result<()> {
+pub fn install(command: &Command) -> io::Result<()> {
     let (doing, advice) = about(command);
     let text = format!("{ERROR}memory ran out while {doing}\n  do: {advice}\n");
     let _ = MESSAGE.set(text);
@@ -51,7 +51,7 @@ pub struct OutOfMemory {
 
 impl OutOfMemory {
     /// Keeps the messages of `error` and its causes, without their advice.
-    pub fn behind(error: &(dyn Error + 'static)) -> Self {
+    pub fn new(error: &(dyn Error + 'static)) -> Self {
         let all = causes(error).fold(error.to_string(), |text, cause| format!("{text}\n{cause}"));
         let plain = |line: &'_ str| {
             let line = line.trim_start_matches([' ', '-']);

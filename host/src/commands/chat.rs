@@ -1,4 +1,4 @@
-use super::{Outcome, load_options, options, print, print_json, report};
+use super::{CommandResult, load_options, options, print, print_json, report};
 use crate::{
     args::{Global, chat::Chat},
     ui::{Bar, Ui},
@@ -26,7 +26,7 @@ const WELCOME: &str =
     "Ask about the video, one message per line. /reset forgets the conversation, /quit ends it.";
 
 #[derive(Serialize)]
-struct Report {
+struct ChatReport {
     turns: Vec<Turn>,
     visual_tokens: usize,
     #[serde(serialize_with = "report::as_map")]
@@ -49,7 +49,7 @@ struct Turn {
     timings: BTreeMap<Stage, f64>,
 }
 
-pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
+pub fn run(global: &Global, args: &Chat, ui: Ui) -> CommandResult {
     let bar = ui.bar();
     let mut bar = bar.streaming(!args.json);
     let options = options::generate(&args.clip, &args.answer)?;
@@ -81,7 +81,7 @@ pub fn run(global: &Global, args: &Chat, ui: Ui) -> Outcome {
     if args.json && (ended.is_ok() || !turns.is_empty()) {
         let mut timings = visual.timings.clone();
         timings.insert(Stage::Load, model.load_seconds());
-        print_json(&Report {
+        print_json(&ChatReport {
             turns,
             visual_tokens: model.visual_tokens(),
             mixer_weights: visual.mixer_weights()?,
@@ -101,11 +101,11 @@ fn converse(
     turns: &mut Vec<Turn>,
     bar: &mut Bar,
     ui: Ui,
-) -> Outcome {
+) -> CommandResult {
     let mut input = io::stdin().lock();
     let at_terminal = io::stdin().is_terminal();
     if at_terminal {
-        ui.say(WELCOME);
+        ui.info(WELCOME);
     }
     while let Some(message) = next_message(&mut input, at_terminal, ui)? {
         match message.as_str() {
@@ -163,7 +163,7 @@ fn turn(prompt: String, reply: Reply) -> Turn {
 /// Reads the next line without surrounding blanks; returns `None` at the end of the input.
 fn next_message(input: &mut impl BufRead, at_terminal: bool, ui: Ui) -> io::Result<Option<String>> {
     if at_terminal {
-        ui.ask("> ");
+        ui.prompt("> ");
     }
     let mut line = String::new();
     let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);

@@ -1,11 +1,11 @@
-use super::{Outcome, print, print_json};
+use super::{CommandResult, print, print_json};
 use crate::{
     args::{Global, convert::Convert},
     ui::Ui,
 };
 use merv_host::convert::{ConvertOptions, ConvertReport, convert};
 
-pub fn run(global: &Global, args: &Convert, ui: Ui) -> Outcome {
+pub fn run(global: &Global, args: &Convert, ui: Ui) -> CommandResult {
     let options = ConvertOptions {
         dtype: args.dtype.target(),
         max_shard_bytes: args.max_shard_size,
@@ -45,13 +45,13 @@ pub fn run(global: &Global, args: &Convert, ui: Ui) -> Outcome {
 /// Reports what was not converted.
 fn notes(report: &ConvertReport, ui: Ui) {
     if report.left_out.training > 0 {
-        ui.say(&format!(
+        ui.info(&format!(
             "skipped: {} tensors of the training state",
             report.left_out.training
         ));
     }
     if report.left_out.values > 0 {
-        ui.say(&format!(
+        ui.info(&format!(
             "skipped: {} values that are not tensors",
             report.left_out.values
         ));

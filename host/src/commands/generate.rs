@@ -1,5 +1,5 @@
 use super::{
-    Outcome, load_options, options, print, print_json, report,
+    CommandResult, load_options, options, print, print_json, report,
     table::{MAX_COLUMN, padded},
 };
 use crate::{
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 const BAR_COLUMNS: usize = 40;
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct GenerateReport<'a> {
     text: &'a str,
     tokens: &'a [u32],
     stop: Stop,
@@ -29,7 +29,7 @@ struct Report<'a> {
     peak_resident_bytes: Option<u64>,
 }
 
-pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
+pub fn run(global: &Global, args: &Generate, ui: Ui) -> CommandResult {
     let mut options = options::generate(&args.clip, &args.answer)?;
     let bar = ui.bar();
     let mut bar = bar.streaming(!args.json);
@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &Generate, ui: Ui) -> Outcome {
     let reply = model.generate_with(&args.clip.video, &args.prompt, &options, &mut bar)?;
     bar.finish();
     if args.json {
-        print_json(&Report {
+        print_json(&GenerateReport {
             text: &reply.text,
             tokens: &reply.tokens,
             stop: reply.stop,

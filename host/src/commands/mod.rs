@@ -27,24 +27,24 @@ use crate::{
 };
 pub use bad_argument::BadArgument;
 use options::load_options;
-use print::{Outcome, print, print_json};
+use print::{CommandResult, print, print_json};
 
 /// Runs the command in `args`.
 ///
 /// # Errors
 ///
 /// Whatever stops the command. The caller reports it and exits with 1, or with 2 for a [`BadArgument`].
-pub fn run(args: Args, ui: Ui) -> Outcome {
+pub fn run(args: Args, ui: Ui) -> CommandResult {
     let Args { global, command } = args;
-    signals::outlive_file_size_limit()?;
-    out_of_memory::tell(&command)?;
+    signals::survive_file_size_limit()?;
+    out_of_memory::install(&command)?;
     if let Some(folder) = global.plugin_dir.iter().find(|folder| !folder.is_dir()) {
         let folder = folder.display();
         return Err(format!("--plugin-dir {folder}: the folder does not exist").into());
     }
     if matches!(command, Command::Generate(_) | Command::Chat(_)) {
         // Without standard output the answer would be lost, so it is not generated.
-        output::check().map_err(output::lost)?;
+        output::check().map_err(output::write_error)?;
     }
     match command {
         Command::Generate(args) => generate::run(&global, &args, ui),

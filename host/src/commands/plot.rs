@@ -1,4 +1,4 @@
-use super::{Outcome, print};
+use super::{CommandResult, print};
 use crate::{args::plot::Plot, ui::Ui};
 use merv_host::plot::{Picture, PictureFormat, plot};
 use std::{
@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub fn run(args: &Plot, ui: Ui) -> Outcome {
+pub fn run(args: &Plot, ui: Ui) -> CommandResult {
     let pictures = pictures(args)?;
     if let Some(skipped) = plot(&args.run, &pictures)? {
         if skipped.cut_line {
-            ui.say("the last line of the metrics is not complete yet and was skipped");
+            ui.info("the last line of the metrics is not complete yet and was skipped");
         }
         if skipped.not_finite > 0 {
             let count = skipped.not_finite;

@@ -1,4 +1,4 @@
-use super::{Outcome, print, print_json, table::table};
+use super::{CommandResult, print, print_json, table::table};
 use crate::args::{Global, plugins::Plugins};
 use merv_host::{
     in_one_line,
@@ -32,7 +32,7 @@ struct Row {
     license: Option<String>,
 }
 
-pub fn run(global: &Global, args: &Plugins) -> Outcome {
+pub fn run(global: &Global, args: &Plugins) -> CommandResult {
     let path = PluginPath::from_env(&global.plugin_dir);
     let threads = super::load_options(global).threads();
     let plugins: Vec<Row> = path.list().iter().map(|path| row(path, threads)).collect();

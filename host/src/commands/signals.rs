@@ -10,7 +10,7 @@ use std::{
 const INTERRUPTED: i32 = 130;
 
 /// Makes a write that exceeds the limit on file sizes (`ulimit -f`) fail with an error, which then names the file.
-pub fn outlive_file_size_limit() -> io::Result<()> {
+pub fn survive_file_size_limit() -> io::Result<()> {
     #[cfg(unix)]
     flag::register(consts::SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     Ok(())

@@ -1,4 +1,4 @@
-use super::{BadArgument, Outcome, load_options, print, print_json};
+use super::{BadArgument, CommandResult, load_options, print, print_json};
 use crate::{
     args::{Global, synth::Synth},
     ui::Ui,
@@ -7,7 +7,7 @@ use merv_host::counted;
 use merv_host::synth::{SynthError, SynthOptions, synth};
 use std::error::Error;
 
-pub fn run(global: &Global, args: &Synth, ui: Ui) -> Outcome {
+pub fn run(global: &Global, args: &Synth, ui: Ui) -> CommandResult {
     let options = SynthOptions {
         clips: args.clips,
         seed: args.seed,

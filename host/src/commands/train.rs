@@ -1,5 +1,5 @@
 use super::{
-    BadArgument, Outcome, load_options, print, print_json, signals,
+    BadArgument, CommandResult, load_options, print, print_json, signals,
     table::{human, table},
     unchecked, untrained,
 };
@@ -8,10 +8,10 @@ use crate::{
     ui::{Ui, training::TrainingBar},
 };
 use merv_host::counted;
-use merv_host::train::{self, Outline, Settings, Summary, TrainOptions, data::Broken};
+use merv_host::train::{self, Outline, Settings, Summary, TrainOptions, data::BrokenExample};
 use std::path::{Path, PathBuf};
 
-pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
+pub fn run(global: &Global, args: &Train, ui: Ui) -> CommandResult {
     // clap requires `--out` wherever it is used.
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from("."));
     for set in &args.set {
@@ -26,7 +26,7 @@ pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
     };
     // `--registry` overrides the registry of the settings, and `--from` overrides both.
     if let Some(registry) = args.from.as_ref().or(global.registry.as_ref()) {
-        train::begin_from(&mut settings, registry)?;
+        train::start_from(&mut settings, registry)?;
     }
     settings.precision = global.precision.or(settings.precision);
     if args.dry_run {
@@ -50,23 +50,23 @@ pub fn run(global: &Global, args: &Train, ui: Ui) -> Outcome {
     if args.json {
         print_json(&summary)?;
     }
-    tell(&summary, &options.out, ui);
+    report_summary(&summary, &options.out, ui);
     Ok(())
 }
 
-fn tell(summary: &Summary, out: &Path, ui: Ui) {
+fn report_summary(summary: &Summary, out: &Path, ui: Ui) {
     let Summary {
         steps, total_steps, ..
     } = summary;
     let out = out.display();
     if summary.broken_examples > 0 {
-        ui.wrong(&format!(
+        ui.warn_always(&format!(
             "{} of {} examples are broken and were skipped",
             summary.broken_examples, summary.examples
         ));
     }
     if summary.stopped {
-        ui.say(&format!(
+        ui.info(&format!(
             "stopped after step {steps} of {total_steps}, with a checkpoint; resume with --resume --out {out}"
         ));
         return;
@@ -76,7 +76,7 @@ fn tell(summary: &Summary, out: &Path, ui: Ui) {
         .map_or(String::new(), |loss| format!(", loss {loss:.4}"));
     let held_out = summary.validation_loss;
     let held_out = held_out.map_or(String::new(), |loss| format!(", {loss:.4} held out"));
-    ui.say(&format!(
+    ui.info(&format!(
         "{steps} steps{loss}{held_out}; use the model with --registry {out}/registry.toml"
     ));
 }
@@ -110,7 +110,7 @@ fn text(outline: &Outline) -> String {
         ),
     ];
     lines.extend(data.broken_examples.iter().map(|broken| {
-        let Broken { name, why } = broken;
+        let BrokenExample { name, why } = broken;
         format!("          {name}: {why}")
     }));
     if let Some(held_out) = &outline.validation {

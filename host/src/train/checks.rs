@@ -2,7 +2,7 @@
 
 use super::{
     Settings, TrainError, TrainingStage,
-    data::{Broken, DataError, Entry, Index, TextForm},
+    data::{BrokenExample, DataError, Entry, ExampleTokenizer, Index},
 };
 use crate::{
     features::FeatureCache,
@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Maximum number of broken examples that an error lists.
-pub(super) const TOLD: usize = 5;
+pub(super) const MAX_LISTED: usize = 5;
 
 /// The examples of a run, and the held-out examples.
 pub(super) struct DataSets {
@@ -79,7 +79,7 @@ pub(super) fn text_length(
 /// When all examples are cut like this.
 pub(super) fn cut_short(
     index: &Index,
-    form: &TextForm,
+    form: &ExampleTokenizer,
     pool: &ThreadPool,
 ) -> Result<Option<String>, TrainError> {
     let is_cut = |entry: &&Entry| -> Result<bool, DataError> {
@@ -127,13 +127,13 @@ pub(super) fn empty_media(index: &Index) -> Option<String> {
 }
 
 /// Returns how examples become tokens, at most `max_length` of them.
-pub(super) fn form(
+pub(super) fn example_tokenizer(
     settings: &Settings,
     llm: &LlmEntry,
     tokenizer: &Arc<TextTokenizer>,
     max_length: usize,
-) -> Result<TextForm, TrainError> {
-    Ok(TextForm {
+) -> Result<ExampleTokenizer, TrainError> {
+    Ok(ExampleTokenizer {
         tokenizer: Arc::clone(tokenizer),
         format: format(llm)?,
         marks: llm.marks,
@@ -144,17 +144,17 @@ pub(super) fn form(
 }
 
 /// Checks that at most `fraction` of the examples are broken: those that the index found, and `more`.
-pub(super) fn few_broken(
+pub(super) fn check_broken_fraction(
     index: &Index,
     more: usize,
     fraction: f64,
-    latest: &[Broken],
+    latest: &[BrokenExample],
 ) -> Result<(), DataError> {
     let (broken, total) = (index.broken_count() + more, index.total());
     if broken as f64 <= fraction * total as f64 {
         return Ok(());
     }
-    let latest = latest.iter().rev().take(TOLD).rev();
+    let latest = latest.iter().rev().take(MAX_LISTED).rev();
     let latest = latest.map(|broken| format!("\n  {}: {}", broken.name, broken.why));
     Err(DataError::TooManyBroken {
         broken,
@@ -209,17 +209,17 @@ impl Trainings {
         &self,
         settings: &Settings,
         registry: &Registry,
-        trains: impl Fn(Part) -> bool,
+        trains: impl Fn(PluginModel) -> bool,
     ) -> Result<(), TrainError> {
         let stage = settings.stage;
         let options = |part| merv_plugin_api::TrainingOptions {
             trainable: trains(part),
             checkpoint_activations: settings.gradient_checkpointing,
         };
-        let begun = self.llm.begin(&options(Part::Llm));
+        let begun = self.llm.begin(&options(PluginModel::Llm));
         begun.map_err(|error| of_llm(stage, registry, error))?;
         for (index, (training, entry)) in self.encoders.iter().zip(&registry.encoders).enumerate() {
-            let begun = training.begin(&options(Part::Encoder(index)));
+            let begun = training.begin(&options(PluginModel::Encoder(index)));
             begun.map_err(|error| of_encoder(stage, &entry.id, error))?;
         }
         Ok(())
@@ -228,7 +228,7 @@ impl Trainings {
 
 /// A model of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum PluginModel {
     Llm,
     Encoder(usize),
 }

@@ -6,7 +6,7 @@ use merv_plugin_api::IGNORED_LABEL;
 /// The positions of the tokens of a batch. The visual tokens come right after the BOS token, or first if there
 /// is none. Shorter rows are padded at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
+pub struct BatchLayout {
     /// The number of rows.
     pub batch: usize,
     /// The number of positions in a row.
@@ -28,7 +28,7 @@ struct Row {
     visual_at: Option<usize>,
 }
 
-impl Layout {
+impl BatchLayout {
     /// Lays out `rows`, each with whether it has visual tokens, for a language model whose BOS token is `bos`.
     pub fn new(rows: &[(&Tokens, bool)], bos: Option<u32>, visual_tokens: usize) -> Self {
         let length = |(tokens, visual): &(&Tokens, bool)| {
@@ -153,7 +153,7 @@ mod tests {
     fn visual_tokens_follow_the_bos_and_padding_comes_last() {
         let (a, b, c) = (tokens(&[1, 5, 6]), tokens(&[1, 7]), tokens(&[8]));
         let rows = [(&a, true), (&b, false), (&c, true)];
-        let layout = Layout::new(&rows, Some(1), 2);
+        let layout = BatchLayout::new(&rows, Some(1), 2);
         let no = IGNORED_LABEL;
         assert_eq!((layout.batch, layout.length), (3, 5));
         assert_eq!(layout.mask, [1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0]);
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn widths_stay_together() {
         let a = tokens(&[1, 2]);
-        let layout = Layout::new(&[(&a, true)], Some(1), 1);
+        let layout = BatchLayout::new(&[(&a, true)], Some(1), 1);
         let embeds = layout.embeds(&[1.0, 1.5, 2.0, 2.5], &[9.0, 9.5], 2);
         assert_eq!(embeds, [1.0, 1.5, 9.0, 9.5, 2.0, 2.5]);
         let (text, visual) = layout.split(&embeds, 2);

@@ -38,13 +38,13 @@ pub enum TrainError {
     Occupied(PathBuf),
     /// The folder contains something else.
     #[error(
-        "{} contains `{stranger}`, which does not belong to a run\n  do: choose a new folder for --out", .path.display()
+        "{} contains `{unexpected}`, which does not belong to a run\n  do: choose a new folder for --out", .path.display()
     )]
     NotARun {
         /// The folder.
         path: PathBuf,
         /// A file in it.
-        stranger: String,
+        unexpected: String,
     },
     /// Another process uses the folder.
     #[error(transparent)]

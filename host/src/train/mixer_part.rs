@@ -1,7 +1,7 @@
 //! The mixer during training: its gradients, the optimizer's moments, and AdamW itself
 //! (arXiv 1711.05101; `torch.optim.AdamW`).
 
-use super::part::{Part, squares};
+use super::part::{TrainedPart, squares};
 use crate::{Error, mixer::Mixer};
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
 use merv_plugin_api::{AdamWStep, ParameterInfo, PluginError, StatePart, TakeTensor, TensorView};
@@ -12,10 +12,10 @@ const CHANGED_TOGETHER: usize = 1 << 14;
 
 /// The mixer's parameters, with the training state of each.
 pub struct MixerPart {
-    slots: Vec<Slot>,
+    slots: Vec<ParameterState>,
 }
 
-struct Slot {
+struct ParameterState {
     name: String,
     shape: Vec<usize>,
     var: Var,
@@ -31,7 +31,7 @@ impl MixerPart {
     pub fn new(mixer: &Mixer) -> Self {
         let slots = mixer.parameters().iter().map(|parameter| {
             let count = parameter.var.elem_count();
-            Slot {
+            ParameterState {
                 name: parameter.name.clone(),
                 shape: parameter.var.dims().to_vec(),
                 var: parameter.var.clone(),
@@ -65,7 +65,7 @@ impl MixerPart {
     }
 }
 
-impl Slot {
+impl ParameterState {
     fn values(&self) -> Result<Vec<f32>, Error> {
         Ok(self.var.flatten_all()?.to_vec1()?)
     }
@@ -115,7 +115,7 @@ impl Slot {
     }
 }
 
-impl Part for MixerPart {
+impl TrainedPart for MixerPart {
     fn name(&self) -> &str {
         "mixer"
     }
@@ -190,8 +190,8 @@ impl Part for MixerPart {
 mod tests {
     use super::*;
 
-    fn slot(name: &str, shape: &[usize], values: &[f32]) -> Slot {
-        Slot {
+    fn slot(name: &str, shape: &[usize], values: &[f32]) -> ParameterState {
+        ParameterState {
             name: name.to_owned(),
             shape: shape.to_vec(),
             var: Var::from_slice(values, shape, &Device::Cpu).unwrap(),

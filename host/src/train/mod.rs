@@ -28,7 +28,7 @@ pub use error::TrainError;
 pub use metrics::StepMetrics;
 pub use observer::{Summary, TrainObserver};
 pub use outline::{DataOutline, MemoryOutline, Outline, PartOutline};
-pub use run::{TrainOptions, begin_from, train};
+pub use run::{TrainOptions, start_from, train};
 pub use run_folder::settings_of_run;
 pub use schedule::Schedule;
 pub use settings::{Settings, SettingsError};

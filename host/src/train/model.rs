@@ -5,10 +5,10 @@ use super::{
     Settings, TrainError,
     checkpoint::{PartToSave, is_writable, untrained},
     checks::{self, Trainings},
-    collate::Layout,
-    data::Ready,
+    collate::BatchLayout,
+    data::LoadedExample,
     mixer_part::MixerPart,
-    part::{Part, PluginPart},
+    part::{PluginPart, TrainedPart},
     run_folder::encoder_part,
 };
 use crate::{
@@ -55,7 +55,7 @@ pub(super) struct Model {
 
 /// Sums over the device batches of a step.
 #[derive(Debug, Default)]
-pub(super) struct Sums {
+pub(super) struct StepSums {
     pub(super) loss: f64,
     /// The number of labels that are not ignored.
     pub(super) labels: u64,
@@ -68,7 +68,7 @@ pub(super) struct Sums {
 }
 
 /// The result of updating the parameters.
-pub(super) struct Change {
+pub(super) struct ParameterUpdate {
     /// The norm of the gradient of the mean loss, before clipping.
     pub(super) gradient_norm: f64,
 }
@@ -86,7 +86,7 @@ impl Model {
         let stage = settings.stage;
         let trainings = Trainings::new(stage, &parts.registry, &parts.llm, &parts.encoders)?;
         trainings.begin(settings, &parts.registry, |part| {
-            part != checks::Part::Llm || stage.trains_llm()
+            part != checks::PluginModel::Llm || stage.trains_llm()
         })?;
         let llm_part = stage
             .trains_llm()
@@ -165,14 +165,18 @@ impl Model {
         self.llm.info().context_length as usize
     }
 
-    fn parts(&self) -> Vec<&dyn Part> {
-        let mut parts: Vec<&dyn Part> = vec![&self.mixer_part];
-        parts.extend(self.llm_part.iter().map(|part| part as &dyn Part));
-        parts.extend(self.encoder_parts.iter().map(|part| part as &dyn Part));
+    fn parts(&self) -> Vec<&dyn TrainedPart> {
+        let mut parts: Vec<&dyn TrainedPart> = vec![&self.mixer_part];
+        parts.extend(self.llm_part.iter().map(|part| part as &dyn TrainedPart));
+        parts.extend(
+            self.encoder_parts
+                .iter()
+                .map(|part| part as &dyn TrainedPart),
+        );
         parts
     }
 
-    fn parts_mut(&mut self) -> Vec<&mut dyn Part> {
+    fn parts_mut(&mut self) -> Vec<&mut dyn TrainedPart> {
         all_mut(
             &mut self.mixer_part,
             &mut self.llm_part,
@@ -196,7 +200,7 @@ impl Model {
     /// Restores every part with `restore`, which returns the number of optimizer steps.
     pub(super) fn restore<E>(
         &mut self,
-        mut restore: impl FnMut(&mut dyn Part) -> Result<u64, E>,
+        mut restore: impl FnMut(&mut dyn TrainedPart) -> Result<u64, E>,
     ) -> Result<(), E> {
         let parts = self.parts_mut().into_iter();
         let steps = parts.map(&mut restore).collect::<Result<_, E>>();
@@ -207,9 +211,9 @@ impl Model {
     /// Computes the loss of some examples and, if `what` requests it, accumulates its gradients.
     pub(super) fn compute(
         &mut self,
-        examples: Vec<Ready<Prepared>>,
+        examples: Vec<LoadedExample<Prepared>>,
         what: Backward,
-        sums: &mut Sums,
+        sums: &mut StepSums,
     ) -> Result<(), TrainError> {
         let (mut texts, mut videos) = (Vec::new(), Vec::new());
         for example in examples {
@@ -244,7 +248,7 @@ impl Model {
             .map(|(tokens, visual)| (tokens, *visual))
             .collect();
         let bos = self.llm.info().bos.into_option();
-        let layout = Layout::new(&rows, bos, self.visual_tokens());
+        let layout = BatchLayout::new(&rows, bos, self.visual_tokens());
         let text = self.llm.embed(&layout.ids)?;
         let embeds = layout.embeds(text.view().f32s()?, &visual, width);
         drop(text);
@@ -325,18 +329,18 @@ impl Model {
         settings: &Settings,
         learning_rate: f64,
         labels: u64,
-    ) -> Result<Change, TrainError> {
+    ) -> Result<ParameterUpdate, TrainError> {
         let squares = self.pool.install(|| {
             let parts = self.parts().into_iter();
             parts
-                .map(Part::gradient_squares)
+                .map(TrainedPart::gradient_squares)
                 .collect::<Result<Vec<_>, _>>()
         })?;
         let mean = 1.0 / labels.max(1) as f64;
         let gradient_norm = squares.iter().flatten().sum::<f64>().sqrt() * mean;
         if !gradient_norm.is_finite() {
             self.clear_gradients()?;
-            return Ok(Change { gradient_norm });
+            return Ok(ParameterUpdate { gradient_norm });
         }
         let clip = match settings.max_grad_norm {
             0.0 => 1.0,
@@ -371,7 +375,7 @@ impl Model {
             }
             Ok::<_, Error>(())
         })?;
-        Ok(Change { gradient_norm })
+        Ok(ParameterUpdate { gradient_norm })
     }
 
     /// Clears the accumulated gradients.
@@ -388,9 +392,9 @@ fn all_mut<'p>(
     mixer: &'p mut MixerPart,
     llm: &'p mut Option<PluginPart>,
     encoders: &'p mut [PluginPart],
-) -> Vec<&'p mut dyn Part> {
-    let mut parts: Vec<&mut dyn Part> = vec![mixer];
-    parts.extend(llm.iter_mut().map(|part| part as &mut dyn Part));
-    parts.extend(encoders.iter_mut().map(|part| part as &mut dyn Part));
+) -> Vec<&'p mut dyn TrainedPart> {
+    let mut parts: Vec<&mut dyn TrainedPart> = vec![mixer];
+    parts.extend(llm.iter_mut().map(|part| part as &mut dyn TrainedPart));
+    parts.extend(encoders.iter_mut().map(|part| part as &mut dyn TrainedPart));
     parts
 }

@@ -5,9 +5,9 @@ mod tests;
 
 use super::{
     Schedule, Settings, TrainError, TrainingStage,
-    checks::{self, DataSets, Part, TOLD, Trainings},
-    data::{Broken, Index, Modality},
-    run_folder::{begin_as_run, check_free, check_held_by_none, check_writable},
+    checks::{self, DataSets, MAX_LISTED, PluginModel, Trainings},
+    data::{BrokenExample, Index, Modality},
+    run_folder::{check_free, check_not_locked, check_writable, use_registry_of_run},
     trainer::{batching, total_steps},
 };
 use crate::{
@@ -101,7 +101,7 @@ pub struct DataOutline {
     /// The number of examples whose image or video file is missing.
     pub missing: usize,
     /// The first examples that are broken or whose file is missing.
-    pub broken_examples: Vec<Broken>,
+    pub broken_examples: Vec<BrokenExample>,
 }
 
 /// A part of the model.
@@ -145,14 +145,14 @@ impl Outline {
         if let Some(out) = out {
             settings = settings.named_after(out);
             match resume {
-                true => begin_as_run(&mut settings, out)?,
+                true => use_registry_of_run(&mut settings, out)?,
                 false => check_free(out)?,
             }
-            check_held_by_none(out)?;
+            check_not_locked(out)?;
             check_writable(out)?;
         }
         let settings = &settings;
-        let options = &settings.over(options);
+        let options = &settings.with_precision(options);
         let registry = find(&settings.registry, &SearchPath::from_env())?;
         let registry = Registry::from_file(&registry)?;
         let DataSets { index, validation } = DataSets::read(settings, &registry.llm)?;
@@ -180,7 +180,7 @@ impl Outline {
         let entry = &plan.registry.llm;
         let max_length = checks::text_length(settings, entry, visual_tokens, context)?;
         if let Some(Tokenising { tokenizer, pool }) = text {
-            let form = checks::form(settings, entry, &tokenizer, max_length)?;
+            let form = checks::example_tokenizer(settings, entry, &tokenizer, max_length)?;
             notices.extend(checks::cut_short(&index, &form, &pool)?);
         }
         let mixer = plan.mixer.cost;
@@ -234,11 +234,11 @@ impl Outline {
 }
 
 /// Returns the examples whose files are missing. Fails if they and the broken examples are too many.
-fn missing(settings: &Settings, index: &Index) -> Result<Vec<Broken>, TrainError> {
+fn missing(settings: &Settings, index: &Index) -> Result<Vec<BrokenExample>, TrainError> {
     let fraction = settings.max_bad_fraction;
-    checks::few_broken(index, 0, fraction, index.broken())?;
+    checks::check_broken_fraction(index, 0, fraction, index.broken())?;
     let missing = index.without_files(&settings.media)?;
-    checks::few_broken(index, missing.len(), fraction, &missing)?;
+    checks::check_broken_fraction(index, missing.len(), fraction, &missing)?;
     Ok(missing)
 }
 
@@ -268,8 +268,8 @@ fn check_model(
     let encoders = encoders.map(|encoder| is_quantised(&encoder.request.model));
     let encoders = encoders.collect::<Result<Vec<_>, _>>()?;
     trainings.begin(settings, registry, |part| match part {
-        Part::Llm => llm,
-        Part::Encoder(index) => encoders.get(index).is_some_and(|quantised| *quantised),
+        PluginModel::Llm => llm,
+        PluginModel::Encoder(index) => encoders.get(index).is_some_and(|quantised| *quantised),
     })?;
     Ok(Ok(Tokenising {
         tokenizer: Arc::new(model.tokenizer),
@@ -288,7 +288,7 @@ fn is_quantised(model: &ModelSource) -> Result<bool, Error> {
 }
 
 impl DataOutline {
-    fn of(index: &Index, missing: Vec<Broken>) -> Self {
+    fn of(index: &Index, missing: Vec<BrokenExample>) -> Self {
         let count = |modality| {
             let entries = index.entries().iter();
             entries.filter(|entry| entry.modality == modality).count()
@@ -306,7 +306,7 @@ impl DataOutline {
                 .iter()
                 .cloned()
                 .chain(missing)
-                .take(TOLD)
+                .take(MAX_LISTED)
                 .collect(),
         }
     }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 const SUMMED_TOGETHER: usize = 1 << 15;
 
 /// A trained part of a model.
-pub trait Part: Send + Sync {
+pub trait TrainedPart: Send + Sync {
     /// Returns its name in the run's folder: `mixer`, `llm`, `encoder-<id>`.
     fn name(&self) -> &str;
 
@@ -91,7 +91,7 @@ impl PluginPart {
     }
 }
 
-impl Part for PluginPart {
+impl TrainedPart for PluginPart {
     fn name(&self) -> &str {
         &self.name
     }

@@ -34,7 +34,7 @@ pub struct TrainOptions {
 /// # Errors
 ///
 /// When there is no such registry.
-pub fn begin_from(settings: &mut Settings, registry: &Path) -> Result<(), TrainError> {
+pub fn start_from(settings: &mut Settings, registry: &Path) -> Result<(), TrainError> {
     settings.registry = registry_of(registry)?;
     Ok(())
 }
@@ -65,7 +65,7 @@ pub fn train(
     let (run, recorded) = match resumed {
         Some(resumed) => resumed,
         None => {
-            let run = RunFolder::begin(&options.out, settings)?;
+            let run = RunFolder::create(&options.out, settings)?;
             (run, settings.clone())
         }
     };
@@ -75,13 +75,13 @@ pub fn train(
         observer.notice("the run has no checkpoint yet; it starts at its first step");
     }
     let cache = cache.map(FeatureCache::open_as_kept);
-    let load = settings.over(&options.load);
+    let load = settings.with_precision(&options.load);
     let model = Model::load(&run.base(), settings, &load, cache.transpose()?, observer)?;
     let mut trainer = Trainer::new(settings, run, checkpoints, model, data)?;
-    trainer.look_over_data(observer)?;
+    trainer.report_data(observer)?;
     if let Some(state) = state {
         trainer.restore(&state)?;
-        trainer.mend_registry(observer)?;
+        trainer.repair_registry(observer)?;
     }
     trainer.record_length(&recorded, observer)?;
     trainer.run(stop, observer)

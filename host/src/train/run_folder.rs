@@ -37,7 +37,7 @@ pub(super) struct RunFolder {
 
 impl RunFolder {
     /// Starts a run in a folder that does not contain one.
-    pub(super) fn begin(path: &Path, settings: &Settings) -> Result<Self, TrainError> {
+    pub(super) fn create(path: &Path, settings: &Settings) -> Result<Self, TrainError> {
         check_free(path)?;
         let registry = Registry::load(&settings.registry)?;
         let text = read(&registry.path)?;
@@ -62,7 +62,7 @@ impl RunFolder {
     pub(super) fn resume(path: &Path, settings: &Settings) -> Result<(Self, Settings), TrainError> {
         stage_of(path)?;
         let hold = hold(path)?;
-        let recorded = agreeing(path, settings)?;
+        let recorded = recorded_if_resumable(path, settings)?;
         let run = Self {
             path: path.to_owned(),
             _hold: hold,
@@ -172,7 +172,7 @@ pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
                 true => TrainError::Occupied(path.to_owned()),
                 false => TrainError::NotARun {
                     path: path.to_owned(),
-                    stranger: name.to_string_lossy().into_owned(),
+                    unexpected: name.to_string_lossy().into_owned(),
                 },
             });
         }
@@ -185,7 +185,7 @@ pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
 }
 
 /// Checks that no other process has locked the folder.
-pub(super) fn check_held_by_none(path: &Path) -> Result<(), TrainError> {
+pub(super) fn check_not_locked(path: &Path) -> Result<(), TrainError> {
     Ok(Hold::check_folder(path)?)
 }
 
@@ -232,8 +232,8 @@ pub fn settings_of_run(
 /// # Errors
 ///
 /// When it cannot.
-pub(super) fn begin_as_run(settings: &mut Settings, run: &Path) -> Result<(), TrainError> {
-    agreeing(run, settings)?;
+pub(super) fn use_registry_of_run(settings: &mut Settings, run: &Path) -> Result<(), TrainError> {
+    recorded_if_resumable(run, settings)?;
     settings.registry = run.join(BASE);
     Ok(())
 }
@@ -251,7 +251,7 @@ fn stage_of(run: &Path) -> Result<TrainingStage, TrainError> {
 }
 
 /// Returns the settings that the run in a folder recorded. Fails if it cannot be resumed with `settings`.
-fn agreeing(run: &Path, settings: &Settings) -> Result<Settings, TrainError> {
+fn recorded_if_resumable(run: &Path, settings: &Settings) -> Result<Settings, TrainError> {
     let recorded = settings_of_run(run, None, None, &[])?;
     read_sealed(&run.join(BASE))?;
     // The registry is written after the first checkpoint.

@@ -4,9 +4,9 @@ use super::{
     Schedule, Settings, StepMetrics, Summary, TrainError, TrainObserver,
     checkpoint::{Checkpoints, State},
     checks::{self, DataSets},
-    data::{Batch, Batching, Broken, Index, Loader, Source, Work},
+    data::{BatchRequest, Batching, BrokenExample, Index, LoadedBatch, Loader, Source},
     metrics::MetricsLog,
-    model::{Model, Sums},
+    model::{Model, StepSums},
     run_folder::RunFolder,
 };
 use crate::{VideoOptions, model::encoders::Prepared, video};
@@ -37,7 +37,7 @@ pub(super) struct Trainer<'s> {
     /// Entries that were found broken when they were read.
     broken: BTreeSet<u32>,
     /// The latest broken examples.
-    latest: Vec<Broken>,
+    latest: Vec<BrokenExample>,
     loss: Option<f64>,
     validation_loss: Option<f64>,
 }
@@ -91,19 +91,19 @@ impl<'s> Trainer<'s> {
     }
 
     /// Reports broken examples that the index found, and other problems of the data.
-    pub(super) fn look_over_data(
+    pub(super) fn report_data(
         &mut self,
         observer: &mut dyn TrainObserver,
     ) -> Result<(), TrainError> {
         let source = Arc::clone(&self.source);
         for broken in source.index.broken() {
-            self.tell_broken(broken, observer);
+            self.report_broken(broken, observer);
         }
         let held_out = self
             .validation
             .iter()
             .flat_map(|source| source.index.broken());
-        for Broken { name, why } in held_out {
+        for BrokenExample { name, why } in held_out {
             observer.warning(&format!("{name} is skipped: {why}"));
         }
         self.check_broken()?;
@@ -145,7 +145,10 @@ impl<'s> Trainer<'s> {
     }
 
     /// Writes the registry of the trained model again if it differs from what was written.
-    pub(super) fn mend_registry(&self, observer: &mut dyn TrainObserver) -> Result<(), TrainError> {
+    pub(super) fn repair_registry(
+        &self,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<(), TrainError> {
         let (Some(saved), Some(fault)) = (self.checkpoints.preferred(), self.run.registry_fault())
         else {
             return Ok(());
@@ -193,20 +196,20 @@ impl<'s> Trainer<'s> {
             self.settings.prefetch,
         )?;
         observer.begin(self.step, total);
-        let mut sums = Sums::default();
+        let mut sums = StepSums::default();
         let (mut started, mut waited) = (Instant::now(), Duration::ZERO);
         let mut stopped = false;
         while let Some(mut batch) = loader.take()? {
             waited += batch.waited;
-            self.note_broken(&mut batch, observer)?;
-            self.tell_cache_notices(observer);
+            self.record_broken(&mut batch, observer)?;
+            self.report_cache_notices(observer);
             if !batch.ready.is_empty() {
                 let ready = std::mem::take(&mut batch.ready);
                 self.model.compute(ready, Backward::Gradients, &mut sums)?;
             }
-            if batch.work.last {
+            if batch.request.last {
                 let metrics = self.finish_step(&sums, started, waited, observer)?;
-                sums = Sums::default();
+                sums = StepSums::default();
                 (started, waited) = (Instant::now(), Duration::ZERO);
                 let last = self.step == total;
                 let validated = self.validate_if_due(last, observer)?;
@@ -241,7 +244,7 @@ impl<'s> Trainer<'s> {
     }
 
     /// Returns the remaining work: the batches of the steps, split into device batches.
-    fn work(&self) -> impl Iterator<Item = Work> + use<> {
+    fn work(&self) -> impl Iterator<Item = BatchRequest> + use<> {
         let (source, batching) = (Arc::clone(&self.source), self.batching);
         let (per_epoch, size) = (self.per_epoch as u64, self.settings.device_batch);
         let mut epoch = (u64::MAX, Vec::new());
@@ -252,11 +255,14 @@ impl<'s> Trainer<'s> {
             }
             let batch: &Vec<u32> = &epoch.1[(step % per_epoch) as usize];
             let count = batch.len().div_ceil(size);
-            let pieces = batch.chunks(size).enumerate().map(|(at, numbers)| Work {
-                step,
-                last: at + 1 == count,
-                numbers: numbers.to_vec(),
-            });
+            let pieces = batch
+                .chunks(size)
+                .enumerate()
+                .map(|(at, numbers)| BatchRequest {
+                    step,
+                    last: at + 1 == count,
+                    numbers: numbers.to_vec(),
+                });
             pieces.collect::<Vec<_>>()
         })
     }
@@ -265,7 +271,7 @@ impl<'s> Trainer<'s> {
     /// labels has no metrics.
     fn finish_step(
         &mut self,
-        sums: &Sums,
+        sums: &StepSums,
         started: Instant,
         waited: Duration,
         observer: &mut dyn TrainObserver,
@@ -328,7 +334,7 @@ impl<'s> Trainer<'s> {
         let numbers: Vec<u32> = (0..source.index.entries().len() as u32).collect();
         let work: Vec<_> = numbers
             .chunks(size)
-            .map(|numbers| Work {
+            .map(|numbers| BatchRequest {
                 step: self.step,
                 last: false,
                 numbers: numbers.to_vec(),
@@ -336,7 +342,7 @@ impl<'s> Trainer<'s> {
             .collect();
         let (workers, prefetch) = (self.settings.workers, self.settings.prefetch);
         let mut loader = Loader::new(Arc::clone(&source), work.into_iter(), workers, prefetch)?;
-        let (mut sums, mut broken) = (Sums::default(), 0);
+        let (mut sums, mut broken) = (StepSums::default(), 0);
         while let Some(batch) = loader.take()? {
             broken += batch.broken.len();
             if !batch.ready.is_empty() {
@@ -383,22 +389,22 @@ impl<'s> Trainer<'s> {
     }
 
     /// Counts and reports the examples that could not be read, each once.
-    fn note_broken(
+    fn record_broken(
         &mut self,
-        batch: &mut Batch<Prepared>,
+        batch: &mut LoadedBatch<Prepared>,
         observer: &mut dyn TrainObserver,
     ) -> Result<(), TrainError> {
         for (number, broken) in batch.broken.drain(..) {
             if self.broken.insert(number) {
-                self.tell_broken(&broken, observer);
+                self.report_broken(&broken, observer);
             }
         }
         self.check_broken()
     }
 
-    fn tell_broken(&mut self, broken: &Broken, observer: &mut dyn TrainObserver) {
+    fn report_broken(&mut self, broken: &BrokenExample, observer: &mut dyn TrainObserver) {
         observer.warning(&format!("{} is skipped: {}", broken.name, broken.why));
-        if self.latest.len() == checks::TOLD {
+        if self.latest.len() == checks::MAX_LISTED {
             self.latest.remove(0);
         }
         self.latest.push(broken.clone());
@@ -406,7 +412,7 @@ impl<'s> Trainer<'s> {
 
     fn check_broken(&self) -> Result<(), TrainError> {
         let (index, fraction) = (&self.source.index, self.settings.max_bad_fraction);
-        Ok(checks::few_broken(
+        Ok(checks::check_broken_fraction(
             index,
             self.broken.len(),
             fraction,
@@ -414,7 +420,7 @@ impl<'s> Trainer<'s> {
         )?)
     }
 
-    fn tell_cache_notices(&self, observer: &mut dyn TrainObserver) {
+    fn report_cache_notices(&self, observer: &mut dyn TrainObserver) {
         let notices = self
             .model
             .cache
@@ -464,7 +470,7 @@ fn source_in(
     Ok(Arc::new(Source {
         index: Arc::new(index),
         media: media.to_owned(),
-        form: checks::form(settings, entry, &model.tokenizer, max_length)?,
-        see: Box::new(see),
+        form: checks::example_tokenizer(settings, entry, &model.tokenizer, max_length)?,
+        read_visual: Box::new(see),
     }))
 }

@@ -10,7 +10,7 @@ static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Records whether standard output is closed. This must run before Rust's runtime starts, which opens `/dev/null`
 /// instead, so that all output would be lost.
-extern "C" fn look() {
+extern "C" fn record_closed() {
     CLOSED.store(
         std::fs::symlink_metadata("/proc/self/fd/1").is_err()
             && std::fs::symlink_metadata("/proc/self/fd").is_ok(),
@@ -22,7 +22,7 @@ extern "C" fn look() {
 // no arguments, uses nothing that `main` sets up, and cannot unwind.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static LOOK: extern "C" fn() = look;
+static RECORD_CLOSED: extern "C" fn() = record_closed;
 
 /// Checks that standard output is open.
 ///
@@ -37,7 +37,7 @@ pub fn check() -> io::Result<()> {
 }
 
 /// Adds to an error that it occurred while writing to standard output.
-pub fn lost(error: io::Error) -> io::Error {
+pub fn write_error(error: io::Error) -> io::Error {
     let why = format!(
         "the output cannot be written to standard output: {error}\n  do: redirect it to a terminal, or to a file on a disk with free space"
     );

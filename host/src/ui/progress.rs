@@ -62,14 +62,14 @@ impl Ui {
         match level {
             LogLevel::Error => error_line(&format!("plugin `{plugin}`: {text}")),
             LogLevel::Warn if !self.quiet => self.warn(&format!("plugin `{plugin}`: {text}")),
-            LogLevel::Info if self.verbose > 0 => self.say(&format!("plugin `{plugin}`: {text}")),
-            LogLevel::Debug if self.verbose > 1 => self.say(&format!("plugin `{plugin}`: {text}")),
+            LogLevel::Info if self.verbose > 0 => self.info(&format!("plugin `{plugin}`: {text}")),
+            LogLevel::Debug if self.verbose > 1 => self.info(&format!("plugin `{plugin}`: {text}")),
             _ => {}
         }
     }
 
     /// Writes a line of information, unless quiet.
-    pub fn say(self, text: &str) {
+    pub fn info(self, text: &str) {
         if !self.quiet {
             // A closed standard error does not stop the command.
             let _ = writeln!(anstream::stderr(), "{text}");
@@ -82,7 +82,7 @@ impl Ui {
     }
 
     /// Writes a prompt for input, without a line break.
-    pub fn ask(self, prompt: &str) {
+    pub fn prompt(self, prompt: &str) {
         let mut stderr = anstream::stderr();
         let _ = write!(stderr, "{prompt}").and_then(|()| stderr.flush());
     }
@@ -90,12 +90,12 @@ impl Ui {
     /// Writes a notice, unless quiet.
     pub fn warn(self, text: &str) {
         if !self.quiet {
-            self.wrong(text);
+            self.warn_always(text);
         }
     }
 
     /// Writes a notice about a problem that does not stop the command, even when quiet.
-    pub fn wrong(self, text: &str) {
+    pub fn warn_always(self, text: &str) {
         let text = clipped(text);
         let _ = writeln!(anstream::stderr(), "{WARNING}note:{WARNING:#} {text}");
     }
@@ -177,7 +177,7 @@ impl Bar {
         match file {
             Some(file) if self.bar.is_hidden() => {
                 self.ui
-                    .say(&format!("fetching {file} ({})", HumanBytes(total as u64)));
+                    .info(&format!("fetching {file} ({})", HumanBytes(total as u64)));
             }
             Some(_) => {
                 self.style(BYTES);

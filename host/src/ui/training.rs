@@ -61,6 +61,6 @@ impl TrainObserver for TrainingBar {
     }
 
     fn warning(&mut self, text: &str) {
-        self.bar.suspend(|| self.ui.wrong(text));
+        self.bar.suspend(|| self.ui.warn_always(text));
     }
 }

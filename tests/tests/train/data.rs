@@ -5,7 +5,7 @@ use merv_host::{
     tokenizer::TextTokenizer,
     train::{
         Task,
-        data::{Batching, Example, Index, TextForm},
+        data::{Batching, Example, ExampleTokenizer, Index},
     },
 };
 use merv_tests::{fixture, root};
@@ -44,7 +44,7 @@ fn tokens_and_labels_match_upstream() {
         ("finetune", Task::Conversation, 512),
         ("cut", Task::Conversation, cut),
     ] {
-        let form = TextForm {
+        let form = ExampleTokenizer {
             tokenizer: Arc::clone(&tokenizer),
             format: PromptFormat::Pure,
             marks: VisualMarks::default(),
@@ -92,7 +92,7 @@ fn training_and_generation_write_conversations_alike() {
         };
         let family = case["tokenizer"].as_str().unwrap();
         let file = fixture("tokenizers").join(family).join("tokenizer.gguf");
-        let form = TextForm {
+        let form = ExampleTokenizer {
             tokenizer: Arc::new(TextTokenizer::load(&file).unwrap()),
             format: case["format"].as_str().unwrap().parse().unwrap(),
             marks: VisualMarks::default(),

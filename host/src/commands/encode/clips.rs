@@ -3,7 +3,7 @@
 use crate::args::encode::Encode;
 use merv_host::counted;
 use merv_host::{
-    train::data::{Broken, DataError, each_example},
+    train::data::{BrokenExample, DataError, each_example},
     video::is_standard_input,
 };
 use std::{
@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Maximum number of broken examples of a data set that are listed.
-const TOLD: usize = 5;
+const MAX_LISTED: usize = 5;
 
 /// The file extensions of videos. Other files in a folder are skipped.
 const VIDEOS: [&str; 44] = [
@@ -37,13 +37,13 @@ struct Clips {
     folders: HashSet<PathBuf>,
 }
 
-/// Returns the clips of `args`. Calls `left_out` for skipped files and broken examples.
-pub fn of(args: &Encode, left_out: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+/// Returns the clips of `args`. Calls `skip` for skipped files and broken examples.
+pub fn of(args: &Encode, skip: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let mut clips = Clips::default();
     for data in &args.data {
         let folder = data.parent().unwrap_or(Path::new(""));
         let media = args.media.as_deref().unwrap_or(folder);
-        read_data(data, &mut |path| clips.add(media.join(path)), left_out)?;
+        read_data(data, &mut |path| clips.add(media.join(path)), skip)?;
     }
     for folder in &args.videos {
         clips
@@ -70,7 +70,7 @@ pub fn of(args: &Encode, left_out: &mut dyn FnMut(&str)) -> Result<Vec<PathBuf>,
         );
     }
     if let Some(skipped) = clips.skipped() {
-        left_out(&format!(
+        skip(&format!(
             "skipped: {skipped}; use `--video` to encode them anyway"
         ));
     }
@@ -136,11 +136,11 @@ impl Clips {
     }
 }
 
-/// Calls `found` with the path of each video and image, and `left_out` with a message for broken examples.
+/// Calls `found` with the path of each video and image, and `skip` with a message for broken examples.
 fn read_data(
     path: &Path,
     found: &mut dyn FnMut(PathBuf),
-    left_out: &mut dyn FnMut(&str),
+    skip: &mut dyn FnMut(&str),
 ) -> Result<(), DataError> {
     let mut broken = 0;
     each_example(path, |example| match example {
@@ -149,18 +149,18 @@ fn read_data(
                 found(path);
             }
         }
-        Err(Broken { name, why }) => {
+        Err(BrokenExample { name, why }) => {
             broken += 1;
-            if broken <= TOLD {
-                left_out(&format!("{name} is skipped: {why}"));
+            if broken <= MAX_LISTED {
+                skip(&format!("{name} is skipped: {why}"));
             }
         }
     })?;
-    if broken > TOLD {
+    if broken > MAX_LISTED {
         let path = path.display();
-        left_out(&format!(
+        skip(&format!(
             "{} of {path} skipped",
-            counted(broken - TOLD, "more example")
+            counted(broken - MAX_LISTED, "more example")
         ));
     }
     Ok(())

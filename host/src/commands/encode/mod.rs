@@ -1,19 +1,19 @@
 mod clips;
 mod queue;
 
-use super::{Outcome, load_options, options, print, print_json};
+use super::{CommandResult, load_options, options, print, print_json};
 use crate::{
     args::{Global, encode::Encode},
     ui::Ui,
 };
 use merv_host::counted;
 use merv_host::{Encoders, VideoOptions, features::FeatureCache, in_one_line};
-use queue::{Next, Queue};
+use queue::{NextClip, Queue};
 use serde::Serialize;
 use std::{path::PathBuf, sync::mpsc::sync_channel, thread, time::Instant};
 
 #[derive(Serialize)]
-struct Report {
+struct EncodeReport {
     /// The number of different clips.
     clips: usize,
     /// The number of clips that were encoded now.
@@ -21,21 +21,21 @@ struct Report {
     /// The number of clips that had all their features already.
     cached: usize,
     /// Clips that cannot be read.
-    broken: Vec<Broken>,
+    broken: Vec<BrokenClip>,
     /// The number of features in the cache now.
     features: usize,
     seconds: f64,
 }
 
 #[derive(Serialize)]
-struct Broken {
+struct BrokenClip {
     path: PathBuf,
     error: String,
 }
 
-pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
+pub fn run(global: &Global, args: &Encode, ui: Ui) -> CommandResult {
     let started = Instant::now();
-    let clips = clips::of(args, &mut |text| ui.wrong(text))?;
+    let clips = clips::of(args, &mut |text| ui.warn_always(text))?;
     let cache = FeatureCache::open(&args.out, args.dtype.into())?;
     let mut bar = ui.bar();
     let encoders = Encoders::load(global.registry(), &load_options(global), &mut bar)?;
@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
         limits: options::limits(&args.limits),
         ..VideoOptions::default()
     };
-    let mut report = Report {
+    let mut report = EncodeReport {
         clips: clips.len(),
         encoded: 0,
         cached: 0,
@@ -60,7 +60,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
         video,
         claims: cache.claims()?,
     };
-    thread::scope(|scope| -> Outcome {
+    thread::scope(|scope| -> CommandResult {
         // After an error it is dropped before the queue is joined, so that the queue ends.
         let receiver = receiver;
         // The queue returns its claims, which must last until all features are written.
@@ -71,8 +71,8 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
             let shown = clip.display().to_string();
             bar.show("encoding", &shown, done as u64, clips.len() as u64);
             let encoded = next.and_then(|next| match next {
-                Next::Cached => Ok(false),
-                Next::Prepared(prepared) => {
+                NextClip::Cached => Ok(false),
+                NextClip::Prepared(prepared) => {
                     let features = encoders.encode(prepared, Some(cache), &mut ())?;
                     Ok(features.cached < features.tensors.len())
                 }
@@ -82,9 +82,9 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> Outcome {
                 Ok(false) => report.cached += 1,
                 Err(error) if error.is_of_the_clip() => {
                     let error = in_one_line(&error);
-                    bar.suspend(|| ui.wrong(&format!("skipped: {error}")));
+                    bar.suspend(|| ui.warn_always(&format!("skipped: {error}")));
                     let path = clip.to_owned();
-                    report.broken.push(Broken { path, error });
+                    report.broken.push(BrokenClip { path, error });
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -16,7 +16,7 @@ use std::{
 const POLL: Duration = Duration::from_millis(100);
 
 /// A clip that is ready for the encoders, or does not need them.
-pub enum Next {
+pub enum NextClip {
     /// All its features are in the cache.
     Cached,
     /// It was decoded.
@@ -24,7 +24,7 @@ pub enum Next {
 }
 
 /// A clip, with the result of preparing it.
-pub type Sent<'c> = (&'c Path, Result<Next, Error>);
+pub type Sent<'c> = (&'c Path, Result<NextClip, Error>);
 
 /// Prepares clips.
 pub struct Queue<'q> {
@@ -79,28 +79,28 @@ impl Queue<'_> {
     }
 
     /// Prepares a clip; returns `None` while another process is encoding it.
-    fn next(&mut self, clip: &Path) -> Option<Result<Next, Error>> {
+    fn next(&mut self, clip: &Path) -> Option<Result<NextClip, Error>> {
         self.try_next(clip).transpose()
     }
 
-    fn try_next(&mut self, clip: &Path) -> Result<Option<Next>, Error> {
+    fn try_next(&mut self, clip: &Path) -> Result<Option<NextClip>, Error> {
         video::check_lasts(clip)?;
         let missing = || self.encoders.missing_features(clip, self.video, self.cache);
         if let Some(keys) = missing()? {
             if keys.is_empty() {
-                return Ok(Some(Next::Cached));
+                return Ok(Some(NextClip::Cached));
             }
             if !self.claims.claim(&keys)? {
                 return Ok(None);
             }
             // Another process may have finished it before the claim succeeded.
             if missing()?.is_some_and(|keys| keys.is_empty()) {
-                return Ok(Some(Next::Cached));
+                return Ok(Some(NextClip::Cached));
             }
         }
         let prepared = self
             .encoders
             .prepare(clip, self.video, Some(self.cache), &mut ())?;
-        Ok(Some(Next::Prepared(prepared)))
+        Ok(Some(NextClip::Prepared(prepared)))
     }
 }

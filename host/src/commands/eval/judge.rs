@@ -1,5 +1,5 @@
 use super::{
-    super::{Outcome, load_options, print_json},
+    super::{CommandResult, load_options, print_json},
     print_report,
 };
 use crate::{
@@ -20,7 +20,7 @@ const MAX_KEY: u64 = 1 << 16;
 /// The number of cases that a local judge processes together.
 const LOCAL_BATCH: usize = 16;
 
-pub fn run(global: &Global, args: &Judge, ui: Ui) -> Outcome {
+pub fn run(global: &Global, args: &Judge, ui: Ui) -> CommandResult {
     let (cases, stem, benchmark) = judge::cases(&args.predictions)?;
     let mut bar = ui.bar();
     let report = if args.local {

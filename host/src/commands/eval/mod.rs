@@ -2,7 +2,7 @@ mod judge;
 mod report;
 mod run;
 
-use super::{Outcome, print, print_json, table::table};
+use super::{CommandResult, print, print_json, table::table};
 use crate::{
     args::{
         Global,
@@ -14,7 +14,7 @@ use merv_host::eval::{Strategy, Task, compare, table::Table};
 use report::print_report;
 use serde::Serialize;
 
-pub fn run(global: &Global, args: &Eval, ui: Ui) -> Outcome {
+pub fn run(global: &Global, args: &Eval, ui: Ui) -> CommandResult {
     match &args.command {
         EvalCommand::OpenEnded(args) => {
             run::run(global, Task::OpenEnded, Strategy::Letter, args, ui)
@@ -40,7 +40,7 @@ struct Comparison {
     measures: Vec<compare::Difference>,
 }
 
-fn compare_two(args: &Compare) -> Outcome {
+fn compare_two(args: &Compare) -> CommandResult {
     let measures = compare::compare(&args.a, &args.b)?;
     if args.json {
         return print_json(&Comparison { measures });

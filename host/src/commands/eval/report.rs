@@ -1,10 +1,10 @@
 //! Prints the report of an evaluation.
 
-use super::super::{Outcome, print, table::table};
+use super::super::{CommandResult, print, table::table};
 use merv_host::eval::EvalReport;
 
 /// Prints the table and its notes.
-pub(super) fn print_report(report: &EvalReport) -> Outcome {
+pub(super) fn print_report(report: &EvalReport) -> CommandResult {
     let (header, rows) = report.table();
     print(&format!("{}, {}\n", report.benchmark, report.model))?;
     print(&table(&header, &rows))?;

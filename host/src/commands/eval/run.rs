@@ -1,5 +1,5 @@
 use super::{
-    super::{BadArgument, Outcome, load_options, options, print, print_json},
+    super::{BadArgument, CommandResult, load_options, options, print, print_json},
     print_report,
 };
 use crate::{
@@ -20,7 +20,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 /// The output of `--json` while other chunks have unanswered questions.
 #[derive(Serialize)]
-struct Part {
+struct UnfinishedReport {
     complete: bool,
     /// False if the answers are meaningless because the mixer is not trained yet.
     mixer_is_trained: bool,
@@ -33,7 +33,7 @@ struct Part {
 
 /// The output of `--json` when all chunks are done.
 #[derive(Serialize)]
-struct Whole<'r> {
+struct FinishedReport<'r> {
     complete: bool,
     mixer_is_trained: bool,
     asked: usize,
@@ -49,7 +49,7 @@ pub fn run(
     strategy: Strategy,
     args: &BenchmarkArgs,
     ui: Ui,
-) -> Outcome {
+) -> CommandResult {
     let started = Instant::now();
     // Check what is cheap to check before anything is written.
     Sampler::new(options::sampling(&args.answer))?;
@@ -100,7 +100,7 @@ pub fn run(
     let merged = match completion {
         Completion::Complete(merged) => merged,
         Completion::Incomplete { remaining: left } => {
-            let part = Part {
+            let unfinished = UnfinishedReport {
                 complete: false,
                 mixer_is_trained: untrained.is_none(),
                 asked,
@@ -108,14 +108,14 @@ pub fn run(
                 failures: failed,
             };
             if args.json {
-                return print_json(&part);
+                return print_json(&unfinished);
             }
             return print(&format!(
                 "chunk {} of {} is done: {} asked, {} could not be asked; {left} remain for other chunks",
                 args.chunk_idx,
                 args.num_chunks,
                 counted(asked, "question"),
-                part.failures.len(),
+                unfinished.failures.len(),
             ));
         }
     };
@@ -123,7 +123,7 @@ pub fn run(
     report.write(|what| store.path(what))?;
     report::write_verdicts(&store, task, &merged)?;
     if args.json {
-        return print_json(&Whole {
+        return print_json(&FinishedReport {
             complete: true,
             mixer_is_trained: untrained.is_none(),
             asked,
@@ -151,10 +151,10 @@ impl EvalObserver for Progress {
     fn failed(&mut self, failure: &Failure) {
         let id = escaped(&failure.question_id);
         let text = format!("question `{id}` is skipped: {failure}");
-        self.bar.suspend(|| self.ui.wrong(&text));
+        self.bar.suspend(|| self.ui.warn_always(&text));
     }
 
     fn notice(&mut self, text: &str) {
-        self.bar.suspend(|| self.ui.wrong(text));
+        self.bar.suspend(|| self.ui.warn_always(text));
     }
 }

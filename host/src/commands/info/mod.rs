@@ -5,12 +5,12 @@ mod memory;
 mod report;
 mod text;
 
-use super::{Outcome, load_options, print, print_json};
+use super::{CommandResult, load_options, print, print_json};
 use crate::args::{Global, info::Info};
 use merv_host::{Plan, VidLm};
-use report::Report;
+use report::InfoReport;
 
-pub fn run(global: &Global, args: &Info) -> Outcome {
+pub fn run(global: &Global, args: &Info) -> CommandResult {
     let options = load_options(global);
     let registry = options.registry(global.registry())?;
     let plan = Plan::new(registry.clone(), &options)?;
@@ -19,7 +19,7 @@ pub fn run(global: &Global, args: &Info) -> Outcome {
     } else {
         VidLm::missing(registry, &options)?
     };
-    let report = Report::new(&plan, unchecked)?;
+    let report = InfoReport::new(&plan, unchecked)?;
     if args.json {
         print_json(&report)
     } else {

@@ -11,7 +11,7 @@ use serde::Serialize;
 type Made<T> = Result<T, Box<dyn std::error::Error>>;
 
 #[derive(Serialize)]
-pub struct Report {
+pub struct InfoReport {
     pub id: String,
     pub description: String,
     pub license: Option<String>,
@@ -85,7 +85,7 @@ pub struct LlmReport {
     pub memory: Memory,
 }
 
-impl Report {
+impl InfoReport {
     /// Creates the report of a plan.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The output of `info` without `--json`.
 
-use super::report::{EncoderReport, Report};
+use super::report::{EncoderReport, InfoReport};
 use crate::commands::{
     table::{human, table},
     unchecked, untrained,
@@ -19,7 +19,7 @@ const HEADER: [&str; 9] = [
 ];
 
 /// Returns a table of the parts, followed by the number of tokens at each stage and the totals.
-pub fn text(report: &Report) -> String {
+pub fn text(report: &InfoReport) -> String {
     let mut lines = vec![
         format!("{}: {}", report.id, report.description),
         String::new(),
@@ -41,7 +41,7 @@ pub fn text(report: &Report) -> String {
     lines.join("\n")
 }
 
-fn rows(report: &Report) -> Vec<Vec<String>> {
+fn rows(report: &InfoReport) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = report
         .encoders
         .iter()
@@ -90,7 +90,7 @@ fn shape(encoder: &EncoderReport) -> String {
 }
 
 /// Returns the number of tokens at each stage, from the frames to the prompt.
-fn tokens(report: &Report) -> String {
+fn tokens(report: &InfoReport) -> String {
     let all = |each: fn(&EncoderReport) -> String| {
         let each: Vec<_> = report.encoders.iter().map(each).collect();
         each.join(" + ")
@@ -105,7 +105,7 @@ fn tokens(report: &Report) -> String {
     )
 }
 
-fn memory(report: &Report) -> String {
+fn memory(report: &InfoReport) -> String {
     let memory = &report.memory;
     format!(
         "about {}: weights {}, clips and features {}, activations {}, cache {}",

@@ -37,7 +37,7 @@ pub enum CheckpointError {
         "{} has the name of a checkpoint, but is not a folder\n  expected: a folder that the run wrote\n  \
          do: remove it, or give it another name", .0.display()
     )]
-    Stranger(PathBuf),
+    NotACheckpoint(PathBuf),
     /// A file differs from what was written.
     #[error("{} is damaged: {what}", .path.display())]
     Damaged {

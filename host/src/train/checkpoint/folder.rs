@@ -7,7 +7,7 @@ use super::{
     state::{PartState, State, VERSION},
     write::{self, PartToSave},
 };
-use crate::train::part::Part;
+use crate::train::part::TrainedPart;
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -141,7 +141,11 @@ impl Checkpoints {
     /// # Errors
     ///
     /// When the checkpoint does not contain the part, or the part refuses the state.
-    pub fn restore(&self, state: &State, part: &mut dyn Part) -> Result<u64, CheckpointError> {
+    pub fn restore(
+        &self,
+        state: &State,
+        part: &mut dyn TrainedPart,
+    ) -> Result<u64, CheckpointError> {
         read::restore(&self.place(state.step), state, part)
     }
 
@@ -264,7 +268,7 @@ fn steps(folder: &Path) -> Result<Vec<u64>, CheckpointError> {
             continue;
         };
         if !entry.path().is_dir() {
-            return Err(CheckpointError::Stranger(entry.path()));
+            return Err(CheckpointError::NotACheckpoint(entry.path()));
         }
         steps.push(step);
     }

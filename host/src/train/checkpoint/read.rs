@@ -9,7 +9,7 @@ use crate::{
     Error,
     disk::sealed::{Mismatch, Seal, check_json},
     registry::Sha256Digest,
-    train::part::Part,
+    train::part::TrainedPart,
 };
 use merv_checkpoint::{Checkpoint, StoredDtype};
 use merv_plugin_api::{StatePart, TensorView};
@@ -81,7 +81,7 @@ pub(super) fn verified(folder: &Path) -> Result<State, CheckpointError> {
 pub(super) fn restore(
     folder: &Path,
     state: &State,
-    part: &mut dyn Part,
+    part: &mut dyn TrainedPart,
 ) -> Result<u64, CheckpointError> {
     let saved = state.parts.iter().find(|saved| saved.name == part.name());
     let saved =

@@ -27,7 +27,7 @@ pub(super) struct WrittenFile {
 }
 
 /// A tensor that will be written: its name, its safetensors type, and its shape.
-pub(super) struct Announced {
+pub(super) struct TensorSpec {
     pub(super) name: String,
     pub(super) dtype: &'static str,
     pub(super) bits: usize,
@@ -36,7 +36,7 @@ pub(super) struct Announced {
 
 impl TensorFile {
     /// Starts a file, which must not exist yet. The file is not created if it cannot contain one of the names.
-    pub(super) fn create(path: &Path, tensors: &[Announced]) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, tensors: &[TensorSpec]) -> io::Result<Self> {
         check_names(tensors.iter().map(|tensor| tensor.name.as_str()))?;
         let mut header = Map::new();
         header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));

@@ -1,5 +1,5 @@
 use super::{error::write_error, *};
-use crate::{Error, train::part::Part};
+use crate::{Error, train::part::TrainedPart};
 use merv_plugin_api::{AdamWStep, ParameterInfo, StatePart, TakeTensor, TensorView};
 use std::{collections::BTreeMap, fs, path::Path};
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ impl Number {
     }
 }
 
-impl Part for Number {
+impl TrainedPart for Number {
     fn name(&self) -> &str {
         "mixer"
     }
@@ -203,14 +203,14 @@ fn a_damaged_checkpoint_is_skipped_and_reported() {
 fn names_that_a_file_cannot_contain_are_refused_before_it_is_created() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("llm.safetensors");
-    let announced = |name: &str| tensor_file::Announced {
+    let specs = |name: &str| tensor_file::TensorSpec {
         name: name.to_owned(),
         dtype: "F32",
         bits: 32,
         shape: vec![1],
     };
     for (names, word) in [(["a", "__metadata__"], "__metadata__"), (["a", "a"], "`a`")] {
-        let error = tensor_file::TensorFile::create(&path, &names.map(announced))
+        let error = tensor_file::TensorFile::create(&path, &names.map(specs))
             .err()
             .unwrap();
         let error = write_error(&path)(error);

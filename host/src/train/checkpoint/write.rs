@@ -4,12 +4,12 @@ use super::{
     error::{CheckpointError, write_error},
     names::{STATE, STATE_PARTS, file_name},
     state::{FileState, PartState, State},
-    tensor_file::{Announced, TensorFile, through_plugin},
+    tensor_file::{TensorFile, TensorSpec, through_plugin},
 };
 use crate::{
     Error,
     disk::{sealed::seal_json, whole_file},
-    train::part::Part,
+    train::part::TrainedPart,
 };
 use merv_checkpoint::{Checkpoint, StoredTensor};
 use merv_plugin_api::StatePart;
@@ -23,7 +23,7 @@ use std::{
 /// A part, with everything else that a checkpoint stores for it.
 pub struct PartToSave<'p> {
     /// The part.
-    pub part: &'p dyn Part,
+    pub part: &'p dyn TrainedPart,
     /// The number of steps in which the optimizer changed it.
     pub optimizer_steps: u64,
     /// Tensors that are not trained, as they are in the files that the part was loaded from. They are stored
@@ -39,7 +39,7 @@ pub struct PartToSave<'p> {
 /// When the plugin reports an error.
 pub fn untrained(
     files: &Checkpoint,
-    part: &dyn Part,
+    part: &dyn TrainedPart,
 ) -> Result<Vec<(String, StoredTensor)>, Error> {
     let parameters = part.parameters()?;
     let names: HashSet<&str> = parameters.iter().map(|info| info.name.as_str()).collect();
@@ -88,7 +88,7 @@ fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, Checkp
             StatePart::Weights => saved.untrained,
             _ => &[],
         };
-        let trained = parameters.iter().map(|parameter| Announced {
+        let trained = parameters.iter().map(|parameter| TensorSpec {
             name: parameter.name.to_string(),
             dtype: "F32",
             bits: 32,
@@ -96,15 +96,15 @@ fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, Checkp
         });
         let rest = untrained.iter().filter_map(|(name, tensor)| {
             let (dtype, bits) = safetensors_type(tensor)?;
-            Some(Announced {
+            Some(TensorSpec {
                 name: name.clone(),
                 dtype,
                 bits,
                 shape: tensor.shape.clone(),
             })
         });
-        let announced: Vec<_> = trained.chain(rest).collect();
-        let mut file = TensorFile::create(&path, &announced).map_err(write_error(&path))?;
+        let specs: Vec<_> = trained.chain(rest).collect();
+        let mut file = TensorFile::create(&path, &specs).map_err(write_error(&path))?;
         // A full disk is reported as an I/O error, not as an error of the plugin.
         let mut failed = None;
         let exported = part.export(state, &mut |name, values| {

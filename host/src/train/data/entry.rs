@@ -40,14 +40,14 @@ pub struct Example {
 
 /// What is wrong with an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ExampleFault {
     /// The reason, in one line.
     pub why: String,
     /// For a JSON syntax error, its line and column in the example, counted from 1.
     pub place: Option<(usize, usize)>,
 }
 
-impl From<String> for Fault {
+impl From<String> for ExampleFault {
     fn from(why: String) -> Self {
         Self { why, place: None }
     }
@@ -59,11 +59,11 @@ impl Example {
     /// # Errors
     ///
     /// What is wrong with the example.
-    pub fn parse(json: &[u8]) -> Result<Self, Fault> {
-        let Object { fields, others } = serde_json::from_slice(json).map_err(|error| {
+    pub fn parse(json: &[u8]) -> Result<Self, ExampleFault> {
+        let ExampleObject { fields, others } = serde_json::from_slice(json).map_err(|error| {
             let text = error.to_string();
             let why = text.rsplit_once(" at line ").map_or(&*text, |(why, _)| why);
-            Fault {
+            ExampleFault {
                 why: shortened(why),
                 place: Some((error.line(), error.column())),
             }
@@ -96,24 +96,24 @@ impl Example {
 }
 
 /// The keys of an example that are used. The values of other keys are ignored.
-struct Object {
+struct ExampleObject {
     /// The values that are used, by key. No key occurs twice.
     fields: Vec<(String, Value)>,
     /// Some of the other keys.
     others: Vec<String>,
 }
 
-impl<'de> Deserialize<'de> for Object {
+impl<'de> Deserialize<'de> for ExampleObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
         impl<'de> Visitor<'de> for Fields {
-            type Value = Object;
+            type Value = ExampleObject;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an example, `{…}`")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ExampleObject, A::Error> {
                 let (mut fields, mut others) = (Vec::new(), Vec::new());
                 let mut seen = HashSet::new();
                 while let Some(key) = map.next_key::<String>()? {
@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for Object {
                         return Err(serde::de::Error::custom(why));
                     }
                 }
-                Ok(Object { fields, others })
+                Ok(ExampleObject { fields, others })
             }
         }
         deserializer.deserialize_map(Fields)
@@ -158,7 +158,7 @@ fn field<'f>(fields: &'f [(String, Value)], key: &str) -> Option<&'f Value> {
 
 /// A system prompt, and whether it was the first message.
 #[derive(Default)]
-struct System {
+struct SystemPrompt {
     text: Option<String>,
     of_a_turn: bool,
 }
@@ -195,14 +195,14 @@ impl Speaker {
 fn conversation(
     fields: &[(String, Value)],
     others: &[String],
-) -> Result<(System, Vec<String>), String> {
+) -> Result<(SystemPrompt, Vec<String>), String> {
     let messages = messages(fields, others)?;
     let holds_text = |value: &Value| value.as_str().is_some_and(|text| !text.trim().is_empty());
     let mut misnamed = fields.iter().filter(|(key, _)| is_another_system(key));
     if let Some((key, _)) = misnamed.find(|(_, value)| holds_text(value)) {
         return Err(format!("unknown key {}: write `{SYSTEM}`", shown(key)));
     }
-    let mut system = System::default();
+    let mut system = SystemPrompt::default();
     match field(fields, SYSTEM) {
         None | Some(Value::Null) => {}
         // A table has this column for every row.
@@ -224,7 +224,7 @@ fn conversation(
             if system.text.is_some() {
                 return Err("it has both `system` and a message from `system`".to_owned());
             }
-            system = System {
+            system = SystemPrompt {
                 text: Some(text.to_owned()),
                 of_a_turn: true,
             };

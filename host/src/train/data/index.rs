@@ -3,8 +3,8 @@
 
 use super::{
     DataError, Example, Modality,
-    entry::Fault,
-    scan::{Layout, Place, ScanError, scan},
+    entry::ExampleFault,
+    scan::{ExamplePlace, FileLayout, ScanError, scan},
     tokens::check_system,
 };
 use crate::{disk::digest::Sha256Digest, in_one_line, prompt::PromptFormat, train::Task, video};
@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Maximum number of broken examples that are kept with their reasons.
-const MAX_REMEMBERED: usize = 1000;
+const MAX_KEPT: usize = 1000;
 
 /// What the index knows about an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Entry {
 
 /// An example that cannot be trained on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Broken {
+pub struct BrokenExample {
     /// How messages refer to it: the file, its position in the file, and its id.
     pub name: String,
     /// What is wrong with it.
@@ -59,10 +59,10 @@ pub struct Broken {
 /// A data set: an open file and the positions of its examples.
 pub struct Index {
     path: PathBuf,
-    layout: Layout,
+    layout: FileLayout,
     file: Mutex<File>,
     entries: Vec<Entry>,
-    broken: Vec<Broken>,
+    broken: Vec<BrokenExample>,
     broken_count: usize,
     empty_media: usize,
     sha256: String,
@@ -93,7 +93,7 @@ impl Index {
         let file = open()?;
         let mut index = Self {
             path: path.to_owned(),
-            layout: Layout::List,
+            layout: FileLayout::List,
             file: Mutex::new(open()?),
             entries: Vec::new(),
             broken: Vec::new(),
@@ -120,8 +120,8 @@ impl Index {
 
     fn add(
         &mut self,
-        layout: Layout,
-        place: Place,
+        layout: FileLayout,
+        place: ExamplePlace,
         json: &[u8],
         task: Task,
         format: Option<PromptFormat>,
@@ -130,7 +130,7 @@ impl Index {
             let checked = format.map(|format| check_system(&example, task, format));
             match checked.transpose() {
                 Ok(_) => Ok(example),
-                Err(error) => Err(Fault {
+                Err(error) => Err(ExampleFault {
                     why: error.to_string(),
                     place: None,
                 }),
@@ -154,7 +154,7 @@ impl Index {
             }
             Err(fault) => {
                 self.broken_count += 1;
-                if self.broken.len() < MAX_REMEMBERED {
+                if self.broken.len() < MAX_KEPT {
                     self.broken.push(broken(&self.path, layout, place, fault));
                 }
             }
@@ -172,7 +172,7 @@ impl Index {
     }
 
     /// Returns the examples that cannot be trained on, or the first 1,000 of them.
-    pub fn broken(&self) -> &[Broken] {
+    pub fn broken(&self) -> &[BrokenExample] {
         &self.broken
     }
 
@@ -207,7 +207,7 @@ impl Index {
     /// # Errors
     ///
     /// The same as [`Self::example`].
-    pub fn without_files(&self, media: &Path) -> Result<Vec<Broken>, DataError> {
+    pub fn without_files(&self, media: &Path) -> Result<Vec<BrokenExample>, DataError> {
         let mut missing = Vec::new();
         let shows = |entry: &&Entry| entry.modality != Modality::Text;
         for entry in self.entries.iter().filter(shows) {
@@ -215,7 +215,7 @@ impl Index {
                 continue;
             };
             if let Err(error) = video::check_present(&media.join(path)) {
-                missing.push(Broken {
+                missing.push(BrokenExample {
                     name: self.name(entry),
                     why: in_one_line(&error),
                 });
@@ -265,7 +265,7 @@ impl Read for Hashed<'_> {
 /// When the file cannot be read, or is neither a JSON list nor JSONL.
 pub fn each_example(
     path: &Path,
-    mut take: impl FnMut(Result<Example, Broken>),
+    mut take: impl FnMut(Result<Example, BrokenExample>),
 ) -> Result<(), DataError> {
     let file = File::open(path).map_err(|source| unreadable(path, source))?;
     scan_file(path, file, |layout, place, json| {
@@ -278,8 +278,8 @@ pub fn each_example(
 fn scan_file(
     path: &Path,
     file: impl Read,
-    take: impl FnMut(Layout, Place, &[u8]),
-) -> Result<Layout, DataError> {
+    take: impl FnMut(FileLayout, ExamplePlace, &[u8]),
+) -> Result<FileLayout, DataError> {
     let reader = BufReader::with_capacity(1 << 18, file);
     scan(reader, take).map_err(|error| match error {
         ScanError::Io(source) => unreadable(path, source),
@@ -300,33 +300,38 @@ fn unreadable(path: &Path, source: io::Error) -> DataError {
 }
 
 /// Describes a broken example: its position and, for a syntax error, the line and column in the file.
-fn broken(path: &Path, layout: Layout, place: Place, Fault { why, place: at }: Fault) -> Broken {
+fn broken(
+    path: &Path,
+    layout: FileLayout,
+    place: ExamplePlace,
+    ExampleFault { why, place: at }: ExampleFault,
+) -> BrokenExample {
     let why = match (at, layout) {
         (None, _) => why,
-        (Some((_, column)), Layout::Lines) => {
+        (Some((_, column)), FileLayout::Lines) => {
             format!("{why}, column {}", place.column + column)
         }
-        (Some((1, column)), Layout::List) => {
+        (Some((1, column)), FileLayout::List) => {
             format!(
                 "{why}, line {}, column {}",
                 place.line,
                 place.column + column
             )
         }
-        (Some((line, column)), Layout::List) => {
+        (Some((line, column)), FileLayout::List) => {
             format!("{why}, line {}, column {column}", place.line + line - 1)
         }
     };
-    Broken {
+    BrokenExample {
         name: name(path, layout, place.number),
         why,
     }
 }
 
-fn name(path: &Path, layout: Layout, number: usize) -> String {
+fn name(path: &Path, layout: FileLayout, number: usize) -> String {
     let what = match layout {
-        Layout::List => "example",
-        Layout::Lines => "line",
+        FileLayout::List => "example",
+        FileLayout::Lines => "line",
     };
     format!("{}, {what} {number}", path.display())
 }

@@ -1,6 +1,6 @@
 //! Reads a bounded number of batches ahead on its own threads, and returns them in order.
 
-use super::{Broken, DataError, Entry, Example, Index, TextForm, Tokens};
+use super::{BrokenExample, DataError, Entry, Example, ExampleTokenizer, Index, Tokens};
 use crate::{
     Error,
     messages::{in_one_line, shown},
@@ -15,7 +15,7 @@ use std::{
 use thiserror::Error;
 
 /// Reads an image or a video into the input of the encoders.
-pub type See<V> = dyn Fn(&Path) -> Result<V, Error> + Send + Sync;
+pub type ReadVisual<V> = dyn Fn(&Path) -> Result<V, Error> + Send + Sync;
 
 /// Everything that is needed to read an example. All threads share it.
 pub struct Source<V> {
@@ -24,13 +24,13 @@ pub struct Source<V> {
     /// The folder that the paths of the examples are relative to.
     pub media: PathBuf,
     /// Turns the text of an example into tokens.
-    pub form: TextForm,
+    pub form: ExampleTokenizer,
     /// Reads images and videos.
-    pub see: Box<See<V>>,
+    pub read_visual: Box<ReadVisual<V>>,
 }
 
 /// An example that was read.
-pub struct Ready<V> {
+pub struct LoadedExample<V> {
     /// The tokens of its text.
     pub tokens: Tokens,
     /// Its image or video.
@@ -38,7 +38,7 @@ pub struct Ready<V> {
 }
 
 /// The examples of a device batch, which are computed together.
-pub struct Work {
+pub struct BatchRequest {
     /// The step that they belong to.
     pub step: u64,
     /// Whether this is the last device batch of the step.
@@ -48,13 +48,13 @@ pub struct Work {
 }
 
 /// A device batch that was read.
-pub struct Batch<V> {
+pub struct LoadedBatch<V> {
     /// The request.
-    pub work: Work,
+    pub request: BatchRequest,
     /// The examples, in order, without the broken ones.
-    pub ready: Vec<Ready<V>>,
+    pub ready: Vec<LoadedExample<V>>,
     /// The broken examples, with their numbers.
-    pub broken: Vec<(u32, Broken)>,
+    pub broken: Vec<(u32, BrokenExample)>,
     /// How long the caller waited for the batch.
     pub waited: Duration,
 }
@@ -71,22 +71,22 @@ pub enum LoaderError {
 }
 
 /// Why an example was not read.
-enum Failure {
+enum ReadFailure {
     /// This example is broken.
-    Broken(Broken),
+    Broken(BrokenExample),
     /// No further example can be read.
     All(LoaderError),
 }
 
 /// What a thread sends: the position in the batch, and the example.
-type Sent<V> = (usize, Result<Ready<V>, Failure>);
+type Sent<V> = (usize, Result<LoadedExample<V>, ReadFailure>);
 
 /// Reads ahead.
 pub struct Loader<V> {
     source: Arc<Source<V>>,
     pool: ThreadPool,
-    work: Box<dyn Iterator<Item = Work>>,
-    ahead: VecDeque<(Work, mpsc::Receiver<Sent<V>>)>,
+    work: Box<dyn Iterator<Item = BatchRequest>>,
+    ahead: VecDeque<(BatchRequest, mpsc::Receiver<Sent<V>>)>,
     prefetch: usize,
 }
 
@@ -98,7 +98,7 @@ impl<V: Send + 'static> Loader<V> {
     /// When the threads cannot be started.
     pub fn new(
         source: Arc<Source<V>>,
-        work: impl Iterator<Item = Work> + 'static,
+        work: impl Iterator<Item = BatchRequest> + 'static,
         workers: usize,
         prefetch: usize,
     ) -> Result<Self, LoaderError> {
@@ -140,13 +140,13 @@ impl<V: Send + 'static> Loader<V> {
     /// # Errors
     ///
     /// When no further example can be read: the data set was removed or changed, or a cache fails.
-    pub fn take(&mut self) -> Result<Option<Batch<V>>, LoaderError> {
+    pub fn take(&mut self) -> Result<Option<LoadedBatch<V>>, LoaderError> {
         self.fill();
         let Some((work, receiver)) = self.ahead.pop_front() else {
             return Ok(None);
         };
         let started = Instant::now();
-        let mut sent: Vec<Option<Result<Ready<V>, Failure>>> =
+        let mut sent: Vec<Option<Result<LoadedExample<V>, ReadFailure>>> =
             work.numbers.iter().map(|_| None).collect();
         for (place, result) in receiver {
             sent[place] = Some(result);
@@ -157,17 +157,17 @@ impl<V: Send + 'static> Loader<V> {
         for (&number, result) in work.numbers.iter().zip(sent) {
             match result {
                 Some(Ok(example)) => ready.push(example),
-                Some(Err(Failure::Broken(why))) => broken.push((number, why)),
-                Some(Err(Failure::All(error))) => return Err(error),
+                Some(Err(ReadFailure::Broken(why))) => broken.push((number, why)),
+                Some(Err(ReadFailure::All(error))) => return Err(error),
                 None => {
                     let name = self.source.name(number, None);
                     let why = "an internal error occurred while reading it".to_owned();
-                    broken.push((number, Broken { name, why }));
+                    broken.push((number, BrokenExample { name, why }));
                 }
             }
         }
-        Ok(Some(Batch {
-            work,
+        Ok(Some(LoadedBatch {
+            request: work,
             ready,
             broken,
             waited,
@@ -176,14 +176,14 @@ impl<V: Send + 'static> Loader<V> {
 }
 
 impl<V> Source<V> {
-    fn read(&self, number: u32) -> Result<Ready<V>, Failure> {
+    fn read(&self, number: u32) -> Result<LoadedExample<V>, ReadFailure> {
         let entry: &Entry = &self.index.entries()[number as usize];
         let example = self
             .index
             .example(entry)
-            .map_err(|error| Failure::All(error.into()))?;
+            .map_err(|error| ReadFailure::All(error.into()))?;
         let broken = |why: String| {
-            Failure::Broken(Broken {
+            ReadFailure::Broken(BrokenExample {
                 name: self.name(number, Some(&example)),
                 why,
             })
@@ -192,15 +192,15 @@ impl<V> Source<V> {
         let tokens = tokens.map_err(|error| broken(error.to_string()))?;
         let visual = match &example.visual {
             None => None,
-            Some((_, path)) => match (self.see)(&self.media.join(path)) {
+            Some((_, path)) => match (self.read_visual)(&self.media.join(path)) {
                 Ok(visual) => Some(visual),
                 Err(error) if error.is_of_the_clip() => {
                     return Err(broken(in_one_line(&error)));
                 }
-                Err(error) => return Err(Failure::All(error.into())),
+                Err(error) => return Err(ReadFailure::All(error.into())),
             },
         };
-        Ok(Ready { tokens, visual })
+        Ok(LoadedExample { tokens, visual })
     }
 
     fn name(&self, number: u32, example: Option<&Example>) -> String {
@@ -267,7 +267,7 @@ mod tests {
         let source = Source {
             index,
             media: folder.path().to_owned(),
-            form: TextForm {
+            form: ExampleTokenizer {
                 tokenizer: Arc::new(TextTokenizer::load(Path::new(tokenizer)).unwrap()),
                 format: PromptFormat::Pure,
                 marks: VisualMarks::default(),
@@ -275,9 +275,9 @@ mod tests {
                 task: Task::Conversation,
                 max_length: 64,
             },
-            see: Box::new(see),
+            read_visual: Box::new(see),
         };
-        let work = (0..10).map(|step| Work {
+        let work = (0..10).map(|step| BatchRequest {
             step: u64::from(step),
             last: true,
             numbers: (step * 4..step * 4 + 4).collect(),
@@ -290,7 +290,7 @@ mod tests {
                 assert_eq!(step, 10);
                 break;
             };
-            assert_eq!(batch.work.step, step as u64);
+            assert_eq!(batch.request.step, step as u64);
             found.extend(batch.ready.iter().map(|ready| ready.visual.unwrap()));
             let names: Vec<_> = batch.broken.iter().map(|(_, b)| b.name.as_str()).collect();
             assert_eq!(names.is_empty(), step != 1, "{names:?}");

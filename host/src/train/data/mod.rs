@@ -14,9 +14,9 @@ mod scan;
 mod tokens;
 
 pub use batches::Batching;
-pub use entry::{Example, Fault};
+pub use entry::{Example, ExampleFault};
 pub use error::DataError;
-pub use index::{Broken, Entry, Index, each_example};
-pub use loader::{Batch, Loader, LoaderError, Ready, Source, Work};
+pub use index::{BrokenExample, Entry, Index, each_example};
+pub use loader::{BatchRequest, LoadedBatch, LoadedExample, Loader, LoaderError, Source};
 pub use media::Modality;
-pub use tokens::{FormError, TextForm, Tokens};
+pub use tokens::{ExampleTokenizer, ExampleTokenizerError, Tokens};

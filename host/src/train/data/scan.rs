@@ -9,7 +9,7 @@ const MAX_EXAMPLE: usize = 1 << 24;
 
 /// How a file lists its examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(super) enum FileLayout {
     /// A JSON list.
     List,
     /// One example per line.
@@ -18,7 +18,7 @@ pub(super) enum Layout {
 
 /// The position of an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Place {
+pub(super) struct ExamplePlace {
     /// Its offset in the file in bytes.
     pub offset: u64,
     /// In a list its number, otherwise its line, counted from 1.
@@ -40,8 +40,8 @@ pub(super) enum ScanError {
 /// JSON.
 pub(super) fn scan(
     mut reader: impl BufRead,
-    mut take: impl FnMut(Layout, Place, &[u8]),
-) -> Result<Layout, ScanError> {
+    mut take: impl FnMut(FileLayout, ExamplePlace, &[u8]),
+) -> Result<FileLayout, ScanError> {
     let mut scan = Scan::default();
     loop {
         let chunk = match reader.fill_buf() {
@@ -65,10 +65,10 @@ pub(super) fn scan(
 
 #[derive(Default)]
 struct Scan {
-    layout: Option<Layout>,
+    layout: Option<FileLayout>,
     state: State,
     element: Vec<u8>,
-    place: Place,
+    place: ExamplePlace,
     depth: usize,
     in_string: bool,
     escaped: bool,
@@ -95,19 +95,19 @@ impl Scan {
     fn step(
         &mut self,
         byte: u8,
-        take: &mut impl FnMut(Layout, Place, &[u8]),
+        take: &mut impl FnMut(FileLayout, ExamplePlace, &[u8]),
     ) -> Result<(), ScanError> {
         match (self.layout, self.state) {
-            (Some(Layout::List), State::Element) => {
+            (Some(FileLayout::List), State::Element) => {
                 self.push(byte)?;
                 if self.depth == 0 {
-                    take(Layout::List, self.place, &self.element);
+                    take(FileLayout::List, self.place, &self.element);
                     self.state = State::After;
                 }
             }
-            (Some(Layout::Lines), State::Element) => match byte {
+            (Some(FileLayout::Lines), State::Element) => match byte {
                 b'\n' => {
-                    take(Layout::Lines, self.place, &self.element);
+                    take(FileLayout::Lines, self.place, &self.element);
                     self.state = State::Next;
                 }
                 _ => self.push(byte)?,
@@ -138,7 +138,7 @@ impl Scan {
         self.element.push(byte);
         if self.element.len() > MAX_EXAMPLE {
             let what = format!("an example is longer than {MAX_EXAMPLE} bytes");
-            let Place { line, column, .. } = self.place;
+            let ExamplePlace { line, column, .. } = self.place;
             return Err(ScanError::Form(what, line, column + 1));
         }
         Ok(())
@@ -153,16 +153,16 @@ impl Scan {
         }
         match (self.layout, self.state, byte) {
             (None, _, b'[') => {
-                self.layout = Some(Layout::List);
+                self.layout = Some(FileLayout::List);
                 self.state = State::First;
             }
             (None, _, b'{') => {
-                self.layout = Some(Layout::Lines);
+                self.layout = Some(FileLayout::Lines);
                 self.begin(byte)?;
             }
             (None, ..) => return Err(self.unexpected(byte, "`[` or `{`")),
             // If the line is wrong, the other lines are still used.
-            (Some(Layout::Lines), ..) => self.begin(byte)?,
+            (Some(FileLayout::Lines), ..) => self.begin(byte)?,
             (_, State::First | State::Next, b'{') => self.begin(byte)?,
             (_, State::First | State::After, b']') => self.state = State::End,
             (_, State::After, b',') => self.state = State::Next,
@@ -175,10 +175,10 @@ impl Scan {
 
     fn begin(&mut self, first: u8) -> Result<(), ScanError> {
         let line = self.lines + 1;
-        self.place = Place {
+        self.place = ExamplePlace {
             offset: self.at,
             number: match self.layout {
-                Some(Layout::Lines) => line,
+                Some(FileLayout::Lines) => line,
                 _ => self.place.number + 1,
             },
             line,
@@ -190,14 +190,17 @@ impl Scan {
         self.push(first)
     }
 
-    fn finish(self, mut take: impl FnMut(Layout, Place, &[u8])) -> Result<Layout, ScanError> {
+    fn finish(
+        self,
+        mut take: impl FnMut(FileLayout, ExamplePlace, &[u8]),
+    ) -> Result<FileLayout, ScanError> {
         match (self.layout, self.state) {
-            (Some(Layout::Lines), State::Element) => {
-                take(Layout::Lines, self.place, &self.element);
-                Ok(Layout::Lines)
+            (Some(FileLayout::Lines), State::Element) => {
+                take(FileLayout::Lines, self.place, &self.element);
+                Ok(FileLayout::Lines)
             }
-            (Some(Layout::Lines), _) => Ok(Layout::Lines),
-            (Some(Layout::List), State::End) => Ok(Layout::List),
+            (Some(FileLayout::Lines), _) => Ok(FileLayout::Lines),
+            (Some(FileLayout::List), State::End) => Ok(FileLayout::List),
             (None, _) => Err(self.wrong("the file is empty".to_owned())),
             _ => Err(self.wrong("the file ends in the middle".to_owned())),
         }

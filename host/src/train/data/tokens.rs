@@ -22,7 +22,7 @@ pub struct Tokens {
 
 /// An example cannot be turned into tokens.
 #[derive(Debug, Error)]
-pub enum FormError {
+pub enum ExampleTokenizerError {
     /// The tokenizer fails.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -40,18 +40,22 @@ pub enum FormError {
 /// # Errors
 ///
 /// When the format does not support it.
-pub fn check_system(example: &Example, task: Task, format: PromptFormat) -> Result<(), FormError> {
+pub fn check_system(
+    example: &Example,
+    task: Task,
+    format: PromptFormat,
+) -> Result<(), ExampleTokenizerError> {
     let system = example.system.as_deref().unwrap_or_default();
     match task {
         Task::Conversation if !system.trim().is_empty() && !format.takes_system() => {
-            Err(FormError::NoSystem(format))
+            Err(ExampleTokenizerError::NoSystem(format))
         }
         _ => Ok(()),
     }
 }
 
 /// Turns examples into tokens.
-pub struct TextForm {
+pub struct ExampleTokenizer {
     /// The language model's tokenizer.
     pub tokenizer: Arc<TextTokenizer>,
     /// Its chat format.
@@ -66,13 +70,13 @@ pub struct TextForm {
     pub max_length: usize,
 }
 
-impl TextForm {
+impl ExampleTokenizer {
     /// Returns the tokens of an example. With an image or video, the first label is ignored.
     ///
     /// # Errors
     ///
     /// When the tokenizer fails, or the format does not support the example's system prompt.
-    pub fn tokens(&self, example: &Example) -> Result<Tokens, FormError> {
+    pub fn tokens(&self, example: &Example) -> Result<Tokens, ExampleTokenizerError> {
         let mut tokens = match self.task {
             Task::Caption => self.caption(example)?,
             Task::Conversation => {
@@ -95,7 +99,7 @@ impl TextForm {
     /// # Errors
     ///
     /// The same as [`Self::tokens`].
-    pub fn leaves_something(&self, example: &Example) -> Result<bool, FormError> {
+    pub fn leaves_something(&self, example: &Example) -> Result<bool, ExampleTokenizerError> {
         if self.task == Task::Caption {
             return Ok(true);
         }
@@ -168,12 +172,12 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    fn form(format: PromptFormat, task: Task) -> TextForm {
+    fn form(format: PromptFormat, task: Task) -> ExampleTokenizer {
         let tokenizer = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../tests/fixtures/lively/llm/tokenizer.json"
         );
-        TextForm {
+        ExampleTokenizer {
             tokenizer: Arc::new(TextTokenizer::load(Path::new(tokenizer)).unwrap()),
             format,
             marks: VisualMarks::default(),

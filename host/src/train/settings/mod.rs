@@ -183,7 +183,7 @@ impl Settings {
     }
 
     /// Returns `options` with the settings' precision, if they have one.
-    pub(super) fn over(&self, options: &LoadOptions) -> LoadOptions {
+    pub(super) fn with_precision(&self, options: &LoadOptions) -> LoadOptions {
         LoadOptions {
             precision: self.precision.or(options.precision),
             ..options.clone()
@@ -230,7 +230,7 @@ impl Settings {
         for (key, _) in ours.iter().chain(theirs.iter()) {
             let (ours, theirs) = (value(&ours, key), value(&theirs, key));
             let difference = format!("`{key}`: {ours}, now {theirs}");
-            if !FREE.contains(key) && ours != theirs && !found.contains(&difference) {
+            if !CHANGEABLE.contains(key) && ours != theirs && !found.contains(&difference) {
                 found.push(difference);
             }
         }
@@ -308,7 +308,7 @@ pub(super) fn rooted_path(path: &Path) -> PathBuf {
 
 /// Keys that may change when a run is resumed: its length, the name of its model, and keys that do not change the
 /// trained weights.
-const FREE: [&str; 12] = [
+const CHANGEABLE: [&str; 12] = [
     "id",
     "description",
     "epochs",
