@@ -10,7 +10,7 @@ use crate::{
         plan::{self, LoadOptions, PlannedEncoder},
     },
     plugin::{Encoder, Tape},
-    registry::Registry,
+    registry::{MixerKind, Registry},
     transform::{self, Clip, ClipRequest, ResizeStrategy},
     video,
 };
@@ -165,6 +165,14 @@ impl Encoders {
     /// What they are, in order.
     pub fn infos(&self) -> impl ExactSizeIterator<Item = &EncoderInfo> {
         self.loaded.iter().map(|loaded| loaded.encoder.info())
+    }
+
+    /// Returns the number of visual tokens that a mixer of `kind` makes of their features.
+    pub fn visual_tokens(&self, kind: MixerKind) -> usize {
+        let projected = self
+            .infos()
+            .map(|info| kind.projected_tokens(info.temporal as usize, info.spatial as usize));
+        kind.visual_tokens(&projected.collect::<Vec<_>>())
     }
 
     /// What of a video is read.

@@ -220,12 +220,7 @@ impl VidLm {
 
     /// Tokens that stand for a clip.
     pub fn visual_tokens(&self) -> usize {
-        let kind = self.registry.mixer.kind;
-        let projected = self
-            .encoders
-            .infos()
-            .map(|info| kind.projected_tokens(info.temporal as usize, info.spatial as usize));
-        kind.visual_tokens(&projected.collect::<Vec<_>>())
+        self.encoders.visual_tokens(self.registry.mixer.kind)
     }
 
     /// Answers `prompt` about the video at `video`.

@@ -147,12 +147,7 @@ impl Model {
 
     /// Returns the number of visual tokens of a clip.
     pub(super) fn visual_tokens(&self) -> usize {
-        let kind = self.registry.mixer.kind;
-        let projected = self
-            .encoders
-            .infos()
-            .map(|info| kind.projected_tokens(info.temporal as usize, info.spatial as usize));
-        kind.visual_tokens(&projected.collect::<Vec<_>>())
+        self.encoders.visual_tokens(self.registry.mixer.kind)
     }
 
     /// Returns the threads to compute with.

@@ -170,12 +170,7 @@ impl Outline {
 
         let llm = &plan.llm.info;
         let kind = plan.registry.mixer.kind;
-        let shapes = plan.shapes();
-        let projected: Vec<usize> = shapes
-            .iter()
-            .map(|shape| kind.projected_tokens(shape.temporal, shape.spatial))
-            .collect();
-        let visual_tokens = kind.visual_tokens(&projected);
+        let visual_tokens = kind.visual_tokens(&plan.projected_tokens());
         let context = llm.context_length as usize;
         let entry = &plan.registry.llm;
         let max_length = checks::text_length(settings, entry, visual_tokens, context)?;

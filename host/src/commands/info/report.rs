@@ -93,13 +93,8 @@ impl InfoReport {
     /// When a file of weights that is on this machine is damaged.
     pub fn new(plan: &Plan, unchecked: Vec<String>) -> Made<Self> {
         let registry = &plan.registry;
-        let shapes = plan.shapes();
-        let kind = registry.mixer.kind;
-        let projected: Vec<usize> = shapes
-            .iter()
-            .map(|shape| kind.projected_tokens(shape.temporal, shape.spatial))
-            .collect();
-        let visual_tokens = kind.visual_tokens(&projected);
+        let projected = plan.projected_tokens();
+        let visual_tokens = registry.mixer.kind.visual_tokens(&projected);
         let entries = registry.encoders.iter().zip(&plan.encoders);
         let encoders = entries
             .zip(&projected)

@@ -193,6 +193,16 @@ impl Plan {
         })
     }
 
+    /// Returns the number of tokens of each encoder after its projector.
+    pub fn projected_tokens(&self) -> Vec<usize> {
+        let kind = self.registry.mixer.kind;
+        let shapes = self.shapes();
+        let tokens = shapes
+            .iter()
+            .map(|shape| kind.projected_tokens(shape.temporal, shape.spatial));
+        tokens.collect()
+    }
+
     /// What the mixer must know of the encoders.
     pub fn shapes(&self) -> Vec<EncoderShape> {
         shapes(&self.encoders)
