@@ -115,6 +115,20 @@ pub enum EvalError {
         /// The settings that differ, with both values.
         differences: String,
     },
+    /// Another version of the program recorded the settings.
+    #[error(
+        "{}: these settings have version {found}\n  expected: version {expected}\n  \
+         do: continue with the version of merv-host that started the run, or choose another --out",
+        .path.display()
+    )]
+    SettingsVersion {
+        /// The file that records the settings.
+        path: PathBuf,
+        /// Its version, as JSON.
+        found: String,
+        /// The version that this program reads.
+        expected: u64,
+    },
     /// Predictions belong to another data set.
     #[error(
         "{}: the prediction for question {} has another question or video than the data set\n  \

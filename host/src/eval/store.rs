@@ -29,6 +29,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The version of the recorded settings. It increases when a name or the meaning of a value changes.
+const VERSION: u64 = 1;
+
+/// The key of the version among the recorded settings.
+const VERSION_KEY: &str = "version";
+
 /// The predictions of one benchmark by one model in one folder.
 pub struct Store {
     folder: PathBuf,
@@ -111,7 +117,9 @@ impl Store {
         let settings = &self.settings;
         let path = self.path("settings.json");
         let write = || {
-            let text = serde_json::to_string_pretty(settings);
+            let mut recorded = settings.clone();
+            recorded.insert(VERSION_KEY.to_owned(), VERSION.into());
+            let text = serde_json::to_string_pretty(&recorded);
             let text = text.map_err(|error| unwritable(&path, error.into()))?;
             replace(&path, (seal_json(&text) + "\n").as_bytes())
         };
@@ -128,6 +136,15 @@ impl Store {
                 source,
             })?;
         there.remove("crc32");
+        // Files without a version are those of version 1.
+        let version = there.remove(VERSION_KEY).unwrap_or_else(|| VERSION.into());
+        if version != VERSION {
+            return Err(EvalError::SettingsVersion {
+                path,
+                found: version.to_string(),
+                expected: VERSION,
+            });
+        }
         let mut keys: Vec<&str> = there.keys().map(String::as_str).collect();
         keys.extend(settings.keys().map(String::as_str));
         keys.sort_unstable();

@@ -166,3 +166,29 @@ fn results_of_other_settings_are_not_mixed() {
         .finish();
     second.failed(1, &["toy_pred_2_0.jsonl", "is in use by process 7 (eval)"]);
 }
+
+#[test]
+fn recorded_settings_have_a_version() {
+    let toy = Benchmark::open_ended(1);
+    toy.run("open-ended").args(SHORT).finish().succeeded();
+    let path = toy.result("toy_settings.json");
+    let recorded = fs::read_to_string(&path).unwrap();
+    assert!(recorded.contains("\"version\": 1"), "{recorded}");
+    // Without its checksum, a file may be edited.
+    let mut settings: Value = serde_json::from_str(&recorded).unwrap();
+    settings.as_object_mut().unwrap().remove("crc32");
+    let mut record = |version: Option<u64>| {
+        match version {
+            Some(version) => settings["version"] = version.into(),
+            None => drop(settings.as_object_mut().unwrap().remove("version")),
+        }
+        fs::write(&path, settings.to_string()).unwrap();
+        toy.run("open-ended").args(SHORT).finish()
+    };
+    record(Some(2)).failed(
+        1,
+        &["toy_settings.json", "version 2", "expected: version 1"],
+    );
+    // Earlier programs recorded none.
+    record(None).succeeded();
+}
