@@ -11,7 +11,7 @@ use crate::{
     prompt::TemplateError,
     registry::{RegistryError, SourceError},
     sampling::SamplerError,
-    tokenizer::TextError,
+    tokenizer::TokenizerError,
     transform::TransformError,
     video::VideoError,
 };
@@ -63,7 +63,7 @@ pub enum Error {
     Hub(Box<HubError>),
     /// The tokenizer cannot be read or used.
     #[error(transparent)]
-    Text(#[from] TextError),
+    Text(#[from] TokenizerError),
     /// The chat template cannot be read or does not render.
     #[error(transparent)]
     Template(#[from] TemplateError),

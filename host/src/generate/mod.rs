@@ -15,4 +15,4 @@ pub use prompter::{Conversation, EncodedPrompt, PromptStyle, Prompter, Turn};
 pub use reply_builder::{Next, ReplyBuilder};
 pub use session::{GeneratedReply, generate};
 
-pub use crate::tokenizer::{Stream, TextError, TextTokenizer};
+pub use crate::tokenizer::{TextStream, TextTokenizer, TokenizerError};

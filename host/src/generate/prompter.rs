@@ -3,7 +3,7 @@
 use crate::{
     Error,
     prompt::{PromptFormat, Template, VisualMarks, template::Message},
-    tokenizer::{TextError, TextTokenizer},
+    tokenizer::{TextTokenizer, TokenizerError},
 };
 use std::sync::OnceLock;
 
@@ -136,13 +136,13 @@ impl Prompter {
     }
 
     /// Returns the tokens of a reply without the end token.
-    fn reply(&self, text: &str) -> Result<Vec<u32>, TextError> {
+    fn reply(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let PromptStyle::Format(format) = &self.style else {
             // A template renders the whole conversation each time.
             return Ok(Vec::new());
         };
-        let text = &self.tokenizer.typed(text);
-        let mut tokens = self.tokenizer.encode_more(&format.reply(text))?;
+        let text = &self.tokenizer.escape_special_tokens(text);
+        let mut tokens = self.tokenizer.encode_continuation(&format.reply(text))?;
         if let Some(end) = self.reply_end
             && tokens.last() == Some(&end)
         {
@@ -150,7 +150,7 @@ impl Prompter {
             return Ok(tokens);
         }
         // The end of the format is not a single token of this tokenizer.
-        self.tokenizer.encode_more(text)
+        self.tokenizer.encode_continuation(text)
     }
 
     fn encode_format(
@@ -158,9 +158,9 @@ impl Prompter {
         format: PromptFormat,
         past: &Conversation,
         message: &str,
-    ) -> Result<EncodedPrompt, TextError> {
+    ) -> Result<EncodedPrompt, TokenizerError> {
         let message = self.marks.strip(message);
-        let message = self.tokenizer.typed(&message);
+        let message = self.tokenizer.escape_special_tokens(&message);
         let begin = self.tokenizer.begin().len();
         let ids = if past.turns.is_empty() {
             let text = format.first_turn(self.system.as_deref(), &message);
@@ -168,13 +168,13 @@ impl Prompter {
         } else {
             let end = match self.reply_end {
                 Some(end) => vec![end],
-                None => self.tokenizer.encode_more(format.reply_end())?,
+                None => self.tokenizer.encode_continuation(format.reply_end())?,
             };
             let turn = format.turn(&message);
             let turn = if format.has_bos_each_turn() {
                 self.tokenizer.encode(&turn)?
             } else {
-                self.tokenizer.encode_more(&turn)?
+                self.tokenizer.encode_continuation(&turn)?
             };
             [past.ids.clone(), end, turn].concat()
         };
@@ -193,7 +193,7 @@ impl Prompter {
         };
         let typed = |role, content: &str| {
             let content = self.marks.strip(content);
-            said(role, &self.tokenizer.typed(&content))
+            said(role, &self.tokenizer.escape_special_tokens(&content))
         };
         let system = self.system.as_deref().filter(|text| !text.is_empty());
         let mut messages: Vec<Message> = system
@@ -242,10 +242,10 @@ impl Prompter {
         let Some(place) = written.or(literal) else {
             return Ok((self.tokenizer.encode(text)?, begin.len()));
         };
-        let ids = self.tokenizer.encode_more(text)?;
+        let ids = self.tokenizer.encode_continuation(text)?;
         let mut front = 0;
         if text[..place.start].trim().is_empty() {
-            let before = self.tokenizer.encode_more(&text[..place.end])?;
+            let before = self.tokenizer.encode_continuation(&text[..place.end])?;
             if ids.starts_with(&before) {
                 front = before.len();
             }

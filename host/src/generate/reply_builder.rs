@@ -4,14 +4,14 @@ use super::limits::{ReplyLimits, Stop};
 use crate::{
     Error,
     sampling::Sampler,
-    tokenizer::{Stream, TextError},
+    tokenizer::{TextStream, TokenizerError},
 };
 use merv_plugin_api::LanguageModelInfo;
 
 /// A reply that is being generated.
 pub struct ReplyBuilder<'t> {
     sampler: Sampler,
-    stream: Stream<'t>,
+    stream: TextStream<'t>,
     limits: ReplyLimits,
     prompt_tokens: usize,
     count: usize,
@@ -30,7 +30,7 @@ impl<'t> ReplyBuilder<'t> {
     /// Creates an empty reply to a prompt with `prompt_tokens` text tokens.
     pub fn new(
         sampler: Sampler,
-        stream: Stream<'t>,
+        stream: TextStream<'t>,
         limits: ReplyLimits,
         prompt_tokens: usize,
     ) -> Self {
@@ -86,7 +86,7 @@ impl<'t> ReplyBuilder<'t> {
     /// # Errors
     ///
     /// When the tokenizer fails.
-    pub fn finish(self) -> Result<(Vec<u32>, String, String), TextError> {
+    pub fn finish(self) -> Result<(Vec<u32>, String, String), TokenizerError> {
         self.stream.finish()
     }
 }
@@ -137,7 +137,7 @@ mod tests {
                 min_new_tokens,
             };
             let sampler = Sampler::new(Sampling::default()).unwrap();
-            let mut reply = ReplyBuilder::new(sampler, Stream::new(&tokenizer), limits, prompt);
+            let mut reply = ReplyBuilder::new(sampler, TextStream::new(&tokenizer), limits, prompt);
             let mut count = 0;
             // The end tokens are the likeliest.
             let logits = [0.0, 1.0, 9.0, 2.0, 3.0, 8.0];

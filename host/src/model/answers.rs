@@ -9,7 +9,7 @@ use crate::{
         Sampling, Stop, generate_many,
     },
     plugin::Session,
-    tokenizer::Stream,
+    tokenizer::TextStream,
 };
 use candle_core::Tensor;
 
@@ -122,7 +122,7 @@ impl Responder {
                 }
                 Err(error) => return Err(error),
             };
-            let stream = Stream::new(self.prompter.tokenizer());
+            let stream = TextStream::new(self.prompter.tokenizer());
             jobs.push(ReplyRequest {
                 session: ask.prefix.session.fork()?,
                 embeds: self
@@ -164,7 +164,7 @@ impl Responder {
         let mut ids = Vec::new();
         let tokenizer = self.prompter.tokenizer();
         for context in ["", " ", ":", "\n"] {
-            let found = tokenizer.encode_more(&format!("{context}{text}"))?;
+            let found = tokenizer.encode_continuation(&format!("{context}{text}"))?;
             if let Some(&last) = found.last()
                 && tokenizer.decode(&[last])?.trim() == text
                 && !ids.contains(&last)

@@ -4,7 +4,7 @@ use super::{dump::Dump, options::GenerateOptions, responder::Responder, visual::
 use crate::{
     Error, Observer, Stage,
     generate::{
-        self, Conversation, EncodedPrompt, GeneratedReply, ReplyBuilder, Sampler, Stop, Stream,
+        self, Conversation, EncodedPrompt, GeneratedReply, ReplyBuilder, Sampler, Stop, TextStream,
         Turn,
     },
     plugin::Session,
@@ -148,7 +148,7 @@ impl<'m> Chat<'m> {
             embeds.view(),
             ReplyBuilder::new(
                 sampler,
-                Stream::new(responder.prompter.tokenizer()),
+                TextStream::new(responder.prompter.tokenizer()),
                 options.limits,
                 asked.ids.len(),
             ),

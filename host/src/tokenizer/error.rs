@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// A tokenizer cannot be read or used.
 #[derive(Debug, Error)]
-pub enum TextError {
+pub enum TokenizerError {
     /// The file is missing or is not a valid tokenizer.
     #[error(
         "{} is not a valid tokenizer: {reason}\n  do: download `tokenizer.json` of the language model again, or set \

@@ -35,7 +35,7 @@ struct Outline {
     #[serde(default)]
     added_tokens: Vec<Added>,
     #[serde(default)]
-    model: Longest,
+    model: LongestString,
     #[serde(default)]
     normalizer: Value,
     #[serde(default)]
@@ -54,7 +54,7 @@ struct Added {
 
 /// The length of the longest string in a JSON value.
 #[derive(Default)]
-struct Longest(usize);
+struct LongestString(usize);
 
 /// Checks a `tokenizer.json`. Invalid files pass, because the library reports them with a better error.
 pub(super) fn check(json: &str) -> Result<(), String> {
@@ -159,15 +159,15 @@ fn growth(step: &Value) -> f64 {
     }
 }
 
-impl<'de> Deserialize<'de> for Longest {
+impl<'de> Deserialize<'de> for LongestString {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(Looking).map(Self)
+        from.deserialize_any(LongestStringVisitor).map(Self)
     }
 }
 
-struct Looking;
+struct LongestStringVisitor;
 
-impl<'de> Visitor<'de> for Looking {
+impl<'de> Visitor<'de> for LongestStringVisitor {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -200,7 +200,7 @@ impl<'de> Visitor<'de> for Looking {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<usize, A::Error> {
         let mut longest = 0;
-        while let Some(Longest(length)) = items.next_element()? {
+        while let Some(LongestString(length)) = items.next_element()? {
             longest = longest.max(length);
         }
         Ok(longest)
@@ -208,8 +208,8 @@ impl<'de> Visitor<'de> for Looking {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<usize, A::Error> {
         let mut longest = 0;
-        while let Some(Longest(length)) = entries.next_key()? {
-            let Longest(inside) = entries.next_value()?;
+        while let Some(LongestString(length)) = entries.next_key()? {
+            let LongestString(inside) = entries.next_value()?;
             longest = longest.max(length).max(inside);
         }
         Ok(longest)

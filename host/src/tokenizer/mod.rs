@@ -3,16 +3,16 @@
 //! A tokenizer is read from a `tokenizer.json` or from GGUF metadata (`gguf/`). These files are untrusted, and
 //! the library panics on some of them, so every call catches panics.
 
-mod caught;
+mod panics;
 mod consistency;
 mod error;
 mod gguf;
-mod growth;
+mod unstable_text;
 mod limits;
 mod stream;
 mod text_tokenizer;
-mod typed;
+mod escaping;
 
-pub use error::TextError;
-pub use stream::Stream;
+pub use error::TokenizerError;
+pub use stream::TextStream;
 pub use text_tokenizer::TextTokenizer;

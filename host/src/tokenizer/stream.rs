@@ -1,10 +1,10 @@
 //! Decodes a reply token by token.
 
-use super::{error::TextError, growth::Growth, text_tokenizer::TextTokenizer};
+use super::{error::TokenizerError, text_tokenizer::TextTokenizer, unstable_text::UnstableText};
 
 /// Decodes a reply token by token. White space at both ends is stripped. Text is never retracted: the
 /// concatenation of all returned pieces equals the decoded whole, for any ids.
-pub struct Stream<'t> {
+pub struct TextStream<'t> {
     tokenizer: &'t TextTokenizer,
     ids: Vec<u32>,
     /// Bytes of the whole text that were returned.
@@ -17,7 +17,7 @@ pub struct Stream<'t> {
     mark: usize,
 }
 
-impl<'t> Stream<'t> {
+impl<'t> TextStream<'t> {
     /// Starts an empty reply.
     pub fn new(tokenizer: &'t TextTokenizer) -> Self {
         Self {
@@ -36,12 +36,12 @@ impl<'t> Stream<'t> {
     /// # Errors
     ///
     /// When the tokenizer fails.
-    pub fn push(&mut self, id: u32) -> Result<String, TextError> {
+    pub fn push(&mut self, id: u32) -> Result<String, TokenizerError> {
         self.ids.push(id);
-        let settled = match self.tokenizer.growth() {
-            Growth::Whole => false,
-            Growth::Tokens => true,
-            Growth::ByteRuns(_) => !self.tokenizer.continues_bytes(id)?,
+        let settled = match self.tokenizer.unstable_text() {
+            UnstableText::Everything => false,
+            UnstableText::LastCharacter => true,
+            UnstableText::ByteRuns(_) => !self.tokenizer.continues_bytes(id)?,
         };
         if !settled {
             return Ok(String::new());
@@ -68,7 +68,7 @@ impl<'t> Stream<'t> {
     /// # Errors
     ///
     /// When the tokenizer fails.
-    pub fn finish(self) -> Result<(Vec<u32>, String, String), TextError> {
+    pub fn finish(self) -> Result<(Vec<u32>, String, String), TokenizerError> {
         let text = self.tokenizer.decode(&self.ids)?.trim().to_owned();
         let rest = text.get(self.shown..).unwrap_or_default().to_owned();
         Ok((self.ids, text, rest))
@@ -76,7 +76,7 @@ impl<'t> Stream<'t> {
 
     /// Stops decoding ids whose text is final, so that the cost of a token does not grow with the reply. Keeps some
     /// of them, because a decoder may treat the first ids differently.
-    fn forget(&mut self) -> Result<(), TextError> {
+    fn forget(&mut self) -> Result<(), TokenizerError> {
         let text = self.tokenizer.decode(&self.ids[self.mark..])?;
         if !text.trim().is_empty() {
             self.from = self.mark;
@@ -101,7 +101,7 @@ mod tests {
 
     /// Returns the pieces and the whole text.
     fn streamed(tokenizer: &TextTokenizer, ids: &[u32]) -> (Vec<String>, String) {
-        let mut stream = Stream::new(tokenizer);
+        let mut stream = TextStream::new(tokenizer);
         let mut pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
         let (kept, text, rest) = stream.finish().unwrap();
         assert_eq!(kept, ids);
@@ -247,7 +247,7 @@ mod tests {
         for file in fixtures() {
             let tokenizer = TextTokenizer::load(&file).unwrap();
             let sentence = "The red circle moves to the left, and then it stops.";
-            let ids = tokenizer.encode_more(sentence).unwrap();
+            let ids = tokenizer.encode_continuation(sentence).unwrap();
             let (pieces, text) = streamed(&tokenizer, &ids);
             assert_eq!(text, sentence);
             let late = pieces.iter().filter(|piece| piece.is_empty()).count();
@@ -262,10 +262,10 @@ mod tests {
         for file in fixtures() {
             let tokenizer = TextTokenizer::load(&file).unwrap();
             let ids = tokenizer
-                .encode_more("A circle moves. ")
+                .encode_continuation("A circle moves. ")
                 .unwrap()
                 .repeat(600);
-            let mut stream = Stream::new(&tokenizer);
+            let mut stream = TextStream::new(&tokenizer);
             let mut window = 0;
             for id in ids {
                 stream.push(id).unwrap();

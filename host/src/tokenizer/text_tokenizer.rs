@@ -1,12 +1,11 @@
 //! A Hugging Face tokenizer, read from a `tokenizer.json` or a GGUF file.
 
 use super::{
-    caught, consistency,
-    error::TextError,
-    gguf,
-    growth::{Growth, is_byte},
-    limits,
-    typed::{Typed, ids},
+    consistency,
+    error::TokenizerError,
+    escaping::{EscapingTokenizer, ids},
+    gguf, limits, panics,
+    unstable_text::{UnstableText, is_byte},
 };
 use merv_checkpoint::{Checkpoint, text};
 use std::{
@@ -30,9 +29,9 @@ pub struct TextTokenizer {
     /// The ids that precede every text: the BOS or nothing.
     begin: Vec<u32>,
     /// Which part of a decoded text a further token can change.
-    growth: Growth,
+    unstable_text: UnstableText,
     /// Treats special tokens in users' text as plain characters, if enabled.
-    typed: Option<Typed>,
+    escaping: Option<EscapingTokenizer>,
 }
 
 impl TextTokenizer {
@@ -42,21 +41,21 @@ impl TextTokenizer {
     /// # Errors
     ///
     /// When the file cannot be read or is not a valid tokenizer.
-    pub fn load(path: &Path) -> Result<Self, TextError> {
-        let read = caught::caught(|| match gguf_bytes(path)? {
+    pub fn load(path: &Path) -> Result<Self, TokenizerError> {
+        let read = panics::catch(|| match gguf_bytes(path)? {
             None => from_gguf(path),
             Some(bytes) => from_json(&bytes),
         });
-        let (tokenizer, begin) = read.map_err(|reason| TextError::Load {
+        let (tokenizer, begin) = read.map_err(|reason| TokenizerError::Load {
             path: path.to_owned(),
             reason,
         })?;
         Ok(Self {
             path: path.to_owned(),
-            growth: Growth::of(tokenizer.get_decoder()),
+            unstable_text: UnstableText::of(tokenizer.get_decoder()),
             tokenizer,
             begin,
-            typed: None,
+            escaping: None,
         })
     }
 
@@ -70,8 +69,8 @@ impl TextTokenizer {
     /// # Errors
     ///
     /// When the tokenizer fails.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        Ok([self.begin.clone(), self.encode_more(text)?].concat())
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        Ok([self.begin.clone(), self.encode_continuation(text)?].concat())
     }
 
     /// Encodes a text that continues a conversation, without [`Self::begin`].
@@ -79,9 +78,9 @@ impl TextTokenizer {
     /// # Errors
     ///
     /// When the tokenizer fails.
-    pub fn encode_more(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        self.convert(|| match &self.typed {
-            Some(typed) => match typed.ids(text)? {
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        self.convert(|| match &self.escaping {
+            Some(escaping) => match escaping.ids(text)? {
                 Some(ids) => Ok(ids),
                 None => ids(&self.tokenizer, text, false),
             },
@@ -89,22 +88,22 @@ impl TextTokenizer {
         })
     }
 
-    /// Makes special tokens in users' text ([`Self::typed`]) plain characters, like `split_special_tokens` in
+    /// Makes special tokens in users' text ([`Self::escape_special_tokens`]) plain characters, like `split_special_tokens` in
     /// transformers.
     ///
     /// # Errors
     ///
     /// When it has too many special tokens.
-    pub fn splitting_special_tokens(mut self) -> Result<Self, TextError> {
-        self.typed = Some(self.convert(|| Typed::new(&self.tokenizer))?);
+    pub fn splitting_special_tokens(mut self) -> Result<Self, TokenizerError> {
+        self.escaping = Some(self.convert(|| EscapingTokenizer::new(&self.tokenizer))?);
         Ok(self)
     }
 
     /// Prepares a user's text for a chat format: replaces special tokens with placeholders after
     /// [`Self::splitting_special_tokens`], and otherwise returns the text unchanged.
-    pub fn typed<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        match &self.typed {
-            Some(typed) => typed.hide(text),
+    pub fn escape_special_tokens<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.escaping {
+            Some(escaping) => escaping.escape(text),
             None => Cow::Borrowed(text),
         }
     }
@@ -114,7 +113,7 @@ impl TextTokenizer {
     /// # Errors
     ///
     /// When the tokenizer fails.
-    pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         self.convert(|| {
             self.tokenizer
                 .decode(ids, true)
@@ -138,13 +137,13 @@ impl TextTokenizer {
     }
 
     /// Returns which part of a decoded text a further token can change.
-    pub(super) fn growth(&self) -> &Growth {
-        &self.growth
+    pub(super) fn unstable_text(&self) -> &UnstableText {
+        &self.unstable_text
     }
 
     /// Whether this token may continue a run of byte tokens: it is a byte or is not decoded at all.
-    pub(super) fn continues_bytes(&self, id: u32) -> Result<bool, TextError> {
-        let Growth::ByteRuns(before) = &self.growth else {
+    pub(super) fn continues_bytes(&self, id: u32) -> Result<bool, TokenizerError> {
+        let UnstableText::ByteRuns(before) = &self.unstable_text else {
             return Ok(false);
         };
         let Some(token) = self.token(id) else {
@@ -157,8 +156,8 @@ impl TextTokenizer {
         self.convert(|| is_byte(before, token))
     }
 
-    fn convert<T>(&self, body: impl FnOnce() -> Result<T, String>) -> Result<T, TextError> {
-        caught::caught(body).map_err(|reason| TextError::Convert {
+    fn convert<T>(&self, body: impl FnOnce() -> Result<T, String>) -> Result<T, TokenizerError> {
+        panics::catch(body).map_err(|reason| TokenizerError::Convert {
             path: self.path.clone(),
             reason,
         })

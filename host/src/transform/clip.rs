@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use merv_plugin_api::{Interpolation, PreprocessSpec, ResizeDomain};
 
 use super::geometry::axes;
-use super::normalize::Table;
+use super::normalize::NormalizationTable;
 use super::{ResizeStrategy, TransformError, resize, torch_resize};
 use crate::video::RgbFrame;
 
@@ -49,23 +49,24 @@ pub fn clips(
     threads: usize,
 ) -> Result<Vec<Arc<Clip>>, TransformError> {
     check(frames, requests)?;
-    let distinct = Distinct::of(frames);
+    let distinct = DistinctFrames::of(frames);
 
-    let mut plans: Vec<Plan> = Vec::new();
+    let mut plans: Vec<ClipPlan> = Vec::new();
     let plan_of: Vec<usize> = requests
         .iter()
         .map(|request| {
-            let same =
-                |plan: &Plan| plan.spec == *request.spec && plan.num_frames == request.num_frames;
+            let same = |plan: &ClipPlan| {
+                plan.spec == *request.spec && plan.num_frames == request.num_frames
+            };
             plans.iter().position(same).unwrap_or_else(|| {
-                plans.push(Plan::new(request, strategy, frames.len(), &distinct));
+                plans.push(ClipPlan::new(request, strategy, frames.len(), &distinct));
                 plans.len() - 1
             })
         })
         .collect();
 
     // First resize in bytes, which plans may share. Then compute the floats of each plan.
-    let mut squares: HashMap<(Shape, usize), OnceLock<Vec<u8>>> = HashMap::new();
+    let mut squares: HashMap<(ResizeKey, usize), OnceLock<Vec<u8>>> = HashMap::new();
     for plan in &plans {
         let Some(shape) = plan.shape else { continue };
         for &source in &plan.sources {
@@ -89,7 +90,7 @@ pub fn clips(
             if sources[..place].contains(&source) {
                 continue;
             }
-            tasks.push(Task {
+            tasks.push(FrameTask {
                 spec,
                 shape,
                 source,
@@ -113,11 +114,14 @@ pub fn clips(
         ),
     });
 
-    let made: Vec<Arc<Clip>> = plans
+    let finished: Vec<Arc<Clip>> = plans
         .into_iter()
         .map(|plan| Arc::new(plan.finish()))
         .collect();
-    Ok(plan_of.into_iter().map(|plan| made[plan].clone()).collect())
+    Ok(plan_of
+        .into_iter()
+        .map(|plan| finished[plan].clone())
+        .collect())
 }
 
 fn check(frames: &[Arc<RgbFrame>], requests: &[ClipRequest<'_>]) -> Result<(), TransformError> {
@@ -167,14 +171,14 @@ fn check(frames: &[Arc<RgbFrame>], requests: &[ClipRequest<'_>]) -> Result<(), T
 }
 
 /// Groups frames that are the same `Arc`.
-struct Distinct {
+struct DistinctFrames {
     /// The index of the first occurrence of each distinct frame.
     first: Vec<usize>,
     /// The number of the distinct frame at each index.
     at: Vec<usize>,
 }
 
-impl Distinct {
+impl DistinctFrames {
     fn of(frames: &[Arc<RgbFrame>]) -> Self {
         let mut number = HashMap::new();
         let mut first = Vec::new();
@@ -194,7 +198,7 @@ impl Distinct {
 
 /// Everything that determines a resized frame, besides the frame itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Shape {
+struct ResizeKey {
     image_size: usize,
     short_side: usize,
     interpolation: Interpolation,
@@ -202,7 +206,7 @@ struct Shape {
     fill: [u8; 3],
 }
 
-impl Shape {
+impl ResizeKey {
     fn new(spec: &PreprocessSpec, strategy: ResizeStrategy) -> Self {
         let image_size = spec.image_size as usize;
         // Fields that the strategy ignores must not make two keys differ.
@@ -235,25 +239,25 @@ impl Shape {
 }
 
 /// A clip to compute.
-struct Plan {
+struct ClipPlan {
     spec: PreprocessSpec,
     num_frames: usize,
     /// `None` for a clip that is resized as floats.
-    shape: Option<Shape>,
+    shape: Option<ResizeKey>,
     /// The number of the distinct frame at each index of the clip.
     sources: Vec<usize>,
-    table: Table,
+    table: NormalizationTable,
     /// The number of values of one frame.
     frame_len: usize,
     data: Vec<f32>,
 }
 
-impl Plan {
+impl ClipPlan {
     fn new(
         request: &ClipRequest<'_>,
         strategy: ResizeStrategy,
         frames: usize,
-        distinct: &Distinct,
+        distinct: &DistinctFrames,
     ) -> Self {
         let spec = *request.spec;
         let image_size = spec.image_size as usize;
@@ -262,9 +266,9 @@ impl Plan {
         Self {
             spec,
             num_frames: request.num_frames,
-            shape: (spec.domain == ResizeDomain::PillowU8).then(|| Shape::new(&spec, strategy)),
+            shape: (spec.domain == ResizeDomain::PillowU8).then(|| ResizeKey::new(&spec, strategy)),
             sources: distinct.at.iter().copied().step_by(every).collect(),
-            table: Table::new(spec.mean, spec.std),
+            table: NormalizationTable::new(spec.mean, spec.std),
             frame_len,
             data: vec![0.0; request.num_frames * frame_len],
         }
@@ -294,11 +298,11 @@ impl Plan {
 }
 
 /// One frame of a clip to compute.
-struct Task<'a> {
+struct FrameTask<'a> {
     spec: &'a PreprocessSpec,
-    shape: Option<Shape>,
+    shape: Option<ResizeKey>,
     source: usize,
-    table: &'a Table,
+    table: &'a NormalizationTable,
     values: &'a mut [f32],
 }
 

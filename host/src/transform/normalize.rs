@@ -2,9 +2,9 @@
 
 /// The normalised value of each byte of each channel: `((v / 255) − mean) / std`. Each step is rounded to `f32`,
 /// like torchvision's `ToTensor` and `Normalize`.
-pub(super) struct Table([[f32; 256]; 3]);
+pub(super) struct NormalizationTable([[f32; 256]; 3]);
 
-impl Table {
+impl NormalizationTable {
     pub(super) fn new(mean: [f32; 3], std: [f32; 3]) -> Self {
         Self(std::array::from_fn(|channel| {
             std::array::from_fn(|value| (value as f32 / 255.0 - mean[channel]) / std[channel])

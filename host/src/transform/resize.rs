@@ -44,17 +44,17 @@ pub(super) fn resize(
         let lines = down.columns(&frame.data, 0, bar.as_flattened());
         let lines = lines.as_chunks::<3>().0.chunks_exact(frame.width);
         let mut resized = Vec::with_capacity(rows.kept.len() * width);
-        for (line, bar) in lines.zip(down.flat(fill)) {
+        for (line, bar) in lines.zip(down.uniform_line(fill)) {
             across.row(line, bar, &mut resized);
         }
         resized.into_flattened()
     } else {
-        let needed = down.reach();
+        let needed = down.used_range();
         let mut lines = Vec::with_capacity(needed.len() * width);
         for y in needed.clone() {
             across.row(&pixels[y * frame.width..][..frame.width], fill, &mut lines);
         }
-        let bar: Vec<_> = across.flat(fill).collect();
+        let bar: Vec<_> = across.uniform_line(fill).collect();
         down.columns(lines.as_flattened(), needed.start, bar.as_flattened())
     }
 }
@@ -86,21 +86,21 @@ struct Span {
 impl Weights {
     /// Computes the weights like `precompute_coeffs` and `normalize_coeffs_8bpc`, but only for the kept pixels.
     fn new(axis: &Axis, filter: Interpolation) -> Self {
-        let mut made = Self {
+        let mut weights = Self {
             spans: Vec::with_capacity(axis.kept.len()),
             weights: Vec::new(),
         };
         if axis.padded() == axis.scaled {
             // Pillow skips the pass.
             for at in axis.kept.clone() {
-                made.push(axis, at, [ONE].into_iter());
+                weights.push(axis, at, [ONE].into_iter());
             }
-            return made;
+            return weights;
         }
         let scale = axis.padded() as f64 / axis.scaled as f64;
         // Only shrinking needs antialiasing, so the filter is not narrowed when enlarging.
         let stretch = scale.max(1.0);
-        let support = reach_of(filter) * stretch;
+        let support = radius(filter) * stretch;
         let per_pixel = 1.0 / stretch;
 
         let mut exact = Vec::new();
@@ -117,9 +117,9 @@ impl Weights {
                 let weight = if sum == 0.0 { weight } else { weight / sum };
                 (weight * f64::from(ONE) + if weight < 0.0 { -0.5 } else { 0.5 }) as i32
             });
-            made.push(axis, first, fixed);
+            weights.push(axis, first, fixed);
         }
-        made
+        weights
     }
 
     /// Adds a target pixel with its `weights`. The first weight belongs to pixel `first` of the padded frame.
@@ -143,7 +143,7 @@ impl Weights {
     }
 
     /// Returns the range of the frame's pixels that are used.
-    fn reach(&self) -> Range<usize> {
+    fn used_range(&self) -> Range<usize> {
         let used = || self.spans.iter().filter(|span| !span.at.is_empty());
         let first = used().map(|span| span.first).min().unwrap_or(0);
         let end = used()
@@ -154,7 +154,7 @@ impl Weights {
     }
 
     /// Resizes a line of the uniform colour `fill`. The result differs from `fill` only by rounding.
-    fn flat(&self, fill: [u8; 3]) -> impl Iterator<Item = [u8; 3]> {
+    fn uniform_line(&self, fill: [u8; 3]) -> impl Iterator<Item = [u8; 3]> {
         self.spans.iter().map(move |span| {
             let whole = span.bar + self.weights[span.at.clone()].iter().sum::<i32>();
             fill.map(|value| clip8(HALF + i32::from(value) * whole))
@@ -206,7 +206,7 @@ fn clip8(sum: i32) -> u8 {
 }
 
 /// Returns the radius of a filter, in source pixels when not shrinking.
-fn reach_of(filter: Interpolation) -> f64 {
+fn radius(filter: Interpolation) -> f64 {
     match filter {
         Interpolation::Bilinear => 1.0,
         Interpolation::Bicubic => 2.0,

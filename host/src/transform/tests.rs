@@ -263,7 +263,7 @@ fn a_letterbox_with_an_odd_difference_is_one_pixel_short_of_square() {
 fn impossible_requests_are_errors() {
     let frames = vec![noise(8, 8, 1); 6];
     let good = spec("siglip");
-    let ask = |spec: &PreprocessSpec, num_frames| {
+    let request_clip = |spec: &PreprocessSpec, num_frames| {
         let request = ClipRequest { spec, num_frames };
         clips(&frames, &[request], ResizeStrategy::ResizeNaive, 2).unwrap_err()
     };
@@ -272,12 +272,12 @@ fn impossible_requests_are_errors() {
             num_frames,
             frames: 6,
         };
-        assert_eq!(ask(&good, num_frames), expected);
+        assert_eq!(request_clip(&good, num_frames), expected);
     }
     let bad = |change: fn(&mut PreprocessSpec)| {
         let mut spec = good;
         change(&mut spec);
-        matches!(ask(&spec, 6), TransformError::BadSpec { .. })
+        matches!(request_clip(&spec, 6), TransformError::BadSpec { .. })
     };
     assert!(bad(|spec| spec.image_size = 0));
     assert!(bad(|spec| spec.image_size = u32::MAX));
@@ -306,7 +306,7 @@ fn sizes_at_the_limit_are_accepted_and_larger_ones_refused() {
         height: 1,
         data: vec![0; 3],
     });
-    let made = |image_size, short_side, mean: f32, std: f32| {
+    let compute = |image_size, short_side, mean: f32, std: f32| {
         let spec = PreprocessSpec {
             image_size,
             short_side,
@@ -326,8 +326,8 @@ fn sizes_at_the_limit_are_accepted_and_larger_ones_refused() {
         )
         .map(|_| ())
     };
-    made(1, 1, 0.0, 1.0).unwrap();
-    made(8192, 8192, 0.0, 1.0).unwrap();
+    compute(1, 1, 0.0, 1.0).unwrap();
+    compute(8192, 8192, 0.0, 1.0).unwrap();
     for (image_size, short_side, mean, std, word) in [
         (0, 1, 0.0, 1.0, "image_size"),
         (8193, 8193, 0.0, 1.0, "image_size"),
@@ -338,7 +338,7 @@ fn sizes_at_the_limit_are_accepted_and_larger_ones_refused() {
         (1, 1, 0.0, 0.0, "std"),
         (1, 1, 0.0, f32::NAN, "std"),
     ] {
-        let error = made(image_size, short_side, mean, std)
+        let error = compute(image_size, short_side, mean, std)
             .unwrap_err()
             .to_string();
         assert!(

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::geometry::centre;
-use super::normalize::Table;
+use super::normalize::NormalizationTable;
 use crate::video::RgbFrame;
 
 /// Normalises a frame, scales its short side to `short_side`, and crops the central
@@ -18,7 +18,7 @@ pub(super) fn resize(
     frame: &RgbFrame,
     image_size: usize,
     short_side: usize,
-    table: &Table,
+    table: &NormalizationTable,
     into: &mut [f32],
 ) {
     let (width, height) = (frame.width, frame.height);

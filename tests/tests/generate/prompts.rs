@@ -142,7 +142,7 @@ fn the_models_end_token_replaces_one_that_the_tokenizer_lacks() {
     let tokenizer = TextTokenizer::load(&folder.join("tokenizer.json")).unwrap();
     let [begin, end] =
         ["<|begin_of_text|>", "<|end_of_text|>"].map(|token| tokenizer.id(token).unwrap());
-    let more = |text: &str| tokenizer.encode_more(text).unwrap();
+    let more = |text: &str| tokenizer.encode_continuation(text).unwrap();
     let expected = [
         vec![begin],
         more("In: One?\nOut:"),

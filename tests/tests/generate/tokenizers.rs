@@ -33,7 +33,7 @@ fn ids_match_the_originals() {
             assert!(cases.len() > 25);
             for case in cases {
                 let (text, wanted) = (case["text"].as_str().unwrap(), ids(&case["ids"]));
-                let found = tokenizer.encode_more(text).unwrap();
+                let found = tokenizer.encode_continuation(text).unwrap();
                 assert_eq!(found, wanted, "{family} {file}: {text:?}");
                 assert_eq!(tokenizer.encode(text).unwrap(), ids(&case["whole"]));
                 let decoded = tokenizer.decode(&found).unwrap();

@@ -4,7 +4,7 @@
 use super::Example;
 use crate::{
     prompt::{PromptFormat, VisualMarks},
-    tokenizer::{TextError, TextTokenizer},
+    tokenizer::{TextTokenizer, TokenizerError},
     train::Task,
 };
 use merv_plugin_api::IGNORED_LABEL;
@@ -25,7 +25,7 @@ pub struct Tokens {
 pub enum ExampleTokenizerError {
     /// The tokenizer fails.
     #[error(transparent)]
-    Text(#[from] TextError),
+    Text(#[from] TokenizerError),
     /// The chat format does not support system prompts, and the example has one.
     #[error(
         "it has a system prompt, which the chat format `{0}` does not support; remove it, or set `prompt` in the \
@@ -118,15 +118,15 @@ impl ExampleTokenizer {
         let system = example.system.as_deref().or(self.system.as_deref());
         let message = example.turns.first().map_or("", String::as_str);
         let message = self.marks.strip(message);
-        let message = self.tokenizer.typed(&message);
+        let message = self.tokenizer.escape_special_tokens(&message);
         let text = self.format.first_turn(system, &message);
         text.trim_end().to_owned()
     }
 
     /// Tokenises the last reply and its end. The loss is computed on all of it.
-    fn caption(&self, example: &Example) -> Result<Tokens, TextError> {
+    fn caption(&self, example: &Example) -> Result<Tokens, TokenizerError> {
         let caption = example.turns.last().map_or("", |turn| turn.trim());
-        let caption = self.tokenizer.typed(caption);
+        let caption = self.tokenizer.escape_special_tokens(caption);
         let text = format!("{caption}{}", self.format.reply_end());
         let ids = self.tokenizer.encode(&text)?;
         let labels = ids.iter().map(|&id| i64::from(id)).collect();
@@ -135,12 +135,12 @@ impl ExampleTokenizer {
 
     /// Tokenises each turn separately, without trailing blanks, as the published weights were trained. The loss
     /// is computed on the replies.
-    fn conversation(&self, example: &Example) -> Result<Tokens, TextError> {
+    fn conversation(&self, example: &Example) -> Result<Tokens, TokenizerError> {
         let mut ids = self.tokenizer.encode(&self.question(example))?;
         let mut labels = vec![IGNORED_LABEL; ids.len()];
         for (number, turn) in example.turns.iter().enumerate().skip(1) {
             let message = self.marks.strip(turn);
-            let message = self.tokenizer.typed(&message);
+            let message = self.tokenizer.escape_special_tokens(&message);
             let is_reply = number % 2 == 1;
             let text = match is_reply {
                 true => self.format.reply(&message),
@@ -151,7 +151,7 @@ impl ExampleTokenizer {
             let new = if has_bos {
                 self.tokenizer.encode(text)?
             } else {
-                self.tokenizer.encode_more(text)?
+                self.tokenizer.encode_continuation(text)?
             };
             let label = |&id: &u32| {
                 if is_reply {

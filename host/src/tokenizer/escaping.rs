@@ -9,16 +9,16 @@ use tokenizers::{AddedToken, Tokenizer};
 
 /// The first placeholder for a special token in the user's text. Placeholders are private-use characters, which
 /// ordinary text does not contain.
-const HIDDEN: u32 = 0xF0000;
+const FIRST_ESCAPED: u32 = 0xF0000;
 
 /// The first placeholder for a special token that the format wrote.
-const WRITTEN: u32 = 0x10_0000;
+const FIRST_WRITTEN: u32 = 0x10_0000;
 
 /// Maximum number of special tokens: the size of a private-use plane.
-const MOST: usize = 65_000;
+const MAX_SPECIAL_TOKENS: usize = 65_000;
 
 /// A tokenizer that recognises placeholders instead of special tokens.
-pub(super) struct Typed {
+pub(super) struct EscapingTokenizer {
     tokenizer: Tokenizer,
     specials: Vec<Special>,
     /// The ids of special tokens by the ids of their placeholders.
@@ -29,12 +29,12 @@ pub(super) struct Typed {
 struct Special {
     text: String,
     /// The placeholder in the user's text.
-    hidden: char,
+    escaped: char,
     /// The placeholder where the format wrote the token.
     written: String,
 }
 
-impl Typed {
+impl EscapingTokenizer {
     /// Derives it from a tokenizer that recognises special tokens.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, String> {
         let mut marked = tokenizer.clone();
@@ -44,44 +44,45 @@ impl Typed {
             .into_iter()
             .filter(|(_, token)| token.special)
             .collect();
-        if found.len() > MOST {
+        if found.len() > MAX_SPECIAL_TOKENS {
             return Err(format!(
-                "it has {} special tokens; expected at most {MOST}",
+                "it has {} special tokens; expected at most {MAX_SPECIAL_TOKENS}",
                 found.len()
             ));
         }
         // If one token is a prefix of another, the longer one is replaced first.
         found.sort_by_key(|(id, token)| (std::cmp::Reverse(token.content.len()), *id));
-        let mark = |first: u32, index: usize| {
+        let placeholder = |first: u32, index: usize| {
             let code = u32::try_from(index)
                 .ok()
                 .and_then(|index| char::from_u32(first + index));
             code.ok_or_else(|| "it has too many special tokens".to_owned())
         };
-        let mut marks = Vec::with_capacity(found.len());
+        let mut placeholders = Vec::with_capacity(found.len());
         let mut specials = Vec::with_capacity(found.len());
         let mut ids = Vec::with_capacity(found.len());
         for (index, (id, token)) in found.into_iter().enumerate() {
-            let written = mark(WRITTEN, index)?.to_string();
+            let written = placeholder(FIRST_WRITTEN, index)?.to_string();
             specials.push(Special {
                 text: token.content.clone(),
-                hidden: mark(HIDDEN, index)?,
+                escaped: placeholder(FIRST_ESCAPED, index)?,
                 written: written.clone(),
             });
-            marks.push(AddedToken {
+            placeholders.push(AddedToken {
                 content: written,
                 special: false,
                 ..token
             });
             ids.push(id);
         }
-        marked.add_tokens(&marks);
-        let of_mark = |(special, id): (&Special, u32)| {
-            let mark = marked.token_to_id(&special.written);
-            mark.map(|mark| (mark, id))
+        marked.add_tokens(&placeholders);
+        let placeholder_id = |(special, id): (&Special, u32)| {
+            let placeholder = marked.token_to_id(&special.written);
+            placeholder
+                .map(|placeholder| (placeholder, id))
                 .ok_or("the placeholder of a special token was not added")
         };
-        let ids = specials.iter().zip(ids).map(of_mark);
+        let ids = specials.iter().zip(ids).map(placeholder_id);
         Ok(Self {
             ids: ids.collect::<Result<_, _>>()?,
             tokenizer: marked,
@@ -90,14 +91,14 @@ impl Typed {
     }
 
     /// Replaces special tokens in the user's text with placeholders.
-    pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
+    pub fn escape<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut text = Cow::Borrowed(text);
-        if text.contains(is_mark) {
-            text = Cow::Owned(text.replace(is_mark, "\u{FFFD}"));
+        if text.contains(is_placeholder) {
+            text = Cow::Owned(text.replace(is_placeholder, "\u{FFFD}"));
         }
         for special in &self.specials {
             if text.contains(&special.text) {
-                text = Cow::Owned(text.replace(&special.text, &special.hidden.to_string()));
+                text = Cow::Owned(text.replace(&special.text, &special.escaped.to_string()));
             }
         }
         text
@@ -105,7 +106,7 @@ impl Typed {
 
     /// Tokenises a text with placeholders. Returns `None` for a text without any, which needs no special treatment.
     pub fn ids(&self, text: &str) -> Result<Option<Vec<u32>>, String> {
-        if !text.contains(is_mark) {
+        if !text.contains(is_placeholder) {
             return Ok(None);
         }
         let mut text = text.to_owned();
@@ -113,7 +114,7 @@ impl Typed {
             text = text.replace(&special.text, &special.written);
         }
         for special in &self.specials {
-            text = text.replace(special.hidden, &special.text);
+            text = text.replace(special.escaped, &special.text);
         }
         let mut ids = ids(&self.tokenizer, &text, false)?;
         for id in &mut ids {
@@ -123,8 +124,8 @@ impl Typed {
     }
 }
 
-fn is_mark(c: char) -> bool {
-    u32::from(c) >= HIDDEN
+fn is_placeholder(c: char) -> bool {
+    u32::from(c) >= FIRST_ESCAPED
 }
 
 /// Tokenises a text. If `special` is set, the tokenizer adds its special tokens around it.

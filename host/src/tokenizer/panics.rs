@@ -15,7 +15,7 @@ thread_local! {
 static HOOK: Once = Once::new();
 
 /// Runs `body` and returns a panic in it as an error, without printing it.
-pub(super) fn caught<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(super) fn catch<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     HOOK.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
@@ -31,12 +31,12 @@ pub(super) fn caught<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, S
     result.unwrap_or_else(|payload| {
         Err(format!(
             "the tokenizer library failed: {}",
-            said(payload.as_ref())
+            panic_message(payload.as_ref())
         ))
     })
 }
 
-fn said(payload: &(dyn Any + Send)) -> &str {
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no further details")
@@ -44,13 +44,13 @@ fn said(payload: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::caught;
+    use super::catch;
 
     #[test]
     fn a_panic_becomes_an_error_with_its_message() {
-        assert_eq!(caught(|| Ok(3)), Ok(3));
-        let error = caught::<()>(|| panic!("byte {} of it", 7)).unwrap_err();
+        assert_eq!(catch(|| Ok(3)), Ok(3));
+        let error = catch::<()>(|| panic!("byte {} of it", 7)).unwrap_err();
         assert!(error.ends_with("byte 7 of it"), "{error}");
-        assert_eq!(caught::<()>(|| Err("no".to_owned())), Err("no".to_owned()));
+        assert_eq!(catch::<()>(|| Err("no".to_owned())), Err("no".to_owned()));
     }
 }

@@ -4,24 +4,24 @@ use tokenizers::{Decoder, DecoderWrapper};
 
 /// The part of a decoded text that a further token can change.
 #[derive(Debug)]
-pub(super) enum Growth {
+pub(super) enum UnstableText {
     /// Only an incomplete last character.
-    Tokens,
+    LastCharacter,
     /// Also a run of byte tokens at the end, because one invalid byte turns each of them into `U+FFFD`. Contains
     /// the decoders that run before the byte decoder.
     ByteRuns(Vec<DecoderWrapper>),
     /// The whole text.
-    Whole,
+    Everything,
 }
 
-impl Growth {
+impl UnstableText {
     /// Classifies a decoder. For rare decoders, the whole text may change, so it is shown at the end.
     pub fn of(decoder: Option<&DecoderWrapper>) -> Self {
         let mut steps = Vec::new();
         if let Some(decoder) = decoder {
             flatten(decoder, &mut steps);
         }
-        let mut growth = Self::Tokens;
+        let mut unstable = Self::LastCharacter;
         let mut fused = false;
         for (index, step) in steps.iter().enumerate() {
             let keeps = match step {
@@ -42,16 +42,16 @@ impl Growth {
                     let alone = before
                         .iter()
                         .all(|step| matches!(step, DecoderWrapper::Replace(_)));
-                    growth = Self::ByteRuns(before.iter().map(|&step| step.clone()).collect());
+                    unstable = Self::ByteRuns(before.iter().map(|&step| step.clone()).collect());
                     alone
                 }
                 _ => false,
             };
             if !keeps {
-                return Self::Whole;
+                return Self::Everything;
             }
         }
-        growth
+        unstable
     }
 }
 
