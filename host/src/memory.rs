@@ -74,7 +74,7 @@ mod tests {
         assert!(!ran_out(&feature(28)));
         let video = crate::Error::from(VideoError::Ffmpeg {
             path: PathBuf::new(),
-            doing: "reading",
+            operation: "reading",
             source: ffmpeg_next::Error::Other { errno: 12 },
         });
         assert!(ran_out(&video));

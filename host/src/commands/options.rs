@@ -62,9 +62,9 @@ pub(super) fn answer_limits(answer: &Answer) -> generate::ReplyLimits {
 }
 
 /// Returns the limits on video files.
-pub(super) fn limits(args: &VideoLimits) -> video::Limits {
-    let default = video::Limits::default();
-    video::Limits {
+pub(super) fn limits(args: &VideoLimits) -> video::ReadLimits {
+    let default = video::ReadLimits::default();
+    video::ReadLimits {
         max_pixels: args.max_pixels.unwrap_or(default.max_pixels),
         max_frames: args.max_frames.unwrap_or(default.max_frames),
         max_clip_bytes: args.max_clip_bytes.unwrap_or(default.max_clip_bytes),

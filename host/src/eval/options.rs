@@ -33,7 +33,7 @@ pub struct RunOptions {
     /// Frames per second of folders of images.
     pub folder_fps: f64,
     /// Limits on the cost of reading a video.
-    pub limits: video::Limits,
+    pub limits: video::ReadLimits,
     /// The cache of encoder features.
     pub features: Option<Arc<FeatureCache>>,
 }

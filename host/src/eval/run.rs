@@ -128,7 +128,7 @@ impl<'r> Runner<'r> {
                 let encoders = self.model.encoders();
                 for clip in clips {
                     let options = self.video_options(clip);
-                    let lasts = video::check_lasts(&clip.path).map_err(Error::from);
+                    let lasts = video::check_rereadable(&clip.path).map_err(Error::from);
                     let prepared = lasts
                         .and_then(|()| encoders.prepare(&clip.path, &options, features, &mut ()));
                     // The receiver has stopped.

@@ -261,7 +261,7 @@ impl Encoders {
             watch = Instant::now();
         };
         observer.progress(Stage::Decode, &video.display().to_string(), 0, 1);
-        let limits = video::Limits {
+        let limits = video::ReadLimits {
             threads: self.threads,
             ..options.limits
         };

@@ -17,7 +17,7 @@ pub struct VideoOptions {
     /// What start and end mean in a video of variable frame rate.
     pub seconds: video::Seconds,
     /// What reading the file may cost.
-    pub limits: video::Limits,
+    pub limits: video::ReadLimits,
 }
 
 /// How an answer is made.

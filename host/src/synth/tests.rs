@@ -6,7 +6,7 @@ use super::{
     scene_generator::SceneGenerator,
     words::{Kind, Question, QuestionWriter, caption},
 };
-use crate::video::{self, Limits, RgbFrame, Selection};
+use crate::video::{self, ReadLimits, RgbFrame, Selection};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
@@ -179,7 +179,7 @@ fn decoded(codec: ClipCodec, scene: &Scene, side: usize) -> Vec<Arc<RgbFrame>> {
     codec
         .write(&path, side, FRAMES_PER_SECOND as i32, pictures)
         .unwrap();
-    let frames = video::read(&path, &Selection::new(FRAMES), &Limits::default()).unwrap();
+    let frames = video::read(&path, &Selection::new(FRAMES), &ReadLimits::default()).unwrap();
     assert_eq!(frames.total_frames, FRAMES);
     assert_eq!(frames.indices, (0..FRAMES).collect::<Vec<_>>());
     assert!((frames.fps - FRAMES_PER_SECOND as f64).abs() < 1e-6);

@@ -464,7 +464,7 @@ fn source_in(
     let max_length = checks::text_length(settings, entry, visual, context)?;
     let (encoders, cache) = (Arc::clone(&model.encoders), model.cache.clone());
     let see = move |path: &Path| {
-        video::check_lasts(path)?;
+        video::check_rereadable(path)?;
         encoders.prepare(path, &VideoOptions::default(), cache.as_deref(), &mut ())
     };
     Ok(Arc::new(Source {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::VideoError;
-use super::limits::Limits;
+use super::limits::ReadLimits;
 use super::orientation::Orientation;
 use super::{Frames, RgbFrame, Selection, memory, sample};
 
@@ -48,7 +48,7 @@ impl Patch {
 }
 
 /// The pixel decoder of an animation format.
-pub(super) trait Pixels {
+pub(super) trait PatchDecoder {
     /// Decodes the pixels of patch `index`, `[height, width, 4]` in RGBA order. Called in ascending order, at most
     /// once for each patch.
     fn decode(&mut self, index: usize, patch: &Patch) -> Result<Vec<u8>, VideoError>;
@@ -60,7 +60,7 @@ pub(super) trait Pixels {
 /// An animation whose patches are listed.
 pub(super) struct Animation<'a, P> {
     pub(super) path: &'a Path,
-    pub(super) limits: &'a Limits,
+    pub(super) limits: &'a ReadLimits,
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) patches: Vec<Patch>,
@@ -68,7 +68,7 @@ pub(super) struct Animation<'a, P> {
     pub(super) pixels: P,
 }
 
-impl<P: Pixels> Animation<'_, P> {
+impl<P: PatchDecoder> Animation<'_, P> {
     /// Reads the chosen frames. The frame rate is the number of frames divided by the total duration.
     pub(super) fn read(mut self, selection: &Selection) -> Result<Frames, VideoError> {
         let n = self.patches.len();
@@ -144,7 +144,7 @@ impl<P: Pixels> Animation<'_, P> {
                 found.insert(index, Arc::new(frame));
             }
             match covered {
-                Some(covered) => canvas.put_back(&patch, &covered),
+                Some(covered) => canvas.restore(&patch, &covered),
                 None if step.dispose && patch.disposal == Disposal::Clear => canvas.clear(&patch),
                 None => {}
             }
@@ -155,7 +155,7 @@ impl<P: Pixels> Animation<'_, P> {
 
 /// The work to do for a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Step {
+struct PatchWork {
     /// Whether it is decoded and painted.
     paint: bool,
     /// Whether its disposal affects later frames.
@@ -169,9 +169,9 @@ fn plan(
     patches: &[Patch],
     size: (u32, u32),
     wanted: &BTreeSet<usize>,
-) -> Result<Vec<Step>, VideoError> {
-    let mut plan = memory::with_room_for(path, patches.len())?;
-    plan.resize(patches.len(), Step::default());
+) -> Result<Vec<PatchWork>, VideoError> {
+    let mut plan = memory::with_capacity_for(path, patches.len())?;
+    plan.resize(patches.len(), PatchWork::default());
     // Whether a later frame depends on the canvas after this patch and its disposal.
     let mut needed_after = false;
     for (index, (step, patch)) in plan.iter_mut().zip(patches).enumerate().rev() {
@@ -207,7 +207,7 @@ struct Canvas {
 impl Canvas {
     fn new(path: &Path, (width, height): (u32, u32)) -> Result<Self, VideoError> {
         let (width, height) = (width as usize, height as usize);
-        let mut pixels = memory::with_room_for(path, width * height)?;
+        let mut pixels = memory::with_capacity_for(path, width * height)?;
         pixels.resize(width * height, [0; 4]);
         Ok(Self {
             width,
@@ -226,7 +226,7 @@ impl Canvas {
             .map(move |row| row * stride + left..row * stride + right)
     }
 
-    fn paint<P: Pixels>(&mut self, patch: &Patch, above: &[u8]) {
+    fn paint<P: PatchDecoder>(&mut self, patch: &Patch, above: &[u8]) {
         let above = above.as_chunks::<4>().0.chunks(patch.width.max(1) as usize);
         for (row, above) in self.rows(patch).zip(above) {
             let below = &mut self.pixels[row];
@@ -248,13 +248,13 @@ impl Canvas {
 
     fn copy(&self, path: &Path, patch: &Patch) -> Result<Vec<[u8; 4]>, VideoError> {
         let len = self.rows(patch).map(|row| row.len()).sum();
-        let mut covered = memory::with_room_for(path, len)?;
+        let mut covered = memory::with_capacity_for(path, len)?;
         self.rows(patch)
             .for_each(|row| covered.extend_from_slice(&self.pixels[row]));
         Ok(covered)
     }
 
-    fn put_back(&mut self, patch: &Patch, covered: &[[u8; 4]]) {
+    fn restore(&mut self, patch: &Patch, covered: &[[u8; 4]]) {
         let mut at = 0;
         for row in self.rows(patch) {
             let len = row.len();
@@ -265,7 +265,7 @@ impl Canvas {
 
     /// Returns the canvas without alpha, like Pillow's `convert("RGB")`.
     fn snapshot(&self, path: &Path) -> Result<RgbFrame, VideoError> {
-        let mut data = memory::with_room_for(path, self.pixels.len() * 3)?;
+        let mut data = memory::with_capacity_for(path, self.pixels.len() * 3)?;
         for [red, green, blue, _] in &self.pixels {
             data.extend_from_slice(&[*red, *green, *blue]);
         }

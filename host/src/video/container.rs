@@ -15,12 +15,12 @@ use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::stream::Disposition;
 use ffmpeg_next::{Dictionary, Error, Packet, Stream, decoder, ffi, media};
 
-use super::complaints;
 use super::error::VideoError;
-use super::limits::Limits;
+use super::ffmpeg_log;
+use super::fill_check;
+use super::limits::ReadLimits;
 use super::mp4;
 use super::orientation::Orientation;
-use super::painting;
 
 /// The allowed demuxers. Playlists and concatenations (hls, dash, concat, image2, …) are excluded because they
 /// refer to other files.
@@ -57,7 +57,7 @@ pub(super) struct Container {
     pub(super) reordering: Reordering,
     /// Whether decoding can begin at packets flagged as key frames. In an AVI without an index, all packets are
     /// flagged.
-    pub(super) keys_hold: bool,
+    pub(super) keys_are_reliable: bool,
     /// The orientation of frames that do not have their own.
     pub(super) orientation: Orientation,
     /// Length of a tick of the timestamps in seconds.
@@ -65,10 +65,10 @@ pub(super) struct Container {
 }
 
 /// Opens the file, finds its video stream, and checks the declared size.
-pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError> {
+pub(super) fn open(path: &Path, limits: &ReadLimits) -> Result<Container, VideoError> {
     static READY: Once = Once::new();
     READY.call_once(|| {
-        complaints::listen();
+        ffmpeg_log::install();
         // Without this, FFmpeg's errors have no messages.
         ffmpeg_next::error::register_all();
     });
@@ -108,15 +108,15 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
         is_seen: delay > 0,
         is_possible: has_property(codec, ffi::AV_CODEC_PROP_REORDER),
     };
-    let keys_hold = has_index || has_property(codec, ffi::AV_CODEC_PROP_INTRA_ONLY);
-    let keys_hold = keys_hold && !PAINT_OVER.contains(&codec);
+    let keys_are_reliable = has_index || has_property(codec, ffi::AV_CODEC_PROP_INTRA_ONLY);
+    let keys_are_reliable = keys_are_reliable && !PAINT_OVER.contains(&codec);
     let stream = stream.index();
     let mut container = Container {
         input,
         stream,
         fps,
         reordering,
-        keys_hold,
+        keys_are_reliable,
         orientation,
         tick,
     };
@@ -126,7 +126,7 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Container, VideoError
 
 /// Returns the stream that a player shows: FFmpeg's choice, unless it is a cover, thumbnails, a tile of an image,
 /// or the alpha or depth of another stream.
-fn main_stream<'a>(input: &'a Input, about: &mp4::About) -> Option<Stream<'a>> {
+fn main_stream<'a>(input: &'a Input, about: &mp4::Mp4Summary) -> Option<Stream<'a>> {
     let aside = ffi::AV_DISPOSITION_ATTACHED_PIC
         | ffi::AV_DISPOSITION_TIMED_THUMBNAILS
         | ffi::AV_DISPOSITION_DEPENDENT;
@@ -154,7 +154,7 @@ fn is_motion_jpeg(path: &Path) -> bool {
 }
 
 /// Checks the declared size of a stream. Returns the number of frames that its decoder holds back.
-fn check_pixels(path: &Path, stream: &Stream<'_>, limits: &Limits) -> Result<i32, VideoError> {
+fn check_pixels(path: &Path, stream: &Stream<'_>, limits: &ReadLimits) -> Result<i32, VideoError> {
     let parameters = stream.parameters();
     // SAFETY: `parameters` keeps its AVCodecParameters alive, and only plain integers are read.
     let (width, height, delay) = unsafe {
@@ -200,7 +200,7 @@ fn open_input(path: &Path) -> Result<Input, Error> {
 
 /// Calls `avformat_find_stream_info`. FFmpeg reads the first frames, and decodes them if necessary, to find what
 /// the header does not specify. The limit on pixels applies here too.
-fn probe(input: &mut Input, limits: &Limits) -> Result<(), Error> {
+fn probe(input: &mut Input, limits: &ReadLimits) -> Result<(), Error> {
     let mut raw: Vec<*mut ffi::AVDictionary> = (0..input.nb_streams())
         .map(|_| {
             // SAFETY: `own` takes each dictionary back below.
@@ -222,7 +222,7 @@ fn probe(input: &mut Input, limits: &Limits) -> Result<(), Error> {
 
 /// The decoder's limit is slightly higher than the configured one, because coded frames are padded to whole blocks.
 /// The exact limit is checked on every decoded frame.
-fn decoder_options(limits: &Limits) -> Dictionary<'static> {
+fn decoder_options(limits: &ReadLimits) -> Dictionary<'static> {
     let room = limits
         .max_pixels
         .saturating_add(limits.max_pixels / 8)
@@ -251,7 +251,7 @@ impl Container {
     pub(super) fn decoder(
         &self,
         path: &Path,
-        limits: &Limits,
+        limits: &ReadLimits,
     ) -> Result<decoder::Video, VideoError> {
         let Some(stream) = self.input.stream(self.stream) else {
             return Err(VideoError::NoVideoStream {
@@ -282,8 +282,8 @@ impl Container {
             count,
             ..Default::default()
         });
-        if painting::is_needed(id) {
-            painting::watch(&mut context);
+        if fill_check::is_needed(id) {
+            fill_check::mark_buffers(&mut context);
         }
         let mut decoder = context.decoder();
         decoder.set_packet_time_base(stream.time_base());

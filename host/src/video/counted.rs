@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::VideoError;
-use super::reader::Reader;
+use super::reader::VideoReader;
 use super::{Frames, RgbFrame, Selection, sample};
 
 /// The result of one pass over the file.
-struct Pass {
+struct CountedFrames {
     /// The number of decoded frames.
     total: usize,
     /// The requested frames. `None` for incomplete ones.
@@ -17,7 +17,10 @@ struct Pass {
 }
 
 /// Reads the chosen frames.
-pub(super) fn read(reader: &mut Reader<'_>, selection: &Selection) -> Result<Frames, VideoError> {
+pub(super) fn read(
+    reader: &mut VideoReader<'_>,
+    selection: &Selection,
+) -> Result<Frames, VideoError> {
     // Usually a packet is a frame. Otherwise, the second pass knows the number of frames.
     let mut total = reader.index.shown;
     for _ in 0..2 {
@@ -44,13 +47,17 @@ pub(super) fn read(reader: &mut Reader<'_>, selection: &Selection) -> Result<Fra
 }
 
 /// Decodes the whole file of `expected` frames and converts the frames in `wanted`.
-fn count(reader: &mut Reader<'_>, wanted: &[usize], expected: usize) -> Result<Pass, VideoError> {
+fn count(
+    reader: &mut VideoReader<'_>,
+    wanted: &[usize],
+    expected: usize,
+) -> Result<CountedFrames, VideoError> {
     let mut found: BTreeMap<usize, _> = wanted.iter().map(|&frame| (frame, None)).collect();
     reader.check_clip(found.len())?;
-    reader.begin_anew();
+    reader.reset_size();
     reader.stream.rewind()?;
     let mut total = 0;
-    while let Some(picture) = reader.stream.next_picture()? {
+    while let Some(picture) = reader.stream.next_frame()? {
         // Some decoders return frames that the container marks as not shown.
         if picture.place.is_some_and(|place| reader.is_hidden(place)) {
             continue;
@@ -68,6 +75,6 @@ fn count(reader: &mut Reader<'_>, wanted: &[usize], expected: usize) -> Result<P
     }
     match reader.stream.failure() {
         Some(_) if total == 0 => Err(reader.damaged(0, expected)),
-        _ => Ok(Pass { total, found }),
+        _ => Ok(CountedFrames { total, found }),
     }
 }

@@ -5,7 +5,7 @@
 //! result is the same only if decoding began in an earlier group of pictures than those frames. With several threads,
 //! a decoder may report an error only after it was queried here.
 
-use super::complaints;
+use super::ffmpeg_log;
 use super::index::Index;
 
 /// The damage in the packets sent to a decoder since decoding began.
@@ -14,68 +14,70 @@ pub(super) struct Damage<'a> {
     /// The packet at which decoding began.
     start: usize,
     /// The last packet sent to the decoder.
-    given: Option<usize>,
+    last_sent: Option<usize>,
     /// The errors logged in this thread before that packet.
-    complaints: u64,
+    errors: u64,
     /// The gaps logged in this thread before that packet.
     gaps: u64,
     /// Whether any packet was damaged.
-    is_met: bool,
+    is_present: bool,
     /// The last packet whose damage was concealed with other contents than when decoding from the first packet.
-    strange: Option<usize>,
+    inconsistent: Option<usize>,
 }
 
 impl<'a> Damage<'a> {
     /// No damage yet. Decoding begins at packet `start`.
-    pub(super) fn none(index: &'a Index, start: usize) -> Self {
+    pub(super) fn new(index: &'a Index, start: usize) -> Self {
         Self {
             index,
             start,
-            given: None,
-            complaints: complaints::count_here(),
-            gaps: complaints::gaps_here(),
-            is_met: false,
-            strange: None,
+            last_sent: None,
+            errors: ffmpeg_log::thread_errors(),
+            gaps: ffmpeg_log::thread_gaps(),
+            is_present: false,
+            inconsistent: None,
         }
     }
 
     /// Registers that the packet at `place` is sent to the decoder.
-    pub(super) fn give(&mut self, place: usize) {
-        self.listen();
-        self.given = Some(place);
-        self.complaints = complaints::count_here();
-        self.gaps = complaints::gaps_here();
+    pub(super) fn packet_sent(&mut self, place: usize) {
+        self.read_log();
+        self.last_sent = Some(place);
+        self.errors = ffmpeg_log::thread_errors();
+        self.gaps = ffmpeg_log::thread_gaps();
     }
 
     /// Whether the last packet sent to the decoder is damaged.
-    pub(super) fn is_in_last(&self) -> bool {
-        complaints::count_here() > self.complaints
+    pub(super) fn is_last_damaged(&self) -> bool {
+        ffmpeg_log::thread_errors() > self.errors
     }
 
     /// Records what the decoder logged about the last packet.
-    fn listen(&mut self) {
-        let Some(given) = self.given else { return };
-        if self.is_in_last() {
-            self.note(given);
+    fn read_log(&mut self) {
+        let Some(last_sent) = self.last_sent else {
+            return;
+        };
+        if self.is_last_damaged() {
+            self.mark_damaged(last_sent);
         }
         // Packets before the start of decoding are always missing.
-        let misses_some = complaints::gaps_here() > self.gaps && given > self.start;
-        if misses_some && !self.is_leading(given) {
-            self.add(given - 1);
+        let misses_some = ffmpeg_log::thread_gaps() > self.gaps && last_sent > self.start;
+        if misses_some && !self.is_leading(last_sent) {
+            self.record(last_sent - 1);
         }
     }
 
     /// Records that the last packet sent to the decoder is damaged.
-    pub(super) fn note_in_last(&mut self) {
-        if let Some(given) = self.given {
-            self.note(given);
+    pub(super) fn mark_last_damaged(&mut self) {
+        if let Some(last_sent) = self.last_sent {
+            self.mark_damaged(last_sent);
         }
     }
 
     /// Records that the packet at `place` is damaged.
-    pub(super) fn note(&mut self, place: usize) {
+    pub(super) fn mark_damaged(&mut self, place: usize) {
         if !self.is_leading(place) {
-            self.add(place);
+            self.record(place);
         }
     }
 
@@ -86,27 +88,30 @@ impl<'a> Damage<'a> {
         self.start > 0 && entries[place].pts < entries[self.start].pts
     }
 
-    fn add(&mut self, place: usize) {
-        self.is_met = true;
+    fn record(&mut self, place: usize) {
+        self.is_present = true;
         let group = |place| self.index.start_for(place);
         let filled_from = group(place).min(group(place.saturating_sub(1)));
-        let is_strange = self.strange.is_some_and(|strange| strange >= filled_from);
-        if self.start > 0 && (filled_from <= self.start || is_strange) {
-            self.strange = Some(place);
+        let is_already_inconsistent = self
+            .inconsistent
+            .is_some_and(|inconsistent| inconsistent >= filled_from);
+        if self.start > 0 && (filled_from <= self.start || is_already_inconsistent) {
+            self.inconsistent = Some(place);
         }
     }
 
     /// Whether any packet was damaged.
-    pub(super) fn is_met(&mut self) -> bool {
-        self.listen();
-        self.is_met
+    pub(super) fn is_present(&mut self) -> bool {
+        self.read_log();
+        self.is_present
     }
 
     /// Whether the frame of the packet at `place` may differ from the one decoded from the first packet.
-    pub(super) fn reaches(&mut self, place: usize) -> bool {
-        self.listen();
+    pub(super) fn affects(&mut self, place: usize) -> bool {
+        self.read_log();
         let group = self.index.start_for(place);
-        self.strange.is_some_and(|strange| strange >= group)
+        self.inconsistent
+            .is_some_and(|inconsistent| inconsistent >= group)
     }
 }
 
@@ -123,17 +128,17 @@ mod tests {
     #[test]
     fn damage_affects_its_group_if_decoding_began_there() {
         let index = index();
-        let mut damage = Damage::none(&index, 4);
-        damage.note(7);
-        assert!(damage.is_met());
+        let mut damage = Damage::new(&index, 4);
+        damage.mark_damaged(7);
+        assert!(damage.is_present());
         // The two frames that follow the next key frame, but are shown before it, reference this group too.
-        let reached = (4..12).filter(|&place| damage.reaches(place));
-        assert_eq!(reached.collect::<Vec<_>>(), [4, 5, 6, 7, 9, 10]);
+        let affected = (4..12).filter(|&place| damage.affects(place));
+        assert_eq!(affected.collect::<Vec<_>>(), [4, 5, 6, 7, 9, 10]);
         for start in [0, 4] {
-            let mut damage = Damage::none(&index, start);
-            damage.note(11);
+            let mut damage = Damage::new(&index, start);
+            damage.mark_damaged(11);
             let is_late = start == 0;
-            assert_eq!(damage.reaches(11), !is_late, "from {start}");
+            assert_eq!(damage.affects(11), !is_late, "from {start}");
         }
     }
 
@@ -141,9 +146,9 @@ mod tests {
     fn damage_in_consecutive_groups_affects_the_last() {
         let index = Index::of_times(&[0, 1, 2, 3, 4, 5, 6, 7].map(|time| (time, time % 2 == 0)));
         let met = |places: &[usize]| {
-            let mut damage = Damage::none(&index, 2);
-            places.iter().for_each(|&place| damage.note(place));
-            damage.reaches(7)
+            let mut damage = Damage::new(&index, 2);
+            places.iter().for_each(|&place| damage.mark_damaged(place));
+            damage.affects(7)
         };
         assert!(met(&[3, 4, 6]));
         assert!(!met(&[3, 6]));
@@ -153,10 +158,10 @@ mod tests {
     #[test]
     fn leading_frames_may_be_damaged() {
         let index = index();
-        let mut damage = Damage::none(&index, 4);
-        damage.note(5);
-        damage.note(6);
-        assert!(!damage.is_met());
-        assert!(!damage.reaches(7));
+        let mut damage = Damage::new(&index, 4);
+        damage.mark_damaged(5);
+        damage.mark_damaged(6);
+        assert!(!damage.is_present());
+        assert!(!damage.affects(7));
     }
 }

@@ -8,12 +8,12 @@ use std::path::Path;
 
 use super::error::VideoError;
 use super::index::Index;
-use super::limits::Limits;
-use super::reader::Reader;
+use super::limits::ReadLimits;
+use super::reader::VideoReader;
 use super::rgb::Converter;
-use super::stream::Stream;
+use super::stream::FrameStream;
 use super::{Frames, Selection};
-use super::{complaints, container, counted, timed};
+use super::{container, counted, ffmpeg_log, timed};
 
 /// The frame rate if neither the container nor its packets specify one.
 const FALLBACK_FPS: f64 = 25.0;
@@ -22,35 +22,35 @@ const FALLBACK_FPS: f64 = 25.0;
 pub(super) fn read(
     path: &Path,
     selection: &Selection,
-    limits: &Limits,
+    limits: &ReadLimits,
 ) -> Result<Frames, VideoError> {
-    let before = complaints::count();
+    let before = ffmpeg_log::errors();
     let frames = attempt(path, selection, limits);
-    if complaints::count() == before || limits.decoder_threads() == 1 {
+    if ffmpeg_log::errors() == before || limits.decoder_threads() == 1 {
         return frames;
     }
     // The handling of damage must not depend on the number of threads.
-    let single = Limits {
+    let single = ReadLimits {
         threads: 1,
         ..*limits
     };
     attempt(path, selection, &single)
 }
 
-fn attempt(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frames, VideoError> {
+fn attempt(path: &Path, selection: &Selection, limits: &ReadLimits) -> Result<Frames, VideoError> {
     let mut container = container::open(path, limits)?;
     let decoder = container.decoder(path, limits)?;
     let index = Index::scan(path, &mut container, limits)?;
-    let mut reader = Reader {
+    let mut reader = VideoReader {
         path,
         limits,
         fps: container.fps.unwrap_or(FALLBACK_FPS),
         tick: container.tick,
         size: (decoder.width().into(), decoder.height().into()),
         index: &index,
-        stream: Stream::new(path, limits, &index, container, decoder),
+        stream: FrameStream::new(path, limits, &index, container, decoder),
         converter: Converter::default(),
-        bytes: 0,
+        total_bytes: 0,
     };
     if let Some(order) = &index.order
         && let Some(frames) = timed::read(&mut reader, order, selection)?

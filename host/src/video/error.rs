@@ -225,12 +225,12 @@ pub enum VideoError {
     },
 
     /// Any other error of FFmpeg.
-    #[error("{}: {doing} failed", path.display())]
+    #[error("{}: {operation} failed", path.display())]
     Ffmpeg {
         /// The file.
         path: PathBuf,
         /// The operation that failed.
-        doing: &'static str,
+        operation: &'static str,
         /// The error of FFmpeg.
         #[source]
         source: ffmpeg_next::Error,
@@ -281,7 +281,7 @@ pub enum VideoError {
     /// The image is in an unsupported format.
     #[error(
         "{}: {format} image, which is not supported; expected {} or a video: convert it, for example to PNG",
-        path.display(), kind::READ
+        path.display(), kind::SUPPORTED_IMAGES
     )]
     OtherImage {
         /// The file.
@@ -305,7 +305,7 @@ pub enum VideoError {
     #[error(
         "{}: not an image, although its extension says so; expected {}: remove it from the folder or download it \
          again",
-        path.display(), kind::READ
+        path.display(), kind::SUPPORTED_IMAGES
     )]
     NotAnImage {
         /// The file.
@@ -416,12 +416,12 @@ pub enum VideoError {
 
     /// Zero frames were requested.
     #[error("{}: 0 frames were requested; request at least 1", path.display())]
-    NoFramesAsked {
+    NoFramesRequested {
         /// The file.
         path: PathBuf,
     },
 
-    /// The file exceeds one of the [`Limits`](super::Limits).
+    /// The file exceeds one of the [`ReadLimits`](super::ReadLimits).
     #[error(
         "{}: {what}: found {found}, expected at most {limit}; raise the limit with `{flag}` if you trust the file",
         path.display()
@@ -441,7 +441,7 @@ pub enum VideoError {
 }
 
 /// Returns the error unless it is FFmpeg's generic one without a reason.
-pub(super) fn said(error: ffmpeg_next::Error) -> Option<ffmpeg_next::Error> {
+pub(super) fn with_reason(error: ffmpeg_next::Error) -> Option<ffmpeg_next::Error> {
     let nothing = ffmpeg_next::Error::Other { errno: 1 };
     Some(error).filter(|error| *error != nothing)
 }
@@ -468,18 +468,18 @@ impl VideoError {
 
     /// Creates the error for a failed operation of FFmpeg. If FFmpeg returns no reason (−1, which the system calls
     /// `Operation not permitted`), the file is reported as damaged.
-    pub(super) fn ffmpeg(path: &Path, doing: &'static str, source: ffmpeg_next::Error) -> Self {
-        match said(source) {
+    pub(super) fn ffmpeg(path: &Path, operation: &'static str, source: ffmpeg_next::Error) -> Self {
+        match with_reason(source) {
             Some(source) => Self::Ffmpeg {
                 path: path.to_owned(),
-                doing,
+                operation,
                 source,
             },
             None => Self::Truncated {
                 path: path.to_owned(),
                 container: "video".into(),
                 expected: "data that FFmpeg can decode".into(),
-                found: format!("a failure while {doing}"),
+                found: format!("a failure while {operation}"),
                 source: None,
             },
         }
@@ -494,7 +494,7 @@ impl VideoError {
     }
 
     /// Replaces the path of the error.
-    pub(super) fn about(mut self, name: &Path) -> Self {
+    pub(super) fn with_path(mut self, name: &Path) -> Self {
         match &mut self {
             Self::Missing { path, .. }
             | Self::Address { path, .. }
@@ -528,7 +528,7 @@ impl VideoError {
             | Self::NegativeStart { path, .. }
             | Self::NoFolderRate { path, .. }
             | Self::BadFolderRate { path, .. }
-            | Self::NoFramesAsked { path, .. }
+            | Self::NoFramesRequested { path, .. }
             | Self::OverLimit { path, .. } => *path = name.to_owned(),
             Self::Terminal | Self::FolderAsInput => {}
         }

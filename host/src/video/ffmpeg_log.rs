@@ -10,35 +10,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ffmpeg_next::ffi;
 
 /// The errors of all decoders in this process.
-static COMPLAINTS: AtomicU64 = AtomicU64::new(0);
+static ERRORS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// The errors logged in this thread, except those about missing packets.
-    static HERE: Cell<u64> = const { Cell::new(0) };
+    static THREAD_ERRORS: Cell<u64> = const { Cell::new(0) };
     /// The messages about missing packets logged in this thread.
-    static GAPS: Cell<u64> = const { Cell::new(0) };
+    static THREAD_GAPS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Returns the number of errors that FFmpeg logged in this process, for all files.
-pub(super) fn count() -> u64 {
-    COMPLAINTS.load(Ordering::Relaxed)
+pub(super) fn errors() -> u64 {
+    ERRORS.load(Ordering::Relaxed)
 }
 
 /// Returns the number of errors that FFmpeg logged in this thread. Includes all errors of a decoder with one thread.
-pub(super) fn count_here() -> u64 {
-    HERE.get()
+pub(super) fn thread_errors() -> u64 {
+    THREAD_ERRORS.get()
 }
 
 /// Returns how often FFmpeg logged in this thread that packets before the current one are missing.
-pub(super) fn gaps_here() -> u64 {
-    GAPS.get()
+pub(super) fn thread_gaps() -> u64 {
+    THREAD_GAPS.get()
 }
 
 /// Starts counting. FFmpeg's own log would mix with the program's output.
-pub(super) fn listen() {
+pub(super) fn install() {
     // SAFETY: the function has the required type, lives as long as the program, accesses only an atomic and a
     // thread-local number, and may be called from any thread.
-    unsafe { ffi::av_log_set_callback(Some(note)) };
+    unsafe { ffi::av_log_set_callback(Some(count_message)) };
 }
 
 /// FFmpeg's log callback. Some messages that are not errors report that a decoder concealed damage. On the other
@@ -46,7 +46,7 @@ pub(super) fn listen() {
 /// which has no effect.
 ///
 /// `Arguments` is C's `va_list`, whose type depends on the platform.
-unsafe extern "C" fn note<Arguments>(
+unsafe extern "C" fn count_message<Arguments>(
     _context: *mut c_void,
     level: c_int,
     format: *const c_char,
@@ -54,15 +54,15 @@ unsafe extern "C" fn note<Arguments>(
 ) {
     let begins = |start: &[u8]| begins(format, start);
     let counter = if begins(b"Frame num gap") {
-        &GAPS
+        &THREAD_GAPS
     } else if (level <= ffi::AV_LOG_ERROR as c_int || begins(b"concealing "))
         && !begins(b"mmco: unref short failure")
     {
-        &HERE
+        &THREAD_ERRORS
     } else {
         return;
     };
-    COMPLAINTS.fetch_add(1, Ordering::Relaxed);
+    ERRORS.fetch_add(1, Ordering::Relaxed);
     counter.set(counter.get() + 1);
 }
 

@@ -21,12 +21,12 @@ pub(super) fn is_needed(codec: Id) -> bool {
 }
 
 /// Makes a decoder that is not open yet use buffers filled with the pattern.
-pub(super) fn watch(context: &mut Context) {
+pub(super) fn mark_buffers(context: &mut Context) {
     // SAFETY: the context is alive, nothing decodes with it yet, and the function has the required type.
-    unsafe { (*context.as_mut_ptr()).get_buffer2 = Some(give_marked) };
+    unsafe { (*context.as_mut_ptr()).get_buffer2 = Some(get_marked_buffer) };
 }
 
-unsafe extern "C" fn give_marked(
+unsafe extern "C" fn get_marked_buffer(
     context: *mut ffi::AVCodecContext,
     frame: *mut ffi::AVFrame,
     flags: c_int,
@@ -52,7 +52,7 @@ unsafe extern "C" fn give_marked(
 
 /// Whether the decoder wrote every row of a frame. Rows shorter than the pattern are not checked, because they
 /// might match it by chance.
-pub(super) fn is_complete(frame: &Video) -> bool {
+pub(super) fn is_filled(frame: &Video) -> bool {
     let mut planes =
         (0..frame.planes()).filter(|&plane| frame.plane_width(plane) as usize >= MARKS.len());
     planes.all(|plane| {

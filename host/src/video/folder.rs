@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::VideoError;
-use super::limits::Limits;
+use super::limits::ReadLimits;
 use super::{Frames, RgbFrame, Selection, images, sample, unreadable};
 
 /// File extensions of frames in a folder.
@@ -23,7 +23,7 @@ const OTHERS: [&str; 11] = [
 pub(super) fn read(
     path: &Path,
     selection: &Selection,
-    limits: &Limits,
+    limits: &ReadLimits,
 ) -> Result<Frames, VideoError> {
     let images = images_in(path, limits)?;
     let n = images.len();
@@ -70,7 +70,7 @@ pub(super) fn read(
 }
 
 /// Returns the files of the frames in order, at least one.
-pub(super) fn images_in(path: &Path, limits: &Limits) -> Result<Vec<PathBuf>, VideoError> {
+pub(super) fn images_in(path: &Path, limits: &ReadLimits) -> Result<Vec<PathBuf>, VideoError> {
     let mut images = Vec::new();
     for entry in fs::read_dir(path).map_err(|source| unreadable(path, source))? {
         let file = entry.map_err(|source| unreadable(path, source))?.path();

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError, DisposalMethod, MemoryLimit};
 
-use super::animation::{Animation, Disposal, Patch, Pixels};
+use super::animation::{Animation, Disposal, Patch, PatchDecoder};
 use super::error::VideoError;
-use super::limits::Limits;
+use super::limits::ReadLimits;
 use super::orientation::Orientation;
 use super::{Frames, Selection, memory, unreadable};
 
@@ -17,7 +17,7 @@ use super::{Frames, Selection, memory, unreadable};
 pub(super) fn read(
     path: &Path,
     selection: &Selection,
-    limits: &Limits,
+    limits: &ReadLimits,
 ) -> Result<Frames, VideoError> {
     let failed = |source: DecodingError| VideoError::image(path, source);
     let mut decoder = open(path, limits)?;
@@ -56,7 +56,7 @@ pub(super) fn read(
     animation.read(selection)
 }
 
-fn open(path: &Path, limits: &Limits) -> Result<Decoder<BufReader<File>>, VideoError> {
+fn open(path: &Path, limits: &ReadLimits) -> Result<Decoder<BufReader<File>>, VideoError> {
     let file = File::open(path).map_err(|source| unreadable(path, source))?;
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
@@ -77,7 +77,7 @@ struct GifPixels<'a> {
     next: usize,
 }
 
-impl Pixels for GifPixels<'_> {
+impl PatchDecoder for GifPixels<'_> {
     fn decode(&mut self, index: usize, _: &Patch) -> Result<Vec<u8>, VideoError> {
         let failed = |source: DecodingError| VideoError::image(self.path, source);
         // Reading the next frame's description skips the pixels of the current one.
@@ -97,7 +97,7 @@ impl Pixels for GifPixels<'_> {
             .decoder
             .current_frame_info()
             .and_then(|frame| frame.transparent);
-        let mut rgba = memory::with_room_for(self.path, places.len() * 4)?;
+        let mut rgba = memory::with_capacity_for(self.path, places.len() * 4)?;
         for place in places {
             // Indices outside the palette are black, as in Pillow.
             let [red, green, blue] = palette.get(usize::from(place)).copied().unwrap_or_default();

@@ -9,8 +9,8 @@ use image::{ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::error::VideoError;
 use super::jpeg::Jpeg;
-use super::kind::{self, Format, Kind};
-use super::limits::Limits;
+use super::kind::{self, FileKind, StillFormat};
+use super::limits::ReadLimits;
 use super::orientation::Orientation;
 use super::png::Png;
 use super::webp::WebP;
@@ -20,7 +20,7 @@ use super::{Frames, RgbFrame, Selection, decode, gif, memory, samples, tiff, unr
 pub(super) fn read(
     path: &Path,
     selection: &Selection,
-    limits: &Limits,
+    limits: &ReadLimits,
 ) -> Result<Frames, VideoError> {
     let bytes = load(path, limits)?;
     let image = Image::parse(path, &bytes, limits)?;
@@ -50,13 +50,13 @@ pub(super) fn read(
 pub(super) fn read_frame(
     path: &Path,
     taken: u128,
-    limits: &Limits,
+    limits: &ReadLimits,
 ) -> Result<RgbFrame, VideoError> {
     let animated = || VideoError::AnimationInFolder {
         path: path.to_owned(),
     };
     let bytes = load(path, limits)?;
-    if kind::of(path, &bytes) == Kind::Gif {
+    if kind::detect(path, &bytes) == FileKind::Gif {
         let found = gif::read(path, &Selection::new(1), limits)?;
         let still = found.frames.into_iter().next();
         let still = still
@@ -88,12 +88,12 @@ enum Content<'a> {
 }
 
 impl<'a> Image<'a> {
-    fn parse(path: &'a Path, bytes: &'a [u8], limits: &Limits) -> Result<Self, VideoError> {
-        let content = match kind::of(path, bytes) {
-            Kind::Image(Format::Png) => Content::Png(Png::parse(path, bytes, limits)?),
-            Kind::Image(Format::WebP) => Content::WebP(WebP::parse(path, bytes, limits)?),
-            Kind::Image(Format::Jpeg) => Content::Jpeg(Jpeg::parse(path, bytes)?),
-            Kind::Image(Format::Bmp) => {
+    fn parse(path: &'a Path, bytes: &'a [u8], limits: &ReadLimits) -> Result<Self, VideoError> {
+        let content = match kind::detect(path, bytes) {
+            FileKind::Image(StillFormat::Png) => Content::Png(Png::parse(path, bytes, limits)?),
+            FileKind::Image(StillFormat::WebP) => Content::WebP(WebP::parse(path, bytes, limits)?),
+            FileKind::Image(StillFormat::Jpeg) => Content::Jpeg(Jpeg::parse(path, bytes)?),
+            FileKind::Image(StillFormat::Bmp) => {
                 let side = |at: usize| bytes.get(at..at + 4)?.first_chunk().copied();
                 // The 12-byte OS/2 header stores the sides in 16 bits.
                 let is_long = bytes.get(14).is_some_and(|&size| size != 12);
@@ -104,12 +104,12 @@ impl<'a> Image<'a> {
                 }
                 Content::Bmp
             }
-            Kind::Image(Format::Tiff) => {
+            FileKind::Image(StillFormat::Tiff) => {
                 tiff::check(path, bytes, limits)?;
                 Content::Tiff
             }
-            Kind::OtherImage(name) => return Err(VideoError::other_image(path, name)),
-            Kind::Gif | Kind::Video => {
+            FileKind::OtherImage(name) => return Err(VideoError::other_image(path, name)),
+            FileKind::Gif | FileKind::Video => {
                 return Err(VideoError::NotAnImage {
                     path: path.to_owned(),
                 });
@@ -130,7 +130,11 @@ impl<'a> Image<'a> {
         }
     }
 
-    fn read_animation(self, selection: &Selection, limits: &Limits) -> Result<Frames, VideoError> {
+    fn read_animation(
+        self,
+        selection: &Selection,
+        limits: &ReadLimits,
+    ) -> Result<Frames, VideoError> {
         match self.content {
             Content::Png(png) => png.read_animation(selection, limits),
             Content::WebP(webp) => webp.read_animation(selection, limits),
@@ -142,7 +146,7 @@ impl<'a> Image<'a> {
 
     /// Decodes a still image like Pillow's `convert("RGB")` (drops the alpha channel, repeats grey), and applies the
     /// EXIF orientation.
-    fn read_still(&self, taken: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
+    fn read_still(&self, taken: u128, limits: &ReadLimits) -> Result<RgbFrame, VideoError> {
         let decode = |format| decode_with(format, self.path, self.bytes, taken, limits);
         let (frame, orientation) = match &self.content {
             Content::Png(png) => (png.read_still(taken, limits)?, png.orientation()),
@@ -157,7 +161,7 @@ impl<'a> Image<'a> {
 }
 
 /// Reads an image file.
-fn load(path: &Path, limits: &Limits) -> Result<Vec<u8>, VideoError> {
+fn load(path: &Path, limits: &ReadLimits) -> Result<Vec<u8>, VideoError> {
     let unreadable = |source| unreadable(path, source);
     let mut file = File::open(path).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
@@ -182,7 +186,7 @@ fn decode_with(
     path: &Path,
     bytes: &[u8],
     taken: u128,
-    limits: &Limits,
+    limits: &ReadLimits,
 ) -> Result<(RgbFrame, Orientation), VideoError> {
     let failed = |source: ImageError| match source {
         ImageError::Unsupported(_) => VideoError::unsupported_image(path, source),

@@ -6,8 +6,8 @@ use std::path::Path;
 use ffmpeg_next::{Error, Packet};
 
 use super::container::{self, Container, Reordering};
-use super::error::{VideoError, said};
-use super::limits::Limits;
+use super::error::{VideoError, with_reason};
+use super::limits::ReadLimits;
 
 /// A packet. In practice, each contains one coded frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Entry {
 
     /// Whether both describe the same packet. After a seek, FFmpeg may guess another decoding time, so it is
     /// compared only if there is no presentation time.
-    pub(super) fn same(&self, other: &Self) -> bool {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         self.position == other.position
             && self.pts == other.pts
             && (self.pts.is_some() || self.dts == other.dts)
@@ -76,7 +76,7 @@ impl Index {
     pub(super) fn scan(
         path: &Path,
         container: &mut Container,
-        limits: &Limits,
+        limits: &ReadLimits,
     ) -> Result<Self, VideoError> {
         let mut entries = Vec::new();
         let mut is_cut = false;
@@ -97,7 +97,7 @@ impl Index {
                     });
                 }
                 let mut entry = Entry::of(&packet);
-                entry.key &= container.keys_hold || entries.is_empty();
+                entry.key &= container.keys_are_reliable || entries.is_empty();
                 entries.push(entry);
                 is_cut = packet.is_corrupt();
             }
@@ -184,7 +184,7 @@ impl Index {
     pub(super) fn locate(&self, entry: &Entry) -> Option<usize> {
         let mut found = (0..)
             .zip(&self.entries)
-            .filter(|(_, known)| known.same(entry));
+            .filter(|(_, known)| known.is_same(entry));
         let (at, _) = found.next()?;
         found.next().is_none().then_some(at)
     }
@@ -223,7 +223,7 @@ fn cut_short(path: &Path, container: &Container, frames: usize, source: Error) -
         container: container.format_name(),
         expected: "packets up to the end of the file".into(),
         found: format!("a read error after {frames} frames"),
-        source: said(source),
+        source: with_reason(source),
     }
 }
 

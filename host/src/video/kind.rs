@@ -3,16 +3,16 @@
 use std::path::Path;
 
 /// The supported image formats, for messages.
-pub(super) const READ: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF";
+pub(super) const SUPPORTED_IMAGES: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF";
 
 /// The number of bytes needed for detection.
 pub(super) const HEAD: usize = 64;
 
 /// The kind of a file, which determines the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     Gif,
-    Image(Format),
+    Image(StillFormat),
     /// An unsupported image format with its name.
     OtherImage(&'static str),
     /// Anything else: FFmpeg detects the format.
@@ -21,7 +21,7 @@ pub(super) enum Kind {
 
 /// An image format, usually with one image per file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum StillFormat {
     Jpeg,
     Png,
     WebP,
@@ -30,35 +30,35 @@ pub(super) enum Format {
 }
 
 /// Detects the kind from the first bytes and, if they are ambiguous, from the name.
-pub(super) fn of(path: &Path, head: &[u8]) -> Kind {
+pub(super) fn detect(path: &Path, head: &[u8]) -> FileKind {
     // A motion JPEG stream begins like a single JPEG, so the name decides.
     let motion_jpeg = path
         .extension()
         .is_some_and(|end| end.eq_ignore_ascii_case("mjpeg") || end.eq_ignore_ascii_case("mjpg"));
     let at = |offset: usize, bytes: &[u8]| head.get(offset..).is_some_and(|x| x.starts_with(bytes));
     if at(0, b"GIF87a") || at(0, b"GIF89a") {
-        Kind::Gif
+        FileKind::Gif
     } else if at(0, b"\xff\xd8\xff") {
         if motion_jpeg {
-            Kind::Video
+            FileKind::Video
         } else {
-            Kind::Image(Format::Jpeg)
+            FileKind::Image(StillFormat::Jpeg)
         }
     } else if at(0, b"\x89PNG\r\n\x1a\n") {
-        Kind::Image(Format::Png)
+        FileKind::Image(StillFormat::Png)
     } else if at(0, b"RIFF") && at(8, b"WEBP") {
-        Kind::Image(Format::WebP)
+        FileKind::Image(StillFormat::WebP)
     } else if at(0, b"BM") {
-        Kind::Image(Format::Bmp)
+        FileKind::Image(StillFormat::Bmp)
     } else if at(0, b"II*\0\x10\0\0\0CR") {
-        Kind::OtherImage("a raw camera (CR2)")
+        FileKind::OtherImage("a raw camera (CR2)")
     } else if [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"]
         .iter()
         .any(|mark| at(0, *mark))
     {
-        Kind::Image(Format::Tiff)
+        FileKind::Image(StillFormat::Tiff)
     } else {
-        other(head, at).map_or(Kind::Video, Kind::OtherImage)
+        other(head, at).map_or(FileKind::Video, FileKind::OtherImage)
     }
 }
 
@@ -103,8 +103,11 @@ mod tests {
     fn an_mpeg_picture_header_is_not_an_icon() {
         let path = Path::new("clip");
         let icon = b"\0\0\x01\0\x02\0\x10\x10";
-        assert!(matches!(of(path, icon), Kind::OtherImage("an icon (ICO)")));
+        assert!(matches!(
+            detect(path, icon),
+            FileKind::OtherImage("an icon (ICO)")
+        ));
         let picture = b"\0\0\x01\0\0\xd7\xff\xf8";
-        assert!(matches!(of(path, picture), Kind::Video));
+        assert!(matches!(detect(path, picture), FileKind::Video));
     }
 }

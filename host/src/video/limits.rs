@@ -7,7 +7,7 @@ use super::error::VideoError;
 
 /// Limits for reading one clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ReadLimits {
     /// Pixels of one frame (width × height). 40 million by default, slightly more than 8K.
     pub max_pixels: u64,
     /// Frames in the whole file. 10 million by default: 46 hours at 60 frames per second.
@@ -30,7 +30,7 @@ pub struct Limits {
     pub threads: usize,
 }
 
-impl Default for Limits {
+impl Default for ReadLimits {
     fn default() -> Self {
         Self {
             max_pixels: 40_000_000,
@@ -46,7 +46,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl ReadLimits {
     /// Refuses a frame without pixels or with more than `max_pixels`.
     pub(super) fn check_size(&self, path: &Path, w: u64, h: u64) -> Result<(), VideoError> {
         match w.min(h) {

@@ -6,13 +6,13 @@ use super::error::VideoError;
 
 /// Allocates `len` zero bytes.
 pub(super) fn zeroed(path: &Path, len: usize) -> Result<Vec<u8>, VideoError> {
-    let mut buffer = with_room_for(path, len)?;
+    let mut buffer = with_capacity_for(path, len)?;
     buffer.resize(len, 0);
     Ok(buffer)
 }
 
 /// Allocates an empty list with capacity for `len` items.
-pub(super) fn with_room_for<T>(path: &Path, len: usize) -> Result<Vec<T>, VideoError> {
+pub(super) fn with_capacity_for<T>(path: &Path, len: usize) -> Result<Vec<T>, VideoError> {
     let mut list = Vec::new();
     list.try_reserve_exact(len)
         .map_err(|_| exhausted::<T>(path, len))?;
@@ -30,7 +30,7 @@ pub(super) fn push<T>(path: &Path, list: &mut Vec<T>, item: T) -> Result<(), Vid
 /// Checks that `len` bytes can be allocated. Called before libraries that abort when they run out of memory.
 pub(super) fn check(path: &Path, len: u64) -> Result<(), VideoError> {
     let len = usize::try_from(len).unwrap_or(usize::MAX);
-    with_room_for::<u8>(path, len).map(drop)
+    with_capacity_for::<u8>(path, len).map(drop)
 }
 
 fn exhausted<T>(path: &Path, len: usize) -> VideoError {

@@ -4,11 +4,11 @@
 //! (`images`) or a folder of images (`folder`). The first bytes determine the format, not the name. `sample` chooses
 //! the frames. Only these are converted to RGB and kept.
 //!
-//! Files are untrusted: they are only opened as local files, and [`Limits`] bounds the memory and work for each of
+//! Files are untrusted: they are only opened as local files, and [`ReadLimits`] bounds the memory and work for each of
 //! them in advance. For H.264, the pixels equal those of decord, PyAV and OpenCV byte for byte.
 
 mod animation;
-mod complaints;
+mod ffmpeg_log;
 mod container;
 mod counted;
 mod damage;
@@ -25,7 +25,7 @@ mod limits;
 mod memory;
 mod mp4;
 mod orientation;
-mod painting;
+mod fill_check;
 mod png;
 mod reader;
 mod rgb;
@@ -44,14 +44,14 @@ use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::path::Path;
 
-use kind::Kind;
+use kind::FileKind;
 use spool::Spool;
 
 use error::unreadable;
 
 pub use error::VideoError;
 pub use frames::{Frames, RgbFrame};
-pub use limits::Limits;
+pub use limits::ReadLimits;
 pub use sample::{evenly, frame_indices};
 pub use selection::{Seconds, Selection};
 pub use spool::is_standard_input;
@@ -61,7 +61,7 @@ pub use spool::is_standard_input;
 /// # Errors
 ///
 /// When `path` is neither a file nor a folder.
-pub fn check_lasts(path: &Path) -> Result<(), VideoError> {
+pub fn check_rereadable(path: &Path) -> Result<(), VideoError> {
     match std::fs::metadata(path) {
         Ok(about) if !about.is_file() && !about.is_dir() => Err(VideoError::ReadOnce {
             path: path.to_owned(),
@@ -71,21 +71,21 @@ pub fn check_lasts(path: &Path) -> Result<(), VideoError> {
 }
 
 /// Refuses inputs that cannot contain frames, as far as can be determined without decoding: missing files, empty files,
-/// folders without images, and everything that [`check_lasts`] refuses.
+/// folders without images, and everything that [`check_rereadable`] refuses.
 ///
 /// # Errors
 ///
 /// The same errors as reading.
-pub fn check_present(path: &Path) -> Result<(), VideoError> {
-    check_lasts(path)?;
+pub fn check_readable(path: &Path) -> Result<(), VideoError> {
+    check_rereadable(path)?;
     let about = fs::metadata(path).map_err(|source| unreadable(path, source))?;
     match about.is_dir() {
-        true => folder::images_in(path, &Limits::default()).map(drop),
-        false => check_filled(path, &about),
+        true => folder::images_in(path, &ReadLimits::default()).map(drop),
+        false => check_not_empty(path, &about),
     }
 }
 
-fn check_filled(path: &Path, about: &Metadata) -> Result<(), VideoError> {
+fn check_not_empty(path: &Path, about: &Metadata) -> Result<(), VideoError> {
     match about.len() {
         0 => Err(VideoError::EmptyFile {
             path: path.to_owned(),
@@ -99,9 +99,9 @@ fn check_filled(path: &Path, about: &Metadata) -> Result<(), VideoError> {
 ///
 /// # Errors
 /// See [`VideoError`].
-pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frames, VideoError> {
+pub fn read(path: &Path, selection: &Selection, limits: &ReadLimits) -> Result<Frames, VideoError> {
     if selection.num_frames == 0 {
-        return Err(VideoError::NoFramesAsked {
+        return Err(VideoError::NoFramesRequested {
             path: path.to_owned(),
         });
     }
@@ -112,7 +112,8 @@ pub fn read(path: &Path, selection: &Selection, limits: &Limits) -> Result<Frame
             return Err(VideoError::FolderAsInput);
         }
         if let Some(about) = about.filter(Metadata::is_file) {
-            return read_file(file, &about, selection, limits).map_err(|error| error.about(path));
+            return read_file(file, &about, selection, limits)
+                .map_err(|error| error.with_path(path));
         }
         let spool = Spool::standard_input(path, limits)?;
         return read_spool(path, &spool, selection, limits);
@@ -138,13 +139,13 @@ fn read_spool(
     path: &Path,
     spool: &Spool,
     selection: &Selection,
-    limits: &Limits,
+    limits: &ReadLimits,
 ) -> Result<Frames, VideoError> {
     let copy = spool.path();
     fs::metadata(&copy)
         .map_err(|source| unreadable(&copy, source))
         .and_then(|about| read_file(&copy, &about, selection, limits))
-        .map_err(|error| error.about(path))
+        .map_err(|error| error.with_path(path))
 }
 
 #[cfg(unix)]
@@ -162,17 +163,17 @@ fn read_file(
     path: &Path,
     about: &Metadata,
     selection: &Selection,
-    limits: &Limits,
+    limits: &ReadLimits,
 ) -> Result<Frames, VideoError> {
-    check_filled(path, about)?;
+    check_not_empty(path, about)?;
     let mut head = Vec::with_capacity(kind::HEAD);
     File::open(path)
         .and_then(|file| file.take(kind::HEAD as u64).read_to_end(&mut head))
         .map_err(|source| unreadable(path, source))?;
-    match kind::of(path, &head) {
-        Kind::Gif => gif::read(path, selection, limits),
-        Kind::Image(_) => images::read(path, selection, limits),
-        Kind::OtherImage(name) => Err(VideoError::other_image(path, name)),
-        Kind::Video => decode::read(path, selection, limits),
+    match kind::detect(path, &head) {
+        FileKind::Gif => gif::read(path, selection, limits),
+        FileKind::Image(_) => images::read(path, selection, limits),
+        FileKind::OtherImage(name) => Err(VideoError::other_image(path, name)),
+        FileKind::Video => decode::read(path, selection, limits),
     }
 }

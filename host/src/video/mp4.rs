@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::error::{VideoError, said};
-use super::limits::Limits;
+use super::error::{VideoError, with_reason};
+use super::limits::ReadLimits;
 use super::memory;
 
 /// Maximum number of boxes to read. An hour of one-second fragments has about 15,000.
@@ -17,7 +17,7 @@ const MAX_BOXES: usize = 4_000_000;
 
 /// The result of the walk over the boxes.
 #[derive(Debug, Default)]
-pub(super) struct About {
+pub(super) struct Mp4Summary {
     /// Whether the first box is one with which MP4 and QuickTime files begin.
     is_mp4: bool,
     has_index: bool,
@@ -26,7 +26,7 @@ pub(super) struct About {
     auxiliary: Vec<u32>,
 }
 
-impl About {
+impl Mp4Summary {
     /// Whether the track with this id belongs to another track, as its alpha or depth.
     pub(super) fn is_auxiliary(&self, track: i32) -> bool {
         u32::try_from(track).is_ok_and(|track| self.auxiliary.contains(&track))
@@ -44,7 +44,7 @@ impl About {
             };
         }
         // FFmpeg recognised the format, but the file ends too early.
-        if source == ffmpeg_next::Error::Eof || said(source).is_none() {
+        if source == ffmpeg_next::Error::Eof || with_reason(source).is_none() {
             return VideoError::Truncated {
                 path: path.to_owned(),
                 container: "video".into(),
@@ -61,17 +61,17 @@ impl About {
 }
 
 /// Reads the boxes of an MP4. Other files pass.
-pub(super) fn inspect(path: &Path, limits: &Limits) -> Result<About, VideoError> {
+pub(super) fn inspect(path: &Path, limits: &ReadLimits) -> Result<Mp4Summary, VideoError> {
     let unreadable = |source| super::unreadable(path, source);
     let file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
-    let mut walk = Walk {
+    let mut walk = BoxWalk {
         path,
         limits,
         file: BufReader::with_capacity(64, file),
-        about: About {
+        about: Mp4Summary {
             length,
-            ..About::default()
+            ..Mp4Summary::default()
         },
         boxes: 0,
         fragments: 0,
@@ -95,18 +95,18 @@ const MAX_DEPTH: usize = 16;
 
 /// A box, or the file, whose contents are being read.
 #[derive(Clone, Copy)]
-struct Open {
+struct OpenBox {
     kind: [u8; 4],
     /// Where the next inner box begins.
     at: u64,
     end: u64,
 }
 
-struct Walk<'a> {
+struct BoxWalk<'a> {
     path: &'a Path,
-    limits: &'a Limits,
+    limits: &'a ReadLimits,
     file: BufReader<File>,
-    about: About,
+    about: Mp4Summary,
     boxes: usize,
     /// The number of complete fragments.
     fragments: usize,
@@ -118,16 +118,16 @@ struct Walk<'a> {
     track: u32,
 }
 
-impl Walk<'_> {
+impl BoxWalk<'_> {
     /// Reads the boxes of the file and their inner boxes.
     fn boxes(&mut self) -> Result<(), VideoError> {
-        let mut open = vec![Open {
+        let mut open = vec![OpenBox {
             kind: *b"file",
             at: 0,
             end: self.about.length,
         }];
         // An explicit stack instead of recursion, because the file determines the depth.
-        while let Some(&Open {
+        while let Some(&OpenBox {
             kind: parent,
             at,
             end,
@@ -193,7 +193,7 @@ impl Walk<'_> {
                 if open.len() > MAX_DEPTH {
                     return Err(self.too_deep(&kind, at));
                 }
-                open.push(Open {
+                open.push(OpenBox {
                     kind,
                     at: body,
                     end: next.min(end),

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use png::{Decoder, DecodingError, Transformations};
 
-use super::animation::{Animation, Disposal, Patch, Pixels};
+use super::animation::{Animation, Disposal, Patch, PatchDecoder};
 use super::error::VideoError;
-use super::limits::Limits;
+use super::limits::ReadLimits;
 use super::orientation::Orientation;
 use super::{Frames, RgbFrame, Selection, memory, samples};
 
@@ -46,7 +46,7 @@ impl<'a> Png<'a> {
     pub(super) fn parse(
         path: &'a Path,
         bytes: &'a [u8],
-        limits: &Limits,
+        limits: &ReadLimits,
     ) -> Result<Self, VideoError> {
         let mut png = Self {
             path,
@@ -227,7 +227,7 @@ impl<'a> Png<'a> {
     pub(super) fn read_animation(
         mut self,
         selection: &Selection,
-        limits: &Limits,
+        limits: &ReadLimits,
     ) -> Result<Frames, VideoError> {
         let patches = std::mem::take(&mut self.patches);
         let animation = Animation {
@@ -243,7 +243,11 @@ impl<'a> Png<'a> {
     }
 
     /// Reads a still image. `taken` is the number of bytes that other frames of the clip need.
-    pub(super) fn read_still(&self, taken: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
+    pub(super) fn read_still(
+        &self,
+        taken: u128,
+        limits: &ReadLimits,
+    ) -> Result<RgbFrame, VideoError> {
         limits.check_picture(self.path, taken, (self.width, self.height))?;
         let (samples, channels) = decode(self.path, self.bytes)?;
         Ok(RgbFrame {
@@ -258,7 +262,7 @@ impl<'a> Png<'a> {
         let parts = &self.parts[index];
         let len: usize = parts.iter().map(|part| part.len() + 12).sum();
         let colours: usize = self.colours.iter().map(Range::len).sum();
-        let mut file = memory::with_room_for(self.path, len + colours + 64)?;
+        let mut file = memory::with_capacity_for(self.path, len + colours + 64)?;
         file.extend_from_slice(SIGNATURE);
         let mut header = self.bytes[self.header.clone()].to_vec();
         header[..4].copy_from_slice(&patch.width.to_be_bytes());
@@ -275,7 +279,7 @@ impl<'a> Png<'a> {
     }
 }
 
-impl Pixels for Png<'_> {
+impl PatchDecoder for Png<'_> {
     fn decode(&mut self, index: usize, patch: &Patch) -> Result<Vec<u8>, VideoError> {
         let (samples, channels) = decode(self.path, &self.alone(index, patch)?)?;
         samples::to_rgba(self.path, samples, channels)

@@ -12,13 +12,13 @@ use super::orientation::Orientation;
 /// Converts frames. Keeps the scaler while the pixel layout does not change.
 #[derive(Default)]
 pub(super) struct Converter {
-    tables: Option<(Form, Context)>,
+    tables: Option<(PixelLayout, Context)>,
     picture: Option<Video>,
 }
 
 /// The properties of a decoded frame that the conversion depends on, besides its pixels.
 #[derive(Clone, Copy, PartialEq)]
-struct Form {
+struct PixelLayout {
     format: Pixel,
     width: u32,
     height: u32,
@@ -28,7 +28,7 @@ struct Form {
     full_range: bool,
 }
 
-impl Form {
+impl PixelLayout {
     fn of(frame: &Video) -> Self {
         Self {
             format: frame.format(),
@@ -47,7 +47,7 @@ impl Converter {
         frame: &Video,
         orientation: Orientation,
     ) -> Result<RgbFrame, Error> {
-        let form = Form::of(frame);
+        let form = PixelLayout::of(frame);
         let tables = match self.tables.take().filter(|(known, _)| *known == form) {
             Some(tables) => tables,
             None => {
@@ -81,8 +81,8 @@ impl Converter {
 }
 
 /// Creates a scaler that changes only the pixel format.
-fn scaler(form: Form) -> Result<Context, Error> {
-    let Form {
+fn scaler(form: PixelLayout) -> Result<Context, Error> {
+    let PixelLayout {
         format,
         width,
         height,

@@ -22,7 +22,7 @@ pub fn frame_indices(
 ) -> Result<Vec<usize>, VideoError> {
     let wanted = selection.num_frames;
     if wanted == 0 {
-        return Err(VideoError::NoFramesAsked {
+        return Err(VideoError::NoFramesRequested {
             path: path.to_owned(),
         });
     }
@@ -48,7 +48,7 @@ pub fn frame_indices(
 }
 
 /// The presentation times of a video's frames.
-pub(super) struct Times {
+pub(super) struct PresentationTimes {
     /// The time of each frame in seconds after the first.
     pub(super) shown: Vec<f64>,
     /// The end of the last frame.
@@ -57,7 +57,7 @@ pub(super) struct Times {
     pub(super) tick: f64,
 }
 
-impl Times {
+impl PresentationTimes {
     /// Whether the frame rate is constant at `fps`, except for rounding.
     fn are_steady(&self, fps: f64) -> bool {
         let even = (0..).map(|n| f64::from(n) / fps);
@@ -73,7 +73,7 @@ impl Times {
 /// As [`frame_indices`].
 pub(super) fn timed_frame_indices(
     path: &Path,
-    times: &Times,
+    times: &PresentationTimes,
     fps: f64,
     selection: &Selection,
 ) -> Result<Vec<usize>, VideoError> {
@@ -155,7 +155,7 @@ fn linspace(begin: f64, stop: f64, count: usize, n: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn ask(n: usize, fps: f64, selection: &Selection) -> Result<Vec<usize>, VideoError> {
+    fn indices_of(n: usize, fps: f64, selection: &Selection) -> Result<Vec<usize>, VideoError> {
         frame_indices(Path::new("clip.mp4"), n, fps, selection)
     }
 
@@ -184,13 +184,13 @@ mod tests {
                 ..Selection::default()
             };
             let expected: Vec<usize> = serde_json::from_value(case["indices"].clone()).unwrap();
-            let found = ask(whole("n"), case["fps"].as_f64().unwrap(), &selection).unwrap();
+            let found = indices_of(whole("n"), case["fps"].as_f64().unwrap(), &selection).unwrap();
             assert_eq!(found, expected, "{case}");
         }
     }
 
-    fn at(shown: &[f64], selection: &Selection) -> Result<Vec<usize>, VideoError> {
-        let times = Times {
+    fn timed_indices_of(shown: &[f64], selection: &Selection) -> Result<Vec<usize>, VideoError> {
+        let times = PresentationTimes {
             shown: shown.to_vec(),
             length: shown[shown.len() - 1] + 1.0,
             tick: 0.001,
@@ -212,31 +212,40 @@ mod tests {
             ..Selection::new(3)
         };
         let late = window(Some(2.0), None);
-        assert_eq!(at(&shown, &late).unwrap(), [11, 15, 19]);
+        assert_eq!(timed_indices_of(&shown, &late).unwrap(), [11, 15, 19]);
         assert_eq!(
-            at(&shown, &window(Some(0.55), Some(2.5))).unwrap(),
+            timed_indices_of(&shown, &window(Some(0.55), Some(2.5))).unwrap(),
             [5, 8, 11]
         );
         assert_eq!(
-            at(&shown, &window(Some(4.2), Some(4.6))).unwrap(),
+            timed_indices_of(&shown, &window(Some(4.2), Some(4.6))).unwrap(),
             [13, 13, 13]
         );
-        assert_eq!(at(&shown, &window(None, Some(0.3))).unwrap(), [0, 1, 2]);
-        assert_eq!(at(&shown, &window(Some(10.9), None)).unwrap(), [19, 19, 19]);
-        let past = at(&shown, &window(Some(11.0), None)).unwrap_err();
+        assert_eq!(
+            timed_indices_of(&shown, &window(None, Some(0.3))).unwrap(),
+            [0, 1, 2]
+        );
+        assert_eq!(
+            timed_indices_of(&shown, &window(Some(10.9), None)).unwrap(),
+            [19, 19, 19]
+        );
+        let past = timed_indices_of(&shown, &window(Some(11.0), None)).unwrap_err();
         assert!(
             matches!(past, VideoError::StartPastEnd { length: 11.0, .. }),
             "{past}"
         );
         assert!(matches!(
-            at(&shown, &window(Some(2.0), Some(1.0))),
+            timed_indices_of(&shown, &window(Some(2.0), Some(1.0))),
             Err(VideoError::EndBeforeStart { .. })
         ));
         let as_the_original = Selection {
             seconds: Seconds::AverageRate,
             ..late
         };
-        assert_eq!(at(&shown, &as_the_original).unwrap(), [3, 11, 19]);
+        assert_eq!(
+            timed_indices_of(&shown, &as_the_original).unwrap(),
+            [3, 11, 19]
+        );
     }
 
     #[test]
@@ -252,27 +261,27 @@ mod tests {
             ..all
         };
         for selection in [all, first] {
-            let expected = ask(20, 20.0 / 37.1, &selection).unwrap();
-            assert_eq!(at(&uneven, &selection).unwrap(), expected);
+            let expected = indices_of(20, 20.0 / 37.1, &selection).unwrap();
+            assert_eq!(timed_indices_of(&uneven, &selection).unwrap(), expected);
         }
         let window = Selection {
             start: Some(0.21),
             end: Some(0.47),
             ..all
         };
-        let times = Times {
+        let times = PresentationTimes {
             shown: even,
             length: 20.0 / 30.0,
             tick: 0.001,
         };
         let found = timed_frame_indices(Path::new("clip.mkv"), &times, 30.0, &window).unwrap();
-        assert_eq!(found, ask(20, 30.0, &window).unwrap());
+        assert_eq!(found, indices_of(20, 30.0, &window).unwrap());
     }
 
     #[test]
     fn rounding_may_miss_the_last_frame() {
         assert_eq!(
-            ask(61, 29.97, &Selection::new(8)).unwrap().last(),
+            indices_of(61, 29.97, &Selection::new(8)).unwrap().last(),
             Some(&59)
         );
         assert_eq!(evenly(61, 8).last(), Some(&60));
@@ -284,18 +293,18 @@ mod tests {
             end: Some(0.001),
             ..Selection::new(4)
         };
-        assert_eq!(ask(100, 25.0, &selection).unwrap(), [0, 0, 0, 0]);
+        assert_eq!(indices_of(100, 25.0, &selection).unwrap(), [0, 0, 0, 0]);
         let selection = Selection {
             start: Some(3.999),
             ..Selection::new(3)
         };
-        assert_eq!(ask(100, 25.0, &selection).unwrap(), [99, 99, 99]);
+        assert_eq!(indices_of(100, 25.0, &selection).unwrap(), [99, 99, 99]);
     }
 
     #[test]
     fn windows_outside_the_video_are_errors() {
         let window = |start, end| {
-            ask(
+            indices_of(
                 100,
                 25.0,
                 &Selection {
@@ -328,7 +337,7 @@ mod tests {
             Err(VideoError::StartPastEnd { .. })
         ));
         assert_eq!(window(None, Some(f64::INFINITY)).unwrap(), [0, 33, 66, 99]);
-        let none = ask(100, 25.0, &Selection::new(0));
-        assert!(matches!(none, Err(VideoError::NoFramesAsked { .. })));
+        let none = indices_of(100, 25.0, &Selection::new(0));
+        assert!(matches!(none, Err(VideoError::NoFramesRequested { .. })));
     }
 }

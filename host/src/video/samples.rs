@@ -22,7 +22,7 @@ pub(super) fn to_rgb(
         }
         _ => {
             let grey = samples.iter().step_by(channels.max(1));
-            let mut rgb = memory::with_room_for(path, grey.len() * 3)?;
+            let mut rgb = memory::with_capacity_for(path, grey.len() * 3)?;
             grey.for_each(|&grey| rgb.extend_from_slice(&[grey; 3]));
             samples = rgb;
         }
@@ -40,7 +40,7 @@ pub(super) fn to_rgba(
         return Ok(samples);
     }
     let pixels = samples.chunks_exact(channels.max(1));
-    let mut rgba = memory::with_room_for(path, pixels.len() * 4)?;
+    let mut rgba = memory::with_capacity_for(path, pixels.len() * 4)?;
     for pixel in pixels {
         rgba.extend_from_slice(&match *pixel {
             [grey, alpha] => [grey, grey, grey, alpha],

@@ -6,8 +6,8 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::VideoError;
-use super::kind::{self, Kind};
-use super::limits::Limits;
+use super::kind::{self, FileKind};
+use super::limits::ReadLimits;
 use super::{container, unreadable};
 
 /// The path at which standard input can be opened if it is a file.
@@ -33,7 +33,7 @@ pub(super) struct Spool {
 
 impl Spool {
     /// Copies standard input up to its end.
-    pub(super) fn standard_input(path: &Path, limits: &Limits) -> Result<Self, VideoError> {
+    pub(super) fn standard_input(path: &Path, limits: &ReadLimits) -> Result<Self, VideoError> {
         let input = io::stdin();
         if input.is_terminal() {
             return Err(VideoError::Terminal);
@@ -42,12 +42,12 @@ impl Spool {
     }
 
     /// Copies a named pipe up to its end.
-    pub(super) fn pipe(path: &Path, limits: &Limits) -> Result<Self, VideoError> {
+    pub(super) fn pipe(path: &Path, limits: &ReadLimits) -> Result<Self, VideoError> {
         let pipe = File::open(path).map_err(|source| unreadable(path, source))?;
         Self::of(path, pipe, limits)
     }
 
-    fn of(path: &Path, mut pipe: impl Read, limits: &Limits) -> Result<Self, VideoError> {
+    fn of(path: &Path, mut pipe: impl Read, limits: &ReadLimits) -> Result<Self, VideoError> {
         let failed = |source| VideoError::Spool {
             path: path.to_owned(),
             folder: std::env::temp_dir(),
@@ -62,7 +62,7 @@ impl Spool {
         let mut bytes = io::copy(&mut pipe.by_ref().take(head), &mut file).map_err(failed)?;
         let spool = Self { file };
         if bytes == head {
-            spool.check_known(path, limits)?;
+            spool.check_format(path, limits)?;
             let rest = &mut pipe.by_ref().take(most - head);
             bytes += io::copy(rest, &mut &spool.file).map_err(failed)?;
         }
@@ -71,21 +71,21 @@ impl Spool {
     }
 
     /// Refuses data that are not a video or an image, judging by the first bytes, because the pipe may never end.
-    fn check_known(&self, path: &Path, limits: &Limits) -> Result<(), VideoError> {
+    fn check_format(&self, path: &Path, limits: &ReadLimits) -> Result<(), VideoError> {
         let copy = self.path();
         let mut head = Vec::with_capacity(kind::HEAD);
         File::open(&copy)
             .and_then(|file| file.take(kind::HEAD as u64).read_to_end(&mut head))
             .map_err(|source| unreadable(&copy, source))?;
-        match kind::of(path, &head) {
-            Kind::OtherImage(name) => return Err(VideoError::other_image(path, name)),
-            Kind::Gif | Kind::Image(_) => return Ok(()),
-            Kind::Video => {}
+        match kind::detect(path, &head) {
+            FileKind::OtherImage(name) => return Err(VideoError::other_image(path, name)),
+            FileKind::Gif | FileKind::Image(_) => return Ok(()),
+            FileKind::Video => {}
         }
         // Opening a video may require the rest of the data, so other errors are ignored here.
         match container::open(&copy, limits) {
             Err(error @ (VideoError::NotAVideo { .. } | VideoError::NoVideoStream { .. })) => {
-                Err(error.about(path))
+                Err(error.with_path(path))
             }
             _ => Ok(()),
         }

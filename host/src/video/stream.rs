@@ -9,31 +9,31 @@ use std::path::Path;
 use ffmpeg_next::frame::{Video, side_data};
 use ffmpeg_next::{Error, Packet, decoder};
 
-use super::complaints;
 use super::container::{self, Container};
 use super::damage::Damage;
 use super::error::VideoError;
+use super::ffmpeg_log;
+use super::fill_check;
 use super::index::{Entry, Index};
-use super::limits::Limits;
+use super::limits::ReadLimits;
 use super::orientation::Orientation;
-use super::painting;
 
 /// The number of packets up to which decoding is faster than seeking.
 const SHORT_GAP: usize = 4;
 
 /// The number of errors about one packet after which decoding stops.
-const MOST_COMPLAINTS: usize = 1000;
+const MAX_ERRORS: usize = 1000;
 
 /// A decoded frame with the place of its packet in the index.
-pub(super) struct Picture {
+pub(super) struct DecodedFrame {
     pub(super) place: Option<usize>,
     pub(super) frame: Video,
 }
 
 /// A decoder and its position in the stream.
-pub(super) struct Stream<'a> {
+pub(super) struct FrameStream<'a> {
     path: &'a Path,
-    limits: &'a Limits,
+    limits: &'a ReadLimits,
     index: &'a Index,
     container: Container,
     decoder: decoder::Video,
@@ -46,26 +46,26 @@ pub(super) struct Stream<'a> {
     /// The decoder has returned its last frame. No more come before a seek.
     drained: bool,
     /// Packets are read after a seek and are compared with the index.
-    placed: bool,
+    after_seek: bool,
     /// A seek in this file has led to the wrong packet.
-    no_seeking: bool,
+    seeks_fail: bool,
     /// The last error of the decoder since decoding began.
     failure: Option<Error>,
     /// The number of errors since the last packet.
-    complaints: usize,
+    errors: usize,
     /// The damage found since decoding began.
     damage: Damage<'a>,
     /// The errors logged in this thread when the decoder was opened.
-    heard_at_open: u64,
+    errors_at_open: u64,
     /// The total number of decoded pixels.
     decoded: u128,
 }
 
-impl<'a> Stream<'a> {
-    /// Creates a stream whose packets were read to the end. Call [`Self::go_to`] first.
+impl<'a> FrameStream<'a> {
+    /// Creates a stream whose packets were read to the end. Call [`Self::seek_to`] first.
     pub(super) fn new(
         path: &'a Path,
-        limits: &'a Limits,
+        limits: &'a ReadLimits,
         index: &'a Index,
         container: Container,
         decoder: decoder::Video,
@@ -81,12 +81,12 @@ impl<'a> Stream<'a> {
             start: end,
             pending: None,
             drained: true,
-            placed: false,
-            no_seeking: false,
+            after_seek: false,
+            seeks_fail: false,
             failure: None,
-            complaints: 0,
-            damage: Damage::none(index, end),
-            heard_at_open: complaints::count_here(),
+            errors: 0,
+            damage: Damage::new(index, end),
+            errors_at_open: ffmpeg_log::thread_errors(),
             decoded: 0,
         }
     }
@@ -97,7 +97,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Clears the last error of the decoder.
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn clear_failure(&mut self) {
         self.failure = None;
     }
 
@@ -112,8 +112,8 @@ impl<'a> Stream<'a> {
     }
 
     /// Whether the decoder filled the whole frame.
-    pub(super) fn is_painted(&self, frame: &Video) -> bool {
-        !painting::is_needed(self.decoder.id()) || painting::is_complete(frame)
+    pub(super) fn is_filled(&self, frame: &Video) -> bool {
+        !fill_check::is_needed(self.decoder.id()) || fill_check::is_filled(frame)
     }
 
     /// Returns the orientation of a frame: its own or that of the container.
@@ -126,7 +126,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Whether continuing from here gives the same frames as a seek to packet `key`, at no higher cost.
-    pub(super) fn leads_to(&self, key: usize) -> bool {
+    pub(super) fn can_continue_to(&self, key: usize) -> bool {
         !self.drained && (self.start..=self.next + SHORT_GAP).contains(&key)
     }
 
@@ -136,7 +136,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Returns the next frame from the decoder in presentation order, or `None` at the end.
-    pub(super) fn next_picture(&mut self) -> Result<Option<Picture>, VideoError> {
+    pub(super) fn next_frame(&mut self) -> Result<Option<DecodedFrame>, VideoError> {
         while !self.drained {
             let mut frame = Video::empty();
             match self.decoder.receive_frame(&mut frame) {
@@ -144,13 +144,13 @@ impl<'a> Stream<'a> {
                     self.decoded += u128::from(frame.width()) * u128::from(frame.height());
                     self.limits.check_decoded(self.path, self.decoded)?;
                     let place = frame.pts().and_then(|pts| usize::try_from(pts).ok());
-                    return Ok(Some(Picture { place, frame }));
+                    return Ok(Some(DecodedFrame { place, frame }));
                 }
                 Err(Error::Other {
                     errno: ffmpeg_next::error::EAGAIN,
                 }) => self.feed()?,
                 Err(Error::Eof) => self.drained = true,
-                Err(failure) => self.complain(failure)?,
+                Err(failure) => self.record_decoder_error(failure)?,
             }
         }
         Ok(None)
@@ -167,37 +167,37 @@ impl<'a> Stream<'a> {
                 let place = self.next - 1;
                 packet.set_pts(Some(place as i64));
                 packet.set_dts(None);
-                self.damage.give(place);
+                self.damage.packet_sent(place);
                 self.decoder.send_packet(&packet)
             }
             None => self.decoder.send_eof(),
         };
         match sent {
             Ok(()) | Err(Error::Eof) => {}
-            Err(failure) => self.complain(failure)?,
+            Err(failure) => self.record_decoder_error(failure)?,
         }
         Ok(())
     }
 
     /// Records an error of the decoder. Running out of memory is returned as an error, because the following frames
     /// would be incomplete.
-    fn complain(&mut self, failure: Error) -> Result<(), VideoError> {
+    fn record_decoder_error(&mut self, failure: Error) -> Result<(), VideoError> {
         let no_memory = Error::Other {
             errno: ffmpeg_next::error::ENOMEM,
         };
         if failure == no_memory {
             return Err(VideoError::ffmpeg(self.path, "decoding", failure));
         }
-        self.damage.note_in_last();
-        self.fail(failure);
+        self.damage.mark_last_damaged();
+        self.record_error(failure);
         Ok(())
     }
 
     /// Records an error and stops decoding after too many.
-    pub(super) fn fail(&mut self, failure: Error) {
+    pub(super) fn record_error(&mut self, failure: Error) {
         self.failure = Some(failure);
-        self.complaints += 1;
-        if self.complaints > MOST_COMPLAINTS {
+        self.errors += 1;
+        if self.errors > MAX_ERRORS {
             self.drained = true;
         }
     }
@@ -215,50 +215,51 @@ impl<'a> Stream<'a> {
                 // If the file is cut in its last packet, some containers return the incomplete packet only
                 // on the first read.
                 Err(failure) if self.next + 1 == self.index.entries.len() => {
-                    self.fail(failure);
+                    self.record_error(failure);
                     return Ok(None);
                 }
                 // The packets were readable when the index was built, so the seek led to a wrong position.
-                Err(_) if self.placed => {
-                    self.no_seeking = true;
+                Err(_) if self.after_seek => {
+                    self.seeks_fail = true;
                     return Ok(None);
                 }
                 Err(source) => {
-                    let doing = "reading the video stream";
-                    return Err(VideoError::ffmpeg(self.path, doing, source));
+                    let operation = "reading the video stream";
+                    return Err(VideoError::ffmpeg(self.path, operation, source));
                 }
             }
             if packet.stream() != self.container.stream {
                 continue;
             }
-            if self.astray(&packet) {
+            if self.differs_from_index(&packet) {
                 return Ok(None);
             }
             self.next += 1;
-            self.complaints = 0;
+            self.errors = 0;
             return Ok(Some(packet));
         }
     }
 
     /// Whether the packet differs from the one in the index. In some containers, the numbering is off by one or more
     /// packets after a seek. The file is then read without seeking.
-    fn astray(&mut self, packet: &Packet) -> bool {
+    fn differs_from_index(&mut self, packet: &Packet) -> bool {
         let known = self.index.entries.get(self.next);
-        let astray = self.placed && !known.is_some_and(|known| known.same(&Entry::of(packet)));
-        self.no_seeking |= astray;
-        astray
+        let differs_from_index =
+            self.after_seek && !known.is_some_and(|known| known.is_same(&Entry::of(packet)));
+        self.seeks_fail |= differs_from_index;
+        differs_from_index
     }
 
     /// Makes packet `key`, or an earlier key frame, the next packet for the decoder.
-    pub(super) fn go_to(&mut self, key: usize) -> Result<(), VideoError> {
+    pub(super) fn seek_to(&mut self, key: usize) -> Result<(), VideoError> {
         // Without a complete key frame at the start, decoding depends on the decoder's memory. It must then begin
         // empty, as in every player.
-        let begins_whole = self.index.entries[0].is_key() && self.container.keys_hold;
-        if key == 0 && (!begins_whole || self.is_tainted()) {
+        let begins_whole = self.index.entries[0].is_key() && self.container.keys_are_reliable;
+        if key == 0 && (!begins_whole || self.has_logged_errors()) {
             return self.rewind();
         }
         let mut from = key;
-        for _ in 0..if self.no_seeking { 0 } else { 2 } {
+        for _ in 0..if self.seeks_fail { 0 } else { 2 } {
             let entry = self.index.entries[from];
             // Containers index their key frames by one of these times.
             for time in [entry.pts, entry.dts].into_iter().flatten() {
@@ -276,17 +277,17 @@ impl<'a> Stream<'a> {
         if self.container.seek(time).is_err() {
             return Ok(false);
         }
-        if self.is_tainted() {
+        if self.has_logged_errors() {
             self.open_decoder()?;
         } else {
             self.decoder.flush();
         }
         self.restart();
-        self.placed = false;
+        self.after_seek = false;
         let Ok(Some(mut packet)) = self.next_packet() else {
             return Ok(false);
         };
-        self.placed = true;
+        self.after_seek = true;
         let Some(place) = self.index.locate(&Entry::of(&packet)) else {
             return Ok(false);
         };
@@ -301,7 +302,7 @@ impl<'a> Stream<'a> {
             }
         }
         self.start = key;
-        self.damage = Damage::none(self.index, key);
+        self.damage = Damage::new(self.index, key);
         self.pending = Some(packet);
         Ok(true)
     }
@@ -311,19 +312,19 @@ impl<'a> Stream<'a> {
         self.container = container::open(self.path, self.limits)?;
         self.open_decoder()?;
         self.restart();
-        self.placed = false;
+        self.after_seek = false;
         Ok(())
     }
 
     fn open_decoder(&mut self) -> Result<(), VideoError> {
         self.decoder = self.container.decoder(self.path, self.limits)?;
-        self.heard_at_open = complaints::count_here();
+        self.errors_at_open = ffmpeg_log::thread_errors();
         Ok(())
     }
 
     /// Whether the decoder logged errors. Their effects may remain in its memory after a flush.
-    fn is_tainted(&self) -> bool {
-        complaints::count_here() > self.heard_at_open
+    fn has_logged_errors(&self) -> bool {
+        ffmpeg_log::thread_errors() > self.errors_at_open
     }
 
     fn restart(&mut self) {
@@ -332,7 +333,7 @@ impl<'a> Stream<'a> {
         self.pending = None;
         self.drained = false;
         self.failure = None;
-        self.damage = Damage::none(self.index, 0);
+        self.damage = Damage::new(self.index, 0);
     }
 }
 
@@ -352,18 +353,18 @@ mod tests {
             "opengop.mkv",
             "vp9.webm",
         ] {
-            let (path, limits) = (Path::new(folder).join(name), Limits::default());
+            let (path, limits) = (Path::new(folder).join(name), ReadLimits::default());
             let mut container = container::open(&path, &limits).unwrap();
             let decoder = container.decoder(&path, &limits).unwrap();
             let index = Index::scan(&path, &mut container, &limits).unwrap();
             let key = index.key_before(index.entries.len());
             assert!(key > 5, "{name}: the last key frame is {key}");
-            let mut stream = Stream::new(&path, &limits, &index, container, decoder);
+            let mut stream = FrameStream::new(&path, &limits, &index, container, decoder);
             for key in [key, 0, key] {
-                stream.go_to(key).unwrap();
-                assert_eq!((stream.start(), stream.no_seeking), (key, false), "{name}");
-                assert!(stream.placed, "{name}: reopened to get to {key}");
-                let picture = stream.next_picture().unwrap().unwrap();
+                stream.seek_to(key).unwrap();
+                assert_eq!((stream.start(), stream.seeks_fail), (key, false), "{name}");
+                assert!(stream.after_seek, "{name}: reopened to get to {key}");
+                let picture = stream.next_frame().unwrap().unwrap();
                 assert!(
                     picture.place >= Some(key),
                     "{name}: {:?} after {key}",

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::error::VideoError;
-use super::limits::Limits;
+use super::limits::ReadLimits;
 
 /// Maximum number of directories to read. Each describes an image.
-const MOST: usize = 64;
+const MAX_DIRECTORIES: usize = 64;
 
 /// Tags of a directory: NewSubfileType, ImageWidth and ImageLength.
 const SUBFILE: usize = 254;
@@ -14,7 +14,7 @@ const WIDTH: usize = 256;
 const HEIGHT: usize = 257;
 
 /// Refuses files with several images, and raw camera files, whose first image is a preview.
-pub(super) fn check(path: &Path, bytes: &[u8], limits: &Limits) -> Result<(), VideoError> {
+pub(super) fn check(path: &Path, bytes: &[u8], limits: &ReadLimits) -> Result<(), VideoError> {
     let little = bytes.starts_with(b"II");
     let large = bytes.get(if little { 2 } else { 3 }) == Some(&0x2b);
     let number = |at: usize, len: usize| {
@@ -28,7 +28,7 @@ pub(super) fn check(path: &Path, bytes: &[u8], limits: &Limits) -> Result<(), Vi
     let (offset, counted, entry) = if large { (8, 8, 20) } else { (4, 2, 12) };
     let mut next = number(if large { 8 } else { 4 }, offset);
     let mut pages = 0;
-    for directory in 0..MOST {
+    for directory in 0..MAX_DIRECTORIES {
         let Some(at) = next.filter(|&at| at > 0) else {
             break;
         };

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use image_webp::{DecodingError, WebPDecoder};
 
-use super::animation::{Animation, Disposal, Patch, Pixels};
+use super::animation::{Animation, Disposal, Patch, PatchDecoder};
 use super::error::VideoError;
-use super::limits::Limits;
+use super::limits::ReadLimits;
 use super::orientation::Orientation;
 use super::{Frames, RgbFrame, Selection, memory, samples};
 
@@ -33,7 +33,7 @@ impl<'a> WebP<'a> {
     pub(super) fn parse(
         path: &'a Path,
         bytes: &'a [u8],
-        limits: &Limits,
+        limits: &ReadLimits,
     ) -> Result<Self, VideoError> {
         let mut webp = Self {
             path,
@@ -164,7 +164,7 @@ impl<'a> WebP<'a> {
     pub(super) fn read_animation(
         mut self,
         selection: &Selection,
-        limits: &Limits,
+        limits: &ReadLimits,
     ) -> Result<Frames, VideoError> {
         let animation = Animation {
             path: self.path,
@@ -179,7 +179,11 @@ impl<'a> WebP<'a> {
     }
 
     /// Reads a still image. `taken` is the number of bytes that other frames of the clip need.
-    pub(super) fn read_still(&self, taken: u128, limits: &Limits) -> Result<RgbFrame, VideoError> {
+    pub(super) fn read_still(
+        &self,
+        taken: u128,
+        limits: &ReadLimits,
+    ) -> Result<RgbFrame, VideoError> {
         let check = |size| limits.check_picture(self.path, taken, size);
         let (size, samples, channels) = decode(self.path, self.bytes, check)?;
         Ok(RgbFrame {
@@ -190,10 +194,10 @@ impl<'a> WebP<'a> {
     }
 }
 
-impl Pixels for WebP<'_> {
+impl PatchDecoder for WebP<'_> {
     fn decode(&mut self, index: usize, patch: &Patch) -> Result<Vec<u8>, VideoError> {
         let part = &self.bytes[self.parts[index].clone()];
-        let mut file = memory::with_room_for(self.path, part.len() + 30)?;
+        let mut file = memory::with_capacity_for(self.path, part.len() + 30)?;
         file.extend_from_slice(b"RIFF");
         let extended = !part.starts_with(b"VP8L");
         let len = part.len() + if extended { 22 } else { 4 };

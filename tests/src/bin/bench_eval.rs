@@ -172,7 +172,7 @@ fn evaluation(data: &Path, out: &Path, registry: &Registry, model: VidLm) -> Res
         batch_size: 16,
         max_bad_fraction: 0.0,
         folder_fps: 3.0,
-        limits: video::Limits::default(),
+        limits: video::ReadLimits::default(),
         features: None,
     };
     let outcome = run(&options, registry, &mut Silent, || Ok(model))?;

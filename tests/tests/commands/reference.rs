@@ -1,6 +1,6 @@
 //! The tables of options on every page match the program's help, and docs/cli.md has all options.
 
-use merv_host::video::Limits;
+use merv_host::video::ReadLimits;
 use merv_tests::{Page, Run};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -187,7 +187,7 @@ fn the_limits_are_the_defaults() {
         let shift = 10 * unit.expect("a unit of bytes");
         digits.parse::<u64>().expect("a number") << shift
     };
-    let limits = Limits::default();
+    let limits = ReadLimits::default();
     assert_eq!(number("--max-pixels"), limits.max_pixels);
     assert_eq!(number("--max-frames"), limits.max_frames);
     assert_eq!(number("--max-clip-bytes"), limits.max_clip_bytes);

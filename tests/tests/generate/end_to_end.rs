@@ -287,7 +287,7 @@ fn the_library_gives_the_same_answer() {
 #[test]
 fn frames_match_the_fixture_to_the_byte() {
     let selection = Selection::new(numbers(&EXPECTED["frame_indices"]).len());
-    let seen = video::read(&clip(), &selection, &video::Limits::default()).unwrap();
+    let seen = video::read(&clip(), &selection, &video::ReadLimits::default()).unwrap();
     assert_eq!(seen.indices, numbers(&EXPECTED["frame_indices"]));
     let digests = EXPECTED["frame_sha256"].as_array().unwrap();
     assert_eq!(seen.frames.len(), digests.len());

@@ -84,7 +84,7 @@ impl Queue<'_> {
     }
 
     fn try_next(&mut self, clip: &Path) -> Result<Option<NextClip>, Error> {
-        video::check_lasts(clip)?;
+        video::check_rereadable(clip)?;
         let missing = || self.encoders.missing_features(clip, self.video, self.cache);
         if let Some(keys) = missing()? {
             if keys.is_empty() {

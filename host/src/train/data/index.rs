@@ -214,7 +214,7 @@ impl Index {
             let Some((_, path)) = self.example(entry)?.visual else {
                 continue;
             };
-            if let Err(error) = video::check_present(&media.join(path)) {
+            if let Err(error) = video::check_readable(&media.join(path)) {
                 missing.push(BrokenExample {
                     name: self.name(entry),
                     why: in_one_line(&error),

@@ -20,9 +20,9 @@ fn damaged(name: &str, damage: impl Fn(&mut Vec<u8>)) -> tempfile::NamedTempFile
 }
 
 fn read_with(path: &Path, threads: usize, selection: &Selection) -> Result<Frames, VideoError> {
-    let limits = Limits {
+    let limits = ReadLimits {
         threads,
-        ..Limits::default()
+        ..ReadLimits::default()
     };
     read(path, selection, &limits)
 }
@@ -166,10 +166,10 @@ fn a_frame_of_an_intact_file_costs_no_more_than_its_group() {
     ] {
         let all = every(&fixture(name), 1);
         let pixels = (all.frames[0].width * all.frames[0].height) as u64;
-        let limits = Limits {
+        let limits = ReadLimits {
             threads: 1,
             max_decoded_pixels: 16 * pixels,
-            ..Limits::default()
+            ..ReadLimits::default()
         };
         for (index, frame) in all.frames.iter().enumerate().skip(from) {
             let found = read(&fixture(name), &only(index, all.fps), &limits).unwrap();

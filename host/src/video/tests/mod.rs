@@ -32,7 +32,7 @@ fn seen(frame: &RgbFrame) -> Value {
 }
 
 fn get(name: &str, selection: &Selection) -> Result<Frames, VideoError> {
-    read(&fixture(name), selection, &Limits::default())
+    read(&fixture(name), selection, &ReadLimits::default())
 }
 
 fn fails(name: &str) -> VideoError {
@@ -109,9 +109,9 @@ fn the_number_of_threads_does_not_change_frames() {
         "nopts_bframes.avi",
     ] {
         for threads in [1, 5] {
-            let limits = Limits {
+            let limits = ReadLimits {
                 threads,
-                ..Limits::default()
+                ..ReadLimits::default()
             };
             let found = read(&fixture(name), &Selection::new(9), &limits).unwrap();
             for (frame, &index) in found.frames.iter().zip(&found.indices) {
@@ -246,10 +246,10 @@ fn files_that_are_not_videos_are_reported() {
     };
     assert_eq!(found, "audio (aac)");
     let empty = tempfile::tempdir().unwrap();
-    let error = read(empty.path(), &Selection::new(1), &Limits::default()).unwrap_err();
+    let error = read(empty.path(), &Selection::new(1), &ReadLimits::default()).unwrap_err();
     assert!(matches!(error, VideoError::EmptyFolder { .. }));
     let none = get("bframes.mp4", &Selection::new(0));
-    assert!(matches!(none, Err(VideoError::NoFramesAsked { .. })));
+    assert!(matches!(none, Err(VideoError::NoFramesRequested { .. })));
     for name in [
         "nowhere.mp4",
         "empty.mp4",
@@ -274,7 +274,7 @@ fn a_file_cannot_refer_to_other_files() {
         let path = folder.path().join(name);
         fs::copy(fixture("odd_size.mp4"), &path).unwrap();
         assert_eq!(
-            read(&path, &all(8), &Limits::default())
+            read(&path, &all(8), &ReadLimits::default())
                 .unwrap()
                 .total_frames,
             8,
@@ -293,7 +293,7 @@ fn file_names_may_be_invalid_utf8() {
         .join(std::ffi::OsStr::from_bytes(b"clip\xff.mp4"));
     fs::copy(fixture("odd_size.mp4"), &path).unwrap();
     assert_eq!(
-        read(&path, &all(8), &Limits::default())
+        read(&path, &all(8), &ReadLimits::default())
             .unwrap()
             .total_frames,
         8
@@ -331,43 +331,43 @@ fn a_damaged_frame_is_reported_and_the_others_are_exact() {
 
 #[test]
 fn limits_are_enforced_and_errors_state_the_flag() {
-    let flag = |name: &str, limits: &Limits| match read(&fixture(name), &all(8), limits) {
+    let flag = |name: &str, limits: &ReadLimits| match read(&fixture(name), &all(8), limits) {
         Err(VideoError::OverLimit { flag, .. }) => flag,
         other => panic!("{name}: {other:?}"),
     };
-    let limits = Limits::default();
+    let limits = ReadLimits::default();
     for name in ["huge.gif", "huge.png", "huge.webm"] {
         assert_eq!(flag(name, &limits), "--max-pixels", "{name}");
     }
     assert_eq!(flag("many_frames.mp4", &limits), "--max-frames");
 
     for name in ["bframes.mp4", "motion.gif", "still.jpg", "frames"] {
-        let small = Limits {
+        let small = ReadLimits {
             max_pixels: 100,
             ..limits
         };
         assert_eq!(flag(name, &small), "--max-pixels", "{name}");
-        let small = Limits {
+        let small = ReadLimits {
             max_clip_bytes: 1000,
             ..limits
         };
         assert_eq!(flag(name, &small), "--max-clip-bytes", "{name}");
     }
     for name in ["bframes.mp4", "vp9.webm", "motion.gif", "frames"] {
-        let few = Limits {
+        let few = ReadLimits {
             max_frames: 5,
             ..limits
         };
         assert_eq!(flag(name, &few), "--max-frames", "{name}");
     }
-    let small = Limits {
+    let small = ReadLimits {
         max_image_bytes: 100,
         ..limits
     };
     assert_eq!(flag("still.jpg", &small), "--max-image-bytes");
 
     let frame = 96 * 54 * 3;
-    let four = Limits {
+    let four = ReadLimits {
         max_pixels: 96 * 54,
         max_clip_bytes: 4 * frame,
         ..limits
@@ -435,9 +435,9 @@ fn a_frame_in_which_the_file_is_cut_is_skipped() {
     let expected = &json("streams/expected.json")["cut_in_a_picture.ts"];
     let n = expected.as_array().unwrap().len();
     for threads in [1, 2, 5] {
-        let limits = Limits {
+        let limits = ReadLimits {
             threads,
-            ..Limits::default()
+            ..ReadLimits::default()
         };
         for num_frames in [2, 5, n] {
             let selection = Selection::new(num_frames);
@@ -475,7 +475,7 @@ fn deeply_nested_boxes_do_no_harm() {
         });
         let path = folder.path().join("deep.mp4");
         fs::write(&path, [start, &boxes.collect::<Vec<_>>()].concat()).unwrap();
-        let error = read(&path, &Selection::new(1), &Limits::default()).unwrap_err();
+        let error = read(&path, &Selection::new(1), &ReadLimits::default()).unwrap_err();
         let deep = error.to_string().contains("levels deep");
         let known = [b"moov", b"trak", b"udta"].contains(&kind);
         assert_eq!(deep, known, "{}: {error}", kind.escape_ascii());
@@ -490,7 +490,7 @@ fn nesting_in_other_containers_does_no_harm() {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
         // The result does not matter, but the call must return.
-        let _ = read(&path, &Selection::new(1), &Limits::default());
+        let _ = read(&path, &Selection::new(1), &ReadLimits::default());
     };
     // Nested RIFF lists.
     let mut lists = b"RIFF\xff\xff\xff\x7fAVI ".to_vec();

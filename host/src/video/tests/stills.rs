@@ -36,14 +36,14 @@ fn seen(frame: &RgbFrame) -> Value {
 
 /// Reads a file with these bytes. Its name does not indicate the format.
 fn read_bytes(bytes: &[u8], selection: &Selection) -> Result<Frames, VideoError> {
-    read_named(bytes, "picture", selection, &Limits::default())
+    read_named(bytes, "picture", selection, &ReadLimits::default())
 }
 
 fn read_named(
     bytes: &[u8],
     name: &str,
     selection: &Selection,
-    limits: &Limits,
+    limits: &ReadLimits,
 ) -> Result<Frames, VideoError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -397,7 +397,7 @@ fn folders_are_sorted_by_the_numbers_in_names() {
         let mut file = fs::File::create(folder.path().join(junk)).unwrap();
         file.write_all(b"\0\x05\x16\x07no picture").unwrap();
     }
-    let found = read(folder.path(), &Selection::new(11), &Limits::default()).unwrap();
+    let found = read(folder.path(), &Selection::new(11), &ReadLimits::default()).unwrap();
     assert_eq!((found.total_frames, found.frames[9].width), (11, 11));
 }
 
@@ -408,7 +408,7 @@ fn consecutive_jpegs_are_a_video_whatever_the_file_name() {
     assert!(jpeg.len() < 5000);
     for name in ["stream.mjpeg", "stream"] {
         let stream = jpeg.repeat(12);
-        let found = read_named(&stream, name, &Selection::new(3), &Limits::default()).unwrap();
+        let found = read_named(&stream, name, &Selection::new(3), &ReadLimits::default()).unwrap();
         assert_eq!(
             (found.total_frames, found.indices),
             (12, vec![0, 5, 11]),
@@ -422,7 +422,7 @@ fn consecutive_jpegs_are_a_video_whatever_the_file_name() {
 /// The image is red. The alpha, which has a higher bit rate, is noise.
 #[test]
 fn the_alpha_of_an_animated_avif_is_not_read_as_its_image() {
-    let found = read(&fixture("alpha.avif"), &all(3), &Limits::default()).unwrap();
+    let found = read(&fixture("alpha.avif"), &all(3), &ReadLimits::default()).unwrap();
     assert_eq!(found.total_frames, 3);
     for frame in &found.frames {
         let [red, green, blue] = [0, 1, 2].map(|at| frame.data[at + 3 * 40]);
@@ -432,9 +432,9 @@ fn the_alpha_of_an_animated_avif_is_not_read_as_its_image() {
 
 #[test]
 fn the_number_of_decoded_pixels_is_bounded() {
-    let limits = Limits {
+    let limits = ReadLimits {
         max_decoded_pixels: 96 * 54 * 20,
-        ..Limits::default()
+        ..ReadLimits::default()
     };
     let ask = |name: &str, selection: &Selection| read(&fixture(name), selection, &limits);
     assert!(ask("bframes.mp4", &Selection::new(1)).is_ok());

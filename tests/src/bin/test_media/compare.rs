@@ -1,6 +1,6 @@
 //! Compares the frames that the `ffmpeg` command decodes from a file with those of the host.
 
-use merv_host::video::{Limits, RgbFrame, Seconds, Selection, VideoError, read};
+use merv_host::video::{ReadLimits, RgbFrame, Seconds, Selection, VideoError, read};
 use merv_tests::{chain, sha256};
 use std::path::Path;
 use std::process::Command;
@@ -84,9 +84,9 @@ fn only(index: usize, fps: f64) -> Selection {
 /// If the host refuses the file, or decodes a different frame when it seeks. In a file that `is_damaged` it seeks every
 /// frame, in others a few.
 pub fn by_host(path: &Path, is_damaged: bool) -> Result<Digests, String> {
-    let limits = Limits {
+    let limits = ReadLimits {
         threads: 2,
-        ..Limits::default()
+        ..ReadLimits::default()
     };
     let read = |selection: &Selection| read(path, selection, &limits);
     let (mut total, fps) = match read(&Selection::new(1)) {
