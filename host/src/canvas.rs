@@ -1,23 +1,23 @@
-//! A picture to draw on: areas with smooth edges, given by their distance.
+//! An image to draw on. Shapes are given by distance functions and have smooth edges.
 
-/// RGB, from 0 to 255, not rounded before the end.
+/// An RGB image. Values are from 0 to 255, and are rounded only in [`Canvas::bytes`].
 pub(crate) struct Canvas {
     width: usize,
     height: usize,
-    /// Row by row.
+    /// In row-major order.
     pixels: Vec<[f32; 3]>,
 }
 
-/// A part of the plane, in pixels: left, top, right, bottom.
+/// A rectangle in pixels: left, top, right, bottom.
 pub(crate) type Area = [f32; 4];
 
 impl Canvas {
-    /// A picture whose pixel at each column and row, measured at its middle, has the colour `at` it.
-    pub(crate) fn new(width: usize, height: usize, at: impl Fn(f32, f32) -> [f32; 3]) -> Self {
+    /// Creates an image. `colour` returns the colour at the centre of each pixel, given its x and y.
+    pub(crate) fn new(width: usize, height: usize, colour: impl Fn(f32, f32) -> [f32; 3]) -> Self {
         let middle = |index: usize| index as f32 + 0.5;
         let pixels = (0..height)
             .flat_map(|y| (0..width).map(move |x| (x, y)))
-            .map(|(x, y)| at(middle(x), middle(y)));
+            .map(|(x, y)| colour(middle(x), middle(y)));
         Self {
             width,
             height,
@@ -25,8 +25,8 @@ impl Canvas {
         }
     }
 
-    /// Paints where `distance`, in pixels and negative inside, says; nothing outside of `area`. A pixel on
-    /// the edge is covered in part.
+    /// Paints a shape inside `area`. `distance` is the signed distance to its edge in pixels, negative inside.
+    /// A pixel on the edge is covered partly.
     pub(crate) fn paint(
         &mut self,
         area: Area,
@@ -50,15 +50,15 @@ impl Canvas {
         }
     }
 
-    /// `[height, width, 3]`, red first.
+    /// Returns the RGB bytes with the shape `[height, width, 3]`.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let values = self.pixels.iter().flatten();
         values.map(|value| value.round() as u8).collect()
     }
 }
 
-/// How far `point` is from the straight line between two others.
-pub(crate) fn to_segment(point: [f32; 2], from: [f32; 2], to: [f32; 2]) -> f32 {
+/// Returns the distance from `point` to the line segment between two other points.
+pub(crate) fn distance_to_segment(point: [f32; 2], from: [f32; 2], to: [f32; 2]) -> f32 {
     let [x, y] = [point[0] - from[0], point[1] - from[1]];
     let [dx, dy] = [to[0] - from[0], to[1] - from[1]];
     let length = dx * dx + dy * dy;
@@ -75,16 +75,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edges_are_covered_in_part() {
+    fn edges_are_covered_partly() {
         let mut canvas = Canvas::new(4, 1, |_, _| [0.0; 3]);
-        // All left of 1.5 is inside.
+        // Everything left of 1.5 is inside.
         canvas.paint([0.0, 0.0, 4.0, 1.0], [200.0; 3], |x, _| x - 1.5);
         let reds: Vec<u8> = canvas.bytes().into_iter().step_by(3).collect();
         assert_eq!(reds, [200, 100, 0, 0]);
     }
 
     #[test]
-    fn what_lies_outside_of_the_picture_is_left_away() {
+    fn shapes_outside_the_image_are_not_painted() {
         let mut canvas = Canvas::new(2, 2, |_, _| [10.0; 3]);
         canvas.paint([-50.0, -50.0, -10.0, 90.0], [255.0; 3], |_, _| -1.0);
         canvas.paint([50.0, 50.0, 60.0, 90.0], [255.0; 3], |_, _| -1.0);
@@ -92,9 +92,10 @@ mod tests {
     }
 
     #[test]
-    fn distances_end_at_the_ends() {
-        assert_eq!(to_segment([0.0, 2.0], [-1.0, 0.0], [1.0, 0.0]), 2.0);
-        assert_eq!(to_segment([4.0, 4.0], [-1.0, 0.0], [1.0, 0.0]), 5.0);
-        assert_eq!(to_segment([3.0, 4.0], [0.0, 0.0], [0.0, 0.0]), 5.0);
+    fn the_distance_to_a_segment_ends_at_its_end_points() {
+        let distance = distance_to_segment;
+        assert_eq!(distance([0.0, 2.0], [-1.0, 0.0], [1.0, 0.0]), 2.0);
+        assert_eq!(distance([4.0, 4.0], [-1.0, 0.0], [1.0, 0.0]), 5.0);
+        assert_eq!(distance([3.0, 4.0], [0.0, 0.0], [0.0, 0.0]), 5.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that can fail between a registry's name and an answer.
+//! The error of this library.
 
 use crate::{
     disk::whole_file::advice,
@@ -24,22 +24,22 @@ use std::{
 };
 use thiserror::Error;
 
-/// An error of this library. Its message says what was expected, what was found and what to do; its
-/// sources say why.
+/// An error of this library. Its message says what was expected, what was found and what to do. Its sources
+/// give the reasons.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The registry cannot be found, read or accepted.
+    /// The registry was not found, cannot be read or is not valid.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// No folder has a plugin that the registry names.
+    /// A plugin of the registry was not found in any folder.
     #[error(transparent)]
     PluginNotFound(#[from] PluginNotFound),
     /// A plugin cannot be loaded.
     #[error(transparent)]
     PluginLoad(#[from] LoadError),
-    /// A plugin brings no model of the id that the registry names.
+    /// A plugin does not have the model that the registry requests.
     #[error(
-        "plugin `{plugin}` brings no {kind} `{id}`\n  expected: one of {known}\n  \
+        "plugin `{plugin}` does not have the {kind} `{id}`\n  expected: one of {known}\n  \
          do: correct the id or the plugin in the registry"
     )]
     UnknownModel {
@@ -49,22 +49,22 @@ pub enum Error {
         kind: &'static str,
         /// The id.
         id: String,
-        /// The ids of that kind that it brings.
+        /// The ids of that kind that the plugin has.
         known: String,
     },
-    /// A plugin answered with an error.
+    /// A call of a plugin returned an error.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// A file that the registry names cannot be used.
+    /// A file of the registry cannot be used.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A file of the hub cannot be had.
+    /// A file could not be downloaded from the hub.
     #[error(transparent)]
     Hub(Box<HubError>),
     /// The tokenizer cannot be read or used.
     #[error(transparent)]
     Text(#[from] TokenizerError),
-    /// The chat template cannot be read or does not render.
+    /// The chat template cannot be read or rendered.
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// The mixer cannot be loaded or run.
@@ -75,24 +75,24 @@ pub enum Error {
     Video(#[from] VideoError),
     /// Memory ran out while a file was read.
     #[error(
-        "{}: memory ran out while it was read, which says nothing of the file", .path.display()
+        "{}: memory ran out while it was read; the file itself may be fine", .path.display()
     )]
     OutOfMemory {
         /// The file.
         path: PathBuf,
-        /// That there is none.
+        /// The out-of-memory error.
         source: io::Error,
     },
     /// The frames cannot be turned into clips.
     #[error(transparent)]
     Transform(#[from] TransformError),
-    /// Features cannot be kept, or their names not be found.
+    /// The feature cache cannot be used, or the digest of a file cannot be computed.
     #[error(transparent)]
     Features(#[from] FeatureError),
     /// The sampler's settings or the logits are wrong.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
-    /// The prompt does not fit.
+    /// The prompt is too long.
     #[error(
         "the prompt is too long: {tokens} tokens\n  expected: at most {limit}, {why}\n  \
          do: shorten the prompt, or choose a model with a longer context"
@@ -100,81 +100,81 @@ pub enum Error {
     PromptTooLong {
         /// Tokens of the prompt, with the chat format around it.
         tokens: usize,
-        /// How many there may be.
+        /// The maximum.
         limit: usize,
-        /// What sets the limit.
+        /// The reason for the limit.
         why: String,
     },
-    /// The conversation has become too long for one more message.
+    /// The conversation has no room for another message.
     #[error(
         "the conversation is full: {tokens} tokens with this message\n  expected: at most {limit}, {why}\n  \
-         do: begin a new one (`/reset` in `merv-host chat`), or choose a model with a longer context"
+         do: start a new one (`/reset` in `merv-host chat`), or choose a model with a longer context"
     )]
     ConversationFull {
         /// Tokens of the conversation, with the chat format around it.
         tokens: usize,
-        /// How many there may be.
+        /// The maximum.
         limit: usize,
-        /// What sets the limit.
+        /// The reason for the limit.
         why: String,
     },
-    /// Computing with tensors failed.
+    /// A tensor computation failed.
     #[error("a tensor computation failed")]
     Tensor(#[from] candle_core::Error),
-    /// Threads cannot be started.
-    #[error("threads to compute with cannot be started")]
+    /// The compute threads cannot be started.
+    #[error("the compute threads cannot be started")]
     Threads(#[from] rayon::ThreadPoolBuildError),
     /// A thread cannot be started.
     #[error("a thread cannot be started")]
     Thread(#[source] std::io::Error),
-    /// A plugin's tensor is not what it must be, or ours cannot be lent.
+    /// A tensor of a plugin is not as expected, or a tensor cannot be passed to a plugin.
     #[error(transparent)]
     Boundary(#[from] BoundaryError),
-    /// An encoder or the mixer computed something that is no number.
+    /// An encoder or the mixer computed values that are not finite.
     #[error(
-        "{what} gave values that are not finite numbers\n  \
-         do: check the weights {weights}; a damaged file does this"
+        "{what} computed values that are not finite numbers\n  \
+         do: check the weights {weights}; a damaged file can cause this"
     )]
     NotFinite {
-        /// The part.
+        /// The encoder or the mixer.
         what: String,
         /// Where its weights came from.
         weights: String,
     },
-    /// A path cannot be handed to a plugin.
+    /// A path cannot be passed to a plugin.
     #[error(
-        "{} is not UTF-8, and plugins take only paths that are\n  do: rename the folder or file",
+        "the path {} is not UTF-8, but plugins need UTF-8 paths\n  do: rename the folder or file",
         .0.display()
     )]
     PathNotUtf8(PathBuf),
-    /// A dump cannot be written.
+    /// An output file cannot be written.
     #[error("{} cannot be written\n  do: {}", .path.display(), advice(.source))]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: std::io::Error,
     },
-    /// A file of weights cannot be read.
+    /// A weights file cannot be read.
     #[error(transparent)]
     Weights(#[from] CheckpointError),
-    /// The file to write is one that is read.
+    /// The output file is also an input file.
     #[error(
-        "{} is also what is read, and would be replaced\n  do: name another file to write", .path.display()
+        "{} is also an input file and would be overwritten\n  do: choose another output file", .path.display()
     )]
     OutputIsInput {
         /// The file.
         path: PathBuf,
     },
-    /// Several things are wrong with what a registry names.
-    #[error("{}", Listed(.0))]
+    /// Several errors.
+    #[error("{}", ErrorList(.0))]
     Several(Vec<Error>),
 }
 
-/// Several errors, each with its causes, since only one chain can be followed from outside.
-struct Listed<'a>(&'a [Error]);
+/// Several errors, each with its causes: `source` can return only one chain.
+struct ErrorList<'a>(&'a [Error]);
 
-impl fmt::Display for Listed<'_> {
+impl fmt::Display for ErrorList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} problems", self.0.len())?;
         for error in self.0 {
@@ -207,7 +207,7 @@ impl Error {
 }
 
 impl Error {
-    /// All of `results`, or all of their errors.
+    /// Returns the values of all `results`, or all of their errors.
     pub(crate) fn collect<T>(
         results: impl IntoIterator<Item = Result<T, Self>>,
     ) -> Result<Vec<T>, Self> {
@@ -223,7 +223,7 @@ impl Error {
         Ok(values)
     }
 
-    /// The error about a file that was read, or, if memory is short, that.
+    /// Returns the error about a file that was read, or an out-of-memory error if memory is short.
     pub(crate) fn of_file(path: &Path, error: impl Into<Self>) -> Self {
         let error = error.into();
         match memory::ran_out(&error) || memory::is_short() {
@@ -235,7 +235,7 @@ impl Error {
         }
     }
 
-    /// Whether only the clip that was read is at fault, and others may be good.
+    /// Returns whether only the clip is at fault, so that other clips can still be used.
     pub fn is_of_the_clip(&self) -> bool {
         matches!(
             self,
@@ -243,7 +243,7 @@ impl Error {
         )
     }
 
-    /// All errors as one, if there are any.
+    /// Returns all errors as one, if there are any.
     pub(crate) fn all(mut errors: Vec<Self>) -> Result<(), Self> {
         match errors.len() {
             0 => Ok(()),
@@ -252,7 +252,7 @@ impl Error {
         }
     }
 
-    /// Both, or the errors of both.
+    /// Returns both values, or the errors of both.
     pub(crate) fn both<A, B>(a: Result<A, Self>, b: Result<B, Self>) -> Result<(A, B), Self> {
         match (a, b) {
             (Ok(a), Ok(b)) => Ok((a, b)),

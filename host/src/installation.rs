@@ -1,4 +1,4 @@
-//! Where plugins and registries lie around a program, and in what `make install` has made.
+//! Finds the folders with plugins and registries: around a program, and in an installation of `make install`.
 
 use std::{
     env,
@@ -6,24 +6,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The variable that names the folder merv-host is installed in: the `PREFIX` of `make install`.
+/// The environment variable with the folder that merv-host is installed in: the `PREFIX` of `make install`.
 pub(crate) const PREFIX_VARIABLE: &str = "MERV_PREFIX";
 
-/// The program, as a search in `PATH` finds it.
+/// The file name of the program in `PATH`.
 const PROGRAM: &str = "merv-host";
 
-/// Folders to search, in order. Not all of them exist.
+/// The folders to search, in order. Some of them may not exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Places {
-    /// With plugins.
+    /// Folders with plugins.
     pub plugins: Vec<PathBuf>,
-    /// With registries.
+    /// Folders with registries.
     pub registries: Vec<PathBuf>,
 }
 
 impl Places {
-    /// Those of `$MERV_PREFIX`, those around the running program, and, when that is another program than
-    /// merv-host, those around the merv-host in `PATH`.
+    /// Returns the folders of `$MERV_PREFIX`, then those around the running program. If that program is not
+    /// merv-host, the folders around the merv-host in `PATH` follow.
     pub(crate) fn from_env() -> Self {
         let program = env::current_exe().ok();
         Self::of(
@@ -53,7 +53,8 @@ impl Places {
         add(&mut self.registries, prefix.join("share/merv/registry"));
     }
 
-    /// Links to the program are followed: what belongs to it lies where it really is.
+    /// Adds the folders around a program. Links to the program are resolved, because its plugins and
+    /// registries are next to the real file.
     fn add_around(&mut self, program: &Path) {
         let program = program
             .canonicalize()
@@ -67,8 +68,8 @@ impl Places {
         if let Some(prefix) = beside.parent() {
             self.add_installed(prefix);
         }
-        // target/release/merv-host and target/release/deps/test: a Cargo.toml tells the workspace from
-        // whatever lies above an installed program.
+        // For target/release/merv-host and target/release/deps/test. A Cargo.toml distinguishes the workspace
+        // from the folders above an installed program.
         for root in beside.ancestors().skip(2).take(2) {
             if root.join("Cargo.toml").is_file() {
                 add(&mut self.registries, root.join("registry"));
@@ -77,8 +78,8 @@ impl Places {
     }
 }
 
-/// The merv-host that a shell would run. Folders relative to the current one are passed over: what is
-/// loaded must not depend on where a program happens to be started.
+/// Returns the merv-host that a shell would run. Relative folders in `PATH` are skipped: the plugins that are
+/// loaded must not depend on the working directory.
 fn in_path(path: &OsStr) -> Option<PathBuf> {
     env::split_paths(path)
         .filter(|folder| folder.is_absolute())
@@ -98,7 +99,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     #[test]
-    fn a_build_has_its_plugins_beside_it_and_the_registries_of_its_workspace() {
+    fn a_build_uses_the_plugins_next_to_it_and_the_registries_of_its_workspace() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         fs::write(root.join("Cargo.toml"), "").unwrap();
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installation_is_found_through_links_prefix_and_path() {
+    fn an_installation_is_found_by_link_prefix_and_path() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         let (prefix, links) = (root.join("opt"), root.join("links"));
@@ -152,7 +153,7 @@ mod tests {
         let found = Places::of(None, Some(other), Some(&path));
         assert!(holds(&found));
         assert_eq!(found.plugins[0], Path::new("/home/me/bin"));
-        // An installed merv-host does not take the parts of another one.
+        // An installed merv-host does not use the plugins of another one.
         let own = Path::new("/usr/bin/merv-host");
         assert!(!holds(&Places::of(None, Some(own), Some(&path))));
         let found = Places::of(Some(prefix.as_os_str()), Some(own), None);
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_folders_of_path_are_passed_over() {
+    fn relative_folders_of_path_are_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join(PROGRAM);
         fs::write(&program, "").unwrap();

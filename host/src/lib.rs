@@ -1,28 +1,29 @@
-//! Answers questions about videos with several specialised encoders and a language model, each of them
-//! a plugin: MERV (arXiv 2501.01426) as a framework.
+//! Answers questions about videos with several specialised encoders and a language model. Each of them is a
+//! plugin. The crate implements MERV (arXiv 2501.01426) as a framework.
 //!
 //! ```text
 //! video file → frames → per-encoder clips → encoder plugins → projectors → fusion → LLM plugin → tokens
 //!   [video]             [transform]         [plugin]          [mixer]               [generate]
 //! ```
 //!
-//! [`convert`] stands beside them: checkpoints to safetensors. [`features`] keeps what frozen encoders
-//! made of clips; [`synth`] makes clips to train on and ask about; [`train`] trains
-//! stage after stage; [`eval`] asks a benchmark's questions and
-//! scores the answers; [`plot`] and  how a training run goes.
+//! The modules follow that order, and each uses only earlier ones. A registry file ([`registry`]) describes a
+//! model: its encoders, mixer and language model. [`hub`] downloads the files that are missing on this
+//! machine. [`model`] finds the plugins and checks that they fit together. [`prompt`] and [`tokenizer`] turn
+//! messages into token ids. [`VidLm`] is the main type of the public API, and [`Chat`] keeps a conversation
+//! over several turns.
 //!
-//! The modules stand in that order, and each uses only earlier ones. What belongs together is written
-//! in a registry file ([`registry`]); [`hub`] fetches what is not on this machine; [`model`] finds its
-//! plugins and checks that they fit; [`prompt`] and [`tokenizer`] make ids of what is said; [`VidLm`] is the
-//! public face, and [`Chat`] goes on from turn to turn.
+//! The other modules do the work around it. [`convert`] converts checkpoints to safetensors. [`features`]
+//! caches the features that frozen encoders compute from clips. [`synth`] generates synthetic clips to train
+//! and test on. [`train`] trains in stages. [`eval`] runs benchmarks and scores the answers. [`plot`] draws
+//! the curves of a training run.
 //!
-//! `convert`, `eval`, `plot`, `synth` and `train` are features of this crate, and so are downloads (`hub`)
-//! and what the program alone needs (`cli`). All are on by default.
+//! `convert`, `eval`, `plot`, `synth` and `train` are features of this crate. So are downloads (`hub`) and
+//! the parts that only the program needs (`cli`). All features are on by default.
 //!
 #![doc = "```no_run"]
 #![doc = include_str!("../examples/describe.rs")]
 #![doc = "```"]
-// What several features share lies unused where some of them are off.
+// Code that several features share is unused when some of them are off.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
 mod messages;

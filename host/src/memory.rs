@@ -1,4 +1,4 @@
-//! Memory that ran out, as errors tell it: what failed for lack of it says nothing of the file that was read.
+//! Recognises errors that were caused by a lack of memory. Such an error does not mean that the file is bad.
 
 use crate::{
     messages::causes,
@@ -8,30 +8,31 @@ use crate::{
 use merv_plugin_api::ErrorKind;
 use std::{error::Error, fs, io};
 
-/// Bytes that can be allocated at once as long as memory is not short.
+/// Memory is short if this number of bytes cannot be allocated.
 const ENOUGH: usize = 64 << 20;
 
-/// What the system says where a thread, a file or a plugin reports its error as text.
+/// The system's message, for errors that are only available as text.
 const NO_MEMORY: &str = "Cannot allocate memory";
-/// What it says where memory is one of several reasons: of a thread, and of a library that it cannot load.
+/// Messages with several possible causes, lack of memory among them: when a thread cannot be started, and
+/// when a library cannot be loaded.
 const PERHAPS_NO_MEMORY: [&str; 2] = [
     "Resource temporarily unavailable",
     "failed to map segment from shared object",
 ];
 
-/// How the line of that limit begins.
+/// The start of the line in `/proc/self/limits` with the limit on memory.
 const LIMIT: &str = "Max address space";
 
-/// Whether an error, or one of its causes, is that memory ran out.
+/// Returns whether an error or one of its causes is a lack of memory.
 pub fn ran_out(error: &(dyn Error + 'static)) -> bool {
     let chain = || std::iter::once(error).chain(causes(error));
     let has_text = |words: &str| chain().any(|cause| cause.to_string().contains(words));
-    chain().any(says_so)
+    chain().any(is_out_of_memory)
         || has_text(NO_MEMORY)
         || (PERHAPS_NO_MEMORY.into_iter().any(has_text) && (is_short() || is_limited()))
 }
 
-fn says_so(error: &(dyn Error + 'static)) -> bool {
+fn is_out_of_memory(error: &(dyn Error + 'static)) -> bool {
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return error.kind() == io::ErrorKind::OutOfMemory;
     }
@@ -43,12 +44,12 @@ fn says_so(error: &(dyn Error + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(VideoError::OutOfMemory { .. }))
 }
 
-/// Whether memory is short at this moment.
+/// Returns whether memory is short now.
 pub(crate) fn is_short() -> bool {
     Vec::<u8>::new().try_reserve_exact(ENOUGH).is_err()
 }
 
-/// Whether the process has a limit on its memory (`ulimit -v`), as Linux tells it.
+/// Returns whether the process has a limit on its memory (`ulimit -v`). Only Linux reports it.
 fn is_limited() -> bool {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let of_memory = limits.lines().find_map(|line| line.strip_prefix(LIMIT));
@@ -62,7 +63,7 @@ mod tests {
     use std::path::PathBuf;
 
     #[test]
-    fn lack_of_memory_is_found_below_other_errors() {
+    fn lack_of_memory_is_found_among_the_causes() {
         let feature = |code| {
             crate::Error::from(FeatureError::Digest {
                 path: PathBuf::new(),
@@ -78,7 +79,7 @@ mod tests {
             source: ffmpeg_next::Error::Other { errno: 12 },
         });
         assert!(ran_out(&video));
-        // A thread that cannot be started says so only where memory is short or limited.
+        // A thread that cannot be started counts only if memory is short or limited.
         let thread = io::Error::from_raw_os_error(11);
         assert_eq!(ran_out(&thread), is_short() || is_limited());
     }

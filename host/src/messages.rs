@@ -1,19 +1,19 @@
-//! Values of files and sentences of other libraries, fit to be repeated in a message.
+//! Formatting of messages: values from files and texts of other libraries are shortened and escaped.
 
-/// Longer values are cut before they are repeated.
+/// The maximum number of characters of a quoted value.
 const VALUE_CHARS: usize = 100;
 
-/// Characters of a line of a message at most.
+/// The maximum number of characters of a line of a message.
 const LINE_CHARS: usize = 4000;
 
-/// Characters of a sentence that repeats a value.
+/// The maximum number of characters of a text from another library or a service.
 const SENTENCE_CHARS: usize = 300;
 
-/// Characters of a whole message at most.
+/// The maximum number of characters of a whole message.
 const MESSAGE_CHARS: usize = 50_000;
 
-/// A value between backticks: cut when long, and with control characters escaped, because a file may hold
-/// what would drive the reader's terminal.
+/// Returns a value between backticks. A long value is truncated, and control characters are escaped, because
+/// a file may contain terminal control sequences.
 pub(crate) fn shown(text: &str) -> String {
     let mut out = String::from("`");
     let cut: String = text.chars().take(VALUE_CHARS).collect();
@@ -25,7 +25,7 @@ pub(crate) fn shown(text: &str) -> String {
     out
 }
 
-/// A text in one line that cannot drive a terminal.
+/// Returns a text with its control characters escaped, so that it is one line and cannot control a terminal.
 pub fn escaped(text: &str) -> String {
     escaped_but(text, |_| false)
 }
@@ -41,7 +41,7 @@ fn escaped_but(text: &str, is_wanted: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// How many there are of something whose plural ends in `s`.
+/// Returns a count with its noun: `1 clip`, `2 clips`. The plural must be formed with `s`.
 pub fn counted(count: usize, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
@@ -49,9 +49,9 @@ pub fn counted(count: usize, what: &str) -> String {
     }
 }
 
-/// A message whose long lines lose their middle: it may repeat a value that somebody else did not cut. Its
-/// beginning names what is wrong and its end what to do, so both stay. Control characters are escaped: names of files
-/// hold them too.
+/// Returns a message without the middle of its long lines: another library may have put a long value into it.
+/// The beginning, which says what is wrong, and the end, which says what to do, stay. Control characters are
+/// escaped, because file names can contain them too.
 pub fn clipped(message: &str) -> String {
     let message = &escaped_but(message, |c| c == '\n' || c == '\t');
     let lines: Vec<String> = message
@@ -61,7 +61,7 @@ pub fn clipped(message: &str) -> String {
     without_middle(&lines.join("\n"), MESSAGE_CHARS)
 }
 
-/// What another library or a service said, which may repeat a value: without the middle, when it is long.
+/// Returns a text from another library or a service, without its middle if it is long.
 pub(crate) fn shortened(sentence: &str) -> String {
     without_middle(sentence, SENTENCE_CHARS)
 }
@@ -76,7 +76,7 @@ fn without_middle(text: &str, most: usize) -> String {
     }
 }
 
-/// `a`, `b` and so on, as messages list them.
+/// Returns names in backticks, separated by commas.
 pub(crate) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     let names: Vec<String> = names
         .into_iter()
@@ -85,14 +85,14 @@ pub(crate) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Strin
     names.join(", ")
 }
 
-/// The causes of an error, outermost first.
+/// Returns the causes of an error, outermost first.
 pub fn causes<'e>(
     error: &'e (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
     std::iter::successors(error.source(), |cause| cause.source())
 }
 
-/// An error with its causes, in one line.
+/// Returns an error and its causes in one line.
 pub fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
     let text = causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
     clipped(&text.replace("\n  ", "; ").replace('\n', " "))
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_cannot_drive_a_terminal() {
+    fn messages_cannot_control_a_terminal() {
         assert_eq!(clipped("a\u{1b}[2J\r\n\tb"), "a\\u{1b}[2J\\r\n\tb");
         assert_eq!(escaped("a\nb\u{7}"), "a\\nb\\u{7}");
     }

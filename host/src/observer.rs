@@ -1,41 +1,41 @@
-//! Watching the work as it goes on.
+//! Observing progress and generated text.
 
 use serde::Serialize;
 
-/// Watches the work. All methods may be left out.
+/// Receives progress and generated text. Every method has an empty default.
 pub trait Observer {
-    /// Part `done` of `total` of `stage` begins, and is about `what`.
+    /// Reports the progress of a stage: `done` of `total` parts are finished, and work on `what` begins.
     fn progress(&mut self, stage: Stage, what: &str, done: usize, total: usize) {
         let _ = (stage, what, done, total);
     }
 
-    /// The answer has grown by `text`.
+    /// Reports a new piece of the answer.
     fn text(&mut self, text: &str) {
         let _ = text;
     }
 }
 
-/// Watches nothing.
+/// An observer that ignores everything.
 impl Observer for () {}
 
 /// A stage of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// Downloading files; its parts are bytes.
+    /// Downloading files. The parts are bytes.
     Fetch,
-    /// Opening weights.
+    /// Loading weights.
     Load,
-    /// Video to frames.
+    /// Decoding the video into frames.
     Decode,
-    /// Frames to clips.
+    /// Transforming frames into clips.
     Transform,
-    /// Clips to features.
+    /// Encoding clips into features.
     Encode,
-    /// Features to visual tokens.
+    /// Mixing features into visual tokens.
     Mix,
-    /// Prompt into the language model.
+    /// Reading the prompt into the language model.
     Prefill,
-    /// Token after token.
+    /// Generating tokens.
     Generate,
 }

@@ -1,19 +1,19 @@
-//! Which token comes next. Agrees with the logits processors of `transformers/generation`.
+//! Sampling of the next token. Agrees with the logits processors of `transformers/generation`.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
-/// How tokens are picked. The default is greedy: always the likeliest.
+/// The sampling settings. The default is greedy: always the most likely token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// 0 is greedy; below 1 sharpens the distribution, above 1 flattens it.
+    /// 0 is greedy. Values below 1 sharpen the distribution, values above 1 flatten it.
     pub temperature: f64,
-    /// Only the likeliest tokens that together have this probability are drawn from; 1 is off.
+    /// Sample only from the most likely tokens that together have this probability. 1 turns it off.
     pub top_p: f64,
-    /// Only this many of the likeliest tokens are drawn from; 0 is off.
+    /// Sample only from this number of the most likely tokens. 0 turns it off.
     pub top_k: usize,
-    /// The same seed gives the same text.
+    /// The seed. The same seed gives the same text.
     pub seed: u64,
 }
 
@@ -28,24 +28,24 @@ impl Default for Sampling {
     }
 }
 
-/// A setting that makes no distribution, or logits that do not.
+/// A setting is out of its range, or the logits cannot be sampled from.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum SamplerError {
-    /// The temperature is negative or no number.
+    /// The temperature is negative or not a number.
     #[error("expected a temperature of 0 (greedy) or more, found {0}")]
     Temperature(f64),
-    /// The probability is outside (0, 1].
+    /// Top-p is outside (0, 1].
     #[error("expected top-p above 0 and at most 1, found {0}")]
     TopP(f64),
-    /// The model's logits are not numbers.
+    /// The logits are not numbers.
     #[error(
         "the language model's logits are not numbers at token {0}\n  \
-         do: check its weights; a damaged or half-precision overflowed file does this"
+         do: check its weights; a damaged file or an overflow in half precision can cause this"
     )]
     NotNumbers(usize),
 }
 
-/// Picks tokens, one after the other.
+/// Samples one token after another.
 pub struct Sampler {
     sampling: Sampling,
     random: ChaCha8Rng,
@@ -53,11 +53,11 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler at its seed.
+    /// Creates a sampler, seeded with the seed of its settings.
     ///
     /// # Errors
     ///
-    /// When a setting is out of its range.
+    /// Returns an error if a setting is out of its range.
     pub fn new(sampling: Sampling) -> Result<Self, SamplerError> {
         if !(sampling.temperature >= 0.0 && sampling.temperature.is_finite()) {
             return Err(SamplerError::Temperature(sampling.temperature));
@@ -72,11 +72,11 @@ impl Sampler {
         })
     }
 
-    /// The next token, none of `forbidden`.
+    /// Returns the next token. It is never one of `forbidden`.
     ///
     /// # Errors
     ///
-    /// When the logits are not numbers.
+    /// Returns an error if the logits are not numbers.
     pub fn next(&mut self, logits: &[f32], forbidden: &[u32]) -> Result<u32, SamplerError> {
         self.drawn += 1;
         if logits.is_empty() || logits.iter().any(|logit| logit.is_nan()) {
@@ -90,7 +90,7 @@ impl Sampler {
             .filter(|(id, _)| allowed(*id));
         let greedy = self.sampling.temperature == 0.0 || self.sampling.top_k == 1;
         if greedy {
-            // Of equal logits the first, as torch's argmax.
+            // The first of equal logits, as in torch's argmax.
             let best = candidates.reduce(|best, next| if next.1 > best.1 { next } else { best });
             return best
                 .map(|(id, _)| id as u32)
@@ -111,7 +111,7 @@ impl Sampler {
             .iter_mut()
             .for_each(|(_, logit)| *logit = (*logit - highest).exp());
         let total: f64 = ranked.iter().map(|(_, weight)| weight).sum();
-        // Top-p keeps the token that crosses the line.
+        // Top-p keeps the token that reaches the threshold.
         let mut kept = 0.0;
         let count = ranked
             .iter()
@@ -128,7 +128,7 @@ impl Sampler {
                 return Ok(*id as u32);
             }
         }
-        // Rounding can leave a hair beyond the last.
+        // Because of rounding, a remainder can be left after the last token.
         ranked
             .last()
             .map(|(id, _)| *id as u32)
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn top_k_and_top_p_cut_the_tail() {
+    fn top_k_and_top_p_remove_unlikely_tokens() {
         let logits: Vec<f32> = [0.5f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
         let base = Sampling {
             temperature: 1.0,
@@ -207,9 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn top_k_comes_before_top_p_as_in_transformers() {
-        // Which tokens `TemperatureLogitsWarper`, `TopKLogitsWarper` and `TopPLogitsWarper` of transformers 4.57.1
-        // leave of these probabilities, in this order.
+    fn top_k_is_applied_before_top_p_as_in_transformers() {
+        // The tokens that `TemperatureLogitsWarper`, `TopKLogitsWarper` and `TopPLogitsWarper` of transformers
+        // 4.57.1 keep when they are applied in this order.
         let logits = [0.1f32, 0.4, 0.02, 0.3, 0.15, 0.03].map(f32::ln);
         let cases: [(f64, usize, f64, &[usize]); 14] = [
             (1.0, 0, 0.75, &[1, 3, 4]),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_repeats_and_bad_settings_are_refused() {
+    fn a_seed_is_reproducible_and_invalid_settings_are_refused() {
         let logits = [0.1f32; 50];
         let draw = |seed| {
             let sampling = Sampling {
@@ -256,7 +256,7 @@ mod tests {
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
-        for bad in [
+        for invalid in [
             Sampling {
                 temperature: -1.0,
                 ..Sampling::default()
@@ -274,7 +274,7 @@ mod tests {
                 ..Sampling::default()
             },
         ] {
-            assert!(Sampler::new(bad).is_err(), "{bad:?}");
+            assert!(Sampler::new(invalid).is_err(), "{invalid:?}");
         }
     }
 }

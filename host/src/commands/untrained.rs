@@ -1,11 +1,11 @@
 //! The text about a mixer that is not trained yet.
 
 use super::table::table;
-use merv_host::model::plan::{Tensor, Untrained};
+use merv_host::model::plan::{MixerTensor, UntrainedMixer};
 
 /// Returns a line with the numbers of new and reused tensors, followed by a table of them.
-pub fn text(untrained: &Untrained) -> String {
-    let Untrained {
+pub fn text(untrained: &UntrainedMixer) -> String {
+    let UntrainedMixer {
         seed,
         reuse,
         new,
@@ -36,7 +36,7 @@ pub fn text(untrained: &Untrained) -> String {
     head + &rows.collect::<String>()
 }
 
-fn row(tensor: &Tensor) -> Vec<String> {
+fn row(tensor: &MixerTensor) -> Vec<String> {
     let from = tensor.from.as_deref().unwrap_or("new");
     vec![
         tensor.name.clone(),

@@ -1,4 +1,4 @@
-//! SHA-256 digests: of files, to tell whether they are the ones that were meant, and as names of contents.
+//! SHA-256 digests. They verify files, and serve as names that depend only on the contents.
 
 use sha2::{Digest, Sha256};
 use std::{
@@ -14,21 +14,21 @@ use std::{
 pub struct Sha256Digest([u8; 32]);
 
 impl Sha256Digest {
-    /// The digest of everything that `hasher` was given.
+    /// Returns the digest of all bytes that were added to `hasher`.
     pub(crate) fn finish(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
 
-    /// The digest of some bytes.
+    /// Returns the digest of bytes.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest of a file, read piece by piece.
+    /// Returns the digest of a file. The file is read in pieces.
     ///
     /// # Errors
     ///
-    /// What reading the file gives.
+    /// Returns the I/O error if the file cannot be read.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let mut hasher = Sha256::new();
@@ -50,7 +50,7 @@ impl FromStr for Sha256Digest {
     fn from_str(text: &str) -> Result<Self, String> {
         let malformed = || {
             let count = text.chars().count();
-            format!("is not a sha256: it needs 64 hexadecimal digits and has {count} characters")
+            format!("is not a sha256: expected 64 hexadecimal digits, found {count} characters")
         };
         let (pairs, rest) = text.as_bytes().as_chunks::<2>();
         let mut bytes = [0; 32];

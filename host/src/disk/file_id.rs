@@ -1,8 +1,9 @@
-//! Whether two paths are one file, whatever they are called.
+//! Checks whether two paths lead to the same file.
 
 use std::{fs::File, path::Path};
 
-/// Whether two paths lead to one file or folder; links are followed. What is not there is no other's.
+/// Returns whether two paths lead to the same file or folder. Links are followed. The result is `false` if a
+/// path does not exist.
 pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     #[cfg(unix)]
     let same = match (a.metadata(), b.metadata()) {
@@ -14,7 +15,7 @@ pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     same
 }
 
-/// Whether an open file is still the one at a path.
+/// Returns whether an open file is still the one at a path.
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     let same = match (file.metadata(), path.symlink_metadata()) {
@@ -26,11 +27,11 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     same
 }
 
-/// Device and number, which no two files share.
+/// Returns the device and the inode, which identify a file.
 #[cfg(unix)]
-fn id(about: &std::fs::Metadata) -> (u64, u64) {
+fn id(metadata: &std::fs::Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
-    (about.dev(), about.ino())
+    (metadata.dev(), metadata.ino())
 }
 
 #[cfg(test)]
@@ -39,7 +40,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn links_are_seen_through() {
+    fn links_lead_to_the_same_file() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("a"), "").unwrap();

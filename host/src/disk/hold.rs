@@ -1,5 +1,6 @@
-//! One process at a time: a lock file that says who holds it. The lock is on the open file, so that it ends
-//! with its process, however that ends; the file may stay behind and means nothing then.
+//! Lock files: only one process at a time writes a folder or file. The lock file contains the name of the
+//! process that holds it. The lock is on the open file, so it ends when the process ends in any way. A lock
+//! file that such a process leaves behind has no effect.
 
 use crate::disk::{file_id::is_at, whole_file};
 use std::{
@@ -10,25 +11,25 @@ use std::{
 };
 use thiserror::Error;
 
-/// The name of the lock file in a folder that one process writes at a time.
+/// The name of the lock file in a folder.
 pub(crate) const LOCK: &str = ".lock";
 
-/// Bytes of a lock file that are read to learn who holds it.
+/// The maximum number of bytes that are read from a lock file to find its holder.
 const MAX_HOLDER: u64 = 200;
 
-/// Something that only one process at a time may write is not available.
+/// A folder or file could not be locked for writing.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HoldError {
-    /// Somebody else writes it.
+    /// Another process is writing it.
     #[error(
-        "{} is in use by {holder}\n  do: wait until it has finished, or stop it, or name another place",
+        "{} is in use by {holder}\n  do: wait until it has finished, or stop it, or choose another path",
         .path.display()
     )]
     Taken {
-        /// What is held.
+        /// The folder or file.
         path: PathBuf,
-        /// Who holds it.
+        /// The process that holds the lock.
         holder: String,
     },
     /// The lock file cannot be written.
@@ -36,31 +37,31 @@ pub enum HoldError {
     Write {
         /// The lock file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
 }
 
-/// What this process holds until it is dropped.
+/// A lock on a folder or file. It is released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
     lock: PathBuf,
-    /// Its lock is the hold.
+    /// The open lock file, which keeps the lock.
     _file: File,
 }
 
 impl Hold {
-    /// Holds a folder, for `command`.
+    /// Locks a folder for `command`.
     pub(crate) fn folder(folder: &Path, command: &str) -> Result<Self, HoldError> {
         Self::take(&folder.join(LOCK), folder, command)
     }
 
-    /// Holds something that is not there yet, or is replaced as a whole, by a lock file beside it.
+    /// Locks a file or folder that does not exist yet or is replaced as a whole. The lock file is next to it.
     pub(crate) fn beside(path: &Path, command: &str) -> Result<Self, HoldError> {
         Self::take(&lock_beside(path), path, command)
     }
 
-    /// Whether nobody holds what [`Self::beside`] would.
+    /// Returns whether [`Self::beside`] would succeed now.
     pub(crate) fn is_free(path: &Path) -> io::Result<bool> {
         match File::open(lock_beside(path)) {
             Ok(file) => match file.try_lock_shared() {
@@ -72,7 +73,7 @@ impl Hold {
         }
     }
 
-    /// That nobody holds a folder.
+    /// Checks that no process holds the lock of a folder.
     pub(crate) fn check_folder(folder: &Path) -> Result<(), HoldError> {
         let Ok(mut file) = File::open(folder.join(LOCK)) else {
             return Ok(());
@@ -98,7 +99,7 @@ impl Hold {
                 .open(lock)
                 .map_err(failed)?;
             match file.try_lock() {
-                // Where files cannot be locked, nobody holds anything.
+                // On file systems without locks, every lock succeeds.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
                 Err(TryLockError::WouldBlock) => {
                     return Err(HoldError::Taken {
@@ -107,7 +108,7 @@ impl Hold {
                     });
                 }
             }
-            // Its last holder may have removed it in the meantime.
+            // The previous holder may have removed the file in the meantime.
             if !is_at(&file, lock) {
                 continue;
             }
@@ -124,7 +125,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // While it is still locked: nobody else's is removed.
+        // The file is still locked, so it cannot be the lock file of another process.
         let _ = fs::remove_file(&self.lock);
     }
 }
@@ -134,7 +135,7 @@ fn lock_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{}.lock", whole_file::stem(name)))
 }
 
-/// Who wrote into a lock file.
+/// Returns the process that is named in a lock file.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.take(MAX_HOLDER).read_to_string(&mut text);
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time_and_nothing_stays() {
+    fn a_second_lock_is_refused_and_the_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let hold = Hold::folder(folder.path(), "train").unwrap();
         let error = Hold::folder(folder.path(), "train")
@@ -159,13 +160,13 @@ mod tests {
         assert!(error.contains(&holder), "{error}");
         drop(hold);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        // The lock file of a killed process does not stand in the way.
+        // The lock file of a killed process has no effect.
         fs::write(folder.path().join(LOCK), "process 1 (train)").unwrap();
         drop(Hold::folder(folder.path(), "train").unwrap());
     }
 
     #[test]
-    fn of_many_threads_one_has_it() {
+    fn only_one_thread_at_a_time_holds_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let (path, inside) = (folder.path().join("out"), std::sync::Mutex::new(()));
         std::thread::scope(|scope| {

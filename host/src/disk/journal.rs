@@ -1,5 +1,5 @@
-//! Files of JSON objects, one a line, that only grow: what is known of a run, and outlives its being killed.
-//! Every line carries a checksum. Who opens one to add to it cuts off a line that a kill tore.
+//! Append-only files of JSON objects, one per line. They keep the records of a run even if it is killed. Every
+//! line has a checksum. An incomplete last line is removed when the file is opened to append.
 
 use crate::disk::{
     sealed::{check_json, seal_json},
@@ -12,29 +12,29 @@ use std::{
     path::Path,
 };
 
-/// A file to add lines to. That no other process does is for its caller to see to.
+/// A file to append lines to. The caller must make sure that no other process appends to it.
 #[derive(Debug)]
 pub(crate) struct Journal(File);
 
 impl Journal {
-    /// Opens or makes the file.
+    /// Opens or creates the file.
     ///
     /// # Errors
     ///
-    /// When it cannot be written, or is a link.
+    /// Returns an error if the file cannot be written or is a link.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         let mut file = whole_file::no_link(&mut options).open(path)?;
-        cut_torn_end(&mut file)?;
+        remove_incomplete_line(&mut file)?;
         Ok(Self(file))
     }
 
-    /// Adds objects, each on a line of its own, in one write.
+    /// Appends objects, each on its own line, in one write.
     ///
     /// # Errors
     ///
-    /// When they cannot be written. What was written of them is taken back.
+    /// Returns an error if they cannot be written. A part that was written is removed again.
     pub(crate) fn add<S: AsRef<str>>(
         &mut self,
         objects: impl IntoIterator<Item = S>,
@@ -46,43 +46,43 @@ impl Journal {
         self.add_lines(&lines)
     }
 
-    /// Adds whole lines as they are.
+    /// Appends complete lines without a change.
     ///
     /// # Errors
     ///
-    /// As [`Self::add`].
+    /// The same as [`Self::add`].
     pub(crate) fn add_lines(&mut self, lines: &str) -> io::Result<()> {
         let before = self.0.metadata()?.len();
         self.0.write_all(lines.as_bytes()).inspect_err(|_| {
-            // A full disk leaves half a line. The first error is the one to tell.
+            // A full disk leaves half a line. The first error is the one to report.
             let _ = self.0.set_len(before);
         })
     }
 
-    /// Has all of it on the disk.
+    /// Flushes the file to the disk.
     ///
     /// # Errors
     ///
-    /// When the disk says so.
+    /// Returns the error of the file system.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }
 }
 
-/// The lines of a file with their numbers, counted from 1; empty if the file does not exist.
+/// The lines of a file with their numbers, counted from 1. Empty if the file does not exist.
 pub(crate) struct Lines {
-    /// Those that are what was written, or have no checksum.
+    /// The lines whose checksum is valid, or that have none.
     pub(crate) sound: Vec<(usize, String)>,
-    /// The numbers of the others.
+    /// The numbers of the other lines.
     pub(crate) damaged: Vec<usize>,
 }
 
-/// Reads a journal, or a file of lines that another program wrote. A torn end is for its reader to pass over:
-/// it is not JSON.
+/// Reads a journal, or a JSONL file of another program. The caller has to skip an incomplete last line, which
+/// is not valid JSON.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or is UTF-16 text.
+/// Returns an error if the file cannot be read or is UTF-16 text.
 pub(crate) fn read(path: &Path) -> io::Result<Lines> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -96,14 +96,14 @@ pub(crate) fn read(path: &Path) -> io::Result<Lines> {
         sound: Vec::new(),
         damaged: Vec::new(),
     };
-    // Not `lines`: what Python writes as a line may hold other line breaks.
+    // Not `str::lines`: a line that Python wrote can contain other line breaks.
     let count = bytes.iter().filter(|&&byte| byte == b'\n').count();
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         match str::from_utf8(line) {
             Ok(line) if check_json(line).is_sound() => {
                 lines.sound.push((index + 1, line.to_owned()));
             }
-            // A kill may tear a character too.
+            // The last line may end within a character.
             Err(_) if index == count => {}
             _ => lines.damaged.push(index + 1),
         }
@@ -111,8 +111,8 @@ pub(crate) fn read(path: &Path) -> io::Result<Lines> {
     Ok(lines)
 }
 
-/// Cuts off what follows the last line break: a line that a kill tore.
-fn cut_torn_end(file: &mut File) -> io::Result<()> {
+/// Removes everything after the last line break: a line that a killed process did not finish.
+fn remove_incomplete_line(file: &mut File) -> io::Result<()> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let whole = bytes.iter().rposition(|&byte| byte == b'\n');
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_a_kill_tore_is_cut_off() {
+    fn an_incomplete_last_line_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         for (there, kept) in [
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_is_counted_and_the_others_are_read() {
+    fn a_damaged_line_is_reported_and_the_others_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         let mut journal = Journal::open(&path).unwrap();
@@ -160,7 +160,7 @@ mod tests {
         let lines = read(&path).unwrap();
         assert_eq!(lines.damaged, [2]);
         let numbers: Vec<_> = lines.sound.iter().map(|(number, _)| *number).collect();
-        // The last is empty.
+        // The last line is empty.
         assert_eq!(numbers, [1, 3, 4]);
     }
 

@@ -1,5 +1,4 @@
-//! Files that other processes, crashes and damaged disks cannot spoil: written whole or not at all, locked,
-//! and checked when they are read again.
+//! Files that are safe against other processes, crashes and damaged disks: atomic writes, locks and checksums.
 
 pub(crate) mod digest;
 pub(crate) mod file_id;

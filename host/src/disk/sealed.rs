@@ -1,37 +1,37 @@
-//! Checksums inside of text files, so that what a disk, a copy or a person has changed is not taken for what
-//! was written. JSON objects get a last field `crc32`, TOML files a last comment; other readers pass over
-//! both. The checksum is that of the text before it.
+//! Checksums inside text files. They detect files that were damaged or edited after they were written. A JSON
+//! object gets a last field `crc32`, a TOML file gets a last comment. Other readers ignore both. The checksum
+//! covers the text before it.
 
 use std::fmt;
 
-/// How a TOML file's last line begins.
+/// The start of the last line of a TOML file.
 const TOML: &str = "# crc32: ";
 
-/// The field of a JSON object's checksum.
+/// The field with the checksum of a JSON object.
 pub(crate) const FIELD: &str = "crc32";
 
-/// Hexadecimal digits of a checksum.
+/// The number of hexadecimal digits of a checksum.
 const DIGITS: usize = 8;
 
-/// What a checksum says of a text.
+/// The result of checking a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seal {
-    /// It is what was written.
+    /// The checksum matches.
     Whole,
-    /// It has none: an earlier version wrote it, or another program.
+    /// There is no checksum: an earlier version or another program wrote the text.
     None,
-    /// It is not what was written.
+    /// The checksum does not match.
     Broken,
 }
 
 impl Seal {
-    /// Whether it is what was written, as far as one can tell.
+    /// Returns whether the checksum matches or there is none.
     pub(crate) fn is_sound(self) -> bool {
         self != Self::Broken
     }
 }
 
-/// What is said of a broken seal.
+/// The message about a checksum that does not match.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mismatch;
 
@@ -41,7 +41,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// A JSON object, on one line or on several, with its checksum. Anything else is returned as it is.
+/// Adds a checksum to a JSON object on one or several lines. Any other text is returned unchanged.
 pub(crate) fn seal_json(object: &str) -> String {
     let Some(body) = object.trim_end().strip_suffix('}') else {
         return object.to_owned();
@@ -55,18 +55,18 @@ pub(crate) fn seal_json(object: &str) -> String {
     }
 }
 
-/// Looks at the checksum of a JSON object.
+/// Checks the checksum of a JSON object.
 pub(crate) fn check_json(object: &str) -> Seal {
     match split_json(object) {
         Some((body, stated)) if stated == checksum(body) => Seal::Whole,
         Some(_) => Seal::Broken,
-        // The field is there, but not as it was written.
+        // The field is there, but not where it was written.
         None if object.trim_end().ends_with('}') && object.contains("\"crc32\"") => Seal::Broken,
         None => Seal::None,
     }
 }
 
-/// The text before the checksum, and the checksum.
+/// Returns the text before the checksum, and the checksum.
 fn split_json(object: &str) -> Option<(&str, &str)> {
     let rest = object.trim_end().strip_suffix('}')?.trim_end();
     let rest = rest.strip_suffix('"')?;
@@ -77,14 +77,14 @@ fn split_json(object: &str) -> Option<(&str, &str)> {
     Some((rest.strip_suffix(',').unwrap_or(rest).trim_end(), stated))
 }
 
-/// A TOML text with its checksum.
+/// Adds a checksum to a TOML text.
 pub(crate) fn seal_toml(text: &str) -> String {
     let line_break = if text.ends_with('\n') { "" } else { "\n" };
     let text = format!("{text}{line_break}");
     format!("{text}{TOML}{}\n", checksum(&text))
 }
 
-/// A TOML text without its checksum.
+/// Removes the checksum from a TOML text.
 pub(crate) fn unsealed_toml(text: &str) -> &str {
     match check_toml(text) {
         Seal::None => text,
@@ -92,7 +92,7 @@ pub(crate) fn unsealed_toml(text: &str) -> &str {
     }
 }
 
-/// Looks at the checksum of a TOML text.
+/// Checks the checksum of a TOML text.
 pub(crate) fn check_toml(text: &str) -> Seal {
     match text.rfind(TOML) {
         Some(at) if text[at + TOML.len()..].trim_end() == checksum(&text[..at]) => Seal::Whole,
@@ -117,7 +117,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_sealed_object_is_an_object_with_one_field_more() {
+    fn the_checksum_is_one_more_field_of_the_object() {
         for object in OBJECTS {
             let sealed = seal_json(object);
             let mut value: serde_json::Value = serde_json::from_str(&sealed).unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn no_flipped_bit_passes() {
+    fn every_flipped_bit_is_detected() {
         let seals = OBJECTS.map(|object| (seal_json(object), check_json as fn(&str) -> Seal));
         let toml = seal_toml("[align]\nepochs = 3");
         assert_eq!(check_toml(&toml), Seal::Whole);
@@ -144,9 +144,9 @@ mod tests {
                     continue;
                 };
                 let parsed = serde_json::from_str::<serde_json::Value>(&flipped);
-                // White space at the end does not count as content.
+                // White space at the end is not part of the content.
                 let same = flipped.trim_end() == text.trim_end();
-                // Where the name of the field is hit, the rest is what it was.
+                // A flip in the name of the field leaves the other fields intact.
                 let name = check(&flipped) == Seal::None;
                 assert!(
                     check(&flipped) == Seal::Broken || same || name || parsed.is_err(),
@@ -157,11 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn what_another_program_wrote_anew_is_told_apart() {
+    fn an_object_that_another_program_reformatted_does_not_match() {
         let sealed = seal_json(r#"{"a":1,"b":2}"#);
-        // Python's spaces.
-        let anew = sealed.replace(':', ": ").replace(',', ", ");
-        assert_eq!(check_json(&anew), Seal::Broken);
-        assert!(!check_json(&anew).is_sound());
+        // Spaces as Python writes them.
+        let reformatted = sealed.replace(':', ": ").replace(',', ", ");
+        assert_eq!(check_json(&reformatted), Seal::Broken);
+        assert!(!check_json(&reformatted).is_sound());
     }
 }

@@ -1,18 +1,16 @@
-//! Names of tensors in safetensors files: each may stand there once, and one is taken.
+//! Checks of tensor names for safetensors files: names must be unique, and one name is reserved.
 
 use std::{collections::HashSet, io};
 use thiserror::Error;
 
-/// Names that a safetensors file cannot hold.
+/// A tensor name that a safetensors file cannot contain.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum TensorNameError {
-    /// The name of the file's own metadata.
-    #[error(
-        "a tensor is named `__metadata__`, which is where safetensors files keep their metadata"
-    )]
+    /// The name is reserved for the metadata of the file.
+    #[error("a tensor is named `__metadata__`, which safetensors files reserve for their metadata")]
     Reserved,
-    /// A file has each name once.
-    #[error("two tensors are named `{0}`, and a safetensors file holds each name once")]
+    /// Two tensors have the same name.
+    #[error("two tensors are named `{0}`, but names in a safetensors file must be unique")]
     Twice(String),
 }
 
@@ -22,7 +20,7 @@ impl From<TensorNameError> for io::Error {
     }
 }
 
-/// What a person can do about such a name.
+/// The advice for such a name.
 pub(crate) const ADVICE: &str =
     "rename the tensor in the model's files, or tell the author of the plugin that named it";
 
@@ -30,7 +28,7 @@ pub(crate) const ADVICE: &str =
 ///
 /// # Errors
 ///
-/// When the file could not be read back with them.
+/// Returns an error if a file with these names could not be read again.
 pub(crate) fn check_names<'n>(
     names: impl IntoIterator<Item = &'n str>,
 ) -> Result<(), TensorNameError> {
@@ -51,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_reserved_name_and_a_second_one_are_refused() {
+    fn the_reserved_name_and_duplicate_names_are_refused() {
         let twice = TensorNameError::Twice("a".to_owned());
         assert_eq!(check_names(["a", "A", "__metadata", ""]), Ok(()));
         assert_eq!(

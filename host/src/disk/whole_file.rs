@@ -1,5 +1,5 @@
-//! Files that are there whole or not at all: written beside their place, then renamed. What processes that
-//! were killed have left there is taken away by the next one that writes the same file.
+//! Atomic writing of files: a partial file is written in the same folder and then renamed. If a process is
+//! killed, its partial file is removed by the next process that writes the same file.
 
 use crate::disk::{
     file_id::is_at,
@@ -14,21 +14,22 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// How the name of what is being written ends.
+/// The ending of the names of partial files.
 const PARTIAL: &str = ".partial";
 
-/// Bytes of a name that the names beside it begin with: with an ending they are still names.
+/// The number of bytes of a file name that the names of partial and lock files begin with. It is short enough
+/// that the ending still fits.
 const MAX_STEM: usize = 180;
 
-/// Links in a row that are followed, as Linux does.
+/// The maximum number of links in a row that are followed, the same as on Linux.
 const MAX_LINKS: usize = 40;
 
-/// Writes `bytes` to `path`, in place of what is there.
+/// Writes `bytes` to `path` and replaces the file that is there.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_all(WholeFile::begin(path)?, bytes)
 }
 
-/// The same in a folder that [`sweep_all`] has swept, which is not listed again for every file.
+/// Does the same in a folder that [`sweep_all`] has cleaned, without listing the folder again.
 pub(crate) fn write_unswept(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_all(WholeFile::begin_unswept(path)?, bytes)
 }
@@ -38,18 +39,18 @@ fn write_all(mut file: WholeFile, bytes: &[u8]) -> io::Result<()> {
     file.finish()
 }
 
-/// A file in the making; removed when it is dropped before it is finished.
+/// A file that is being written. It is removed if it is dropped before it is finished.
 #[derive(Debug)]
 pub(crate) struct WholeFile {
     path: PathBuf,
     partial: PathBuf,
-    /// Locked as long as it is written, so that nobody takes it for what a killed process left.
+    /// Locked while it is written. An unlocked partial file counts as abandoned.
     file: File,
     finished: bool,
 }
 
 impl WholeFile {
-    /// Begins the file that will be at `path`, and takes away what killed processes have left of it.
+    /// Starts the file that will be at `path`, and removes its abandoned partial files.
     pub(crate) fn begin(path: &Path) -> io::Result<Self> {
         if let Some(name) = path.file_name() {
             let prefix = format!("{}.", stem(name));
@@ -60,18 +61,18 @@ impl WholeFile {
         Self::begin_unswept(path)
     }
 
-    /// The same in a folder that [`sweep_all`] has swept.
+    /// Does the same in a folder that [`sweep_all`] has cleaned.
     fn begin_unswept(path: &Path) -> io::Result<Self> {
         loop {
             let partial = partial(path);
             let file = match File::create_new(&partial) {
-                // Processes of other machines and containers may have this one's number.
+                // A process on another machine or in another container can have the same process id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 file => file?,
             };
-            // Where files cannot be locked, none is swept either.
+            // On file systems without locks, partial files are never removed as abandoned.
             let _ = file.lock();
-            // Before it was locked, it looked abandoned.
+            // Before it was locked, another process may have removed it as abandoned.
             if is_at(&file, &partial) {
                 return Ok(Self {
                     path: path.to_owned(),
@@ -83,8 +84,8 @@ impl WholeFile {
         }
     }
 
-    /// Puts the file in its place. It is on the disk before its name is, so that not even a power failure
-    /// leaves half of it.
+    /// Renames the file to its final name. The content is flushed to the disk first, so even a power failure
+    /// does not leave half a file.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.file.sync_all()?;
         fs::rename(&self.partial, &self.path)?;
@@ -106,29 +107,29 @@ impl Write for WholeFile {
 impl Drop for WholeFile {
     fn drop(&mut self) {
         if !self.finished {
-            // The error that mattered was told; the next writer takes away what stays.
+            // The error that matters was reported. The next writer removes the file if this fails.
             let _ = fs::remove_file(&self.partial);
         }
     }
 }
 
-/// What a person can do about a file that cannot be written.
+/// Returns the advice for a file that cannot be written.
 pub(crate) fn advice(error: &io::Error) -> &'static str {
     use io::ErrorKind;
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "make room on the disk, or name a place on another one"
+            "free space on the disk, or choose a path on another disk"
         }
         ErrorKind::FileTooLarge => {
-            "raise the limit on file sizes (`ulimit -f`), or name another disk"
+            "raise the limit on file sizes (`ulimit -f`), or choose another disk"
         }
         ErrorKind::InvalidFilename => "choose a shorter name",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "name a place that you may write to, or change its permissions"
+            "choose a writable path, or change the permissions"
         }
-        ErrorKind::NotFound => "make the folder that it should be in, or correct the path",
+        ErrorKind::NotFound => "create the folder, or correct the path",
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
-            "name another place: something else is there"
+            "choose another path: something else is there"
         }
         _ if error
             .get_ref()
@@ -136,24 +137,24 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         {
             tensor_names::ADVICE
         }
-        _ if is_too_many_links(error) => "name the file itself in place of a link to it",
-        _ => "check the disk, or name another place",
+        _ if is_too_many_links(error) => "give the path of the file itself instead of a link to it",
+        _ => "check the disk, or choose another path",
     }
 }
 
-/// What a person can do about a file or folder that cannot be read.
+/// Returns the advice for a file or folder that cannot be read.
 pub(crate) fn reading_advice(error: &io::Error) -> &'static str {
     use io::ErrorKind;
     match error.kind() {
         ErrorKind::InvalidFilename => "correct the path: a name in it is too long",
-        ErrorKind::NotFound => "correct the path: nothing is there",
-        ErrorKind::NotADirectory => "correct the path: a part of it is no folder",
-        ErrorKind::IsADirectory => "name a file: this is a folder",
+        ErrorKind::NotFound => "correct the path: it does not exist",
+        ErrorKind::NotADirectory => "correct the path: a part of it is not a folder",
+        ErrorKind::IsADirectory => "give the path of a file: this is a folder",
         _ => "check its permissions and the disk",
     }
 }
 
-/// Where a link leads, also one to something that is not there yet; any other path as it is.
+/// Follows a link to its target, even if the target does not exist. Returns any other path unchanged.
 pub(crate) fn followed(path: &Path) -> PathBuf {
     let mut place = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -165,7 +166,7 @@ pub(crate) fn followed(path: &Path) -> PathBuf {
     place
 }
 
-/// Whether a link was met where links are not followed.
+/// Returns whether a file could not be opened because it is a link.
 fn is_too_many_links(error: &io::Error) -> bool {
     #[cfg(unix)]
     let is = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
@@ -174,10 +175,10 @@ fn is_too_many_links(error: &io::Error) -> bool {
     is
 }
 
-/// Has the names in a folder on the disk.
+/// Flushes the names in a folder to the disk.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|folder| folder.sync_all()) {
-        // Some systems cannot open folders, or sync them; there the names are safe when the files are.
+        // Some systems cannot open or sync folders. There, syncing the files is enough.
         Err(error)
             if !matches!(
                 error.kind(),
@@ -192,19 +193,19 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the partial files in a folder that nobody writes any more, whatever they belong to.
+/// Removes all abandoned partial files in a folder.
 pub(crate) fn sweep_all(folder: &Path) {
     sweep(folder, is_unfinished);
 }
 
-/// Whether a file of this name is one in the making, or what a killed process left of it.
+/// Returns whether a file with this name is a partial file.
 pub(crate) fn is_unfinished(name: &str) -> bool {
     let ending = name.strip_suffix(PARTIAL).and_then(|rest| rest.rfind('.'));
     ending.is_some_and(|dot| is_partial(&name[dot + 1..]))
 }
 
-/// Removes partial files that nobody writes any more: a lock ends with its process. What cannot be removed is
-/// no reason not to write.
+/// Removes abandoned partial files: those without a lock, since a lock ends with its process. Errors are
+/// ignored, because they do not prevent writing.
 fn sweep(folder: &Path, wanted: impl Fn(&str) -> bool) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -222,8 +223,8 @@ fn sweep(folder: &Path, wanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Whether this is what [`partial`] puts behind a name and a dot, or what earlier versions did, without the
-/// count.
+/// Returns whether this is the ending that [`partial`] appends to a name and a dot. Earlier versions wrote it
+/// without the count.
 pub(crate) fn is_partial(ending: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     ending.strip_suffix(PARTIAL).is_some_and(|numbers| {
@@ -232,7 +233,7 @@ pub(crate) fn is_partial(ending: &str) -> bool {
     })
 }
 
-/// A name beside `path` that no other process and no other thread uses.
+/// Returns a path in the same folder that no other process or thread uses.
 pub(crate) fn partial(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -240,7 +241,7 @@ pub(crate) fn partial(path: &Path) -> PathBuf {
     path.with_file_name(format!("{name}.{}-{count}{PARTIAL}", process::id()))
 }
 
-/// What the names of files beside one of this name begin with.
+/// Returns the start of the names of the partial files and lock files for a file name.
 pub(crate) fn stem(name: &OsStr) -> String {
     let name = name.to_string_lossy();
     let mut end = name.len().min(MAX_STEM);
@@ -250,7 +251,7 @@ pub(crate) fn stem(name: &OsStr) -> String {
     name[..end].to_owned()
 }
 
-/// The folder that a path is in.
+/// Returns the folder that contains a path.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -258,7 +259,8 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Opens a file only if it is not a link: text added to it would go to a place that nobody named.
+/// Makes opening fail if the file is a link. Otherwise text could be appended to a file that the user did not
+/// choose.
 pub(crate) fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     {
@@ -273,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_replaces_and_leaves_nothing_beside() {
+    fn a_file_is_replaced_and_no_partial_file_remains() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
         write(&path, b"one").unwrap();
@@ -285,7 +287,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_are_followed_to_what_is_not_there_yet() {
+    fn links_are_followed_to_a_target_that_does_not_exist() {
         use std::os::unix::fs::symlink;
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_taken_away_and_nothing_else() {
+    fn only_abandoned_partial_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for name in [
@@ -350,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_be_as_long_as_names_can_be() {
+    fn names_of_the_maximum_length_can_be_written() {
         let folder = tempfile::tempdir().unwrap();
         let long = folder.path().join("é".repeat(127));
         let half = partial(&long);
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_swept_of_what_nobody_writes() {
+    fn all_abandoned_partial_files_of_a_folder_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for name in ["a.mp4.1-0.partial", "b.partial", "c.1-0", "d.mp4"] {

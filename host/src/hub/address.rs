@@ -1,9 +1,9 @@
-//! Addresses: of a file on the hub, and of where a redirect leads.
+//! URLs of files on the hub, and targets of redirects.
 
 use super::HubFile;
 use ureq::http::Uri;
 
-/// Whoever answers there may be told the token: the same scheme, host and port.
+/// The scheme, host and port of a URL. The token is sent only to the origin of the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     scheme: String,
@@ -12,7 +12,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// The origin of an address; none if it is no absolute `http` or `https` one.
+    /// Returns the origin of a URL, or `None` if it is not an absolute `http` or `https` URL.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
         let scheme = uri.scheme_str()?.to_ascii_lowercase();
         let port = match scheme.as_str() {
@@ -27,30 +27,30 @@ impl Origin {
         })
     }
 
-    /// Whether what is sent there can be read on the way.
-    fn is_open(&self) -> bool {
+    /// Returns whether the connection is not encrypted.
+    fn is_unencrypted(&self) -> bool {
         self.scheme == "http"
     }
 }
 
-/// The address of a file at a revision.
+/// Returns the URL of a file at a revision.
 pub(super) fn file_url(endpoint: &str, file: &HubFile, revision: &str) -> String {
     format!(
         "{}/{}/resolve/{}/{}",
         endpoint.trim_end_matches('/'),
         escaped(&file.repo, true),
-        // The slash of a revision such as `refs/pr/1` is part of its name.
+        // The slashes of a revision such as `refs/pr/1` are part of its name.
         escaped(revision, false),
         escaped(&file.file, true),
     )
 }
 
-/// The page of a repository, for people.
+/// Returns the URL of a repository's web page.
 pub(super) fn page(endpoint: &str, repo: &str) -> String {
     format!("{}/{repo}", endpoint.trim_end_matches('/'))
 }
 
-/// Percent-encodes what has another meaning in a path.
+/// Percent-encodes characters that have a special meaning in a path.
 fn escaped(text: &str, keep_slash: bool) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
@@ -64,14 +64,14 @@ fn escaped(text: &str, keep_slash: bool) -> String {
     out
 }
 
-/// Where the redirect `location` of the answer from `from` leads.
+/// Returns the target of a redirect: `location` relative to `from`.
 ///
 /// # Errors
 ///
-/// Why it cannot be followed.
+/// Returns the reason why the redirect cannot be followed.
 pub(super) fn redirected(from: &Uri, location: &str) -> Result<Uri, &'static str> {
     let (Some(scheme), Some(authority)) = (from.scheme_str(), from.authority()) else {
-        return Err("its redirect has no base");
+        return Err("it redirects from a URL without a host");
     };
     let absolute = if location.starts_with("//") {
         format!("{scheme}:{location}")
@@ -80,13 +80,13 @@ pub(super) fn redirected(from: &Uri, location: &str) -> Result<Uri, &'static str
     } else {
         location.to_owned()
     };
-    let unusable = "its redirect leads to no http or https address";
+    let unusable = "it redirects to something that is not an http or https URL";
     let to: Uri = absolute.parse().map_err(|_| unusable)?;
     let (Some(old), Some(new)) = (Origin::of(from), Origin::of(&to)) else {
         return Err(unusable);
     };
-    if new.is_open() && !old.is_open() {
-        return Err("it redirects from https to http, where anyone on the way can change the file");
+    if new.is_unencrypted() && !old.is_unencrypted() {
+        return Err("it redirects from https to http, where the file could be changed in transit");
     }
     Ok(to)
 }

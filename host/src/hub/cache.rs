@@ -1,8 +1,8 @@
-//! The hub's cache on this machine, in the layout that all of the hub's tools share:
+//! The hub's cache on this machine. It has the layout that all of the hub's tools share:
 //!
 //! ```text
 //! models--owner--name/
-//!     blobs/<etag>                      the contents, each once
+//!     blobs/<etag>                      the contents of a file, stored once
 //!     refs/<revision>                   the commit that a branch or tag was at
 //!     snapshots/<commit>/<file>         a link to the blob
 //! .locks/models--owner--name/<etag>.lock
@@ -21,10 +21,10 @@ use std::{
     time::Duration,
 };
 
-/// How often a process that waits for another one looks.
+/// The interval at which a process checks whether another one has finished.
 const POLL: Duration = Duration::from_millis(200);
 
-/// What of the cache belongs to one file.
+/// The part of the cache that belongs to one file.
 pub(super) struct Cache<'c> {
     folder: &'c Path,
     file: &'c HubFile,
@@ -48,7 +48,7 @@ impl<'c> Cache<'c> {
         }
     }
 
-    /// The file, if it is there.
+    /// Returns the path of the file if it is in the cache.
     pub(super) fn find(&self) -> Option<PathBuf> {
         // A revision that is a commit has no entry in `refs`.
         let at_commit = self.pointer(self.file.revision());
@@ -58,7 +58,7 @@ impl<'c> Cache<'c> {
         self.repo.get(&self.file.file).filter(|path| path.is_file())
     }
 
-    /// Where the file is in the snapshot of a commit.
+    /// Returns the path of the file in the snapshot of a commit.
     fn pointer(&self, commit: &str) -> PathBuf {
         self.repo.pointer_path(commit).join(&self.file.file)
     }
@@ -67,19 +67,19 @@ impl<'c> Cache<'c> {
         self.folder.join(&self.name)
     }
 
-    /// Where a content is.
+    /// Returns the path of a blob.
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
         self.repo_folder().join("blobs").join(etag)
     }
 
-    /// Where a content grows while it is downloaded.
+    /// Returns the path that a blob has while it is downloaded.
     pub(super) fn incomplete(&self, etag: &str) -> PathBuf {
         self.repo_folder()
             .join("blobs")
             .join(format!("{etag}.incomplete"))
     }
 
-    /// Waits until no other process downloads this content; `waiting` is called now and then.
+    /// Waits until no other process downloads this blob. Calls `waiting` repeatedly in the meantime.
     pub(super) fn lock(&self, etag: &str, waiting: &mut dyn FnMut()) -> Result<File, HubError> {
         let folder = self.folder.join(".locks").join(&self.name);
         make_folder(&folder)?;
@@ -98,12 +98,12 @@ impl<'c> Cache<'c> {
         }
     }
 
-    /// Makes the folder of the contents.
+    /// Creates the folder of the blobs.
     pub(super) fn make_blobs(&self) -> Result<(), HubError> {
         make_folder(&self.repo_folder().join("blobs"))
     }
 
-    /// Shows a content that is there under the file's name.
+    /// Links a downloaded blob to the name of the file.
     pub(super) fn publish(&self, entry: &Entry) -> Result<PathBuf, HubError> {
         let pointer = self.pointer(&entry.commit);
         if let Some(folder) = pointer.parent() {
@@ -119,7 +119,7 @@ impl<'c> Cache<'c> {
         Ok(pointer)
     }
 
-    /// Notes which commit the revision is at, at once for every reader.
+    /// Records the commit of the revision. The file is replaced atomically.
     fn remember_revision(&self, commit: &str) -> Result<(), HubError> {
         let path = self.repo_folder().join("refs").join(self.file.revision());
         if fs::read_to_string(&path).is_ok_and(|known| known == commit) {
@@ -143,7 +143,8 @@ fn make_folder(folder: &Path) -> Result<(), HubError> {
     fs::create_dir_all(folder).map_err(|source| HubError::write(folder, source))
 }
 
-/// Links `pointer` to `blob`, which is `target` seen from there. Another process may do the same.
+/// Links `pointer` to `blob`. `target` is the path of the blob relative to the pointer. Another process may
+/// create the same link at the same time.
 #[cfg(unix)]
 fn link(target: &Path, _blob: &Path, pointer: &Path) -> io::Result<()> {
     loop {
@@ -152,7 +153,7 @@ fn link(target: &Path, _blob: &Path, pointer: &Path) -> io::Result<()> {
                 if pointer.is_file() {
                     return Ok(());
                 }
-                // A link to a content that somebody removed.
+                // The link is dangling: its blob was removed.
                 match fs::remove_file(pointer) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
@@ -163,13 +164,17 @@ fn link(target: &Path, _blob: &Path, pointer: &Path) -> io::Result<()> {
     }
 }
 
-/// Links need special rights on other systems; the hub's tools copy there too.
+/// Copies the blob, because links need special rights on other systems. The hub's tools copy there too.
 #[cfg(not(unix))]
 fn link(_target: &Path, blob: &Path, pointer: &Path) -> io::Result<()> {
     fs::copy(blob, pointer).map(|_| ())
 }
 
-/// What is wrong with a name that the hub gave for a part of a path, if anything.
+/// Checks a name from the hub that becomes a part of a path.
+///
+/// # Errors
+///
+/// Returns the reason why the name cannot be used.
 pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let fine = (1..=128).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.');
@@ -177,7 +182,7 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "its {what} is not usable as a file's name: {}",
+        "its {what} cannot be used as a file name: {}",
         crate::messages::shown(name)
     ))
 }

@@ -1,4 +1,4 @@
-//! Requests to the hub: redirects, the token, refusals, and trying again.
+//! Requests to the hub: redirects, the token, error responses and retries.
 
 use super::{
     HubError, HubFile, Remote, Settings, Token,
@@ -13,40 +13,40 @@ use ureq::{
     http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header},
 };
 
-/// Redirects followed for one request: the hub makes two or three.
+/// The maximum number of redirects of one request. The hub uses two or three.
 const MAX_REDIRECTS: usize = 10;
 
-/// Tries in a row that may fail: then it is given up.
+/// The maximum number of failed attempts in a row.
 const MAX_FAILURES: u32 = 5;
 
-/// The longest wait between two tries.
+/// The longest wait between two attempts.
 const LONGEST_DELAY: Duration = Duration::from_secs(8);
 
-/// How long a connection may take to be made.
+/// The time limit to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long nothing may come.
+/// The time limit without any data.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why a request did not succeed.
+/// Why a request failed.
 pub(super) enum Failure {
-    /// It may succeed another time: what went wrong.
-    Passing(String, Option<Cause>),
-    /// It will not.
+    /// A retry may succeed. Contains a description and the cause.
+    Temporary(String, Option<Cause>),
+    /// A retry is useless.
     Final(HubError),
 }
 
-/// Asks the hub, as one user.
+/// An HTTP client for the hub.
 pub(super) struct Client {
     agent: Agent,
     endpoint: String,
-    /// Who may be told the token.
+    /// The only origin that the token is sent to.
     origin: Origin,
     authorization: Option<HeaderValue>,
-    /// Where the token was found.
+    /// The place where the token was found.
     token_origin: Option<String>,
     retry_delay: Duration,
-    /// Whether the hub has answered before, so that it is worth trying again.
+    /// Whether the hub has responded before. Only then is a retry worthwhile.
     reached: Cell<bool>,
 }
 
@@ -60,10 +60,10 @@ impl Client {
         let authorization = settings.token.as_ref().map(authorization).transpose()?;
         let mut config = Agent::config_builder()
             .user_agent(concat!("merv-host/", env!("CARGO_PKG_VERSION")))
-            // Lengths and ranges are those of the file itself.
+            // Lengths and ranges must refer to the file itself.
             .accept_encoding("identity")
             .http_status_as_error(false)
-            // Followed here, so that the token stays with the hub.
+            // Redirects are followed in `send`, so that the token is sent only to the hub.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_resolve(Some(CONNECT_TIMEOUT))
@@ -87,16 +87,16 @@ impl Client {
         })
     }
 
-    /// Asks for a file's commit, name and size.
+    /// Requests the commit, the name and the size of a file.
     pub(super) fn locate(&self, file: &HubFile) -> Result<Remote, HubError> {
         let url = file_url(&self.endpoint, file, file.revision());
         let mut retries = self.retries();
         loop {
             let found = self
                 .head(&url)
-                .and_then(|answer| self.accepted(file, answer))
-                .and_then(|answer| {
-                    remote(answer.headers()).map_err(|what| {
+                .and_then(|response| self.accepted(file, response))
+                .and_then(|response| {
+                    remote(response.headers()).map_err(|what| {
                         Failure::Final(HubError::NotTheHub {
                             url: url.clone(),
                             what,
@@ -106,7 +106,7 @@ impl Client {
             match found {
                 Ok(remote) => return Ok(remote),
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(what, source)) => {
+                Err(Failure::Temporary(what, source)) => {
                     if !self.reached.get() || !retries.wait() {
                         return Err(HubError::Unreachable {
                             file: file.to_string(),
@@ -120,14 +120,15 @@ impl Client {
         }
     }
 
-    /// The answer about an address that describes the file: the hub's own, not that of the storage to
-    /// which it redirects.
+    /// Requests the description of a file. It is in the hub's own response, not in that of the storage to
+    /// which the hub redirects.
     fn head(&self, url: &str) -> Result<Response<Body>, Failure> {
-        let describes = |answer: &Response<Body>| answer.headers().contains_key("x-linked-etag");
+        let describes =
+            |response: &Response<Body>| response.headers().contains_key("x-linked-etag");
         self.send(Method::HEAD, url, None, describes)
     }
 
-    /// The content of a file at a commit, from byte `start` on if the server can.
+    /// Requests the contents of a file at a commit, from byte `start` if the server supports ranges.
     pub(super) fn get(
         &self,
         file: &HubFile,
@@ -136,14 +137,15 @@ impl Client {
     ) -> Result<Response<Body>, Failure> {
         let url = file_url(&self.endpoint, file, commit);
         let range = (start > 0).then(|| format!("bytes={start}-"));
-        let answer = self.send(Method::GET, &url, range, |_| false)?;
-        if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-            return Ok(answer);
+        let response = self.send(Method::GET, &url, range, |_| false)?;
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Ok(response);
         }
-        self.accepted(file, answer)
+        self.accepted(file, response)
     }
 
-    /// Sends a request and follows redirects, up to an answer that is none or that is `enough`.
+    /// Sends a request and follows redirects. Stops at the first response that is not a redirect, or for which
+    /// `enough` returns `true`.
     fn send(
         &self,
         method: Method,
@@ -172,36 +174,45 @@ impl Client {
             }
             let request = request
                 .body(())
-                .map_err(|_| not_the_hub("its redirect cannot be sent"))?;
-            let answer = self.agent.run(request).map_err(|error| {
+                .map_err(|_| not_the_hub("it redirects to an invalid URL"))?;
+            let response = self.agent.run(request).map_err(|error| {
                 let host = uri.authority().map_or("", |authority| authority.as_str());
-                Failure::Passing(format!("{host} could not be asked"), Some(Box::new(error)))
+                let what = format!("the request to {host} failed");
+                Failure::Temporary(what, Some(Box::new(error)))
             })?;
             self.reached.set(true);
-            if !answer.status().is_redirection() || enough(&answer) {
-                return Ok(answer);
+            if !response.status().is_redirection() || enough(&response) {
+                return Ok(response);
             }
-            let location = text(answer.headers(), "location")
-                .ok_or_else(|| not_the_hub("it redirects to nowhere"))?;
+            let location = text(response.headers(), "location")
+                .ok_or_else(|| not_the_hub("it redirects without a target"))?;
             uri = redirected(&uri, location).map_err(not_the_hub)?;
         }
-        Err(not_the_hub("it redirects without end"))
+        Err(not_the_hub("it redirects too many times"))
     }
 
-    /// The answer, unless it refuses.
-    fn accepted(&self, file: &HubFile, answer: Response<Body>) -> Result<Response<Body>, Failure> {
-        let status = answer.status();
+    /// Returns the response if its status is a success or a redirect, and an error otherwise.
+    fn accepted(
+        &self,
+        file: &HubFile,
+        response: Response<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let status = response.status();
         if status.is_success() || status.is_redirection() {
-            return Ok(answer);
+            return Ok(response);
         }
-        let code = text(answer.headers(), "x-error-code").unwrap_or_default();
-        let said = text(answer.headers(), "x-error-message").unwrap_or_default();
-        let said: String = said.chars().filter(|c| !c.is_control()).take(200).collect();
+        let code = text(response.headers(), "x-error-code").unwrap_or_default();
+        let message = text(response.headers(), "x-error-message").unwrap_or_default();
+        let message: String = message
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(200)
+            .collect();
         if status.is_server_error()
             || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status)
         {
-            return Err(Failure::Passing(
-                format!("it answered {status} {said}"),
+            return Err(Failure::Temporary(
+                format!("the response was {status} {message}"),
                 None,
             ));
         }
@@ -219,17 +230,17 @@ impl Client {
                 page,
                 token,
                 status: status.to_string(),
-                said,
+                message,
             },
             _ => HubError::Refused {
                 file,
                 status: status.to_string(),
-                said,
+                message,
             },
         }))
     }
 
-    /// The tries that one request has.
+    /// Returns a counter for the retries of one request.
     pub(super) fn retries(&self) -> Retries {
         Retries {
             first: self.retry_delay,
@@ -238,19 +249,19 @@ impl Client {
     }
 }
 
-/// Counts failures in a row, and waits longer after each.
+/// Counts failures in a row. The wait doubles after each failure.
 pub(super) struct Retries {
     first: Duration,
     failures: u32,
 }
 
 impl Retries {
-    /// There was progress: what failed before no longer counts.
+    /// Resets the counter after progress.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// Waits before the next try; false if there is none.
+    /// Waits before the next attempt. Returns `false` if no attempt is left.
     pub(super) fn wait(&mut self) -> bool {
         if self.failures >= MAX_FAILURES {
             return false;
@@ -262,29 +273,29 @@ impl Retries {
 }
 
 fn authorization(token: &Token) -> Result<HeaderValue, HubError> {
-    // Other characters would be sent, or fail there as if the network did.
-    let wrong = || HubError::Token(token.origin().to_owned());
+    // Other characters would be sent, or would fail with an error that looks like a network failure.
+    let invalid = || HubError::Token(token.origin().to_owned());
     if !token.secret().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(wrong());
+        return Err(invalid());
     }
     let mut value =
-        HeaderValue::from_str(&format!("Bearer {}", token.secret())).map_err(|_| wrong())?;
+        HeaderValue::from_str(&format!("Bearer {}", token.secret())).map_err(|_| invalid())?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// What the hub says about a file.
+/// Reads the description of a file from the headers of the hub's response.
 ///
 /// # Errors
 ///
-/// What it does not say.
+/// Returns a message about the header that is missing or invalid.
 fn remote(headers: &HeaderMap) -> Result<Remote, String> {
     let etag = text(headers, "x-linked-etag").or_else(|| text(headers, "etag"));
-    let etag = etag.ok_or("it names no ETag")?;
-    // A weak tag, `W/"…"`, names the same content.
+    let etag = etag.ok_or("the ETag is missing")?;
+    // A weak tag, `W/"…"`, identifies the same content.
     let etag = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"');
     check_name("ETag", etag)?;
-    let commit = text(headers, "x-repo-commit").ok_or("it names no commit (X-Repo-Commit)")?;
+    let commit = text(headers, "x-repo-commit").ok_or("the header X-Repo-Commit is missing")?;
     check_name("commit", commit)?;
     let size = text(headers, "x-linked-size").or_else(|| text(headers, "content-length"));
     let size = size.and_then(|size| size.parse().ok());
@@ -293,11 +304,11 @@ fn remote(headers: &HeaderMap) -> Result<Remote, String> {
             commit: commit.to_owned(),
             etag: etag.to_owned(),
         },
-        size: size.ok_or("it states no size")?,
+        size: size.ok_or("the size is missing")?,
     })
 }
 
-/// A header's text.
+/// Returns the text of a header.
 pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }

@@ -1,4 +1,4 @@
-//! A download: continued where it was interrupted, and checked.
+//! Downloads. An interrupted download is resumed, and the digest of the result is verified.
 
 use super::{
     HubError, HubFile, Remote,
@@ -17,11 +17,11 @@ use ureq::{
     http::{Response, StatusCode, header},
 };
 
-/// Bytes read at once.
-const PIECE: usize = 1 << 18;
+/// The number of bytes per read.
+const CHUNK: usize = 1 << 18;
 
 impl Client {
-    /// Puts what was located into the cache, unless another process has meanwhile.
+    /// Downloads a located file into the cache. If another process is downloading it, waits for that process.
     pub(super) fn download(
         &self,
         cache: &Cache<'_>,
@@ -33,7 +33,7 @@ impl Client {
         cache.make_blobs()?;
         let (blob, incomplete) = (cache.blob(etag), cache.incomplete(etag));
         let _lock = cache.lock(etag, &mut || {
-            // What the other process has so far.
+            // The bytes that the other process has received.
             let done = fs::metadata(&incomplete).map_or(0, |file| file.len());
             progress(done.min(size), size);
         })?;
@@ -51,23 +51,23 @@ impl Client {
     }
 }
 
-/// The transfer of one content.
+/// The transfer of one blob.
 struct Transfer<'t> {
     client: &'t Client,
     file: &'t HubFile,
     remote: &'t Remote,
-    /// The digest of the content, where its name is one: for files in the hub's large file storage.
+    /// The digest of the contents. The hub gives it for files in its large file storage.
     sha256: Option<Sha256Digest>,
 }
 
 impl Transfer<'_> {
     fn run(&self, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), HubError> {
-        let mut part = Part::open(path)?;
-        // Without a digest nothing would tell whether two pieces belong to one file.
+        let mut part = PartialFile::open(path)?;
+        // Without a digest, nothing shows whether the partial file belongs to this file.
         if self.sha256.is_none() || part.length > self.remote.size {
             part.clear()?;
         }
-        let mut continued = part.length > 0;
+        let mut is_resumed = part.length > 0;
         loop {
             progress(part.length, self.remote.size);
             self.fill(&mut part, progress)?;
@@ -75,9 +75,9 @@ impl Transfer<'_> {
             match self.sha256 {
                 Some(expected) if expected != found => {
                     part.clear()?;
-                    // What was there before may have been the bad piece.
-                    if continued {
-                        continued = false;
+                    // The damage may be in the bytes of the interrupted download.
+                    if is_resumed {
+                        is_resumed = false;
                         continue;
                     }
                     return Err(HubError::WrongDigest {
@@ -91,15 +91,19 @@ impl Transfer<'_> {
         }
     }
 
-    /// Receives until the part is whole, in as many requests as it takes.
-    fn fill(&self, part: &mut Part, progress: &mut dyn FnMut(u64, u64)) -> Result<(), HubError> {
+    /// Receives the rest of the file in one or several requests.
+    fn fill(
+        &self,
+        part: &mut PartialFile,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), HubError> {
         let mut retries = self.client.retries();
         while !part.whole {
             let before = part.length;
             match self.receive(part, progress) {
                 Ok(()) => {}
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(what, source)) => {
+                Err(Failure::Temporary(what, source)) => {
                     if part.length > before {
                         retries.reset();
                     }
@@ -118,27 +122,31 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// One request.
-    fn receive(&self, part: &mut Part, progress: &mut dyn FnMut(u64, u64)) -> Result<(), Failure> {
+    /// Sends one request and receives its response.
+    fn receive(
+        &self,
+        part: &mut PartialFile,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Failure> {
         let size = self.remote.size;
         if part.length == size && size > 0 {
             part.whole = true;
             return Ok(());
         }
-        let answer = self
+        let response = self
             .client
             .get(self.file, &self.remote.entry.commit, part.length)?;
-        self.place(part, &answer)?;
-        let mut body = answer.into_body().into_reader();
-        let mut piece = vec![0; PIECE];
+        self.align(part, &response)?;
+        let mut body = response.into_body().into_reader();
+        let mut chunk = vec![0; CHUNK];
         loop {
-            let count = match body.read(&mut piece) {
+            let count = match body.read(&mut chunk) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    let cut = "the connection was cut".to_owned();
-                    return Err(Failure::Passing(
-                        cut,
+                    let what = "the connection was lost".to_owned();
+                    return Err(Failure::Temporary(
+                        what,
                         Some(Box::new(ureq::Error::from(error))),
                     ));
                 }
@@ -149,30 +157,33 @@ impl Transfer<'_> {
             if part.length + count as u64 > size {
                 return Err(self.wrong_length(part.length + count as u64, part));
             }
-            part.add(&piece[..count]).map_err(Failure::Final)?;
+            part.add(&chunk[..count]).map_err(Failure::Final)?;
             progress(part.length, size);
         }
         if part.length < size {
-            return Err(Failure::Passing("the connection was cut".to_owned(), None));
+            return Err(Failure::Temporary(
+                "the connection was lost".to_owned(),
+                None,
+            ));
         }
         part.whole = true;
         Ok(())
     }
 
-    /// Sees to it that what comes continues the part.
-    fn place(&self, part: &mut Part, answer: &Response<Body>) -> Result<(), Failure> {
+    /// Makes sure that the response continues at the end of the partial file.
+    fn align(&self, part: &mut PartialFile, response: &Response<Body>) -> Result<(), Failure> {
         let size = self.remote.size;
-        let announced = text(answer.headers(), header::CONTENT_LENGTH.as_str())
+        let announced = text(response.headers(), header::CONTENT_LENGTH.as_str())
             .and_then(|length| length.parse::<u64>().ok());
-        match answer.status() {
+        match response.status() {
             StatusCode::PARTIAL_CONTENT => {
-                let range = text(answer.headers(), header::CONTENT_RANGE.as_str());
+                let range = text(response.headers(), header::CONTENT_RANGE.as_str());
                 let (start, total) = range.and_then(content_range).ok_or_else(|| {
-                    self.not_the_hub("it does not say which part of the file it sends")
+                    self.not_the_hub("it does not state which part of the file it sends")
                 })?;
                 if start != part.length {
                     let what = format!(
-                        "asked from byte {} on, it sends from {start} on",
+                        "the request starts at byte {}, but the response at byte {start}",
                         part.length
                     );
                     return Err(self.not_the_hub(&what));
@@ -184,12 +195,12 @@ impl Transfer<'_> {
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 part.clear().map_err(Failure::Final)?;
-                Err(Failure::Passing(
-                    "it has no such part of the file".to_owned(),
+                Err(Failure::Temporary(
+                    "it does not have this part of the file".to_owned(),
                     None,
                 ))
             }
-            // The whole file, even if a part of it was asked for.
+            // The response is the whole file, even if a part was requested.
             _ => {
                 part.clear().map_err(Failure::Final)?;
                 match announced {
@@ -207,8 +218,8 @@ impl Transfer<'_> {
         })
     }
 
-    fn wrong_length(&self, found: u64, part: &mut Part) -> Failure {
-        // Whatever it is, it is not the beginning of this file.
+    fn wrong_length(&self, found: u64, part: &mut PartialFile) -> Failure {
+        // The received bytes do not belong to this file.
         if let Err(error) = part.clear() {
             return Failure::Final(error);
         }
@@ -220,7 +231,7 @@ impl Transfer<'_> {
     }
 }
 
-/// Start and total of `bytes START-END/TOTAL`; the total may be unknown, `*`.
+/// Parses the start and the total of `bytes START-END/TOTAL`. The total is `None` if it is `*`.
 fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = range.split_once('-')?;
@@ -231,8 +242,8 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     Some((start.parse().ok()?, total))
 }
 
-/// The file that grows, and the digest of what is in it.
-struct Part {
+/// The file that is being downloaded, and the digest of its contents so far.
+struct PartialFile {
     path: PathBuf,
     file: File,
     length: u64,
@@ -240,8 +251,8 @@ struct Part {
     whole: bool,
 }
 
-impl Part {
-    /// What an earlier download left, or nothing.
+impl PartialFile {
+    /// Opens the partial file of an interrupted download, or creates a new one.
     fn open(path: &Path) -> Result<Self, HubError> {
         let failed = |source| HubError::write(path, source);
         let mut file = OpenOptions::new()
@@ -252,7 +263,7 @@ impl Part {
             .open(path)
             .map_err(failed)?;
         let mut hasher = Sha256::new();
-        // Its end is where writing goes on.
+        // Afterwards, the file position is at the end, where writing continues.
         let length = if file.metadata().map_err(failed)?.is_file() {
             io::copy(&mut file, &mut hasher).map_err(failed)?
         } else {
@@ -276,7 +287,7 @@ impl Part {
         Ok(())
     }
 
-    /// Begins anew.
+    /// Removes everything that was received.
     fn clear(&mut self) -> Result<(), HubError> {
         if self.length > 0 {
             self.file
@@ -294,7 +305,7 @@ impl Part {
         Sha256Digest::finish(self.hasher.clone())
     }
 
-    /// Brings it to the disk before it gets its name.
+    /// Flushes the file to the disk. It is renamed afterwards.
     fn finish(self) -> Result<(), HubError> {
         self.file
             .sync_all()

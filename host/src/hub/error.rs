@@ -1,4 +1,4 @@
-//! Why a file of the hub cannot be had, and what to do about it.
+//! The errors of downloads from the hub.
 
 use super::{file::HubFile, settings::Settings};
 use crate::disk::digest::Sha256Digest;
@@ -8,53 +8,53 @@ use std::{
 };
 use thiserror::Error;
 
-/// Why a connection failed.
+/// The cause of a failed connection.
 pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// A file of the hub cannot be had.
+/// A file could not be downloaded from the hub.
 #[derive(Debug, Error)]
 pub enum HubError {
-    /// There is nowhere to keep files.
+    /// No cache folder is known.
     #[error(
-        "there is no folder for files of the hub\n  expected: a home folder, or HF_HOME or \
+        "there is no folder for downloads from the hub\n  expected: a home folder, or HF_HOME or \
          HF_HUB_CACHE\n  found: none of them\n  do: set HF_HOME to a folder with enough space"
     )]
     NoCache,
-    /// `HF_ENDPOINT` is no address.
+    /// `HF_ENDPOINT` is not a URL.
     #[error(
-        "HF_ENDPOINT is not the address of a hub\n  expected: an address such as \
+        "HF_ENDPOINT is not the URL of a hub\n  expected: a URL such as \
          https://huggingface.co\n  found: `{0}`\n  do: correct or unset HF_ENDPOINT"
     )]
     Endpoint(String),
-    /// What was found is no token.
+    /// The token is not valid.
     #[error(
-        "{0} holds no access token\n  expected: one word such as hf_… of letters, digits and `_`\n  \
-         found: blanks, line breaks or characters that no token has\n  \
+        "{0} does not contain an access token\n  expected: one word such as hf_… of letters, digits and `_`\n  \
+         found: spaces, line breaks or characters that tokens do not contain\n  \
          do: copy the token again from your settings on the hub"
     )]
     Token(String),
-    /// The file is not in the cache, and may not be downloaded now.
+    /// The file is not in the cache, and downloads are not possible.
     #[error(
         "`{file}` is not in the cache, and {why}\n  looked in: {}\n  do: run `merv-host … generate` \
-         once where downloads are possible, or `{command}`; or give a file of your own in the \
-         registry, `{{ path = \"…\" }}`", shown_folder(.cache.as_deref())
+         once where downloads are possible, or `{command}`; or use a local file in the \
+         registry, `{{ path = \"…\" }}`", folder_text(.cache.as_deref())
     )]
     Missing {
         /// The file.
         file: String,
-        /// The folder of the cache.
+        /// The cache folder.
         cache: Option<PathBuf>,
-        /// What would fetch it.
+        /// A command that downloads the file.
         command: String,
-        /// Why it is not downloaded.
+        /// Why the file is not downloaded.
         why: &'static str,
     },
-    /// The repository's terms have to be accepted.
+    /// The terms of the repository have to be accepted.
     #[error(
-        "`{file}` is in a gated repository: its terms have to be accepted first\n  found: {}\n  \
-         do: sign in at {page} and accept the terms there; make a token at \
-         https://huggingface.co/settings/tokens and put it into HF_TOKEN or into a file `.hf_token`",
-        asked_with(.token.as_deref(), "which belongs to an account without access, or may not read \
+        "`{file}` is in a gated repository; you must accept its terms first\n  found: {}\n  \
+         do: sign in at {page} and accept the terms there; create a token at \
+         https://huggingface.co/settings/tokens and put it in HF_TOKEN or in a file `.hf_token`",
+        token_text(.token.as_deref(), "which belongs to an account without access, or cannot read \
          gated repositories")
     )]
     Gated {
@@ -62,27 +62,27 @@ pub enum HubError {
         file: String,
         /// The repository's page.
         page: String,
-        /// Where the token was found that was shown, if one was.
+        /// The place where the token was found, if there is one.
         token: Option<String>,
     },
-    /// The repository is not there, or not for everybody.
+    /// The repository does not exist, or is private.
     #[error(
         "the repository of `{file}` does not exist, or is private\n  looked at: {page}\n  found: {}\n  \
-         do: correct `repo` in the registry; for a private repository put a token that may read it \
-         into HF_TOKEN", asked_with(.token.as_deref(), "which does not show it")
+         do: correct `repo` in the registry; for a private repository, put a token that can read it \
+         in HF_TOKEN", token_text(.token.as_deref(), "which cannot read it")
     )]
     NoRepository {
         /// The file.
         file: String,
-        /// Where the repository would be.
+        /// The URL where the repository should be.
         page: String,
-        /// Where the token was found that was shown, if one was.
+        /// The place where the token was found, if there is one.
         token: Option<String>,
     },
-    /// The repository has no such branch, tag or commit.
+    /// The branch, tag or commit does not exist.
     #[error(
-        "the repository of `{file}` has no such revision\n  looked at: {page}\n  \
-         do: correct `revision` in the registry, or remove it to take the main branch"
+        "the repository of `{file}` does not have this revision\n  looked at: {page}\n  \
+         do: correct `revision` in the registry, or remove it to use the main branch"
     )]
     NoRevision {
         /// The file.
@@ -90,9 +90,9 @@ pub enum HubError {
         /// The repository's page.
         page: String,
     },
-    /// The repository has no such file.
+    /// The file does not exist in the repository.
     #[error(
-        "the repository has no file `{file}`\n  do: see which files it has at {page}/tree/main and \
+        "the repository has no file `{file}`\n  do: see its files at {page}/tree/main and \
          correct `file` in the registry"
     )]
     NoFile {
@@ -101,124 +101,123 @@ pub enum HubError {
         /// The repository's page.
         page: String,
     },
-    /// The hub does not let this user have it.
+    /// The hub denies access to the file.
     #[error(
-        "the hub does not let you have `{file}` ({status}): {said}\n  found: {}\n  \
-         do: check that the token is valid and may read {page}; make one at \
-         https://huggingface.co/settings/tokens and put it into HF_TOKEN or into a file `.hf_token`",
-        asked_with(.token.as_deref(), "which was not accepted")
+        "the hub denies access to `{file}` ({status}): {message}\n  found: {}\n  \
+         do: check that the token is valid and can read {page}; create one at \
+         https://huggingface.co/settings/tokens and put it in HF_TOKEN or in a file `.hf_token`",
+        token_text(.token.as_deref(), "which was not accepted")
     )]
     Denied {
         /// The file.
         file: String,
         /// The repository's page.
         page: String,
-        /// Where the token was found that was shown, if one was.
+        /// The place where the token was found, if there is one.
         token: Option<String>,
-        /// The answer, such as `403 Forbidden`.
+        /// The status of the response, such as `403 Forbidden`.
         status: String,
-        /// What the hub said, in its own words.
-        said: String,
+        /// The hub's message.
+        message: String,
     },
-    /// The hub refuses for another reason.
-    #[error("the hub refuses `{file}`: it answered {status} {said}\n  do: try again later")]
+    /// The request failed for another reason.
+    #[error("the hub refuses `{file}`: the response was {status} {message}\n  do: try again later")]
     Refused {
         /// The file.
         file: String,
-        /// The answer, such as `403 Forbidden`.
+        /// The status of the response, such as `403 Forbidden`.
         status: String,
-        /// What the hub said, in its own words.
-        said: String,
+        /// The hub's message.
+        message: String,
     },
-    /// There is no way to the hub.
+    /// The hub does not respond.
     #[error(
-        "the hub cannot be reached for `{file}`: {what}\n  asked: {endpoint}\n  do: check the network, \
-         HF_ENDPOINT and the proxy (HTTPS_PROXY); without a network, files in the cache are used with \
+        "the hub cannot be reached for `{file}`: {what}\n  endpoint: {endpoint}\n  do: check the network, \
+         HF_ENDPOINT and the proxy (HTTPS_PROXY); without a network, use files in the cache with \
          --offline"
     )]
     Unreachable {
-        /// The file that was asked for first.
+        /// The file that was requested first.
         file: String,
-        /// The hub's address.
+        /// The hub's URL.
         endpoint: String,
         /// What went wrong.
         what: String,
-        /// Why.
+        /// The cause.
         source: Option<Cause>,
     },
-    /// Something else answers.
+    /// The response is not that of a hub.
     #[error(
-        "{url} was not answered as the hub would: {what}\n  do: check HF_ENDPOINT and the proxy, or \
+        "the response for {url} is not that of a hub: {what}\n  do: check HF_ENDPOINT and the proxy, or \
          try again later"
     )]
     NotTheHub {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What is wrong with the answer.
+        /// What is wrong with the response.
         what: String,
     },
-    /// The connection broke again and again.
+    /// The connection was lost too often.
     #[error(
-        "the download of `{file}` broke off: {what}\n  expected: {size} bytes\n  found: {received} \
-         bytes\n  do: run the same command again; it goes on where it stopped"
+        "the download of `{file}` was interrupted: {what}\n  expected: {size} bytes\n  found: {received} \
+         bytes\n  do: run the same command again; it resumes the download"
     )]
     Broken {
         /// The file.
         file: String,
-        /// Bytes that are there.
+        /// The number of received bytes.
         received: u64,
-        /// Bytes of the file.
+        /// The size of the file in bytes.
         size: u64,
         /// What went wrong last.
         what: String,
-        /// Why.
+        /// The cause.
         source: Option<Cause>,
     },
-    /// What comes has another length than was announced.
+    /// The length is not the one that the hub stated.
     #[error(
-        "`{file}` does not come as announced\n  expected: {expected} bytes\n  found: {found} bytes\n  \
-         do: try again; if a proxy or a mirror (HF_ENDPOINT) is between, check that it passes files on \
-         unchanged"
+        "the download of `{file}` has the wrong length\n  expected: {expected} bytes\n  found: {found} bytes\n  \
+         do: try again; if you use a proxy or a mirror (HF_ENDPOINT), check that it does not change files"
     )]
     WrongLength {
         /// The file.
         file: String,
-        /// Bytes announced.
+        /// The length that the hub stated.
         expected: u64,
-        /// Bytes that came, or would come.
+        /// The length that was received or announced.
         found: u64,
     },
-    /// What came has another digest than was announced.
+    /// The digest is not the one that the hub stated.
     #[error(
-        "`{file}` arrived damaged: its sha256 is not the hub's\n  expected: {expected}\n  found: \
-         {found}\n  do: try again; if a proxy or a mirror (HF_ENDPOINT) is between, check that it \
-         passes files on unchanged"
+        "the download of `{file}` is damaged: its sha256 is not the hub's\n  expected: {expected}\n  found: \
+         {found}\n  do: try again; if you use a proxy or a mirror (HF_ENDPOINT), check that it does not \
+         change files"
     )]
     WrongDigest {
         /// The file.
         file: String,
         /// The hub's digest.
         expected: Sha256Digest,
-        /// The digest of what came.
+        /// The digest of the received bytes.
         found: Sha256Digest,
     },
     /// The cache cannot be written.
     #[error(
-        "{} cannot be written\n  do: {}", shown(.path),
+        "{} cannot be written\n  do: {}", .path.display(),
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded =>
-                "free space on that disk, or set HF_HOME to a folder with more, and run the same \
-                 command again; a download goes on where it stopped",
+                "free space on that disk, or set HF_HOME to a folder with more space, and run the same \
+                 command again; it resumes the download",
             io::ErrorKind::InvalidFilename =>
-                "the name is longer than this system allows: name a file with a shorter one in the \
+                "the name is longer than this system allows: use a file with a shorter name in the \
                  registry, or set HF_HOME to a folder with a shorter path",
-            _ => "make the folder writable, or set HF_HOME to one that is",
+            _ => "make the folder writable, or set HF_HOME to a writable folder",
         }
     )]
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
 }
@@ -231,15 +230,15 @@ impl HubError {
         }
     }
 
-    /// Names the file as `name`, where that says more.
-    pub(crate) fn about(mut self, name: &str) -> Self {
+    /// Replaces the name of the file in errors that concern the file itself.
+    pub(crate) fn with_file_name(mut self, name: &str) -> Self {
         if let Self::NoFile { file, .. } | Self::Missing { file, .. } = &mut self {
             name.clone_into(file);
         }
         self
     }
 
-    /// Whether it would stop every other download too.
+    /// Returns whether every other download would fail too.
     pub(crate) fn stops_all(&self) -> bool {
         matches!(
             self,
@@ -248,12 +247,12 @@ impl HubError {
     }
 }
 
-/// Who asked.
-fn asked_with(token: Option<&str>, which: &str) -> String {
+/// Describes the token of a request. `which` continues the sentence if there is one.
+fn token_text(token: Option<&str>, which: &str) -> String {
     match token {
-        None => "no token: neither HF_TOKEN nor a file `.hf_token` nor a login of the hub's tools"
+        None => "no token: HF_TOKEN is not set, there is no file `.hf_token`, and the hub's tools are not logged in"
             .to_owned(),
-        Some(origin) => format!("the token of {origin}, {which}"),
+        Some(origin) => format!("the token from {origin}, {which}"),
     }
 }
 
@@ -266,25 +265,18 @@ pub(super) fn missing(file: &HubFile, settings: &Settings, why: &'static str) ->
     }
 }
 
-/// The command of the hub's own tool that puts the file into the cache.
+/// Returns the command of the hub's own tool that downloads the file into the cache.
 fn hf_command(file: &HubFile) -> String {
     let revision = file.revision.as_deref();
     let revision = revision.map_or(String::new(), |name| format!(" --revision {name}"));
     format!("hf download {} {}{revision}", file.repo, file.file)
 }
 
-/// The folder of a cache as messages show it.
-fn shown_folder(folder: Option<&Path>) -> String {
-    folder.map_or_else(
-        || {
-            "(none: no home folder is known, and neither HF_HOME nor HF_HUB_CACHE is set)"
-                .to_owned()
-        },
-        shown,
-    )
-}
-
-/// A path in a message.
-pub(super) fn shown(path: &Path) -> String {
-    path.display().to_string()
+/// Returns the text for a cache folder in a message.
+fn folder_text(folder: Option<&Path>) -> String {
+    match folder {
+        Some(folder) => folder.display().to_string(),
+        None => "(none: no home folder is known, and neither HF_HOME nor HF_HUB_CACHE is set)"
+            .to_owned(),
+    }
 }

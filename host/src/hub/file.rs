@@ -1,20 +1,20 @@
-//! A file of the hub: its address, and what the hub says of it.
+//! A file on the hub: its address and its description.
 
 use std::fmt;
 
-/// A file of a model repository on the hub.
+/// A file in a model repository on the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubFile {
     /// `owner/name`.
     pub repo: String,
     /// The file's path in the repository.
     pub file: String,
-    /// A branch, tag or commit; the main branch when absent.
+    /// A branch, tag or commit. `None` means the main branch.
     pub revision: Option<String>,
 }
 
 impl HubFile {
-    /// The revision, the main branch by default.
+    /// Returns the revision. The default is the main branch.
     pub fn revision(&self) -> &str {
         self.revision.as_deref().unwrap_or("main")
     }
@@ -34,7 +34,7 @@ impl fmt::Display for HubFile {
     }
 }
 
-/// A file as the hub has it now: what is to be downloaded.
+/// The hub's description of the current version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
     pub(super) entry: Entry,
@@ -42,17 +42,17 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Bytes of the file.
+    /// Returns the size of the file in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 }
 
-/// Names a content and where it belongs. Both names are single, harmless parts of a path.
+/// The names of a blob and its commit. Both are checked: each is a single, safe part of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     /// The commit that the revision is at.
     pub(super) commit: String,
-    /// The name of the content; the SHA-256 of files that the hub keeps in its large file storage.
+    /// The name of the blob. For files in the hub's large file storage, it is the SHA-256 digest.
     pub(super) etag: String,
 }

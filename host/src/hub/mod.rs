@@ -1,12 +1,13 @@
 //! Files of the Hugging Face hub: found in its cache, or downloaded into it.
 //!
-//! The cache is the one of the hub's own tools ([`Settings`] says where it is), so that a file that
-//! another program has fetched is not fetched again. `hf-hub` knows its layout; the transfer is ours,
-//! because a download has to be resumed, checked against the hub's digest, and shared between
-//! processes, and because the token must not reach the hosts that the hub redirects to.
+//! The cache is shared with the hub's own tools, so a file that another program has downloaded is not
+//! downloaded again. [`Settings`] describes where it is. The layout of the cache is that of `hf-hub`. The
+//! transfer is implemented here for two reasons. A download has to be resumed, checked against the hub's
+//! digest, and shared between processes. And the token must not be sent to the hosts that the hub redirects
+//! to.
 //!
-//! A file in the cache is taken as it is: the hub is only asked about files that are missing. Without
-//! the feature `hub` it is not asked at all.
+//! Files in the cache are used without a request to the hub. Only missing files are requested. Without the
+//! feature `hub`, nothing is downloaded.
 
 #[cfg(feature = "hub")]
 mod address;
@@ -33,12 +34,12 @@ use std::{cell::OnceCell, path::PathBuf};
 /// The hub and its cache on this machine.
 pub struct Hub {
     settings: Settings,
-    /// Made when the hub is first asked: who asks for nothing may have any settings.
+    /// Created for the first request. Without a request, invalid settings are not an error.
     client: OnceCell<Client>,
 }
 
 impl Hub {
-    /// Reaches nothing yet.
+    /// Creates a hub. No request is sent yet.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -54,32 +55,33 @@ impl Hub {
         Ok(self.client.get_or_init(|| client))
     }
 
-    /// The file, if the cache has it.
+    /// Returns the path of a file if it is in the cache.
     pub fn cached(&self, file: &HubFile) -> Option<PathBuf> {
         let folder = self.settings.cache.as_deref()?;
         Cache::new(folder, file).find()
     }
 
-    /// What there is to download. Only the hub's answer about the file is read.
+    /// Requests the description of a file from the hub. Its contents are not downloaded.
     ///
     /// # Errors
     ///
-    /// [`HubError::Missing`] when nothing may be downloaded; [`HubError::Endpoint`] and [`HubError::Token`] when the
-    /// settings name no hub or hold no token; else why the hub does not give the file.
+    /// Returns [`HubError::Missing`] if downloads are not allowed, [`HubError::Endpoint`] or
+    /// [`HubError::Token`] if the settings are not valid, and another error if the request fails.
     pub fn locate(&self, file: &HubFile) -> Result<Remote, HubError> {
         if self.settings.offline {
-            return Err(self.missing(file, "--offline or HF_HUB_OFFLINE forbids downloads"));
+            return Err(self.missing(file, "--offline or HF_HUB_OFFLINE disables downloads"));
         }
         self.client()?.locate(file)
     }
 
-    /// Downloads into the cache what [`Self::locate`] found, or waits for another process that does.
-    /// An interrupted download is continued. `progress` is told the bytes that are there, of how many.
+    /// Downloads a file that [`Self::locate`] found into the cache. If another process is downloading it,
+    /// waits for that process. An interrupted download is resumed. `progress` receives the number of received
+    /// bytes and the size.
     ///
     /// # Errors
     ///
-    /// When the hub does not give the file, the connection breaks too often, what arrives is not what
-    /// was announced, or the cache cannot be written.
+    /// Returns an error if the hub refuses the request, the connection is lost too often, the received file is
+    /// not the expected one, or the cache cannot be written.
     pub fn download(
         &self,
         file: &HubFile,
@@ -91,7 +93,7 @@ impl Hub {
         self.client()?.download(&cache, file, remote, progress)
     }
 
-    /// That a file is not in the cache and may not be downloaded, and `why` not.
+    /// Returns the error that a file is not in the cache and cannot be downloaded for the reason `why`.
     pub(crate) fn missing(&self, file: &HubFile, why: &'static str) -> HubError {
         error::missing(file, &self.settings, why)
     }

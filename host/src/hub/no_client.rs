@@ -1,4 +1,4 @@
-//! In place of the client where the feature `hub` is off: nothing is downloaded.
+//! The client when the feature `hub` is off: nothing is downloaded.
 
 use super::{HubError, HubFile, Remote, Settings, cache::Cache, error::missing};
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Client {
         missing(
             file,
             &self.settings,
-            "this program is built without merv-host's feature `hub`, which downloads files",
+            "this program was built without merv-host's feature `hub`, which is needed for downloads",
         )
     }
 }

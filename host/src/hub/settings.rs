@@ -1,4 +1,5 @@
-//! Where the hub is, where its files are kept and who asks, as the hub's own tools are told it.
+//! Settings of the hub: its URL, the cache folder and the token. They are read from the same environment
+//! variables and files as those of the hub's own tools.
 
 use merv_checkpoint::text;
 use std::{
@@ -7,35 +8,34 @@ use std::{
     time::Duration,
 };
 
-/// The hub, unless `HF_ENDPOINT` names a mirror.
+/// The URL of the hub if `HF_ENDPOINT` is not set.
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// The file of the working directory that may hold a token, as MERV's own code reads it.
+/// A file with a token in the working directory. The original MERV code reads it too.
 const TOKEN_FILE: &str = ".hf_token";
 
-/// Bytes of a token's file at most.
+/// The maximum size of a token file in bytes.
 const MAX_TOKEN: u64 = 1 << 16;
 
-/// How the hub is used.
+/// The settings of the hub.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The folder of the cache, which holds `models--owner--name`. Absent where no home folder is
-    /// known.
+    /// The cache folder, which contains `models--owner--name`. `None` if no home folder is known.
     pub cache: Option<PathBuf>,
-    /// Who asks; public files need no token.
+    /// The access token. Public files do not need one.
     pub token: Option<Token>,
-    /// The address of the hub.
+    /// The URL of the hub.
     pub endpoint: String,
-    /// Whether nothing may be downloaded.
+    /// Whether downloads are disabled.
     pub offline: bool,
-    /// How long to wait before what failed is tried again the first time; then twice as long, and so on.
+    /// The wait before the first retry. It doubles with each further retry.
     pub retry_delay: Duration,
-    /// Whether requests go through the proxy of `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`, unless
-    /// `NO_PROXY` excepts the host.
+    /// Whether requests use the proxy of `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`, except for hosts in
+    /// `NO_PROXY`.
     pub proxy_from_env: bool,
 }
 
-/// The settings of the environment: see [`Settings::from_env`].
+/// Reads the settings from the environment: see [`Settings::from_env`].
 impl Default for Settings {
     fn default() -> Self {
         Self::from_env()
@@ -43,13 +43,13 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What the environment says:
+    /// Reads the settings from the environment:
     ///
-    /// * the cache: `HF_HUB_CACHE`, else `hub` in `HF_HOME`, which is by default `huggingface` in
+    /// * the cache folder: `HF_HUB_CACHE`, or `hub` in `HF_HOME`. The default of `HF_HOME` is `huggingface` in
     ///   `XDG_CACHE_HOME` or `~/.cache`;
-    /// * the token: `HF_TOKEN`, else the file `.hf_token` of the working directory, else the file that
-    ///   `HF_TOKEN_PATH` names or `token` in `HF_HOME`, where the hub's tools put it;
-    /// * the hub's address: `HF_ENDPOINT`;
+    /// * the token: `HF_TOKEN`, or the file `.hf_token` in the working directory, or the file in
+    ///   `HF_TOKEN_PATH`, or `token` in `HF_HOME`, where the hub's tools store it;
+    /// * the URL: `HF_ENDPOINT`;
     /// * no downloads: `HF_HUB_OFFLINE`, if it is `1`, `true`, `yes` or `on`.
     ///
     /// Empty variables count as unset.
@@ -57,7 +57,7 @@ impl Settings {
         Self::from_variables(&|name| env::var_os(name).map(PathBuf::from), Path::new(""))
     }
 
-    /// As [`Self::from_env`], with the variables and the working directory given.
+    /// Does the same as [`Self::from_env`] with the given variables and working directory.
     pub(super) fn from_variables(
         variable: &dyn Fn(&str) -> Option<PathBuf>,
         working_directory: &Path,
@@ -71,7 +71,7 @@ impl Settings {
         });
         let stored = path("HF_TOKEN_PATH").or_else(|| Some(home.as_ref()?.join("token")));
         let token = path("HF_TOKEN")
-            .map(|value| Token::stated(&value.to_string_lossy(), "$HF_TOKEN"))
+            .map(|value| Token::from_variable(&value.to_string_lossy(), "$HF_TOKEN"))
             .or_else(|| Token::read(&working_directory.join(TOKEN_FILE)))
             .or_else(|| Token::read(&stored?));
         let endpoint = text("HF_ENDPOINT");
@@ -87,16 +87,17 @@ impl Settings {
     }
 }
 
-/// A user's access token. It is never shown.
+/// A user's access token. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     text: String,
-    /// Where it was found, for messages.
+    /// The place where it was found, for messages.
     origin: String,
 }
 
 impl Token {
-    /// A token, and where it comes from, for messages. None if the text is blank.
+    /// Creates a token. `origin` describes where it comes from, for messages. Returns `None` if the text is
+    /// blank.
     pub fn new(text: &str, origin: impl Into<String>) -> Option<Self> {
         let text = text.trim();
         (!text.is_empty()).then(|| Self {
@@ -105,26 +106,27 @@ impl Token {
         })
     }
 
-    /// A token that somebody stated. One that is blank or not UTF-8 is kept, to be refused as what it is.
-    fn stated(text: &str, origin: &str) -> Self {
+    /// Creates a token from a variable that is set. A blank or invalid one is kept, so that it is reported
+    /// later.
+    fn from_variable(text: &str, origin: &str) -> Self {
         Self::new(text, origin).unwrap_or_else(|| Self {
             text: text.to_owned(),
             origin: origin.to_owned(),
         })
     }
 
-    /// The token in a file, if there is one.
+    /// Reads the token in a file, if there is one.
     fn read(path: &Path) -> Option<Self> {
         let text = text::read(path, MAX_TOKEN).ok()?;
         Self::new(&text, format!("the file {}", path.display()))
     }
 
-    /// Where it was found.
+    /// Returns the place where it was found.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The secret itself.
+    /// Returns the secret.
     pub(super) fn secret(&self) -> &str {
         &self.text
     }

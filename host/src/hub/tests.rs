@@ -1,4 +1,4 @@
-//! What needs no server: settings, addresses, names.
+//! Tests that need no server: settings, URLs and names.
 
 use super::{
     HubFile, Settings, Token,
@@ -34,7 +34,7 @@ fn the_environment_is_read_as_the_hubs_tools_read_it() {
     assert!(!found.offline);
     assert_eq!(found.token, None);
 
-    // Each place for a token comes before those that were tried so far.
+    // Each place for a token takes precedence over the places before.
     fs::write(home.join("token"), "hf_login\n").unwrap();
     let home_alone = [("HF_HOME", home.as_path())];
     assert_eq!(
@@ -57,7 +57,7 @@ fn the_environment_is_read_as_the_hubs_tools_read_it() {
     assert_eq!(empty.token.unwrap().secret(), "hf_folder");
     assert!(
         !format!("{stated:?}").contains("hf_stated"),
-        "the secret shows"
+        "the secret is printed"
     );
 
     let cache = settings(
@@ -84,7 +84,7 @@ fn the_environment_is_read_as_the_hubs_tools_read_it() {
 }
 
 #[test]
-fn addresses_are_escaped() {
+fn urls_are_escaped() {
     let file = HubFile {
         repo: "a/b".into(),
         file: "sub/a b+c.bin".into(),
@@ -97,7 +97,7 @@ fn addresses_are_escaped() {
 }
 
 #[test]
-fn redirects_lead_where_they_may() {
+fn only_safe_redirects_are_followed() {
     let from: Uri = "https://hub.example/a/b".parse().unwrap();
     let to = |location: &str| redirected(&from, location).map(|uri| uri.to_string());
     assert_eq!(to("/c?d=e").unwrap(), "https://hub.example/c?d=e");

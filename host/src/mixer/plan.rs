@@ -182,7 +182,7 @@ impl NameMap<'_> {
             numbered.all(|(here, there)| *there == Some(here))
         };
         let is_in_order = self.projectors.is_none_or(in_order);
-        is_in_order || !self.kind.fusion.has_part_of_each_encoder()
+        is_in_order || !self.kind.fusion.has_part_per_encoder()
     }
 }
 

@@ -1,5 +1,5 @@
-//! Many answers: a clip's part of the prompt is taken in once and shared by all questions about it, and
-//! the answers to many questions grow together.
+//! Answers to many questions. The visual tokens of a clip are read once for all questions about it, and the
+//! answers are generated in one batch.
 
 use super::{responder::Responder, visual::Visual};
 use crate::{
@@ -13,11 +13,10 @@ use crate::{
 };
 use candle_core::Tensor;
 
-/// What every prompt about a clip begins with, as the language model remembers it: the BOS and the visual
-/// tokens.
+/// A session that has read the start of every prompt about a clip: the BOS and the visual tokens.
 pub struct Prefix<'m> {
     session: Session<'m>,
-    /// Ids of a prompt that stand before the visual tokens: the session has seen them.
+    /// The number of ids before the visual tokens. The session has read them.
     begin: usize,
     visual_tokens: usize,
     mixer_weights: Vec<(String, f32)>,
@@ -28,57 +27,57 @@ pub struct Prefix<'m> {
 pub struct PrefixedPrompt<'a, 'm> {
     /// The clip.
     pub prefix: &'a Prefix<'m>,
-    /// What is asked.
+    /// The question.
     pub prompt: &'a str,
 }
 
-/// How answers are made. Each is drawn as if it were the only one: all begin at the same seed.
+/// How answers are generated. Each answer is sampled with the same seed, as if it were the only one.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerOptions {
-    /// How tokens are picked.
+    /// How tokens are sampled.
     pub sampling: Sampling,
-    /// How long each answer may and must be.
+    /// The minimum and maximum length of each answer.
     pub limits: generate::ReplyLimits,
 }
 
-/// An answer of many.
+/// One of many answers.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The text, stripped.
+    /// The text, without white space at both ends.
     pub text: String,
     /// The ids of its tokens.
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub stop: Stop,
-    /// Tokens of the prompt, with the chat format around it.
+    /// The number of tokens of the prompt, including the chat format.
     pub prompt_tokens: usize,
-    /// Logits that the first token was picked from: `[vocab_size]`.
+    /// The logits of the first token: `[vocab_size]`.
     pub first_logits: Vec<f32>,
 }
 
 impl<'m> Prefix<'m> {
-    /// How much each encoder counted, in the registry's order; nothing where the fusion does not weigh
-    /// them, or where there is no clip.
+    /// Returns the weight of each encoder, in the order of the registry. The list is empty if the fusion is not
+    /// a weighted sum, or if there is no clip.
     pub fn mixer_weights(&self) -> &[(String, f32)] {
         &self.mixer_weights
     }
 }
 
 impl Responder {
-    /// Takes a clip in, for any number of questions.
+    /// Reads a clip for any number of questions.
     ///
     /// # Errors
     ///
-    /// When the language model fails.
+    /// Returns an error if the language model fails.
     pub(crate) fn prefix(&self, visual: &Visual) -> Result<Prefix<'_>, Error> {
         self.prefix_of(Some(&visual.mixed.fused), visual.mixer_weights()?)
     }
 
-    /// What a prompt without a clip begins with.
+    /// Reads the start of a prompt without a clip.
     ///
     /// # Errors
     ///
-    /// When the language model fails.
+    /// Returns an error if the language model fails.
     pub(crate) fn text_prefix(&self) -> Result<Prefix<'_>, Error> {
         self.prefix_of(None, Vec::new())
     }
@@ -88,7 +87,7 @@ impl Responder {
         fused: Option<&Tensor>,
         mixer_weights: Vec<(String, f32)>,
     ) -> Result<Prefix<'_>, Error> {
-        // What stands before the visual tokens does not depend on what is asked.
+        // The ids before the visual tokens do not depend on the question.
         let EncodedPrompt { ids, begin } = self.prompter.encode(&Conversation::default(), "x")?;
         Ok(Prefix {
             session: self.read_clip(&ids[..begin], fused)?,
@@ -98,12 +97,12 @@ impl Responder {
         })
     }
 
-    /// Answers many questions together, each exactly as it would be answered alone. A question that does not
-    /// fit has its error at its place.
+    /// Answers many questions in one batch. Each answer is the same as for a single question. For a question
+    /// that is too long, the list contains an error.
     ///
     /// # Errors
     ///
-    /// When the sampling is wrong or the language model fails.
+    /// Returns an error if the sampling settings are not valid or the language model fails.
     pub(crate) fn answer_many(
         &self,
         asks: &[PrefixedPrompt<'_, '_>],
@@ -154,12 +153,12 @@ impl Responder {
         Ok(answers.collect())
     }
 
-    /// The ids that may stand for `text` as the first token of a reply: as a word of its own and as the
-    /// continuation of a word, which are two tokens for most tokenizers.
+    /// Returns the ids that can represent `text` as the first token of a reply. Most tokenizers have one token
+    /// for the start of a word and another for its continuation.
     ///
     /// # Errors
     ///
-    /// When the tokenizer fails.
+    /// Returns an error if the tokenizer fails.
     pub(crate) fn first_tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
         let mut ids = Vec::new();
         let tokenizer = self.prompter.tokenizer();

@@ -1,4 +1,4 @@
-//! A conversation about one clip: a single answer is its first turn.
+//! A conversation about one clip. A single answer is a conversation of one turn.
 
 use super::{dump::Dump, options::GenerateOptions, responder::Responder, visual::Visual};
 use crate::{
@@ -15,38 +15,38 @@ use std::{collections::BTreeMap, time::Instant};
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// The text, stripped.
+    /// The text, without white space at both ends.
     pub text: String,
     /// The ids of its tokens.
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub stop: Stop,
-    /// Tokens of the prompt, with the chat format around it.
+    /// The number of tokens of the prompt, including the chat format.
     pub prompt_tokens: usize,
-    /// Tokens that stand for the clip.
+    /// The number of visual tokens.
     pub visual_tokens: usize,
-    /// How much each encoder counted, in the registry's order; nothing where the fusion does not weigh
-    /// them.
+    /// The weight of each encoder, in the order of the registry. Empty if the fusion is not a weighted sum.
     pub mixer_weights: Vec<(String, f32)>,
-    /// Seconds by stage.
+    /// The seconds of each stage.
     pub timings: BTreeMap<Stage, f64>,
 }
 
-/// Several turns about a clip. The language model keeps what it has read, so that each turn costs only what
-/// is new in it. Made by [`VidLm::chat`](crate::VidLm::chat).
+/// A conversation about a clip. The language model keeps its state between turns, so that each turn reads only
+/// the new tokens. Created by [`VidLm::chat`](crate::VidLm::chat).
 pub struct Chat<'m> {
     responder: &'m Responder,
     registry: &'m Registry,
     visual: &'m Visual,
     past: Conversation,
-    /// What the language model has read. A turn that fails takes it away: the next one reads all anew.
+    /// The state of the language model. It is dropped if a turn fails; the next turn then reads everything
+    /// again.
     read: Option<Reading<'m>>,
 }
 
-/// What a session of the language model has read.
+/// A session of the language model and the ids that it has read.
 struct Reading<'m> {
     session: Session<'m>,
-    /// The ids of its text; the visual tokens stand between them.
+    /// The ids of the text. The visual tokens are between them.
     ids: Vec<u32>,
 }
 
@@ -65,31 +65,32 @@ impl<'m> Chat<'m> {
         }
     }
 
-    /// The turns so far.
+    /// Returns the turns so far.
     pub fn turns(&self) -> &[Turn] {
         self.past.turns()
     }
 
-    /// Forgets all that was said, but not the clip.
+    /// Removes all turns, but keeps the clip.
     pub fn reset(&mut self) {
         self.past = Conversation::default();
     }
 
-    /// Goes on from turns that were had elsewhere, in place of those so far.
+    /// Replaces the turns so far with the turns of an earlier conversation.
     ///
     /// # Errors
     ///
-    /// When the tokenizer or the template fails.
+    /// Returns an error if the tokenizer or the template fails.
     pub fn resume(&mut self, turns: &[Turn]) -> Result<(), Error> {
         self.past = self.responder.prompter.resume(turns)?;
         Ok(())
     }
 
-    /// Replies to `message`. The reply's times are those of this turn alone.
+    /// Replies to `message`. The timings are those of this turn only.
     ///
     /// # Errors
     ///
-    /// When the conversation is full or the language model fails: it is then as it was before.
+    /// Returns an error if the conversation is too long or the language model fails. The turns are unchanged
+    /// then.
     pub fn say(
         &mut self,
         message: &str,
@@ -128,7 +129,7 @@ impl<'m> Chat<'m> {
                 }
                 (session, known)
             }
-            // What all prompts about a clip share is read by itself: see `Responder::answer_many`.
+            // The shared start of all prompts about a clip is a separate prefill: see `Responder::read_clip`.
             _ => {
                 let begin = &asked.ids[..asked.begin];
                 (responder.read_clip(begin, Some(fused))?, asked.begin)
@@ -157,7 +158,7 @@ impl<'m> Chat<'m> {
         if let Some(dump) = dump {
             dump.write(visual, &asked.ids, &first_logits)?;
         }
-        // The last token of a reply that was cut off is said, but not read yet.
+        // The session has not read the last token of a reply that reached its maximum length.
         let mut ids = [asked.ids.as_slice(), &tokens].concat();
         ids.truncate(session.len() - visual_tokens);
         *read = Some(Reading { session, ids });
@@ -182,8 +183,9 @@ impl<'m> Chat<'m> {
     }
 }
 
-/// How many ids at the front of `asked` are read already: all, unless a template writes the past anew. None
-/// if it ends before the visual tokens do. One id stays to be read, which gives the first logits.
+/// Returns the number of leading ids of `asked` that were read before. They differ from the past turns only if
+/// a template changes earlier text. The result is 0 if they end before the visual tokens. At least one id is
+/// left to read, because it gives the first logits.
 fn common(read: &[u32], asked: &EncodedPrompt) -> usize {
     let most = asked.ids.len().saturating_sub(1);
     let pairs = read.iter().zip(&asked.ids[..most]);

@@ -1,5 +1,5 @@
-//! Everything between a video and the first token, in one safetensors file: what a person comparing
-//! implementations needs.
+//! A dump of all intermediate results from the video to the first token in one safetensors file. It serves to
+//! compare implementations.
 
 use crate::{
     Error,
@@ -72,18 +72,18 @@ fn tensor(tensor: &Tensor) -> Result<Item, Error> {
     ))
 }
 
-/// A dump that is being made: it is there whole or not at all.
+/// A dump that is being written. The file is created atomically.
 pub struct Dump {
     path: PathBuf,
     file: WholeFile,
 }
 
 impl Dump {
-    /// Begins the dump that is asked for, which must not replace the video or a file of the model.
+    /// Starts the dump if the options request one. It must not replace the video or a file of the model.
     ///
     /// # Errors
     ///
-    /// As [`Self::create`].
+    /// The same as [`Self::create`].
     pub(crate) fn begin(
         options: &GenerateOptions,
         registry: &Registry,
@@ -104,12 +104,12 @@ impl Dump {
         Self::create(dump, &inputs).map(Some)
     }
 
-    /// Begins a dump, so that a folder that cannot be written to is noticed before the work.
+    /// Starts a dump. A folder that is not writable is therefore detected before the computation.
     ///
     /// # Errors
     ///
-    /// When the file cannot be made, something stands at `path` that is not a plain file, or it is one of
-    /// the `inputs`.
+    /// Returns an error if the file cannot be created, if `path` is something other than a regular file, or if
+    /// it is one of the `inputs`.
     pub fn create(path: &Path, inputs: &[&Path]) -> Result<Self, Error> {
         let failed = |source| Error::Write {
             path: path.to_owned(),
@@ -120,11 +120,11 @@ impl Dump {
                 path: path.to_owned(),
             });
         }
-        // A link is followed: what it points to is replaced, not the link.
+        // A link is followed: its target is replaced, not the link.
         let path = match path.canonicalize() {
             Ok(existing) if existing.is_file() => existing,
             Ok(_) => {
-                let why = "it is there and is not a plain file";
+                let why = "it exists and is not a regular file";
                 return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, why)));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => followed(path),
@@ -134,13 +134,13 @@ impl Dump {
         Ok(Self { path, file })
     }
 
-    /// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]`, `features.<id>` `[1, T·S, D]`,
-    /// `projected.<id>`, `fused`, `mixer_weights` `[1, E]` if the fusion weighs, `prompt_ids` and `logits` `[vocab_size]` of
-    /// the first step.
+    /// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]`, `features.<id>` `[1, T·S, D]`, `projected.<id>`,
+    /// `fused`, `prompt_ids`, and `logits` `[vocab_size]` of the first step. If the fusion is a weighted sum,
+    /// `mixer_weights` `[1, E]` is written too.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn write(
         mut self,
         visual: &Visual,
@@ -180,7 +180,7 @@ fn items(
         items.push(("mixer_weights".into(), tensor(weights)?));
     }
     for (index, id) in visual.encoder_ids.iter().enumerate() {
-        // A clip whose features came from a cache was not even decoded.
+        // If the features came from a cache, the clip was not decoded.
         if let Some(clip) = &visual.clips[index] {
             let shape = vec![clip.num_frames, 3, clip.image_size, clip.image_size];
             items.push((format!("clip.{id}"), floats(&clip.data, shape)));

@@ -1,11 +1,11 @@
-//! The encoders of a model, loaded: from a video to features. A [`FeatureCache`] spares the work on clips
-//! that they saw before.
+//! The loaded encoders of a model. They compute features from a video. A [`FeatureCache`] keeps the features
+//! of earlier clips.
 
 use crate::{
     Error, Observer, Stage,
     features::{ClipKey, EncoderIdentity, EncoderKey, FeatureCache},
     model::{
-        files::{Files, name_weights},
+        files::{Files, set_weights},
         options::VideoOptions,
         plan::{self, LoadOptions, PlannedEncoder},
     },
@@ -25,64 +25,64 @@ use std::{
     time::Instant,
 };
 
-/// All encoders of a registry, in its order. May be used from several threads.
+/// All encoders of a registry, in its order. They can be used from several threads.
 pub struct Encoders {
-    loaded: Vec<Loaded>,
-    /// Frames that are read of a video; each encoder takes its share.
+    loaded: Vec<LoadedEncoder>,
+    /// The number of frames that are read from a video. Each encoder uses a subset.
     num_frames: usize,
     resize: ResizeStrategy,
     threads: usize,
-    /// Made when a cache is first used: the weights are read for them.
+    /// Computed when a cache is first used, because this reads the weights.
     keys: OnceLock<Vec<EncoderKey>>,
 }
 
-struct Loaded {
+struct LoadedEncoder {
     encoder: Encoder,
     identity: EncoderIdentity,
-    /// For messages.
+    /// The location of the weights, for messages.
     weights: String,
 }
 
-/// A video that was read for the encoders, or whose features are there already: what can be done on
-/// another thread while the encoders are busy.
+/// A video that was read for the encoders, or its cached features. Videos can be prepared on another thread
+/// while the encoders are busy.
 pub struct Prepared {
-    /// Of every encoder; none without a cache.
+    /// The cache keys of all encoders. Empty without a cache.
     keys: Vec<ClipKey>,
-    /// From the cache, `[tokens, width]`.
+    /// The features from the cache, `[tokens, width]`.
     cached: Vec<Option<Tensor>>,
-    /// What those encoders will see whose features are not there.
+    /// The inputs of the encoders whose features are not in the cache.
     clips: Vec<Option<Arc<Clip>>>,
     frame_indices: Vec<usize>,
     timings: BTreeMap<Stage, f64>,
 }
 
-/// What the encoders made of a video.
+/// The features of a video.
 pub struct Features {
-    /// Of each encoder, in order: `[1, tokens, width]` in f32.
+    /// The features of each encoder, in order: `[1, tokens, width]` in f32.
     pub tensors: Vec<Tensor>,
-    /// How many of them came from a cache.
+    /// The number of encoders whose features came from a cache.
     pub cached: usize,
-    /// What each encoder saw, unless its features came from a cache.
+    /// The input of each encoder, unless its features came from a cache.
     pub clips: Vec<Option<Arc<Clip>>>,
-    /// Numbers of the frames that were sampled; none if no video was read.
+    /// The indices of the sampled frames. Empty if no video was read.
     pub frame_indices: Vec<usize>,
-    /// Seconds by stage; of stages that took place.
+    /// The seconds of each stage that was run.
     pub timings: BTreeMap<Stage, f64>,
 }
 
 impl Prepared {
-    /// Whether the cache had everything, so that no video was read.
+    /// Returns whether all features came from the cache, so that no video was read.
     pub fn is_cached(&self) -> bool {
         self.cached.iter().all(Option::is_some)
     }
 }
 
 impl Encoders {
-    /// Loads the encoders of a registry, a FILE or the NAME of one, and nothing else of it.
+    /// Loads only the encoders of a registry, given as a FILE or NAME.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with the registry and its encoders.
+    /// Returns all problems with the registry and its encoders.
     pub fn load(
         registry: impl AsRef<Path>,
         options: &LoadOptions,
@@ -108,8 +108,8 @@ impl Encoders {
         )
     }
 
-    /// Loads planned encoders, whose files are all on this machine. `watch` hears the number and the id of
-    /// each before it is loaded.
+    /// Loads planned encoders, whose files are all on this machine. `watch` is called with the index and the id
+    /// of each encoder before it is loaded.
     pub(crate) fn assemble(
         registry: &Registry,
         planned: Vec<PlannedEncoder>,
@@ -128,7 +128,7 @@ impl Encoders {
             } = planned;
             let weights = entry.weights.as_ref().map(|source| files.paths(source));
             let weights = weights.transpose()?.unwrap_or_default();
-            name_weights(&mut request.model, &weights)?;
+            set_weights(&mut request.model, &weights)?;
             let encoder = library.load_encoder(&request)?;
             let config = request.model.config.as_ref();
             let identity = EncoderIdentity {
@@ -142,7 +142,7 @@ impl Encoders {
                 info: encoder.info().clone(),
                 resize,
             };
-            Ok(Loaded {
+            Ok(LoadedEncoder {
                 encoder,
                 identity,
                 weights: entry.weights_name(),
@@ -157,17 +157,17 @@ impl Encoders {
         })
     }
 
-    /// Their ids, in order.
+    /// Returns the ids of the encoders, in order.
     pub fn ids(&self) -> impl ExactSizeIterator<Item = &str> {
         self.loaded.iter().map(|loaded| loaded.identity.id.as_str())
     }
 
-    /// What they are, in order.
+    /// Returns the descriptions of the encoders, in order.
     pub fn infos(&self) -> impl ExactSizeIterator<Item = &EncoderInfo> {
         self.loaded.iter().map(|loaded| loaded.encoder.info())
     }
 
-    /// Returns the number of visual tokens that a mixer of `kind` makes of their features.
+    /// Returns the number of visual tokens after a mixer of this kind.
     pub fn visual_tokens(&self, kind: MixerKind) -> usize {
         let projected = self
             .infos()
@@ -175,7 +175,7 @@ impl Encoders {
         kind.visual_tokens(&projected.collect::<Vec<_>>())
     }
 
-    /// What of a video is read.
+    /// Returns the selection of frames for these options.
     pub fn selection(&self, options: &VideoOptions) -> video::Selection {
         video::Selection {
             num_frames: self.num_frames,
@@ -187,11 +187,11 @@ impl Encoders {
         }
     }
 
-    /// Looks a video up in the cache, and reads it for those encoders whose features are not there.
+    /// Looks up the features of a video in the cache, and reads the video for the other encoders.
     ///
     /// # Errors
     ///
-    /// When the video cannot be read.
+    /// Returns an error if the video cannot be read.
     pub fn prepare(
         &self,
         video: &Path,
@@ -215,7 +215,7 @@ impl Encoders {
             let found = prepared.keys.iter().zip(&self.loaded).map(|(key, loaded)| {
                 let info = loaded.encoder.info();
                 let shape = [(info.temporal * info.spatial) as usize, info.width as usize];
-                // What somebody else put under this name is no features of this encoder.
+                // A tensor of another shape was not written for this encoder.
                 cache.get(key).filter(|features| features.dims() == shape)
             });
             found
@@ -228,12 +228,12 @@ impl Encoders {
         Ok(prepared)
     }
 
-    /// The names of the features of a video that the cache lacks; none where the video is not there to be
-    /// read. Nothing is read.
+    /// Returns the keys of those features of a video that are not in the cache, or `None` if the video does not
+    /// exist. The video is not decoded.
     ///
     /// # Errors
     ///
-    /// When a file that features depend on cannot be read.
+    /// Returns an error if a file that the features depend on cannot be read.
     pub fn missing_features(
         &self,
         video: &Path,
@@ -289,14 +289,14 @@ impl Encoders {
         Ok(())
     }
 
-    /// Runs the encoders over a video that was prepared, and keeps what they make of it.
+    /// Runs the encoders on a prepared video, and stores their features in the cache.
     ///
-    /// With a cache the features are those that it will give back, rounded as it keeps them: what is
-    /// computed from them does not depend on whether the cache was full.
+    /// With a cache, the result is rounded to the precision of the cache. It therefore does not depend on
+    /// whether the features were already in the cache.
     ///
     /// # Errors
     ///
-    /// When a plugin fails, or the features cannot be kept.
+    /// Returns an error if a plugin fails or the features cannot be stored.
     pub fn encode(
         &self,
         prepared: Prepared,
@@ -319,7 +319,7 @@ impl Encoders {
                     let id = &loaded.identity.id;
                     observer.progress(Stage::Encode, id, index, self.loaded.len());
                     let features = encode(&loaded.encoder, clip)?;
-                    finite(&features, id, &loaded.weights)?;
+                    check_finite(&features, id, &loaded.weights)?;
                     match cache.zip(keys.get(index)) {
                         Some((cache, key)) => cache.put(key, &features)?,
                         None => features,
@@ -343,28 +343,28 @@ impl Encoders {
         })
     }
 
-    /// An encoder, by its place.
+    /// Returns the encoder with this index.
     pub(crate) fn encoder(&self, index: usize) -> Option<&Encoder> {
         self.loaded.get(index).map(|loaded| &loaded.encoder)
     }
 
-    /// The files of an encoder's weights, by its place.
+    /// Returns the weights files of the encoder with this index.
     pub(crate) fn weight_files(&self, index: usize) -> &[PathBuf] {
         let loaded = self.loaded.get(index);
         loaded.map_or(&[], |loaded| &loaded.identity.weights)
     }
 
-    /// Runs the encoders over videos that were prepared without a cache, and keeps what going back needs:
-    /// of each encoder the features `[videos, tokens, width]` and the tape.
+    /// Runs the encoders on videos that were prepared without a cache. Returns the features
+    /// `[videos, tokens, width]` of each encoder and the tape for the backward pass.
     ///
     /// # Errors
     ///
-    /// When a plugin fails, or training has not begun.
+    /// Returns an error if a plugin fails or training has not begun.
     pub(crate) fn forward_train(
         &self,
         videos: &[Prepared],
     ) -> Result<Vec<(Tensor, Tape<'_>)>, Error> {
-        let mut made = Vec::with_capacity(self.loaded.len());
+        let mut outputs = Vec::with_capacity(self.loaded.len());
         for (index, loaded) in self.loaded.iter().enumerate() {
             let clips = videos
                 .iter()
@@ -385,22 +385,22 @@ impl Encoders {
                 .forward_train(TensorView::new(&data, &shape)?)?;
             let view = features.view();
             let features = Tensor::from_slice(view.f32s()?, view.shape(), &Device::Cpu)?;
-            finite(&features, &loaded.identity.id, &loaded.weights)?;
-            made.push((features, tape));
+            check_finite(&features, &loaded.identity.id, &loaded.weights)?;
+            outputs.push((features, tape));
         }
-        Ok(made)
+        Ok(outputs)
     }
 
-    /// The names of a video's features, by encoder. None where no features can be: reading the video tells
-    /// why.
+    /// Returns the cache keys of a video for all encoders. The list is empty if the video cannot be read;
+    /// reading it reports the reason.
     fn clip_keys(
         &self,
         video: &Path,
         selection: &video::Selection,
         cache: &FeatureCache,
     ) -> Result<Vec<ClipKey>, Error> {
-        // A pipe or a device would never end.
-        if !fs::metadata(video).is_ok_and(|about| about.is_file() || about.is_dir()) {
+        // Reading a pipe or a device might not end.
+        if !fs::metadata(video).is_ok_and(|metadata| metadata.is_file() || metadata.is_dir()) {
             return Ok(Vec::new());
         }
         let keys = match self.keys.get() {
@@ -418,9 +418,14 @@ impl Encoders {
     }
 }
 
-/// Refuses values that are not finite, where they first appear.
-pub(crate) fn finite(values: &Tensor, what: &str, weights: impl Display) -> Result<(), Error> {
-    // A sum is finite only if every value is; it may overflow only far beyond what a model computes.
+/// Refuses values that are not finite. It is called right after they are computed, so that the error names
+/// their origin.
+pub(crate) fn check_finite(
+    values: &Tensor,
+    what: &str,
+    weights: impl Display,
+) -> Result<(), Error> {
+    // A sum is finite only if every value is. It could overflow only for values far larger than a model's.
     let sum = values.sum_all()?.to_scalar::<f32>()?;
     if sum.is_finite() {
         return Ok(());
@@ -431,7 +436,7 @@ pub(crate) fn finite(values: &Tensor, what: &str, weights: impl Display) -> Resu
     })
 }
 
-/// `[tokens, width]`; the clip is lent to the plugin where it lies.
+/// Computes the features `[tokens, width]` of a clip. The plugin borrows the clip without a copy.
 fn encode(encoder: &Encoder, clip: &Clip) -> Result<Tensor, Error> {
     let size = clip.image_size;
     let shape = [1, clip.num_frames, 3, size, size];

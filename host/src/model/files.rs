@@ -1,7 +1,7 @@
-//! From the sources that a registry names to files on this machine.
+//! Finding and downloading the files of a registry.
 //!
-//! The hub is asked for everything that is missing before anything is downloaded: that a repository is
-//! gated must not be noticed an hour later.
+//! All missing files are requested from the hub before any of them is downloaded. Otherwise a gated repository
+//! could be noticed only after an hour of downloads.
 
 use crate::{
     Error, Observer, Stage,
@@ -18,24 +18,24 @@ use std::{
     sync::Mutex,
 };
 
-/// Bytes of a shard index that are read: a longer one ends in its middle, which no index does.
+/// The maximum number of bytes that are read from a shard index. A longer file is then refused as incomplete.
 const MAX_INDEX: u64 = 1 << 26;
 
-/// Finds and fetches the files of one registry.
+/// Finds and downloads the files of one registry.
 pub(crate) struct Files {
     hub: Hub,
-    /// What `checkpoint = true` means; nothing while the mixer has not been trained.
+    /// The file for `checkpoint = true`. `None` if the mixer has not been trained.
     checkpoint: Option<WeightSource>,
-    /// What was taken of sources that name several files of the hub.
+    /// Sources with several alternatives on the hub, and the alternative that was chosen.
     chosen: Vec<(WeightSource, WeightSource)>,
-    /// What the hub has and this machine has not.
+    /// Files on the hub that are missing on this machine.
     wanted: Vec<(HubFile, Remote)>,
-    /// Files whose digests were right: one may serve several parts, and some take a minute to read.
+    /// Files whose digests were verified. A file can be used several times, and reading it can take a minute.
     verified: Mutex<HashSet<PathBuf>>,
 }
 
 impl Files {
-    /// Looks at nothing yet.
+    /// Creates the files of a registry. Nothing is read yet.
     pub(crate) fn new(registry: &Registry, settings: &Settings) -> Self {
         Self {
             hub: Hub::new(settings.clone()),
@@ -46,12 +46,12 @@ impl Files {
         }
     }
 
-    /// The paths of a source, if all of it is on this machine: one, or the shards of an index, in order.
-    /// Digests are not checked.
+    /// Returns the paths of a source if all its files are on this machine: one path, or the shards of an index
+    /// in order. Digests are not verified.
     ///
     /// # Errors
     ///
-    /// When a shard index cannot be used.
+    /// Returns an error if a shard index cannot be used.
     pub(crate) fn present(&self, source: &WeightSource) -> Result<Option<Vec<PathBuf>>, Error> {
         let Some(parts) = self.parts(source)? else {
             return Ok(None);
@@ -59,11 +59,11 @@ impl Files {
         Ok(parts.iter().map(|part| self.find(part)).collect())
     }
 
-    /// The names of a registry's sources that are not on this machine.
+    /// Returns the names of those sources of a registry that are not on this machine.
     ///
     /// # Errors
     ///
-    /// When a shard index cannot be used.
+    /// Returns an error if a shard index cannot be used.
     pub(crate) fn absent(&self, registry: &Registry) -> Result<Vec<String>, Error> {
         let mut absent = Vec::new();
         for source in registry.sources() {
@@ -75,18 +75,17 @@ impl Files {
         Ok(absent)
     }
 
-    /// The paths of a source, all of which has to be on this machine by now. A digest that the registry
-    /// states is checked.
+    /// Returns the paths of a source. All its files must be on this machine. The digest in the registry is
+    /// verified.
     ///
     /// # Errors
     ///
-    /// When a file is missing, is not the one that the registry names, or is an index that cannot be
-    /// used.
+    /// Returns an error if a file is missing, has another digest, or is an index that cannot be used.
     pub(crate) fn paths(&self, source: &WeightSource) -> Result<Vec<PathBuf>, Error> {
-        let source = &self.meant(source);
+        let source = &self.resolved(source);
         let here = |source: &WeightSource| {
             self.find(source)
-                .ok_or_else(|| self.missing(source, "this command downloads nothing"))
+                .ok_or_else(|| self.missing(source, "this command does not download files"))
         };
         let path = here(source)?;
         if let Some(digest) = source.sha256() {
@@ -104,25 +103,25 @@ impl Files {
         Error::collect(parts.iter().map(here))
     }
 
-    /// The path of a source that is one file; as [`Self::paths`].
+    /// Returns the path of a source that is a single file.
     ///
     /// # Errors
     ///
-    /// As [`Self::paths`], and when it is several files.
+    /// The same as [`Self::paths`]. Also returns an error if it is several files.
     pub(crate) fn path(&self, source: &WeightSource) -> Result<PathBuf, Error> {
         let mut paths = self.paths(source)?;
         match (paths.pop(), paths.len()) {
             (Some(path), 0) => Ok(path),
-            _ => Err(SourceError::Sharded(self.written(source).to_string()).into()),
+            _ => Err(SourceError::Sharded(self.without_reference(source).to_string()).into()),
         }
     }
 
-    /// Asks the hub for everything of `sources` that is not on this machine. Nothing but shard indexes is
+    /// Requests the descriptions of all missing files of `sources` from the hub. Only shard indexes are
     /// downloaded.
     ///
     /// # Errors
     ///
-    /// Everything that cannot be had, together.
+    /// Returns the errors of all files that are not available.
     pub(crate) fn locate<'s>(
         &mut self,
         sources: impl IntoIterator<Item = &'s WeightSource>,
@@ -130,7 +129,10 @@ impl Files {
     ) -> Result<(), Error> {
         let mut errors = Vec::new();
         let mut different: Vec<WeightSource> = Vec::new();
-        for source in sources.into_iter().map(|source| self.written(source)) {
+        for source in sources
+            .into_iter()
+            .map(|source| self.without_reference(source))
+        {
             if !different.contains(source) {
                 different.push(source.clone());
             }
@@ -151,10 +153,9 @@ impl Files {
         Error::all(errors)
     }
 
-    /// Settles which file is taken of a source that names several: the first that is on this machine, else the
-    /// first that the hub has.
+    /// Chooses one of several alternatives: the first on this machine, or else the first on the hub.
     fn choose(&mut self, source: &WeightSource) -> Result<(), Error> {
-        let source = self.written(source).clone();
+        let source = self.without_reference(source).clone();
         let known = self.chosen.iter().any(|(other, _)| *other == source);
         let files = source.alternatives();
         if known || files.len() < 2 || files.iter().any(|file| self.find(file).is_some()) {
@@ -171,7 +172,7 @@ impl Files {
                     return Ok(());
                 }
                 Err(error @ (HubError::NoFile { .. } | HubError::Missing { .. })) => {
-                    refusal.get_or_insert(error.about(&source.to_string()));
+                    refusal.get_or_insert(error.with_file_name(&source.to_string()));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -203,11 +204,11 @@ impl Files {
         Error::all(errors)
     }
 
-    /// Downloads what of `sources` was located.
+    /// Downloads the located files of `sources`.
     ///
     /// # Errors
     ///
-    /// What went wrong on the way.
+    /// Returns the errors of the downloads.
     pub(crate) fn download<'s>(
         &self,
         sources: impl IntoIterator<Item = &'s WeightSource>,
@@ -236,9 +237,9 @@ impl Files {
         Error::all(errors)
     }
 
-    /// Downloads a shard index, without which nobody knows what else is to be fetched.
+    /// Downloads a shard index, which lists the other files of the source.
     fn fetch_index(&self, source: &WeightSource, observer: &mut dyn Observer) -> Result<(), Error> {
-        let source = &self.meant(source);
+        let source = &self.resolved(source);
         match source.hub_file() {
             Some(file) if source.is_shard_index() && self.hub.cached(&file).is_none() => {
                 let remote = self.hub.locate(&file)?;
@@ -261,17 +262,18 @@ impl Files {
         Ok(())
     }
 
-    /// The mixer's checkpoint for `checkpoint = true`.
-    fn written<'s>(&'s self, source: &'s WeightSource) -> &'s WeightSource {
+    /// Replaces `checkpoint = true` with the mixer's checkpoint.
+    fn without_reference<'s>(&'s self, source: &'s WeightSource) -> &'s WeightSource {
         match source {
             WeightSource::Checkpoint => self.checkpoint.as_ref().unwrap_or(source),
             other => other,
         }
     }
 
-    /// The file that a source means: the mixer's checkpoint for `checkpoint = true`, one file of several.
-    fn meant(&self, source: &WeightSource) -> WeightSource {
-        let source = self.written(source);
+    /// Returns the single source for a source: the mixer's checkpoint for `checkpoint = true`, and the chosen
+    /// one of several alternatives.
+    fn resolved(&self, source: &WeightSource) -> WeightSource {
+        let source = self.without_reference(source);
         let mut files = source.alternatives();
         if files.len() < 2 {
             return source.clone();
@@ -283,9 +285,9 @@ impl Files {
         files.swap_remove(here.unwrap_or(0))
     }
 
-    /// The files that a source means: itself, or the shards of an index. None while the index is not here.
+    /// Returns the files of a source: itself, or the shards of an index. Returns `None` if the index is missing.
     fn parts(&self, source: &WeightSource) -> Result<Option<Vec<WeightSource>>, Error> {
-        let source = &self.meant(source);
+        let source = &self.resolved(source);
         if !source.is_shard_index() {
             return Ok(Some(vec![source.clone()]));
         }
@@ -302,7 +304,7 @@ impl Files {
         Ok(Some(shards.collect()))
     }
 
-    /// A single file, if it is on this machine.
+    /// Returns the path of a single file if it is on this machine.
     fn find(&self, source: &WeightSource) -> Option<PathBuf> {
         match source {
             WeightSource::Local { path, .. } => path.is_file().then(|| path.clone()),
@@ -311,11 +313,12 @@ impl Files {
         }
     }
 
-    /// Downloads a small file unless it is here, which the repository may lack: then nothing.
+    /// Downloads a small file that may be absent from the repository, unless it is on this machine. Returns
+    /// `None` if it does not exist or is larger than `most` bytes.
     ///
     /// # Errors
     ///
-    /// When the hub does not give it for another reason than that there is none, or it is not small.
+    /// Returns an error if the request or the download fails for another reason.
     pub(crate) fn fetch_small(
         &self,
         source: &WeightSource,
@@ -338,13 +341,13 @@ impl Files {
         }
     }
 
-    /// That a file is not here, and `why` it is not fetched.
+    /// Returns the error that a file is missing and is not downloaded for the reason `why`.
     pub(crate) fn missing(&self, source: &WeightSource, why: &'static str) -> Error {
-        let source = self.written(source);
+        let source = self.without_reference(source);
         match (source.hub_file(), source) {
             (Some(file), _) => {
                 let error = self.hub.missing(&file, why);
-                error.about(&source.to_string()).into()
+                error.with_file_name(&source.to_string()).into()
             }
             (None, WeightSource::Local { path, .. }) => SourceError::Missing(path.clone()).into(),
             (None, _) => SourceError::Missing(Path::new("").to_owned()).into(),
@@ -352,7 +355,7 @@ impl Files {
     }
 }
 
-/// The index at `path`, which the cache has; its shards may be missing yet.
+/// Reads an index in the cache. Its shards may be missing.
 fn read_index(path: &Path) -> Result<ShardIndex, SourceError> {
     let mut bytes = Vec::new();
     File::open(path)
@@ -367,7 +370,7 @@ fn read_index(path: &Path) -> Result<ShardIndex, SourceError> {
     })
 }
 
-/// Whether there is no use in trying to fetch other files.
+/// Returns whether the downloads of other files would fail too.
 fn stops_all(error: &Error) -> bool {
     match error {
         Error::Hub(error) => HubError::stops_all(error),
@@ -376,15 +379,15 @@ fn stops_all(error: &Error) -> bool {
     }
 }
 
-/// The path as text, which is what the plugin boundary takes.
+/// Returns a path as UTF-8 text, which is the type of paths in the plugin interface.
 pub(crate) fn utf8(path: &Path) -> Result<String, Error> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| Error::PathNotUtf8(path.to_owned()))
 }
 
-/// Names the files of a model's weights to its plugin.
-pub(crate) fn name_weights(model: &mut ModelSource, paths: &[PathBuf]) -> Result<(), Error> {
+/// Sets the weights files of a model for its plugin.
+pub(crate) fn set_weights(model: &mut ModelSource, paths: &[PathBuf]) -> Result<(), Error> {
     let texts = paths.iter().map(|path| Ok(utf8(path)?.into()));
     model.weights = texts.collect::<Result<Vec<_>, Error>>()?.into();
     Ok(())

@@ -1,5 +1,5 @@
-//! A model that answers: from a registry to plugins and files on this machine ([`plan`]), to loaded encoders
-//! ([`Encoders`]), to the video-language model ([`VidLm`]) and conversations with it ([`Chat`]).
+//! The video-language model. [`plan`] finds the plugins and files of a registry, [`Encoders`] are the loaded
+//! encoders, [`VidLm`] is the whole model, and [`Chat`] is a conversation with it.
 
 pub(crate) mod answers;
 pub(crate) mod chat;

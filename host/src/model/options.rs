@@ -1,34 +1,34 @@
-//! What of a video is looked at, and how an answer is made.
+//! Options: the part of a video that is read, and how an answer is generated.
 
 use crate::{Sampling, generate, video};
 use std::path::PathBuf;
 
-/// What of a video is looked at.
+/// The part of a video that is read.
 #[derive(Debug, Clone, Default)]
 pub struct VideoOptions {
-    /// Where to begin, in seconds.
+    /// The start, in seconds.
     pub start: Option<f64>,
-    /// Where to end, in seconds.
+    /// The end, in seconds.
     pub end: Option<f64>,
-    /// When not negative: frames up to this one, whatever start and end say.
+    /// If not negative, the last frame. It overrides `start` and `end`.
     pub end_frame: Option<i64>,
-    /// Frames per second of a folder of images.
+    /// The frame rate of a folder of images, in frames per second.
     pub folder_fps: Option<f64>,
-    /// What start and end mean in a video of variable frame rate.
+    /// The meaning of `start` and `end` in a video with a variable frame rate.
     pub seconds: video::Seconds,
-    /// What reading the file may cost.
+    /// The limits on time and memory for reading the file.
     pub limits: video::ReadLimits,
 }
 
-/// How an answer is made.
+/// How an answer is generated.
 #[derive(Debug, Clone, Default)]
 pub struct GenerateOptions {
-    /// What of the video is looked at.
+    /// The part of the video that is read.
     pub video: VideoOptions,
-    /// How tokens are picked.
+    /// How tokens are sampled.
     pub sampling: Sampling,
-    /// How long the answer may and must be.
+    /// The minimum and maximum length of the answer.
     pub limits: generate::ReplyLimits,
-    /// Where to write everything between video and first token, as safetensors.
+    /// The safetensors file for a dump of all intermediate results up to the first token.
     pub dump: Option<PathBuf>,
 }

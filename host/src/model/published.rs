@@ -1,5 +1,6 @@
-//! What is published beside a checkpoint of MERV's: `config.json`, from which MERV's own loader takes the
-//! settings of the model. A registry that says otherwise gives other answers, so that it is refused.
+//! Comparing a registry with the `config.json` that is published with a MERV checkpoint. MERV's own loader
+//! reads the settings of the model from it. A registry with other settings would give other answers, so it is
+//! refused.
 
 use crate::{
     Error, Observer,
@@ -11,16 +12,16 @@ use crate::{
 use serde_json::Value;
 use std::{fs, path::Path};
 
-/// The folder of the checkpoints; the config lies beside it.
+/// The folder of the checkpoints. The config is next to it.
 const CHECKPOINTS: &str = "checkpoints";
 
-/// The config's name.
+/// The name of the config.
 const CONFIG: &str = "config.json";
 
-/// Bytes of a config at most: it is a page of text.
+/// The maximum size of a config in bytes. It is a page of text.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Where the config of the registry's checkpoint would be: `{id}/config.json` for
+/// Returns the source of the config for the registry's checkpoint: `{id}/config.json` for
 /// `{id}/checkpoints/latest-checkpoint.pt`.
 fn config_of(registry: &Registry) -> Option<WeightSource> {
     if !registry.mixer.check_config {
@@ -57,11 +58,11 @@ fn config_of(registry: &Registry) -> Option<WeightSource> {
     }
 }
 
-/// Fetches the config if the checkpoint has to be fetched too, and compares it.
+/// Downloads the config if the checkpoint has to be downloaded too, and compares it.
 ///
 /// # Errors
 ///
-/// As [`check`], and when the hub cannot be asked.
+/// The same as [`check`]. Also returns an error if the download fails.
 pub(crate) fn fetch(
     registry: &Registry,
     files: &Files,
@@ -76,11 +77,11 @@ pub(crate) fn fetch(
     check(registry, files)
 }
 
-/// Compares the registry with the config, if it is on this machine.
+/// Compares the registry with the config, if the config is on this machine.
 ///
 /// # Errors
 ///
-/// Every difference, with both values and what to change.
+/// Returns all differences, with both values and what to change.
 pub(crate) fn check(registry: &Registry, files: &Files) -> Result<(), Error> {
     let Some(config) = config_of(registry) else {
         return Ok(());
@@ -102,7 +103,7 @@ pub(crate) fn check(registry: &Registry, files: &Files) -> Result<(), Error> {
         Err(why) => vec![
             Problem::new(None, format!("{config} cannot be compared: {why}"))
                 .expected("MERV's config of the checkpoint")
-                .hint("fetch it again, or write `check_config = false` in [mixer]"),
+                .hint("download it again, or write `check_config = false` in [mixer]"),
         ],
     };
     if problems.is_empty() {
@@ -111,12 +112,12 @@ pub(crate) fn check(registry: &Registry, files: &Files) -> Result<(), Error> {
     Err(RegistryError::from(Problems::new(&registry.path, problems)).into())
 }
 
-/// The config's settings of the model; null where it is the config of something else.
+/// Reads the settings of the model in a config. The value is null if it is the config of something else.
 fn read(path: &Path) -> Result<Value, String> {
     let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size > MAX_BYTES {
         return Err(format!(
-            "it has {size} bytes, where a config has some thousand"
+            "it has {size} bytes, but a config has a few thousand"
         ));
     }
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
@@ -191,7 +192,7 @@ impl Comparison<'_> {
         self.problems
     }
 
-    /// Ids and numbers of frames, encoder by encoder.
+    /// Compares the id and the number of frames of each encoder.
     fn encoders(&mut self) {
         let registry = self.registry;
         let ids: Vec<&str> = texts(&self.model["video_backbone_ids"]);
@@ -274,21 +275,21 @@ impl Comparison<'_> {
         let config = self.config;
         let problem = Problem::new(
             line,
-            format!("`{key}` in {table} is not what the checkpoint was trained with"),
+            format!("`{key}` in {table} differs from the training of the checkpoint"),
         );
         self.problems.push(
             problem
-                .expected(format!("{expected}, as `{theirs}` in {config} says"))
+                .expected(format!("{expected}, the value of `{theirs}` in {config}"))
                 .found(found)
                 .hint(format!(
-                    "write {expected} as `{key}`; to run the checkpoint otherwise on purpose, write \
+                    "write {expected} as `{key}`; if the difference is intended, write \
                      `check_config = false` in [mixer]"
                 )),
         );
     }
 }
 
-/// The texts of a list.
+/// Returns the strings of a list.
 fn texts(list: &Value) -> Vec<&str> {
     let items = list.as_array().into_iter().flatten();
     items

@@ -1,4 +1,4 @@
-//! The language model with its tokenizer and chat format: what answers, once a clip is visual tokens.
+//! The language model with its tokenizer and chat format. It answers questions about visual tokens.
 
 use crate::{
     Error,
@@ -9,7 +9,7 @@ use crate::{
 use candle_core::Tensor;
 use merv_plugin_api::{LogitsAt, TensorView};
 
-/// A language model that can be asked.
+/// A language model with its tokenizer and chat format.
 pub(crate) struct Responder {
     pub(crate) entry: LlmEntry,
     pub(crate) llm: LanguageModel,
@@ -17,7 +17,7 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    /// The conversation with one more message, checked against what there is room for.
+    /// Encodes a conversation with one more message, and checks that it is not too long.
     pub(crate) fn ask(
         &self,
         past: &Conversation,
@@ -33,7 +33,7 @@ impl Responder {
             return Ok(asked);
         }
         let why = if limit < entry.max_length {
-            format!("for the context of {context} also holds {visual_tokens} visual tokens")
+            format!("because the context of {context} also contains {visual_tokens} visual tokens")
         } else {
             "the registry's `max_length`".to_owned()
         };
@@ -44,8 +44,8 @@ impl Responder {
         })
     }
 
-    /// A session that has read `begin` and the visual tokens `[1, tokens, width]`. That is done by itself
-    /// even for a single prompt, so that an answer is the same to the last bit whether or not this was
+    /// Returns a session that has read `begin` and the visual tokens `[1, tokens, width]`. This is a separate
+    /// prefill even for a single prompt, so that an answer is bit-identical whether or not the session is
     /// shared.
     pub(crate) fn read_clip(
         &self,

@@ -1,11 +1,11 @@
-//! The public face: a video-language model that answers about clips.
+//! The main type of the public API: a video-language model that answers questions about clips.
 
 use super::{
     answers::{Answer, AnswerOptions, Prefix, PrefixedPrompt},
     chat::{Chat, Reply},
     dump::Dump,
-    encoders::{Encoders, Features, Prepared, finite},
-    files::{Files, name_weights},
+    encoders::{Encoders, Features, Prepared, check_finite},
+    files::{Files, set_weights},
     options::{GenerateOptions, VideoOptions},
     plan::{LoadOptions, Plan, PlannedLlm},
     published,
@@ -31,13 +31,13 @@ pub struct VidLm {
     encoders: Encoders,
     mixer: Mixer,
     responder: Responder,
-    /// Computes the host's own part, the mixer.
+    /// The threads of the mixer.
     pool: ThreadPool,
     load_seconds: f64,
 }
 
-/// The parts of a [`VidLm`], to be trained.
-pub(crate) struct Parts {
+/// The parts of a [`VidLm`], for training.
+pub(crate) struct VidLmParts {
     pub(crate) registry: Registry,
     pub(crate) encoders: Encoders,
     pub(crate) mixer: Mixer,
@@ -47,20 +47,20 @@ pub(crate) struct Parts {
 }
 
 impl VidLm {
-    /// Loads the model that a registry describes: a FILE, or the NAME of one.
+    /// Loads the model of a registry, given as a FILE or NAME.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with the registry, its plugins and their files.
+    /// Returns all problems with the registry, its plugins and their files.
     pub fn load(registry: impl AsRef<Path>) -> Result<Self, Error> {
         Self::load_with(registry, &LoadOptions::default(), &mut ())
     }
 
-    /// As [`Self::load`], with options, watched.
+    /// Does the same as [`Self::load`], with options and an observer.
     ///
     /// # Errors
     ///
-    /// As [`Self::load`].
+    /// The same as [`Self::load`].
     pub fn load_with(
         registry: impl AsRef<Path>,
         options: &LoadOptions,
@@ -71,39 +71,39 @@ impl VidLm {
         published::fetch(&registry, &files, observer)?;
         files.locate(registry.sources(), observer)?;
         files.download(registry.sources_of_sizes(), observer)?;
-        // That the parts fit is known before the weights are downloaded.
+        // Checks that the parts fit together before the weights are downloaded.
         let plan = Plan::with(registry, options, &files)?;
         files.download(plan.registry.sources(), observer)?;
         Self::assemble(plan, &files, observer)
     }
 
-    /// The files of a model that are not on this machine.
+    /// Returns the names of the files of a model that are not on this machine.
     ///
     /// # Errors
     ///
-    /// As [`Plan::new`].
+    /// The same as [`Plan::new`].
     pub fn missing(registry: Registry, options: &LoadOptions) -> Result<Vec<String>, Error> {
         let files = Files::new(&registry, &options.hub);
         let plan = Plan::with(registry, options, &files)?;
         files.absent(&plan.registry)
     }
 
-    /// Whether a model can be loaded, by loading it. Nothing is downloaded: if files are missing on this machine,
-    /// nothing is loaded, and their names are returned.
+    /// Checks whether a model can be loaded by loading it. Nothing is downloaded. If files are missing on this
+    /// machine, nothing is loaded, and their names are returned.
     ///
     /// # Errors
     ///
-    /// As [`Self::load`], but for missing files.
+    /// The same as [`Self::load`], except for missing files.
     pub fn check(registry: Registry, options: &LoadOptions) -> Result<Vec<String>, Error> {
         let loaded = Self::load_present(registry, options)?;
         Ok(loaded.err().unwrap_or_default())
     }
 
-    /// Loads a model as far as its files are on this machine: all of it, or the names of the files that are missing.
+    /// Loads a model if all its files are on this machine. Otherwise returns the names of the missing files.
     ///
     /// # Errors
     ///
-    /// As [`Self::load`], but for missing files.
+    /// The same as [`Self::load`], except for missing files.
     pub(crate) fn load_present(
         registry: Registry,
         options: &LoadOptions,
@@ -161,7 +161,7 @@ impl VidLm {
             ..
         } = llm;
         let llm = files.paths(&registry.llm.weights).and_then(|paths| {
-            name_weights(&mut llm_request.model, &paths)?;
+            set_weights(&mut llm_request.model, &paths)?;
             Ok(library.load_llm(&llm_request)?)
         });
         let ((mixer, (tokenizer, writing)), (encoders, llm)) = Error::both(
@@ -177,7 +177,7 @@ impl VidLm {
             ..
         } = &registry.llm;
         let prompter = Prompter::new(writing, system_prompt.clone(), *marks, tokenizer, ends);
-        // A template that cannot write any message is refused before a video is decoded.
+        // A template that cannot render a message is refused before a video is decoded.
         prompter.encode(&Conversation::default(), "?")?;
         let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
         let responder = Responder {
@@ -196,9 +196,9 @@ impl VidLm {
         })
     }
 
-    /// What it is made of.
-    pub(crate) fn into_parts(self) -> Parts {
-        Parts {
+    /// Returns the parts of the model.
+    pub(crate) fn into_parts(self) -> VidLmParts {
+        VidLmParts {
             registry: self.registry,
             encoders: self.encoders,
             mixer: self.mixer,
@@ -208,17 +208,17 @@ impl VidLm {
         }
     }
 
-    /// The registry it was loaded from.
+    /// Returns the registry of the model.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Its encoders, for whoever wants to prepare videos on other threads: see [`Self::see_prepared`].
+    /// Returns the encoders. They can prepare videos on other threads: see [`Self::see_prepared`].
     pub fn encoders(&self) -> &Encoders {
         &self.encoders
     }
 
-    /// Tokens that stand for a clip.
+    /// Returns the number of visual tokens of a clip.
     pub fn visual_tokens(&self) -> usize {
         self.encoders.visual_tokens(self.registry.mixer.kind)
     }
@@ -227,7 +227,7 @@ impl VidLm {
     ///
     /// # Errors
     ///
-    /// When the video cannot be read, the prompt does not fit, or a plugin fails.
+    /// Returns an error if the video cannot be read, the prompt is too long, or a plugin fails.
     pub fn generate(
         &self,
         video: impl AsRef<Path>,
@@ -237,11 +237,11 @@ impl VidLm {
         self.generate_with(video, prompt, options, &mut ())
     }
 
-    /// As [`Self::generate`], watched: the text is handed on as it grows.
+    /// Does the same as [`Self::generate`] with an observer, which receives the text while it is generated.
     ///
     /// # Errors
     ///
-    /// As [`Self::generate`].
+    /// The same as [`Self::generate`].
     pub fn generate_with(
         &self,
         video: impl AsRef<Path>,
@@ -249,7 +249,7 @@ impl VidLm {
         options: &GenerateOptions,
         observer: &mut dyn Observer,
     ) -> Result<Reply, Error> {
-        // What is cheap to refuse is refused before a video is decoded.
+        // Wrong settings and long prompts are refused before the video is decoded.
         Sampler::new(options.sampling)?;
         self.responder
             .ask(&Conversation::default(), prompt, self.visual_tokens())?;
@@ -258,11 +258,11 @@ impl VidLm {
         self.reply(&visual, prompt, options, dump, observer)
     }
 
-    /// Turns a video into visual tokens.
+    /// Computes the visual tokens of a video.
     ///
     /// # Errors
     ///
-    /// When the video cannot be read or a plugin fails.
+    /// Returns an error if the video cannot be read or a plugin fails.
     pub fn see(
         &self,
         video: impl AsRef<Path>,
@@ -272,12 +272,12 @@ impl VidLm {
         self.see_cached(video.as_ref(), options, None, observer)
     }
 
-    /// As [`Self::see`], with features that were computed before where the cache has them, and kept there
-    /// where it has not. If it has all, the video is not even decoded.
+    /// Does the same as [`Self::see`] with a feature cache. Features in the cache are reused, and other features
+    /// are stored there. If the cache has all features, the video is not decoded.
     ///
     /// # Errors
     ///
-    /// As [`Self::see`], and when the features cannot be kept.
+    /// The same as [`Self::see`]. Also returns an error if the features cannot be stored.
     pub fn see_cached(
         &self,
         video: &Path,
@@ -289,12 +289,12 @@ impl VidLm {
         self.see_prepared(prepared, cache, observer)
     }
 
-    /// Turns a video that [`Encoders::prepare`] prepared, perhaps on another thread while this model was
-    /// busy, into visual tokens.
+    /// Computes the visual tokens of a video that was prepared with [`Encoders::prepare`]. Videos can be
+    /// prepared on another thread while this model is busy.
     ///
     /// # Errors
     ///
-    /// When a plugin fails or the features cannot be kept.
+    /// Returns an error if a plugin fails or the features cannot be stored.
     pub fn see_prepared(
         &self,
         prepared: Prepared,
@@ -311,9 +311,9 @@ impl VidLm {
         let watch = Instant::now();
         observer.progress(Stage::Mix, "features", 0, 1);
         let mixed = self.pool.install(|| self.mixer.forward(&tensors))?;
-        // Nobody goes back through it here, so that what it was made of can go.
+        // There is no backward pass here, so the intermediate tensors can be freed.
         let mixed = mixed.detach();
-        finite(&mixed.fused, "the mixer", &self.registry.mixer.weights)?;
+        check_finite(&mixed.fused, "the mixer", &self.registry.mixer.weights)?;
         timings.insert(Stage::Mix, watch.elapsed().as_secs_f64());
         Ok(Visual {
             encoder_ids: self.encoders.ids().map(str::to_owned).collect(),
@@ -325,11 +325,11 @@ impl VidLm {
         })
     }
 
-    /// Answers `prompt` about a clip that was seen.
+    /// Answers `prompt` about the visual tokens of a clip.
     ///
     /// # Errors
     ///
-    /// When the prompt does not fit or the language model fails.
+    /// Returns an error if the prompt is too long or the language model fails.
     pub fn answer(
         &self,
         visual: &Visual,
@@ -341,35 +341,35 @@ impl VidLm {
         self.reply(visual, prompt, options, dump, observer)
     }
 
-    /// A conversation about a clip that was seen: each turn goes on where the one before ended.
+    /// Starts a conversation about the visual tokens of a clip.
     pub fn chat<'m>(&'m self, visual: &'m Visual) -> Chat<'m> {
         Chat::new(&self.responder, &self.registry, visual)
     }
 
-    /// Takes a clip in, for any number of questions.
+    /// Reads a clip for any number of questions.
     ///
     /// # Errors
     ///
-    /// When the language model fails.
+    /// Returns an error if the language model fails.
     pub fn prefix(&self, visual: &Visual) -> Result<Prefix<'_>, Error> {
         self.responder.prefix(visual)
     }
 
-    /// What a prompt without a clip begins with.
+    /// Reads the start of a prompt without a clip.
     ///
     /// # Errors
     ///
-    /// When the language model fails.
+    /// Returns an error if the language model fails.
     pub fn text_prefix(&self) -> Result<Prefix<'_>, Error> {
         self.responder.text_prefix()
     }
 
-    /// Answers many questions together, each exactly as [`Self::answer`] would. A question that does not
-    /// fit has its error at its place.
+    /// Answers many questions in one batch. Each answer is the same as that of [`Self::answer`]. For a question
+    /// that is too long, the list contains an error.
     ///
     /// # Errors
     ///
-    /// When the sampling is wrong or the language model fails.
+    /// Returns an error if the sampling settings are not valid or the language model fails.
     pub fn answer_many(
         &self,
         asks: &[PrefixedPrompt<'_, '_>],
@@ -378,17 +378,17 @@ impl VidLm {
         self.responder.answer_many(asks, options)
     }
 
-    /// The ids that may stand for `text` as the first token of a reply: as a word of its own and as the
-    /// continuation of a word, which are two tokens for most tokenizers.
+    /// Returns the ids that can represent `text` as the first token of a reply. Most tokenizers have one token
+    /// for the start of a word and another for its continuation.
     ///
     /// # Errors
     ///
-    /// When the tokenizer fails.
+    /// Returns an error if the tokenizer fails.
     pub fn first_tokens(&self, text: &str) -> Result<Vec<u32>, Error> {
         self.responder.first_tokens(text)
     }
 
-    /// One turn, with the times of all stages.
+    /// Generates a reply, and adds the timings of all stages.
     fn reply(
         &self,
         visual: &Visual,
@@ -403,7 +403,7 @@ impl VidLm {
         Ok(reply)
     }
 
-    /// Seconds that loading took.
+    /// Returns the seconds that loading took.
     pub fn load_seconds(&self) -> f64 {
         self.load_seconds
     }

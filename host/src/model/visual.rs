@@ -1,32 +1,31 @@
-//! A clip as the language model will see it.
+//! The visual tokens of a clip.
 
 use crate::{Error, Stage, mixer::Mixed, transform::Clip};
 use candle_core::Tensor;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// A clip as the language model will see it, and everything on the way there. Made once, it serves many
-/// prompts.
+/// The visual tokens of a clip, and all intermediate results. It can be used for many prompts.
 pub struct Visual {
-    /// Ids of the encoders, in order.
+    /// The ids of the encoders, in order.
     pub encoder_ids: Vec<String>,
-    /// Numbers of the frames that were sampled; none if all features came from a cache.
+    /// The indices of the sampled frames. Empty if all features came from a cache.
     pub frame_indices: Vec<usize>,
-    /// What each encoder saw, unless its features came from a cache.
+    /// The input of each encoder, unless its features came from a cache.
     pub clips: Vec<Option<Arc<Clip>>>,
-    /// What each encoder gave: `[1, T·S, D]`.
+    /// The output of each encoder: `[1, T·S, D]`.
     pub features: Vec<Tensor>,
-    /// What the mixer made of it.
+    /// The output of the mixer.
     pub mixed: Mixed,
-    /// Seconds by stage.
+    /// The seconds of each stage.
     pub timings: BTreeMap<Stage, f64>,
 }
 
 impl Visual {
-    /// How much each encoder counts, by its id; nothing where the fusion does not weigh them.
+    /// Returns the weight of each encoder with its id. The list is empty if the fusion is not a weighted sum.
     ///
     /// # Errors
     ///
-    /// When the weights are not numbers of `f32`, which the mixer rules out.
+    /// Returns an error if the weights are not `f32`. The mixer always computes `f32`.
     pub fn mixer_weights(&self) -> Result<Vec<(String, f32)>, Error> {
         let Some(weights) = &self.mixed.weights else {
             return Ok(Vec::new());

@@ -4,7 +4,7 @@ use super::{
     marks::{Anchor, Chart, Mark, Rgb},
     strokes,
 };
-use crate::canvas::{Canvas, to_segment};
+use crate::canvas::{Canvas, distance_to_segment};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use std::io;
 
@@ -62,7 +62,7 @@ fn polyline(canvas: &mut Canvas, points: &[[f32; 2]], colour: Rgb, width: f32) {
             from[1].max(to[1]) + pen,
         ];
         canvas.paint(area, colour.map(f32::from), |x, y| {
-            to_segment([x, y], from, to) - pen
+            distance_to_segment([x, y], from, to) - pen
         });
     }
 }

@@ -1,17 +1,17 @@
-//! A call into a plugin that failed.
+//! Failed calls of plugins.
 
 use super::failure::PluginFailure;
 use merv_plugin_api::{ErrorKind, PluginError};
 use std::{error::Error, fmt};
 
-/// A plugin answered with an error, or panicked.
+/// A call of a plugin returned an error or panicked.
 #[derive(Debug, Clone)]
 pub struct CallError {
     /// The plugin's name.
     pub plugin: String,
-    /// What was asked of it: `encode with siglip-…`.
+    /// The operation, such as `encode with siglip-…`.
     pub doing: String,
-    /// What the plugin answered.
+    /// The plugin's error.
     pub failure: PluginFailure,
 }
 
@@ -27,7 +27,7 @@ impl CallError {
     fn hint(&self) -> Option<&'static str> {
         match self.failure.kind {
             ErrorKind::Panic => Some(
-                "this is a fault of the plugin: report it to its author, with the command you ran",
+                "this is a bug in the plugin: report it to its author, with the command you ran",
             ),
             ErrorKind::OutOfMemory => Some("close other programs, or choose a smaller model"),
             _ => None,

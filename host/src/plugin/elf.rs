@@ -1,5 +1,5 @@
-//! A look at a library before it is opened: the dynamic linker maps a file that was cut off without
-//! complaint, and the process dies of SIGBUS when it touches the missing part.
+//! Checks of a library before it is opened. The dynamic linker maps a truncated file without an error, and the
+//! process is killed by SIGBUS when it accesses the missing part.
 
 use object::{
     Endianness,
@@ -8,14 +8,14 @@ use object::{
 };
 use std::{fs::File, io, path::Path};
 
-/// Why a file is no whole shared library for this machine, as far as its headers tell; files of systems
-/// other than Linux are left to their linker.
+/// Returns the reason why a file is not a complete shared library for this machine, according to its headers.
+/// Only files on Linux are checked.
 pub(super) fn damage(path: &Path) -> io::Result<Option<String>> {
-    let about = std::fs::metadata(path)?;
-    if !about.is_file() {
-        return Ok(Some("it is no file".to_owned()));
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Ok(Some("it is not a file".to_owned()));
     }
-    let length = about.len();
+    let length = metadata.len();
     if length == 0 {
         return Ok(Some("the file is empty".to_owned()));
     }
@@ -23,15 +23,15 @@ pub(super) fn damage(path: &Path) -> io::Result<Option<String>> {
         return Ok(None);
     }
     Ok(match end(&ReadCache::new(File::open(path)?)) {
-        Err(error) => Some(format!("it is no shared library ({error})")),
+        Err(error) => Some(format!("it is not a shared library ({error})")),
         Ok(end) if end > length => Some(format!(
-            "the file is cut off: it has {length} bytes of at least {end}"
+            "the file is truncated: expected at least {end} bytes, found {length}"
         )),
         Ok(_) => None,
     })
 }
 
-/// Where the last segment or the section table ends, whichever is later.
+/// Returns the end of the last segment or of the section table, whichever is later.
 fn end(data: &ReadCache<File>) -> object::read::Result<u64> {
     let header = FileHeader64::<Endianness>::parse(data)?;
     let endian = header.endian()?;

@@ -5,7 +5,7 @@ use merv_plugin_api::{
     EncoderInfo, EncoderObject, ErrorKind, PluginError, TapeId, TensorBuf, TensorView,
 };
 
-/// An encoder of a plugin, and what it is called in messages.
+/// A loaded encoder with its names for messages.
 pub struct Encoder {
     plugin: String,
     id: String,
@@ -23,12 +23,12 @@ impl Encoder {
         }
     }
 
-    /// What it is.
+    /// Returns the encoder's description.
     pub fn info(&self) -> &EncoderInfo {
         &self.info
     }
 
-    /// Features of a batch of clips, which are lent, not copied.
+    /// Computes the features of a batch of clips. The clips are borrowed, not copied.
     ///
     /// # Shapes
     ///
@@ -36,7 +36,7 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// The plugin's answer, or that it broke its own promise about the shape.
+    /// Returns the plugin's error, or an error if the features do not have the shape that the plugin described.
     pub fn encode(&self, clips: TensorView<'_>) -> Result<TensorBuf, CallError> {
         let batch = clips.shape().first().copied().unwrap_or_default();
         let checked = self.object.encode(clips);
@@ -44,11 +44,11 @@ impl Encoder {
         checked.map_err(|error| self.failed("encode", error))
     }
 
-    /// The parameters, to train them.
+    /// Returns the parameters for training.
     ///
     /// # Errors
     ///
-    /// When the encoder cannot be trained.
+    /// Returns an error if the encoder cannot be trained.
     pub fn training(&self) -> Result<Training, CallError> {
         match self.object.training() {
             Ok(object) => Ok(Training::new(&self.plugin, &self.id, object)),
@@ -56,21 +56,21 @@ impl Encoder {
         }
     }
 
-    /// As [`Self::encode`], and keeps what [`Tape::backward`] needs.
+    /// Does the same as [`Self::encode`], and keeps the intermediate values for [`Tape::backward`].
     ///
     /// # Errors
     ///
-    /// As [`Self::encode`], and when training has not begun.
+    /// The same as [`Self::encode`]. Also returns an error if training has not begun.
     pub fn forward_train(&self, clips: TensorView<'_>) -> Result<(TensorBuf, Tape<'_>), CallError> {
         let batch = clips.shape().first().copied().unwrap_or_default();
-        let made = self.object.forward_train(clips);
-        let made = made.map_err(|error| self.failed("encode", error))?;
-        // From here on it is forgotten, whatever goes wrong.
+        let output = self.object.forward_train(clips);
+        let output = output.map_err(|error| self.failed("encode", error))?;
+        // Created before the check, so that the plugin's tape is always freed.
         let tape = Tape {
             encoder: self,
-            id: made.tape,
+            id: output.tape,
         };
-        match self.checked(batch, made.features) {
+        match self.checked(batch, output.features) {
             Ok(features) => Ok((features, tape)),
             Err(error) => Err(self.failed("encode", error)),
         }
@@ -80,7 +80,7 @@ impl Encoder {
         CallError::new(&self.plugin, &format!("{doing} with `{}`", self.id), error)
     }
 
-    /// Features of the shape that the plugin promised.
+    /// Checks that the features have the shape that the plugin described.
     fn checked(&self, batch: usize, features: TensorBuf) -> Result<TensorBuf, PluginError> {
         let tokens = self.info.temporal as usize * self.info.spatial as usize;
         let expected = [batch, tokens, self.info.width as usize];
@@ -90,22 +90,23 @@ impl Encoder {
         Err(PluginError::new(
             ErrorKind::Internal,
             format!(
-                "a fault of the plugin: it promised features of f32 {expected:?} and returned {:?}",
+                "a bug in the plugin: it described features of f32 {expected:?} and returned {:?}",
                 features.view()
             ),
         ))
     }
 }
 
-/// What the backward pass of one forward pass needs, kept in the plugin; forgotten when dropped.
+/// The intermediate values of a forward pass that its backward pass needs. They are stored in the plugin, and
+/// freed when the tape is dropped.
 pub struct Tape<'e> {
     encoder: &'e Encoder,
     id: TapeId,
 }
 
 impl Tape<'_> {
-    /// Adds to the parameters' gradients what `gradient`, the gradient of the features, makes of them. The
-    /// parameters must not have changed since the tape was made.
+    /// Runs the backward pass for `gradient`, the gradient of the features, and accumulates the gradients of the
+    /// parameters. The parameters must not have changed since the forward pass.
     ///
     /// # Shapes
     ///
@@ -113,16 +114,16 @@ impl Tape<'_> {
     ///
     /// # Errors
     ///
-    /// The plugin's answer.
+    /// Returns the plugin's error.
     pub fn backward(self, gradient: TensorView<'_>) -> Result<(), CallError> {
-        let answer = self.encoder.object.backward(self.id, gradient);
-        answer.map_err(|error| self.encoder.failed("go back", error))
+        let result = self.encoder.object.backward(self.id, gradient);
+        result.map_err(|error| self.encoder.failed("run the backward pass", error))
     }
 }
 
 impl Drop for Tape<'_> {
     fn drop(&mut self) {
-        // After `backward` there is nothing left to forget.
+        // After `backward`, this has no effect.
         self.encoder.object.forget(self.id);
     }
 }

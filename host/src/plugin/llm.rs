@@ -6,7 +6,7 @@ use merv_plugin_api::{
     PluginError, SessionId, TensorBuf, TensorView,
 };
 
-/// A language model of a plugin, and what it is called in messages.
+/// A loaded language model with its names for messages.
 pub struct LanguageModel {
     plugin: String,
     id: String,
@@ -14,7 +14,7 @@ pub struct LanguageModel {
     object: LanguageModelObject,
 }
 
-/// The memory of one text; closed when dropped.
+/// The state of the model for one text. It is closed when it is dropped.
 pub struct Session<'m> {
     model: &'m LanguageModel,
     id: SessionId,
@@ -31,26 +31,26 @@ impl LanguageModel {
         }
     }
 
-    /// What it is.
+    /// Returns the model's description.
     pub fn info(&self) -> &LanguageModelInfo {
         &self.info
     }
 
-    /// The embeddings of tokens: `[length]` → `[length, width]`.
+    /// Returns the embeddings of tokens: `[length]` → `[length, width]`.
     ///
     /// # Errors
     ///
-    /// The plugin's answer.
+    /// Returns the plugin's error.
     pub fn embed(&self, ids: &[u32]) -> Result<TensorBuf, CallError> {
         let shape = [ids.len(), self.info.width as usize];
         self.checked("embed tokens", &shape, self.object.embed(ids))
     }
 
-    /// A session that has seen nothing.
+    /// Opens an empty session.
     ///
     /// # Errors
     ///
-    /// The plugin's answer.
+    /// Returns the plugin's error.
     pub fn open(&self) -> Result<Session<'_>, CallError> {
         let id = self
             .object
@@ -63,11 +63,11 @@ impl LanguageModel {
         })
     }
 
-    /// Advances each session by one token: logits `[sessions, vocab_size]`.
+    /// Advances each session by one token, and returns logits `[sessions, vocab_size]`.
     ///
     /// # Errors
     ///
-    /// The plugin's answer; the sessions are then as they were.
+    /// Returns the plugin's error. The sessions are unchanged then.
     pub fn decode(
         &self,
         sessions: &mut [&mut Session<'_>],
@@ -87,11 +87,11 @@ impl LanguageModel {
         Ok(logits)
     }
 
-    /// The parameters, to train them.
+    /// Returns the parameters for training.
     ///
     /// # Errors
     ///
-    /// When the model cannot be trained.
+    /// Returns an error if the model cannot be trained.
     pub fn training(&self) -> Result<Training, CallError> {
         match self.object.training() {
             Ok(object) => Ok(Training::new(&self.plugin, &self.id, object)),
@@ -99,7 +99,7 @@ impl LanguageModel {
         }
     }
 
-    /// The summed loss of a batch of texts and its gradient by their embeddings; see
+    /// Returns the summed loss of a batch of texts and its gradient with respect to their embeddings. See
     /// [`TrainableLanguageModel::forward_backward`](merv_plugin_api::TrainableLanguageModel).
     ///
     /// # Shapes
@@ -109,7 +109,7 @@ impl LanguageModel {
     ///
     /// # Errors
     ///
-    /// The plugin's answer, or that it broke its own promise about the shape.
+    /// Returns the plugin's error, or an error if the gradient does not have the expected shape.
     pub fn forward_backward(
         &self,
         embeds: TensorView<'_>,
@@ -130,15 +130,15 @@ impl LanguageModel {
         })
     }
 
-    /// Adds the gradient `[length, width]` of embeddings that [`Self::embed`] has looked up to that of the
-    /// embedding table; nothing happens when the model is not trained.
+    /// Accumulates the gradient `[length, width]` of embeddings from [`Self::embed`] in the gradient of the
+    /// embedding table. Does nothing if the model is not trained.
     ///
     /// # Errors
     ///
-    /// The plugin's answer.
+    /// Returns the plugin's error.
     pub fn backward_embed(&self, ids: &[u32], gradient: TensorView<'_>) -> Result<(), CallError> {
-        let answer = self.object.backward_embed(ids, gradient);
-        answer.map_err(|error| self.failed("go back through the embedding", error))
+        let result = self.object.backward_embed(ids, gradient);
+        result.map_err(|error| self.failed("run the backward pass of the embedding", error))
     }
 
     fn failed(&self, doing: &str, error: PluginError) -> CallError {
@@ -158,7 +158,7 @@ impl LanguageModel {
             Err(PluginError::new(
                 ErrorKind::Internal,
                 format!(
-                    "a fault of the plugin: it promised f32 {shape:?} and returned {:?}",
+                    "a bug in the plugin: expected f32 {shape:?}, but it returned {:?}",
                     tensor.view()
                 ),
             ))
@@ -168,26 +168,26 @@ impl LanguageModel {
 }
 
 impl<'m> Session<'m> {
-    /// The model that it belongs to.
+    /// Returns the model that the session belongs to.
     pub fn model(&self) -> &'m LanguageModel {
         self.model
     }
 
-    /// Positions seen.
+    /// Returns the number of positions in the session.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether it has seen nothing.
+    /// Returns whether the session is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Takes embeddings `[length, width]` in; logits `[0, 1 or length, vocab_size]` as asked.
+    /// Appends embeddings `[length, width]`, and returns logits `[0, 1 or length, vocab_size]` as requested.
     ///
     /// # Errors
     ///
-    /// The plugin's answer; the session is then as it was.
+    /// Returns the plugin's error. The session is unchanged then.
     pub fn prefill(
         &mut self,
         embeds: TensorView<'_>,
@@ -206,11 +206,11 @@ impl<'m> Session<'m> {
         Ok(logits)
     }
 
-    /// A second session that has seen the same.
+    /// Returns a copy of the session.
     ///
     /// # Errors
     ///
-    /// The plugin's answer.
+    /// Returns the plugin's error.
     pub fn fork(&self) -> Result<Self, CallError> {
         let answer = self.model.object.fork(self.id);
         let id = answer.map_err(|error| self.model.failed("fork a session", error))?;
@@ -221,11 +221,11 @@ impl<'m> Session<'m> {
         })
     }
 
-    /// Forgets everything after the first `length` positions.
+    /// Removes everything after the first `length` positions.
     ///
     /// # Errors
     ///
-    /// The plugin's answer.
+    /// Returns the plugin's error.
     pub fn truncate(&mut self, length: usize) -> Result<(), CallError> {
         let answer = self.model.object.truncate(self.id, length);
         answer.map_err(|error| self.model.failed("truncate a session", error))?;

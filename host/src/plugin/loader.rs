@@ -1,4 +1,4 @@
-//! The only place that opens shared libraries.
+//! Loading of shared libraries. No other module opens them.
 
 use super::{CallError, Encoder, LanguageModel, elf, sink::Sink};
 use abi_stable::{
@@ -18,32 +18,32 @@ use std::{
 };
 use thiserror::Error;
 
-/// How much of abi_stable's account of two differing layouts is shown.
+/// The maximum length of abi_stable's description of two different layouts in a message.
 const SHOWN_LAYOUT_CHARS: usize = 600;
 
-/// A library that cannot be used as a plugin. Each message names the file.
+/// A library that cannot be used as a plugin.
 #[derive(Debug, Clone, Error)]
 pub enum LoadError {
-    /// There is no such file, or it cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("the plugin {} cannot be read", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: Arc<std::io::Error>,
     },
-    /// The file is no library that this machine can load.
-    #[error("{} cannot be loaded: {reason}\n  do: build or fetch the plugin again, for this machine", .path.display())]
+    /// The file is not a library that this machine can load.
+    #[error("{} cannot be loaded: {reason}\n  do: build or download the plugin again, for this machine", .path.display())]
     NotALibrary {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The library exports no manifest.
+    /// The library does not export a manifest.
     #[error(
-        "{} is a library, but no merv plugin: it does not export `{MANIFEST_SYMBOL}`\n  \
-         do: name a file that was built with `merv_plugin_api::export_plugin!`", .path.display()
+        "{} is a library, but not a merv plugin: it does not export `{MANIFEST_SYMBOL}`\n  \
+         do: use a library that was built with `merv_plugin_api::export_plugin!`", .path.display()
     )]
     NoManifest {
         /// The file.
@@ -57,9 +57,9 @@ pub enum LoadError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The plugin was built against an API that this host does not speak.
+    /// The plugin was built against an API version that this host does not support.
     #[error(
-        "{} was built against version {found} of the plugin API; this host speaks {API_VERSION}\n  \
+        "{} was built against version {found} of the plugin API, but this host supports {API_VERSION}\n  \
          do: {advice}", .path.display()
     )]
     ApiVersion {
@@ -70,23 +70,23 @@ pub enum LoadError {
         /// What to do.
         advice: &'static str,
     },
-    /// The plugin's types are laid out differently.
+    /// The types of the plugin have a different layout.
     #[error(
-        "{} claims version {API_VERSION} of the plugin API, but its types are laid out \
-         differently: {detail}\n  do: rebuild it against merv-plugin-api {API_VERSION}", .path.display()
+        "{} states version {API_VERSION} of the plugin API, but its types have a different \
+         layout: {detail}\n  do: rebuild it against merv-plugin-api {API_VERSION}", .path.display()
     )]
     Layout {
         /// The file.
         path: PathBuf,
-        /// What differs.
+        /// The difference.
         detail: String,
     },
-    /// The plugin refused to start.
-    #[error("{} was loaded, but does not start", .path.display())]
+    /// The initialisation of the plugin failed.
+    #[error("{} was loaded, but did not start", .path.display())]
     Init {
         /// The file.
         path: PathBuf,
-        /// The plugin's answer.
+        /// The plugin's error.
         source: CallError,
     },
 }
@@ -109,21 +109,21 @@ impl fmt::Debug for Library {
     }
 }
 
-/// What became of a library that was initialised.
+/// The result of initialising a library, if it was initialised.
 type Slot = Arc<Mutex<Option<Result<Arc<Library>, LoadError>>>>;
 
-/// What the loader knows of each path: opening a library twice would initialise it twice.
+/// The results by path. Without them, opening a library twice would initialise it twice.
 type Loaded = HashMap<PathBuf, Slot>;
 
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
 impl Library {
-    /// Loads and initialises the plugin at `path`, or returns it if it is loaded already (then with
-    /// the threads it was first given).
+    /// Loads and initialises the plugin at `path`. If it is already loaded, returns it with the number of
+    /// threads of the first call.
     ///
     /// # Errors
     ///
-    /// [`LoadError`] says what about the library is wrong.
+    /// Returns a [`LoadError`] that describes what is wrong with the library.
     pub fn open(path: &Path, threads: usize) -> Result<Arc<Self>, LoadError> {
         let path = path
             .canonicalize()
@@ -140,13 +140,13 @@ impl Library {
                     .or_default(),
             )
         };
-        // Only this library's slot is held while its own code runs.
+        // While the code of the library runs, only its own slot is locked.
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = &*slot {
             return known.clone();
         }
         let result = Self::load(&path, threads).map(Arc::new);
-        // Another error may be mended by replacing the file; `init` has run, and runs only once.
+        // Other errors can be corrected by replacing the file. `init` has run here, and must run only once.
         if matches!(result, Ok(_) | Err(LoadError::Init { .. })) {
             *slot = Some(result.clone());
         }
@@ -174,30 +174,30 @@ impl Library {
         })
     }
 
-    /// The manifest of the library at `path`, read without trusting anything else in it.
+    /// Reads the manifest of the library at `path` without using any other part of it.
     ///
     /// # Errors
     ///
-    /// When the file is no library, or has no manifest.
+    /// Returns an error if the file is not a library or does not have a valid manifest.
     pub fn manifest_of(path: &Path) -> Result<Manifest, LoadError> {
         Ok(read_manifest(path)?.0)
     }
 
-    /// The file.
+    /// Returns the path of the library.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the plugin says about itself.
+    /// Returns the plugin's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// What an encoder would be, without its weights.
+    /// Returns the description of an encoder without loading its weights.
     ///
     /// # Errors
     ///
-    /// The plugin's answer.
+    /// Returns the plugin's error.
     pub fn describe_encoder(&self, request: &EncoderRequest) -> Result<EncoderInfo, CallError> {
         self.call("describe", &request.model.id, || {
             let info = self.module.describe_encoder()(request).into_result()?;
@@ -209,7 +209,7 @@ impl Library {
     ///
     /// # Errors
     ///
-    /// The plugin's answer.
+    /// Returns the plugin's error.
     pub fn load_encoder(&self, request: &EncoderRequest) -> Result<Encoder, CallError> {
         let object = self.call("load", &request.model.id, || {
             let object = self.module.load_encoder()(request).into_result()?;
@@ -218,11 +218,11 @@ impl Library {
         Ok(Encoder::new(&self.manifest.name, &request.model.id, object))
     }
 
-    /// What a language model would be, without its weights.
+    /// Returns the description of a language model without loading its weights.
     ///
     /// # Errors
     ///
-    /// The plugin's answer.
+    /// Returns the plugin's error.
     pub fn describe_llm(
         &self,
         request: &LanguageModelRequest,
@@ -237,7 +237,7 @@ impl Library {
     ///
     /// # Errors
     ///
-    /// The plugin's answer.
+    /// Returns the plugin's error.
     pub fn load_llm(&self, request: &LanguageModelRequest) -> Result<LanguageModel, CallError> {
         let object = self.call("load", &request.model.id, || {
             let object = self.module.load_llm()(request).into_result()?;
@@ -261,18 +261,19 @@ impl Library {
     }
 }
 
-/// Sizes that a plugin may claim at most: the host multiplies and allocates by them.
-const MAX_CLAIM: u32 = 1 << 24;
+/// The maximum of each size in a plugin's description. The host multiplies the sizes and allocates memory
+/// for them.
+const MAX_SIZE: u32 = 1 << 24;
 
-/// Refuses an encoder whose claims make no encoder, or not the one asked for.
+/// Refuses the description of an encoder that is impossible or does not match the request.
 fn plausible_encoder(info: &EncoderInfo, request: &EncoderRequest) -> Result<(), PluginError> {
     let sizes = [info.width, info.image_size, info.temporal, info.spatial];
     if info.num_frames == request.num_frames
-        && sizes.iter().all(|size| (1..=MAX_CLAIM).contains(size))
+        && sizes.iter().all(|size| (1..=MAX_SIZE).contains(size))
         && info
             .temporal
             .checked_mul(info.spatial)
-            .is_some_and(|tokens| tokens <= MAX_CLAIM)
+            .is_some_and(|tokens| tokens <= MAX_SIZE)
     {
         return Ok(());
     }
@@ -291,10 +292,10 @@ fn plausible_encoder(info: &EncoderInfo, request: &EncoderRequest) -> Result<(),
     ))
 }
 
-/// Refuses a language model whose claims make none.
+/// Refuses the description of a language model that is impossible.
 fn plausible_llm(info: &LanguageModelInfo) -> Result<(), PluginError> {
     let sizes = [info.width, info.vocab_size, info.context_length];
-    if sizes.iter().all(|size| (1..=MAX_CLAIM).contains(size)) {
+    if sizes.iter().all(|size| (1..=MAX_SIZE).contains(size)) {
         return Ok(());
     }
     let [width, vocabulary, context] = sizes;
@@ -304,20 +305,20 @@ fn plausible_llm(info: &LanguageModelInfo) -> Result<(), PluginError> {
     Err(PluginError::new(ErrorKind::Internal, message))
 }
 
-/// Opens a library with all of its symbols resolved: one that is missing is then an error here, where the
-/// system's lazy way would end the process at the first call.
+/// Opens a library and resolves all of its symbols, so that a missing symbol is an error here. With lazy
+/// binding, it would end the process at the first call.
 #[cfg(unix)]
 fn open_library(path: &Path) -> Result<libloading::Library, libloading::Error> {
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-    // SAFETY: opening runs the library's initialisers, which is what a user who puts a library on the
-    // plugin path asks for. Rust's cdylibs have none that touch the host.
+    // SAFETY: opening runs the library's initialisers. The user trusts a library on the plugin path, and the
+    // initialisers of Rust's cdylibs do not affect the host.
     unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
 }
 
-/// Opens a library; this system resolves all of its symbols at once.
+/// Opens a library. This system always resolves all of its symbols.
 #[cfg(not(unix))]
 fn open_library(path: &Path) -> Result<libloading::Library, libloading::Error> {
-    // SAFETY: as on unix.
+    // SAFETY: the same as on Unix.
     unsafe { libloading::Library::new(path) }
 }
 
@@ -340,29 +341,29 @@ fn read_manifest(path: &Path) -> Result<(Manifest, &'static libloading::Library)
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    // Never unloaded, not even one that turns out to be no plugin: its initialisers may have started
-    // threads, and objects and functions of a plugin live as long as the process.
+    // A library is never unloaded, even if it is not a plugin: its initialisers may have started threads, and
+    // the objects and functions of a plugin live as long as the process.
     let library: &'static libloading::Library = Box::leak(Box::new(library));
     type ManifestFn = unsafe extern "C" fn() -> *const c_char;
-    // SAFETY: the symbol's name is this project's own, and its type is part of the contract.
+    // SAFETY: the symbol's name is specific to this project, and its type is part of the contract.
     let symbol =
         unsafe { library.get::<ManifestFn>(MANIFEST_SYMBOL.as_bytes()) }.map_err(|_| {
             LoadError::NoManifest {
                 path: path.to_owned(),
             }
         })?;
-    // SAFETY: the contract: it takes nothing and returns null or a string that is never freed.
+    // SAFETY: by the contract, it has no arguments and returns null or a string that is never freed.
     let text = unsafe { symbol() };
     if text.is_null() {
-        return Err(bad("the plugin failed to make it".to_owned()));
+        return Err(bad("the plugin failed to create it".to_owned()));
     }
-    // SAFETY: not null, and by the contract NUL-terminated and never freed.
+    // SAFETY: it is not null, and by the contract NUL-terminated and never freed.
     let text = unsafe { CStr::from_ptr(text) };
     let manifest = serde_json::from_slice(text.to_bytes()).map_err(|e| bad(e.to_string()))?;
     Ok((manifest, library))
 }
 
-/// A plugin of the same major version and of no newer minor version is compatible.
+/// Checks that the major version is the same and the minor version is not newer.
 fn check_version(path: &Path, found: &str) -> Result<(), LoadError> {
     let refuse = |advice| {
         Err(LoadError::ApiVersion {
@@ -372,10 +373,10 @@ fn check_version(path: &Path, found: &str) -> Result<(), LoadError> {
         })
     };
     let (Ok(plugin), Ok(host)) = (Version::parse(found), Version::parse(API_VERSION)) else {
-        return refuse("report it to the plugin's author: that is no version");
+        return refuse("report it to the plugin's author: that is not a version");
     };
     if plugin.major < host.major {
-        refuse("fetch a newer version of the plugin")
+        refuse("use a newer version of the plugin")
     } else if (plugin.major, plugin.minor) > (host.major, host.minor) {
         refuse("use a newer merv-host, or an older version of the plugin")
     } else {
@@ -383,10 +384,10 @@ fn check_version(path: &Path, found: &str) -> Result<(), LoadError> {
     }
 }
 
-/// The root module, after abi_stable has compared every type that crosses.
+/// Returns the root module after abi_stable has compared all types of the interface.
 ///
-/// `RootModule::load_from*` would do this too, but it remembers one module per root-module type: every
-/// later plugin would silently be the first.
+/// `RootModule::load_from*` does the same, but caches one module per root-module type: for every later
+/// plugin, it would return the first one.
 fn root_module(
     path: &Path,
     library: &'static libloading::Library,
@@ -398,8 +399,8 @@ fn root_module(
             None => detail,
         },
     };
-    // SAFETY: the symbol's name is this project's own; by the contract it is a `LibHeader`, whose
-    // beginning `upgrade` checks before anything behind it is read.
+    // SAFETY: the symbol's name is specific to this project. By the contract it is a `LibHeader`, and `upgrade`
+    // checks its start before the rest is read.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()) }
         .map(|symbol| *symbol)
         .map_err(|_| layout(format!("it does not export `{ROOT_SYMBOL}`")))?;
@@ -408,13 +409,12 @@ fn root_module(
         .map_err(|error| layout(error.to_string()))?;
     let plugin = header
         .layout()
-        .ok_or_else(|| layout("it states no layout".to_owned()))?;
-    // The plugin, never newer than the host, is the interface, and the host the implementation: what
-    // the plugin knows must be part of what the host knows. `check_layout` asks the reverse, and would
-    // refuse every plugin that is older by a minor version.
+        .ok_or_else(|| layout("it does not contain a layout".to_owned()))?;
+    // The plugin is never newer than the host, so its types must be a part of the host's. `check_layout` checks
+    // the reverse, and would refuse every plugin with an older minor version.
     check_layout_compatibility(plugin, PluginModuleRef::LAYOUT)
         .map_err(|error| layout(error.to_string()))?;
-    // SAFETY: the layouts were compared just now.
+    // SAFETY: the layouts were compared above.
     unsafe { header.unchecked_layout::<PluginModuleRef>() }
         .map_err(|error| layout(error.to_string()))
 }

@@ -1,5 +1,5 @@
-//! Plugins: found (`search`), checked and loaded ([`Library`]), and called through safe wrappers
-//! ([`Encoder`], [`LanguageModel`], [`Session`]; to train them, [`Tape`] and [`Training`]).
+//! Plugins. [`PluginPath`] finds them, and [`Library`] checks and loads them. Safe wrappers call them:
+//! [`Encoder`], [`LanguageModel`] and [`Session`], and [`Tape`] and [`Training`] for training.
 
 mod call;
 mod elf;

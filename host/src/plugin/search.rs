@@ -1,4 +1,4 @@
-//! Where plugins are looked for.
+//! Finding plugins.
 
 use crate::{
     installation::{PREFIX_VARIABLE, Places},
@@ -13,20 +13,20 @@ use std::{
 };
 use thiserror::Error;
 
-/// The variable that lists further folders, separated as in `PATH`.
+/// The environment variable with additional folders, separated as in `PATH`.
 pub const PATH_VARIABLE: &str = "MERV_PLUGIN_PATH";
 
-/// The folders that are searched, in order.
+/// The folders in which plugins are looked up, in order.
 #[derive(Debug, Clone, Default)]
 pub struct PluginPath {
     folders: Vec<PathBuf>,
 }
 
-/// No folder holds a plugin of this name.
+/// No folder contains a plugin with this name.
 #[derive(Debug, Error)]
 #[error(
     "there is no plugin `{name}`: no {file} in {looked}{near}\n  do: build it \
-     (`cargo build --release -p merv-{name}`), or name its folder with --plugin-dir or ${PATH_VARIABLE}, \
+     (`cargo build --release -p merv-{name}`), or give its folder with --plugin-dir or ${PATH_VARIABLE}, \
      or the folder that merv-host is installed in with ${PREFIX_VARIABLE}"
 )]
 pub struct PluginNotFound {
@@ -37,9 +37,12 @@ pub struct PluginNotFound {
 }
 
 impl PluginPath {
-    /// `first`, then `$MERV_PLUGIN_PATH`, then `lib/merv` in `$MERV_PREFIX`; around the running program the
-    /// folder it lies in, `lib/merv` and `../lib/merv`; the same around the merv-host in `PATH`, when another
-    /// program runs.
+    /// Returns the default search path after the folders `first`:
+    ///
+    /// * the folders of `$MERV_PLUGIN_PATH`;
+    /// * `lib/merv` in `$MERV_PREFIX`;
+    /// * the folder of the running program, and `lib/merv` and `../lib/merv` relative to it;
+    /// * the same relative to the merv-host in `PATH`, if another program is running.
     pub fn from_env(first: &[PathBuf]) -> Self {
         let mut folders = first.to_vec();
         if let Some(list) = var_os(PATH_VARIABLE) {
@@ -49,16 +52,16 @@ impl PluginPath {
         Self { folders }
     }
 
-    /// The folders.
+    /// Returns the folders in search order.
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
     }
 
-    /// The file of the plugin `name`.
+    /// Returns the file of the plugin `name`.
     ///
     /// # Errors
     ///
-    /// When no folder has it; the message says where was looked and which name is near.
+    /// Returns an error if no folder has it. The message lists the folders and a similar name.
     pub fn find(&self, name: &str) -> Result<PathBuf, PluginNotFound> {
         let file = file_name(name);
         if let Some(found) = self
@@ -91,7 +94,8 @@ impl PluginPath {
         })
     }
 
-    /// Every file in the folders that is named as a plugin is; the first of each name counts.
+    /// Returns all files in the folders whose name is that of a plugin. If a name occurs several times, only
+    /// the first file is returned.
     pub fn list(&self) -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = Vec::new();
         for folder in &self.folders {
@@ -117,7 +121,7 @@ impl PluginPath {
     }
 }
 
-/// `libmerv_<name>.so`, as this system writes it.
+/// Returns the file name of a plugin on this system, such as `libmerv_<name>.so`.
 fn file_name(name: &str) -> String {
     format!("{DLL_PREFIX}merv_{}{DLL_SUFFIX}", name.replace('-', "_"))
 }
@@ -131,7 +135,7 @@ fn plugin_name(path: &Path) -> Option<String> {
     Some(name.replace('_', "-"))
 }
 
-/// The name that a library goes by when its manifest cannot be read.
+/// Returns the name of a library for messages when its manifest cannot be read.
 pub fn name_of(path: &Path) -> String {
     plugin_name(path).unwrap_or_else(|| path.display().to_string())
 }

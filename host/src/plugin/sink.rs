@@ -1,30 +1,30 @@
-//! Where messages and progress of plugins go: one listener for the process, since libraries are
-//! loaded once for the process too.
+//! Receiving messages and progress from plugins. There is one listener per process, because libraries are
+//! loaded once per process too.
 
 use merv_plugin_api::{HostSink, LogLevel};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// What a plugin tells its user.
+/// A message of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// A line of text.
     Log {
-        /// How loud.
+        /// The log level.
         level: LogLevel,
         /// The plugin.
         plugin: String,
-        /// The line.
+        /// The text.
         text: String,
     },
-    /// How far a long task has come.
+    /// The progress of a long task.
     Progress {
         /// The plugin.
         plugin: String,
         /// The task.
         task: String,
-        /// Units done.
+        /// The number of finished units.
         done: u64,
-        /// Units in all.
+        /// The total number of units.
         total: u64,
     },
 }
@@ -33,18 +33,18 @@ type Listener = Arc<dyn Fn(Message) + Send + Sync>;
 
 static LISTENER: RwLock<Option<Listener>> = RwLock::new(None);
 
-/// Sends the messages of all plugins to `listener`, in place of an earlier one. Without a listener
-/// they are dropped.
+/// Sends the messages of all plugins to `listener`, which replaces an earlier one. Without a listener,
+/// messages are dropped.
 pub fn on_message(listener: impl Fn(Message) + Send + Sync + 'static) {
     *LISTENER.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(listener));
 }
 
-/// The sink handed to the plugin `0`.
+/// The sink for the plugin with this name.
 pub(super) struct Sink(pub String);
 
 impl Sink {
     fn send(&self, message: Message) {
-        // Not held during the call: a listener may set another one.
+        // The lock is not held during the call, because a listener may set another one.
         let listener = LISTENER
             .read()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! The parameters of a loaded model, to train them.
+//! Training the parameters of a loaded model.
 
 use super::CallError;
 use merv_plugin_api::{
@@ -6,8 +6,8 @@ use merv_plugin_api::{
     TrainingOptions, VisitGradient,
 };
 
-/// The parameters of a model, which stay in its plugin; see [`merv_plugin_api::Trainable`] for what each
-/// method does. Every one fails with the plugin's answer.
+/// The parameters of a model, which stay in its plugin. [`merv_plugin_api::Trainable`] describes each method.
+/// Every method returns the plugin's errors.
 pub struct Training {
     plugin: String,
     id: String,
@@ -23,66 +23,66 @@ impl Training {
         }
     }
 
-    /// Prepares for training: makes the parameters changeable, if they are to be trained.
+    /// Begins training, and makes the parameters that are trained mutable.
     ///
     /// # Errors
     ///
-    /// When the model cannot be trained.
+    /// Returns an error if the model cannot be trained.
     pub fn begin(&self, options: &TrainingOptions) -> Result<(), CallError> {
-        self.answer("begin to train", self.object.begin_training(options))
+        self.named("begin the training", self.object.begin_training(options))
     }
 
-    /// The trainable parameters, in an order that does not change; none when the model is not trained.
+    /// Returns the trained parameters in a fixed order. The list is empty if the model is not trained.
     ///
     /// # Errors
     ///
-    /// When training has not begun.
+    /// Returns an error if training has not begun.
     pub fn parameters(&self) -> Result<Vec<ParameterInfo>, CallError> {
-        self.answer("list the parameters", self.object.parameters())
+        self.named("list the parameters", self.object.parameters())
     }
 
-    /// Shows every parameter's accumulated gradient, in the order of [`Self::parameters`], to be looked at
-    /// or changed.
+    /// Calls `visit` with the accumulated gradient of every parameter, in the order of [`Self::parameters`].
+    /// It can read and change the gradient.
     ///
     /// # Errors
     ///
-    /// When training has not begun; and what `visit` returns.
+    /// Returns an error if training has not begun, and any error of `visit`.
     pub fn visit_gradients(&self, visit: &mut VisitGradient<'_>) -> Result<(), CallError> {
-        self.answer("visit the gradients", self.object.visit_gradients(visit))
+        self.named("visit the gradients", self.object.visit_gradients(visit))
     }
 
     /// Sets all gradients to zero.
     ///
     /// # Errors
     ///
-    /// When training has not begun.
+    /// Returns an error if training has not begun.
     pub fn clear_gradients(&self) -> Result<(), CallError> {
-        self.answer("clear the gradients", self.object.clear_gradients())
+        self.named("clear the gradients", self.object.clear_gradients())
     }
 
-    /// Changes every parameter by its gradient.
+    /// Updates every parameter with its gradient.
     ///
     /// # Errors
     ///
-    /// When training has not begun or `step` makes no sense.
+    /// Returns an error if training has not begun or `step` is not valid.
     pub fn apply_adamw(&self, step: &AdamWStep) -> Result<(), CallError> {
-        self.answer("change the parameters", self.object.apply_adamw(step))
+        self.named("update the parameters", self.object.apply_adamw(step))
     }
 
-    /// Hands out one part of the state of every parameter.
+    /// Calls `take` with one part of the state of every parameter.
     ///
     /// # Errors
     ///
-    /// When training has not begun; and what `take` returns.
+    /// Returns an error if training has not begun, and any error of `take`.
     pub fn export(&self, part: StatePart, take: &mut TakeTensor<'_>) -> Result<(), CallError> {
-        self.answer("export the parameters", self.object.export(part, take))
+        self.named("export the parameters", self.object.export(part, take))
     }
 
     /// Restores one part of the state of one parameter.
     ///
     /// # Errors
     ///
-    /// When training has not begun, or the tensor does not fit.
+    /// Returns an error if training has not begun or the tensor does not fit.
     pub fn import(
         &self,
         part: StatePart,
@@ -90,11 +90,12 @@ impl Training {
         values: TensorView<'_>,
     ) -> Result<(), CallError> {
         let doing = format!("import `{name}`");
-        self.answer(&doing, self.object.import(part, name, values))
+        self.named(&doing, self.object.import(part, name, values))
     }
 
-    fn answer<T>(&self, doing: &str, answer: Result<T, PluginError>) -> Result<T, CallError> {
-        answer.map_err(|error| {
+    /// Adds the names of the plugin, the operation and the model to an error.
+    fn named<T>(&self, doing: &str, result: Result<T, PluginError>) -> Result<T, CallError> {
+        result.map_err(|error| {
             CallError::new(&self.plugin, &format!("{doing} of `{}`", self.id), error)
         })
     }

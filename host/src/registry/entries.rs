@@ -1,4 +1,4 @@
-//! The resolved registry: what the rest of the program works with.
+//! The resolved registry, which the rest of the program uses.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,17 +14,17 @@ use crate::transform::ResizeStrategy;
 /// One complete video-language model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
-    /// The file it was read from, as it was named.
+    /// The path of the registry file, as it was given.
     pub path: PathBuf,
     /// The model's name.
     pub id: String,
-    /// What it is, for people; may be empty.
+    /// A description for people. It may be empty.
     pub description: String,
-    /// Under which terms its weights may be used, if the file says.
+    /// The license of the weights, if it is given.
     pub license: Option<String>,
-    /// What whoever uses the model should be told each time, if anything.
+    /// A notice that is printed whenever the model is used, if there is one.
     pub notice: Option<String>,
-    /// The encoders, in the order of the mixer's projectors. At least one; ids differ.
+    /// The encoders, in the order of the mixer's projectors. There is at least one, and their ids differ.
     pub encoders: Vec<EncoderEntry>,
     /// The language model.
     pub llm: LlmEntry,
@@ -41,36 +41,36 @@ pub struct EncoderEntry {
     pub id: String,
     /// The plugin.
     pub plugin: PluginRef,
-    /// Frames in a clip, at least 1; divides [`Registry::largest_num_frames`].
+    /// The number of frames in a clip, at least 1. It divides [`Registry::largest_num_frames`].
     pub num_frames: usize,
-    /// The weights; absent for a model that has none.
+    /// The weights. `None` for a model without weights.
     pub weights: Option<WeightSource>,
-    /// The model's sizes: the file named, else `config.json` beside local weights if there is
-    /// one, else none, and the plugin takes the published sizes of its id.
+    /// The file with the model's sizes: the one in the registry, or `config.json` in the folder of local
+    /// weights. If it is `None`, the plugin uses the published sizes of the model id.
     pub config: Option<WeightSource>,
-    /// Side of the square picture, if not the plugin's own.
+    /// The side length of the square image. The default is that of the plugin.
     pub image_size: Option<usize>,
-    /// Where it runs.
+    /// The device.
     pub device: DeviceChoice,
-    /// In which format it computes.
+    /// The number format of the computation.
     pub dtype: DtypeChoice,
-    /// Where all of this stands, for messages.
+    /// The lines in the registry, for messages.
     pub(crate) lines: TableLines,
 }
 
-/// The lines of a table and of those of its keys that a plugin may refuse.
+/// The line of a table, and the lines of those keys that a plugin can refuse.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct TableLines {
-    /// `[[encoders]] #2`
+    /// The name in messages, such as `[[encoders]] #2`.
     pub(crate) name: String,
-    /// The line where it begins.
+    /// The first line of the table.
     pub(crate) table: usize,
-    /// Keys and their lines.
+    /// The keys and their lines.
     pub(crate) keys: Vec<(&'static str, usize)>,
 }
 
 impl TableLines {
-    /// The line of a key, or of its table where it is not written.
+    /// Returns the line of a key, or of its table if the key is not written.
     pub(crate) fn of(&self, key: &str) -> usize {
         let found = self.keys.iter().find(|(name, _)| *name == key);
         found.map_or(self.table, |(_, line)| *line)
@@ -80,46 +80,47 @@ impl TableLines {
 /// The language model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LlmEntry {
-    /// A name for it; the plugin must provide it if it provides any by name.
+    /// The model's name. If the plugin lists language models, it must provide this one.
     pub id: String,
     /// The plugin.
     pub plugin: PluginRef,
     /// The weights.
     pub weights: WeightSource,
-    /// The tokenizer; unless the file says otherwise, the weights themselves when they are a GGUF file,
-    /// else `tokenizer.json` beside them.
+    /// The tokenizer. The default is the weights file if it is a GGUF file, and otherwise `tokenizer.json` in
+    /// the same folder.
     pub tokenizer: WeightSource,
-    /// The model's sizes, found as [`EncoderEntry::config`] is.
+    /// The file with the model's sizes, found in the same way as [`EncoderEntry::config`].
     pub config: Option<WeightSource>,
     /// The chat format.
     pub prompt: PromptEntry,
-    /// The system prompt, for formats that take one; an empty one means none.
+    /// The system prompt, for formats that support one. An empty text means no system prompt.
     pub system_prompt: Option<String>,
-    /// What happens to `<image>` and `<video>` in messages.
+    /// The treatment of `<image>` and `<video>` in messages.
     pub marks: VisualMarks,
-    /// Whether special tokens in messages and replies, such as `</s>`, are plain characters.
+    /// Whether special tokens in messages and replies, such as `</s>`, are treated as plain characters.
     pub split_special_tokens: bool,
-    /// Text tokens at most, at least 1; the visual tokens come on top.
+    /// The maximum number of text tokens, at least 1. The visual tokens are not counted.
     pub max_length: usize,
-    /// Where it runs.
+    /// The device.
     pub device: DeviceChoice,
-    /// In which format it computes.
+    /// The number format of the computation.
     pub dtype: DtypeChoice,
-    /// Where all of this stands, for messages.
+    /// The lines in the registry, for messages.
     pub(crate) lines: TableLines,
 }
 
-/// How a conversation is written.
+/// The chat format of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PromptEntry {
-    /// A format that has a name.
+    /// A built-in format.
     Format(PromptFormat),
-    /// The Jinja template in this file: a GGUF file, a `tokenizer_config.json`, or one that is a template.
+    /// The Jinja template in this file: a GGUF file, a `tokenizer_config.json`, or a template file.
     Template(WeightSource),
 }
 
 impl PromptEntry {
-    /// Whether there is a place for a system prompt. A template has one, or refuses it when it is used.
+    /// Returns whether the format supports a system prompt. For a template, it returns `true`; a template
+    /// without support fails when it is rendered.
     pub fn takes_system(&self) -> bool {
         match self {
             Self::Format(format) => format.takes_system(),
@@ -127,7 +128,7 @@ impl PromptEntry {
         }
     }
 
-    /// The file that has to be there for it.
+    /// Returns the file with the template, if it is a template.
     pub fn source(&self) -> Option<&WeightSource> {
         match self {
             Self::Format(_) => None,
@@ -148,73 +149,75 @@ impl fmt::Display for PromptEntry {
 /// How frames become clips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransformEntry {
-    /// How a frame becomes a square.
+    /// How a frame is resized to a square.
     pub resize: ResizeStrategy,
 }
 
 /// How features become visual tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MixerEntry {
-    /// What it is; it can run for as many encoders as the registry has.
+    /// The projector, the fusion and the token counts. They support the number of encoders in the registry.
     pub kind: MixerKind,
     /// The weights of the projectors and the fusion.
     pub weights: MixerWeights,
-    /// Whether the registry is compared with the config that is published beside the checkpoint.
+    /// Whether the registry is compared with the config that is published with the checkpoint.
     pub check_config: bool,
     /// The line of `visual_feature_length`, for messages.
     pub(super) visual_feature_length_line: usize,
 }
 
-/// Where a mixer's weights come from.
+/// The source of a mixer's weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MixerWeights {
-    /// From a file that has all of them; never [`WeightSource::Checkpoint`].
+    /// A file with all weights. It is never [`WeightSource::Checkpoint`].
     Trained(WeightSource),
-    /// They are yet to be trained.
+    /// Initial weights for training.
     Init(MixerInit),
 }
 
-/// How a mixer begins that has not been trained.
+/// The initialisation of a mixer that has not been trained.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MixerInit {
-    /// The seed of what is new.
+    /// The seed of the new tensors.
     pub seed: u64,
-    /// The width of the learned query of `cross_attention_avg_lq`; that of the reused one if absent, else the
-    /// published models'.
+    /// The width of the learned query of `cross_attention_avg_lq`. The default is the width of the reused
+    /// query, or else that of the published models.
     pub query_width: Option<usize>,
-    /// A trained mixer, of which every tensor is taken that fits.
+    /// A trained mixer. Every tensor of it that fits is reused.
     pub reuse: Option<MixerReuse>,
 }
 
-/// Another mixer whose tensors are taken.
+/// A trained mixer whose tensors are reused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MixerReuse {
-    /// Its weights; never [`WeightSource::Checkpoint`].
+    /// Its weights. They are never [`WeightSource::Checkpoint`].
     pub weights: WeightSource,
-    /// For each encoder the number of its projector there, if it has one. Without a list they have the same numbers.
+    /// For each encoder, the number of its projector in the reused mixer, if there is one. `None` means that
+    /// the numbers are the same.
     pub projectors: Option<Vec<Option<usize>>>,
-    /// The ids of its encoders, in its order, where they are listed.
+    /// The ids of the reused mixer's encoders in its order, if they are listed.
     pub encoders: Vec<String>,
 }
 
 impl MixerReuse {
-    /// What to tell of its encoders whose ids none has here: a slip looks just like it.
-    pub fn strangers(&self) -> Option<String> {
+    /// Returns a warning about listed encoders that this registry does not have. They may be misspelt.
+    pub fn unknown_encoders(&self) -> Option<String> {
         let here: Vec<&usize> = self.projectors.iter().flatten().flatten().collect();
         let listed = self.encoders.iter().enumerate();
-        let strangers = listed.filter(|(place, _)| !here.contains(&place));
-        let strangers: Vec<String> = strangers.map(|(_, id)| shown(id)).collect();
-        (!strangers.is_empty()).then(|| {
+        let unknown = listed.filter(|(place, _)| !here.contains(&place));
+        let unknown: Vec<String> = unknown.map(|(_, id)| shown(id)).collect();
+        (!unknown.is_empty()).then(|| {
             format!(
-                "`encoders` in `reuse` of [mixer] lists {}, and no encoder here has that id: nothing is reused for it",
-                strangers.join(", ")
+                "`encoders` in `reuse` of [mixer] lists {}, but no encoder of this registry has that id: nothing \
+                 is reused for it",
+                unknown.join(", ")
             )
         })
     }
 }
 
 impl MixerWeights {
-    /// The file that all tensors are taken from, or some.
+    /// Returns the file from which all or some tensors are read.
     pub fn source(&self) -> Option<&WeightSource> {
         match self {
             Self::Trained(source) => Some(source),
@@ -222,15 +225,15 @@ impl MixerWeights {
         }
     }
 
-    /// See [`MixerReuse::strangers`].
-    pub fn strangers(&self) -> Option<String> {
+    /// Returns the warning of [`MixerReuse::unknown_encoders`].
+    pub fn unknown_encoders(&self) -> Option<String> {
         match self {
             Self::Trained(_) => None,
-            Self::Init(init) => init.reuse.as_ref()?.strangers(),
+            Self::Init(init) => init.reuse.as_ref()?.unknown_encoders(),
         }
     }
 
-    /// The file that holds all of them, if they are trained.
+    /// Returns the file with all weights, if they are trained.
     pub fn trained(&self) -> Option<&WeightSource> {
         match self {
             Self::Trained(source) => Some(source),
@@ -254,29 +257,29 @@ impl fmt::Display for MixerWeights {
     }
 }
 
-/// Which plugin library.
+/// A reference to a plugin library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PluginRef {
-    /// The one of this name on the plugin path: letters, digits, `_` and `-` alone.
+    /// The name of a plugin on the plugin path. It consists of letters, digits, `_` and `-`.
     Name(String),
-    /// This very library.
+    /// The path of a library.
     Library {
-        /// The file, which existed when the registry was resolved.
+        /// The file. It existed when the registry was resolved.
         path: PathBuf,
-        /// The digest it must have.
+        /// The expected digest.
         sha256: Option<Sha256Digest>,
     },
 }
 
 impl Registry {
-    /// Files without which the plugins cannot describe their models.
+    /// Returns the files that the plugins need to describe their models.
     pub fn sources_of_sizes(&self) -> impl Iterator<Item = &WeightSource> {
         let configs = self.encoders.iter().map(|encoder| &encoder.config);
         let configs = configs.chain([&self.llm.config]).flatten();
         configs.chain(self.llm.sizes_in_weights())
     }
 
-    /// Every file that the model is loaded from.
+    /// Returns all files from which the model is loaded.
     pub fn sources(&self) -> impl Iterator<Item = &WeightSource> {
         let encoders = self.encoders.iter().flat_map(|encoder| &encoder.weights);
         let rest = [&self.llm.tokenizer, &self.llm.weights];
@@ -289,18 +292,19 @@ impl Registry {
             .chain(template)
     }
 
-    /// What whoever uses the model should know of its mixer, if it has not been trained.
+    /// Returns a warning if the mixer has not been trained.
     pub fn untrained(&self) -> Option<String> {
         matches!(self.mixer.weights, MixerWeights::Init(_)).then(|| {
             format!(
-                "the mixer of `{}` has not been trained (`weights` of [mixer] says `init`), so answers about a video \
-                 mean nothing yet; train it with `merv-host train --stage align`",
+                "the mixer of `{}` has not been trained (`weights` of [mixer] is `init`), so its answers about a \
+                 video are meaningless; train it with `merv-host train --stage align`",
                 self.id
             )
         })
     }
 
-    /// Frames to sample from a video; an encoder with fewer takes every (this / its own)-th.
+    /// Returns the number of frames to sample from a video. An encoder with fewer frames uses every K-th of
+    /// them, where K is this number divided by its own.
     pub fn largest_num_frames(&self) -> usize {
         self.encoders
             .iter()
@@ -311,7 +315,7 @@ impl Registry {
 }
 
 impl EncoderEntry {
-    /// Where its weights are, as messages say it.
+    /// Returns the location of the weights for messages.
     pub fn weights_name(&self) -> String {
         match &self.weights {
             Some(source) => source.to_string(),
@@ -321,13 +325,13 @@ impl EncoderEntry {
 }
 
 impl LlmEntry {
-    /// The weights, where the model's sizes are known from nothing else: a GGUF file holds its own.
+    /// Returns the weights if they are the only source of the model's sizes. This is so for a GGUF file.
     pub fn sizes_in_weights(&self) -> Option<&WeightSource> {
         (self.config.is_none() && self.weights.is_gguf()).then_some(&self.weights)
     }
 
-    /// Text tokens that a prompt may have beside `visual_tokens`, in a context of `context_length`. One
-    /// position is left for the answer to begin in.
+    /// Returns the maximum number of text tokens of a prompt with `visual_tokens` in a context of
+    /// `context_length`. One position is reserved for the start of the answer.
     pub fn prompt_tokens(&self, context_length: usize, visual_tokens: usize) -> usize {
         let room = context_length.saturating_sub(visual_tokens.saturating_add(1));
         room.min(self.max_length)

@@ -1,4 +1,4 @@
-//! What can be wrong with a registry, and how it is shown.
+//! The errors of reading a registry.
 
 use crate::{messages::listed, settings_file::Problems};
 use std::{
@@ -7,31 +7,31 @@ use std::{
 };
 use thiserror::Error;
 
-/// A registry could not be found, read, or accepted.
+/// A registry was not found, cannot be read, or is not valid.
 #[derive(Debug, Error)]
 pub enum RegistryError {
-    /// No registry file goes by this name.
+    /// No registry has this name.
     #[error("{}", not_found(.name, .looked, .near, .known))]
     NotFound {
-        /// What the user asked for.
+        /// The requested name.
         name: PathBuf,
-        /// Every path that was tried.
+        /// All paths that were tried.
         looked: Vec<PathBuf>,
-        /// Registries whose names are close to the one asked for.
+        /// Registries with similar names.
         near: Vec<String>,
-        /// Every registry that could have been named.
+        /// All known registries.
         known: Vec<String>,
     },
-    /// The file could not be read.
+    /// The file cannot be read.
     #[error("{}: cannot read the registry file\n  expected: a readable TOML file\n  \
-             do: check that the path is right and that you may read it", .path.display())]
+             do: check the path and the permissions", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// The file was read, and something in it is wrong.
+    /// The file is not valid.
     #[error("{0}")]
     Invalid(Problems),
 }
@@ -62,8 +62,8 @@ fn not_found(name: &Path, looked: &[PathBuf], near: &[String], known: &[String])
     );
     if known.is_empty() {
         out.push_str(
-            ". merv-host's own registries are found when the folder it was installed into \
-             (`make install PREFIX=DIR`) is in MERV_PREFIX, or the program merv-host in PATH",
+            ". To find merv-host's own registries, set MERV_PREFIX to the folder it was installed into \
+             (`make install PREFIX=DIR`), or add the program merv-host to PATH",
         );
     }
     out

@@ -1,4 +1,4 @@
-//! Checking single values: names that must parse, files that must exist.
+//! Checks of single values: names must parse and files must exist.
 
 use std::fmt;
 use std::io;
@@ -12,15 +12,15 @@ use crate::messages::shown;
 use crate::settings_file::Problem;
 use crate::settings_file::table::At;
 
-/// The folder that paths are relative to, and the problems so far.
+/// The folder for relative paths, and the problems so far.
 pub(super) struct Fields<'f> {
-    /// The registry file's folder.
+    /// The folder of the registry file.
     pub(super) folder: &'f Path,
     pub(super) problems: Vec<Problem>,
 }
 
 impl Fields<'_> {
-    /// Parses a name, reporting what its type says about a wrong one.
+    /// Parses a name, and reports the error of its type if it is not valid.
     pub(super) fn parse<T>(&mut self, table: &str, key: &str, at: &At<String>) -> Option<T>
     where
         T: FromStr<Err: fmt::Display>,
@@ -38,7 +38,7 @@ impl Fields<'_> {
             .ok()
     }
 
-    /// Parses a name that may be absent. The outer `None` comes with a problem.
+    /// Parses a name, or returns the default if it is absent. `None` means that a problem was reported.
     pub(super) fn parse_or_default<T>(
         &mut self,
         table: &str,
@@ -51,7 +51,7 @@ impl Fields<'_> {
         at.map_or_else(|| Some(T::default()), |at| self.parse(table, key, &at))
     }
 
-    /// Reports a kind that is understood but cannot run, given why.
+    /// Reports a kind that is known but cannot run. `verdict` contains the reason.
     pub(super) fn runnable(
         &mut self,
         table: &str,
@@ -61,8 +61,8 @@ impl Fields<'_> {
     ) -> bool {
         let Err(why) = verdict else { return true };
         self.problems.push(
-            refuse(table, key, at.line, "cannot run in this version")
-                .expected("a kind that this version runs")
+            refuse(table, key, at.line, "is not supported")
+                .expected("a kind that this version supports")
                 .found(shown(&at.value))
                 .hint(why),
         );
@@ -77,10 +77,10 @@ impl Fields<'_> {
                     return Some(PluginRef::Name(name.value));
                 }
                 self.problems.push(
-                    refuse(table, "plugin", name.line, "is not a plugin's name")
+                    refuse(table, "plugin", name.line, "is not a valid plugin name")
                         .expected("a name such as `siglip`, of letters, digits, `_` and `-`")
                         .found(shown(&name.value))
-                        .hint("for a library by its path write `plugin = { path = \"…\" }`"),
+                        .hint("for the path of a library, write `plugin = { path = \"…\" }`"),
                 );
                 None
             }
@@ -96,7 +96,8 @@ impl Fields<'_> {
         }
     }
 
-    /// The outer `None` comes with a problem; the inner one means that no digest is stated.
+    /// Parses a digest. The outer `None` means that a problem was reported, the inner one that there is no
+    /// digest.
     pub(super) fn digest(
         &mut self,
         name: &str,
@@ -117,30 +118,30 @@ impl Fields<'_> {
         }
     }
 
-    /// A file that must be there now.
+    /// Returns the path of a file that must exist.
     pub(super) fn file(&mut self, table: &str, key: &str, at: &At<String>) -> Option<PathBuf> {
         let path = self.folder.join(&at.value);
         let (why, found, hint) = match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => return Some(path),
             Ok(metadata) if metadata.is_dir() => (
-                "names a folder",
+                "is a folder",
                 "a folder at",
                 "give the path of the file in it",
             ),
             Ok(_) => (
-                "names no regular file",
+                "is not a regular file",
                 "a device, pipe or socket at",
-                "give a file",
+                "give the path of a file",
             ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (
-                "names a file that does not exist",
+                "is a file that does not exist",
                 "nothing at",
                 "correct the path",
             ),
             Err(error) => {
                 self.problems.push(
-                    refuse(table, key, at.line, "names a file that cannot be looked at")
-                        .expected("a file, its path relative to the registry file's folder")
+                    refuse(table, key, at.line, "is a path that cannot be accessed")
+                        .expected("the path of a file, relative to the folder of the registry file")
                         .found(format!("{}: {error}", path.display()))
                         .hint("correct the path, or the permissions of its folders"),
                 );
@@ -149,7 +150,7 @@ impl Fields<'_> {
         };
         self.problems.push(
             refuse(table, key, at.line, &format!("{why}: {}", shown(&at.value)))
-                .expected("a file, its path relative to the registry file's folder")
+                .expected("the path of a file, relative to the folder of the registry file")
                 .found(format!("{found} {}", path.display()))
                 .hint(hint),
         );

@@ -1,7 +1,7 @@
-//! Names of files that are named after an id.
+//! File names that are derived from ids.
 
-/// An id with nothing in it that some file system gives a meaning: one id, one name everywhere, as long as
-/// [`same_file`] tells the ids apart.
+/// Replaces all characters of an id that are special on some file system. Two ids get different names if
+/// [`same_file`] returns `false` for them.
 pub(crate) fn file_name(id: &str) -> String {
     let plain = |c: char| match c.is_ascii_alphanumeric() || "-_.".contains(c) {
         true => c,
@@ -10,7 +10,7 @@ pub(crate) fn file_name(id: &str) -> String {
     id.chars().map(plain).collect()
 }
 
-/// Whether two ids would name one file, on systems that take `A` for `a` too.
+/// Returns whether two ids would have the same file name, even on systems that ignore case.
 pub(crate) fn same_file(a: &str, b: &str) -> bool {
     file_name(a).eq_ignore_ascii_case(&file_name(b))
 }
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_that_name_one_file_somewhere_are_told() {
+    fn ids_with_the_same_file_name_are_recognised() {
         assert_eq!(file_name("a/b:ü-1.5_x"), "a_b__-1.5_x");
         for (a, b) in [
             ("a", "a"),
@@ -31,7 +31,7 @@ mod tests {
         ] {
             assert!(same_file(a, b), "{a} {b}");
         }
-        // Composed and decomposed: the names differ, however the system writes them.
+        // Composed and decomposed characters give different names, whatever form the system uses.
         assert_ne!(file_name("\u{e9}"), file_name("e\u{301}"));
         assert!(!same_file("a-b", "a_b"));
     }

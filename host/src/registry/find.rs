@@ -1,25 +1,25 @@
-//! From what the user wrote after `--registry` to a file.
+//! Finding the registry file for the value of `--registry`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::error::RegistryError;
-use crate::{installation::Places, nearest::near};
+use crate::{installation::Places, nearest::close_matches};
 
-/// The registry used when none is named; its weights are in the repository.
+/// The default registry. Its weights are in the repository.
 pub const DEFAULT_REGISTRY: &str = "merv-tiny";
 
-/// The registry that a training run and a conversion leave in their folders.
+/// The file name of the registry that a training run or a conversion writes.
 pub(crate) const FILE_OF_A_RUN: &str = "registry.toml";
 
-/// The folders in which a registry's NAME is looked up, in order.
+/// The folders in which the NAME of a registry is looked up, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchPath {
     folders: Vec<PathBuf>,
 }
 
 impl SearchPath {
-    /// These folders and no others.
+    /// Creates a search path with only these folders.
     pub fn new(folders: impl IntoIterator<Item = PathBuf>) -> Self {
         let mut unique: Vec<PathBuf> = Vec::new();
         for folder in folders {
@@ -30,10 +30,14 @@ impl SearchPath {
         Self { folders: unique }
     }
 
-    /// `registry/` below the current folder; `share/merv/registry` in `$MERV_PREFIX`; around the running
-    /// program `registry/` beside it, `../share/merv/registry`, and the workspace's `registry/` of a program
-    /// that cargo built; the same around the merv-host in `PATH`, when another program runs; then the
-    /// folders of `MERV_REGISTRY_PATH`.
+    /// Returns the default search path:
+    ///
+    /// * `registry/` in the current folder;
+    /// * `share/merv/registry` in `$MERV_PREFIX`;
+    /// * relative to the running program, `registry/` and `../share/merv/registry`, and the workspace's
+    ///   `registry/` if cargo built the program;
+    /// * the same relative to the merv-host in `PATH`, if another program is running;
+    /// * the folders of `MERV_REGISTRY_PATH`.
     pub fn from_env() -> Self {
         let extra = std::env::var_os("MERV_REGISTRY_PATH");
         Self::from_parts(Places::from_env().registries, extra.as_deref())
@@ -47,12 +51,12 @@ impl SearchPath {
         Self::new([here].into_iter().chain(around).chain(extra))
     }
 
-    /// The folders, in the order in which they are searched.
+    /// Returns the folders in search order.
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
     }
 
-    /// The names of every registry in these folders, sorted.
+    /// Returns the names of all registries in these folders, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self
             .folders
@@ -65,15 +69,15 @@ impl SearchPath {
     }
 }
 
-/// The file that `wanted` means.
+/// Finds the registry file for a FILE or NAME.
 ///
-/// What ends in `.toml` or holds a path separator is a FILE, and is returned whatever it is, so
-/// that reading it can say what is wrong; the folder of a training run or a conversion means the
-/// registry in it. Anything else is a NAME: `NAME.toml` is looked up in
-/// the folders of `search`.
+/// A value that ends in `.toml` or contains a path separator is a FILE. It is returned if anything exists
+/// there; reading it reports what is wrong with it. For the folder of a training run or a conversion, the
+/// registry in the folder is returned. Any other value is a NAME: `NAME.toml` is looked up in the folders of
+/// `search`.
 ///
 /// # Errors
-/// [`RegistryError::NotFound`], which lists where it looked and which names are close.
+/// Returns [`RegistryError::NotFound`], which lists the paths that were tried and similar names.
 pub fn find(wanted: &Path, search: &SearchPath) -> Result<PathBuf, RegistryError> {
     let known = search.names();
     if is_file_argument(wanted) {
@@ -137,10 +141,11 @@ fn is_file_argument(wanted: &Path) -> bool {
 
 fn close(name: &str, known: &[String]) -> Vec<String> {
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    near(name, &known).into_iter().map(str::to_owned).collect()
+    let close = close_matches(name, &known).into_iter();
+    close.map(str::to_owned).collect()
 }
 
-/// The names of the registries in a folder; none when it cannot be read.
+/// Returns the names of the registries in a folder. The list is empty if the folder cannot be read.
 fn names_in(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();

@@ -1,8 +1,7 @@
-//! The names of projectors and fusions: what MERV calls them, which of them run, and how many tokens
-//! come out of them.
+//! Projectors and fusions: their names in MERV, which of them are supported, and their token counts.
 //!
-//! Every name of the original is understood, so that a registry with a kind that the original knows
-//! but cannot run gets the reason instead of "unknown".
+//! All names of the original MERV code are parsed. A kind that is known but not supported gets an error with
+//! the reason, not just "unknown".
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -14,64 +13,64 @@ use crate::nearest::nearest;
 /// How a projector reduces the tokens of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pooling {
-    /// It does not: every token goes through the MLP.
+    /// No pooling: every token goes through the MLP.
     None,
-    /// Adaptive average over the two spatial axes, frame by frame.
+    /// Adaptive average pooling over the two spatial axes, frame by frame.
     Avg,
     /// Cross-attention from learned queries.
     Attntv,
-    /// RegNet stages around an adaptive average.
+    /// RegNet stages before and after adaptive average pooling.
     Conv,
-    /// Adaptive average over time and space.
+    /// Adaptive average pooling over time and space.
     Avg3d,
-    /// A 3×3×3 convolution, then the adaptive average.
+    /// A 3×3×3 convolution, then adaptive average pooling.
     Conv3d,
 }
 
-/// What maps a pooled token to the language model's width.
+/// How a pooled token is mapped to the width of the language model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mlp {
     /// One linear layer.
     Linear,
     /// Linear, GELU, linear.
     Gelu,
-    /// Three linear layers with GELU between, the first four times wider.
+    /// Three linear layers with GELU between them. The first is four times wider.
     FusedGelu,
-    /// Nothing.
+    /// No MLP.
     None,
 }
 
-/// A projector's kind: a `+`-joined name such as `3davg+linear`.
+/// The kind of a projector. Its name consists of parts joined by `+`, such as `3davg+linear`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProjectorKind {
-    /// `no-align`: finetuning needs no checkpoint of the align stage.
+    /// `no-align`: finetuning does not need a checkpoint of the align stage.
     pub no_align: bool,
-    /// How tokens are pooled.
+    /// The pooling.
     pub pooling: Pooling,
     /// `frameK`: divide the number of frames by K.
     pub frame_divisor: Option<NonZeroUsize>,
-    /// What follows the pooling.
+    /// The MLP after the pooling.
     pub mlp: Mlp,
 }
 
-/// How the features of several encoders become one.
+/// How the features of several encoders are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FusionKind {
-    /// `none`: there is one encoder and nothing to fuse.
+    /// `none`: there is only one encoder.
     None,
-    /// `first`: the first encoder's features alone.
+    /// `first`: only the features of the first encoder are used.
     First,
-    /// `concat`: one encoder's tokens after the other's.
+    /// `concat`: the tokens of the encoders are concatenated.
     Concat,
-    /// `concat_channel`: joined along the width, then a linear layer.
+    /// `concat_channel`: the channels of the encoders are concatenated and go through a linear layer.
     ConcatChannel,
-    /// `concat_channel_ln`: the same behind a layer norm.
+    /// `concat_channel_ln`: the same with a layer norm in between.
     ConcatChannelLn,
-    /// `scalar`: a softmax over one learned number an encoder.
+    /// `scalar`: a weighted sum. The weights are a softmax over one learned number per encoder.
     Scalar,
-    /// `query_mlp`: an MLP of the text query weighs the encoders.
+    /// `query_mlp`: a weighted sum. An MLP of the text query computes the weights.
     QueryMlp,
-    /// `cross_attention_avg_lq`: one learned query attends to each encoder's mean feature.
+    /// `cross_attention_avg_lq`: a weighted sum. One learned query attends to each encoder's mean feature.
     CrossAttentionAvgLq,
 }
 
@@ -101,26 +100,26 @@ const FUSIONS: [(&str, FusionKind); 8] = [
     ("cross_attention_avg_lq", FusionKind::CrossAttentionAvgLq),
 ];
 
-/// What a mixer is, without its weights.
+/// The kind of a mixer, without its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MixerKind {
     /// The projector of every encoder.
     pub projector: ProjectorKind,
-    /// What makes one of the encoders' features.
+    /// How the features of the encoders are combined.
     pub fusion: FusionKind,
-    /// Tokens a time step after pooling; a square number.
+    /// The number of tokens per time step after pooling. It is a square number.
     pub token_length: usize,
-    /// Tokens at which every encoder ends, unless it ends at a single one.
+    /// The number of tokens of every encoder after its projector, except for encoders with a single token.
     pub visual_feature_length: usize,
 }
 
 impl MixerKind {
-    /// Side of the square to which the tokens of a time step are pooled.
+    /// Returns the side length of the square to which the tokens of a time step are pooled.
     pub fn token_side(&self) -> usize {
         self.token_length.isqrt()
     }
 
-    /// Tokens that the projector makes of an encoder's `temporal · spatial`.
+    /// Returns the number of tokens after the projector for an encoder with `temporal · spatial` tokens.
     pub fn projected_tokens(&self, temporal: usize, spatial: usize) -> usize {
         match self.projector.pooling {
             Pooling::None => temporal.saturating_mul(spatial),
@@ -131,7 +130,8 @@ impl MixerKind {
         }
     }
 
-    /// Visual tokens that the fusion makes of what the projectors gave: tokens by encoder.
+    /// Returns the number of visual tokens after the fusion. `projected` contains the tokens of each encoder
+    /// after its projector.
     pub fn visual_tokens(&self, projected: &[usize]) -> usize {
         match self.fusion {
             FusionKind::Concat => projected
@@ -144,31 +144,31 @@ impl MixerKind {
 }
 
 impl ProjectorKind {
-    /// Time steps that are left of `temporal`.
+    /// Returns the number of time steps after the projector.
     pub fn time_steps(&self, temporal: usize) -> usize {
         temporal / self.frame_divisor.map_or(1, NonZeroUsize::get)
     }
 
-    /// Whether the pooling lays the tokens of a time step out as rows and columns.
+    /// Returns whether the pooling arranges the tokens of a time step in rows and columns.
     pub fn needs_grid(&self) -> bool {
         !matches!(self.pooling, Pooling::None | Pooling::Attntv)
     }
 
-    /// Whether the projector can run for this number of encoders.
+    /// Checks whether the projector supports this number of encoders.
     ///
     /// # Errors
-    /// A sentence that says what cannot run and what to use instead.
+    /// Returns a sentence with the reason and an alternative.
     pub fn runnable(&self, encoders: usize) -> Result<(), String> {
         match (self.pooling, self.mlp) {
             (Pooling::None, Mlp::None) => Err(
-                "a projector without pooling and without MLP would leave the features as they are, \
-                 and the original cannot build it; use `3davg+linear`, or `3davg+none` for an \
+                "a projector without pooling and without MLP does not change the features, \
+                 and the original code cannot build it; use `3davg+linear`, or `3davg+none` for an \
                  encoder that is as wide as the language model"
                     .to_owned(),
             ),
             (Pooling::None, Mlp::Linear | Mlp::FusedGelu) if encoders > 1 => Err(format!(
-                "`{self}` has no pooling, and without one the tokens of {encoders} encoders do not \
-                 meet; use `3davg+{self}`, or a single encoder"
+                "`{self}` has no pooling, so the token counts of {encoders} encoders do not \
+                 match; use `3davg+{self}`, or a single encoder"
             )),
             _ => Ok(()),
         }
@@ -176,39 +176,39 @@ impl ProjectorKind {
 }
 
 impl FusionKind {
-    /// Whether the fusion can run for this number of encoders.
+    /// Checks whether the fusion supports this number of encoders.
     ///
     /// # Errors
-    /// A sentence that says that it cannot and what to use instead.
+    /// Returns a sentence with the reason and an alternative.
     pub fn runnable(&self, encoders: usize) -> Result<(), String> {
         match self {
             Self::QueryMlp => Err(
-                "fusion `query_mlp` cannot run, and the original never ran it either: it has no \
-                 forward pass; use `cross_attention_avg_lq`"
+                "fusion `query_mlp` cannot run: even the original code has no forward pass \
+                 for it; use `cross_attention_avg_lq`"
                     .to_owned(),
             ),
             Self::None if encoders > 1 => Err(format!(
-                "fusion `none` leaves the features of {encoders} encoders apart; use \
+                "fusion `none` does not combine the features of {encoders} encoders; use \
                  `cross_attention_avg_lq`, `concat` or another fusion, or a single encoder"
             )),
             _ => Ok(()),
         }
     }
 
-    /// Whether an encoder may end at a single token among others of more.
+    /// Returns whether one encoder can have a single token while others have more.
     pub fn takes_single_tokens(&self) -> bool {
         matches!(self, Self::First | Self::Concat | Self::CrossAttentionAvgLq)
     }
 
-    /// Whether its tensors have a part for each encoder, in their order.
-    pub(crate) fn has_part_of_each_encoder(self) -> bool {
+    /// Returns whether its tensors have one part per encoder, in the order of the encoders.
+    pub(crate) fn has_part_per_encoder(self) -> bool {
         matches!(
             self,
             Self::Scalar | Self::ConcatChannel | Self::ConcatChannelLn
         )
     }
 
-    /// Whether each encoder gets a weight, by which its features count.
+    /// Returns whether the result is a weighted sum of the encoders' features.
     pub fn weighs(&self) -> bool {
         matches!(self, Self::Scalar | Self::CrossAttentionAvgLq)
     }
@@ -225,7 +225,7 @@ impl FromStr for ProjectorKind {
         for part in text.split('+') {
             if mlp.is_some() {
                 return Err(format!(
-                    "{} comes after the MLP, which ends the name",
+                    "{} comes after the MLP, which must be the last part",
                     shown(part)
                 ));
             }
@@ -238,7 +238,7 @@ impl FromStr for ProjectorKind {
             } else if let Some(divisor) = part.strip_prefix("frame") {
                 let divisor = divisor.parse().map_err(|_| {
                     format!(
-                        "{} needs a whole number from 1, as in `frame2`",
+                        "{} needs a whole number of at least 1, as in `frame2`",
                         shown(part)
                     )
                 })?;
@@ -247,18 +247,18 @@ impl FromStr for ProjectorKind {
                 return Err(unknown_part(part));
             };
             if repeated {
-                return Err(format!("{} is a second part of its kind", shown(part)));
+                return Err(format!("{} is a second part of the same kind", shown(part)));
             }
         }
         let Some(mlp) = mlp else {
             return Err(format!(
-                "the name does not say what follows the pooling; end it with one of {}",
+                "the MLP is missing; end the name with one of {}",
                 listed(MLPS.map(|(name, _)| name))
             ));
         };
         let pooling = pooling.unwrap_or(Pooling::None);
         if frame_divisor.is_some() && !matches!(pooling, Pooling::Avg3d | Pooling::Conv3d) {
-            return Err("`frameK` acts on `3davg` and `3dconv` alone".to_owned());
+            return Err("`frameK` works only with `3davg` and `3dconv`".to_owned());
         }
         Ok(Self {
             no_align,
@@ -314,7 +314,7 @@ fn unknown_part(part: &str) -> String {
     names.extend(MLPS.map(|(name, _)| name));
     let hint = nearest(part, &names).map(|name| format!("; did you mean `{name}`?"));
     format!(
-        "{} is no part of a projector's name; the parts are {}{}",
+        "{} is not a part of a projector name; the parts are {}{}",
         shown(part),
         listed(&names),
         hint.unwrap_or_default()
@@ -340,8 +340,8 @@ mod tests {
     use super::FusionKind::*;
 
     #[test]
-    fn fusions_have_the_parts_of_the_original_s() {
-        // Whether it gives weights to the encoders, has tensors for each of them, and takes single tokens.
+    fn fusions_have_the_properties_of_the_original() {
+        // Whether it is a weighted sum, has tensors for each encoder, and takes single tokens.
         for (fusion, weighs, parts, single) in [
             (None, false, false, false),
             (First, false, false, true),
@@ -353,7 +353,7 @@ mod tests {
             (CrossAttentionAvgLq, true, false, true),
         ] {
             assert_eq!(fusion.weighs(), weighs, "{fusion}");
-            assert_eq!(fusion.has_part_of_each_encoder(), parts, "{fusion}");
+            assert_eq!(fusion.has_part_per_encoder(), parts, "{fusion}");
             assert_eq!(fusion.takes_single_tokens(), single, "{fusion}");
         }
     }

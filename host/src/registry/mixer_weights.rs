@@ -1,4 +1,4 @@
-//! Checking where a mixer's weights come from: a file, or the beginning.
+//! Checks of the source of a mixer's weights: a file, or an initialisation.
 
 use super::entries::{MixerInit, MixerReuse, MixerWeights};
 use super::fields::Fields;
@@ -9,11 +9,11 @@ use crate::messages::{listed, shown};
 use crate::nearest::nearest;
 use crate::settings_file::Problem;
 
-/// What a text as `weights` must be.
+/// The only valid string for `weights`.
 const INIT: &str = "init";
 
 impl Fields<'_> {
-    /// Where the weights of a mixer of these encoders come from.
+    /// Resolves the source of the weights of a mixer for these encoders.
     pub(super) fn mixer_weights(
         &mut self,
         table: &str,
@@ -28,7 +28,7 @@ impl Fields<'_> {
             RawMixerWeights::Name(name) => {
                 self.problems.push(
                     refuse(table, "weights", name.line, "does not say where the file is")
-                        .expected("a table such as `{ path = \"…\" }`, or `\"init\"` for a mixer that is yet to be trained")
+                        .expected("a table such as `{ path = \"…\" }`, or `\"init\"` for a mixer that has not been trained")
                         .found(format!("the string {}", shown(&name.value)))
                         .hint(match nearest(&name.value, &[INIT]) {
                             Some(_) => "write `weights = \"init\"`",
@@ -48,7 +48,7 @@ impl Fields<'_> {
         }
     }
 
-    /// That the fusion has a query, if its width is stated.
+    /// Checks that the fusion has a query if its width is given.
     fn check_query_width(&mut self, table: &str, raw: &RawInit, fusion: Option<FusionKind>) {
         let (Some(width), Some(fusion)) = (&raw.query_width, fusion) else {
             return;
@@ -60,7 +60,7 @@ impl Fields<'_> {
         self.problems.push(
             refuse(&name, "query_width", width.line, "would have no effect")
                 .expected(format!(
-                    "the fusion that has a query, `{}`",
+                    "the fusion with a query, `{}`",
                     FusionKind::CrossAttentionAvgLq
                 ))
                 .found(format!("`fusion = \"{fusion}\"`, which has none"))
@@ -87,13 +87,13 @@ impl Fields<'_> {
             }
             (Some(init), []) => format!("`init = {}`", init.value),
             (None, []) => "no `init`".to_owned(),
-            (_, keys) => format!("{} too", listed(keys)),
+            (_, keys) => format!("also {}", listed(keys)),
         };
         self.problems.push(
-            refuse(table, "weights", raw.line, "does not say how the mixer begins")
-                .expected("`init = true`, and perhaps `seed`, `query_width` and `reuse`; or a file alone")
+            refuse(table, "weights", raw.line, "does not say how the mixer is initialised")
+                .expected("`init = true`, optionally with `seed`, `query_width` and `reuse`; or only a file")
                 .found(found)
-                .hint("write `weights = { init = true, reuse = { path = \"…\" } }`, or remove the keys that do not belong"),
+                .hint("write `weights = { init = true, reuse = { path = \"…\" } }`, or remove the other keys"),
         );
         None
     }
@@ -108,11 +108,11 @@ impl Fields<'_> {
                 self.problems.push(
                     Problem::new(
                         at.line,
-                        format!("`encoders` in `reuse` of {table} names an encoder twice"),
+                        format!("`encoders` in `reuse` of {table} lists an encoder twice"),
                     )
-                    .expected("the encoders of that checkpoint, in its order, each once")
+                    .expected("the encoders of that checkpoint in its order, without duplicates")
                     .found(shown(id))
-                    .hint("copy the ids of its registry"),
+                    .hint("copy the ids from its registry"),
                 );
             }
             let place = |id: &&str| at.value.iter().position(|other| other == id);
@@ -125,7 +125,7 @@ impl Fields<'_> {
         })
     }
 
-    /// A source that holds a mixer's weights.
+    /// Resolves a source with a mixer's weights.
     fn file_of_a_mixer(&mut self, table: &str, key: &str, raw: RawSource) -> Option<WeightSource> {
         let line = raw.line;
         let source = self.source(table, key, raw)?;
@@ -133,8 +133,8 @@ impl Fields<'_> {
             self.problems.push(
                 refuse(table, key, line, "cannot be `checkpoint = true`")
                     .expected("the checkpoint itself: `{ path = \"…\" }` or `{ repo, file }`")
-                    .found("`checkpoint = true`, which means the file named here")
-                    .hint("name the file that holds the mixer's weights"),
+                    .found("`checkpoint = true`, which refers to this key itself")
+                    .hint("give the file with the mixer's weights"),
             );
             return None;
         }

@@ -1,15 +1,13 @@
-//! A registry file is one complete video-language model: which encoders, which language model,
-//! how frames become clips and how features become tokens.
+//! A registry file describes a complete video-language model: the encoders, the language model, how frames
+//! become clips and how features become tokens.
 //!
-//! Reading one goes through four stages, each in its own file:
-//! [`find()`] turns what the user wrote (a FILE or a NAME) into a path, `document` reads the TOML,
-//! `schema` holds it as written, and `resolve` checks it and fills in every path and default.
-//! Nothing later reads TOML again. Whatever is wrong with a file is collected and shown together.
+//! A registry is read in four stages, each in its own file: [`find()`] turns a FILE or NAME into a path,
+//! `document` reads the TOML, `schema` reads the keys as written, and `resolve` checks them and fills in paths
+//! and defaults. Nothing later reads TOML again. All problems of a file are collected and reported together.
 //!
-//! No weight is read here: [`Registry::check_tokens`] settles, from what the plugins say about
-//! themselves, whether the parts fit, before anybody opens a weights file.
+//! Weights are not read here. [`Registry::check_tokens`] uses the descriptions of the plugins to check
+//! whether the parts fit together, before any weights are loaded.
 
-mod asked;
 mod entries;
 mod error;
 mod fields;
@@ -19,6 +17,7 @@ mod mixer_kind;
 mod mixer_weights;
 mod moved;
 mod placement;
+mod request_context;
 mod resolve;
 mod schema;
 mod source_fields;
@@ -30,7 +29,6 @@ mod tests;
 
 pub use crate::disk::digest::Sha256Digest;
 pub use crate::settings_file::{Problem, Problems};
-pub(crate) use asked::Asked;
 pub(crate) use entries::TableLines;
 pub use entries::{
     EncoderEntry, LlmEntry, MixerEntry, MixerInit, MixerReuse, MixerWeights, PluginRef,
@@ -43,6 +41,7 @@ pub use find::{DEFAULT_REGISTRY, SearchPath, find};
 pub use mixer_kind::{FusionKind, MixerKind, Mlp, Pooling, ProjectorKind};
 pub(crate) use moved::{Moved, MovedFile, Renamed};
 pub use placement::{DeviceChoice, DtypeChoice};
+pub(crate) use request_context::RequestContext;
 pub(crate) use sources::verify;
 pub use sources::{SourceError, WeightSource};
 pub use tokens::DescribedEncoder;

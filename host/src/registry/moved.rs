@@ -1,5 +1,5 @@
-//! A registry's text for another folder, with other files in it: what a conversion and a training run
-//! leave behind. Comments stay.
+//! Editing the text of a registry for another folder and with other files. A conversion and a training run
+//! write such a registry. Comments are kept.
 
 use super::{Registry, WeightSource};
 use crate::disk::sealed::unsealed_toml;
@@ -9,16 +9,16 @@ use std::{
 };
 use toml::de::{DeTable, DeValue};
 
-/// A file that takes the place of a registry's own.
+/// A file that replaces a file of the registry.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MovedFile<'m> {
-    /// Where it is, relative to the folder the registry moves to.
+    /// Its path, relative to the new folder of the registry.
     pub(crate) path: &'m str,
-    /// Its digest, if it is to be checked whenever it is loaded.
+    /// Its digest, if it is to be verified whenever it is loaded.
     pub(crate) sha256: Option<&'m str>,
 }
 
-/// What a model is called.
+/// The new name of a model.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Renamed<'m> {
     /// Its id.
@@ -27,33 +27,33 @@ pub(crate) struct Renamed<'m> {
     pub(crate) description: &'m str,
 }
 
-/// The files that take the place of a registry's own, relative to the folder it moves to.
+/// The changes to a registry that is written to another folder.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Moved<'m> {
-    /// The mixer's.
+    /// The new weights of the mixer.
     pub(crate) mixer: Option<MovedFile<'m>>,
-    /// The language model's.
+    /// The new weights of the language model.
     pub(crate) llm: Option<MovedFile<'m>>,
-    /// The encoders', in order; as many as there are encoders, or none.
+    /// The new weights of the encoders, in their order. The list is empty if all of them stay.
     pub(crate) encoders: Vec<Option<MovedFile<'m>>>,
-    /// What the model is called, if it is another one now.
+    /// The new name of the model, if it changes.
     pub(crate) renamed: Option<Renamed<'m>>,
-    /// Whether what the registry says of its weights no longer holds.
+    /// Whether the notice about the weights is removed because it no longer applies.
     pub(crate) drop_notice: bool,
 }
 
 impl Moved<'_> {
-    /// The text of `registry`'s file with the new files in it, and with the paths of all others from the
-    /// root.
+    /// Returns the text of `registry`'s file with the new files. The paths of all other files become
+    /// absolute.
     pub(crate) fn text(&self, text: &str, registry: &Registry) -> String {
-        // The new text has another checksum, if it has one.
+        // The checksum does not match the new text.
         let text = unsealed_toml(text);
-        // It was read before, so that it is TOML.
+        // The text was parsed before, so it is valid TOML.
         let (document, _) = DeTable::parse_recoverable(text);
         let document = document.get_ref();
         let mut edits = Vec::new();
         let folder = registry.path.parent().unwrap_or(Path::new(""));
-        from_root(document, folder, &mut edits);
+        make_absolute(document, folder, &mut edits);
         if let Some(mixer) = self.mixer
             && let Some(table) = table(document, "mixer")
         {
@@ -67,7 +67,7 @@ impl Moved<'_> {
             ];
             let new = match (self.llm, &llm.weights) {
                 (Some(file), _) => Some(file.pairs()),
-                // The checkpoint is named by the mixer, which is another file now.
+                // The checkpoint is the old file of the mixer, which is replaced.
                 (None, WeightSource::Checkpoint) if self.mixer.is_some() => {
                     registry.mixer.weights.trained().and_then(pairs)
                 }
@@ -104,14 +104,14 @@ impl Moved<'_> {
     }
 }
 
-/// A piece of the text and what it becomes.
+/// A range of the text and its replacement.
 type Edit = (Range<usize>, String);
 
 fn apply(text: &str, mut edits: Vec<Edit>) -> String {
     edits.sort_by_key(|(range, _)| (range.start, range.end));
     let (mut edited, mut at) = (String::with_capacity(text.len()), 0);
     for (range, new) in edits {
-        // A path inside a table that is replaced goes with it.
+        // An edit inside a range that was replaced is skipped.
         if range.start >= at {
             edited.push_str(&text[at..range.start]);
             edited.push_str(&new);
@@ -122,29 +122,29 @@ fn apply(text: &str, mut edits: Vec<Edit>) -> String {
     edited
 }
 
-/// Text as TOML writes it: JSON's escapes are among TOML's.
-fn quoted(text: &str) -> String {
+/// Returns a TOML string. JSON escapes are also valid in TOML.
+fn toml_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Keys of a table, with their values as TOML writes them.
+/// The keys of a table with their values in TOML syntax.
 type Pairs = Vec<(&'static str, String)>;
 
 impl MovedFile<'_> {
     fn pairs(&self) -> Pairs {
-        let path = [("path", quoted(self.path))].into_iter();
-        let digest = self.sha256.map(|digest| ("sha256", quoted(digest)));
+        let path = [("path", toml_string(self.path))].into_iter();
+        let digest = self.sha256.map(|digest| ("sha256", toml_string(digest)));
         path.chain(digest).collect()
     }
 }
 
-/// A table in braces.
+/// Returns an inline table.
 fn inline(pairs: &Pairs) -> String {
     let pairs = pairs.iter().map(|(key, value)| format!("{key} = {value}"));
     format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
 }
 
-/// The lines of a table that has a header.
+/// Returns the lines of a table with a header.
 fn lines(pairs: &Pairs) -> String {
     let pairs = pairs
         .iter()
@@ -164,26 +164,27 @@ fn rename(document: &DeTable<'_>, new: Renamed<'_>, edits: &mut Vec<Edit>) {
     let Some(id) = document.get("id").map(|id| id.span()) else {
         return;
     };
-    let description = quoted(new.description);
+    let description = toml_string(new.description);
     edits.push(match document.get("description") {
         Some(old) => (old.span(), description),
         None => (id.end..id.end, format!("\ndescription = {description}")),
     });
-    edits.push((id, quoted(new.id)));
+    edits.push((id, toml_string(new.id)));
 }
 
 /// The key whose value is replaced.
 const WEIGHTS: &str = "weights";
 
-/// Where a value was replaced.
+/// The place where a value was replaced.
 struct Place {
-    /// Where it ends.
+    /// The end of the value.
     end: usize,
-    /// The header of its table up to the key, `[llm.`, if it has a header.
+    /// The header of its table up to the key, such as `[llm.`, if it has a header.
     header: Option<String>,
 }
 
-/// Replaces the value of `weights` of a table: in braces, or below a header of its own, `[llm.weights]`.
+/// Replaces the value of `weights` in a table. It is an inline table, or a table with a header such as
+/// `[llm.weights]`.
 fn replace(text: &str, table: &DeTable<'_>, new: &Pairs, edits: &mut Vec<Edit>) -> Option<Place> {
     let value = table.get(WEIGHTS)?;
     let header = match value.get_ref() {
@@ -196,7 +197,7 @@ fn replace(text: &str, table: &DeTable<'_>, new: &Pairs, edits: &mut Vec<Edit>) 
     {
         ranges = blocks(text, value.span(), inner);
     }
-    // Before what was found inside of it.
+    // Earlier edits inside the replaced ranges are obsolete.
     let is_inside = |edit: &Range<usize>| {
         let mut ranges = ranges.iter();
         ranges.any(|range| range.start <= edit.start && edit.end <= range.end)
@@ -214,14 +215,14 @@ fn replace(text: &str, table: &DeTable<'_>, new: &Pairs, edits: &mut Vec<Edit>) 
     Some(Place { end, header })
 }
 
-/// The header of a table up to its last key, if that is how it begins.
+/// Returns the header of a table up to its last key, if the table has a header.
 fn header(text: &str, span: &Range<usize>) -> Option<String> {
     let header = text.get(span.clone())?.strip_suffix(']')?;
     let (before, _) = header.strip_prefix('[')?.rsplit_once('.')?;
     Some(format!("[{before}."))
 }
 
-/// The header of a table with the lines below it; then those of the tables in it that have headers.
+/// Returns the range of a table's header and lines, then the ranges of its subtables with headers.
 fn blocks(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Vec<Range<usize>> {
     let (mut own, mut others) = (span, Vec::new());
     for (_, value) in table {
@@ -235,12 +236,11 @@ fn blocks(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Vec<Range<usiz
     [own].into_iter().chain(others).collect()
 }
 
-/// Gives every relative path its folder: `path` of sources and plugins, and the sources that are paths
-/// alone.
-fn from_root(table: &DeTable<'_>, folder: &Path, edits: &mut Vec<Edit>) {
+/// Makes all relative paths absolute: `path` of sources and plugins, and sources that are only a path.
+fn make_absolute(table: &DeTable<'_>, folder: &Path, edits: &mut Vec<Edit>) {
     for (key, value) in table {
         match value.get_ref() {
-            DeValue::Table(inner) => from_root(inner, folder, edits),
+            DeValue::Table(inner) => make_absolute(inner, folder, edits),
             DeValue::Array(items) => {
                 let first = || {
                     items
@@ -250,11 +250,11 @@ fn from_root(table: &DeTable<'_>, folder: &Path, edits: &mut Vec<Edit>) {
                 if key.get_ref() == "path"
                     && let Some(path) = first()
                 {
-                    edits.push((value.span(), quoted(&rooted(&path))));
+                    edits.push((value.span(), toml_string(&absolute_text(&path))));
                 }
                 for item in items.iter() {
                     if let DeValue::Table(inner) = item.get_ref() {
-                        from_root(inner, folder, edits);
+                        make_absolute(inner, folder, edits);
                     }
                 }
             }
@@ -264,14 +264,17 @@ fn from_root(table: &DeTable<'_>, folder: &Path, edits: &mut Vec<Edit>) {
                     "path" | "config" | "tokenizer" | "template"
                 ) =>
             {
-                edits.push((value.span(), quoted(&rooted(&folder.join(&**path)))));
+                edits.push((
+                    value.span(),
+                    toml_string(&absolute_text(&folder.join(&**path))),
+                ));
             }
             _ => {}
         }
     }
 }
 
-/// The file that a text names, if it is there.
+/// Returns the path in a string, if the file exists.
 fn existing(folder: &Path, value: &DeValue<'_>) -> Option<PathBuf> {
     match value {
         DeValue::String(path) => Some(folder.join(&**path)).filter(|path| path.is_file()),
@@ -279,7 +282,7 @@ fn existing(folder: &Path, value: &DeValue<'_>) -> Option<PathBuf> {
     }
 }
 
-fn rooted(path: &Path) -> String {
+fn absolute_text(path: &Path) -> String {
     let path = path.canonicalize().or_else(|_| absolute(path));
     path.map_or_else(
         |_| String::new(),
@@ -287,12 +290,12 @@ fn rooted(path: &Path) -> String {
     )
 }
 
-/// A source as the keys of a table.
+/// Returns a source as the keys of a table.
 fn pairs(source: &WeightSource) -> Option<Pairs> {
     let digest = source.sha256();
-    let digest = digest.map(|digest| ("sha256", quoted(&digest.to_string())));
+    let digest = digest.map(|digest| ("sha256", toml_string(&digest.to_string())));
     let mut pairs = match source {
-        WeightSource::Local { path, .. } => vec![("path", quoted(&rooted(path)))],
+        WeightSource::Local { path, .. } => vec![("path", toml_string(&absolute_text(path)))],
         WeightSource::Hub {
             repo,
             file,
@@ -303,14 +306,16 @@ fn pairs(source: &WeightSource) -> Option<Pairs> {
             let files: Vec<_> = [file]
                 .into_iter()
                 .chain(alternatives)
-                .map(|file| quoted(file))
+                .map(|file| toml_string(file))
                 .collect();
             let file = match files.as_slice() {
                 [file] => file.clone(),
                 files => format!("[{}]", files.join(", ")),
             };
-            let revision = revision.as_ref().map(|text| ("revision", quoted(text)));
-            let pairs = [("repo", quoted(repo)), ("file", file)].into_iter();
+            let revision = revision
+                .as_ref()
+                .map(|text| ("revision", toml_string(text)));
+            let pairs = [("repo", toml_string(repo)), ("file", file)].into_iter();
             pairs.chain(revision).collect()
         }
         WeightSource::Checkpoint => return None,
@@ -320,7 +325,8 @@ fn pairs(source: &WeightSource) -> Option<Pairs> {
 }
 
 impl Place {
-    /// Lines that name the files that a model's weights had beside them, now that these lie elsewhere.
+    /// Adds keys for the files in the folder of the old weights. Otherwise they would be looked up in the
+    /// folder of the new weights.
     fn pinned(&self, table: &DeTable<'_>, beside: &[(&str, Option<&WeightSource>)]) -> Edit {
         let all = beside.iter().filter_map(|(key, source)| {
             let source = source.filter(|_| table.get(*key).is_none())?;

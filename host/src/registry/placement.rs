@@ -1,14 +1,14 @@
-//! Where a part runs and in which number format, as a registry may say it.
+//! The device and the number format of a model in a registry.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::nearest::nearest;
 
-/// The device a part should run on.
+/// The device that a model runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DeviceChoice {
-    /// The best one the plugin's backend offers.
+    /// The best device that the plugin supports.
     #[default]
     Auto,
     /// The CPU.
@@ -17,10 +17,10 @@ pub enum DeviceChoice {
     Cuda(u32),
 }
 
-/// The number format a part should compute in.
+/// The number format that a model computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DtypeChoice {
-    /// The plugin chooses what suits its device.
+    /// The plugin chooses a format for its device.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -47,11 +47,11 @@ impl FromStr for DeviceChoice {
             return Ok(Self::Cuda(ordinal));
         }
         let hint = match text.to_lowercase().as_str() {
-            "cuda" | "gpu" => "; for the first GPU write `cuda:0`",
+            "cuda" | "gpu" => "; for the first GPU, write `cuda:0`",
             _ => "",
         };
         Err(format!(
-            "a device is `auto`, `cpu` or `cuda:N` with N from 0{hint}"
+            "a device is `auto`, `cpu` or `cuda:N` with N starting at 0{hint}"
         ))
     }
 }

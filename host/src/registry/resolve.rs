@@ -1,5 +1,5 @@
-//! The registry, checked: every path joined and found, every name parsed, every default in
-//! its place.
+//! Resolving and checking a registry: paths are joined and must exist, names are parsed, and defaults are
+//! filled in.
 
 use std::path::Path;
 
@@ -25,32 +25,31 @@ use crate::settings_file::table::{At, Reader};
 use crate::settings_file::{Problem, Problems};
 use crate::transform::ResizeStrategy;
 
-/// What the file should be.
+/// The kind of the file, for messages.
 const ABOUT: About = About {
     name: "registry",
     example: "registry/merv-tiny.toml",
 };
 
-/// Tokens of text a language model is given when the registry does not say.
+/// The default maximum number of text tokens.
 const DEFAULT_MAX_LENGTH: usize = 2048;
 
-/// Where a tokenizer's chat template is, as transformers has it; repositories of the hub have the latter.
+/// The files in which transformers stores a chat template. Repositories on the hub have the second one.
 const TEMPLATE_FILES: [&str; 2] = ["chat_template.jinja", "tokenizer_config.json"];
 
 impl Registry {
-    /// Finds a registry by FILE or NAME, as [`find`] does with [`SearchPath::from_env`], and
-    /// reads it.
+    /// Finds a registry by FILE or NAME with [`find`] and [`SearchPath::from_env`], and reads it.
     ///
     /// # Errors
-    /// As [`find`] and [`Registry::from_file`].
+    /// The same as [`find`] and [`Registry::from_file`].
     pub fn load(file_or_name: impl AsRef<Path>) -> Result<Self, RegistryError> {
         Self::from_file(&find(file_or_name.as_ref(), &SearchPath::from_env())?)
     }
 
-    /// Reads and checks a registry file. No weight is read; files it names must exist.
+    /// Reads and checks a registry file. Its local files must exist, but weights are not read.
     ///
     /// # Errors
-    /// [`RegistryError::Read`], and [`RegistryError::Invalid`] with everything that is wrong.
+    /// Returns [`RegistryError::Read`], or [`RegistryError::Invalid`] with all problems.
     pub fn from_file(path: &Path) -> Result<Self, RegistryError> {
         let text = document::read(path, &ABOUT).map_err(|refusal| match refusal {
             Refusal::Read(source) => RegistryError::Read {
@@ -60,7 +59,7 @@ impl Registry {
             Refusal::Content(problem) => Problems::new(path, vec![*problem]).into(),
         })?;
         if check_toml(&text) == Seal::Broken {
-            return Err(Problems::new(path, vec![broken_seal()]).into());
+            return Err(Problems::new(path, vec![checksum_mismatch()]).into());
         }
         let lines = Lines::new(&text);
         let invalid = |list| RegistryError::from(Problems::new(path, list));
@@ -86,18 +85,18 @@ impl Registry {
     }
 }
 
-fn broken_seal() -> Problem {
+fn checksum_mismatch() -> Problem {
     Problem::new(None, format!("{Mismatch}"))
         .expected("the registry as a training run wrote it")
-        .found("another text")
+        .found("a changed text")
         .hint(
-            "let `merv-host train --resume --out RUN` write it anew; if the change is meant, remove the line \
-             `# crc32: …` at its end",
+            "run `merv-host train --resume --out RUN` to write it again; if the change is intended, remove the \
+             line `# crc32: …` at its end",
         )
 }
 
-/// Every function below looks at all of its fields before it gives up on one, so that a file's
-/// problems are found together. `None` comes with at least one problem.
+/// Resolves the whole file. This function and those below check all fields before they return, so that all
+/// problems are found together. `None` means that at least one problem was reported.
 fn registry(raw: RawRegistry, path: &Path, fields: &mut Fields<'_>) -> Option<Registry> {
     same_ids(&raw.encoders, fields);
     frames_divide(&raw.encoders, fields);
@@ -117,7 +116,7 @@ fn registry(raw: RawRegistry, path: &Path, fields: &mut Fields<'_>) -> Option<Re
     };
     let mixer = raw.mixer.and_then(|raw| mixer(raw, &ids, fields));
     if let (Some(llm), Some(mixer)) = (&llm, &mixer) {
-        in_a_checkpoint(llm, mixer, fields);
+        check_checkpoint(llm, mixer, fields);
     }
     Some(Registry {
         path: path.to_owned(),
@@ -132,7 +131,7 @@ fn registry(raw: RawRegistry, path: &Path, fields: &mut Fields<'_>) -> Option<Re
     })
 }
 
-/// The id, or nothing where a problem says that it is missing.
+/// Returns the id. It is empty if it is missing, which was reported.
 fn id_of(raw: &RawEncoder) -> String {
     raw.id
         .as_ref()
@@ -140,13 +139,13 @@ fn id_of(raw: &RawEncoder) -> String {
         .unwrap_or_default()
 }
 
-/// That the mixer has a checkpoint if the language model is in it.
-fn in_a_checkpoint(llm: &LlmEntry, mixer: &MixerEntry, fields: &mut Fields<'_>) {
+/// Checks that the mixer has a checkpoint if the language model is in it.
+fn check_checkpoint(llm: &LlmEntry, mixer: &MixerEntry, fields: &mut Fields<'_>) {
     if llm.weights == WeightSource::Checkpoint && mixer.weights.trained().is_none() {
         let line = llm.lines.of("weights");
         fields.problems.push(
-            refuse("[llm]", "weights", line, "names a checkpoint that is not there yet")
-                .expected("the language model's own file, as the mixer has not been trained")
+            refuse("[llm]", "weights", line, "refers to a checkpoint that does not exist")
+                .expected("the language model's own file, because the mixer has not been trained")
                 .found("`checkpoint = true`, which means the file of [mixer]")
                 .hint("write `weights = { path = \"…\" }` or `weights = { repo = \"…\", file = \"…\" }` in [llm]"),
         );
@@ -166,14 +165,14 @@ fn same_ids(encoders: &[RawEncoder], fields: &mut Fields<'_>) {
         };
         let (why, expected, found) = match first.value == id.value {
             true => (
-                "is taken",
+                "is used twice",
                 "an id that no other encoder has",
                 format!("which is also the id on line {}", first.line),
             ),
             false => (
-                "names the same files as another",
+                "gives the same file names as another id",
                 "an id that differs in more than case and special characters",
-                format!("after {} on line {}", shown(&first.value), first.line),
+                format!("similar to {} on line {}", shown(&first.value), first.line),
             ),
         };
         fields.problems.push(
@@ -203,12 +202,11 @@ fn frames_divide(encoders: &[RawEncoder], fields: &mut Fields<'_>) {
                     "does not divide the largest one",
                 )
                 .expected(format!(
-                    "a divisor of {largest}, the most frames of any encoder"
+                    "a divisor of {largest}, the largest `num_frames` of all encoders"
                 ))
                 .found(format!("{value}"))
                 .hint(format!(
-                    "choose `num_frames` so that {largest} can be divided by it: each encoder \
-                         takes every K-th of the sampled frames"
+                    "choose a divisor of {largest}: each encoder uses every K-th of the sampled frames"
                 )),
             );
         }
@@ -228,7 +226,7 @@ fn encoder(raw: RawEncoder, fields: &mut Fields<'_>) -> Option<EncoderEntry> {
             ("dtype", raw.dtype.as_ref().map(|at| at.line)),
         ]),
     };
-    // The outer one is absent where a problem says why.
+    // The outer `None` means that a problem was reported.
     let weights = match raw.weights {
         Some(raw) => fields.source(table, "weights", raw).map(Some),
         None => Some(None),
@@ -250,7 +248,7 @@ fn encoder(raw: RawEncoder, fields: &mut Fields<'_>) -> Option<EncoderEntry> {
     })
 }
 
-/// The keys that are written, with their lines.
+/// Returns the keys that are written, with their lines.
 fn lines_of(keys: &[(&'static str, Option<usize>)]) -> Vec<(&'static str, usize)> {
     let written = keys.iter().filter_map(|(key, line)| Some((*key, (*line)?)));
     written.collect()
@@ -299,8 +297,10 @@ fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
     {
         fields.problems.push(
             refuse(table, "system_prompt", system.line, "would have no effect")
-                .expected("a prompt format that has a place for a system prompt")
-                .found(format!("`prompt = \"{prompt}\"`, which has none"))
+                .expected("a prompt format that supports a system prompt")
+                .found(format!(
+                    "`prompt = \"{prompt}\"`, which does not support one"
+                ))
                 .hint("remove `system_prompt`"),
         );
     }
@@ -337,7 +337,7 @@ fn prompt(
             if tokenizer.is_gguf() {
                 return Some(PromptEntry::Template(tokenizer.clone()));
             }
-            beside_tokenizer(tokenizer, at.line, fields).map(PromptEntry::Template)
+            template_of_tokenizer(tokenizer, at.line, fields).map(PromptEntry::Template)
         }
         RawPrompt::Name(at) => {
             let format = fields.parse::<PromptFormat>(table, "prompt", &at)?;
@@ -346,8 +346,8 @@ fn prompt(
     }
 }
 
-/// The file beside the tokenizer that holds its template.
-fn beside_tokenizer(
+/// Finds the template file in the folder of the tokenizer.
+fn template_of_tokenizer(
     tokenizer: &WeightSource,
     line: usize,
     fields: &mut Fields<'_>,
@@ -365,9 +365,12 @@ fn beside_tokenizer(
             "[llm]",
             "prompt",
             line,
-            "names a template that is not there",
+            "refers to a template that does not exist",
         )
-        .expected(format!("`{own}` or `{config}` beside {}", path.display()))
+        .expected(format!(
+            "`{own}` or `{config}` in the folder of {}",
+            path.display()
+        ))
         .found("neither")
         .hint("put the file there, or write `prompt = { template = \"FILE\" }`"),
     );
@@ -393,7 +396,7 @@ fn mixer(raw: RawMixer, encoders: &[&str], fields: &mut Fields<'_>) -> Option<Mi
             .runnable(table, "fusion", &at, kind.runnable(encoders.len()))
             .then_some(kind)
     });
-    // Without pooling `token_length` counts nothing.
+    // Without pooling, `token_length` has no effect.
     let pooled = projector.is_none_or(|kind| kind.pooling != Pooling::None);
     if let Some(At { value, line }) = raw.token_length
         && !is_square(value)
@@ -401,7 +404,7 @@ fn mixer(raw: RawMixer, encoders: &[&str], fields: &mut Fields<'_>) -> Option<Mi
         let side = value.isqrt();
         fields.problems.push(
             refuse(table, "token_length", line, "is not a square number")
-                .expected("a square number, as the tokens of a time step form a square")
+                .expected("a square number, because the tokens of a time step form a square")
                 .found(format!("{value}"))
                 .hint(format!(
                     "write {} or {}",
@@ -416,13 +419,13 @@ fn mixer(raw: RawMixer, encoders: &[&str], fields: &mut Fields<'_>) -> Option<Mi
         let why = "is not a multiple of `token_length`";
         fields.problems.push(
             refuse(table, "visual_feature_length", length.line, why)
-                .expected("`token_length` times the time steps that the encoders give")
+                .expected("`token_length` times the number of time steps of the encoders")
                 .found(format!(
                     "{}, with `token_length = {}`",
                     length.value, tokens.value
                 ))
                 .hint(format!(
-                    "for 16 time steps write {}",
+                    "for 16 time steps, write {}",
                     tokens.value.saturating_mul(16)
                 )),
         );

@@ -1,7 +1,7 @@
-//! The registry file as written: which tables and keys there are, and their types.
+//! The tables, keys and types of a registry file.
 //!
-//! A field is `None` when its key is absent, or when its value was refused and a problem says
-//! so; what the values mean is `resolve`'s business.
+//! A field is `None` if its key is absent, or if its value was refused and a problem was reported. The
+//! values themselves are checked in `resolve`.
 
 use toml::de::DeTable;
 
@@ -12,15 +12,15 @@ use crate::settings_file::table::{At, Reader, Shape, Table};
 /// The version of the format that this program reads.
 pub(super) const SCHEMA_VERSION: usize = 1;
 
-// Bounds on what a file can ask for, far above any real model: the frames and pictures are
-// allocated before anything could notice that they do not fit.
+// Upper limits, far above any real model. Frames are allocated before the plugins can check whether they
+// support these values.
 const MAX_FRAMES: usize = 8192;
 const MAX_IMAGE_SIZE: usize = 4096;
 const MAX_TOKENS: usize = 1 << 20;
 const MAX_CONTEXT: usize = 1 << 24;
 const MAX_WIDTH: usize = 1 << 20;
 
-/// What TOML's integers hold.
+/// The largest integer of TOML.
 const MAX_SEED: usize = i64::MAX as usize;
 
 const TOP: Shape = Shape {
@@ -117,7 +117,7 @@ const PROMPT: Shape = Shape {
     optional: &[],
 };
 
-/// Every table with keys of its own.
+/// All tables.
 pub(super) const SHAPES: [&Shape; 5] = [&TOP, &ENCODER, &LLM, &TRANSFORM, &MIXER];
 
 /// The whole file.
@@ -136,7 +136,7 @@ pub(super) struct RawRegistry {
 /// One `[[encoders]]` table.
 #[derive(Debug)]
 pub(super) struct RawEncoder {
-    /// `[[encoders]] #2`
+    /// The name in messages, such as `[[encoders]] #2`.
     pub(super) table: String,
     pub(super) line: usize,
     pub(super) id: Option<At<String>>,
@@ -184,16 +184,16 @@ pub(super) struct RawMixer {
     pub(super) check_config: Option<At<bool>>,
 }
 
-/// What `weights` of the mixer says.
+/// The value of `weights` in `[mixer]`.
 #[derive(Debug)]
 pub(super) enum RawMixerWeights {
-    /// A text, which can only be `init`.
+    /// A string. Only `init` is valid.
     Name(At<String>),
     Source(RawSource),
     Init(RawInit),
 }
 
-/// A table that says how the mixer begins.
+/// A table with the initialisation of the mixer.
 #[derive(Debug)]
 pub(super) struct RawInit {
     pub(super) line: usize,
@@ -201,20 +201,20 @@ pub(super) struct RawInit {
     pub(super) seed: Option<At<usize>>,
     pub(super) query_width: Option<At<usize>>,
     pub(super) reuse: Option<RawReuse>,
-    /// The keys of a file that are there too.
+    /// The keys of a source that are also in the table.
     pub(super) source_keys: Vec<&'static str>,
-    /// A value in it was refused already.
+    /// Whether a problem with the table was reported.
     pub(super) damaged: bool,
 }
 
-/// What `reuse` says.
+/// The value of `reuse`.
 #[derive(Debug)]
 pub(super) struct RawReuse {
     pub(super) source: RawSource,
     pub(super) encoders: Option<At<Vec<String>>>,
 }
 
-/// What `weights`, `config` or `tokenizer` says.
+/// The value of `weights`, `config` or `tokenizer`.
 #[derive(Debug)]
 pub(super) struct RawSource {
     pub(super) line: usize,
@@ -224,19 +224,19 @@ pub(super) struct RawSource {
     pub(super) revision: Option<At<String>>,
     pub(super) checkpoint: Option<At<bool>>,
     pub(super) sha256: Option<At<String>>,
-    /// A value in it was refused already: do not complain that it says nothing.
+    /// Whether a problem with the table was reported. Then a missing key is not reported.
     pub(super) damaged: bool,
 }
 
-/// What `prompt` says.
+/// The value of `prompt`.
 #[derive(Debug)]
 pub(super) enum RawPrompt {
     Name(At<String>),
-    /// A value in it was refused already where there is none.
+    /// `None` means that a problem with the table was reported.
     Template(Option<RawSource>),
 }
 
-/// What `plugin` says.
+/// The value of `plugin`.
 #[derive(Debug)]
 pub(super) enum RawPlugin {
     Name(At<String>),
@@ -246,8 +246,8 @@ pub(super) enum RawPlugin {
     },
 }
 
-/// Reads the file's tables. `None` when its schema version is not ours: what other versions
-/// mean by a key is unknown, so that nothing more can be said about it.
+/// Reads the tables of a file. Returns `None` if the schema version is not supported. The keys of other
+/// versions are unknown, so nothing else is checked then.
 pub(super) fn read(document: &DeTable<'_>, reader: &mut Reader<'_>) -> Option<RawRegistry> {
     let before = reader.problems.len();
     let top = Table::open(document, TOP.name.to_owned(), 1, &TOP, reader);
@@ -259,11 +259,11 @@ pub(super) fn read(document: &DeTable<'_>, reader: &mut Reader<'_>) -> Option<Ra
             top.refuse(
                 "schema",
                 schema.line,
-                "is a version this program does not read",
+                "is a version that this program does not support",
             )
             .expected(format!("`schema = {SCHEMA_VERSION}`"))
             .found(shown(&schema.value.to_string()))
-            .hint("use a registry of that version, or a merv-host that reads this one"),
+            .hint("use a registry of that version, or a merv-host that supports this one"),
         );
         return None;
     }
@@ -343,8 +343,8 @@ fn mixer_weights(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<RawMixerW
         Some(RawMixerWeights::Name),
         |table, reader| {
             let has = |key: &str| table.keys().any(|found| found == key);
-            let begins = ["init", "seed", "query_width", "reuse"];
-            if !begins.into_iter().any(has) {
+            let init_keys = ["init", "seed", "query_width", "reuse"];
+            if !init_keys.into_iter().any(has) {
                 return RawMixerWeights::Source(source_of(&table, &MIXER_WEIGHTS, reader));
             }
             let before = reader.problems.len();
@@ -411,10 +411,10 @@ fn source(
     })
 }
 
-/// The source that a table of this shape holds, perhaps beside other keys.
+/// Reads the source in a table of this shape. The table may have other keys.
 fn source_of(table: &Table<'_>, shape: &Shape, reader: &mut Reader<'_>) -> RawSource {
-    // Unknown keys were reported while the table was opened: `pth` instead of `path` must
-    // not be reported a second time as a source that says nothing.
+    // Unknown keys were reported when the table was opened. For `pth` instead of `path`, the missing `path`
+    // must not be reported too.
     let known = shape.keys();
     let unknown = table.keys().any(|key| !known.contains(&key));
     let before = reader.problems.len();
@@ -435,7 +435,7 @@ fn source_of(table: &Table<'_>, shape: &Shape, reader: &mut Reader<'_>) -> RawSo
 }
 
 impl RawSource {
-    /// The short form: a string is a path.
+    /// Creates a source from a string, which is the short form for a path.
     fn from_path(path: At<String>) -> Self {
         Self {
             line: path.line,
@@ -453,7 +453,7 @@ impl RawSource {
     }
 }
 
-/// Problems that name a key of `table`.
+/// Returns a problem with a key of `table`.
 pub(super) fn refuse(table: &str, key: &str, line: usize, why: &str) -> Problem {
     Problem::new(line, format!("`{key}` in {table} {why}"))
 }

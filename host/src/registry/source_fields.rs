@@ -1,5 +1,5 @@
-//! Checking sources: each must say one thing, and files that go with the weights are looked for
-//! beside them.
+//! Checks of sources: each must refer to one kind of source. Files that belong to the weights are looked up
+//! in the same folder.
 
 use std::path::PathBuf;
 
@@ -11,10 +11,10 @@ use crate::messages::{listed, shown};
 use crate::settings_file::Problem;
 use crate::settings_file::table::At;
 
-/// One file, or several of which the first that exists is taken.
+/// One file, or several alternatives. The first one that exists is used.
 type Names = At<Vec<String>>;
 
-/// A file that is looked for beside the weights.
+/// A file that is looked up in the folder of the weights.
 pub(super) struct RelatedFile<'f> {
     pub(super) table: &'f str,
     pub(super) key: &'f str,
@@ -23,9 +23,9 @@ pub(super) struct RelatedFile<'f> {
 }
 
 impl Fields<'_> {
-    /// The model's sizes: the file named, else `config.json` beside local weights, if any and if they do
-    /// not hold their sizes themselves.
-    /// The outer `None` comes with a problem.
+    /// Resolves the file with the model's sizes: the one in the registry, or `config.json` in the folder of
+    /// local weights. A GGUF file contains its sizes itself. The outer `None` means that a problem was
+    /// reported.
     pub(super) fn config(
         &mut self,
         table: &str,
@@ -46,7 +46,7 @@ impl Fields<'_> {
         )
     }
 
-    /// The file of that name beside the weights, where they are.
+    /// Finds a file in the folder of the weights.
     pub(super) fn beside(
         &mut self,
         wanted: RelatedFile<'_>,
@@ -67,7 +67,7 @@ impl Fields<'_> {
                 self.problems.push(
                     Problem::new(
                         line,
-                        format!("there is no `{name}` beside the weights of {table}"),
+                        format!("there is no `{name}` in the folder of the weights of {table}"),
                     )
                     .expected(format!(
                         "`{key} = \"…\"` in {table}, or a file {}",
@@ -83,7 +83,7 @@ impl Fields<'_> {
                 self.problems.push(
                     Problem::new(line, format!("`{key}` is missing in {table}"))
                         .expected(format!(
-                            "the {key}'s file, as the mixer's checkpoint does not hold one"
+                            "the file of the {key}, because the mixer's checkpoint does not contain one"
                         ))
                         .found(format!("no `{key}`"))
                         .hint(format!(
@@ -95,7 +95,7 @@ impl Fields<'_> {
         }
     }
 
-    /// A source that must be there; that it is not was reported when the table was read.
+    /// Resolves a required source. If it is missing, this was reported when the table was read.
     pub(super) fn required_source(
         &mut self,
         table: &str,
@@ -105,7 +105,7 @@ impl Fields<'_> {
         self.source(table, key, raw?)
     }
 
-    /// Decides which kind of source it is; exactly one must be stated.
+    /// Resolves a source. Exactly one kind must be given.
     pub(super) fn source(
         &mut self,
         table: &str,
@@ -147,7 +147,7 @@ impl Fields<'_> {
                          `{ checkpoint = true }`",
                     )
                     .found(found)
-                    .hint("state exactly one of the three"),
+                    .hint("give exactly one of the three"),
             );
             return None;
         }
@@ -181,10 +181,10 @@ impl Fields<'_> {
         let (found, hint) = match (checkpoint.value, sha256) {
             (true, None) => return Some(WeightSource::Checkpoint),
             (true, Some(_)) => (
-                "a `sha256` too",
+                "also a `sha256`",
                 "move `sha256` to the `weights` of [mixer]",
             ),
-            (false, _) => ("`checkpoint = false`", "write where the file is instead"),
+            (false, _) => ("`checkpoint = false`", "write a path or a hub file instead"),
         };
         self.problems.push(
             refuse(
@@ -193,7 +193,7 @@ impl Fields<'_> {
                 checkpoint.line,
                 "does not say where the file is",
             )
-            .expected("`{ checkpoint = true }` alone, or a path, or a hub file")
+            .expected("only `{ checkpoint = true }`, or a path, or a hub file")
             .found(found)
             .hint(hint),
         );
@@ -212,17 +212,12 @@ impl Fields<'_> {
         let mut check = |what: &str, line: usize, value: &str, good: bool, expected: &str| {
             if !good {
                 self.problems.push(
-                    refuse(
-                        table,
-                        key,
-                        line,
-                        &format!("has a `{what}` that cannot be one"),
-                    )
-                    .expected(expected)
-                    .found(shown(value))
-                    .hint(format!(
-                        "copy `{what}` from the repository's page on the hub"
-                    )),
+                    refuse(table, key, line, &format!("has an invalid `{what}`"))
+                        .expected(expected)
+                        .found(shown(value))
+                        .hint(format!(
+                            "copy `{what}` from the repository's page on the hub"
+                        )),
                 );
             }
         };
@@ -235,8 +230,8 @@ impl Fields<'_> {
             "`owner/name`",
         );
         for file in files.iter().flat_map(|files| &files.value) {
-            let expected = "a path inside the repository, such as `model.safetensors`, of names with up \
-                            to 255 characters";
+            let expected = "a path in the repository, such as `model.safetensors`, with names of up to \
+                            255 characters";
             let line = files.as_ref().map_or(line, |files| files.line);
             check("file", line, file, is_hub_path(file), expected);
         }
@@ -273,7 +268,7 @@ impl Fields<'_> {
 }
 
 impl Fields<'_> {
-    /// The first of several files that is there. Where none is, the first is reported.
+    /// Returns the first file that exists. If there is none, a problem with the first one is reported.
     fn first_file(&mut self, table: &str, key: &str, paths: &At<Vec<String>>) -> Option<PathBuf> {
         let here = |path: &&String| self.folder.join(path).is_file();
         let first = paths.value.iter().find(here).or(paths.value.first())?;
@@ -284,7 +279,7 @@ impl Fields<'_> {
         self.file(table, key, &at)
     }
 
-    /// Refuses a digest of several files.
+    /// Refuses a digest for several files.
     fn one_digest(
         &mut self,
         table: &str,
@@ -294,21 +289,16 @@ impl Fields<'_> {
     ) {
         if sha256.is_some() && files.value.len() > 1 {
             self.problems.push(
-                refuse(
-                    table,
-                    key,
-                    files.line,
-                    "states one digest for several files",
-                )
-                .expected("`sha256` beside a single file")
-                .found(listed(&files.value))
-                .hint("name one file, or remove `sha256`"),
+                refuse(table, key, files.line, "has one digest for several files")
+                    .expected("`sha256` with a single file")
+                    .found(listed(&files.value))
+                    .hint("give one file, or remove `sha256`"),
             );
         }
     }
 
-    /// Refuses alternatives that do not lie in one folder, where other files are looked for beside them, or of
-    /// which only some bring their own sizes and tokenizer.
+    /// Refuses alternatives in different folders, because related files are looked up in the same folder. Also
+    /// refuses a mix of GGUF and other files, because only GGUF files contain sizes and a tokenizer.
     fn same_folder(&mut self, table: &str, key: &str, files: &At<Vec<String>>) {
         let folder = |name: &str| name.rsplit_once('/').map(|(folder, _)| folder.to_owned());
         let gguf = |name: &str| name.to_ascii_lowercase().ends_with(".gguf");
@@ -321,19 +311,19 @@ impl Fields<'_> {
                     table,
                     key,
                     files.line,
-                    "names files that cannot stand for each other",
+                    "lists files that cannot replace each other",
                 )
-                .expected("files of one folder, all of them GGUF files or none")
+                .expected("files in one folder, and either all or none of them GGUF files")
                 .found(listed(&files.value))
-                .hint("name files that hold the same weights"),
+                .hint("list files with the same weights"),
             );
         }
     }
 }
 
-/// Whether it can be a path on the hub: it will be joined to a cache folder, and must stay in it.
+/// Returns whether a text can be a path on the hub. It is joined to the cache folder and must stay inside it.
 fn is_hub_path(text: &str) -> bool {
-    /// Bytes of a name in a folder at most, on all systems.
+    /// The maximum length of a file name in bytes on all systems.
     const MAX_NAME: usize = 255;
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+=@ ".contains(c);
     text.split('/').all(|part| {

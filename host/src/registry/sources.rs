@@ -1,4 +1,4 @@
-//! Where a file comes from: a path, the hub, or the mixer's checkpoint.
+//! The source of a file: a path, the hub, or the mixer's checkpoint.
 
 use crate::{disk::digest::Sha256Digest, hub::HubFile};
 use merv_checkpoint::CheckpointError;
@@ -8,40 +8,40 @@ use std::{
 };
 use thiserror::Error;
 
-/// Where weights, a configuration or a tokenizer are to be found.
+/// The source of weights, a configuration or a tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WeightSource {
-    /// A file of this machine, which existed when the registry was resolved.
+    /// A file on this machine. It existed when the registry was resolved.
     Local {
-        /// The file; relative ones were joined to the registry file's folder.
+        /// The path of the file. Relative paths were joined to the folder of the registry file.
         path: PathBuf,
-        /// The digest it must have.
+        /// The expected digest.
         sha256: Option<Sha256Digest>,
     },
-    /// A file of a repository on the Hugging Face hub.
+    /// A file in a repository on the Hugging Face hub.
     Hub {
         /// `owner/name`.
         repo: String,
         /// The file's path in the repository.
         file: String,
-        /// Other files of the same folder that serve as well: the first that exists is taken.
+        /// Alternative files in the same folder. The first one that exists is used.
         alternatives: Vec<String>,
-        /// A branch, tag or commit; the main branch when absent.
+        /// A branch, tag or commit. `None` means the main branch.
         revision: Option<String>,
-        /// The digest it must have.
+        /// The expected digest.
         sha256: Option<Sha256Digest>,
     },
-    /// The checkpoint that also holds the mixer.
+    /// The checkpoint that also contains the mixer.
     Checkpoint,
 }
 
 /// A source cannot be used.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// The file is gone.
+    /// The file does not exist.
     #[error(
-        "{} does not exist\n  expected: the file that the registry names, or a shard that its index \
-         names\n  do: {}, or correct the path", .0.display(), remedy(.0)
+        "{} does not exist\n  expected: a file of the registry, or a shard of its index\n  \
+         do: {}, or correct the path", .0.display(), remedy(.0)
     )]
     Missing(PathBuf),
     /// A shard index of the hub cannot be used.
@@ -55,20 +55,20 @@ pub enum SourceError {
     /// A shard index on this machine cannot be used.
     #[error(transparent)]
     Shards(#[from] CheckpointError),
-    /// One file was to be named.
+    /// An index was given where a single file is needed.
     #[error(
-        "{0} names several files, and here one is expected\n  do: name the file itself in the registry"
+        "{0} refers to several files, but a single file is expected\n  do: give the file itself in the registry"
     )]
     Sharded(String),
-    /// The file could not be read.
+    /// The file cannot be read.
     #[error("{}: cannot read the file", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// The file is not the one that the registry names.
+    /// The digest of the file is not the one in the registry.
     #[error(
         "{}: the file's sha256 is not the registry's\n  expected: {expected}\n  found: {found}\n  \
          do: {}; or, if it was changed on purpose, correct `sha256` in the \
@@ -77,28 +77,28 @@ pub enum SourceError {
     WrongDigest {
         /// The file.
         path: PathBuf,
-        /// What the registry says.
+        /// The digest in the registry.
         expected: Sha256Digest,
-        /// What the file has.
+        /// The digest of the file.
         found: Sha256Digest,
     },
 }
 
-/// What to do about a file that is damaged or gone.
+/// Returns the advice for a file that is damaged or missing.
 fn remedy(path: &Path) -> &'static str {
     let step = path.parent().and_then(Path::file_name);
     let is_of_a_run = step.is_some_and(|name| name.to_string_lossy().starts_with("step-"));
     match is_of_a_run {
         true => {
-            "go on with the run that made it by `merv-host train --resume --out RUN`, which begins at an earlier \
-             checkpoint, or train again"
+            "resume the training run that wrote it with `merv-host train --resume --out RUN`, which starts from \
+             an earlier checkpoint, or train again"
         }
-        false => "fetch the file again",
+        false => "download the file again",
     }
 }
 
 impl WeightSource {
-    /// The file on the hub, if it is there.
+    /// Returns the file on the hub, if the source is on the hub.
     pub fn hub_file(&self) -> Option<HubFile> {
         match self {
             Self::Hub {
@@ -115,7 +115,7 @@ impl WeightSource {
         }
     }
 
-    /// The files that serve, each as a source of its own, in the order in which they are tried.
+    /// Returns each alternative as a separate source, in the order in which they are tried.
     pub(crate) fn alternatives(&self) -> Vec<Self> {
         let Self::Hub {
             repo,
@@ -137,7 +137,7 @@ impl WeightSource {
         [file].into_iter().chain(alternatives).map(single).collect()
     }
 
-    /// Another file of the same folder.
+    /// Returns the source of another file in the same folder.
     pub(crate) fn beside(&self, name: &str) -> Self {
         match self {
             Self::Local { path, .. } => Self::Local {
@@ -163,7 +163,7 @@ impl WeightSource {
         }
     }
 
-    /// Whether the file is a GGUF file, by its name.
+    /// Returns whether the file is a GGUF file according to its name.
     pub fn is_gguf(&self) -> bool {
         let name = match self {
             Self::Local { path, .. } => path.as_path(),
@@ -174,7 +174,7 @@ impl WeightSource {
             .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
     }
 
-    /// Whether the file names the shards of the weights instead of holding them, by its name.
+    /// Returns whether the file is an index that lists the shards of the weights, according to its name.
     pub fn is_shard_index(&self) -> bool {
         let name = match self {
             Self::Local { path, .. } => path.to_string_lossy(),
@@ -184,7 +184,7 @@ impl WeightSource {
         name.ends_with(".index.json")
     }
 
-    /// The digest that the registry states, if it states one.
+    /// Returns the digest in the registry, if there is one.
     pub fn sha256(&self) -> Option<&Sha256Digest> {
         match self {
             Self::Local { sha256, .. } | Self::Hub { sha256, .. } => sha256.as_ref(),
@@ -208,11 +208,11 @@ impl fmt::Display for WeightSource {
     }
 }
 
-/// Checks that the file has the digest that the registry states.
+/// Checks that a file has the digest in the registry.
 ///
 /// # Errors
 ///
-/// [`SourceError::Read`] and [`SourceError::WrongDigest`].
+/// Returns [`SourceError::Read`] or [`SourceError::WrongDigest`].
 pub(crate) fn verify(path: &Path, expected: &Sha256Digest) -> Result<(), SourceError> {
     let found = Sha256Digest::of_file(path).map_err(|source| SourceError::Read {
         path: path.to_owned(),

@@ -1,5 +1,5 @@
-//! Whether the parts fit together, from what the plugins say about themselves, before any
-//! weight is read.
+//! Checks whether the encoders, the mixer and the language model fit together. Only the descriptions of the
+//! plugins are used, before any weights are loaded.
 
 use super::entries::{EncoderEntry, Registry};
 use super::error::RegistryError;
@@ -7,31 +7,30 @@ use super::mixer_kind::{Mlp, Pooling};
 use crate::messages::listed;
 use crate::settings_file::{Problem, Problems};
 
-/// Heads of the `attntv` pooling, which have to share out an encoder's width.
+/// The number of attention heads of the `attntv` pooling. It must divide the width of an encoder.
 const ATTENTIVE_HEADS: usize = 8;
 
-/// What an encoder plugin says that it gives, `[batch, temporal · spatial, width]`.
+/// The output of an encoder according to its plugin: `[batch, temporal · spatial, width]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DescribedEncoder {
     /// The encoder's id in the registry.
     pub id: String,
-    /// Time steps of its output, T.
+    /// The number of time steps.
     pub temporal: usize,
-    /// Tokens of each time step, S.
+    /// The number of tokens per time step.
     pub spatial: usize,
-    /// Width of a token, D.
+    /// The width of a token.
     pub width: usize,
 }
 
 impl Registry {
-    /// Checks that the tokens of all encoders meet in the mixer, and that it can feed the
-    /// language model, whose embeddings are `llm_width` wide.
+    /// Checks that the mixer fits the encoders and the language model, whose embeddings are `llm_width` wide.
     ///
-    /// Every encoder must be one that its projector can take, and end, after it, at
-    /// `visual_feature_length` tokens, or at a single one where the fusion has a use for that.
+    /// The projector must support the output of every encoder. After the projector, every encoder must have
+    /// `visual_feature_length` tokens, or a single token if the fusion supports that.
     ///
     /// # Errors
-    /// [`RegistryError::Invalid`] with everything that does not fit.
+    /// Returns [`RegistryError::Invalid`] with all problems.
     pub fn check_tokens(
         &self,
         described: &[DescribedEncoder],
@@ -44,9 +43,9 @@ impl Registry {
                 problems.push(
                     Problem::new(
                         entry.lines.table,
-                        format!("encoder `{}` was not described", entry.id),
+                        format!("encoder `{}` has no description", entry.id),
                     )
-                    .expected("its plugin to state the shape of its features")
+                    .expected("a description with the shape of its features from its plugin")
                     .found(listed(described.iter().map(|d| &d.id)))
                     .hint("check that the plugin provides this id: `merv-host plugins`"),
                 );
@@ -56,7 +55,7 @@ impl Registry {
                 problems.push(
                     Problem::new(
                         entry.lines.table,
-                        format!("encoder `{}` gives no features", entry.id),
+                        format!("encoder `{}` has no features", entry.id),
                     )
                     .expected("at least one time step, token and channel")
                     .found(shape_of(found))
@@ -64,12 +63,12 @@ impl Registry {
                 );
                 continue;
             }
-            match self.unprojectable(entry, found, llm_width) {
+            match self.projector_problem(entry, found, llm_width) {
                 Some(problem) => problems.push(problem),
                 None => ends.push((entry, found)),
             }
         }
-        problems.extend(self.lengths(&ends));
+        problems.extend(self.length_problems(&ends));
         if llm_width == 0 {
             problems.push(
                 Problem::new(
@@ -87,26 +86,29 @@ impl Registry {
         Err(Problems::new(&self.path, problems).into())
     }
 
-    /// Checks that the language model has a row in its embeddings for every token that text may become.
+    /// Checks that the language model has an embedding for every token of the tokenizer.
     ///
     /// # Errors
-    /// [`RegistryError::Invalid`] with both numbers.
+    /// Returns [`RegistryError::Invalid`] with both numbers.
     pub fn check_tokenizer(&self, tokens: usize, rows: usize) -> Result<(), RegistryError> {
         if tokens <= rows {
             return Ok(());
         }
         let line = self.llm.lines.of("tokenizer");
-        let problem = Problem::new(line, "the tokenizer of [llm] is another model's")
-            .expected(format!(
-                "at most {rows} tokens, the rows of the language model's embeddings"
-            ))
-            .found(format!("{tokens} tokens in {}", self.llm.tokenizer))
-            .hint("name the tokenizer that belongs to the language model as `tokenizer` in [llm]");
+        let problem = Problem::new(
+            line,
+            "the tokenizer of [llm] does not belong to its language model",
+        )
+        .expected(format!(
+            "at most {rows} tokens, the rows of the language model's embeddings"
+        ))
+        .found(format!("{tokens} tokens in {}", self.llm.tokenizer))
+        .hint("set `tokenizer` in [llm] to the tokenizer of the language model");
         Err(Problems::new(&self.path, vec![problem]).into())
     }
 
-    /// Why the projector cannot take features of this shape, if so.
-    fn unprojectable(
+    /// Returns a problem if the projector does not support features of this shape.
+    fn projector_problem(
         &self,
         entry: &EncoderEntry,
         found: &DescribedEncoder,
@@ -117,10 +119,10 @@ impl Registry {
             |what: &str| Problem::new(entry.lines.table, format!("encoder `{}` {what}", entry.id));
         if projector.needs_grid() && !is_grid(found.spatial) {
             return Some(
-                problem("gives tokens that form no grid")
+                problem("has tokens that do not form a grid")
                     .expected(format!(
-                        "a number of tokens a time step that as many rows as fit into its square \
-                         divide, as `{projector}` pools rows and columns"
+                        "a number of tokens per time step that is divisible by its rounded-down square \
+                         root, because `{projector}` pools rows and columns"
                     ))
                     .found(shape_of(found))
                     .hint(
@@ -133,7 +135,7 @@ impl Registry {
             return Some(
                 problem("has a width that `attntv` cannot pool")
                     .expected(format!(
-                        "a multiple of {ATTENTIVE_HEADS}, the heads of its attention"
+                        "a multiple of {ATTENTIVE_HEADS}, the number of its attention heads"
                     ))
                     .found(shape_of(found))
                     .hint("choose `3davg` in `projector`, or another encoder"),
@@ -153,19 +155,19 @@ impl Registry {
         }
         if projector.pooling == Pooling::None && self.encoders.len() > 1 && found.spatial != 1 {
             return Some(
-                problem("gives several tokens a time step, and the projector has no pooling")
-                    .expected("one token a time step of each of several encoders")
+                problem("has several tokens per time step, but the projector has no pooling")
+                    .expected("one token per time step, because there are several encoders")
                     .found(shape_of(found))
                     .hint(format!(
                         "write `projector = \"3davg+{projector}\"`, or choose the variant of the \
-                         encoder with one token a frame"
+                         encoder with one token per frame"
                     )),
             );
         }
         if projector.time_steps(found.temporal) == 0 {
             return Some(
-                problem("has fewer time steps than the projector divides them by")
-                    .expected(format!("as many as `{projector}` divides by, or more"))
+                problem("has fewer time steps than the projector divides by")
+                    .expected(format!("at least the number that `{projector}` divides by"))
                     .found(shape_of(found))
                     .hint("choose a smaller K in `frameK`, or more frames"),
             );
@@ -173,8 +175,8 @@ impl Registry {
         None
     }
 
-    /// What is wrong with the numbers of tokens at which the encoders end.
-    fn lengths(&self, ends: &[(&EncoderEntry, &DescribedEncoder)]) -> Vec<Problem> {
+    /// Returns the problems with the numbers of tokens after the projectors.
+    fn length_problems(&self, ends: &[(&EncoderEntry, &DescribedEncoder)]) -> Vec<Problem> {
         let kind = self.mixer.kind;
         let single = ends.len() > 1 && kind.fusion.takes_single_tokens();
         let mut reference: Option<&DescribedEncoder> = None;
@@ -195,14 +197,14 @@ impl Registry {
                     problems.push(
                         Problem::new(
                             entry.lines.table,
-                            format!("encoder `{}` gives another number of time steps", entry.id),
+                            format!("encoder `{}` has a different number of time steps", entry.id),
                         )
                         .expected(format!(
-                            "{} time steps, as `{}` gives",
+                            "{} time steps, the same as `{}`",
                             first.temporal, first.id
                         ))
                         .found(shape_of(found))
-                        .hint("choose `num_frames` so that all encoders give as many time steps"),
+                        .hint("choose `num_frames` so that all encoders have the same number of time steps"),
                     );
                 }
                 Some(_) => {}
@@ -227,7 +229,7 @@ impl Registry {
         };
         Problem::new(
             self.mixer.visual_feature_length_line,
-            "`visual_feature_length` in [mixer] is not what the encoders end at",
+            "`visual_feature_length` in [mixer] is not the number of tokens after the projectors",
         )
         .expected(format!("{tokens}: {factors}"))
         .found(format!(
@@ -241,12 +243,13 @@ impl Registry {
     }
 }
 
-/// Whether a number of tokens can be laid out as a square.
+/// Returns whether a number of tokens can be arranged as a square.
 pub(super) fn is_square(n: usize) -> bool {
     n.isqrt().pow(2) == n
 }
 
-/// Whether a number of tokens can be laid out as upstream does: as many rows as fit into its square.
+/// Returns whether a number of tokens can be arranged as a grid in the same way as in the original code: the
+/// number of rows is the rounded-down square root.
 fn is_grid(n: usize) -> bool {
     n.is_multiple_of(n.isqrt().max(1))
 }

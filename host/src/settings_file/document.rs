@@ -1,4 +1,4 @@
-//! A settings file as text: reading it within bounds, and its TOML syntax.
+//! Reading of settings files: size limits, encoding and TOML syntax.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,34 +9,34 @@ use toml::de::DeTable;
 
 use super::Problem;
 
-/// A registry, or the settings of a run, is a page of text; anything much larger is some other file.
+/// The maximum size. A registry or the settings of a run are a page of text; a larger file is something else.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Width of the piece of a line that is shown around a syntax error.
+/// The number of characters of a line that are printed around a syntax error.
 const SNIPPET_CHARS: usize = 80;
 
-/// What a file should be, for messages.
+/// The kind of a settings file, for messages.
 pub(crate) struct About {
-    /// `registry`
+    /// The name of the kind, such as `registry`.
     pub(crate) name: &'static str,
-    /// A file of its kind to begin from.
+    /// A file of this kind that can be copied.
     pub(crate) example: &'static str,
 }
 
-/// Why a file is not read.
+/// Why a file cannot be used.
 pub(crate) enum Refusal {
-    /// The system does not give it.
+    /// It cannot be read.
     Read(io::Error),
-    /// It is not text of that kind.
+    /// It is not a settings file.
     Content(Box<Problem>),
 }
 
-/// Reads the file, refusing what cannot be what it should be.
+/// Reads a settings file, and refuses anything that cannot be one.
 pub(crate) fn read(path: &Path, about: &About) -> Result<String, Refusal> {
     let refused = |problem: Problem| Refusal::Content(Box::new(problem));
     let name = about.name;
 
-    // Before opening: opening a named pipe would wait for a writer.
+    // This has to be checked before opening, because opening a named pipe would wait for a writer.
     let metadata = std::fs::metadata(path).map_err(Refusal::Read)?;
     if metadata.is_dir() {
         return Err(refused(
@@ -72,7 +72,7 @@ pub(crate) fn read(path: &Path, about: &About) -> Result<String, Refusal> {
             NotUtf8::Utf16 => (1, "UTF-16 text".to_owned()),
             NotUtf8::Other { at } => (
                 1 + bytes[..at].iter().filter(|b| **b == b'\n').count(),
-                format!("bytes that are not UTF-8, from byte {at} on"),
+                format!("invalid UTF-8 at byte {at}"),
             ),
         };
         refused(
@@ -85,15 +85,15 @@ pub(crate) fn read(path: &Path, about: &About) -> Result<String, Refusal> {
     if text.trim().is_empty() {
         return Err(refused(
             Problem::new(None, "the file is empty")
-                .expected(format!("a {name}, which begins with `schema = 1`"))
+                .expected(format!("a {name}, which starts with `schema = 1`"))
                 .found("nothing")
-                .hint(format!("copy {} and change it", about.example)),
+                .hint(format!("copy {} and edit it", about.example)),
         ));
     }
     Ok(text.to_owned())
 }
 
-/// Parses the TOML, collecting every syntax error with the line it is on.
+/// Parses the TOML. All syntax errors are returned together, each with its line.
 pub(crate) fn parse<'t>(text: &'t str, lines: &Lines) -> Result<DeTable<'t>, Vec<Problem>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -114,7 +114,7 @@ pub(crate) fn parse<'t>(text: &'t str, lines: &Lines) -> Result<DeTable<'t>, Vec
         .collect())
 }
 
-/// Where each line of a text begins.
+/// The offsets of the lines of a text.
 pub(crate) struct Lines {
     starts: Vec<usize>,
 }
@@ -129,12 +129,12 @@ impl Lines {
         }
     }
 
-    /// The line, counted from 1, that holds the byte at `offset`.
+    /// Returns the line of the byte at `offset`, counted from 1.
     pub(crate) fn line_of(&self, offset: usize) -> usize {
         self.starts.partition_point(|start| *start <= offset).max(1)
     }
 
-    /// The line around `offset` and a caret below it.
+    /// Returns the line around `offset` with a caret below it.
     fn snippet(&self, text: &str, offset: usize) -> String {
         let number = self.line_of(offset);
         let start = self.starts.get(number - 1).copied().unwrap_or(0);

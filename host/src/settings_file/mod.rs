@@ -1,5 +1,5 @@
-//! TOML files that people write, registries and training settings: read within bounds, and checked so that
-//! everything that is wrong with a file is reported together, each problem with its line.
+//! Reading of TOML files that people write: registries and training settings. All problems of a file are
+//! reported together, each with its line.
 
 pub(crate) mod document;
 mod problem;

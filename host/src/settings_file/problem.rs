@@ -1,11 +1,11 @@
-//! What is wrong with a settings file: where, what was expected, what was found and what to do.
+//! The problems of a settings file: the line, what was expected, what was found and what to do.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// More problems than this are counted, not printed: the first ones usually cause the rest.
+/// The maximum number of problems that are printed. The first ones often cause the rest.
 const SHOWN_PROBLEMS: usize = 40;
 
 /// Everything that is wrong with one settings file.
@@ -17,20 +17,20 @@ pub struct Problems {
     pub list: Vec<Problem>,
 }
 
-/// One thing that is wrong, where, and what to do about it.
+/// One problem of a settings file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The line in the file, counted from 1.
     pub line: Option<usize>,
     /// What is wrong, in one line.
     pub what: String,
-    /// The offending line of the file with a caret below it, for syntax errors.
+    /// For syntax errors, the line of the file with a caret below it.
     pub snippet: Option<String>,
-    /// What would have been right.
+    /// What was expected.
     pub expected: Option<String>,
-    /// What is there instead.
+    /// What was found.
     pub found: Option<String>,
-    /// What the reader of the message should do.
+    /// What to do.
     pub hint: Option<String>,
 }
 

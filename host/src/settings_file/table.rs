@@ -1,5 +1,5 @@
-//! Typed reading of one TOML table: every key that is unknown, missing or of the wrong type
-//! becomes a problem with its line, and reading goes on.
+//! Typed reading of TOML tables. Every key that is unknown, missing or of the wrong type becomes a problem
+//! with its line, and reading continues.
 
 use std::ops::RangeInclusive;
 
@@ -12,12 +12,12 @@ use crate::{
     nearest::nearest,
 };
 
-/// The key of names, which are shown everywhere.
+/// The key of names, which are printed in many places.
 const ID: &str = "id";
 
-/// The keys a table may have.
+/// The keys of a table.
 pub(crate) struct Shape {
-    /// The table as messages name it: `[llm]`.
+    /// The name of the table in messages, such as `[llm]`.
     pub(crate) name: &'static str,
     pub(crate) required: &'static [&'static str],
     pub(crate) optional: &'static [&'static str],
@@ -29,33 +29,33 @@ impl Shape {
     }
 }
 
-/// A value and the line it is on.
+/// A value and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct At<T> {
     pub(crate) value: T,
     pub(crate) line: usize,
 }
 
-/// What reading needs besides the table: where lines begin, and where problems go.
+/// The context of reading a file, and the problems so far.
 pub(crate) struct Reader<'t> {
     pub(crate) lines: &'t Lines,
-    /// Every table a registry may hold, to say where a misplaced key belongs.
+    /// All tables of this kind of file. They show where a misplaced key belongs.
     pub(crate) shapes: &'t [&'t Shape],
-    /// The page that says what the keys mean.
+    /// The page that explains the keys.
     pub(crate) manual: &'static str,
     pub(crate) problems: Vec<Problem>,
 }
 
-/// One table of the file under its name.
+/// A table of the file.
 pub(crate) struct Table<'t> {
     table: &'t DeTable<'t>,
-    /// `[[encoders]] #2`
+    /// The name in messages, such as `[[encoders]] #2`.
     pub(crate) name: String,
     pub(crate) line: usize,
 }
 
 impl<'t> Table<'t> {
-    /// Takes a table, reporting its unknown keys and its missing ones.
+    /// Opens a table and reports its unknown and missing keys.
     pub(crate) fn open(
         table: &'t DeTable<'t>,
         name: String,
@@ -73,7 +73,7 @@ impl<'t> Table<'t> {
             }
         }
         for key in shape.required {
-            // What differs only in capitals was told as an unknown key.
+            // A key that differs only in case was reported as an unknown key.
             let differs = |other: &str| other != *key && other.eq_ignore_ascii_case(key);
             let is_misspelt = table.keys().any(|other| differs(other.get_ref()));
             if !table.contains_key(*key) && !is_misspelt {
@@ -81,14 +81,14 @@ impl<'t> Table<'t> {
                     Problem::new(line, format!("`{key}` is missing in {name}"))
                         .expected(format!("the keys {}", listed(shape.required)))
                         .found(format!("no `{key}`"))
-                        .hint(format!("add `{key}`; {} says what it means", reader.manual)),
+                        .hint(format!("add `{key}`; {} explains it", reader.manual)),
                 );
             }
         }
         Self { table, name, line }
     }
 
-    /// The keys that are there, known or not.
+    /// Returns all keys in the table, known or not.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.table.keys().map(|key| key.get_ref().as_ref())
     }
@@ -98,7 +98,7 @@ impl<'t> Table<'t> {
         Some((value.get_ref(), reader.lines.line_of(key.span().start)))
     }
 
-    /// A text that must not be blank.
+    /// Reads a string that must not be blank.
     pub(crate) fn text(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<String>> {
         let text = self.any_text(key, reader)?;
         if key == ID && text.value.chars().any(char::is_control) {
@@ -106,9 +106,9 @@ impl<'t> Table<'t> {
                 self.refuse(
                     key,
                     text.line,
-                    "holds a line break or another control character",
+                    "contains a line break or another control character",
                 )
-                .expected("a name in one line")
+                .expected("a name on one line")
                 .found(shown(&text.value))
                 .hint("remove it"),
             );
@@ -119,7 +119,7 @@ impl<'t> Table<'t> {
         }
         reader.problems.push(
             Problem::new(text.line, format!("`{key}` in {} is empty", self.name))
-                .expected("some text")
+                .expected("a text")
                 .found("an empty string")
                 .hint(format!(
                     "write a value for `{key}`, or remove the line if it is optional"
@@ -128,7 +128,7 @@ impl<'t> Table<'t> {
         None
     }
 
-    /// A text, or several in a list; none of them blank.
+    /// Reads a string or a list of strings that must not be blank.
     pub(crate) fn texts(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<Vec<String>>> {
         let (value, line) = self.get(key, reader)?;
         let DeValue::Array(items) = value else {
@@ -147,13 +147,13 @@ impl<'t> Table<'t> {
         reader.problems.push(
             self.refuse(key, line, "is not a list of names")
                 .expected("a string, or a list of strings")
-                .found("a list that is empty or holds something else")
+                .found("a list that is empty or contains something else")
                 .hint(format!("write `{key} = [\"…\", \"…\"]`")),
         );
         None
     }
 
-    /// A text that may be blank.
+    /// Reads a string that may be blank.
     pub(crate) fn any_text(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<String>> {
         let (value, line) = self.get(key, reader)?;
         match value {
@@ -171,7 +171,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// A whole number from 1 to `max`.
+    /// Reads a whole number from 1 to `max`.
     pub(crate) fn count(
         &self,
         key: &str,
@@ -181,7 +181,7 @@ impl<'t> Table<'t> {
         self.whole(key, 1..=max, reader)
     }
 
-    /// A whole number in `range`.
+    /// Reads a whole number in `range`.
     pub(crate) fn whole(
         &self,
         key: &str,
@@ -205,7 +205,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// A number in `range`, whole or not.
+    /// Reads a number in `range`, whole or not.
     pub(crate) fn number(
         &self,
         key: &str,
@@ -243,7 +243,7 @@ impl<'t> Table<'t> {
             .hint(format!("give `{key}` a value in that range"))
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub(crate) fn flag(&self, key: &str, reader: &mut Reader<'_>) -> Option<At<bool>> {
         let (value, line) = self.get(key, reader)?;
         if let Some(value) = value.as_bool() {
@@ -255,7 +255,7 @@ impl<'t> Table<'t> {
         None
     }
 
-    /// A table below this one.
+    /// Reads a subtable.
     pub(crate) fn table(
         &self,
         key: &str,
@@ -275,11 +275,11 @@ impl<'t> Table<'t> {
         let problem = self.wrong_type(key, line, &format!("a table {}", shape.name), value);
         reader
             .problems
-            .push(problem.hint(format!("begin it with the line {}", shape.name)));
+            .push(problem.hint(format!("start it with the line {}", shape.name)));
         None
     }
 
-    /// The tables of an array, in order.
+    /// Reads an array of tables, in order.
     pub(crate) fn tables(
         &self,
         key: &str,
@@ -292,7 +292,7 @@ impl<'t> Table<'t> {
         let expected = format!("one {} table for each", shape.name);
         let DeValue::Array(items) = value else {
             let problem = self.wrong_type(key, line, &expected, value);
-            let hint = format!("begin each with the line {}, with two brackets", shape.name);
+            let hint = format!("start each with the line {}, with two brackets", shape.name);
             reader.problems.push(problem.hint(hint));
             return Vec::new();
         };
@@ -320,7 +320,7 @@ impl<'t> Table<'t> {
         tables
     }
 
-    /// Either a text, given to `from_text`, or a table in braces, given to `from_table`.
+    /// Reads a string with `from_text`, or an inline table with `from_table`.
     pub(crate) fn text_or_table<T>(
         &self,
         key: &str,
@@ -356,7 +356,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// A value that was read well and is still not acceptable.
+    /// Returns a problem with a value that has the right type but is not acceptable.
     pub(crate) fn refuse(&self, key: &str, line: usize, why: &str) -> Problem {
         Problem::new(line, format!("`{key}` in {} {why}", self.name))
     }
@@ -377,7 +377,7 @@ impl<'t> Table<'t> {
     }
 }
 
-/// How a whole number is written in place of this value.
+/// Returns the hint how to write a whole number instead of this value.
 fn whole_hint(key: &str, found: &DeValue<'_>) -> String {
     match found {
         DeValue::Float(number) => match number.as_str().parse::<f64>() {
@@ -398,10 +398,10 @@ fn unknown_key(key: &str, line: usize, table: &str, shape: &Shape, reader: &Read
         .find(|other| other.keys().contains(&key));
     let hint = match (nearest(key, &known), elsewhere) {
         (Some(name), _) if name.eq_ignore_ascii_case(key) => {
-            format!("write `{name}`: capitals count")
+            format!("write `{name}`: keys are case-sensitive")
         }
         (_, Some(other)) => format!("move it to {}, where it belongs", other.name),
-        (Some(name), _) => format!("write `{name}`, the nearest known key"),
+        (Some(name), _) => format!("write `{name}`, the closest known key"),
         _ => "remove it".to_owned(),
     };
     Problem::new(line, format!("unknown key {} in {table}", shown(key)))

@@ -1,7 +1,7 @@
 //! Scenes as pictures.
 
 use super::scene::{Background, Pattern, Scene, Shape, Sprite};
-use crate::canvas::{Canvas, to_segment};
+use crate::canvas::{Canvas, distance_to_segment};
 use std::f32::consts::{PI, TAU};
 
 /// How far a moving camera comes in a clip.
@@ -121,7 +121,7 @@ fn to_polygon(corners: &[[f32; 2]], point: [f32; 2]) -> f32 {
     let mut inside = false;
     for (index, &from) in corners.iter().enumerate() {
         let to = corners[(index + 1) % corners.len()];
-        nearest = nearest.min(to_segment(point, from, to));
+        nearest = nearest.min(distance_to_segment(point, from, to));
         // A ray to the right crosses the edges of what it is in an odd number of times.
         if (from[1] > y) != (to[1] > y)
             && x < from[0] + (y - from[1]) / (to[1] - from[1]) * (to[0] - from[0])

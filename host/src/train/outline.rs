@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, LoadOptions, Plan, VidLm,
-    model::plan::Untrained,
+    model::plan::UntrainedMixer,
     registry::{Registry, SearchPath, SourceError, find},
     tokenizer::TextTokenizer,
 };
@@ -68,7 +68,7 @@ pub struct Outline {
     /// The parts of the model, from the encoders to the language model.
     pub parts: Vec<PartOutline>,
     /// The initial tensors of the mixer, if it is not trained yet.
-    pub untrained_mixer: Option<Untrained>,
+    pub untrained_mixer: Option<UntrainedMixer>,
     /// The number of parameters that are trained.
     pub trained_parameters: u64,
     /// The number of parameters that are not trained.

@@ -107,7 +107,13 @@ impl<'s> Trainer<'s> {
             observer.warning(&format!("{name} is skipped: {why}"));
         }
         self.check_broken()?;
-        let notices = self.model.registry.mixer.weights.strangers().into_iter();
+        let notices = self
+            .model
+            .registry
+            .mixer
+            .weights
+            .unknown_encoders()
+            .into_iter();
         let notices = notices.chain(checks::empty_media(&source.index));
         notices.for_each(|notice| observer.notice(&notice));
         let cut = checks::cut_short(&source.index, &source.form, self.model.pool())?;

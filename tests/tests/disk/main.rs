@@ -97,7 +97,7 @@ fn a_dump_never_replaces_an_input() {
         let run = tiny.run().args(["generate", "--prompt", "x", "--video"]);
         let run = run.arg(&video).arg("--dump").arg(dump);
         run.finish()
-            .failed(1, &["would be replaced", "name another file"]);
+            .failed(1, &["would be overwritten", "choose another output file"]);
         assert_eq!(fs::read(dump).unwrap(), before);
     }
 }

@@ -20,7 +20,7 @@ fn paths_that_cannot_be_written_are_refused() {
     let run = about(small_clip()).args(["--dump", "/dev/full"]).finish();
     run.failed(
         1,
-        &["/dev/full", "name another place: something else is there"],
+        &["/dev/full", "choose another path: something else is there"],
     );
     let left = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 0, "a partial file remains");

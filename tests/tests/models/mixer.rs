@@ -265,7 +265,10 @@ fn kinds_that_cannot_mix_these_encoders_are_errors() {
         &case.shapes,
         &["2 encoders", "3davg+linear"],
     );
-    for (fusion, part) in [("query_mlp", "never ran"), ("none", "2 encoders apart")] {
+    for (fusion, part) in [
+        ("query_mlp", "no forward pass"),
+        ("none", "combine the features of 2 encoders"),
+    ] {
         let kind = MixerKind {
             fusion: fusion.parse().unwrap(),
             ..case.kind

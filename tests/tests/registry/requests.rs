@@ -124,7 +124,7 @@ fn unsupported_settings_are_refused_with_the_line_and_both_values() {
             "[[encoders]]\nid = \"siglip",
             &[
                 "`weights` is missing in [[encoders]] #4",
-                "plugin `siglip` reads some",
+                "plugin `siglip` needs them",
             ],
         ),
         (

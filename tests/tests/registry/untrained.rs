@@ -128,7 +128,7 @@ fn matching_tensors_are_reused_by_encoder() {
     );
     assert!(text.contains(&words), "{words:?} is not in: {text}");
     // An unknown id may be a misspelt one.
-    let unknown_ids = "lists `other`, `more`, and no encoder here has that id";
+    let unknown_ids = "lists `other`, `more`, but no encoder of this registry has that id";
     assert!(
         text.contains(unknown_ids),
         "{unknown_ids:?} is not in: {text}"

@@ -144,7 +144,7 @@ fn values_that_are_not_finite_are_traced_to_their_file() {
                 stored.bytes[4..8].copy_from_slice(&number.to_le_bytes());
             });
             let words = [
-                format!("{who} gave values that are not finite numbers"),
+                format!("{who} computed values that are not finite numbers"),
                 path.display().to_string(),
             ];
             (

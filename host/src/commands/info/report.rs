@@ -3,7 +3,7 @@
 use super::memory::Memory;
 use merv_host::{
     Plan,
-    model::plan::{PlannedEncoder, PlannedLlm, Untrained},
+    model::plan::{PlannedEncoder, PlannedLlm, UntrainedMixer},
     registry::{EncoderEntry, LlmEntry},
 };
 use serde::Serialize;
@@ -61,7 +61,7 @@ pub struct MixerReport {
     pub macs: u64,
     pub memory: Memory,
     /// Its initial tensors; null if it is trained.
-    pub untrained: Option<Untrained>,
+    pub untrained: Option<UntrainedMixer>,
 }
 
 #[derive(Serialize)]

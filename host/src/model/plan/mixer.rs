@@ -1,4 +1,4 @@
-//! A mixer that could be loaded.
+//! The plan of a mixer.
 
 use crate::{
     mixer::{
@@ -9,43 +9,43 @@ use crate::{
 use serde::Serialize;
 use std::path::Path;
 
-/// A mixer that could be loaded.
+/// A mixer that can be loaded.
 #[derive(Debug, Clone)]
 pub struct PlannedMixer {
-    /// What it costs.
+    /// Its cost.
     pub cost: Cost,
-    /// How it begins, if it has not been trained.
-    pub untrained: Option<Untrained>,
+    /// Its initialisation, if it has not been trained.
+    pub untrained: Option<UntrainedMixer>,
 }
 
-/// How a mixer begins that has not been trained.
+/// The initialisation of a mixer that has not been trained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Untrained {
-    /// The seed of what is new.
+pub struct UntrainedMixer {
+    /// The seed of the new tensors.
     pub seed: u64,
-    /// The file that tensors are taken from.
+    /// The file whose tensors are reused.
     pub reuse: Option<String>,
-    /// Tensors that are made from the seed. What is new is not known while the file is not on this machine.
-    pub new: Option<Vec<Tensor>>,
-    /// Tensors that are taken from the file.
-    pub reused: Option<Vec<Tensor>>,
-    /// What to know of encoders that the file is said to have, and that are not here.
+    /// The tensors that are initialised from the seed. `None` if the file is not on this machine.
+    pub new: Option<Vec<MixerTensor>>,
+    /// The tensors that are reused from the file. `None` if the file is not on this machine.
+    pub reused: Option<Vec<MixerTensor>>,
+    /// A warning about listed encoders of the file that this registry does not have.
     pub notice: Option<String>,
 }
 
 /// A tensor of a mixer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Tensor {
+pub struct MixerTensor {
     /// Its name in MERV's checkpoint.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Its name in the file that it is taken from.
+    /// Its name in the file that it is reused from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
 }
 
-impl From<&PlannedTensor> for Tensor {
+impl From<&PlannedTensor> for MixerTensor {
     fn from(tensor: &PlannedTensor) -> Self {
         Self {
             name: tensor.name.clone(),
@@ -56,7 +56,7 @@ impl From<&PlannedTensor> for Tensor {
 }
 
 impl PlannedMixer {
-    /// `path` is the file of its weights, or the one that it reuses, if it is on this machine.
+    /// Plans a mixer. `path` is the file of its weights, or the file that it reuses, if it is on this machine.
     pub(super) fn new(
         entry: &MixerEntry,
         encoders: &[EncoderShape],
@@ -73,17 +73,17 @@ impl PlannedMixer {
                 });
             }
         };
-        let mut untrained = Untrained {
+        let mut untrained = UntrainedMixer {
             seed: init.seed,
             reuse: init.reuse.as_ref().map(|reuse| reuse.weights.to_string()),
             new: None,
             reused: None,
-            notice: entry.weights.strangers(),
+            notice: entry.weights.unknown_encoders(),
         };
         let mut query_width = init.query_width.unwrap_or(PUBLISHED_QUERY_WIDTH);
         if path.is_some() || init.reuse.is_none() {
             let mixer_plan = MixerPlan::new(entry.kind, encoders, llm_width, init, path)?;
-            let tensors = mixer_plan.tensors.iter().map(Tensor::from);
+            let tensors = mixer_plan.tensors.iter().map(MixerTensor::from);
             let (reused, new) = tensors.partition(|tensor| tensor.from.is_some());
             untrained.reused = Some(reused);
             untrained.new = Some(new);

@@ -1,21 +1,22 @@
-//! What a registry would load: its plugins found and asked, its parts checked against each other, and
-//! no weight read.
+//! Planning what a registry loads. The plugins are loaded and describe their models, and the parts are checked
+//! against each other. Weights are not loaded.
 
 mod mixer;
 
-pub use mixer::{PlannedMixer, Tensor, Untrained};
+pub use mixer::{MixerTensor, PlannedMixer, UntrainedMixer};
 
 use crate::{
     Error, hub,
     mixer::EncoderShape,
     model::{
-        files::{Files, name_weights, utf8},
+        files::{Files, set_weights, utf8},
         published,
     },
     plugin::{CallError, Library, PluginPath},
     registry::{
-        Asked, DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef,
-        Problem, Problems, Registry, RegistryError, SourceError, TableLines, WeightSource, verify,
+        DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef, Problem,
+        Problems, Registry, RegistryError, RequestContext, SourceError, TableLines, WeightSource,
+        verify,
     },
 };
 use merv_checkpoint::Checkpoint;
@@ -31,36 +32,37 @@ use std::{
 /// How models are loaded.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Folders to look for plugins in, before all others.
+    /// Folders that are searched for plugins before all others.
     pub plugin_folders: Vec<PathBuf>,
-    /// Threads to compute with; all that the machine has when absent.
+    /// The number of compute threads. The default is all threads of the machine.
     pub threads: Option<usize>,
-    /// Where everything runs, whatever the registry says.
+    /// The device of all models. It overrides the registry.
     pub device: Option<DeviceChoice>,
-    /// What encoders and the language model multiply matrices in, whatever the registry says.
+    /// The number format of matrix multiplications in the encoders and the language model. It overrides the
+    /// registry.
     pub precision: Option<DtypeChoice>,
-    /// Where files of the hub are, and whether they may be downloaded.
+    /// The settings of the hub and its cache.
     pub hub: hub::Settings,
 }
 
 impl LoadOptions {
-    /// Threads to compute with.
+    /// Returns the number of compute threads.
     pub fn threads(&self) -> usize {
         self.threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
 
-    /// Reads a registry, with what is said here in place of what it says.
+    /// Reads a registry, and overrides it with these options.
     ///
     /// # Errors
     ///
-    /// As [`Registry::load`].
+    /// The same as [`Registry::load`].
     pub fn registry(&self, registry: impl AsRef<Path>) -> Result<Registry, RegistryError> {
-        Registry::load(registry).map(|registry| self.over(registry))
+        Registry::load(registry).map(|registry| self.overridden(registry))
     }
 
-    /// `registry` with what is said here in place of what it says.
-    fn over(&self, mut registry: Registry) -> Registry {
+    /// Overrides a registry with these options.
+    fn overridden(&self, mut registry: Registry) -> Registry {
         let encoders = registry.encoders.iter_mut();
         let encoders = encoders.map(|entry| (&mut entry.device, &mut entry.dtype));
         let llm = (&mut registry.llm.device, &mut registry.llm.dtype);
@@ -82,38 +84,39 @@ pub struct Plan {
     pub llm: PlannedLlm,
     /// Its mixer.
     pub mixer: PlannedMixer,
-    /// Threads to compute with.
+    /// The number of compute threads.
     pub threads: usize,
 }
 
-/// An encoder that could be loaded.
+/// An encoder that can be loaded.
 pub struct PlannedEncoder {
     /// Its plugin.
     pub library: Arc<Library>,
-    /// What will be asked of the plugin; of the weights, those that are on this machine already.
+    /// The request to the plugin. It contains only the weights that are on this machine.
     pub request: EncoderRequest,
-    /// What the plugin says it will be.
+    /// The plugin's description of the encoder.
     pub info: EncoderInfo,
-    /// Whether it reads no weights.
+    /// Whether the encoder has no weights.
     pub without_weights: bool,
 }
 
-/// A language model that could be loaded.
+/// A language model that can be loaded.
 pub struct PlannedLlm {
     /// Its plugin.
     pub library: Arc<Library>,
-    /// What will be asked of the plugin; of the weights, those that are on this machine already.
+    /// The request to the plugin. It contains only the weights that are on this machine.
     pub request: LanguageModelRequest,
-    /// What the plugin says it will be.
+    /// The plugin's description of the language model.
     pub info: LanguageModelInfo,
 }
 
 impl PlannedEncoder {
-    /// Bytes of its weights as their files store them; see [`LoadOptions::precision`] for what is computed.
+    /// Returns the size of its weights in bytes, in the number format of their files.
+    /// [`LoadOptions::precision`] is the format of the computation.
     ///
     /// # Errors
     ///
-    /// When a file is damaged.
+    /// Returns an error if a file is damaged.
     pub fn weight_bytes(&self) -> Result<u64, SourceError> {
         if self.without_weights {
             return Ok(0);
@@ -123,18 +126,18 @@ impl PlannedEncoder {
 }
 
 impl PlannedLlm {
-    /// Bytes of its weights as their files store them.
+    /// Returns the size of its weights in bytes, in the number format of their files.
     ///
     /// # Errors
     ///
-    /// When a file is damaged.
+    /// Returns an error if a file is damaged.
     pub fn weight_bytes(&self) -> Result<u64, SourceError> {
         stored_bytes(self.info.parameters, &self.request.model)
     }
 }
 
-/// Bytes of so many parameters as the files store them, whatever else these hold; where there is no file
-/// yet, four each.
+/// Returns the size of a number of parameters in bytes, in the number format of the files. The files may contain
+/// other tensors too. Without a file, a parameter has four bytes.
 fn stored_bytes(parameters: u64, model: &ModelSource) -> Result<u64, SourceError> {
     let files: Vec<&str> = model.weights.iter().map(|path| path.as_str()).collect();
     if !files.is_empty() {
@@ -153,39 +156,38 @@ fn stored_bytes(parameters: u64, model: &ModelSource) -> Result<u64, SourceError
 }
 
 impl Plan {
-    /// Loads the plugins of `registry` and asks each to describe its model. Nothing is downloaded.
+    /// Loads the plugins of `registry` and requests descriptions of their models. Nothing is downloaded.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, together: plugins that cannot be loaded, models they do not know,
-    /// parts that do not fit each other, files that hold the sizes of a model and are not on this
-    /// machine.
+    /// Returns all problems: plugins that cannot be loaded, unknown models, parts that do not fit together, and
+    /// missing files with the sizes of a model.
     pub fn new(registry: Registry, options: &LoadOptions) -> Result<Self, Error> {
         let files = Files::new(&registry, &options.hub);
         Self::with(registry, options, &files)
     }
 
-    /// As [`Self::new`], with the files that were fetched.
+    /// Does the same as [`Self::new`], with files that were downloaded before.
     pub(crate) fn with(
         registry: Registry,
         options: &LoadOptions,
         files: &Files,
     ) -> Result<Self, Error> {
-        let registry = options.over(registry);
+        let registry = options.overridden(registry);
         published::check(&registry, files)?;
-        let maker = Maker::new(&registry.path, options, files);
-        let encoders = Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)));
-        let models = Error::both(encoders, maker.llm(&registry.llm));
+        let planner = Planner::new(&registry.path, options, files);
+        let encoders = Error::collect(registry.encoders.iter().map(|entry| planner.encoder(entry)));
+        let models = Error::both(encoders, planner.llm(&registry.llm));
         let mixer = registry.mixer.weights.source();
-        let mixer = mixer.map_or(Ok(None), |source| maker.readable(source));
+        let mixer = mixer.map_or(Ok(None), |source| planner.readable(source));
         let ((encoders, llm), mixer) = Error::both(models, mixer)?;
         let width = llm.info.width as usize;
         registry.check_tokens(&described(&registry, &encoders), width)?;
-        // A mixer is one file: shards would be joined by the reader, and none are published.
+        // A mixer is a single file. No mixer is published in shards.
         let path = mixer.and_then(|paths| paths.into_iter().next());
         let mixer = PlannedMixer::new(&registry.mixer, &shapes(&encoders), width, path.as_deref())?;
         Ok(Self {
-            threads: maker.threads,
+            threads: planner.threads,
             registry,
             encoders,
             mixer,
@@ -203,7 +205,7 @@ impl Plan {
         tokens.collect()
     }
 
-    /// What the mixer must know of the encoders.
+    /// Returns the output shapes of the encoders for the mixer.
     pub fn shapes(&self) -> Vec<EncoderShape> {
         shapes(&self.encoders)
     }
@@ -225,21 +227,22 @@ fn shapes(encoders: &[PlannedEncoder]) -> Vec<EncoderShape> {
     shapes.collect()
 }
 
-/// The encoders of `registry` alone, which [`LoadOptions::registry`] has read, as [`Plan::new`] asks for them.
+/// Plans only the encoders of a registry that was read with [`LoadOptions::registry`], in the same way as
+/// [`Plan::new`].
 ///
 /// # Errors
 ///
-/// Everything that is wrong with them, together.
+/// Returns all problems with the encoders.
 pub(crate) fn encoders(
     registry: &Registry,
     options: &LoadOptions,
     files: &Files,
 ) -> Result<Vec<PlannedEncoder>, Error> {
-    let maker = Maker::new(&registry.path, options, files);
-    Error::collect(registry.encoders.iter().map(|entry| maker.encoder(entry)))
+    let planner = Planner::new(&registry.path, options, files);
+    Error::collect(registry.encoders.iter().map(|entry| planner.encoder(entry)))
 }
 
-/// What the mixer must know of an encoder.
+/// Returns the output shape of an encoder for the mixer.
 pub(crate) fn shape_of(info: &EncoderInfo) -> EncoderShape {
     EncoderShape {
         width: info.width as usize,
@@ -248,18 +251,18 @@ pub(crate) fn shape_of(info: &EncoderInfo) -> EncoderShape {
     }
 }
 
-/// What is the same for all models of a plan.
-struct Maker<'f> {
-    /// The registry's file.
+/// Plans the models of a registry.
+struct Planner<'f> {
+    /// The registry file.
     registry: PathBuf,
-    /// Keys that the command line overrides, with the options that do.
+    /// Keys whose values come from the command line, with their options.
     overridden: Vec<(&'static str, &'static str)>,
     files: &'f Files,
     path: PluginPath,
     threads: usize,
 }
 
-impl<'f> Maker<'f> {
+impl<'f> Planner<'f> {
     fn new(registry: &Path, options: &LoadOptions, files: &'f Files) -> Self {
         let device = options.device.map(|_| ("device", "--device"));
         let dtype = options.precision.map(|_| ("dtype", "--precision"));
@@ -288,17 +291,17 @@ impl<'f> Maker<'f> {
     fn encoder(&self, entry: &EncoderEntry) -> Result<PlannedEncoder, Error> {
         let library = self.library(&entry.plugin)?;
         let known = check_id(&library, &entry.id, ModelKind::Encoder);
-        let asked = self.asked(&library, &entry.id, &entry.lines);
-        self.accept(wrong_device(&asked, entry.device))?;
+        let context = self.context(&library, &entry.id, &entry.lines);
+        self.accept(wrong_device(&context, entry.device))?;
         let models = &library.manifest().models;
         let without_weights = models
             .iter()
             .any(|model| model.id == entry.id && model.without_weights);
-        // An unknown id is another mistake than missing weights.
+        // For an unknown id, missing weights are not reported.
         let wanted = entry.weights.is_none() && !without_weights && known.is_ok();
-        self.accept(wanted.then(|| asked.no_weights()))?;
+        self.accept(wanted.then(|| context.no_weights()))?;
         let request = EncoderRequest {
-            model: self.source(&Part {
+            model: self.source(&ModelEntry {
                 id: &entry.id,
                 weights: entry.weights.as_ref(),
                 config: entry.config.as_ref(),
@@ -310,23 +313,23 @@ impl<'f> Maker<'f> {
         };
         let described = library.describe_encoder(&request);
         if let Err(unknown) = known {
-            // The plugin may know better than its list why there is no such encoder.
+            // The plugin's own error explains better than its list why the encoder does not exist.
             return Err(match described {
                 Err(refusal) if refusal.failure.kind == ErrorKind::Unsupported => refusal.into(),
                 _ => unknown,
             });
         }
-        let info = self.answered(&asked, described)?;
+        let info = self.answered(&context, described)?;
         let size = entry
             .image_size
             .filter(|&size| size != info.image_size as usize);
         let size = size.map(|size| {
             let described = info.image_size.to_string();
-            asked.differs("image_size", &size.to_string(), &described)
+            context.differs("image_size", &size.to_string(), &described)
         });
         Error::both(
             self.accept(size),
-            self.accept(wrong_dtype(&asked, entry.dtype, info.dtype)),
+            self.accept(wrong_dtype(&context, entry.dtype, info.dtype)),
         )?;
         Ok(PlannedEncoder {
             library: Arc::clone(&library),
@@ -339,16 +342,16 @@ impl<'f> Maker<'f> {
     fn llm(&self, entry: &LlmEntry) -> Result<PlannedLlm, Error> {
         let library = self.library(&entry.plugin)?;
         check_id(&library, &entry.id, ModelKind::Llm)?;
-        let asked = self.asked(&library, &entry.id, &entry.lines);
-        self.accept(wrong_device(&asked, entry.device))?;
+        let context = self.context(&library, &entry.id, &entry.lines);
+        self.accept(wrong_device(&context, entry.device))?;
         if let Some(source) = entry.sizes_in_weights()
             && self.files.present(source)?.is_none()
         {
-            let why = "the sizes of a GGUF model are in its file";
+            let why = "its sizes are needed, which are in this file";
             return Err(self.files.missing(source, why));
         }
         let request = LanguageModelRequest {
-            model: self.source(&Part {
+            model: self.source(&ModelEntry {
                 id: &entry.id,
                 weights: Some(&entry.weights),
                 config: entry.config.as_ref(),
@@ -356,8 +359,8 @@ impl<'f> Maker<'f> {
                 dtype: entry.dtype,
             })?,
         };
-        let info = self.answered(&asked, library.describe_llm(&request))?;
-        self.accept(wrong_dtype(&asked, entry.dtype, info.dtype))?;
+        let info = self.answered(&context, library.describe_llm(&request))?;
+        self.accept(wrong_dtype(&context, entry.dtype, info.dtype))?;
         self.readable(&entry.weights)?;
         Ok(PlannedLlm {
             library: Arc::clone(&library),
@@ -366,8 +369,8 @@ impl<'f> Maker<'f> {
         })
     }
 
-    /// The files of a source, if they are here. They are opened, so that damaged ones are told together with
-    /// everything else that is wrong.
+    /// Returns the files of a source if they are on this machine. They are opened, so that damaged files are
+    /// reported together with all other problems.
     fn readable(&self, source: &WeightSource) -> Result<Option<Vec<PathBuf>>, Error> {
         let paths = self.files.present(source)?;
         if let Some(paths) = &paths {
@@ -376,8 +379,13 @@ impl<'f> Maker<'f> {
         Ok(paths)
     }
 
-    fn asked<'a>(&self, library: &'a Library, id: &'a str, lines: &'a TableLines) -> Asked<'a> {
-        Asked {
+    fn context<'a>(
+        &self,
+        library: &'a Library,
+        id: &'a str,
+        lines: &'a TableLines,
+    ) -> RequestContext<'a> {
+        RequestContext {
             lines,
             id,
             manifest: library.manifest(),
@@ -385,7 +393,7 @@ impl<'f> Maker<'f> {
         }
     }
 
-    /// An error if there is a problem with the registry.
+    /// Returns an error if there is a problem with the registry.
     fn accept(&self, problem: Option<Problem>) -> Result<(), Error> {
         match problem {
             None => Ok(()),
@@ -396,25 +404,29 @@ impl<'f> Maker<'f> {
         }
     }
 
-    /// The plugin's description; what it refuses is a problem with the registry, unless a file is at fault.
-    fn answered<T>(&self, asked: &Asked<'_>, answer: Result<T, CallError>) -> Result<T, Error> {
-        answer.map_err(|error| match self.accept(asked.refused(&error)) {
+    /// Returns the plugin's description. A refusal is a problem with the registry, unless a file is the cause.
+    fn answered<T>(
+        &self,
+        context: &RequestContext<'_>,
+        answer: Result<T, CallError>,
+    ) -> Result<T, Error> {
+        answer.map_err(|error| match self.accept(context.refusal(&error)) {
             Err(problem) => problem,
             Ok(()) => error.into(),
         })
     }
 
-    /// What is said of the model before it is loaded: of its weights, those that are on this machine.
-    fn source(&self, part: &Part<'_>) -> Result<ModelSource, Error> {
-        let config = part.config.map(|source| {
+    /// Returns the model's part of a request. It contains only the weights that are on this machine.
+    fn source(&self, entry: &ModelEntry<'_>) -> Result<ModelSource, Error> {
+        let config = entry.config.map(|source| {
             let path = self.files.path(source)?;
             utf8(&path).map(Into::into)
         });
         let mut model = ModelSource {
-            id: part.id.into(),
+            id: entry.id.into(),
             weights: Vec::new().into(),
             config: config.transpose()?.into(),
-            device: match part.device {
+            device: match entry.device {
                 // The plugins of this version compute on the CPU.
                 DeviceChoice::Auto | DeviceChoice::Cpu => Device::CPU,
                 DeviceChoice::Cuda(ordinal) => Device {
@@ -422,17 +434,17 @@ impl<'f> Maker<'f> {
                     ordinal,
                 },
             },
-            dtype: dtype_of(part.dtype).into(),
+            dtype: dtype_of(entry.dtype).into(),
         };
-        let present = part.weights.map(|weights| self.files.present(weights));
+        let present = entry.weights.map(|weights| self.files.present(weights));
         let present = present.transpose()?.flatten().unwrap_or_default();
-        name_weights(&mut model, &present)?;
+        set_weights(&mut model, &present)?;
         Ok(model)
     }
 }
 
-/// What encoders and language models have in common.
-struct Part<'e> {
+/// The keys that encoders and language models have in common.
+struct ModelEntry<'e> {
     id: &'e str,
     weights: Option<&'e WeightSource>,
     config: Option<&'e WeightSource>,
@@ -440,7 +452,7 @@ struct Part<'e> {
     dtype: DtypeChoice,
 }
 
-/// What a dtype asks for, if it asks for one.
+/// Returns the requested dtype, if there is one.
 fn dtype_of(choice: DtypeChoice) -> Option<DType> {
     match choice {
         DtypeChoice::Auto => None,
@@ -450,16 +462,20 @@ fn dtype_of(choice: DtypeChoice) -> Option<DType> {
     }
 }
 
-fn wrong_dtype(asked: &Asked<'_>, choice: DtypeChoice, described: DType) -> Option<Problem> {
+fn wrong_dtype(
+    context: &RequestContext<'_>,
+    choice: DtypeChoice,
+    described: DType,
+) -> Option<Problem> {
     let wrong = dtype_of(choice).filter(|&dtype| dtype != described)?;
-    Some(asked.differs("dtype", wrong.name(), described.name()))
+    Some(context.differs("dtype", wrong.name(), described.name()))
 }
 
-fn wrong_device(asked: &Asked<'_>, choice: DeviceChoice) -> Option<Problem> {
+fn wrong_device(context: &RequestContext<'_>, choice: DeviceChoice) -> Option<Problem> {
     match choice {
         DeviceChoice::Auto => None,
-        DeviceChoice::Cpu => asked.device("cpu", "cpu"),
-        DeviceChoice::Cuda(_) => asked.device("cuda", &choice.to_string()),
+        DeviceChoice::Cpu => context.device_problem("cpu", "cpu"),
+        DeviceChoice::Cuda(_) => context.device_problem("cuda", &choice.to_string()),
     }
 }
 
@@ -484,7 +500,7 @@ fn check_id(library: &Library, id: &str, kind: ModelKind) -> Result<(), Error> {
         },
         id: id.to_owned(),
         known: if known.is_empty() {
-            "none: it brings no such models".into()
+            "none: it has no such models".into()
         } else {
             known.join(", ")
         },
@@ -496,7 +512,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_file_a_parameter_is_four_bytes() {
+    fn without_a_file_a_parameter_has_four_bytes() {
         let model = ModelSource {
             id: "x".into(),
             weights: Vec::new().into(),

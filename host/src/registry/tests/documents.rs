@@ -1,14 +1,14 @@
-//! Files that are no registry, syntax errors, and messages about hostile text.
+//! Files that are not registries, syntax errors, and messages about hostile text.
 
 use super::*;
 
 #[test]
-fn files_that_are_no_registry() {
+fn files_that_are_not_registries_are_refused() {
     assert_has(&message(""), &["x.toml: the file is empty", "do: copy"]);
     assert_has(&message(" \n\n"), &["x.toml: the file is empty"]);
     assert_has(
         &message(b"id = 1\n\xff\xfe"),
-        &["x.toml:2: the file is not UTF-8", "byte 7"],
+        &["x.toml:2: the file is not UTF-8", "at byte 7"],
     );
     let big = format!("id = \"{}\"", "x".repeat(1 << 20));
     assert_has(
@@ -32,7 +32,7 @@ fn files_that_are_no_registry() {
 }
 
 #[test]
-fn syntax_errors_have_a_caret() {
+fn syntax_errors_are_marked_with_a_caret() {
     let message = message("schema = 1\nid = \nencoders = [\n");
     assert_has(
         &message,
@@ -55,7 +55,7 @@ fn syntax_errors_have_a_caret() {
 }
 
 #[test]
-fn messages_stay_readable() {
+fn long_and_hostile_values_are_shortened_and_escaped() {
     let text = changed(
         "[llm]\n",
         &format!("[llm]\n\"\\u001b[2J{}\" = 1\n", "k".repeat(500)),
@@ -72,7 +72,7 @@ fn messages_stay_readable() {
 }
 
 #[test]
-fn bom_and_crlf_are_fine() {
+fn bom_and_crlf_are_accepted() {
     let folder = folder_with(&FILES);
     let text = format!("\u{feff}{}", GOOD.replace('\n', "\r\n"));
     Registry::from_file(&write(&folder, text)).unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn digests() {
+fn digests_are_parsed_and_verified() {
     // sha256 of "abc", FIPS 180-2
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let text = changed(
@@ -41,7 +41,7 @@ fn digests() {
 }
 
 #[test]
-fn what_is_on_the_hub_is_found_by_its_name() {
+fn related_files_on_the_hub_are_in_the_same_folder() {
     let text = GOOD
         .replace("{ path = \"one.safetensors\" }", "{ checkpoint = true }")
         .replace(
@@ -61,7 +61,7 @@ fn what_is_on_the_hub_is_found_by_its_name() {
 }
 
 #[test]
-fn a_gguf_file_holds_its_tokenizer_and_its_sizes() {
+fn a_gguf_file_contains_its_tokenizer_and_sizes() {
     let folder = folder_with(&FILES);
     fs::write(folder.path().join("llm/m.GGUF"), "abc").unwrap();
     fs::write(folder.path().join("llm/config.json"), "{}").unwrap();
@@ -81,7 +81,7 @@ fn a_gguf_file_holds_its_tokenizer_and_its_sizes() {
 }
 
 #[test]
-fn of_several_files_the_first_that_is_there_is_taken() {
+fn the_first_of_several_files_that_exists_is_used() {
     let text = changed(
         "\"one.safetensors\"",
         "[\"missing.safetensors\", \"two.safetensors\", \"one.safetensors\"]",
@@ -91,7 +91,7 @@ fn of_several_files_the_first_that_is_there_is_taken() {
     let path = folder.path().join("two.safetensors");
     let expected = Some(WeightSource::Local { path, sha256: None });
     assert_eq!(registry.encoders[0].weights, expected);
-    // A run's copy names the one that was taken.
+    // The registry of a run contains the file that was used.
     let moved = Moved::default().text(&text, &registry);
     let two = folder
         .path()
@@ -118,8 +118,8 @@ fn of_several_files_the_first_that_is_there_is_taken() {
     for (wrong, word) in [
         ("[]", "is not a list of names"),
         ("[\"a\", 3]", "is not a list of names"),
-        ("[\"a.gguf\", \"a.bin\"]", "cannot stand for each other"),
-        ("[\"x/a.bin\", \"y/a.bin\"]", "cannot stand for each other"),
+        ("[\"a.gguf\", \"a.bin\"]", "cannot replace each other"),
+        ("[\"x/a.bin\", \"y/a.bin\"]", "cannot replace each other"),
         (&format!("\"{}\"", "a".repeat(300)), "up to 255 characters"),
     ] {
         assert_has(&message(hub(wrong)), &[word, "x.toml:9"]);
@@ -133,7 +133,7 @@ fn of_several_files_the_first_that_is_there_is_taken() {
 }
 
 #[test]
-fn an_encoder_need_not_name_weights() {
+fn weights_of_an_encoder_are_optional() {
     let text = changed("weights = { path = \"one.safetensors\" }\n", "");
     let registry = Registry::from_file(&write(&folder_with(&FILES), text)).unwrap();
     assert_eq!(registry.encoders[0].weights, None);
@@ -141,7 +141,7 @@ fn an_encoder_need_not_name_weights() {
     assert_eq!(registry.sources().count(), 4);
 }
 
-/// A source below a header of its own is replaced with all its lines, wherever they stand.
+/// A source with its own table header is replaced with all its lines, wherever they are in the file.
 #[test]
 fn a_table_with_a_header_is_replaced_as_a_whole() {
     let folder = folder_with(&FILES);
@@ -175,7 +175,7 @@ fn a_table_with_a_header_is_replaced_as_a_whole() {
         Some(&local("one.safetensors"))
     );
     assert_eq!(registry.llm.weights, local("two.safetensors"));
-    // The tokenizer stays the one beside the old weights.
+    // The tokenizer is still the one in the folder of the old weights.
     let tokenizer = folder
         .path()
         .join("llm/tokenizer.json")

@@ -1,9 +1,9 @@
-//! Looking up a registry by FILE or NAME.
+//! Finding a registry by FILE or NAME.
 
 use super::*;
 
 #[test]
-fn names_are_looked_up() {
+fn names_and_files_are_found() {
     let folder = folder_with(&[
         "a/merv-tiny.toml",
         "b/merv-tiny.toml",
@@ -46,7 +46,7 @@ fn names_are_looked_up() {
 }
 
 #[test]
-fn the_search_path_has_the_places_promised() {
+fn the_search_path_has_the_documented_folders() {
     let around = vec![PathBuf::from("/b"), "/s".into(), "/b".into()];
     let search = SearchPath::from_parts(around, Some(OsStr::new("/p::/q")));
     let expected = ["registry", "/b", "/s", "/p", "/q"].map(PathBuf::from);

@@ -1,4 +1,4 @@
-//! Whether the parts fit, and the repository's own registries.
+//! Checks whether the parts fit together, and the registries of the repository.
 
 use super::*;
 
@@ -18,7 +18,7 @@ pub(super) fn described(
 }
 
 #[test]
-fn tokens_must_meet() {
+fn token_counts_must_match() {
     let (_folder, registry) = good();
     let check = |shapes: &[_], llm_width| {
         registry
@@ -42,24 +42,24 @@ fn tokens_must_meet() {
             64,
             &[
                 "x.toml:11: encoder `two`",
-                "expected: 16 time steps, as `one` gives",
+                "expected: 16 time steps, the same as `one`",
                 "8 time steps",
             ],
         ),
         (
             &[(16, 197, 768), (16, 256, 9)],
             64,
-            &["x.toml:5: encoder `one`", "no grid", "197"],
+            &["x.toml:5: encoder `one`", "do not form a grid", "197"],
         ),
         (
             &[(16, 196, 0), (16, 256, 9)],
             64,
-            &["x.toml:5: encoder `one` gives no features"],
+            &["x.toml:5: encoder `one` has no features"],
         ),
         (
             &[(16, 196, 768)],
             64,
-            &["x.toml:11: encoder `two` was not described", "`one`"],
+            &["x.toml:11: encoder `two` has no description", "`one`"],
         ),
         (
             &[(16, 196, 768), (16, 256, 9)],
@@ -72,9 +72,9 @@ fn tokens_must_meet() {
     }
 }
 
-/// The repository's own registries, read in a folder where every file they name exists.
+/// Reads the registries of the repository in a folder where all their files exist.
 #[test]
-fn registries_of_the_repository_are_right() {
+fn registries_of_the_repository_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry");
     let scratch = folder_with(&[]);
     let mut names = Vec::new();
@@ -102,7 +102,7 @@ fn registries_of_the_repository_are_right() {
             Some(registry.id.as_ref()),
             path.file_stem().and_then(OsStr::to_str)
         );
-        // Encoders of 16 time steps, as REFERENCE.md has them; the toy's are of 8.
+        // The encoders have 16 time steps, those of the toy model have 8.
         let steps = if registry.id == DEFAULT_REGISTRY {
             8
         } else {

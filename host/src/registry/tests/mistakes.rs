@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// (what is replaced, by what, parts of the message)
+/// The replaced text, its replacement, and parts of the message.
 type Mistake = (&'static str, &'static str, &'static [&'static str]);
 
 #[track_caller]
@@ -12,13 +12,13 @@ fn assert_mistakes(mistakes: &[Mistake]) {
         assert_has(&message, parts);
         assert!(
             !message.contains("problems"),
-            "one mistake, several problems:\n{message}"
+            "several problems for one mistake:\n{message}"
         );
     }
 }
 
 #[test]
-fn keys_and_types() {
+fn wrong_keys_and_types_are_reported() {
     assert_mistakes(&[
         (
             "num_frames = 32",
@@ -50,7 +50,7 @@ fn keys_and_types() {
             "[LLM]\n",
             &[
                 "unknown key `LLM` in the top level",
-                "write `llm`: capitals count",
+                "write `llm`: keys are case-sensitive",
             ],
         ),
         (
@@ -78,7 +78,7 @@ fn keys_and_types() {
             "id = \"good\"",
             "id = \"good\\nand more\"",
             &[
-                "`id` in the top level holds a line break",
+                "`id` in the top level contains a line break",
                 "`good\\nand more`",
             ],
         ),
@@ -196,7 +196,7 @@ fn keys_and_types() {
 }
 
 #[test]
-fn values() {
+fn wrong_values_are_reported() {
     assert_mistakes(&[
         (
             "num_frames = 32",
@@ -226,7 +226,7 @@ fn values() {
             "id = \"two\"",
             "id = \"one\"",
             &[
-                "x.toml:12: `id` in [[encoders]] #2 is taken",
+                "x.toml:12: `id` in [[encoders]] #2 is used twice",
                 "`one`",
                 "line 6",
             ],
@@ -235,8 +235,8 @@ fn values() {
             "id = \"two\"",
             "id = \"ONE\"",
             &[
-                "x.toml:12: `id` in [[encoders]] #2 names the same files as another",
-                "`ONE`, after `one` on line 6",
+                "x.toml:12: `id` in [[encoders]] #2 gives the same file names as another id",
+                "`ONE`, similar to `one` on line 6",
             ],
         ),
         (
@@ -325,7 +325,7 @@ fn values() {
 }
 
 #[test]
-fn no_encoders() {
+fn missing_encoders_are_reported() {
     let rest = &GOOD[GOOD.find("[llm]").unwrap()..];
     let text = format!("schema = 1\nid = \"x\"\nencoders = []\n{rest}");
     assert_has(
@@ -343,14 +343,14 @@ fn no_encoders() {
 }
 
 #[test]
-fn sources_and_files() {
+fn wrong_sources_and_missing_files_are_reported() {
     let one = "{ path = \"one.safetensors\" }";
     assert_mistakes(&[
         (
             one,
             "{ path = \"none.safetensors\" }",
             &[
-                "x.toml:9: `weights` in [[encoders]] #1 names a file that does not exist: \
+                "x.toml:9: `weights` in [[encoders]] #1 is a file that does not exist: \
                  `none.safetensors`",
                 "found: nothing at none.safetensors",
                 "do: correct the path",
@@ -359,7 +359,7 @@ fn sources_and_files() {
         (
             one,
             "{ path = \"llm\" }",
-            &["x.toml:9:", "names a folder: `llm`", "the file in it"],
+            &["x.toml:9:", "is a folder: `llm`", "the file in it"],
         ),
         (
             one,
@@ -408,12 +408,12 @@ fn sources_and_files() {
         (
             one,
             "{ repo = \"a/b\", file = \"../x\" }",
-            &["a `file` that cannot be one", "`../x`"],
+            &["an invalid `file`", "`../x`"],
         ),
         (
             one,
             "{ repo = \"a/b\", file = \"/x\" }",
-            &["a `file` that cannot be one"],
+            &["an invalid `file`"],
         ),
         (
             one,
@@ -426,7 +426,7 @@ fn sources_and_files() {
             &[
                 "x.toml:9: `sha256` in `weights` of [[encoders]] #1",
                 "64 hex",
-                "has 3 characters",
+                "found 3 characters",
             ],
         ),
         (
@@ -453,7 +453,7 @@ fn sources_and_files() {
             "{ path = \"llm/model.safetensors\" }",
             "{ path = \"one.safetensors\" }",
             &[
-                "x.toml:20: there is no `tokenizer.json` beside the weights",
+                "x.toml:20: there is no `tokenizer.json` in the folder of the weights",
                 "found: neither",
             ],
         ),
@@ -474,7 +474,7 @@ fn sources_and_files() {
 }
 
 #[test]
-fn everything_wrong_is_said_at_once() {
+fn all_problems_are_reported_together() {
     let text = GOOD
         .replace("num_frames = 16", "num_frame = 16")
         .replace("\"cuda:1\"", "\"gpu\"")
@@ -495,7 +495,7 @@ fn everything_wrong_is_said_at_once() {
 }
 
 #[test]
-fn forty_problems_are_shown_and_more_are_counted() {
+fn forty_problems_are_printed_and_the_others_are_counted() {
     for (count, more) in [(40, ""), (41, "… and 1 more"), (100, "… and 60 more")] {
         let keys = (0..count).map(|n| format!("wrong{n} = 1\n"));
         let text = format!("{}{GOOD}", keys.collect::<String>());

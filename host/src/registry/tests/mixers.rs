@@ -1,12 +1,12 @@
-//! Which projectors and fusions go together, with which encoders.
+//! Valid combinations of projectors, fusions and encoders.
 
 use super::fit::described;
 use super::*;
 
-/// Temporal, spatial, width.
+/// Time steps, tokens per time step, width.
 type Shape = (usize, usize, usize);
 
-/// [`GOOD`] with another mixer for this number of encoders.
+/// Returns [`GOOD`] with another mixer and this number of encoders.
 fn text(mixer: [&str; 2], lengths: [usize; 2], encoders: usize) -> String {
     let mut text = changed("no-align+3davg+linear", mixer[0])
         .replace("cross_attention_avg_lq", mixer[1])
@@ -25,7 +25,7 @@ fn text(mixer: [&str; 2], lengths: [usize; 2], encoders: usize) -> String {
     text
 }
 
-/// Reads and checks, with a language model 64 wide.
+/// Reads and checks a registry with a language model of width 64.
 fn verdict(
     mixer: [&str; 2],
     lengths: [usize; 2],
@@ -40,12 +40,12 @@ fn verdict(
 
 const FUSION: &str = "cross_attention_avg_lq";
 
-/// Projector and fusion, `token_length` and `visual_feature_length`, what the encoders give, and what
-/// comes of it.
+/// Projector and fusion, `token_length` and `visual_feature_length`, the output shapes of the encoders, and
+/// the expected outcome.
 type Case<'a, Outcome> = ([&'a str; 2], [usize; 2], &'a [Shape], Outcome);
 
 #[test]
-fn legal_ones_pass_and_their_visual_tokens_are_counted() {
+fn valid_combinations_give_the_expected_visual_tokens() {
     let mut cases: Vec<Case<'_, usize>> = vec![
         // Widths and grids may differ.
         (
@@ -54,7 +54,7 @@ fn legal_ones_pass_and_their_visual_tokens_are_counted() {
             &[(16, 256, 1024), (16, 196, 768)],
             1024,
         ),
-        // Hiera, whose maps are of seven by seven, at eight time steps.
+        // Hiera has 7 × 7 tokens at 8 time steps.
         (["3davg+linear", FUSION], [16, 128], &[(8, 49, 768)], 128),
         (
             ["avg+gelu-mlp", "first"],
@@ -74,7 +74,7 @@ fn legal_ones_pass_and_their_visual_tokens_are_counted() {
             &[(16, 196, 8), (17, 6, 9)],
             32,
         ),
-        // Class tokens are no obstacle to attention, nor a missing grid without pooling.
+        // Attention supports class tokens. Without pooling, no grid is needed.
         (
             ["attntv+linear", FUSION],
             [4, 64],
@@ -83,14 +83,14 @@ fn legal_ones_pass_and_their_visual_tokens_are_counted() {
         ),
         (["linear", "none"], [64, 4112], &[(16, 257, 1024)], 4112),
         (["fused-gelu-mlp", FUSION], [1, 1], &[(1, 1, 768)], 1),
-        // Without MLP an encoder has to be as wide as the language model.
+        // Without an MLP, an encoder must be as wide as the language model.
         (
             ["3davg+none", FUSION],
             [4, 64],
             &[(16, 196, 64), (16, 256, 64)],
             64,
         ),
-        // One token a frame needs no pooling, and a single token goes with any number.
+        // One token per frame needs no pooling. A single token can be combined with any number.
         (["gelu-mlp", FUSION], [1, 16], &[(16, 1, 8), (16, 1, 9)], 16),
         (
             ["3davg+linear", FUSION],
@@ -135,7 +135,7 @@ fn legal_ones_pass_and_their_visual_tokens_are_counted() {
 }
 
 #[test]
-fn illegal_ones_are_refused_with_the_reason() {
+fn invalid_combinations_are_refused_with_the_reason() {
     let two: &[Shape] = &[(16, 196, 8), (16, 256, 9)];
     let cases: [Case<'_, &[&str]>; 24] = [
         (
@@ -160,7 +160,7 @@ fn illegal_ones_are_refused_with_the_reason() {
             two,
             &[
                 "`projector`",
-                "tokens of 2 encoders do not meet",
+                "token counts of 2 encoders do not match",
                 "`3davg+linear`",
             ],
         ),
@@ -176,7 +176,7 @@ fn illegal_ones_are_refused_with_the_reason() {
             two,
             &[
                 "encoder `one`",
-                "several tokens a time step",
+                "several tokens per time step",
                 "3davg+gelu-mlp",
             ],
         ),
@@ -184,31 +184,37 @@ fn illegal_ones_are_refused_with_the_reason() {
             ["avg+frame2+linear", FUSION],
             [4, 32],
             two,
-            &["`projector`", "`frameK` acts on `3davg` and `3dconv` alone"],
+            &[
+                "`projector`",
+                "`frameK` works only with `3davg` and `3dconv`",
+            ],
         ),
         (
             ["frame2+linear", FUSION],
             [4, 32],
             two,
-            &["`frameK` acts on"],
+            &["`frameK` works only with"],
         ),
         (
             ["3davg+frame0+linear", FUSION],
             [4, 64],
             two,
-            &["`frame0` needs a whole number from 1"],
+            &["`frame0` needs a whole number of at least 1"],
         ),
         (
             ["3davg+frame32+linear", FUSION],
             [4, 64],
             two,
-            &["fewer time steps than the projector divides", "smaller K"],
+            &[
+                "fewer time steps than the projector divides by",
+                "smaller K",
+            ],
         ),
         (
             ["3davg", FUSION],
             [4, 64],
             two,
-            &["does not say what follows the pooling", "gelu-mlp"],
+            &["the MLP is missing", "gelu-mlp"],
         ),
         (
             ["3davg+avg+linear", FUSION],
@@ -226,13 +232,17 @@ fn illegal_ones_are_refused_with_the_reason() {
             ["3davg+linear", "query_mlp"],
             [4, 64],
             two,
-            &["`fusion`", "never ran", "`cross_attention_avg_lq`"],
+            &["`fusion`", "no forward pass", "`cross_attention_avg_lq`"],
         ),
         (
             ["3davg+linear", "none"],
             [4, 64],
             two,
-            &["`fusion`", "2 encoders apart", "`cross_attention_avg_lq`"],
+            &[
+                "`fusion`",
+                "does not combine the features of 2 encoders",
+                "`cross_attention_avg_lq`",
+            ],
         ),
         (
             ["3davg+none", FUSION],
@@ -267,32 +277,37 @@ fn illegal_ones_are_refused_with_the_reason() {
             ["avg+linear", FUSION],
             [4, 64],
             &[(16, 197, 12)],
-            &["no grid", "197", "without class token", "`attntv`"],
+            &[
+                "do not form a grid",
+                "197",
+                "without class token",
+                "`attntv`",
+            ],
         ),
         (
             ["conv+linear", FUSION],
             [4, 64],
             &[(16, 257, 12)],
-            &["no grid"],
+            &["do not form a grid"],
         ),
         (
             ["3dconv+linear", FUSION],
             [4, 64],
             &[(1, 4097, 12)],
-            &["no grid"],
+            &["do not form a grid"],
         ),
-        // Channels and weights meet at the same number of tokens alone.
+        // Weighted sums and concatenated channels need the same number of tokens.
         (
             ["3davg+linear", "scalar"],
             [1, 16],
             &[(16, 196, 8), (1, 1, 9)],
-            &["encoder `two`", "16 time steps, as `one` gives"],
+            &["encoder `two`", "16 time steps, the same as `one`"],
         ),
         (
             ["3davg+linear", "concat_channel"],
             [1, 1],
             &[(1, 1, 9), (16, 196, 8)],
-            &["encoder `two`", "1 time steps, as `one`"],
+            &["encoder `two`", "1 time steps, the same as `one`"],
         ),
         (
             ["linear", "none"],
@@ -314,7 +329,7 @@ fn illegal_ones_are_refused_with_the_reason() {
 }
 
 #[test]
-fn a_mixer_may_be_yet_to_be_trained() {
+fn a_mixer_can_be_initialised_for_training() {
     let init = |weights: &str| {
         let folder = folder_with(&FILES);
         let from = "weights = { path = \"mixer.safetensors\" }";
@@ -344,12 +359,14 @@ fn a_mixer_may_be_yet_to_be_trained() {
         }),
     };
     assert_eq!(found, expected);
-    let strangers = found.reuse.and_then(|reuse| reuse.strangers());
-    assert!(strangers.is_some_and(|text| text.contains("lists `x`, and no encoder here")));
+    let unknown = found.reuse.and_then(|reuse| reuse.unknown_encoders());
+    assert!(
+        unknown.is_some_and(|text| text.contains("lists `x`, but no encoder of this registry"))
+    );
 }
 
 #[test]
-fn the_width_of_a_query_that_is_not_there_is_refused() {
+fn a_query_width_without_a_query_is_refused() {
     let from = "weights = { path = \"mixer.safetensors\" }";
     let weights = "weights = { init = true, query_width = 80 }";
     for fusion in ["concat", "scalar", "first", "concat_channel_ln"] {
@@ -363,7 +380,7 @@ fn the_width_of_a_query_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn a_beginning_that_cannot_be_one_is_explained() {
+fn wrong_initialisations_are_explained() {
     let from = "weights = { path = \"mixer.safetensors\" }";
     let cases: [(&str, &[&str]); 9] = [
         (
@@ -382,18 +399,18 @@ fn a_beginning_that_cannot_be_one_is_explained() {
         (
             "{ init = false }",
             &[
-                "how the mixer begins",
+                "how the mixer is initialised",
                 "`init = true`",
                 "found: `init = false`",
             ],
         ),
         (
             "{ seed = 1 }",
-            &["how the mixer begins", "`init = true`", "no `init`"],
+            &["how the mixer is initialised", "`init = true`", "no `init`"],
         ),
         (
             "{ init = true, path = \"mixer.safetensors\" }",
-            &["how the mixer begins", "`path` too"],
+            &["how the mixer is initialised", "also `path`"],
         ),
         (
             "{ init = true, seed = -1 }",
@@ -425,6 +442,6 @@ fn a_beginning_that_cannot_be_one_is_explained() {
     );
     assert_has(
         &message(text),
-        &["`weights` in [llm]", "not there yet", "[mixer]"],
+        &["`weights` in [llm]", "does not exist", "[mixer]"],
     );
 }

@@ -1,4 +1,4 @@
-//! Every mistake a registry can hold, and what is said about it.
+//! Mistakes in a registry and their messages.
 
 mod documents;
 mod fetching;
@@ -18,7 +18,7 @@ use super::*;
 use crate::prompt::PromptFormat;
 use crate::transform::ResizeStrategy;
 
-/// A registry without mistakes, as a pattern for [`changed`]. Its lines are counted below.
+/// A registry without mistakes, the template of [`changed`]. The tests depend on its line numbers.
 const GOOD: &str = r#"schema = 1
 id = "good"
 description = ""
@@ -87,18 +87,21 @@ fn good() -> (TempDir, Registry) {
     (folder, registry)
 }
 
-/// The message about `text`, with the folder's name taken out.
+/// Returns the message about `text` without the path of the folder.
 fn message(text: impl AsRef<[u8]>) -> String {
     let folder = folder_with(&FILES);
     let path = write(&folder, text);
-    let error = Registry::from_file(&path).expect_err("the mistake was not noticed");
+    let error = Registry::from_file(&path).expect_err("the mistake was not detected");
     error
         .to_string()
         .replace(&format!("{}/", folder.path().display()), "")
 }
 
 fn changed(from: &str, to: &str) -> String {
-    assert!(GOOD.contains(from), "the pattern has no {from:?}");
+    assert!(
+        GOOD.contains(from),
+        "the template does not contain {from:?}"
+    );
     GOOD.replacen(from, to, 1)
 }
 
@@ -110,7 +113,7 @@ fn assert_has(message: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_good_file_has_every_default() {
+fn defaults_are_filled_in() {
     let (folder, registry) = good();
     let at = |name: &str| folder.path().join(name);
     let local = |name: &str| WeightSource::Local {
@@ -150,7 +153,7 @@ fn a_good_file_has_every_default() {
 }
 
 #[test]
-fn a_config_beside_the_weights_is_taken() {
+fn a_config_in_the_folder_of_the_weights_is_used() {
     let folder = folder_with(&FILES);
     fs::write(folder.path().join("llm/config.json"), "{}").unwrap();
     let registry = Registry::from_file(&write(&folder, GOOD)).unwrap();

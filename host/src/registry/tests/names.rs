@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn projector_names() {
+fn names_of_projectors_and_fusions_are_parsed() {
     let good = [
         "3davg+linear",
         "no-align+3davg+linear",
@@ -22,14 +22,14 @@ fn projector_names() {
         assert_eq!(kind.runnable(1), Ok(()), "{name}");
     }
     let bad = [
-        ("", "no part"),
-        ("3davg", "what follows the pooling"),
-        ("3davg+avg+linear", "second part of its kind"),
-        ("no-align+no-align+linear", "second part of its kind"),
+        ("", "not a part"),
+        ("3davg", "the MLP is missing"),
+        ("3davg+avg+linear", "second part of the same kind"),
+        ("no-align+no-align+linear", "second part of the same kind"),
         ("linear+3davg", "after the MLP"),
-        ("avg+frame2+linear", "`3davg` and `3dconv` alone"),
-        ("3davg+frame0+linear", "whole number from 1"),
-        ("3davg+frameK+linear", "whole number from 1"),
+        ("avg+frame2+linear", "only with `3davg` and `3dconv`"),
+        ("3davg+frame0+linear", "whole number of at least 1"),
+        ("3davg+frameK+linear", "whole number of at least 1"),
         ("3davg+liner", "did you mean `linear`?"),
     ];
     for (name, part) in bad {
@@ -55,7 +55,7 @@ fn projector_names() {
 }
 
 #[test]
-fn placement_names() {
+fn names_of_devices_and_dtypes_are_parsed() {
     for name in ["auto", "cpu", "cuda:0", "cuda:12"] {
         assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
     }

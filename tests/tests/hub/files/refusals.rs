@@ -61,7 +61,7 @@ fn refusals_say_what_to_do() {
     refused(
         &wrong_token,
         &gated,
-        &["gated", "the token of $HF_TOKEN", &page],
+        &["gated", "the token from $HF_TOKEN", &page],
     );
     bench.with_token(TOKEN).locate(&gated).unwrap();
 
@@ -90,7 +90,11 @@ fn refusals_say_what_to_do() {
     refused(
         &anonymous,
         &revision,
-        &["hf://owner/model@v9/", "no such revision", "`revision`"],
+        &[
+            "hf://owner/model@v9/",
+            "does not have this revision",
+            "`revision`",
+        ],
     );
     refused(
         &anonymous,
@@ -107,7 +111,7 @@ fn refusals_say_what_to_do() {
         &[
             "401",
             "Invalid credentials",
-            "the token of $HF_TOKEN",
+            "the token from $HF_TOKEN",
             "settings/tokens",
         ],
     );
@@ -178,7 +182,10 @@ fn invalid_settings_are_refused() {
         !error.to_string().contains("hf_a"),
         "the message shows the secret"
     );
-    assert_refused(error, &["the file .hf_token holds no access token"]);
+    assert_refused(
+        error,
+        &["the file .hf_token does not contain an access token"],
+    );
 }
 
 #[test]
@@ -221,7 +228,7 @@ fn an_invalid_token_is_refused_before_a_request() {
         assert_refused(
             error,
             &[
-                "$HF_TOKEN holds no access token",
+                "$HF_TOKEN does not contain an access token",
                 "do: copy the token again",
             ],
         );

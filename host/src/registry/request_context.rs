@@ -1,5 +1,5 @@
-//! Whether a plugin gives what the registry asks of it: its description is compared with the request, and
-//! what it refuses is told with the registry's line.
+//! Checks whether a plugin provides what the registry requests. The plugin's description is compared with the
+//! request, and a refusal is reported with the line of the registry.
 
 use super::entries::TableLines;
 use crate::plugin::CallError;
@@ -7,23 +7,23 @@ use crate::settings_file::Problem;
 use merv_plugin_api::{ErrorKind, Manifest};
 use std::error::Error;
 
-/// Keys of a table that a plugin may refuse; of two in one message the first is blamed.
+/// Keys of a table that a plugin can refuse. If a message contains several, the first one is reported.
 const REFUSABLE: [&str; 5] = ["num_frames", "image_size", "dtype", "device", "id"];
 
-/// One table of a registry, as messages about its model need it.
-pub(crate) struct Asked<'r> {
-    /// Its lines.
+/// The request of one registry table, for messages about its model.
+pub(crate) struct RequestContext<'r> {
+    /// The lines of the table.
     pub(crate) lines: &'r TableLines,
     /// The model's id.
     pub(crate) id: &'r str,
-    /// What the plugin says about itself.
+    /// The plugin's manifest.
     pub(crate) manifest: &'r Manifest,
-    /// Keys whose values the command line gave, with the options that did.
+    /// Keys whose values come from the command line, with their options.
     pub(crate) overridden: Vec<(&'static str, &'static str)>,
 }
 
-impl Asked<'_> {
-    /// Where the value of `key` comes from: its line, and how to name it.
+impl RequestContext<'_> {
+    /// Returns the line of `key`, and the text that names it in messages.
     fn origin(&self, key: &str) -> (Option<usize>, String) {
         match self.overridden.iter().find(|(name, _)| *name == key) {
             Some((_, option)) => (None, format!("`{option}`")),
@@ -34,46 +34,46 @@ impl Asked<'_> {
         }
     }
 
-    /// That the plugin describes another value than was asked for.
-    pub(crate) fn differs(&self, key: &str, asked: &str, described: &str) -> Problem {
+    /// Returns the problem that the plugin describes another value than the requested one.
+    pub(crate) fn differs(&self, key: &str, requested: &str, described: &str) -> Problem {
         let (line, name) = self.origin(key);
         let Self { id, manifest, .. } = self;
         let plugin = &manifest.name;
         Problem::new(
             line,
-            format!("{name} is not what plugin `{plugin}` gives for `{id}`"),
+            format!("{name} does not match what plugin `{plugin}` describes for `{id}`"),
         )
         .expected(format!("{described}, as the plugin describes this model"))
-        .found(asked)
+        .found(requested)
         .hint(format!(
-            "write that value, leave it out, or choose a plugin that takes {asked}"
+            "write that value, omit it, or choose a plugin that supports {requested}"
         ))
     }
 
-    /// That the plugin does not run on the device that is asked for, if so.
-    pub(crate) fn device(&self, kind: &str, asked: &str) -> Option<Problem> {
+    /// Returns a problem if the plugin does not support the requested device.
+    pub(crate) fn device_problem(&self, kind: &str, requested: &str) -> Option<Problem> {
         let devices = &self.manifest.devices;
         let known = devices.iter().any(|device| device == kind);
-        // A plugin that lists nothing is asked itself.
+        // If a plugin lists no devices, loading the model shows which one it supports.
         (!known && !devices.is_empty())
-            .then(|| self.differs("device", asked, &devices.join(" or ")))
+            .then(|| self.differs("device", requested, &devices.join(" or ")))
     }
 
-    /// That `weights` are missing for a model that reads some.
+    /// Returns the problem that `weights` is missing although the model needs weights.
     pub(crate) fn no_weights(&self) -> Problem {
         let Self { id, manifest, .. } = self;
         let (plugin, table) = (&manifest.name, &self.lines.name);
         Problem::new(self.lines.table, format!("`weights` is missing in {table}"))
             .expected(format!(
-                "where the weights are, as plugin `{plugin}` reads some for `{id}`"
+                "the location of the weights, because plugin `{plugin}` needs them for `{id}`"
             ))
             .found("no `weights`")
             .hint("add `weights = { path = \"…\" }` or `weights = { repo = \"…\", file = \"…\" }`")
     }
 
-    /// What the plugin refuses of the request, with the line that asks for it; none where a file of the model
-    /// or the plugin itself is to blame.
-    pub(crate) fn refused(&self, error: &CallError) -> Option<Problem> {
+    /// Returns the problem that the plugin refuses a value of the request, with its line. Returns `None` if a
+    /// file of the model or the plugin itself is the cause.
+    pub(crate) fn refusal(&self, error: &CallError) -> Option<Problem> {
         use ErrorKind::{Internal, InvalidInput, Unsupported};
         if !matches!(error.failure.kind, InvalidInput | Unsupported | Internal) {
             return None;
