@@ -200,7 +200,7 @@ impl From<PluginError> for Error {
 }
 
 impl Error {
-    /// Makes the error of a tensor that cannot cross the plugin boundary.
+    /// Returns the error of a tensor that cannot be passed to or from a plugin.
     pub(crate) fn boundary(message: impl Into<String>) -> Self {
         BoundaryError(PluginFailure::invalid(message)).into()
     }

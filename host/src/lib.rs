@@ -58,7 +58,7 @@ pub mod train;
 #[cfg(feature = "plot")]
 pub mod plot;
 
-pub use disk::hold::HoldError;
+pub use disk::write_lock::LockError;
 pub use error::Error;
 pub use generate::{Sampling, Stop};
 pub use messages::{causes, clipped, counted, escaped, in_one_line};

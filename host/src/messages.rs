@@ -14,7 +14,7 @@ const MESSAGE_CHARS: usize = 50_000;
 
 /// Returns a value between backticks. A long value is truncated, and control characters are escaped, because
 /// a file may contain terminal control sequences.
-pub(crate) fn shown(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("`");
     let cut: String = text.chars().take(VALUE_CHARS).collect();
     out.push_str(&escaped(&cut));
@@ -104,10 +104,10 @@ mod tests {
 
     #[test]
     fn values_are_cut_and_cannot_drive_a_terminal() {
-        assert_eq!(shown("a\u{1b}[2J\n"), "`a\\u{1b}[2J\\n`");
-        let long = shown(&"ä".repeat(1 << 20));
+        assert_eq!(quoted("a\u{1b}[2J\n"), "`a\\u{1b}[2J\\n`");
+        let long = quoted(&"ä".repeat(1 << 20));
         assert_eq!(long, format!("`{}…`", "ä".repeat(100)));
-        assert_eq!(shown(&"x".repeat(100)), format!("`{}`", "x".repeat(100)));
+        assert_eq!(quoted(&"x".repeat(100)), format!("`{}`", "x".repeat(100)));
     }
 
     #[test]

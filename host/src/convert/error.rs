@@ -1,7 +1,7 @@
 //! Errors of a conversion.
 
 use crate::{
-    disk::{hold::HoldError, whole_file::advice},
+    disk::{whole_file::advice, write_lock::LockError},
     registry::RegistryError,
 };
 use merv_plugin_sdk::checkpoint::CheckpointError;
@@ -28,7 +28,7 @@ pub enum ConvertError {
     },
     /// Another process is using the folder.
     #[error(transparent)]
-    Held(#[from] HoldError),
+    Held(#[from] LockError),
     /// A file cannot be written.
     #[error("{} cannot be written\n  do: {}", .path.display(), advice(.source))]
     Write {

@@ -2,7 +2,7 @@
 //! conversion at a time can write it.
 
 use super::ConvertError;
-use crate::disk::{hold::Hold, whole_file};
+use crate::disk::{whole_file, write_lock::WriteLock};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ pub(super) struct Output {
     /// Whether it replaces an existing folder.
     replaces: bool,
     finished: bool,
-    _hold: Hold,
+    _lock: WriteLock,
 }
 
 impl Output {
@@ -35,9 +35,9 @@ impl Output {
                 "is not a name for a new folder; set --out to another one",
             ));
         };
-        let hold = Hold::beside(place, "convert")?;
+        let lock = WriteLock::beside(place, "convert")?;
         // Another command, such as a training run, locks the folder itself.
-        Hold::check_folder(place)?;
+        WriteLock::check_folder(place)?;
         clear_up(place, &name.to_string_lossy()).map_err(ConvertError::write(place))?;
         match fs::symlink_metadata(place) {
             Ok(_) if !force => {
@@ -78,7 +78,7 @@ impl Output {
             partial,
             replaces: place.exists(),
             finished: false,
-            _hold: hold,
+            _lock: lock,
         })
     }
 
@@ -235,7 +235,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("out");
         fs::create_dir(&place).unwrap();
-        let _held = Hold::folder(&place, "train").unwrap();
+        let _held = WriteLock::folder(&place, "train").unwrap();
         for force in [false, true] {
             let error = Output::begin(&place, &[], force).map(|_| ()).unwrap_err();
             let error = error.to_string();

@@ -2,7 +2,7 @@
 //! line has a checksum. An incomplete last line is removed when the file is opened to append.
 
 use crate::disk::{
-    sealed::{check_json, seal_json},
+    checksum::{check_json, with_json_checksum},
     whole_file,
 };
 use merv_checkpoint::text::{NotUtf8, is_utf16, without_mark};
@@ -41,7 +41,7 @@ impl Journal {
     ) -> io::Result<()> {
         let lines: String = objects
             .into_iter()
-            .map(|object| seal_json(object.as_ref()) + "\n")
+            .map(|object| with_json_checksum(object.as_ref()) + "\n")
             .collect();
         self.add_lines(&lines)
     }
@@ -72,7 +72,7 @@ impl Journal {
 /// The lines of a file with their numbers, counted from 1. Empty if the file does not exist.
 pub(crate) struct Lines {
     /// The lines whose checksum is valid, or that have none.
-    pub(crate) sound: Vec<(usize, String)>,
+    pub(crate) valid: Vec<(usize, String)>,
     /// The numbers of the other lines.
     pub(crate) damaged: Vec<usize>,
 }
@@ -93,15 +93,15 @@ pub(crate) fn read(path: &Path) -> io::Result<Lines> {
     }
     let bytes = without_mark(&bytes);
     let mut lines = Lines {
-        sound: Vec::new(),
+        valid: Vec::new(),
         damaged: Vec::new(),
     };
     // Not `str::lines`: a line that Python wrote can contain other line breaks.
     let count = bytes.iter().filter(|&&byte| byte == b'\n').count();
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         match str::from_utf8(line) {
-            Ok(line) if check_json(line).is_sound() => {
-                lines.sound.push((index + 1, line.to_owned()));
+            Ok(line) if check_json(line).is_acceptable() => {
+                lines.valid.push((index + 1, line.to_owned()));
             }
             // The last line may end within a character.
             Err(_) if index == count => {}
@@ -143,7 +143,7 @@ mod tests {
             journal.add(["{\"c\":1}"]).unwrap();
             let lines = read(&path).unwrap();
             assert!(lines.damaged.is_empty());
-            assert!(lines.sound.iter().any(|(_, line)| line.contains("\"c\":1")));
+            assert!(lines.valid.iter().any(|(_, line)| line.contains("\"c\":1")));
         }
     }
 
@@ -159,7 +159,7 @@ mod tests {
         fs::write(&path, text.replace("\"a\":2", "\"a\":7")).unwrap();
         let lines = read(&path).unwrap();
         assert_eq!(lines.damaged, [2]);
-        let numbers: Vec<_> = lines.sound.iter().map(|(number, _)| *number).collect();
+        let numbers: Vec<_> = lines.valid.iter().map(|(number, _)| *number).collect();
         // The last line is empty.
         assert_eq!(numbers, [1, 3, 4]);
     }

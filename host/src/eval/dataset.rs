@@ -3,8 +3,8 @@
 
 use super::{EvalError, json::without_nan, problem::Problem, task::Task};
 use crate::{
-    disk::{digest::Sha256Digest, sealed},
-    messages::shown,
+    disk::{checksum, digest::Sha256Digest},
+    messages::quoted,
     nearest::nearest,
 };
 use merv_checkpoint::text;
@@ -141,7 +141,7 @@ impl Dataset {
             match question(item, &answers, task, name) {
                 Ok(question) => {
                     if let Some(first) = seen.insert(question.id.clone(), index) {
-                        let id = shown(&question.id);
+                        let id = quoted(&question.id);
                         problems.push(Problem {
                             file: QUESTIONS,
                             index,
@@ -231,7 +231,7 @@ fn by_id(items: Vec<Map<String, Value>>, problems: &mut Vec<Problem>) -> HashMap
         match filled(&fields, "question_id") {
             Ok(id) => {
                 if let Some(first) = found.get(&id) {
-                    let id = shown(&id);
+                    let id = quoted(&id);
                     wrong(format!(
                         "question_id {id} is already used by item {}",
                         first.index
@@ -258,7 +258,7 @@ fn question(
         what,
     };
     let id = filled(&fields, "question_id").map_err(wrong)?;
-    let about = |what: String| wrong(format!("question {}: {what}", shown(&id)));
+    let about = |what: String| wrong(format!("question {}: {what}", quoted(&id)));
     check_keys(&fields, &QUESTION_KEYS).map_err(about)?;
     let (video_name, text) = (
         filled(&fields, "video_name").map_err(about)?,
@@ -270,14 +270,14 @@ fn question(
     let item = item.ok_or_else(|| {
         wrong(format!(
             "question {} has no answer in {ANSWERS}",
-            shown(&id)
+            quoted(&id)
         ))
     })?;
     // Problems of the answer are reported for the file of the answers.
     let in_answer = |what: String| Problem {
         file: ANSWERS,
         index: item.index,
-        what: format!("question {}: {what}", shown(&id)),
+        what: format!("question {}: {what}", quoted(&id)),
     };
     check_keys(&item.fields, &ANSWER_KEYS).map_err(in_answer)?;
     let choice = match task {
@@ -309,10 +309,10 @@ fn question(
 
 /// Refuses a key that is a misspelling of a missing key, or that predictions reserve.
 fn check_keys(fields: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
-    if fields.contains_key(sealed::FIELD) {
+    if fields.contains_key(checksum::FIELD) {
         return Err(format!(
             "the key `{}` is reserved for the checksum of a prediction; rename it",
-            sealed::FIELD
+            checksum::FIELD
         ));
     }
     let plain = |key: &str| {
@@ -325,7 +325,7 @@ fn check_keys(fields: &Map<String, Value>, known: &[&str]) -> Result<(), String>
             .iter()
             .find(|meant| !fields.contains_key(**meant) && plain(meant) == plain(key));
         if let Some(meant) = meant {
-            return Err(format!("unknown key {}; write `{meant}`", shown(key)));
+            return Err(format!("unknown key {}; write `{meant}`", quoted(key)));
         }
     }
     Ok(())
@@ -361,7 +361,7 @@ pub(super) fn references(fields: &Map<String, Value>) -> Result<Vec<String>, Str
                 Value::String(text) => Ok(text.clone()),
                 Value::Number(number) => Ok(number.to_string()),
                 other => {
-                    let other = shown(&other.to_string());
+                    let other = quoted(&other.to_string());
                     Err(format!("`answer` contains {other}; expected strings"))
                 }
             });
@@ -391,11 +391,11 @@ pub(super) fn text(fields: &Map<String, Value>, key: &str) -> Result<String, Str
         Some(Value::Number(number)) => Ok(number.to_string()),
         Some(other) => Err(format!(
             "`{key}` is {}; expected a string",
-            shown(&other.to_string())
+            quoted(&other.to_string())
         )),
         None => {
             let keys: Vec<&str> = fields.keys().map(String::as_str).collect();
-            let near = nearest(key, &keys).map(|near| format!("; did you mean {}?", shown(near)));
+            let near = nearest(key, &keys).map(|near| format!("; did you mean {}?", quoted(near)));
             Err(format!("`{key}` is missing{}", near.unwrap_or_default()))
         }
     }
@@ -407,7 +407,7 @@ fn whole(fields: &Map<String, Value>, key: &str) -> Result<Option<usize>, String
         Some(value) => match value.as_u64() {
             Some(number) => Ok(Some(number as usize)),
             None => {
-                let value = shown(&value.to_string());
+                let value = quoted(&value.to_string());
                 Err(format!("`{key}` is {value}; expected a whole number"))
             }
         },
@@ -419,7 +419,7 @@ fn options(fields: &Map<String, Value>) -> Result<(Vec<String>, usize), String> 
     let options = match fields.get("options") {
         Some(Value::Array(options)) => options,
         Some(other) => {
-            let other = shown(&other.to_string());
+            let other = quoted(&other.to_string());
             return Err(format!("`options` is {other}; expected a list of strings"));
         }
         None => return Err("the list `options` is missing".to_owned()),
@@ -430,7 +430,7 @@ fn options(fields: &Map<String, Value>) -> Result<(Vec<String>, usize), String> 
             Value::String(text) => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),
             other => {
-                let other = shown(&other.to_string());
+                let other = quoted(&other.to_string());
                 Err(format!("`options` contains {other}; expected strings"))
             }
         })
@@ -466,7 +466,7 @@ fn window(fields: &Map<String, Value>) -> Result<Window, String> {
                 (start.as_f64(), end.as_f64())
             }
             _ => {
-                let time = shown(&time.to_string());
+                let time = quoted(&time.to_string());
                 return Err(format!(
                     "`time` is {time}; expected [start, end] in seconds"
                 ));
@@ -479,7 +479,7 @@ fn window(fields: &Map<String, Value>) -> Result<Window, String> {
         Some(frame) => match frame.as_i64().or_else(|| frame.as_f64().map(|f| f as i64)) {
             Some(frame) => Some(frame),
             None => {
-                let frame = shown(&frame.to_string());
+                let frame = quoted(&frame.to_string());
                 return Err(format!("`end_frame` is {frame}; expected a whole number"));
             }
         },

@@ -3,11 +3,11 @@
 use super::{judge_error::JudgeError, problem::Problem, task::Failure};
 use crate::{
     disk::{
-        hold::HoldError,
-        sealed::Mismatch,
+        checksum::Mismatch,
         whole_file::{advice, reading_advice},
+        write_lock::LockError,
     },
-    messages::shown,
+    messages::quoted,
 };
 use std::{fmt, io, path::PathBuf};
 use thiserror::Error;
@@ -133,7 +133,7 @@ pub enum EvalError {
     #[error(
         "{}: the prediction for question {} has another question or video than the data set\n  \
          do: choose another --out",
-        .path.display(), shown(.id)
+        .path.display(), quoted(.id)
     )]
     OtherQuestion {
         /// The file.
@@ -143,7 +143,7 @@ pub enum EvalError {
     },
     /// Another process is using the same file.
     #[error(transparent)]
-    Held(Box<HoldError>),
+    Held(Box<LockError>),
     /// A file was changed after it was written.
     #[error(
         "{}{place}: {}\n  do: restore it from a backup, or remove it: missing questions are asked again",

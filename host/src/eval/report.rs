@@ -8,7 +8,7 @@ use super::{
     store::{Merged, Store, replace, unwritable},
 };
 use crate::{
-    disk::sealed::seal_json,
+    disk::checksum::with_json_checksum,
     messages::{clipped, escaped},
 };
 use serde::{Deserialize, Serialize};
@@ -200,7 +200,7 @@ impl EvalReport {
         let path_of_json = path("report.json");
         let text = serde_json::to_string_pretty(self);
         let text = text.map_err(|e| unwritable(&path_of_json, e.into()))?;
-        replace(&path_of_json, (seal_json(&text) + "\n").as_bytes())?;
+        replace(&path_of_json, (with_json_checksum(&text) + "\n").as_bytes())?;
         replace(&path("report.md"), self.markdown().as_bytes())
     }
 }

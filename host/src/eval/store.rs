@@ -13,10 +13,10 @@ use super::{
     json::without_nan,
 };
 use crate::disk::{
-    hold::{Hold, HoldError},
+    checksum::{ChecksumState, Mismatch, check_json, with_json_checksum},
     journal::{self, Journal},
-    sealed::{Mismatch, Seal, check_json, seal_json},
     whole_file,
+    write_lock::{LockError, WriteLock},
 };
 use merv_checkpoint::text::{NotUtf8, is_utf16, without_mark};
 use serde_json::{Map, Value};
@@ -61,7 +61,7 @@ pub struct Chunk<'s> {
     journal: Journal,
     /// The ids of the answered questions.
     done: HashSet<String>,
-    _hold: Hold,
+    _lock: WriteLock,
 }
 
 /// How far a run is, over all its chunks.
@@ -121,12 +121,12 @@ impl Store {
             recorded.insert(VERSION_KEY.to_owned(), VERSION.into());
             let text = serde_json::to_string_pretty(&recorded);
             let text = text.map_err(|error| unwritable(&path, error.into()))?;
-            replace(&path, (seal_json(&text) + "\n").as_bytes())
+            replace(&path, (with_json_checksum(&text) + "\n").as_bytes())
         };
         let Some(text) = read_if_there(&path)? else {
             return write();
         };
-        if check_json(&text) == Seal::Broken {
+        if check_json(&text) == ChecksumState::Invalid {
             return Err(damaged(&path, ""));
         }
         let mut there: BTreeMap<String, Value> =
@@ -225,7 +225,7 @@ impl Store {
         let _lock = self.lock()?;
         self.check_settings()?;
         let (path, whole) = (self.running(name), self.done(name));
-        let hold = Hold::beside(&path, "eval").map_err(held)?;
+        let lock = WriteLock::beside(&path, "eval").map_err(held)?;
         if whole.exists() && !path.exists() {
             fs::rename(&whole, &path).map_err(|source| unwritable(&path, source))?;
         }
@@ -250,7 +250,7 @@ impl Store {
             name,
             journal,
             done: done.into_keys().collect(),
-            _hold: hold,
+            _lock: lock,
         };
         if !added.is_empty() {
             let written = chunk.journal.add_lines(&added);
@@ -331,7 +331,7 @@ impl Store {
         let mut text = String::new();
         for failure in failed {
             let line = serde_json::to_string(failure);
-            text += &seal_json(&line.map_err(|error| unwritable(path, error.into()))?);
+            text += &with_json_checksum(&line.map_err(|error| unwritable(path, error.into()))?);
             text.push('\n');
         }
         replace(path, text.as_bytes())
@@ -400,7 +400,7 @@ impl Store {
             Some(chunk) => path.with_file_name(format!("{chunk}.jsonl")),
             None => path.to_owned(),
         };
-        Hold::is_free(&running).map_err(|source| unreadable(path, source))
+        WriteLock::is_free(&running).map_err(|source| unreadable(path, source))
     }
 
     /// Returns the intact lines of a file, and adds a notice for each damaged line.
@@ -416,7 +416,7 @@ impl Store {
                 notices.push(text);
             }
         }
-        Ok(lines.sound.into_iter().map(|(_, line)| line).collect())
+        Ok(lines.valid.into_iter().map(|(_, line)| line).collect())
     }
 
     /// Returns the predictions in a file about `questions`. If two are about the same question, the first one
@@ -512,7 +512,7 @@ pub(super) fn read_lines(path: &Path) -> Result<Vec<Line>, EvalError> {
     if let Some(number) = lines.damaged.first() {
         return Err(damaged(path, &format!(", line {number}")));
     }
-    let lines = lines.sound.into_iter().map(|(_, line)| line);
+    let lines = lines.valid.into_iter().map(|(_, line)| line);
     Ok(lines.filter_map(Line::parse).collect())
 }
 
@@ -552,7 +552,7 @@ pub(super) fn damaged(path: &Path, place: &str) -> EvalError {
     }
 }
 
-pub(super) fn held(error: HoldError) -> EvalError {
+pub(super) fn held(error: LockError) -> EvalError {
     EvalError::Held(Box::new(error))
 }
 

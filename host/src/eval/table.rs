@@ -2,7 +2,7 @@
 
 use super::{EvalError, EvalReport, report::Measured, score::Measure, store::read_if_there};
 use crate::disk::{
-    sealed::{Mismatch, Seal, check_json},
+    checksum::{ChecksumState, Mismatch, check_json},
     whole_file::folder_of,
 };
 use serde::Serialize;
@@ -166,7 +166,7 @@ fn read(path: &Path) -> Result<EvalReport, EvalError> {
     };
     let text =
         read_if_there(path)?.ok_or_else(|| not_a_report("there is no such file".to_owned()))?;
-    if check_json(&text) == Seal::Broken {
+    if check_json(&text) == ChecksumState::Invalid {
         return Err(not_a_report(Mismatch.to_string()));
     }
     serde_json::from_str(&text).map_err(|error| not_a_report(error.to_string()))

@@ -1,6 +1,6 @@
 //! Finds the videos of a benchmark.
 
-use crate::messages::shown;
+use crate::messages::quoted;
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
@@ -41,7 +41,7 @@ impl Videos {
         if !inside {
             return Err(format!(
                 "`video_name` is {}, which is outside {}; expected a relative path to a video inside it, without `..`",
-                shown(name),
+                quoted(name),
                 self.root.display()
             ));
         }

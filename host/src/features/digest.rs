@@ -2,8 +2,8 @@
 
 use super::FeatureError;
 use crate::disk::{
+    checksum::{ChecksumState, check_json, with_json_checksum},
     digest::Sha256Digest,
-    sealed::{Seal, check_json, seal_json},
     whole_file,
 };
 use serde::{Deserialize, Serialize};
@@ -135,7 +135,7 @@ impl Digests {
 
     fn recall(&self, path: &Path, stamp: Stamp) -> Option<Sha256Digest> {
         let text = fs::read_to_string(self.record(path)).ok()?;
-        if check_json(&text) == Seal::Broken {
+        if check_json(&text) == ChecksumState::Invalid {
             return None;
         }
         let record: Record = serde_json::from_str(&text).ok()?;
@@ -151,7 +151,7 @@ impl Digests {
             sha256: digest.to_string(),
         };
         if let Ok(text) = serde_json::to_string(&record) {
-            let text = seal_json(&text);
+            let text = with_json_checksum(&text);
             let _ = fs::create_dir_all(&self.folder)
                 .and_then(|()| whole_file::write_unswept(&self.record(path), text.as_bytes()));
         }

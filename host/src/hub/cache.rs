@@ -183,6 +183,6 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
     }
     Err(format!(
         "its {what} cannot be used as a file name: {}",
-        crate::messages::shown(name)
+        crate::messages::quoted(name)
     ))
 }

@@ -1,7 +1,7 @@
 //! Reads the curves in `metrics.jsonl`.
 
 use super::PlotError;
-use crate::disk::sealed::{Mismatch, Seal, check_json};
+use crate::disk::checksum::{ChecksumState, Mismatch, check_json};
 use merv_checkpoint::text;
 use serde::Deserialize;
 use std::{
@@ -76,7 +76,7 @@ pub fn read_panels(path: &Path) -> Result<(Vec<Panel>, Option<Skipped>), PlotErr
             break;
         }
         let whole = line.last() == Some(&b'\n');
-        if str::from_utf8(&line).is_ok_and(|line| check_json(line) == Seal::Broken) {
+        if str::from_utf8(&line).is_ok_and(|line| check_json(line) == ChecksumState::Invalid) {
             return Err(PlotError::Line {
                 path: path.to_owned(),
                 line: number,

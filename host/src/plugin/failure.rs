@@ -1,20 +1,20 @@
-//! A plugin's error as an error of Rust, with its causes as sources.
+//! A plugin's error as a Rust error, with its causes as sources.
 
 use merv_plugin_api::{ErrorKind, PluginError};
 use std::{error::Error, fmt};
 
-/// An error that crossed the plugin boundary, or that code shared with plugins returned.
+/// An error of a plugin, or of code that is shared with plugins.
 #[derive(Debug, Clone)]
 pub struct PluginFailure {
     /// The class of the error.
     pub kind: ErrorKind,
-    /// What failed.
+    /// The plugin's message.
     pub message: String,
     cause: Option<Box<Cause>>,
 }
 
 impl PluginFailure {
-    /// Makes an error of kind [`ErrorKind::InvalidInput`] without causes.
+    /// Creates an error of kind [`ErrorKind::InvalidInput`] without causes.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self {
             kind: ErrorKind::InvalidInput,
@@ -52,13 +52,17 @@ impl Error for PluginFailure {
     }
 }
 
-/// A tensor is not what crosses the plugin boundary.
+/// A tensor cannot be passed to or from a plugin.
 #[derive(Debug, Clone)]
 pub struct BoundaryError(pub PluginFailure);
 
 impl fmt::Display for BoundaryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a tensor cannot cross the plugin boundary: {}", self.0)
+        write!(
+            f,
+            "a tensor cannot be passed to or from a plugin: {}",
+            self.0
+        )
     }
 }
 
@@ -68,7 +72,7 @@ impl Error for BoundaryError {
     }
 }
 
-/// One of the causes that a plugin gave, and the ones below it.
+/// A cause that a plugin reported, and the causes below it.
 #[derive(Debug, Clone)]
 struct Cause {
     message: String,

@@ -7,7 +7,7 @@ use super::mixer_kind::MixerKind;
 use super::placement::{DeviceChoice, DtypeChoice};
 use super::sources::WeightSource;
 use crate::disk::digest::Sha256Digest;
-use crate::messages::shown;
+use crate::messages::quoted;
 use crate::prompt::{PromptFormat, VisualMarks};
 use crate::transform::ResizeStrategy;
 
@@ -205,7 +205,7 @@ impl MixerReuse {
         let here: Vec<&usize> = self.projectors.iter().flatten().flatten().collect();
         let listed = self.encoders.iter().enumerate();
         let unknown = listed.filter(|(place, _)| !here.contains(&place));
-        let unknown: Vec<String> = unknown.map(|(_, id)| shown(id)).collect();
+        let unknown: Vec<String> = unknown.map(|(_, id)| quoted(id)).collect();
         (!unknown.is_empty()).then(|| {
             format!(
                 "`encoders` in `reuse` of [mixer] lists {}, but no encoder of this registry has that id: nothing \

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::entries::PluginRef;
 use super::schema::{RawPlugin, refuse};
 use crate::disk::digest::Sha256Digest;
-use crate::messages::shown;
+use crate::messages::quoted;
 use crate::settings_file::Problem;
 use crate::settings_file::table::At;
 
@@ -31,7 +31,7 @@ impl Fields<'_> {
                 self.problems.push(
                     refuse(table, key, at.line, "is not valid")
                         .expected(error.to_string())
-                        .found(shown(&at.value))
+                        .found(quoted(&at.value))
                         .hint(format!("correct `{key}`")),
                 );
             })
@@ -63,7 +63,7 @@ impl Fields<'_> {
         self.problems.push(
             refuse(table, key, at.line, "is not supported")
                 .expected("a kind that this version supports")
-                .found(shown(&at.value))
+                .found(quoted(&at.value))
                 .hint(why),
         );
         false
@@ -79,7 +79,7 @@ impl Fields<'_> {
                 self.problems.push(
                     refuse(table, "plugin", name.line, "is not a valid plugin name")
                         .expected("a name such as `siglip`, of letters, digits, `_` and `-`")
-                        .found(shown(&name.value))
+                        .found(quoted(&name.value))
                         .hint("for the path of a library, write `plugin = { path = \"…\" }`"),
                 );
                 None
@@ -110,7 +110,7 @@ impl Fields<'_> {
                 self.problems.push(
                     Problem::new(at.line, format!("`sha256` in {name} {why}"))
                         .expected("64 hexadecimal digits, as `sha256sum FILE` prints")
-                        .found(shown(&at.value))
+                        .found(quoted(&at.value))
                         .hint("copy the digest again, or remove `sha256`"),
                 );
                 None
@@ -149,10 +149,15 @@ impl Fields<'_> {
             }
         };
         self.problems.push(
-            refuse(table, key, at.line, &format!("{why}: {}", shown(&at.value)))
-                .expected("the path of a file, relative to the folder of the registry file")
-                .found(format!("{found} {}", path.display()))
-                .hint(hint),
+            refuse(
+                table,
+                key,
+                at.line,
+                &format!("{why}: {}", quoted(&at.value)),
+            )
+            .expected("the path of a file, relative to the folder of the registry file")
+            .found(format!("{found} {}", path.display()))
+            .hint(hint),
         );
         None
     }

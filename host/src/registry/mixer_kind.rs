@@ -7,7 +7,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-use crate::messages::{listed, shown};
+use crate::messages::{listed, quoted};
 use crate::nearest::nearest;
 
 /// How a projector reduces the tokens of a frame.
@@ -226,7 +226,7 @@ impl FromStr for ProjectorKind {
             if mlp.is_some() {
                 return Err(format!(
                     "{} comes after the MLP, which must be the last part",
-                    shown(part)
+                    quoted(part)
                 ));
             }
             let repeated = if part == "no-align" {
@@ -239,7 +239,7 @@ impl FromStr for ProjectorKind {
                 let divisor = divisor.parse().map_err(|_| {
                     format!(
                         "{} needs a whole number of at least 1, as in `frame2`",
-                        shown(part)
+                        quoted(part)
                     )
                 })?;
                 frame_divisor.replace(divisor).is_some()
@@ -247,7 +247,10 @@ impl FromStr for ProjectorKind {
                 return Err(unknown_part(part));
             };
             if repeated {
-                return Err(format!("{} is a second part of the same kind", shown(part)));
+                return Err(format!(
+                    "{} is a second part of the same kind",
+                    quoted(part)
+                ));
             }
         }
         let Some(mlp) = mlp else {
@@ -315,7 +318,7 @@ fn unknown_part(part: &str) -> String {
     let hint = nearest(part, &names).map(|name| format!("; did you mean `{name}`?"));
     format!(
         "{} is not a part of a projector name; the parts are {}{}",
-        shown(part),
+        quoted(part),
         listed(&names),
         hint.unwrap_or_default()
     )

@@ -5,7 +5,7 @@ use super::fields::Fields;
 use super::mixer_kind::FusionKind;
 use super::schema::{RawInit, RawMixerWeights, RawReuse, RawSource, refuse};
 use super::sources::WeightSource;
-use crate::messages::{listed, shown};
+use crate::messages::{listed, quoted};
 use crate::nearest::nearest;
 use crate::settings_file::Problem;
 
@@ -29,7 +29,7 @@ impl Fields<'_> {
                 self.problems.push(
                     refuse(table, "weights", name.line, "does not say where the file is")
                         .expected("a table such as `{ path = \"…\" }`, or `\"init\"` for a mixer that has not been trained")
-                        .found(format!("the string {}", shown(&name.value)))
+                        .found(format!("the string {}", quoted(&name.value)))
                         .hint(match nearest(&name.value, &[INIT]) {
                             Some(_) => "write `weights = \"init\"`",
                             None => "write `weights = { path = \"…\" }`",
@@ -111,7 +111,7 @@ impl Fields<'_> {
                         format!("`encoders` in `reuse` of {table} lists an encoder twice"),
                     )
                     .expected("the encoders of that checkpoint in its order, without duplicates")
-                    .found(shown(id))
+                    .found(quoted(id))
                     .hint("copy the ids from its registry"),
                 );
             }

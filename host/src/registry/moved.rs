@@ -2,7 +2,7 @@
 //! write such a registry. Comments are kept.
 
 use super::{Registry, WeightSource};
-use crate::disk::sealed::unsealed_toml;
+use crate::disk::checksum::without_toml_checksum;
 use std::{
     ops::Range,
     path::{Path, PathBuf, absolute},
@@ -47,7 +47,7 @@ impl Moved<'_> {
     /// absolute.
     pub(crate) fn text(&self, text: &str, registry: &Registry) -> String {
         // The checksum does not match the new text.
-        let text = unsealed_toml(text);
+        let text = without_toml_checksum(text);
         // The text was parsed before, so it is valid TOML.
         let (document, _) = DeTable::parse_recoverable(text);
         let document = document.get_ref();

@@ -17,8 +17,8 @@ use super::schema::{
 use super::source_fields::RelatedFile;
 use super::sources::WeightSource;
 use super::tokens::is_square;
-use crate::disk::sealed::{Mismatch, Seal, check_toml};
-use crate::messages::shown;
+use crate::disk::checksum::{ChecksumState, Mismatch, check_toml};
+use crate::messages::quoted;
 use crate::prompt::{PromptFormat, TEMPLATE};
 use crate::settings_file::document::{self, About, Lines, Refusal};
 use crate::settings_file::table::{At, Reader};
@@ -58,7 +58,7 @@ impl Registry {
             },
             Refusal::Content(problem) => Problems::new(path, vec![*problem]).into(),
         })?;
-        if check_toml(&text) == Seal::Broken {
+        if check_toml(&text) == ChecksumState::Invalid {
             return Err(Problems::new(path, vec![checksum_mismatch()]).into());
         }
         let lines = Lines::new(&text);
@@ -172,13 +172,13 @@ fn same_ids(encoders: &[RawEncoder], fields: &mut Fields<'_>) {
             false => (
                 "gives the same file names as another id",
                 "an id that differs in more than case and special characters",
-                format!("similar to {} on line {}", shown(&first.value), first.line),
+                format!("similar to {} on line {}", quoted(&first.value), first.line),
             ),
         };
         fields.problems.push(
             refuse(&encoder.table, "id", id.line, why)
                 .expected(expected)
-                .found(format!("{}, {found}", shown(&id.value)))
+                .found(format!("{}, {found}", quoted(&id.value)))
                 .hint("remove one of the two, or choose another encoder"),
         );
     }

@@ -5,7 +5,7 @@
 
 use toml::de::DeTable;
 
-use crate::messages::shown;
+use crate::messages::quoted;
 use crate::settings_file::Problem;
 use crate::settings_file::table::{At, Reader, Shape, Table};
 
@@ -262,7 +262,7 @@ pub(super) fn read(document: &DeTable<'_>, reader: &mut Reader<'_>) -> Option<Ra
                 "is a version that this program does not support",
             )
             .expected(format!("`schema = {SCHEMA_VERSION}`"))
-            .found(shown(&schema.value.to_string()))
+            .found(quoted(&schema.value.to_string()))
             .hint("use a registry of that version, or a merv-host that supports this one"),
         );
         return None;

@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::schema::{RawSource, refuse};
 use super::sources::WeightSource;
 use crate::disk::digest::Sha256Digest;
-use crate::messages::{listed, shown};
+use crate::messages::{listed, quoted};
 use crate::settings_file::Problem;
 use crate::settings_file::table::At;
 
@@ -214,7 +214,7 @@ impl Fields<'_> {
                 self.problems.push(
                     refuse(table, key, line, &format!("has an invalid `{what}`"))
                         .expected(expected)
-                        .found(shown(value))
+                        .found(quoted(value))
                         .hint(format!(
                             "copy `{what}` from the repository's page on the hub"
                         )),

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::Problem;
 use super::document::Lines;
 use crate::{
-    messages::{listed, shown},
+    messages::{listed, quoted},
     nearest::nearest,
 };
 
@@ -109,7 +109,7 @@ impl<'t> Table<'t> {
                     "contains a line break or another control character",
                 )
                 .expected("a name on one line")
-                .found(shown(&text.value))
+                .found(quoted(&text.value))
                 .hint("remove it"),
             );
             return None;
@@ -239,7 +239,7 @@ impl<'t> Table<'t> {
     fn out_of_range(&self, key: &str, line: usize, expected: String, found: &str) -> Problem {
         self.refuse(key, line, "is out of range")
             .expected(expected)
-            .found(shown(found))
+            .found(quoted(found))
             .hint(format!("give `{key}` a value in that range"))
     }
 
@@ -346,7 +346,7 @@ impl<'t> Table<'t> {
                 let expected = format!("{string}a table such as `{}`", shape.name);
                 let mut problem = self.wrong_type(key, line, &expected, other);
                 if let (DeValue::String(text), None) = (other, from_text) {
-                    problem = problem.found(format!("the string {}", shown(text)));
+                    problem = problem.found(format!("the string {}", quoted(text)));
                 }
                 reader
                     .problems
@@ -363,9 +363,9 @@ impl<'t> Table<'t> {
 
     fn wrong_type(&self, key: &str, line: usize, expected: &str, found: &DeValue<'_>) -> Problem {
         let found = match found {
-            DeValue::String(text) => format!("the string {}", shown(text)),
-            DeValue::Integer(number) => format!("the number {}", shown(number.as_str())),
-            DeValue::Float(number) => format!("the number {}", shown(number.as_str())),
+            DeValue::String(text) => format!("the string {}", quoted(text)),
+            DeValue::Integer(number) => format!("the number {}", quoted(number.as_str())),
+            DeValue::Float(number) => format!("the number {}", quoted(number.as_str())),
             DeValue::Boolean(value) => format!("`{value}`"),
             DeValue::Datetime(value) => format!("the date {value}"),
             DeValue::Array(_) => "a list".to_owned(),
@@ -404,8 +404,8 @@ fn unknown_key(key: &str, line: usize, table: &str, shape: &Shape, reader: &Read
         (Some(name), _) => format!("write `{name}`, the closest known key"),
         _ => "remove it".to_owned(),
     };
-    Problem::new(line, format!("unknown key {} in {table}", shown(key)))
+    Problem::new(line, format!("unknown key {} in {table}", quoted(key)))
         .expected(format!("one of {}", listed(known)))
-        .found(shown(key))
+        .found(quoted(key))
         .hint(hint)
 }

@@ -1,6 +1,6 @@
 //! Why no data set came out.
 
-use crate::disk::{hold::HoldError, whole_file::advice};
+use crate::disk::{whole_file::advice, write_lock::LockError};
 use std::{io, path::PathBuf};
 
 /// A data set cannot be made.
@@ -18,7 +18,7 @@ pub enum SynthError {
     },
     /// Another process makes a data set there.
     #[error(transparent)]
-    Held(#[from] HoldError),
+    Held(#[from] LockError),
     /// A setting is wrong.
     #[error("{what}: {found}\n  expected: {expected}")]
     Setting {

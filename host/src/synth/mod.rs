@@ -26,7 +26,7 @@ mod words;
 pub use error::SynthError;
 pub use split::Split;
 
-use crate::disk::hold::{Hold, LOCK};
+use crate::disk::write_lock::{LOCK, WriteLock};
 use files::Files;
 use movie::ClipCodec;
 use paint::paint;
@@ -116,7 +116,7 @@ pub fn synth(
     }
     let codec = ClipCodec::choose()?;
     fs::create_dir_all(folder).map_err(SynthError::write(folder))?;
-    let _hold = Hold::folder(folder, "synth")?;
+    let _lock = WriteLock::folder(folder, "synth")?;
     let mut entries = fs::read_dir(folder).map_err(SynthError::write(folder))?;
     let is_data = |entry: &io::Result<fs::DirEntry>| {
         entry.as_ref().is_ok_and(|entry| entry.file_name() != LOCK)

@@ -1,6 +1,6 @@
 //! Consistency checks on a `tokenizer.json` that the library does not make.
 
-use crate::messages::shown;
+use crate::messages::quoted;
 use serde::{Deserialize, de::IgnoredAny};
 use std::collections::HashMap;
 use tokenizers::Tokenizer;
@@ -46,8 +46,8 @@ pub(super) fn check_prefix(json: &str) -> Result<(), String> {
     {
         Some(second) => Err(format!(
             "its `continuing_subword_prefix` is {}, but the second part of a merge, {}, does not begin with it",
-            shown(&prefix),
-            shown(second)
+            quoted(&prefix),
+            quoted(second)
         )),
         None => Ok(()),
     }
@@ -77,7 +77,7 @@ pub(super) fn check_ids(json: &str, tokenizer: &Tokenizer) -> Result<(), String>
     for (token, id) in tokens.into_iter().chain(added) {
         match owners.insert(id, token.clone()) {
             Some(other) if other != token => {
-                let (other, token) = (shown(&other), shown(&token));
+                let (other, token) = (quoted(&other), quoted(&token));
                 return Err(format!(
                     "its tokens {other} and {token} both have the id {id}"
                 ));

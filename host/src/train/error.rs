@@ -7,8 +7,8 @@ use super::{
 use crate::{
     Error,
     disk::{
-        hold::HoldError,
         whole_file::{advice, reading_advice},
+        write_lock::LockError,
     },
     plugin::CallError,
 };
@@ -48,7 +48,7 @@ pub enum TrainError {
     },
     /// Another process uses the folder.
     #[error(transparent)]
-    Held(#[from] HoldError),
+    Held(#[from] LockError),
     /// A file of the run differs from what was written.
     #[error(
         "{}: {what}\n  do: restore it from a backup; if the change is intended, remove the line `# crc32: …` at \

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     disk::{
+        checksum::Mismatch,
         journal::{self, Journal},
-        sealed::Mismatch,
         whole_file,
     },
     train::tensorboard::EventWriter,
@@ -105,7 +105,7 @@ impl MetricsLog {
             let metrics = serde_json::from_str::<StepMetrics>(&line.1);
             metrics.is_ok_and(|metrics| metrics.step <= step)
         };
-        let kept = lines.sound.iter().filter(known);
+        let kept = lines.valid.iter().filter(known);
         let kept: Vec<&str> = kept.map(|(_, line)| line.as_str()).collect();
         let gone = step.saturating_sub((kept.len() + lines.damaged.len()) as u64);
         if gone > 0 {

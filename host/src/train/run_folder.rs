@@ -9,9 +9,11 @@ use super::{
 };
 use crate::{
     disk::{
-        hold::{Hold, LOCK},
-        sealed::{Mismatch, Seal, check_toml, seal_toml, unsealed_toml},
+        checksum::{
+            ChecksumState, Mismatch, check_toml, with_toml_checksum, without_toml_checksum,
+        },
         whole_file,
+        write_lock::{LOCK, WriteLock},
     },
     in_one_line,
     registry::{FILE_OF_A_RUN, Moved, MovedFile, Registry, Renamed, SearchPath, file_name, find},
@@ -32,7 +34,7 @@ pub(super) const EVENTS: &str = "tensorboard";
 /// The folder of a run, which this process has locked.
 pub(super) struct RunFolder {
     path: PathBuf,
-    _hold: Hold,
+    _lock: WriteLock,
 }
 
 impl RunFolder {
@@ -45,13 +47,13 @@ impl RunFolder {
             path: path.to_owned(),
             source,
         })?;
-        let hold = hold(path)?;
+        let lock = lock(path)?;
         // Another process may have started a run in the meantime.
         check_free(path)?;
         whole_file::sweep_all(path);
         let run = Self {
             path: path.to_owned(),
-            _hold: hold,
+            _lock: lock,
         };
         run.write_sealed(BASE, &Moved::default().text(&text, &registry))?;
         run.write_sealed(CONFIG, &settings.to_toml())?;
@@ -61,11 +63,11 @@ impl RunFolder {
     /// Opens a run that is resumed with `settings`. Also returns the settings that the run recorded.
     pub(super) fn resume(path: &Path, settings: &Settings) -> Result<(Self, Settings), TrainError> {
         stage_of(path)?;
-        let hold = hold(path)?;
+        let lock = lock(path)?;
         let recorded = recorded_if_resumable(path, settings)?;
         let run = Self {
             path: path.to_owned(),
-            _hold: hold,
+            _lock: lock,
         };
         Ok((run, recorded))
     }
@@ -73,7 +75,7 @@ impl RunFolder {
     /// Records the settings of the resumed run.
     pub(super) fn record(&self, settings: &Settings) -> Result<(), TrainError> {
         let text = settings.to_toml();
-        match unsealed_toml(&read(&self.path.join(CONFIG))?) == text {
+        match without_toml_checksum(&read(&self.path.join(CONFIG))?) == text {
             true => Ok(()),
             false => self.write_sealed(CONFIG, &text),
         }
@@ -135,7 +137,7 @@ impl RunFolder {
 
     /// Writes a file with a checksum.
     fn write_sealed(&self, name: &str, text: &str) -> Result<(), TrainError> {
-        self.write(name, &seal_toml(text))
+        self.write(name, &with_toml_checksum(text))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), TrainError> {
@@ -186,7 +188,7 @@ pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
 
 /// Checks that no other process has locked the folder.
 pub(super) fn check_not_locked(path: &Path) -> Result<(), TrainError> {
-    Ok(Hold::check_folder(path)?)
+    Ok(WriteLock::check_folder(path)?)
 }
 
 /// Checks that files can be created in the folder or, if it does not exist yet, that it can be created.
@@ -290,19 +292,19 @@ fn moved(file: &SavedFile) -> MovedFile<'_> {
     }
 }
 
-fn hold(path: &Path) -> Result<Hold, TrainError> {
-    Ok(Hold::folder(path, "train")?)
+fn lock(path: &Path) -> Result<WriteLock, TrainError> {
+    Ok(WriteLock::folder(path, "train")?)
 }
 
 /// Reads a file of the run, and checks that it is what was written.
 fn read_sealed(path: &Path) -> Result<String, TrainError> {
     let text = read(path)?;
     match check_toml(&text) {
-        Seal::Broken => Err(TrainError::Damaged {
+        ChecksumState::Invalid => Err(TrainError::Damaged {
             path: path.to_owned(),
             what: Mismatch.to_string(),
         }),
-        Seal::Whole | Seal::None => Ok(text),
+        ChecksumState::Valid | ChecksumState::Absent => Ok(text),
     }
 }
 

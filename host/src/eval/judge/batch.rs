@@ -298,7 +298,7 @@ impl BatchJournal {
         if let Some(number) = lines.damaged.first() {
             return Err(damaged(path, &format!(", line {number}")));
         }
-        for (_, line) in lines.sound {
+        for (_, line) in lines.valid {
             if let Ok(note) = serde_json::from_str::<BatchRecord>(&line) {
                 journal.note(note);
             }

@@ -11,10 +11,10 @@ use super::{
     Case, Verdict,
 };
 use crate::disk::{
+    checksum::Mismatch,
     digest::Sha256Digest,
-    hold::Hold,
     journal::{self, Journal},
-    sealed::Mismatch,
+    write_lock::WriteLock,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -60,7 +60,7 @@ pub struct Verdicts {
     /// The outcomes by case.
     known: HashMap<String, JudgeOutcome>,
     notices: Vec<String>,
-    _hold: Hold,
+    _lock: WriteLock,
 }
 
 impl Verdicts {
@@ -71,7 +71,7 @@ impl Verdicts {
     /// When the file cannot be read or written, or another process is using it.
     pub fn open(stem: &Path, judge: &str) -> Result<Self, EvalError> {
         let path = with_ending(stem, ".jsonl");
-        let hold = Hold::beside(&path, "eval judge").map_err(held)?;
+        let lock = WriteLock::beside(&path, "eval judge").map_err(held)?;
         let journal = Journal::open(&path).map_err(|source| unwritable(&path, source))?;
         let lines = journal::read(&path).map_err(|source| unreadable(&path, source))?;
         let notices = lines.damaged.iter().map(|number| {
@@ -82,7 +82,7 @@ impl Verdicts {
         });
         let notices = notices.collect();
         let lines = lines
-            .sound
+            .valid
             .iter()
             .filter_map(|(_, line)| serde_json::from_str::<Line>(line).ok());
         let known = lines.filter(|line| line.judge == judge).filter_map(|line| {
@@ -99,7 +99,7 @@ impl Verdicts {
             path,
             journal,
             notices,
-            _hold: hold,
+            _lock: lock,
         })
     }
 

@@ -47,7 +47,7 @@ pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<(Tokenizer, bool)
         let blank = merge.char_indices().skip(1).find(|(_, c)| *c == ' ');
         let parts = blank.map(|(at, _)| (merge[..at].to_owned(), merge[at + 1..].to_owned()));
         parts.ok_or_else(|| {
-            let merge = crate::messages::shown(merge);
+            let merge = crate::messages::quoted(merge);
             format!("merge {index} is {merge}; expected two parts separated by a space")
         })
     });

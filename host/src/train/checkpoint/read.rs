@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Error,
-    disk::sealed::{Mismatch, Seal, check_json},
+    disk::checksum::{ChecksumState, Mismatch, check_json},
     registry::Sha256Digest,
     train::part::TrainedPart,
 };
@@ -36,7 +36,7 @@ pub(super) fn state(folder: &Path) -> Result<State, CheckpointError> {
     File::open(&path)
         .and_then(|file| file.take(MAX_STATE).read_to_string(&mut text))
         .map_err(read_error(&path))?;
-    if check_json(&text) == Seal::Broken {
+    if check_json(&text) == ChecksumState::Invalid {
         return Err(damaged(&path, Mismatch.to_string()));
     }
     let state: State =

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error,
-    disk::{sealed::seal_json, whole_file},
+    disk::{checksum::with_json_checksum, whole_file},
     train::part::TrainedPart,
 };
 use merv_checkpoint::{Checkpoint, StoredTensor};
@@ -66,7 +66,7 @@ pub(super) fn fill(
     let text = serde_json::to_string_pretty(&state).map_err(io::Error::from);
     text.and_then(|text| {
         let mut file = File::create_new(&path)?;
-        writeln!(file, "{}", seal_json(&text))?;
+        writeln!(file, "{}", with_json_checksum(&text))?;
         file.sync_all()
     })
     .map_err(write_error(&path))?;

@@ -4,7 +4,7 @@
 mod tests;
 
 use super::media::{self, Modality};
-use crate::messages::{shortened, shown};
+use crate::messages::{quoted, shortened};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -125,7 +125,7 @@ impl<'de> Deserialize<'de> for ExampleObject {
                     } else if seen.insert(key.clone()) {
                         fields.push((key, map.next_value()?));
                     } else {
-                        let why = format!("the key {} occurs twice", shown(&key));
+                        let why = format!("the key {} occurs twice", quoted(&key));
                         return Err(serde::de::Error::custom(why));
                     }
                 }
@@ -200,7 +200,7 @@ fn conversation(
     let holds_text = |value: &Value| value.as_str().is_some_and(|text| !text.trim().is_empty());
     let mut misnamed = fields.iter().filter(|(key, _)| is_another_system(key));
     if let Some((key, _)) = misnamed.find(|(_, value)| holds_text(value)) {
-        return Err(format!("unknown key {}: write `{SYSTEM}`", shown(key)));
+        return Err(format!("unknown key {}: write `{SYSTEM}`", quoted(key)));
     }
     let mut system = SystemPrompt::default();
     match field(fields, SYSTEM) {
@@ -209,7 +209,7 @@ fn conversation(
         Some(Value::String(text)) if text.is_empty() => {}
         Some(Value::String(text)) => system.text = Some(text.clone()),
         Some(other) => {
-            let found = shown(&other.to_string());
+            let found = quoted(&other.to_string());
             return Err(format!("`system` is {found}; expected a text"));
         }
     }
@@ -257,7 +257,7 @@ fn messages<'f>(fields: &'f [(String, Value)], others: &[String]) -> Result<&'f 
         [(a, None), (b, None)] => {
             let keys: Vec<&str> = others.iter().map(String::as_str).collect();
             let near = crate::nearest::nearest(a, &keys).or(crate::nearest::nearest(b, &keys));
-            let near = near.map(|near| format!("; did you mean {}?", shown(near)));
+            let near = near.map(|near| format!("; did you mean {}?", quoted(near)));
             let near = near.unwrap_or_default();
             return Err(format!("`{a}` (or `{b}`) is missing{near}"));
         }
@@ -267,7 +267,7 @@ fn messages<'f>(fields: &'f [(String, Value)], others: &[String]) -> Result<&'f 
         Value::Array(list) => Ok(list),
         other => Err(format!(
             "`{key}` is {}; expected a list of messages",
-            shown(&other.to_string())
+            quoted(&other.to_string())
         )),
     }
 }
@@ -277,21 +277,21 @@ fn turn(message: &Value) -> Result<(Speaker, &str), String> {
     let Value::Object(message) = message else {
         return Err(format!(
             " is {}; expected an object with `from` and `value`, or `role` and `content`",
-            shown(&message.to_string())
+            quoted(&message.to_string())
         ));
     };
     for (key, value) in message {
         if media::is_medium(key, value) {
             return Err(format!(
                 " has {}; expected an image or video next to the messages, not in one",
-                shown(key)
+                quoted(key)
             ));
         }
     }
     let name = text(message, SPEAKERS)?;
     let speaker = Speaker::named(name).ok_or_else(|| {
         let known = [Speaker::User, Speaker::Assistant, Speaker::System].map(Speaker::names);
-        format!(" is from {}; expected {}", shown(name), known.join(", "))
+        format!(" is from {}; expected {}", quoted(name), known.join(", "))
     })?;
     Ok((speaker, text(message, TEXTS)?))
 }
@@ -311,7 +311,7 @@ fn text<'m>(message: &'m Map<String, Value>, keys: [&str; 2]) -> Result<&'m str,
         (None, None) => return Err(format!(" has neither `{first}` nor `{second}`")),
     };
     value.as_str().ok_or_else(|| {
-        let found = shown(&value.to_string());
+        let found = quoted(&value.to_string());
         format!(": `{key}` is {found}; expected a text")
     })
 }

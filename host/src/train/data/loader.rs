@@ -3,7 +3,7 @@
 use super::{BrokenExample, DataError, Entry, Example, ExampleTokenizer, Index, Tokens};
 use crate::{
     Error,
-    messages::{in_one_line, shown},
+    messages::{in_one_line, quoted},
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
@@ -207,7 +207,7 @@ impl<V> Source<V> {
         let place = self.index.name(&self.index.entries()[number as usize]);
         match example.map_or("", |example| &example.id) {
             "" => place,
-            id => format!("{place} ({})", shown(id)),
+            id => format!("{place} ({})", quoted(id)),
         }
     }
 }

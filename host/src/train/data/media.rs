@@ -1,7 +1,7 @@
 //! Finds the image or video of an example. A key that looks like a misspelt `image` or `video` is refused,
 //! because the example would otherwise be trained on without it.
 
-use crate::messages::shown;
+use crate::messages::quoted;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -72,7 +72,7 @@ pub(super) fn visual(example: &[(String, Value)]) -> Result<Option<(Modality, Pa
     }
     for (key, value) in example {
         if let Some(remedy) = misnamed(key, value, visual.is_some()) {
-            return Err(format!("unknown key {}: {remedy}", shown(key)));
+            return Err(format!("unknown key {}: {remedy}", quoted(key)));
         }
     }
     Ok(visual.map(|(_, modality, path)| (modality, path)))
@@ -91,7 +91,7 @@ fn path(key: &str, value: &Value) -> Result<Option<PathBuf>, String> {
             [one @ Value::String(_)] => path(key, one),
             [other] => Err(format!(
                 "`{key}` contains {}; expected a path",
-                shown(&other.to_string())
+                quoted(&other.to_string())
             )),
             more => Err(format!(
                 "`{key}` lists {} files; expected one: an example has one image or one video",
@@ -100,7 +100,7 @@ fn path(key: &str, value: &Value) -> Result<Option<PathBuf>, String> {
         },
         other => Err(format!(
             "`{key}` is {}; expected a path",
-            shown(&other.to_string())
+            quoted(&other.to_string())
         )),
     }
 }
@@ -266,7 +266,7 @@ pub(super) fn check_marks<'m>(
                 }
                 None => {
                     let others: Vec<String> =
-                        others.iter().take(NAMED).map(|key| shown(key)).collect();
+                        others.iter().take(NAMED).map(|key| quoted(key)).collect();
                     let others = match others.is_empty() {
                         true => String::new(),
                         false => format!("; its other keys are {}", others.join(", ")),

@@ -2,7 +2,7 @@
 
 use super::SettingsError;
 use crate::{
-    messages::shown,
+    messages::quoted,
     registry::DtypeChoice,
     settings_file::{
         Problem, Problems,
@@ -223,7 +223,7 @@ fn precision(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<DtypeChoice> 
             let problem = problem.expected("`auto`, `f32`, `bf16` or `f16`");
             reader
                 .problems
-                .push(problem.found(shown(&text.value)).hint(known));
+                .push(problem.found(quoted(&text.value)).hint(known));
             None
         }
     }
@@ -257,7 +257,7 @@ pub(super) fn read(path: &Path, stage: TrainingStage) -> Result<Values, Settings
         return Err(invalid(vec![
             problem
                 .expected(format!("`schema = {SCHEMA_VERSION}`"))
-                .found(shown(&schema.value.to_string()))
+                .found(quoted(&schema.value.to_string()))
                 .hint("use settings of the expected version, or a merv-host that reads this one"),
         ]));
     }
@@ -291,16 +291,16 @@ pub(super) fn set(argument: &str) -> Result<Values, SettingsError> {
     let Some((key, value)) = argument.split_once('=') else {
         let problem = Problem::new(None, "`=` is missing")
             .expected("a key, `=` and a value: `--set learning_rate=1e-4`")
-            .found(shown(argument))
+            .found(quoted(argument))
             .hint("write the key, `=` and the value, without blanks");
         return Err(refused(problem));
     };
     let (key, value) = (key.trim(), value.trim());
     if !KEYS.contains(&key) {
         let near = crate::nearest::nearest(key, &KEYS);
-        let problem = Problem::new(None, format!("unknown key {}", shown(key)))
+        let problem = Problem::new(None, format!("unknown key {}", quoted(key)))
             .expected(format!("one of {}", KEYS.join(", ")))
-            .found(shown(key))
+            .found(quoted(key))
             .hint(near.map_or("remove it".to_owned(), |near| format!("write `{near}`")));
         return Err(refused(problem));
     }

@@ -15,19 +15,19 @@ const DIGITS: usize = 8;
 
 /// The result of checking a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seal {
+pub(crate) enum ChecksumState {
     /// The checksum matches.
-    Whole,
+    Valid,
     /// There is no checksum: an earlier version or another program wrote the text.
-    None,
+    Absent,
     /// The checksum does not match.
-    Broken,
+    Invalid,
 }
 
-impl Seal {
+impl ChecksumState {
     /// Returns whether the checksum matches or there is none.
-    pub(crate) fn is_sound(self) -> bool {
-        self != Self::Broken
+    pub(crate) fn is_acceptable(self) -> bool {
+        self != Self::Invalid
     }
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Mismatch {
 }
 
 /// Adds a checksum to a JSON object on one or several lines. Any other text is returned unchanged.
-pub(crate) fn seal_json(object: &str) -> String {
+pub(crate) fn with_json_checksum(object: &str) -> String {
     let Some(body) = object.trim_end().strip_suffix('}') else {
         return object.to_owned();
     };
@@ -56,13 +56,15 @@ pub(crate) fn seal_json(object: &str) -> String {
 }
 
 /// Checks the checksum of a JSON object.
-pub(crate) fn check_json(object: &str) -> Seal {
+pub(crate) fn check_json(object: &str) -> ChecksumState {
     match split_json(object) {
-        Some((body, stated)) if stated == checksum(body) => Seal::Whole,
-        Some(_) => Seal::Broken,
+        Some((body, stated)) if stated == checksum(body) => ChecksumState::Valid,
+        Some(_) => ChecksumState::Invalid,
         // The field is there, but not where it was written.
-        None if object.trim_end().ends_with('}') && object.contains("\"crc32\"") => Seal::Broken,
-        None => Seal::None,
+        None if object.trim_end().ends_with('}') && object.contains("\"crc32\"") => {
+            ChecksumState::Invalid
+        }
+        None => ChecksumState::Absent,
     }
 }
 
@@ -78,26 +80,28 @@ fn split_json(object: &str) -> Option<(&str, &str)> {
 }
 
 /// Adds a checksum to a TOML text.
-pub(crate) fn seal_toml(text: &str) -> String {
+pub(crate) fn with_toml_checksum(text: &str) -> String {
     let line_break = if text.ends_with('\n') { "" } else { "\n" };
     let text = format!("{text}{line_break}");
     format!("{text}{TOML}{}\n", checksum(&text))
 }
 
 /// Removes the checksum from a TOML text.
-pub(crate) fn unsealed_toml(text: &str) -> &str {
+pub(crate) fn without_toml_checksum(text: &str) -> &str {
     match check_toml(text) {
-        Seal::None => text,
+        ChecksumState::Absent => text,
         _ => text.rfind(TOML).map_or(text, |at| &text[..at]),
     }
 }
 
 /// Checks the checksum of a TOML text.
-pub(crate) fn check_toml(text: &str) -> Seal {
+pub(crate) fn check_toml(text: &str) -> ChecksumState {
     match text.rfind(TOML) {
-        Some(at) if text[at + TOML.len()..].trim_end() == checksum(&text[..at]) => Seal::Whole,
-        Some(_) => Seal::Broken,
-        None => Seal::None,
+        Some(at) if text[at + TOML.len()..].trim_end() == checksum(&text[..at]) => {
+            ChecksumState::Valid
+        }
+        Some(_) => ChecksumState::Invalid,
+        None => ChecksumState::Absent,
     }
 }
 
@@ -119,24 +123,29 @@ mod tests {
     #[test]
     fn the_checksum_is_one_more_field_of_the_object() {
         for object in OBJECTS {
-            let sealed = seal_json(object);
-            let mut value: serde_json::Value = serde_json::from_str(&sealed).unwrap();
+            let text = with_json_checksum(object);
+            let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert!(value.as_object_mut().unwrap().remove("crc32").is_some());
             let before: serde_json::Value = serde_json::from_str(object).unwrap();
             assert_eq!(value, before);
-            assert_eq!(check_json(&sealed), Seal::Whole, "{sealed}");
-            assert_eq!(check_json(object), Seal::None);
+            assert_eq!(check_json(&text), ChecksumState::Valid, "{text}");
+            assert_eq!(check_json(object), ChecksumState::Absent);
         }
     }
 
     #[test]
     fn every_flipped_bit_is_detected() {
-        let seals = OBJECTS.map(|object| (seal_json(object), check_json as fn(&str) -> Seal));
-        let toml = seal_toml("[align]\nepochs = 3");
-        assert_eq!(check_toml(&toml), Seal::Whole);
-        assert_eq!(check_toml("[align]\n"), Seal::None);
-        for (text, check) in seals.into_iter().chain([(toml, check_toml as _)]) {
-            assert_eq!(check(&text), Seal::Whole);
+        let objects = OBJECTS.map(|object| {
+            (
+                with_json_checksum(object),
+                check_json as fn(&str) -> ChecksumState,
+            )
+        });
+        let toml = with_toml_checksum("[align]\nepochs = 3");
+        assert_eq!(check_toml(&toml), ChecksumState::Valid);
+        assert_eq!(check_toml("[align]\n"), ChecksumState::Absent);
+        for (text, check) in objects.into_iter().chain([(toml, check_toml as _)]) {
+            assert_eq!(check(&text), ChecksumState::Valid);
             for at in 0..text.len() * 8 {
                 let mut bytes = text.clone().into_bytes();
                 bytes[at / 8] ^= 1 << (at % 8);
@@ -147,9 +156,9 @@ mod tests {
                 // White space at the end is not part of the content.
                 let same = flipped.trim_end() == text.trim_end();
                 // A flip in the name of the field leaves the other fields intact.
-                let name = check(&flipped) == Seal::None;
+                let name = check(&flipped) == ChecksumState::Absent;
                 assert!(
-                    check(&flipped) == Seal::Broken || same || name || parsed.is_err(),
+                    check(&flipped) == ChecksumState::Invalid || same || name || parsed.is_err(),
                     "{flipped}"
                 );
             }
@@ -158,10 +167,10 @@ mod tests {
 
     #[test]
     fn an_object_that_another_program_reformatted_does_not_match() {
-        let sealed = seal_json(r#"{"a":1,"b":2}"#);
+        let text = with_json_checksum(r#"{"a":1,"b":2}"#);
         // Spaces as Python writes them.
-        let reformatted = sealed.replace(':', ": ").replace(',', ", ");
-        assert_eq!(check_json(&reformatted), Seal::Broken);
-        assert!(!check_json(&reformatted).is_sound());
+        let reformatted = text.replace(':', ": ").replace(',', ", ");
+        assert_eq!(check_json(&reformatted), ChecksumState::Invalid);
+        assert!(!check_json(&reformatted).is_acceptable());
     }
 }

@@ -20,7 +20,7 @@ const MAX_HOLDER: u64 = 200;
 /// A folder or file could not be locked for writing.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum HoldError {
+pub enum LockError {
     /// Another process is writing it.
     #[error(
         "{} is in use by {holder}\n  do: wait until it has finished, or stop it, or choose another path",
@@ -44,20 +44,20 @@ pub enum HoldError {
 
 /// A lock on a folder or file. It is released when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct WriteLock {
     lock: PathBuf,
     /// The open lock file, which keeps the lock.
     _file: File,
 }
 
-impl Hold {
+impl WriteLock {
     /// Locks a folder for `command`.
-    pub(crate) fn folder(folder: &Path, command: &str) -> Result<Self, HoldError> {
+    pub(crate) fn folder(folder: &Path, command: &str) -> Result<Self, LockError> {
         Self::take(&folder.join(LOCK), folder, command)
     }
 
     /// Locks a file or folder that does not exist yet or is replaced as a whole. The lock file is next to it.
-    pub(crate) fn beside(path: &Path, command: &str) -> Result<Self, HoldError> {
+    pub(crate) fn beside(path: &Path, command: &str) -> Result<Self, LockError> {
         Self::take(&lock_beside(path), path, command)
     }
 
@@ -74,12 +74,12 @@ impl Hold {
     }
 
     /// Checks that no process holds the lock of a folder.
-    pub(crate) fn check_folder(folder: &Path) -> Result<(), HoldError> {
+    pub(crate) fn check_folder(folder: &Path) -> Result<(), LockError> {
         let Ok(mut file) = File::open(folder.join(LOCK)) else {
             return Ok(());
         };
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Err(HoldError::Taken {
+            Err(TryLockError::WouldBlock) => Err(LockError::Taken {
                 path: folder.to_owned(),
                 holder: holder(&mut file),
             }),
@@ -87,8 +87,8 @@ impl Hold {
         }
     }
 
-    fn take(lock: &Path, what: &Path, command: &str) -> Result<Self, HoldError> {
-        let failed = |source| HoldError::Write {
+    fn take(lock: &Path, what: &Path, command: &str) -> Result<Self, LockError> {
+        let failed = |source| LockError::Write {
             path: lock.to_owned(),
             source,
         };
@@ -102,7 +102,7 @@ impl Hold {
                 // On file systems without locks, every lock succeeds.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(HoldError::Taken {
+                    return Err(LockError::Taken {
                         path: what.to_owned(),
                         holder: holder(&mut file),
                     });
@@ -123,7 +123,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for WriteLock {
     fn drop(&mut self) {
         // The file is still locked, so it cannot be the lock file of another process.
         let _ = fs::remove_file(&self.lock);
@@ -152,17 +152,17 @@ mod tests {
     #[test]
     fn a_second_lock_is_refused_and_the_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let hold = Hold::folder(folder.path(), "train").unwrap();
-        let error = Hold::folder(folder.path(), "train")
+        let lock = WriteLock::folder(folder.path(), "train").unwrap();
+        let error = WriteLock::folder(folder.path(), "train")
             .unwrap_err()
             .to_string();
         let holder = format!("in use by process {} (train)", process::id());
         assert!(error.contains(&holder), "{error}");
-        drop(hold);
+        drop(lock);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         // The lock file of a killed process has no effect.
         fs::write(folder.path().join(LOCK), "process 1 (train)").unwrap();
-        drop(Hold::folder(folder.path(), "train").unwrap());
+        drop(WriteLock::folder(folder.path(), "train").unwrap());
     }
 
     #[test]
@@ -173,14 +173,14 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        if let Ok(_hold) = Hold::beside(&path, "convert") {
+                        if let Ok(_lock) = WriteLock::beside(&path, "convert") {
                             let _alone = inside.try_lock().unwrap();
-                            assert!(!Hold::is_free(&path).unwrap());
+                            assert!(!WriteLock::is_free(&path).unwrap());
                         }
                     }
                 });
             }
         });
-        assert!(Hold::is_free(&path).unwrap());
+        assert!(WriteLock::is_free(&path).unwrap());
     }
 }
