@@ -50,34 +50,34 @@ fn bad_libraries(folder: &Path) -> Vec<BadLibrary> {
         written(
             "text",
             b"This is not a library.\n",
-            &["no shared library", "do: "],
+            &["not a shared library", "do: "],
         ),
         written("empty", b"", &["the file is empty", "do: "]),
         written("cut-to-64-bytes", &whole[..64], &["do: "]),
-        written("cut-to-5000-bytes", &whole[..5000], &["cut off", "do: "]),
+        written("cut-to-5000-bytes", &whole[..5000], &["truncated", "do: "]),
         written(
             "cut-in-half",
             &whole[..whole.len() / 2],
-            &["cut off", "do: "],
+            &["truncated", "do: "],
         ),
         written(
             "cut-by-a-tenth",
             &whole[..whole.len() / 10 * 9],
-            &["cut off", "do: "],
+            &["truncated", "do: "],
         ),
         written(
             "cut-by-one-byte",
             &whole[..whole.len() - 1],
-            &["cut off", "do: "],
+            &["truncated", "do: "],
         ),
         built(
             "no-plugin",
-            &["no merv plugin", "merv_plugin_manifest", "do: "],
+            &["not a merv plugin", "merv_plugin_manifest", "do: "],
         ),
         built("manifest-only", &["99.0.0", API_VERSION, "newer merv-host"]),
         built(
             "wrong-layout",
-            &[API_VERSION, "laid out", "differently", "rebuild"],
+            &[API_VERSION, "different layout", "rebuild"],
         ),
     ]
 }
@@ -158,7 +158,7 @@ fn invalid_manifests_are_reported() {
             "missing field `version`",
         ),
         ("null", String::new(), "manifest that cannot be read"),
-        ("no version", good("new"), "that is no version"),
+        ("no version", good("new"), "that is not a version"),
         (
             "older major",
             good("0.9.0"),
@@ -285,7 +285,7 @@ fn a_pipe_is_refused_without_reading() {
         "{row}"
     );
     let error = row["error"].as_str().unwrap();
-    assert!(error.contains("it is no file"), "{row}");
+    assert!(error.contains("it is not a file"), "{row}");
 
     let tiny = Tiny::new();
     let plugin = format!("plugin = {{ path = \"{}\" }}", pipe.display());
@@ -310,7 +310,7 @@ fn a_library_that_started_a_thread_stays_loaded() {
     let folder = plugin_folder(&["no-plugin"]);
     let path = folder.path().join(library_file("merv_no_plugin"));
     let error = chain(&Library::open(&path, 1).unwrap_err());
-    assert!(error.contains("no merv plugin"), "{error}");
+    assert!(error.contains("not a merv plugin"), "{error}");
     let started = Instant::now();
     while !initialiser_thread_exists() {
         assert!(

@@ -27,7 +27,7 @@ const FAULTS: [(&str, &str, &[&str]); 11] = [
         "encode",
         &["encode refused", "the lowest cause"],
     ),
-    ("wrong-shape", "encode", &["promised", "64"]),
+    ("wrong-shape", "encode", &["it described", "64"]),
     (
         "panics-with-a-bomb",
         "encode",

@@ -193,7 +193,7 @@ fn an_unsupported_option_is_named() {
     let run = info(&tiny, &plugins).args(["--precision", "bf16"]);
     run.finish().failed(
         1,
-        &["registry.toml: `--precision` is not what plugin `faulty` gives"],
+        &["registry.toml: `--precision` does not match what plugin `faulty` describes"],
     );
 }
 

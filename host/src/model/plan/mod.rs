@@ -347,7 +347,7 @@ impl<'f> Planner<'f> {
         if let Some(source) = entry.sizes_in_weights()
             && self.files.present(source)?.is_none()
         {
-            let why = "its sizes are needed, which are in this file";
+            let why = "it contains the sizes of the model";
             return Err(self.files.missing(source, why));
         }
         let request = LanguageModelRequest {

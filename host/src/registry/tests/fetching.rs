@@ -22,7 +22,7 @@ fn digests_are_parsed_and_verified() {
     assert!(matches!(error, SourceError::WrongDigest { .. }));
     assert_has(
         &error.to_string(),
-        &["one.safetensors", abc, "found: ", "do: fetch"],
+        &["one.safetensors", abc, "found: ", "do: download"],
     );
     fs::remove_file(&path).unwrap();
     assert!(matches!(

@@ -147,7 +147,7 @@ fn info_downloads_nothing() {
         &[
             "hf://merv/tiny/siglip/config.json",
             "is not in the cache",
-            "this command downloads nothing",
+            "this command does not download files",
         ],
     );
     assert_eq!(published.server.seen(), []);
@@ -181,7 +181,7 @@ fn the_sizes_of_a_gguf_model_are_in_its_file() {
             &[
                 "hf://merv/tiny/llm/model.gguf",
                 "is not in the cache",
-                "sizes of a GGUF model are in its file",
+                "it contains the sizes of the model",
             ],
         );
     assert_eq!(published.server.seen(), []);
