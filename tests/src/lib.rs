@@ -19,7 +19,7 @@ pub use close::{LEAST_COSINE, TOLERANCE, assert_aligned, assert_close, cosine};
 pub use hub::{COMMIT, Fault, FileKind, HubRequest, HubServer, TOKEN};
 pub use judge::{JudgeFault, JudgeServer};
 pub use pages::Page;
-pub use run::{Finished, Run, about, assert_all_fail, assert_cases};
+pub use run::{Finished, Run, ask_about, assert_all_fail, assert_cases};
 pub use tensors::{Dtype, Stored, Tensor, Tensors, edit, read, write_f32};
 pub use tiny::{Tiny, plugin_folder};
 pub use training::{TrainingRun, tiny_with_one_encoder};

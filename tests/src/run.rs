@@ -129,14 +129,14 @@ impl Run {
 
     /// Runs shell commands first, such as limits or traps.
     #[must_use]
-    pub fn after(mut self, shell: &str) -> Self {
+    pub fn after_shell(mut self, commands: &str) -> Self {
         let args: Vec<_> = self
             .command
             .get_args()
             .skip(1)
             .map(OsStr::to_owned)
             .collect();
-        let script = format!("{shell}; {WITH_LITTLE_MEMORY}");
+        let script = format!("{commands}; {WITH_LITTLE_MEMORY}");
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).args(&args[1..]);
         command.current_dir(root()).stdin(Stdio::null());
@@ -156,7 +156,7 @@ impl Run {
     ///
     /// If the run cannot be started.
     #[track_caller]
-    pub fn ended_when(self, signal: &str, mut now: impl FnMut(Duration) -> bool) -> Finished {
+    pub fn signal_when(self, signal: &str, mut now: impl FnMut(Duration) -> bool) -> Finished {
         let mut signalled = false;
         self.watched(|child, elapsed| {
             if !signalled && now(elapsed) {
@@ -227,7 +227,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u
 }
 
 /// `merv-host generate` of one token about `video`.
-pub fn about(video: impl AsRef<Path>) -> Run {
+pub fn ask_about(video: impl AsRef<Path>) -> Run {
     Run::new()
         .args(["generate", "--prompt", "?", "--max-new-tokens", "1"])
         .arg("--video")
@@ -254,7 +254,7 @@ impl Finished {
     /// If a check fails.
     #[track_caller]
     pub fn failed<S: AsRef<str>>(self, code: i32, words: &[S]) {
-        if let Err(complaint) = self.judge(code, words) {
+        if let Err(complaint) = self.check_failed(code, words) {
             panic!("{complaint}");
         }
     }
@@ -264,7 +264,7 @@ impl Finished {
     /// # Errors
     ///
     /// The check that failed, with the output of the run.
-    pub fn judge<S: AsRef<str>>(&self, code: i32, words: &[S]) -> Result<(), String> {
+    pub fn check_failed<S: AsRef<str>>(&self, code: i32, words: &[S]) -> Result<(), String> {
         // The standard library's words. Panics that `guard` catches are reported in other words.
         if self.stderr.contains("panicked at") {
             return Err(format!("it panicked: {self}"));
@@ -305,7 +305,7 @@ pub fn assert_cases(complaints: impl IntoIterator<Item = (String, Result<(), Str
     );
 }
 
-/// Checks with [`Finished::judge`] that each run of a table of (case, run, words) failed with exit code `code`.
+/// Checks with [`Finished::check_failed`] that each run of a table of (case, run, words) failed with exit code `code`.
 ///
 /// # Panics
 ///
@@ -318,7 +318,7 @@ pub fn assert_all_fail<S: AsRef<str>>(
     assert_cases(
         cases
             .into_iter()
-            .map(|(name, run, words)| (name, run.judge(code, &words))),
+            .map(|(name, run, words)| (name, run.check_failed(code, &words))),
     );
 }
 

@@ -1,6 +1,6 @@
 //! Arguments that the command line refuses.
 
-use merv_tests::{Run, about, assert_all_fail, small_clip};
+use merv_tests::{Run, ask_about, assert_all_fail, small_clip};
 
 #[test]
 fn sampling_settings_out_of_range_are_refused() {
@@ -17,7 +17,7 @@ fn sampling_settings_out_of_range_are_refused() {
         cases.map(|(settings, word)| {
             (
                 settings.join(" "),
-                about(small_clip()).args(settings).finish(),
+                ask_about(small_clip()).args(settings).finish(),
                 vec![word, "found"],
             )
         }),
@@ -29,7 +29,7 @@ fn unavailable_devices_are_refused() {
     assert_all_fail(
         1,
         ["cuda:0", "cuda:7"].map(|device| {
-            let run = about(small_clip()).args(["--device", device]).finish();
+            let run = ask_about(small_clip()).args(["--device", device]).finish();
             (device.to_owned(), run, vec![device, "cpu"])
         }),
     );
@@ -37,7 +37,9 @@ fn unavailable_devices_are_refused() {
 
 #[test]
 fn an_unsupported_precision_is_refused() {
-    let run = about(small_clip()).args(["--precision", "f16"]).finish();
+    let run = ask_about(small_clip())
+        .args(["--precision", "f16"])
+        .finish();
     run.failed(1, &["asked for in f16", "f32 or bf16"]);
 }
 

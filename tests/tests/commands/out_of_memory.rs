@@ -21,7 +21,7 @@ fn data() -> TempDir {
 
 /// Runs a command with a memory limit, and checks that it succeeds or reports that memory ran out.
 fn limited(run: Run, kilobytes: u32) -> Finished {
-    let finished = run.after(&format!("ulimit -v {kilobytes}")).finish();
+    let finished = run.after_shell(&format!("ulimit -v {kilobytes}")).finish();
     let reported =
         finished.stderr.contains("memory ran out while") && finished.stderr.contains("do: raise");
     let is_fine = finished.code == Some(0) || (finished.code == Some(1) && reported);

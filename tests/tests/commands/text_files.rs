@@ -53,7 +53,10 @@ fn utf_16_is_refused() {
         let text = fs::read_to_string(tiny.path(file)).unwrap();
         fs::write(tiny.path(file), utf16(&text)).unwrap();
         let run = tiny.generate().finish();
-        (file.to_owned(), run.judge(1, &["UTF-16", "UTF-8", file]))
+        (
+            file.to_owned(),
+            run.check_failed(1, &["UTF-16", "UTF-8", file]),
+        )
     }));
     let tiny = Tiny::new();
     tiny.replace(

@@ -13,7 +13,9 @@ fn a_full_disk_is_reported_and_loses_nothing() {
         let mut failures = 0;
         for limit in LIMITS {
             let place = command.place(&format!("full-{limit}"));
-            let run = command.run(&place).after(&format!("ulimit -f {limit}"));
+            let run = command
+                .run(&place)
+                .after_shell(&format!("ulimit -f {limit}"));
             let finished = run.finish();
             if finished.code != Some(0) {
                 failures += 1;

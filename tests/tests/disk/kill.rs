@@ -23,7 +23,7 @@ fn the_run_after_a_kill_gives_the_undisturbed_result() {
             let wait = took.mul_f64((random >> 33) as f64 / (1u64 << 31) as f64);
             let run = command.run(&place);
             let before = all_files(&place).len();
-            run.ended_when("KILL", |elapsed| match kill {
+            run.signal_when("KILL", |elapsed| match kill {
                 0 => all_files(&place).len() > before + random as usize % 3,
                 _ => elapsed >= wait,
             });

@@ -109,7 +109,7 @@ fn exceeding_a_file_size_limit_is_an_error_that_names_the_file() {
     let dump = folder.path().join("dump.safetensors");
     let run = tiny.generate().arg("--dump").arg(&dump);
     // The answer is streamed before the dump is written.
-    let finished = run.after("ulimit -f 1").finish();
+    let finished = run.after_shell("ulimit -f 1").finish();
     assert_eq!(finished.code, Some(1), "{finished}");
     for word in ["dump.safetensors", "ulimit -f"] {
         assert!(finished.stderr.contains(word), "{finished}");

@@ -1,6 +1,6 @@
 //! Output paths that cannot be written, and one that can.
 
-use merv_tests::{Run, about, assert_cases, small_clip};
+use merv_tests::{Run, ask_about, assert_cases, small_clip};
 use std::fs;
 use tempfile::TempDir;
 
@@ -11,13 +11,15 @@ fn paths_that_cannot_be_written_are_refused() {
         folder.path().to_owned(),
         folder.path().join("nowhere/dump.safetensors"),
     ] {
-        let run = about(small_clip())
+        let run = ask_about(small_clip())
             .args(["--json", "--dump"])
             .arg(&path)
             .finish();
         run.failed(1, &[&path.display().to_string(), "cannot be written"]);
     }
-    let run = about(small_clip()).args(["--dump", "/dev/full"]).finish();
+    let run = ask_about(small_clip())
+        .args(["--dump", "/dev/full"])
+        .finish();
     run.failed(
         1,
         &["/dev/full", "choose another path: something else is there"],
@@ -31,7 +33,7 @@ fn a_dangling_link_is_written_through() {
     let folder = TempDir::new().unwrap();
     let (link, place) = (folder.path().join("link"), folder.path().join("dump"));
     std::os::unix::fs::symlink("dump", &link).unwrap();
-    let run = about(small_clip()).arg("--dump").arg(&link);
+    let run = ask_about(small_clip()).arg("--dump").arg(&link);
     run.finish().succeeded();
     assert!(link.is_symlink() && place.is_file());
 }
@@ -64,6 +66,9 @@ fn names_that_are_too_long_are_reported() {
     ];
     assert_cases(cases.map(|(case, arguments)| {
         let run = Run::new().args(&arguments).finish();
-        (case.to_owned(), run.judge(1, &["a name in it is too long"]))
+        (
+            case.to_owned(),
+            run.check_failed(1, &["a name in it is too long"]),
+        )
     }));
 }

@@ -116,7 +116,7 @@ fn misspelt_keys_and_empty_values_are_refused() {
         let run = toy.run("open-ended").args(SHORT).finish();
         (
             format!("{question} {answer}"),
-            run.judge(1, &["an item is wrong", word]),
+            run.check_failed(1, &["an item is wrong", word]),
         )
     }));
     let mut toy = Benchmark::new();

@@ -161,7 +161,7 @@ fn files_that_make_the_library_panic_are_errors() {
         fs::write(tiny.path("llm/tokenizer.json"), json.to_string()).unwrap();
         tiny.generate()
             .finish()
-            .judge(1, &["tokenizer.json", "do: "])
+            .check_failed(1, &["tokenizer.json", "do: "])
             .unwrap_or_else(|complaint| panic!("{what}: {complaint}"));
     }
 }

@@ -126,7 +126,8 @@ fn the_binary_exits_with_code_1_for_them() {
             let file = [path.display().to_string()];
             (
                 name.to_owned(),
-                run.judge(1, words).and_then(|()| run.judge(1, &file)),
+                run.check_failed(1, words)
+                    .and_then(|()| run.check_failed(1, &file)),
             )
         },
     ));

@@ -135,7 +135,7 @@ fn the_binary_exits_with_code_1_after_a_fault() {
         let run = swapped(folder.path(), encoder, llm).finish();
         let named = format!("plugin `faulty` could not {doing}");
         let words: Vec<&str> = [named.as_str(), id].iter().chain(words).copied().collect();
-        (id.to_owned(), run.judge(1, &words))
+        (id.to_owned(), run.check_failed(1, &words))
     }));
 }
 

@@ -95,7 +95,8 @@ fn a_plugin_that_cannot_start_is_started_once() {
     let folder = plugin_folder(&["faulty"]);
     let run = swapped(folder.path(), Some("fine"), Some("fine-llm")).arg("-v");
     let run = run.env("MERV_FAULTY_INIT", "error").finish();
-    run.judge(1, &["plugin `faulty`: init was called"]).unwrap();
+    run.check_failed(1, &["plugin `faulty`: init was called"])
+        .unwrap();
     // The entries of the encoder and the language model fail for the same reason.
     for (words, count) in [
         ("init was called", 1),
@@ -114,7 +115,7 @@ fn a_missing_plugin_folder_is_an_error() {
             let run = Run::new().args(["--plugin-dir", folder, command]).finish();
             (
                 format!("{command} {folder}"),
-                run.judge(1, &[folder, "--plugin-dir", "the folder does not exist"]),
+                run.check_failed(1, &[folder, "--plugin-dir", "the folder does not exist"]),
             )
         })
     }));

@@ -140,7 +140,7 @@ fn unsupported_settings_are_refused_with_the_line_and_both_values() {
         let line = line_of(&tiny, blamed);
         let found = info(&tiny, &plugins).finish();
         let words: Vec<&str> = words.iter().copied().chain([line.as_str()]).collect();
-        let mut verdict = found.judge(1, &words);
+        let mut verdict = found.check_failed(1, &words);
         if found.stderr.contains("config.json") {
             verdict = Err(format!("the message names a config file: {found}"));
         }
@@ -179,7 +179,7 @@ fn info_finds_configs_that_contradict_their_weights() {
         tiny.replace(&format!("{model}/config.json"), &from, &to);
         let file = tiny.path(&format!("{model}/model.safetensors"));
         let words = [&file.display().to_string(), held, &format!("`{key}`")];
-        let found = info(&tiny, &plugins).finish().judge(1, &words);
+        let found = info(&tiny, &plugins).finish().check_failed(1, &words);
         (format!("{model}: {to}"), found)
     }));
 }

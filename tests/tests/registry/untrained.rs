@@ -263,7 +263,7 @@ fn training_starts_from_it_and_leaves_an_ordinary_mixer() {
     let parted = training(&tiny);
     let metrics = parted.out().join("metrics.jsonl");
     let has_begun = |_| fs::metadata(&metrics).is_ok_and(|about| about.len() > 0);
-    parted.run().ended_when("TERM", has_begun).succeeded();
+    parted.run().signal_when("TERM", has_begun).succeeded();
     parted.run().arg("--resume").finish().succeeded();
     assert_eq!(parted.digests(4), whole.digests(4));
     assert_eq!(parted.curve("loss"), whole.curve("loss"));

@@ -373,7 +373,7 @@ fn a_model_that_cannot_be_loaded_is_refused() {
             ("--dry-run", wrong.start(true)),
             ("train", wrong.start(false)),
         ];
-        runs.map(|(what, run)| (format!("{case}, {what}"), run.judge(1, words)))
+        runs.map(|(what, run)| (format!("{case}, {what}"), run.check_failed(1, words)))
     });
     assert_cases(complaints.collect::<Vec<_>>());
 }

@@ -116,7 +116,7 @@ fn a_wrong_media_key_is_refused() {
     assert_cases(cases.map(|(media, word)| {
         let file = format!("[{}]", llava(media));
         let run = data.train("finetune", "d.json", file.as_bytes());
-        let result = run.judge(1, &["d.json, example 1: ", word]);
+        let result = run.check_failed(1, &["d.json, example 1: ", word]);
         let result = result.and_then(|()| match data.path("run").exists() {
             true => Err("a run was started".to_owned()),
             false => Ok(()),
@@ -158,7 +158,7 @@ fn mistakes_in_messages_are_refused() {
         let run = data.train("finetune", "d.json", example(keys, user, reply).as_bytes());
         (
             word.to_owned(),
-            run.judge(1, &["d.json, example 1: ", word]),
+            run.check_failed(1, &["d.json, example 1: ", word]),
         )
     }));
     // `null`, which tables contain for rows without media, is accepted and reported.
@@ -303,10 +303,12 @@ fn long_values_are_shortened_in_messages() {
     assert_cases(cases.map(|content| {
         let run = data.train("finetune", "long.json", content.as_bytes());
         let length = run.stderr.chars().count();
-        let result = run.judge(1, &["long.json"]).and_then(|()| match length {
-            0..2500 => Ok(()),
-            _ => Err(format!("the message has {length} characters")),
-        });
+        let result = run
+            .check_failed(1, &["long.json"])
+            .and_then(|()| match length {
+                0..2500 => Ok(()),
+                _ => Err(format!("the message has {length} characters")),
+            });
         let case: String = content.chars().take(40).collect();
         (
             case,

@@ -28,7 +28,7 @@ fn lengthened(run: &TrainingRun, steps: u64) -> Run {
 
 /// Ends a run after this many steps.
 fn interrupted(run: &TrainingRun, command: Run, steps: usize) -> Finished {
-    let command = command.ended_when("INT", |_| metrics(run).lines().count() >= steps);
+    let command = command.signal_when("INT", |_| metrics(run).lines().count() >= steps);
     command.succeeded()
 }
 

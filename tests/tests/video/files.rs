@@ -1,6 +1,6 @@
 //! Unreadable video files, time windows, and limits on sizes.
 
-use merv_tests::{about, assert_all_fail, clip, fixture, small_clip};
+use merv_tests::{ask_about, assert_all_fail, clip, fixture, small_clip};
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
@@ -62,7 +62,7 @@ fn unreadable_videos_are_refused() {
                 .iter()
                 .map(|&word| word.to_owned())
                 .chain([path_text.clone()]);
-            (path_text, about(&path).finish(), words.collect())
+            (path_text, ask_about(&path).finish(), words.collect())
         }),
     );
 }
@@ -83,7 +83,7 @@ fn windows_without_frames_are_refused() {
     assert_all_fail(
         1,
         cases.map(|(window, words)| {
-            let run = about(clip()).args(window).finish();
+            let run = ask_about(clip()).args(window).finish();
             (
                 window.join(" "),
                 run,
@@ -100,7 +100,7 @@ fn windows_with_frames_are_answered() {
         &["--start", "1", "--end", "1.01"],
         &["--end", "3600"],
     ] {
-        about(small_clip()).args(window).finish().succeeded();
+        ask_about(small_clip()).args(window).finish().succeeded();
     }
 }
 
@@ -129,7 +129,7 @@ fn every_limit_is_enforced_and_can_be_set() {
             let named = [words, vec![path.file_name().unwrap().display().to_string()]].concat();
             (
                 format!("{} {flag}", path.display()),
-                about(path).args([*flag, *limit]).finish(),
+                ask_about(path).args([*flag, *limit]).finish(),
                 named,
             )
         }),
@@ -146,7 +146,7 @@ fn every_limit_is_enforced_and_can_be_set() {
         huge.map(|(name, flag)| {
             (
                 name.to_owned(),
-                about(video(name)).finish(),
+                ask_about(video(name)).finish(),
                 vec![name, flag, "expected at most"],
             )
         }),
@@ -161,6 +161,9 @@ fn every_limit_is_enforced_and_can_be_set() {
         "--max-animation-bytes",
         "--max-decoded-pixels",
     ] {
-        about(small_clip()).args([flag, high]).finish().succeeded();
+        ask_about(small_clip())
+            .args([flag, high])
+            .finish()
+            .succeeded();
     }
 }

@@ -1,6 +1,6 @@
 //! Images, animations, folders of images, pipes and addresses as videos.
 
-use merv_tests::{Run, about, assert_cases, fixture, small_clip};
+use merv_tests::{Run, ask_about, assert_cases, fixture, small_clip};
 use std::{fs, path::Path, sync::Arc, time::Instant};
 use tempfile::{TempDir, tempdir};
 
@@ -16,7 +16,7 @@ fn json(run: Run) -> serde_json::Value {
 #[test]
 fn pipes_are_read_like_files() {
     let clip = small_clip();
-    let expected = json(about(&clip));
+    let expected = json(ask_about(&clip));
     let at = folder();
     let pipe = at.path().join("pipe");
     let fill = format!(
@@ -26,7 +26,9 @@ fn pipes_are_read_like_files() {
     );
     let through = |video: &Path, then: &str| {
         let _ = fs::remove_file(&pipe);
-        about(video).keeping(&at).after(&format!("{fill} {then}"))
+        ask_about(video)
+            .keeping(&at)
+            .after_shell(&format!("{fill} {then}"))
     };
     let redirect = format!(" exec <{}", pipe.display());
     for (video, then) in [
@@ -40,7 +42,7 @@ fn pipes_are_read_like_files() {
             assert_eq!(found[part], expected[part], "{}", video.display());
         }
     }
-    let file = json(about("-").input(&fs::read(&clip).unwrap()));
+    let file = json(ask_about("-").input(&fs::read(&clip).unwrap()));
     assert_eq!(file["text"], expected["text"]);
 
     let limited = through(&pipe, ":").args(["--max-pipe-bytes", "1000"]);
@@ -48,11 +50,11 @@ fn pipes_are_read_like_files() {
     limited
         .finish()
         .failed(1, &[&*name, "--max-pipe-bytes", "1001", "1000"]);
-    about("-")
+    ask_about("-")
         .input(b"no video")
         .finish()
         .failed(1, &["-: not a video"]);
-    about("-")
+    ask_about("-")
         .input(b"")
         .finish()
         .failed(1, &["-: the file is empty"]);
@@ -66,13 +68,16 @@ fn endless_pipes_that_are_not_videos_are_refused() {
         ("exec </dev/urandom", ""),
         ("exec </dev/zero", "-: not a video"),
     ] {
-        let run = about("-").keeping(&at).after(input).finish();
+        let run = ask_about("-").keeping(&at).after_shell(input).finish();
         run.failed(1, &["-: ", word]);
     }
     assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
     let inside = format!("exec <{}", at.path().display());
     let words = ["standard input is a folder", "instead of `-`"];
-    about("-").after(&inside).finish().failed(1, &words);
+    ask_about("-")
+        .after_shell(&inside)
+        .finish()
+        .failed(1, &words);
 }
 
 #[test]
@@ -81,35 +86,35 @@ fn no_image_in_a_folder_is_skipped_silently() {
     let put = |name: &str, from: &str| fs::copy(fixture(from), at.path().join(name)).unwrap();
     put("1.png", "video/still.png");
     put("3.png", "video/still.png");
-    about(at.path()).finish().succeeded();
+    ask_about(at.path()).finish().succeeded();
     let two = |name: &str| at.path().join(name);
     std::os::unix::fs::symlink("gone.png", two("2.png")).unwrap();
     let words = ["2.png", "a link whose target does not exist"];
-    about(at.path()).finish().failed(1, &words);
+    ask_about(at.path()).finish().failed(1, &words);
     fs::remove_file(two("2.png")).unwrap();
     let made = std::process::Command::new("mkfifo")
         .arg(two("2.jpg"))
         .status();
     assert!(made.unwrap().success());
-    about(at.path())
+    ask_about(at.path())
         .finish()
         .failed(1, &["2.jpg", "not an image"]);
     fs::remove_file(two("2.jpg")).unwrap();
     put("2.gif", "video/motion.gif");
-    about(at.path())
+    ask_about(at.path())
         .finish()
         .failed(1, &["2.gif", "an animation in a folder"]);
     fs::remove_file(two("2.gif")).unwrap();
     fs::write(two("2.heic"), "").unwrap();
     let words = ["2.heic", "not supported in folders", "convert it"];
-    about(at.path()).finish().failed(1, &words);
+    ask_about(at.path()).finish().failed(1, &words);
     fs::remove_file(two("2.heic")).unwrap();
     // A GIF with one image is one frame.
     let still =
         b"GIF89a\x02\0\x01\0\x80\0\0\xff\0\0\0\0\xff\x2c\0\0\0\0\x02\0\x01\0\0\x02\x02\x04\x0a\0;";
     fs::write(two("2.gif"), still).unwrap();
-    about(at.path()).finish().succeeded();
-    let alone = about(two("gone")).finish();
+    ask_about(at.path()).finish().succeeded();
+    let alone = ask_about(two("gone")).finish();
     alone.failed(1, &["gone: no such file or folder"]);
 }
 
@@ -133,46 +138,52 @@ fn unsupported_formats_are_refused_with_the_supported_ones() {
     let jpeg = fs::read(fixture("video/still.jpg")).unwrap();
     let cases = [
         (
-            about("http://example.com/a.mp4"),
+            ask_about("http://example.com/a.mp4"),
             vec!["http://example.com/a.mp4", "download the video"],
         ),
         (
-            about("s3://bucket/clip.mp4"),
+            ask_about("s3://bucket/clip.mp4"),
             vec!["URLs are not downloaded"],
         ),
         (
-            about(write("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")),
+            ask_about(write("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")),
             vec!["HEIC", "JPEG, PNG", "TIFF"],
         ),
         (
-            about(write("a.ppm", b"P6\n1 1\n255\nabc")),
+            ask_about(write("a.ppm", b"P6\n1 1\n255\nabc")),
             vec!["PPM", "JPEG, PNG"],
         ),
         (
-            about(write("cut.jpg", &jpeg[..jpeg.len() - 2])),
+            ask_about(write("cut.jpg", &jpeg[..jpeg.len() - 2])),
             vec!["cut.jpg", "JPEG", "cut short"],
         ),
         (
-            about(fixture("video/still.png")).args(["--start", "1"]),
+            ask_about(fixture("video/still.png")).args(["--start", "1"]),
             vec!["still.png", "has no duration"],
         ),
         (
-            about(fixture("video/frames")).args(["--start", "1"]),
+            ask_about(fixture("video/frames")).args(["--start", "1"]),
             vec!["frames", "--folder-fps"],
         ),
     ];
     assert_cases(cases.map(|(run, words)| {
         let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
-        (words[0].clone(), run.finish().judge(1, &words))
+        (words[0].clone(), run.finish().check_failed(1, &words))
     }));
 }
 
 #[test]
 fn the_frame_rate_of_a_folder_can_be_set() {
-    let run =
-        about(fixture("video/frames")).args(["--folder-fps", "3", "--start", "1", "--end", "2"]);
+    let run = ask_about(fixture("video/frames")).args([
+        "--folder-fps",
+        "3",
+        "--start",
+        "1",
+        "--end",
+        "2",
+    ]);
     let part = json(run)["mixer_weights"].clone();
-    let whole = json(about(fixture("video/frames")))["mixer_weights"].clone();
+    let whole = json(ask_about(fixture("video/frames")))["mixer_weights"].clone();
     assert!(part.is_object() && part != whole, "{part}");
 }
 
@@ -206,7 +217,7 @@ fn skipped_files_in_folders_of_videos_are_counted() {
         .arg(&pipe)
         .arg("--out");
     let run = run.arg(elsewhere.path().join("features"));
-    let run = run.after(&format!("mkfifo {}", pipe.display()));
+    let run = run.after_shell(&format!("mkfifo {}", pipe.display()));
     run.finish().failed(1, &["a pipe or a device"]);
 }
 
@@ -225,11 +236,11 @@ fn too_little_memory_for_an_image_is_reported() {
     writer.finish().unwrap();
     drop(pixels);
 
-    about(&path).finish().succeeded();
+    ask_about(&path).finish().succeeded();
     let mut reported = 0;
     for kilobytes in [700_000, 600_000, 500_000, 400_000, 350_000, 300_000] {
-        let finished = about(&path)
-            .after(&format!("ulimit -v {kilobytes}"))
+        let finished = ask_about(&path)
+            .after_shell(&format!("ulimit -v {kilobytes}"))
             .finish();
         match finished.code {
             Some(0) => {}

@@ -1,11 +1,11 @@
 //! Servers that send wrong data.
 
-use super::{Bench, REPO, WEIGHTS, assert_refused, assert_whole, content, fetch, file};
+use super::{REPO, TestHub, WEIGHTS, assert_refused, assert_whole, content, fetch, file};
 use merv_tests::{Fault, FileKind, TOKEN};
 
 #[test]
 fn the_token_is_sent_only_to_the_hubs_own_host_name() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     let small = file("config.json");
     bench.server.add(REPO, "config.json", "{}", FileKind::Small);
     let to = format!(
@@ -38,7 +38,7 @@ fn downloads_are_checked() {
         (Fault::OtherRange, &["starts at byte 1000", "1001"]),
     ];
     for (fault, words) in cases {
-        let bench = Bench::new();
+        let bench = TestHub::new();
         if matches!(fault, Fault::OtherRange) {
             bench.leave(&content()[..1000]);
         }
@@ -54,7 +54,7 @@ fn downloads_are_checked() {
 #[test]
 fn a_wrong_size_from_the_hub_is_noticed() {
     for stated in ["599999", "600001"] {
-        let bench = Bench::new();
+        let bench = TestHub::new();
         bench
             .server
             .fail([Fault::Header("X-Linked-Size", stated.to_owned())]);
@@ -78,7 +78,7 @@ fn invalid_answers_are_refused() {
         (to("file:///etc/passwd"), "redirect"),
     ];
     for ((name, value), word) in cases {
-        let bench = Bench::new();
+        let bench = TestHub::new();
         bench.server.fail([Fault::Header(name, value.clone())]);
         let is_redirect = name == "Location";
         let error = if is_redirect {
@@ -100,7 +100,7 @@ fn invalid_answers_are_refused() {
 
 #[test]
 fn endless_redirects_are_refused() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     let here = format!("/{REPO}/resolve/main/{WEIGHTS}");
     bench.server.fail(vec![Fault::Redirect(here); 20]);
     let error = bench.hub().locate(&file(WEIGHTS)).unwrap_err();

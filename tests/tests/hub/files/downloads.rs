@@ -1,13 +1,13 @@
 //! Complete and interrupted downloads into the cache.
 
-use super::{Bench, REPO, WEIGHTS, assert_refused, assert_whole, content, fetch, file};
+use super::{REPO, TestHub, WEIGHTS, assert_refused, assert_whole, content, fetch, file};
 use merv_host::hub::HubFile;
 use merv_tests::{COMMIT, Fault, FileKind, HubRequest, TOKEN, sha256};
 use std::{fs, path::Path, sync::Barrier, thread, time::Duration};
 
 #[test]
 fn a_large_file_is_downloaded_into_the_common_cache_layout() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     let hub = bench.with_token(TOKEN);
     let weights = file(WEIGHTS);
     assert_eq!(hub.cached(&weights), None);
@@ -65,7 +65,7 @@ fn a_large_file_is_downloaded_into_the_common_cache_layout() {
 
 #[test]
 fn small_files_are_stored_by_folder_and_revision() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     bench.server.add(
         REPO,
         "sub folder/config.json",
@@ -95,7 +95,7 @@ fn small_files_are_stored_by_folder_and_revision() {
 
 #[test]
 fn an_empty_file_is_downloaded() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     bench.server.add(REPO, "empty", "", FileKind::Small);
     let path = fetch(&bench.hub(), &file("empty")).unwrap();
     assert_eq!(fs::read(path).unwrap(), b"");
@@ -103,7 +103,7 @@ fn an_empty_file_is_downloaded() {
 
 #[test]
 fn a_download_resumes_after_a_lost_connection() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     bench
         .server
         .fail([Fault::Cut(200_000), Fault::Cut(100_000)]);
@@ -117,7 +117,7 @@ fn a_download_resumes_after_a_lost_connection() {
 
 #[test]
 fn the_next_run_resumes_a_failed_download() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     bench.server.fail([Fault::Cut(5000)]);
     bench.server.fail(vec![Fault::Cut(0); 5]);
     let error = fetch(&bench.hub(), &file(WEIGHTS)).unwrap_err();
@@ -158,7 +158,7 @@ fn a_partial_file_of_another_run_is_used_if_it_is_valid() {
         ("nothing", b"", from_0),
     ];
     for (what, left, expected) in cases {
-        let bench = Bench::new();
+        let bench = TestHub::new();
         bench.leave(left);
         assert_whole(&fetch(&bench.hub(), &file(WEIGHTS)).unwrap());
         let expected: Vec<_> = expected
@@ -171,7 +171,7 @@ fn a_partial_file_of_another_run_is_used_if_it_is_valid() {
 
 #[test]
 fn a_server_without_range_support_sends_everything_again() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     bench.leave(&content()[..1000]);
     bench.server.fail([Fault::WholeFile]);
     assert_whole(&fetch(&bench.hub(), &file(WEIGHTS)).unwrap());
@@ -179,7 +179,7 @@ fn a_server_without_range_support_sends_everything_again() {
 
 #[test]
 fn small_files_are_not_resumed_because_they_have_no_digest() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     let etag = bench
         .server
         .add(REPO, "config.json", "{\"right\": true}", FileKind::Small);
@@ -196,7 +196,7 @@ fn small_files_are_not_resumed_because_they_have_no_digest() {
 #[test]
 fn concurrent_downloads_of_a_file_share_one() {
     const MANY: usize = 6;
-    let bench = Bench::new();
+    let bench = TestHub::new();
     bench.server.fail([Fault::Slow(Duration::from_millis(300))]);
     let barrier = Barrier::new(MANY);
     thread::scope(|scope| {

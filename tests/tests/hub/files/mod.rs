@@ -24,13 +24,13 @@ fn content() -> Vec<u8> {
 }
 
 /// A hub, its cache, and one large file in `owner/model`.
-struct Bench {
+struct TestHub {
     server: HubServer,
     cache: TempDir,
     etag: String,
 }
 
-impl Bench {
+impl TestHub {
     fn new() -> Self {
         let server = HubServer::new();
         let etag = server.add(REPO, WEIGHTS, content(), FileKind::Large);

@@ -1,13 +1,13 @@
 //! Refusals by the hub, an unreachable hub, and wrong settings.
 
-use super::{Bench, WEIGHTS, assert_refused, assert_whole, fetch, file};
+use super::{TestHub, WEIGHTS, assert_refused, assert_whole, fetch, file};
 use merv_host::hub::{Hub, HubFile, Settings, Token};
 use merv_tests::{Fault, FileKind, TOKEN};
 use std::{net::TcpListener, time::Duration};
 
 #[test]
 fn requests_are_repeated_after_server_errors() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     let trouble = [500, 503, 429].map(|status| Fault::Status(status, "", ""));
     bench.server.fail(trouble);
     assert_whole(&fetch(&bench.hub(), &file(WEIGHTS)).unwrap());
@@ -31,7 +31,7 @@ fn requests_are_repeated_after_server_errors() {
 
 #[test]
 fn refusals_say_what_to_do() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     bench
         .server
         .add("meta/llama", "tokenizer.json", "{}", FileKind::Small);
@@ -125,7 +125,7 @@ fn refusals_say_what_to_do() {
 
 #[test]
 fn a_missing_network_is_reported_immediately() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -153,7 +153,7 @@ fn a_missing_network_is_reported_immediately() {
 
 #[test]
 fn invalid_settings_are_refused() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     for endpoint in [
         "",
         "huggingface.co",
@@ -190,7 +190,7 @@ fn invalid_settings_are_refused() {
 
 #[test]
 fn offline_no_requests_are_made() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     let hub = Hub::new(Settings {
         offline: true,
         ..bench.settings()
@@ -217,7 +217,7 @@ fn offline_no_requests_are_made() {
 
 #[test]
 fn an_invalid_token_is_refused_before_a_request() {
-    let bench = Bench::new();
+    let bench = TestHub::new();
     for wrong in ["hf_\u{e4}", "hf_\u{fffd}", "hf_a b", "hf_a\u{7f}"] {
         let token = Token::new(wrong, "$HF_TOKEN");
         let settings = Settings {

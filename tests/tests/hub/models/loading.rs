@@ -1,12 +1,12 @@
 //! Loading a model whose files are on the hub, in the cache, or missing.
 
-use super::{FILES, Published, REPO, tokens};
+use super::{FILES, PublishedModel, REPO, tokens};
 use merv_tests::{Fault, FileKind, Run, TOKEN, Tiny, root, sha256, small_clip};
 use std::{collections::BTreeSet, fs, thread, time::Duration};
 
 #[test]
 fn a_model_from_the_hub_answers_like_the_local_one() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     let here = Tiny::new().generate().arg("--json").finish().succeeded();
     let first = published.generate().finish().succeeded();
     assert_eq!(tokens(&first.stdout), tokens(&here.stdout));
@@ -38,7 +38,7 @@ fn a_model_from_the_hub_answers_like_the_local_one() {
 
 #[test]
 fn offline_all_missing_files_are_listed() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     let run = published.generate().arg("--offline").finish();
     let mut words: Vec<String> = FILES
         .iter()
@@ -59,7 +59,7 @@ fn offline_all_missing_files_are_listed() {
 
 #[test]
 fn refusals_are_reported_together_before_any_download() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     published
         .server
         .add("meta/llama", "tokenizer.json", "{}", FileKind::Small);
@@ -99,7 +99,7 @@ fn refusals_are_reported_together_before_any_download() {
 
 #[test]
 fn inconsistent_settings_are_reported_before_weights_are_downloaded() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     published
         .tiny
         .replace("registry.toml", "token_length = 16", "token_length = 9");
@@ -121,7 +121,7 @@ fn inconsistent_settings_are_reported_before_weights_are_downloaded() {
 
 #[test]
 fn a_missing_network_is_reported_once() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     let run = published
         .generate()
         .env("HF_ENDPOINT", "http://127.0.0.1:1")
@@ -140,7 +140,7 @@ fn a_missing_network_is_reported_once() {
 
 #[test]
 fn info_downloads_nothing() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     let info = || published.online(published.tiny.run().arg("info"));
     info().finish().failed(
         1,
@@ -165,7 +165,7 @@ fn info_downloads_nothing() {
 
 #[test]
 fn the_sizes_of_a_gguf_model_are_in_its_file() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     published.tiny.replace(
         "registry.toml",
         "\"llm/model.safetensors\"",
@@ -200,7 +200,7 @@ fn the_sizes_of_a_gguf_model_are_in_its_file() {
 
 #[test]
 fn a_wrong_digest_in_the_registry_is_reported() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     let wrong = "a".repeat(64);
     published.tiny.replace(
         "registry.toml",
@@ -216,7 +216,7 @@ fn a_wrong_digest_in_the_registry_is_reported() {
 
 #[test]
 fn concurrent_programs_download_once() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     published
         .server
         .fail([Fault::Slow(Duration::from_millis(200))]);
@@ -235,7 +235,7 @@ fn concurrent_programs_download_once() {
 
 #[test]
 fn the_first_available_file_of_a_list_is_used() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     let here = Tiny::new().generate().arg("--json").finish().succeeded();
     let one = "file = \"siglip/model.safetensors\"";
     let several = "file = [\"siglip/open_clip_model.safetensors\", \"siglip/model.safetensors\"]";
@@ -261,7 +261,7 @@ fn the_first_available_file_of_a_list_is_used() {
     }
     assert_eq!(published.server.seen(), []);
 
-    let none = Published::new();
+    let none = PublishedModel::new();
     let neither = "file = [\"siglip/a.bin\", \"siglip/b.bin\"]";
     none.tiny.replace("registry.toml", one, neither);
     let words = ["has no file `hf://merv/tiny/siglip/a.bin or siglip/b.bin`"];

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const REPO: &str = "merv/tiny";
 
 /// The lively model with all of its files on a hub.
-struct Published {
+struct PublishedModel {
     server: HubServer,
     home: Arc<TempDir>,
     tiny: Tiny,
@@ -33,7 +33,7 @@ const FILES: [&str; 11] = [
     "mixer.safetensors",
 ];
 
-impl Published {
+impl PublishedModel {
     fn new() -> Self {
         let published = Self {
             server: HubServer::new(),

@@ -1,12 +1,12 @@
 //! A registry against the config that is published beside a mixer's checkpoint.
 
-use super::{Published, REPO, tokens};
+use super::{PublishedModel, REPO, tokens};
 use merv_tests::{FileKind, Tiny, root};
 use serde_json::{Value, json};
 use std::fs;
 
 /// Adds the checkpoint where MERV stores it, with a config next to it.
-fn with_config(published: &Published, config: &Value) {
+fn with_config(published: &PublishedModel, config: &Value) {
     let mixer = fs::read(root().join("tests/fixtures/lively/mixer.safetensors")).unwrap();
     let file = "lively/checkpoints/latest-checkpoint.safetensors";
     published.server.add(REPO, file, mixer, FileKind::Large);
@@ -34,7 +34,7 @@ fn the_published_config_is_compared_before_large_downloads() {
         "visual_feature_length": 1024,
         "llm_max_length": 2048,
     });
-    let published = Published::new();
+    let published = PublishedModel::new();
     with_config(&published, &json!({ "model": model }));
     let config = "in hf://merv/tiny/lively/config.json says";
     let words = [
@@ -71,7 +71,7 @@ fn the_published_config_is_compared_before_large_downloads() {
 
 #[test]
 fn a_matching_config_and_an_unrelated_one_are_accepted() {
-    let published = Published::new();
+    let published = PublishedModel::new();
     let here = Tiny::new().generate().arg("--json").finish().succeeded();
     let model = json!({
         "video_backbone_ids": [
@@ -90,7 +90,7 @@ fn a_matching_config_and_an_unrelated_one_are_accepted() {
     let found = published.generate().finish().succeeded();
     assert_eq!(tokens(&found.stdout), tokens(&here.stdout));
 
-    let other = Published::new();
+    let other = PublishedModel::new();
     with_config(&other, &json!({ "model_type": "something else" }));
     other.generate().finish().succeeded();
 }

@@ -1,6 +1,6 @@
 //! Weights in several files.
 
-use super::{Published, REPO, tokens};
+use super::{PublishedModel, REPO, tokens};
 use merv_tests::{FileKind, Tiny, edit};
 use serde_json::json;
 use std::{collections::BTreeMap, fs, path::Path};
@@ -49,7 +49,7 @@ fn shards_are_found_through_their_index() {
     let run = tiny.generate().arg("--json").finish().succeeded();
     assert_eq!(tokens(&run.stdout), tokens(&whole.stdout));
 
-    let published = Published::new();
+    let published = PublishedModel::new();
     for file in [
         "model.safetensors.index.json",
         "model-1-of-2.safetensors",
@@ -116,7 +116,7 @@ fn an_index_cannot_refer_to_files_outside_its_folder() {
             .failed(1, &["model.safetensors.index.json"]);
     }
     for file in ["../mixer.safetensors", absolute] {
-        let published = Published::new();
+        let published = PublishedModel::new();
         published.server.add(
             REPO,
             "llm/model.safetensors.index.json",

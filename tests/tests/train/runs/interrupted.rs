@@ -20,7 +20,7 @@ fn check_kills(stage: &str, kills: u32) {
         let wait = took.mul_f64((random % 1000) as f64 / 1000.0);
         let step = (kill % 2 == 0).then_some(3 + random % 4);
         let metrics = run.out().join("metrics.jsonl");
-        run.run().ended_when("KILL", |elapsed| match step {
+        run.run().signal_when("KILL", |elapsed| match step {
             Some(step) => lines(&metrics) >= step,
             None => elapsed >= wait,
         });
@@ -56,7 +56,7 @@ fn a_signal_ends_the_run_with_a_checkpoint() {
         let run = short(&tiny, "align").set("save_every", 1000);
         let metrics = run.out().join("metrics.jsonl");
         let has_begun = |_| fs::metadata(&metrics).is_ok_and(|about| about.len() > 0);
-        let finished = run.run().ended_when(signal, has_begun).succeeded();
+        let finished = run.run().signal_when(signal, has_begun).succeeded();
         if run.checkpoints() != [STEPS] {
             assert!(
                 finished.stderr.contains("resume with --resume"),
@@ -76,7 +76,7 @@ fn a_full_disk_does_not_damage_checkpoints() {
         .set("max_steps", 4)
         .set("save_every", 1);
     // The limit is between the sizes of the mixer's file and the language model's.
-    let limited = run.run().after("trap '' XFSZ; ulimit -f 1500");
+    let limited = run.run().after_shell("trap '' XFSZ; ulimit -f 1500");
     limited.finish().failed(
         1,
         &[
