@@ -4,7 +4,7 @@ use super::{Parameter, note};
 use crate::{
     Result,
     activation::Activation,
-    kernels::backward,
+    kernels::{activations, rows::add_columns},
     tensor::{from_vec, rows, with_slice},
 };
 use candle_core::{Shape, Tensor};
@@ -82,7 +82,7 @@ pub fn repeated(parameter: &Parameter, width: usize, repeat: usize) -> Result<Te
     };
     let (trained, parameter) = (parameter.is_trained(), parameter.clone());
     note("an embedding", &[], &y, trained, move |gradient, _| {
-        parameter.add_to_gradient(|sums| backward::add_columns(&gradient, None, sums));
+        parameter.add_to_gradient(|sums| add_columns(&gradient, None, sums));
         Ok(())
     });
     Ok(y)
@@ -148,7 +148,7 @@ pub fn add_repeated(x: &Tensor, rows_of: &Parameter, repeat: usize) -> Result<Te
         parameter.add_to_gradient(|sums| {
             let groups = gradient.chunks_exact((repeat * width).max(1));
             for (sum, rows) in sums.chunks_exact_mut(width).zip(groups) {
-                backward::add_columns(rows, None, sum);
+                add_columns(rows, None, sum);
             }
         });
         flow.add(id, gradient);
@@ -168,7 +168,7 @@ fn x_shape(elements: usize, width: usize) -> (usize, usize) {
 /// When `x` is not a plain tensor of `f32`.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     let y = with_slice(x, |values| {
-        from_vec(backward::activate(values, activation), x.shape())
+        from_vec(activations::activate(values, activation), x.shape())
     })?;
     let input = x.clone();
     note(
@@ -178,7 +178,7 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
         false,
         move |mut gradient, flow| {
             with_slice(&input, |x| {
-                backward::activation_backward(x, &mut gradient, activation);
+                activations::activation_backward(x, &mut gradient, activation);
                 Ok(())
             })?;
             flow.add(input.id(), gradient);
@@ -203,7 +203,7 @@ pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tenso
     }
     let y = with_slice(gate, |g| {
         with_slice(up, |u| {
-            from_vec(backward::gated(g, u, activation), gate.shape())
+            from_vec(activations::gated(g, u, activation), gate.shape())
         })
     })?;
     let inputs = [gate.clone(), up.clone()];
@@ -216,7 +216,7 @@ pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tenso
             let [gate, up] = inputs;
             let of_up = with_slice(&gate, |g| {
                 with_slice(&up, |u| {
-                    Ok(backward::gated_backward(g, u, &mut gradient, activation))
+                    Ok(activations::gated_backward(g, u, &mut gradient, activation))
                 })
             })?;
             flow.add(gate.id(), gradient);

@@ -3,7 +3,7 @@
 use crate::{
     Result,
     kernels::{
-        backward::{AdamW, adamw},
+        adamw::{AdamW, adamw},
         elements::Elements,
     },
     matrix::Matrix,

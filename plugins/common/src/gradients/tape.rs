@@ -1,6 +1,6 @@
 //! Notes of a forward pass, and the way back through them.
 
-use crate::{Result, kernels::backward::add};
+use crate::{Result, kernels::rows::add};
 use candle_core::{Tensor, TensorId};
 use merv_plugin_api::{ErrorKind, PluginError};
 use std::{

@@ -4,7 +4,7 @@ use super::{
     elements::Elements,
     epilogue::{Epilogue, apply},
     product::product,
-    reduce,
+    reduce::reduce,
 };
 use crate::precision::Precision;
 use rayon::prelude::*;
@@ -88,7 +88,7 @@ multiversion! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{activation::Activation, kernels::numbers};
+    use crate::{activation::Activation, kernels::numbers::numbers};
     use half::f16;
 
     /// The same in `f64`, straight from the definition.

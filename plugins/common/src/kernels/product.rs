@@ -484,7 +484,7 @@ unsafe fn tiles<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize, const
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::numbers;
+    use crate::kernels::numbers::numbers;
 
     /// All layouts, those of the forward and of the backward pass, and all forms, against the definition: fresh
     /// and added to, with weights of single and of half precision.

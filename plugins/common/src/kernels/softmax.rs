@@ -1,7 +1,9 @@
 //! Softmax of rows.
 
-use super::elementwise::exp;
-use super::{LANES, reduce};
+use super::{
+    elementwise::exp,
+    reduce::{LANES, reduce},
+};
 
 multiversion! {
     /// Replaces each row of `width` elements by its softmax. If `causal`, the last row sees all of its

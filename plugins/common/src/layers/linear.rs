@@ -3,13 +3,13 @@
 use crate::{
     Result,
     activation::Activation,
-    gradients::{Parameter, activate, note, recording},
+    gradients::{Flow, Parameter, activate, note, recording},
     kernels::{
-        backward,
         elements::Elements,
         epilogue::Epilogue,
         linear::linear,
         product::{Left, Right, product_into},
+        rows::{add, add_columns, scaled_rows},
     },
     tensor::{from_vec, rows, with_slice},
     weights::Scope,
@@ -100,7 +100,7 @@ impl Linear {
             &[x],
             &y,
             self.is_trained(),
-            move |gradient, flow| layer.step_back(&input, &gradient, flow),
+            move |gradient, flow| layer.backward(&input, &gradient, flow),
         );
         self.adapt(x, y, None)
     }
@@ -166,10 +166,10 @@ impl Linear {
             move |gradient, flow| {
                 match &scale_of {
                     Some(scale) => {
-                        let scaled = backward::scaled_rows(&gradient, &scale.values().f32s());
-                        layer.step_back(&input, &scaled, flow)?;
+                        let scaled = scaled_rows(&gradient, &scale.values().f32s());
+                        layer.backward(&input, &scaled, flow)?;
                     }
-                    None => layer.step_back(&input, &gradient, flow)?,
+                    None => layer.backward(&input, &gradient, flow)?,
                 }
                 flow.add(residual_id, gradient);
                 Ok(())
@@ -239,12 +239,7 @@ impl Linear {
     }
 
     /// The backward pass of the layer without its adapter.
-    fn step_back(
-        &self,
-        x: &Tensor,
-        gradient: &[f32],
-        flow: &mut crate::gradients::Flow,
-    ) -> Result<()> {
+    fn backward(&self, x: &Tensor, gradient: &[f32], flow: &mut Flow) -> Result<()> {
         if self.is_trained() {
             with_slice(x, |x| {
                 self.add_gradients(x, gradient);
@@ -272,7 +267,7 @@ impl Linear {
             }
         });
         if let Some(bias) = &self.bias {
-            bias.add_to_gradient(|sum| backward::add_columns(gradient, None, sum));
+            bias.add_to_gradient(|sum| add_columns(gradient, None, sum));
         }
     }
 
@@ -312,9 +307,9 @@ fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tens
     let values = scale.values();
     let values = values.f32s();
     let sum = with_slice(y, |y| {
-        let mut sum = backward::scaled_rows(y, &values);
+        let mut sum = scaled_rows(y, &values);
         with_slice(residual, |residual| {
-            backward::add(&mut sum, residual);
+            add(&mut sum, residual);
             Ok(())
         })?;
         from_vec(sum, residual.shape())
@@ -327,13 +322,10 @@ fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tens
         true,
         move |gradient, flow| {
             with_slice(&branch, |y| {
-                scale.add_to_gradient(|sums| backward::add_columns(&gradient, Some(y), sums));
+                scale.add_to_gradient(|sums| add_columns(&gradient, Some(y), sums));
                 Ok(())
             })?;
-            flow.add(
-                branch.id(),
-                backward::scaled_rows(&gradient, &scale.values().f32s()),
-            );
+            flow.add(branch.id(), scaled_rows(&gradient, &scale.values().f32s()));
             flow.add(residual_id, gradient);
             Ok(())
         },
@@ -344,7 +336,7 @@ fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tens
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{gradients::Parameters, kernels::numbers, precision::Precision};
+    use crate::{gradients::Parameters, kernels::numbers::numbers, precision::Precision};
     use merv_plugin_api::TrainingOptions;
 
     /// `[rows, inner] · [inner, columns]` of what the precision makes of the operands.

@@ -1,6 +1,6 @@
 //! The loss of a language model.
 
-use crate::{Result, kernels::backward, layers::linear::Linear};
+use crate::{Result, kernels, layers::linear::Linear};
 
 /// Logits that are held at once, at most: 16 MiB of them.
 const LOGITS: usize = 4 << 20;
@@ -19,7 +19,7 @@ pub fn cross_entropy(
     hidden: &[f32],
     head: &Linear,
     labels: &[u32],
-    go_back: bool,
+    backward: bool,
 ) -> Result<(f64, Vec<f32>)> {
     let (width, vocabulary) = (head.inputs(), head.outputs());
     if let Some(label) = labels.iter().find(|&&label| label as usize >= vocabulary) {
@@ -30,13 +30,13 @@ pub fn cross_entropy(
     }
     let rows = (LOGITS / vocabulary.max(1)).clamp(16, 1 << 20);
     let mut sum = 0.0;
-    let mut gradient = vec![0.0; if go_back { hidden.len() } else { 0 }];
+    let mut gradient = vec![0.0; if backward { hidden.len() } else { 0 }];
     for (index, labels) in labels.chunks(rows).enumerate() {
         let range = index * rows * width..(index * rows + labels.len()) * width;
         let part = &hidden[range.clone()];
         let mut logits = head.product(part);
-        sum += backward::cross_entropy(&mut logits, vocabulary, labels);
-        if go_back {
+        sum += kernels::cross_entropy::cross_entropy(&mut logits, vocabulary, labels);
+        if backward {
             head.add_gradients(part, &logits);
             head.input_gradient(&logits, &mut gradient[range], false);
         }

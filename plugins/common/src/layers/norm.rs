@@ -4,8 +4,8 @@ use crate::{
     Result,
     gradients::{Parameter, note},
     kernels::{
-        backward::{Norm, add, norm_backward},
-        norm,
+        norm::{self, Norm, norm_backward},
+        rows::add,
     },
     tensor::{from_vec, rows, with_slice},
     weights::Scope,

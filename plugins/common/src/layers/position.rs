@@ -4,7 +4,7 @@
 use crate::{
     Result,
     gradients::{Parameter, note},
-    kernels::backward::{add, add_columns},
+    kernels::rows::{add, add_columns},
     tensor::{from_vec, rows, with_slice},
 };
 use candle_core::Tensor;
