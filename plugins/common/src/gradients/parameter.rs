@@ -2,10 +2,7 @@
 
 use crate::{
     Result,
-    kernels::{
-        adamw::{AdamW, adamw},
-        elements::Elements,
-    },
+    kernels::{adamw::AdamWParameter, elements::Elements},
     matrix::Matrix,
     precision::Precision,
 };
@@ -252,30 +249,9 @@ impl Parameter {
         }
     }
 
-    /// Whether weight decay applies: to everything of two or more dimensions that is not a bias.
-    fn decays(&self) -> bool {
-        self.shape().len() >= 2 && !self.name().ends_with("bias")
-    }
-
     pub(super) fn step(&self, step: &AdamWStep) {
         let Some(trained) = self.0.trained.get() else {
             return;
-        };
-        let decay = if self.decays() {
-            1.0 - step.learning_rate * step.weight_decay
-        } else {
-            1.0
-        };
-        let t = step.step as f64;
-        let numbers = AdamW {
-            gradient_scale: step.gradient_scale as f32,
-            beta1: step.beta1 as f32,
-            beta2: step.beta2 as f32,
-            epsilon: step.epsilon as f32,
-            decay: decay as f32,
-            rate: (step.learning_rate / (1.0 - step.beta1.powf(t))) as f32,
-            correction: (1.0 / (1.0 - step.beta2.powf(t)).sqrt()) as f32,
-            shares: [(1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32],
         };
         let mut weights = trained
             .weights
@@ -287,7 +263,14 @@ impl Parameter {
                 moment.resize(gradient.len(), 0.0);
                 moment.as_mut_slice()
             });
-            adamw(&mut weights, gradient, [first, second], numbers);
+            let parameter = AdamWParameter {
+                name: self.name(),
+                shape: self.shape(),
+                values: &mut weights,
+                gradient,
+                moments: [first, second],
+            };
+            parameter.apply(step);
         });
     }
 
