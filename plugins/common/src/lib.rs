@@ -24,6 +24,7 @@ pub mod threads;
 pub mod tensor;
 pub mod variants;
 pub mod request;
+pub mod encoder_plugin;
 pub mod config;
 pub mod kernels;
 pub mod matrix;
