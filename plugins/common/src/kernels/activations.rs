@@ -7,7 +7,7 @@ use super::{
 use crate::activation::Activation;
 use rayon::prelude::*;
 
-/// `activation(x)`.
+/// Returns `activation(x)`.
 pub fn activate(x: &[f32], activation: Activation) -> Vec<f32> {
     let mut y = x.to_vec();
     y.par_chunks_mut(ELEMENTS_PER_TASK)
@@ -15,7 +15,7 @@ pub fn activate(x: &[f32], activation: Activation) -> Vec<f32> {
     y
 }
 
-/// `activation(gate) · up`.
+/// Returns `activation(gate) · up`.
 pub fn gated(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
     let mut y = gate.to_vec();
     y.par_chunks_mut(ELEMENTS_PER_TASK)
@@ -27,41 +27,42 @@ pub fn gated(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
     y
 }
 
-/// Multiplies `gradient`, that of `activation(x)`, by the activation's slope at `x`.
+/// Multiplies `gradient`, the gradient of `activation(x)`, by the derivative of the activation at `x`.
 pub fn activation_backward(x: &[f32], gradient: &mut [f32], activation: Activation) {
     gradient
         .par_chunks_mut(ELEMENTS_PER_TASK)
         .zip(x.par_chunks(ELEMENTS_PER_TASK))
-        .for_each(|(gradient, x)| slope_part(x, gradient, activation));
+        .for_each(|(gradient, x)| derivative_part(x, gradient, activation));
 }
 
-/// The gradients of `gate` and `up` from that of [`gated`]; the first takes the place of `gradient`.
+/// Turns `gradient`, the gradient of [`gated`], into the gradient of `gate`, and returns the gradient of
+/// `up`.
 pub fn gated_backward(
     gate: &[f32],
     up: &[f32],
     gradient: &mut [f32],
     activation: Activation,
 ) -> Vec<f32> {
-    let mut of_up = gate.to_vec();
-    of_up
+    let mut up_gradient = gate.to_vec();
+    up_gradient
         .par_chunks_mut(ELEMENTS_PER_TASK)
         .zip(gradient.par_chunks_mut(ELEMENTS_PER_TASK))
         .zip(
             gate.par_chunks(ELEMENTS_PER_TASK)
                 .zip(up.par_chunks(ELEMENTS_PER_TASK)),
         )
-        .for_each(|((of_up, gradient), (gate, up))| {
-            activate_part(of_up, activation);
-            multiply(of_up, gradient);
+        .for_each(|((up_gradient, gradient), (gate, up))| {
+            activate_part(up_gradient, activation);
+            multiply(up_gradient, gradient);
             multiply(gradient, up);
-            slope_part(gate, gradient, activation);
+            derivative_part(gate, gradient, activation);
         });
-    of_up
+    up_gradient
 }
 
 multiversion! {
     fn activate_part(y: &mut [f32], activation: Activation) {
-        // A loop each: passed as a function, the activation would not be inlined.
+        // One loop for each activation: a function that is passed as an argument would not be inlined.
         match activation {
             Activation::Gelu => y.iter_mut().for_each(#[inline(always)] |y| *y = elementwise::gelu(*y)),
             Activation::GeluTanh => {
@@ -76,17 +77,17 @@ multiversion! {
 }
 
 multiversion! {
-    fn slope_part(x: &[f32], gradient: &mut [f32], activation: Activation) {
+    fn derivative_part(x: &[f32], gradient: &mut [f32], activation: Activation) {
         let pairs = gradient.iter_mut().zip(x);
         match activation {
-            Activation::Gelu => pairs.for_each(#[inline(always)] |(g, x)| *g *= elementwise::gelu_slope(*x)),
+            Activation::Gelu => pairs.for_each(#[inline(always)] |(g, x)| *g *= elementwise::gelu_derivative(*x)),
             Activation::GeluTanh => {
-                pairs.for_each(#[inline(always)] |(g, x)| *g *= elementwise::gelu_tanh_slope(*x));
+                pairs.for_each(#[inline(always)] |(g, x)| *g *= elementwise::gelu_tanh_derivative(*x));
             }
             Activation::QuickGelu => {
-                pairs.for_each(#[inline(always)] |(g, x)| *g *= elementwise::quick_gelu_slope(*x));
+                pairs.for_each(#[inline(always)] |(g, x)| *g *= elementwise::quick_gelu_derivative(*x));
             }
-            Activation::Silu => pairs.for_each(#[inline(always)] |(g, x)| *g *= elementwise::silu_slope(*x)),
+            Activation::Silu => pairs.for_each(#[inline(always)] |(g, x)| *g *= elementwise::silu_derivative(*x)),
         }
     }
 }
@@ -100,7 +101,7 @@ mod tests {
     };
 
     #[test]
-    fn activations_have_the_slope_of_their_forward_pass() {
+    fn activation_gradients_match_finite_differences() {
         let (x, up, weights) = (numbers(997, 1), numbers(997, 2), numbers(997, 3));
         for activation in [
             Activation::Gelu,
@@ -110,15 +111,15 @@ mod tests {
         ] {
             let mut plain = weights.clone();
             activation_backward(&x, &mut plain, activation);
-            let mut of_gate = weights.clone();
-            let of_up = gated_backward(&x, &up, &mut of_gate, activation);
+            let mut gate_gradient = weights.clone();
+            let up_gradient = gated_backward(&x, &up, &mut gate_gradient, activation);
             for at in (0..997).step_by(83) {
                 let value = |x: &[f32]| dot(&activate(x, activation), &weights);
                 assert_slope("activation", plain[at], slope(&x, at, value));
                 let value = |x: &[f32]| dot(&gated(x, &up, activation), &weights);
-                assert_slope("gate", of_gate[at], slope(&x, at, value));
+                assert_slope("gate", gate_gradient[at], slope(&x, at, value));
                 let value = |up: &[f32]| dot(&gated(&x, up, activation), &weights);
-                assert_slope("up", of_up[at], slope(&up, at, value));
+                assert_slope("up", up_gradient[at], slope(&up, at, value));
             }
         }
     }

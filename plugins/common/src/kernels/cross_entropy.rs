@@ -3,8 +3,8 @@
 use super::{elementwise, reduce::LANES};
 use rayon::prelude::*;
 
-/// Cross-entropy of rows of `width` logits against their `labels`; the logits become the gradient of the
-/// sum of all. Returns that sum.
+/// Returns the summed cross-entropy of rows of `width` logits against their `labels`, and replaces the logits
+/// by the gradient of that sum.
 pub fn cross_entropy(logits: &mut [f32], width: usize, labels: &[u32]) -> f64 {
     let losses: Vec<f64> = logits
         .par_chunks_mut(width.max(1))
@@ -15,7 +15,7 @@ pub fn cross_entropy(logits: &mut [f32], width: usize, labels: &[u32]) -> f64 {
             loss
         })
         .collect();
-    // In order, so that the sum is the same every time.
+    // Summed in order, so that the result is the same in every run.
     losses.iter().sum()
 }
 
@@ -54,7 +54,7 @@ mod tests {
     };
 
     #[test]
-    fn cross_entropy_has_the_slope_of_its_sum() {
+    fn the_gradient_of_cross_entropy_matches_finite_differences() {
         let (width, labels) = (37, [0, 36, 5]);
         let logits = numbers(3 * width, 1);
         let value = |logits: &[f32]| cross_entropy(&mut logits.to_vec(), width, &labels);

@@ -1,8 +1,8 @@
 //! Loops over plain slices, where most of the time is spent.
 //!
 //! Each is written so that the compiler can vectorise it, and is compiled for every instruction set that
-//! `multiversion!` selects from at run time. The matrix products of layers are in `product`; those of attention
-//! use [`gemm`].
+//! `multiversion!` selects from at run time. The matrix products of layers are in `product`; those of
+//! attention use [`gemm`].
 
 #[macro_use]
 mod multiversion;

@@ -6,16 +6,16 @@ use super::{
 };
 use rayon::prelude::*;
 
-/// Layer normalisation (arXiv 1607.06450; `torch.nn.functional.layer_norm`) of rows of
-/// `scale.len()` elements.
+/// Layer normalisation of rows of `scale.len()` elements (arXiv 1607.06450;
+/// `torch.nn.functional.layer_norm`).
 pub fn layer_norm(x: &[f32], scale: &[f32], shift: &[f32], epsilon: f32) -> Vec<f32> {
     in_tasks(x, scale.len(), |input, output| {
         layer_norm_rows(input, scale, shift, epsilon, output)
     })
 }
 
-/// Root-mean-square normalisation (arXiv 1910.07467; Hugging Face's `LlamaRMSNorm`) of rows of
-/// `scale.len()` elements.
+/// Root-mean-square normalisation of rows of `scale.len()` elements (arXiv 1910.07467; Hugging Face's
+/// `LlamaRMSNorm`).
 pub fn rms_norm(x: &[f32], scale: &[f32], epsilon: f32) -> Vec<f32> {
     in_tasks(x, scale.len(), |input, output| {
         rms_norm_rows(input, scale, epsilon, output)
@@ -64,7 +64,7 @@ multiversion! {
     }
 }
 
-/// Which norm.
+/// The kind of a norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Norm {
     /// [`layer_norm`]
@@ -73,9 +73,10 @@ pub enum Norm {
     RootMeanSquare,
 }
 
-/// The backward pass of a norm of rows of `scale.len()` elements, from the `gradient` of its result: that
-/// of `x` is written to `out`, or added to it; that of the scale, and of the shift, are returned, if they
-/// are `trained`.
+/// The backward pass of a norm of rows of `scale.len()` elements, from the `gradient` of its result.
+///
+/// The gradient of `x` is written to `out`, or added to it if `added`. The gradients of the scale and the
+/// shift are returned if these are `trained`.
 pub fn norm_backward(
     norm: Norm,
     (x, scale, epsilon): (&[f32], &[f32], f32),
@@ -97,7 +98,7 @@ pub fn norm_backward(
         })
         .collect();
     trained.then(|| {
-        // In order, so that the sum is the same every time.
+        // Summed in order, so that the result is the same in every run.
         let mut sums = [0, 1].map(|_| vec![0.0; width]);
         for part in &parts {
             for (sum, part) in sums.iter_mut().zip(part) {
@@ -132,8 +133,8 @@ multiversion! {
                 d.mul_add(d, sum)
             });
             let factor = 1.0 / (squares / count + epsilon).sqrt();
-            // With `n` the normalised row and `g` the gradient times the scale:
-            // `factor · (g - mean(g) - n · mean(g · n))`, without the first mean in a root-mean-square norm.
+            // The gradient of `x` is `factor · (g - mean(g) - n · mean(g · n))`, where `n` is the normalised row and
+            // `g` the gradient times the scale. A root-mean-square norm has no `mean(g)`.
             let [along, sum] = reduce_three(x, gradient, scale, mean);
             let along = along * factor / count;
             let sum = if norm == Norm::Layer { sum / count } else { 0.0 };
@@ -157,7 +158,7 @@ multiversion! {
     }
 }
 
-/// The sums of `(x - mean) · gradient · scale` and of `gradient · scale`.
+/// Returns the sums of `(x - mean) · gradient · scale` and of `gradient · scale`.
 #[inline(always)]
 fn reduce_three(x: &[f32], gradient: &[f32], scale: &[f32], mean: f32) -> [f32; 2] {
     let (mut along, mut sum) = ([0.0f32; LANES], [0.0f32; LANES]);
@@ -188,7 +189,7 @@ mod tests {
     };
 
     #[test]
-    fn norms_have_the_slope_of_their_forward_pass() {
+    fn norm_gradients_match_finite_differences() {
         let width = 37;
         let (x, scale, shift) = (numbers(40 * width, 1), numbers(width, 2), numbers(width, 3));
         let weights = numbers(x.len(), 4);

@@ -1,11 +1,12 @@
-//! The blocked matrix product (arXiv 0812.3137's scheme, "GotoBLAS"): panels of weights that stay in the
-//! first-level cache, tiles of output that stay in registers.
+//! The blocked matrix product (the scheme of arXiv 0812.3137, "GotoBLAS"): panels of weights stay in the
+//! first-level cache, and tiles of output stay in registers.
 //!
-//! Forward it is `x · Wᵀ`. Weights are stored a row per output, so a panel must be transposed, and
-//! converted where they are not `f32`; that is done once for all rows of `x`, by the thread that
-//! multiplies with it. The two products of the backward pass, `gradient · W` and `gradientᵀ · x`, have
-//! their second operand a row per input, and the last one its first operand transposed. In `bf16` two
-//! inputs at a time are multiplied, as [`pairs`]: those of `x` are made beforehand, those of weights when a panel is.
+//! The forward product is `x · Wᵀ`. Weights are stored with one row for each output, so a panel must be
+//! transposed, and converted if it is not `f32`. The thread that multiplies with the panel does this once for
+//! all rows of `x`. In the two products of the backward pass, `gradient · W` and `gradientᵀ · x`, the second
+//! operand is stored with one row for each input; in the last one, the first operand is transposed. In
+//! `bf16`, two inputs at a time are multiplied, as [`pairs`]. The pairs of `x` are made before the product,
+//! those of the weights together with their panel.
 
 use super::{
     disjoint::Disjoint,
@@ -18,23 +19,24 @@ use crate::precision::Precision;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Inputs that a tile sums before it moves on: a panel of so many is about half of a first-level cache.
+/// Inputs that a tile sums in one pass. A panel of this depth fills about half of a first-level cache.
 const DEPTH: usize = 256;
 
-/// Outputs of one task, whose packed weights stay in the second-level cache.
+/// Outputs of one task. Its packed weights stay in the second-level cache.
 const TASK_OUTPUTS: usize = 64;
 
-/// Rows of `x` that go over a task's panels together and stay in the second-level cache with them.
+/// Rows of `x` that are multiplied with a task's panels together. They stay in the second-level cache with
+/// them.
 const BLOCK_ROWS: usize = PACKED_STEP;
 
-/// Tasks for each thread, at least, where there are rows enough: so that a thread that was held up does
-/// not keep all others waiting.
+/// The smallest number of tasks for each thread, if there are enough rows. With several tasks, a slow thread
+/// does not keep the others waiting.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Rows of a task, at least: fewer are not worth packing the weights once more.
+/// The smallest number of rows of a task. Fewer rows are not worth packing the weights again.
 const TASK_ROWS: usize = 4 * BLOCK_ROWS;
 
-/// A part of the output that one task computes.
+/// The part of the output that one task computes.
 #[derive(Clone, Copy)]
 struct Task {
     first_row: usize,
@@ -46,51 +48,52 @@ struct Task {
 /// The first operand, `[rows, inputs]`.
 #[derive(Clone, Copy)]
 pub(crate) enum Left<'a> {
-    /// Row after row.
+    /// Stored row by row.
     Rows(&'a [f32]),
-    /// Column after column: the matrix is the transpose of what is stored.
+    /// Stored column by column: the stored matrix is the transpose.
     Columns(&'a [f32]),
 }
 
 /// The second operand, `[inputs, outputs]`.
 #[derive(Clone, Copy)]
 pub(crate) enum Right<'a> {
-    /// Row after row.
+    /// Stored row by row.
     Rows(Elements<'a>),
-    /// Column after column, as layers keep their weights.
+    /// Stored column by column, as the weights of layers are.
     Columns(Elements<'a>),
 }
 
-/// What is multiplied in place of the operands' elements.
+/// The form in which the operands' elements are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// They themselves.
+    /// Unchanged.
     Exact,
-    /// Each rounded to `bf16`.
+    /// Rounded to `bf16`.
     Rounded,
-    /// Two inputs at a time, each rounded to `bf16`; see [`pairs`].
+    /// Two inputs at a time, both rounded to `bf16`; see [`pairs`].
     Paired,
 }
 
-/// The sizes and operands of a product, whose lengths were checked.
+/// The sizes and operands of a product. Their lengths have been checked.
 #[derive(Clone, Copy)]
 struct Product<'a> {
-    /// In the form that is multiplied: `[rows, steps]`.
+    /// `[rows, steps]`, in the form that is multiplied.
     x: Left<'a>,
-    /// As it is stored.
+    /// In the form that is stored.
     weight: Right<'a>,
     form: Form,
     rows: usize,
     inputs: usize,
-    /// Inputs, or pairs of them.
+    /// The number of inputs, or of pairs of inputs.
     steps: usize,
     outputs: usize,
     epilogue: Epilogue<'a>,
-    /// Whether the output is added to what is there.
+    /// Whether the product is added to the output instead of replacing it.
     added: bool,
 }
 
-/// `x [rows, inputs] · weight [outputs, inputs]ᵀ` → `[rows, outputs]`, then `epilogue`; on all threads.
+/// Returns `x [rows, inputs] · weight [outputs, inputs]ᵀ` as `[rows, outputs]`, with `epilogue` applied. Uses
+/// all threads.
 pub(super) fn product(
     x: &[f32],
     weight: Elements<'_>,
@@ -118,8 +121,8 @@ pub(super) fn product(
     y
 }
 
-/// `x [rows, inputs] · weight [inputs, outputs]` into `out [rows, outputs]`, or added to it; on all
-/// threads. A quantised `weight` must be one whose rows are wanted as columns.
+/// Writes `x [rows, inputs] · weight [inputs, outputs]` to `out [rows, outputs]`, or adds it if `added`. Uses
+/// all threads. A quantised `weight` must be [`Right::Columns`].
 pub(crate) fn product_into(
     x: Left<'_>,
     weight: Right<'_>,
@@ -152,7 +155,7 @@ pub(crate) fn product_into(
     product.run_in(precision, Disjoint::new(out));
 }
 
-/// Whether the processor has the instruction that [`pairs`] are for.
+/// Returns whether the CPU has the instruction that multiplies [`pairs`].
 fn multiplies_pairs() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
@@ -160,11 +163,11 @@ fn multiplies_pairs() -> bool {
     false
 }
 
-/// Cuts an output into tasks: by columns, and by rows too where there are few columns and many rows.
-fn share_out(rows: usize, outputs: usize, threads: usize) -> Vec<Task> {
+/// Divides an output into tasks: by columns, and also by rows if there are few columns and many rows.
+fn divide(rows: usize, outputs: usize, threads: usize) -> Vec<Task> {
     let columns = outputs.div_ceil(TASK_OUTPUTS);
-    let wanted = (TASKS_PER_THREAD * threads).div_ceil(columns.max(1));
-    let parts = wanted.min(rows / TASK_ROWS).max(1);
+    let needed = (TASKS_PER_THREAD * threads).div_ceil(columns.max(1));
+    let parts = needed.min(rows / TASK_ROWS).max(1);
     let height = rows.div_ceil(parts).next_multiple_of(BLOCK_ROWS);
     let mut tasks = Vec::with_capacity(columns * parts);
     for first_row in (0..rows).step_by(height) {
@@ -180,23 +183,23 @@ fn share_out(rows: usize, outputs: usize, threads: usize) -> Vec<Task> {
     tasks
 }
 
-/// What a thread needs for a task, kept from one to the next.
+/// Buffers that a thread keeps from one task to the next.
 #[derive(Default)]
 struct Scratch<const WIDTH: usize> {
     /// `[panels, steps]`
     panels: Vec<Column<WIDTH>>,
     /// `[BLOCK_ROWS, panels]`
     sums: Vec<Column<WIDTH>>,
-    /// A weight row that is not `f32` in the file, and the next one.
+    /// A weight row that is not `f32` in the file, and the row after it.
     rows: [Vec<f32>; 2],
-    /// What is multiplied in place of a weight row.
+    /// A weight row in the form that is multiplied.
     formed: Vec<f32>,
-    /// Rows of an `x` that is stored column after column: `[DEPTH, BLOCK_ROWS]`.
+    /// Rows of an `x` that is stored column by column: `[DEPTH, BLOCK_ROWS]`.
     x: Vec<f32>,
 }
 
 impl<'a> Product<'a> {
-    /// A product of the operands as they are, without an epilogue.
+    /// Creates a product of the unchanged operands, without an epilogue.
     fn new(x: Left<'a>, weight: Right<'a>, [rows, inputs, outputs]: [usize; 3]) -> Self {
         Self {
             x,
@@ -244,12 +247,12 @@ impl<'a> Product<'a> {
         product.run(out);
     }
 
-    /// Computes the product with the widest instructions that the machine has.
+    /// Computes the product with the widest instructions that the CPU supports.
     fn run(&self, out: Disjoint<'_>) {
         #[cfg(target_arch = "x86_64")]
         {
             if self.form == Form::Paired {
-                assert!(multiplies_pairs(), "this machine has no product of pairs");
+                assert!(multiplies_pairs(), "this CPU cannot multiply pairs");
                 return self.run_tasks::<tile::Avx512Bf16, 12, 32>(out);
             }
             if is_x86_feature_detected!("avx512f") {
@@ -262,13 +265,13 @@ impl<'a> Product<'a> {
         self.run_tasks::<tile::Portable, 4, 16>(out);
     }
 
-    /// Computes the product in tiles of `HEIGHT` rows by `WIDTH` outputs, with instructions that the
-    /// machine has, into an output of `rows · outputs` elements that nobody else touches.
+    /// Computes the product in tiles of `HEIGHT` rows by `WIDTH` outputs. The CPU must support the
+    /// instructions of `K`, and no other thread may use the `rows · outputs` elements of `out`.
     fn run_tasks<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize>(
         &self,
         out: Disjoint<'_>,
     ) {
-        share_out(self.rows, self.outputs, rayon::current_num_threads())
+        divide(self.rows, self.outputs, rayon::current_num_threads())
             .into_par_iter()
             .for_each_init(Scratch::default, |scratch, task| {
                 self.run_task::<K, HEIGHT, WIDTH>(task, scratch, out);
@@ -302,7 +305,7 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Multiplies a block of rows of `x` with packed panels: `sums [rows, panels]`.
+    /// Multiplies a block of rows of `x` with packed panels, into `sums [rows, panels]`.
     fn multiply<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize>(
         &self,
         block: Range<usize>,
@@ -339,7 +342,7 @@ impl<'a> Product<'a> {
                         fresh: start == 0,
                     };
                     let left = rows - row;
-                    // SAFETY: `run` has seen that the machine has what `K` needs.
+                    // SAFETY: `run` has checked that the CPU supports the instructions of `K`.
                     row += unsafe {
                         match self.x {
                             Left::Rows(_) => tiles::<K, HEIGHT, WIDTH, 1>(part, panel, left),
@@ -353,7 +356,7 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Finishes a block's rows of sums with the epilogue and stores them.
+    /// Applies the epilogue to the sums of a block of rows and stores them.
     fn store<'s, const WIDTH: usize>(
         &self,
         block: Range<usize>,
@@ -365,13 +368,13 @@ impl<'a> Product<'a> {
             let sums = &mut Column::flatten(sums)[..task.outputs];
             let start = row * self.outputs + task.first_output;
             apply(sums, task.first_output, start, self.epilogue);
-            // SAFETY: no other task reads or writes there. What is added to was written before.
+            // SAFETY: no other task uses these elements. If they are added to, they were written before.
             unsafe { out.store(start, sums, self.added) };
         }
     }
 
-    /// Copies the task's part of weights that are stored a row per input into panels `[steps, WIDTH]`,
-    /// outputs that do not exist being 0.
+    /// Copies the task's part of weights that are stored with one row for each input into panels `[steps,
+    /// WIDTH]`. Outputs that do not exist are 0.
     fn pack_rows<const WIDTH: usize>(
         &self,
         weight: Elements<'_>,
@@ -419,7 +422,7 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Transposes the task's weights into panels `[steps, WIDTH]`, outputs that do not exist being 0.
+    /// Transposes the task's weights into panels `[steps, WIDTH]`. Outputs that do not exist are 0.
     fn pack_columns<const WIDTH: usize>(
         &self,
         weight: Elements<'_>,
@@ -459,18 +462,18 @@ impl<'a> Product<'a> {
     }
 }
 
-/// One tile, as high as the `left` rows allow; returns its height.
+/// Computes one tile, which is as high as the `left` rows allow, and returns its height.
 ///
 /// # Safety
 ///
-/// The machine has the instructions of `K`.
+/// The CPU must support the instructions of `K`.
 #[inline(always)]
 unsafe fn tiles<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize, const STEP: usize>(
     part: Part<'_, WIDTH>,
     panel: &[Column<WIDTH>],
     left: usize,
 ) -> usize {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees the instructions.
     unsafe {
         match left {
             left if left >= HEIGHT => K::tile::<HEIGHT, STEP>(part, panel),
@@ -486,21 +489,22 @@ mod tests {
     use super::*;
     use crate::kernels::numbers::numbers;
 
-    /// All layouts, those of the forward and of the backward pass, and all forms, against the definition: fresh
-    /// and added to, with weights of single and of half precision.
+    /// Compares all layouts and forms of the forward and backward passes with the definition, written and
+    /// added, with weights in single and half precision.
     #[test]
     fn every_layout_agrees_with_the_definition() {
         let sizes = [(1, 3, 2), (7, 5, 33), (130, 300, 70), (97, 601, 129)];
         let forms = [Form::Exact, Form::Rounded, Form::Paired];
         if !multiplies_pairs() {
-            eprintln!("not tested: this machine has no product of pairs");
+            eprintln!("not tested: this CPU cannot multiply pairs");
         }
         let forms = forms.into_iter();
         let forms = forms.filter(|form| *form != Form::Paired || multiplies_pairs());
         let cases = forms.flat_map(|form| sizes.map(|sizes| (form, sizes)));
         let cases = cases.flat_map(|(form, sizes)| (0..16).map(move |flags| (form, sizes, flags)));
         for (form, (rows, inputs, outputs), flags) in cases {
-            let [x_turned, w_turned, added, halves] = [1, 2, 4, 8].map(|bit| flags & bit != 0);
+            let [x_transposed, w_transposed, added, halves] =
+                [1, 2, 4, 8].map(|bit| flags & bit != 0);
             let (a, b) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
             let before = numbers(rows * outputs, 3);
             let half: Vec<_> = b.iter().map(|&value| half::f16::from_f32(value)).collect();
@@ -513,19 +517,19 @@ mod tests {
                 _ => half::bf16::from_f32(value).to_f64(),
             };
             let stored = |at: usize| if halves { half[at].to_f32() } else { b[at] };
-            let at = |turned: bool, row: usize, column: usize, [rows, columns]: [usize; 2]| {
-                if turned {
+            let at = |transposed: bool, row: usize, column: usize, [rows, columns]: [usize; 2]| {
+                if transposed {
                     column * rows + row
                 } else {
                     row * columns + column
                 }
             };
             let mut out = before.clone();
-            let x = match x_turned {
+            let x = match x_transposed {
                 true => Left::Columns(&a),
                 false => Left::Rows(&a),
             };
-            let weight = match w_turned {
+            let weight = match w_transposed {
                 true => Right::Columns(weight),
                 false => Right::Rows(weight),
             };
@@ -538,12 +542,12 @@ mod tests {
                 let (r, o) = (index / outputs, index % outputs);
                 let product: f64 = (0..inputs)
                     .map(|i| {
-                        operand(a[at(x_turned, r, i, [rows, inputs])])
-                            * operand(stored(at(w_turned, i, o, [inputs, outputs])))
+                        operand(a[at(x_transposed, r, i, [rows, inputs])])
+                            * operand(stored(at(w_transposed, i, o, [inputs, outputs])))
                     })
                     .sum();
                 let expected = product + if added { f64::from(before[index]) } else { 0.0 };
-                // No term is above 1.
+                // No term is greater than 1.
                 assert!(
                     (f64::from(*found) - expected).abs() < 2e-6 * (inputs + 1) as f64,
                     "{form:?}, {rows}x{inputs}x{outputs}, {flags:04b}: {found}, {expected}"
@@ -553,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_times_something_is_nothing() {
+    fn a_product_without_inputs_is_zero() {
         let mut out = [1.0; 4];
         let none = Right::Rows(Elements::F32(&[]));
         product_into(
@@ -580,7 +584,7 @@ mod tests {
     fn tasks_cover_every_element_once() {
         for (rows, outputs, threads) in [(5, 1, 1), (97, 64, 16), (784, 65, 2), (3137, 768, 64)] {
             let mut written = vec![0u8; rows * outputs];
-            let tasks = share_out(rows, outputs, threads);
+            let tasks = divide(rows, outputs, threads);
             for task in &tasks {
                 for row in task.first_row..task.first_row + task.rows {
                     let start = row * outputs + task.first_output;

@@ -11,7 +11,7 @@ pub(super) const ROWS_PER_TASK: usize = 32;
 /// Columns that one task sums.
 const COLUMNS_PER_TASK: usize = 64;
 
-/// `into += from`.
+/// Computes `into += from`.
 pub fn add(into: &mut [f32], from: &[f32]) {
     into.par_chunks_mut(ELEMENTS_PER_TASK)
         .zip(from.par_chunks(ELEMENTS_PER_TASK))
@@ -28,7 +28,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// `into *= by`
+    /// Computes `into *= by`, on this thread.
     pub(super) fn multiply(into: &mut [f32], by: &[f32]) {
         for (into, by) in into.iter_mut().zip(by) {
             *into *= by;
@@ -36,8 +36,8 @@ multiversion! {
     }
 }
 
-/// Adds to `sums [columns]` those of `rows [.., columns]`, or of their products with `weights`, which are
-/// of the same shape.
+/// Adds the column sums of `rows [.., columns]` to `sums [columns]`. With `weights`, which have the shape of
+/// `rows`, these are the sums of the products.
 pub fn add_columns(rows: &[f32], weights: Option<&[f32]>, sums: &mut [f32]) {
     let width = sums.len();
     sums.par_chunks_mut(COLUMNS_PER_TASK)
@@ -68,7 +68,7 @@ multiversion! {
     }
 }
 
-/// Multiplies each row by `scale`.
+/// Returns the rows, each multiplied by `scale`.
 pub fn scaled_rows(rows: &[f32], scale: &[f32]) -> Vec<f32> {
     let mut scaled = rows.to_vec();
     let width = scale.len().max(1);

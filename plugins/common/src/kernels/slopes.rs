@@ -1,4 +1,4 @@
-//! Finite differences, which the tests of backward passes compare with.
+//! Finite differences, which the tests of backward passes compare gradients with.
 
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter()
@@ -7,7 +7,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
         .sum()
 }
 
-/// The slope of `value` when the element `at` of `input` moves.
+/// Returns the derivative of `value` with respect to element `at` of `input`.
 pub(crate) fn slope(input: &[f32], at: usize, value: impl Fn(&[f32]) -> f64) -> f64 {
     const STEP: f32 = 1e-2;
     let moved = |by: f32| {

@@ -18,8 +18,8 @@ pub struct AttentionGradients<'a> {
     pub v: &'a mut [f32],
 }
 
-/// The backward pass of [`attention_of`](super::attention_of), from `gradient [all queries, heads · head_dim]`.
-/// The probabilities are computed again, one block of queries at a time.
+/// The backward pass of [`attention_of`](super::attention_of), from `gradient [all queries, heads ·
+/// head_dim]`. The probabilities are computed again, one block of queries at a time.
 pub fn attention_backward(
     q: Strided<'_>,
     k: Strided<'_>,
@@ -62,8 +62,9 @@ pub fn attention_backward_fused(
     pass.run();
 }
 
-/// As [`attention_backward`], for keys and values that share the rows of one matrix. Values begin `v` elements
-/// after the keys; so do their gradients in the second of the two outputs, which has that matrix's layout.
+/// As [`attention_backward`], for keys and values that share the rows of one matrix. Values begin `v`
+/// elements after the keys; so do their gradients in the second of the two outputs, which has that matrix's
+/// layout.
 pub fn attention_backward_with_values(
     q: Strided<'_>,
     keys: Strided<'_>,

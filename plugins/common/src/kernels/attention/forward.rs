@@ -19,8 +19,8 @@ pub fn attention(
     attention_of(q, k, v, &spans, shape.heads())
 }
 
-/// As [`attention`], for sequences of different lengths: returns `[all queries, heads · head_dim]` in the order
-/// of `spans`. The strides between sequences are ignored.
+/// As [`attention`], for sequences of different lengths: returns `[all queries, heads · head_dim]` in the
+/// order of `spans`. The strides between sequences are ignored.
 pub fn attention_of(
     q: Strided<'_>,
     k: Strided<'_>,
@@ -50,8 +50,8 @@ struct Task<'a> {
     /// The number of queries.
     count: usize,
     heads: Range<usize>,
-    /// The output from the first head of the first query. Its rows are `heads · head_dim` of the whole attention
-    /// apart.
+    /// The output from the first head of the first query. Its rows are `heads · head_dim` of the whole
+    /// attention apart.
     out: &'a mut [f32],
 }
 

@@ -5,34 +5,33 @@ use crate::kernels::disjoint::Operand;
 /// The most queries whose scores are kept at the same time.
 const QUERY_BLOCK: usize = 96;
 
-/// Queries, keys or values: a slice, and how far apart things are in it, in elements.
+/// Queries, keys or values: a slice with its strides, in elements.
 #[derive(Clone, Copy)]
 pub struct Strided<'a> {
-    /// The elements, from the first head of the first position on.
+    /// The elements, from the first head of the first position.
     pub data: &'a [f32],
-    /// From one position to the next.
+    /// The stride from one position to the next.
     pub position: usize,
-    /// From one head to the next.
+    /// The stride from one head to the next.
     pub head: usize,
-    /// From one sequence to the next: sequence `i` begins at `i / inner · outer_stride + i % inner ·
-    /// inner_stride`.
+    /// The strides from one sequence to the next.
     pub batch: BatchStride,
 }
 
-/// Where sequences begin; two levels, because a video's sequences over time are interleaved with those
-/// over space.
+/// Where sequences begin: sequence `i` at `i / inner · outer_stride + i % inner · inner_stride`. There are
+/// two levels because a video's sequences over time are interleaved with those over space.
 #[derive(Clone, Copy)]
 pub struct BatchStride {
-    /// Sequences per outer step. At least 1.
+    /// The number of sequences in each outer step; at least 1.
     pub inner: usize,
-    /// Elements between sequences of one outer step.
+    /// The stride between the sequences of an outer step.
     pub inner_stride: usize,
-    /// Elements between outer steps.
+    /// The stride between outer steps.
     pub outer_stride: usize,
 }
 
 impl BatchStride {
-    /// Sequences that follow each other at `stride`.
+    /// Sequences that are `stride` elements apart.
     pub fn plain(stride: usize) -> Self {
         Self {
             inner: 1,
@@ -41,37 +40,38 @@ impl BatchStride {
         }
     }
 
-    /// Where a sequence begins.
+    /// Returns the element where a sequence begins.
     pub fn offset(&self, sequence: usize) -> usize {
         sequence / self.inner * self.outer_stride + sequence % self.inner * self.inner_stride
     }
 }
 
-/// The sizes of an attention.
+/// The sizes of an attention over sequences of the same length.
 #[derive(Clone, Copy)]
 pub struct AttentionShape {
-    /// Independent sequences.
+    /// The number of independent sequences.
     pub batch: usize,
-    /// Query heads.
+    /// The number of query heads.
     pub heads: usize,
-    /// Key and value heads; each serves `heads / kv_heads` consecutive query heads (arXiv 2305.13245).
+    /// The number of key and value heads. Each one serves `heads / kv_heads` consecutive query heads (arXiv
+    /// 2305.13245).
     pub kv_heads: usize,
-    /// Query positions.
+    /// The number of query positions.
     pub queries: usize,
-    /// Key and value positions.
+    /// The number of key and value positions.
     pub keys: usize,
-    /// Width of a head.
+    /// The width of a head.
     pub head_dim: usize,
-    /// Whether query `i` sees only keys up to `keys - queries + i`.
+    /// Whether query `i` attends only to keys up to `keys - queries + i`.
     pub causal: bool,
 }
 
-/// One sequence of an attention: how many positions, and the element where they begin.
+/// One sequence of an attention: its lengths, and the elements where it begins.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
-    /// Query positions.
+    /// The number of query positions.
     pub queries: usize,
-    /// Key and value positions.
+    /// The number of key and value positions.
     pub keys: usize,
     /// Where its queries begin.
     pub q: usize,
@@ -81,14 +81,14 @@ pub struct Span {
     pub v: usize,
 }
 
-/// What sequences of different lengths have in common.
+/// The sizes that sequences of different lengths share.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
-    /// Query heads.
+    /// The number of query heads.
     pub heads: usize,
-    /// Key and value heads.
+    /// The number of key and value heads.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// The width of a head.
     pub head_dim: usize,
     /// See [`AttentionShape::causal`].
     pub causal: bool,
@@ -99,7 +99,7 @@ impl Heads {
         1.0 / (self.head_dim as f32).sqrt()
     }
 
-    /// Keys that the `count` queries from `first` on see, the last of them at least.
+    /// Returns the number of keys that the last of the `count` queries from `first` attends to.
     pub(super) fn visible(&self, span: &Span, first: usize, count: usize) -> usize {
         if self.causal {
             (span.keys + first + count).saturating_sub(span.queries)
@@ -119,7 +119,7 @@ impl AttentionShape {
         }
     }
 
-    /// Its sequences, one after the other.
+    /// Returns the sequences.
     pub fn spans(&self, q: &BatchStride, k: &BatchStride, v: &BatchStride) -> Vec<Span> {
         let span = |sequence| Span {
             queries: self.queries,
@@ -132,7 +132,7 @@ impl AttentionShape {
     }
 }
 
-/// The rows of a head's positions from `first` on.
+/// Returns the rows of a head from position `first`.
 pub(super) fn rows_of<'a>(m: &Strided<'a>, start: usize, head: usize, first: usize) -> Operand<'a> {
     Operand {
         data: &m.data[start + head * m.head + first * m.position..],
@@ -141,7 +141,7 @@ pub(super) fn rows_of<'a>(m: &Strided<'a>, start: usize, head: usize, first: usi
     }
 }
 
-/// The same elements, with rows and columns exchanged.
+/// Returns the transposed matrix, without moving elements.
 pub(super) fn transposed(m: Operand<'_>) -> Operand<'_> {
     Operand {
         row: m.column,
@@ -150,8 +150,8 @@ pub(super) fn transposed(m: Operand<'_>) -> Operand<'_> {
     }
 }
 
-/// Queries that are computed together: blocks of equal size, for a short last one would be a product of a
-/// few rows.
+/// Returns the number of queries that are computed together. Blocks have the same size, because a short last
+/// block would be a product of a few rows.
 pub(super) fn block_of(queries: usize) -> usize {
     queries
         .div_ceil(queries.div_ceil(QUERY_BLOCK).max(1))

@@ -96,9 +96,9 @@ fn rows(head_dim: usize, data: &[f32], position: usize) -> Strided<'_> {
     }
 }
 
-/// Against finite differences of the forward pass, each operand in turn; separate and fused.
+/// Compares the gradient of each operand with finite differences of the forward pass.
 #[test]
-fn the_backward_pass_is_the_slope_of_the_forward_pass() {
+fn gradients_match_finite_differences() {
     let (heads, kv_heads, head_dim) = (4, 2, 6);
     let lengths = [(5, 5), (130, 130), (3, 9)];
     for causal in [false, true] {
@@ -179,7 +179,7 @@ fn the_backward_pass_is_the_slope_of_the_forward_pass() {
 }
 
 #[test]
-fn a_fused_backward_pass_is_the_separate_one() {
+fn a_fused_backward_pass_equals_the_separate_one() {
     let (heads, head_dim, length) = (3, 4, 7);
     let (width, row) = (12, 36);
     let sizes = Heads {
