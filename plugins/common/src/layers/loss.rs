@@ -2,11 +2,12 @@
 
 use crate::{Result, kernels, layers::linear::Linear};
 
-/// Logits that are held at once, at most: 16 MiB of them.
+/// The largest number of logits in memory at the same time: 16 MiB.
 const LOGITS: usize = 4 << 20;
 
-/// The summed cross-entropy of `head(hidden)` against `labels`, and the gradient of `hidden` if asked for;
-/// that of the head is then added to the head's. The logits of all rows are never held together.
+/// Returns the summed cross-entropy of `head(hidden)` against `labels`. If `backward`, it also returns the
+/// gradient of `hidden` and adds to the gradient of the head. The logits of only some rows are in memory at
+/// the same time.
 ///
 /// # Shapes
 ///
@@ -24,8 +25,8 @@ pub fn cross_entropy(
     let (width, vocabulary) = (head.inputs(), head.outputs());
     if let Some(label) = labels.iter().find(|&&label| label as usize >= vocabulary) {
         return Err(merv_plugin_api::PluginError::invalid(format!(
-            "expected labels below {vocabulary} or -100, found {label}; do tokenizer and model belong \
-             together?"
+            "expected labels below {vocabulary} or -100, found {label}; check that the tokenizer and the \
+             model belong together"
         )));
     }
     let rows = (LOGITS / vocabulary.max(1)).clamp(16, 1 << 20);
