@@ -71,8 +71,8 @@ struct SmallVit {
 trainable!(SmallVit, parameters);
 
 impl SmallVit {
-    /// Takes every tensor under its name in the file. `weights::load` reports all tensors that are missing, unused
-    /// or of another shape in one error.
+    /// Takes every tensor under its name in the file. `weights::load` reports all tensors that are missing,
+    /// unused or of another shape in one error.
     fn new(config: &Config, info: EncoderInfo, scope: &Scope<'_>) -> Result<Self> {
         let d = config.width;
         Ok(Self {
@@ -174,7 +174,8 @@ impl EncoderFamily for SmallVitFamily {
             .ok_or_else(|| PluginError::weights("`small-vit` needs a `config` with its sizes"))?;
         let config: Config = read(&path)?;
         in_file(Some(&path), config.check())?;
-        // A size that this model does not support is a mistake in the registry, so the error names the registry's key.
+        // A size that this model does not support is a mistake in the registry, so the error names the
+        // registry's key.
         let size = config.image_size as u32;
         let requested = request.image_size.unwrap_or(size);
         request::fits(requested == size, "image_size", requested, || {

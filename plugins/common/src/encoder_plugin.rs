@@ -27,8 +27,8 @@ pub trait EncoderFamily: 'static {
     fn load(model: Self::Model, info: EncoderInfo, weights: &[PathBuf]) -> Result<EncoderObject>;
 }
 
-/// The plugin of a family of encoders: `export_plugin!(EncoderPlugin<MyFamily>)`. It computes with candle on the
-/// threads that the host allows.
+/// The plugin of a family of encoders: `export_plugin!(EncoderPlugin<MyFamily>)`. It computes with candle on
+/// the threads that the host allows.
 pub struct EncoderPlugin<F>(PhantomData<F>);
 
 impl<F: EncoderFamily> Plugin for EncoderPlugin<F> {
