@@ -121,8 +121,8 @@ fn to_polygon(corners: &[[f32; 2]], point: [f32; 2]) -> f32 {
     let mut inside = false;
     for (index, &from) in corners.iter().enumerate() {
         let to = corners[(index + 1) % corners.len()];
-        // A ray to the right from inside the polygon crosses its edges an odd number of times.
         nearest = nearest.min(distance_to_segment(point, from, to));
+        // A ray to the right from inside the polygon crosses its edges an odd number of times.
         if (from[1] > y) != (to[1] > y)
             && x < from[0] + (y - from[1]) / (to[1] - from[1]) * (to[0] - from[0])
         {
