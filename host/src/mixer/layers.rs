@@ -71,6 +71,8 @@ impl Linear {
         })
     }
 
+    /// Applies the layer.
+    ///
     /// # Shapes
     ///
     /// `[.., inputs]` → `[.., outputs]`
@@ -117,6 +119,8 @@ impl LayerNorm {
         })
     }
 
+    /// Normalises the last dimension.
+    ///
     /// # Shapes
     ///
     /// `[.., width]` → the same

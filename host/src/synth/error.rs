@@ -19,7 +19,7 @@ pub enum SynthError {
     /// Another process is using the folder.
     #[error(transparent)]
     Held(#[from] LockError),
-    /// A setting is wrong.
+    /// A setting is out of range.
     #[error("{what}: {found}\n  expected: {expected}")]
     Setting {
         /// The setting.

@@ -34,6 +34,8 @@ impl ConcatChannel {
         })
     }
 
+    /// Combines the projected features of all encoders.
+    ///
     /// # Shapes
     ///
     /// For each encoder `[batch, tokens, llm_width]` → the same

@@ -61,6 +61,8 @@ impl CrossAttention {
         })
     }
 
+    /// Combines the projected features of all encoders.
+    ///
     /// # Shapes
     ///
     /// For each encoder `[batch, tokens, llm_width]`, or `[batch, 1, llm_width]`, which is repeated →

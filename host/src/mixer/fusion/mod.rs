@@ -64,6 +64,8 @@ impl Fusion {
         })
     }
 
+    /// Combines the projected features of all encoders.
+    ///
     /// # Shapes
     ///
     /// For each encoder `[batch, tokens, llm_width]` → [`Fused`]

@@ -23,6 +23,8 @@ impl Scalar {
         })
     }
 
+    /// Combines the projected features of all encoders.
+    ///
     /// # Shapes
     ///
     /// For each encoder `[batch, tokens, llm_width]` → the same, and weights `[batch, encoders]`

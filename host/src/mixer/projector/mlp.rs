@@ -41,6 +41,8 @@ impl Mlp {
         })
     }
 
+    /// Applies all layers.
+    ///
     /// # Shapes
     ///
     /// `[.., width]` → `[.., llm_width]`

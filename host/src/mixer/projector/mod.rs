@@ -90,6 +90,8 @@ impl Projector {
         })
     }
 
+    /// Pools and projects the features of a batch of clips.
+    ///
     /// # Shapes
     ///
     /// `[batch, temporal · spatial, width]` → `[batch, tokens, llm_width]`
