@@ -137,7 +137,9 @@ impl Store {
             })?;
         recorded.remove("crc32");
         // Files without a version are those of version 1.
-        let version = recorded.remove(VERSION_KEY).unwrap_or_else(|| VERSION.into());
+        let version = recorded
+            .remove(VERSION_KEY)
+            .unwrap_or_else(|| VERSION.into());
         if version != VERSION {
             return Err(EvalError::SettingsVersion {
                 path,
