@@ -11,6 +11,9 @@ const BYTES: u64 = 64 << 20;
 /// Bytes that one step may read.
 const BYTES_A_STEP: usize = 64;
 
+/// Bytes of a search term that one step may prepare.
+const SEARCHED_BYTES_A_STEP: usize = 8;
+
 /// The steps and bytes that remain.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -36,6 +39,11 @@ impl Budget {
     /// Charges for reading `bytes` bytes.
     pub fn reads(&mut self, bytes: usize) -> Result<(), Fault> {
         self.steps(bytes / BYTES_A_STEP + 1)
+    }
+
+    /// Charges for preparing to search for `bytes` bytes, which takes several times as long as reading them.
+    pub fn searches(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.steps(bytes / SEARCHED_BYTES_A_STEP + 1)
     }
 
     /// Charges for `count` bytes before they are allocated.

@@ -18,6 +18,7 @@ pub(super) fn call(
     function: Function,
     args: CallArgs,
 ) -> Result<Value, Fault> {
+    args.pay(&mut machine.budget)?;
     match function {
         Function::Range => range(machine, args),
         Function::Dict => {

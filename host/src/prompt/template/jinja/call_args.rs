@@ -1,6 +1,6 @@
 //! Arguments of filters, tests, methods and functions.
 
-use super::{Fault, Text, Value};
+use super::{Fault, Text, Value, budget::Budget};
 
 /// Evaluated arguments.
 #[derive(Debug, Default)]
@@ -35,6 +35,19 @@ impl CallArgs {
             }
         }
         Ok(bound)
+    }
+
+    /// Pays for going through each argument once: the bytes of a string, the elements of a list.
+    pub fn pay(&self, budget: &mut Budget) -> Result<(), Fault> {
+        let named = self.named.iter().map(|(_, value)| value);
+        for value in self.positional.iter().chain(named) {
+            match value {
+                Value::Text(text) => budget.searches(text.len())?,
+                Value::Seq(seq) => budget.steps(seq.items.len())?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Checks that there are no arguments.

@@ -14,7 +14,10 @@ pub(super) fn check(
     value: &Value,
     args: CallArgs,
 ) -> Result<bool, Fault> {
-    machine.budget.steps(1)?;
+    machine
+        .budget
+        .reads(value.as_text().map_or(0, |text| text.len()))?;
+    args.pay(&mut machine.budget)?;
     let comparison = match name {
         "eq" | "equalto" | "==" => Some(Comparison::Equal),
         "ne" | "!=" => Some(Comparison::Unequal),
@@ -81,7 +84,6 @@ pub(super) fn check(
                     "`{name}` tests a string; found {value}"
                 )));
             };
-            machine.budget.reads(text.len())?;
             let cased = |c: char| c.is_lowercase() || c.is_uppercase();
             let right = |c: char| {
                 if name == "lower" {

@@ -15,7 +15,10 @@ pub(super) fn apply(
     value: Value,
     args: CallArgs,
 ) -> Result<Value, Fault> {
-    machine.budget.steps(1)?;
+    machine
+        .budget
+        .reads(value.as_text().map_or(0, |text| text.len()))?;
+    args.pay(&mut machine.budget)?;
     match name {
         "default" | "d" => {
             let [default, boolean] = args.bind(["default_value", "boolean"])?;
@@ -29,9 +32,6 @@ pub(super) fn apply(
         }
         "length" | "count" => {
             args.none()?;
-            machine
-                .budget
-                .reads(value.as_text().map_or(0, |text| text.len()))?;
             let length = ops::length(&value)?;
             Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
         }
@@ -121,7 +121,7 @@ fn of_text(budget: &mut Budget, name: &str, value: &str, args: CallArgs) -> Resu
         }
         "trim" => {
             let [chars] = args.bind(["chars"])?;
-            methods::stripped("strip", value, chars)
+            methods::stripped(budget, "strip", value, chars)
         }
         "replace" => {
             let args = args.bind(["old", "new", "count"])?;

@@ -211,7 +211,10 @@ impl Machine {
         // Leaves need no depth check.
         match expr {
             Expr::Constant(value) => Ok(value.clone()),
-            Expr::Name(name) => Ok(self.find(name)),
+            Expr::Name(name) => {
+                self.budget.steps(self.frames.len())?;
+                Ok(self.find(name))
+            }
             _ => self.with_depth(|machine| machine.evaluate_nested(expr)),
         }
     }
@@ -405,6 +408,7 @@ impl Machine {
             frame.insert(Text::clone(name), value);
         }
         for (name, value) in named {
+            self.budget.steps(definition.parameters.len())?;
             let known =
                 &*name == "caller" || definition.parameters.iter().any(|(own, _)| *own == name);
             if !known {

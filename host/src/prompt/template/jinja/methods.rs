@@ -95,6 +95,7 @@ pub(super) fn call(
     args: CallArgs,
 ) -> Result<Value, Fault> {
     budget.steps(1)?;
+    args.pay(budget)?;
     match value {
         Value::Text(text) => of_text(budget, text, name, args),
         Value::Dict(dict) => of_dict(budget, dict, value, name, args),
@@ -134,9 +135,7 @@ fn of_dict(
 ) -> Result<Value, Fault> {
     if name == "get" {
         let [key, default] = args.bind(["key", "default"])?;
-        let key = required(key, "key")?;
-        budget.reads(key.as_text().map_or(0, |text| text.len()))?;
-        let key = Key::of(&key)?;
+        let key = Key::of(&required(key, "key")?)?;
         return Ok(dict
             .get(&key)
             .cloned()
@@ -176,7 +175,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, args: CallArgs) -> Res
         }
         "strip" | "lstrip" | "rstrip" => {
             let [chars] = args.bind(["chars"])?;
-            stripped(name, value, chars)
+            stripped(budget, name, value, chars)
         }
         "replace" => {
             let args = args.bind(["old", "new", "count"])?;
@@ -195,6 +194,7 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, args: CallArgs) -> Res
         "splitlines" => {
             let [keep] = args.bind(["keepends"])?;
             let keep = keep.is_some_and(|keep| keep.is_true());
+            ops::pay_for_slots(value.matches('\n').count(), budget)?;
             let mut lines: Vec<&str> = value.split_inclusive('\n').collect();
             if !keep {
                 for line in &mut lines {
@@ -222,12 +222,13 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, args: CallArgs) -> Res
         }
         "startswith" | "endswith" => {
             let [parts] = args.bind(["prefix"])?;
-            let parts = match required(parts, "prefix")? {
-                Value::Seq(seq) if seq.kind == SeqKind::Tuple => seq.items.clone(),
-                part => vec![part],
+            let parts = required(parts, "prefix")?;
+            let parts = match &parts {
+                Value::Seq(seq) if seq.kind == SeqKind::Tuple => seq.items.as_slice(),
+                part => std::slice::from_ref(part),
             };
             for part in parts {
-                let part = string(Some(part), "prefix")?;
+                let part = string(Some(part.clone()), "prefix")?;
                 budget.reads(part.len())?;
                 let is = if name == "startswith" {
                     value.starts_with(&*part)
@@ -253,7 +254,6 @@ fn of_text(budget: &mut Budget, value: &Text, name: &str, args: CallArgs) -> Res
         "find" | "rfind" | "index" => {
             let [part] = args.bind(["sub"])?;
             let part = string(part, "sub")?;
-            budget.reads(value.len() + part.len())?;
             let at = if name == "rfind" {
                 value.rfind(&*part)
             } else {
@@ -359,10 +359,19 @@ pub(super) fn cased(name: &str, text: &str) -> Result<Value, Fault> {
 }
 
 /// Strips characters from the ends of the text: white space, or the given ones.
-pub(super) fn stripped(name: &str, text: &str, chars: Option<Value>) -> Result<Value, Fault> {
+pub(super) fn stripped(
+    budget: &mut Budget,
+    name: &str,
+    text: &str,
+    chars: Option<Value>,
+) -> Result<Value, Fault> {
     let set: Option<HashSet<char>> = match chars {
         None | Some(Value::None) => None,
-        chars => Some(string(chars, "chars")?.chars().collect()),
+        chars => {
+            let chars = string(chars, "chars")?;
+            budget.steps(chars.len())?;
+            Some(chars.chars().collect())
+        }
     };
     let gone = |c: char| match &set {
         Some(set) => set.contains(&c),
@@ -389,7 +398,6 @@ pub(super) fn replaced(
         count => integer(count, "count", -1)?,
     };
     let most = usize::try_from(count).unwrap_or(usize::MAX);
-    budget.reads(text.len() + old.len())?;
     let found = text.matches(&*old).count().min(most);
     budget.bytes(text.len().saturating_add(found.saturating_mul(new.len())))?;
     Ok(Value::Text(text.replacen(&*old, &new, most).into()))

@@ -338,6 +338,7 @@ pub(super) fn braces(
         } else if let Ok(index) = name.parse::<usize>() {
             positional.get(index)
         } else {
+            out.budget.reads(named.len().saturating_mul(name.len()))?;
             let own = named.iter().find(|(key, _)| &**key == name);
             own.map(|(_, value)| value)
         };

@@ -332,3 +332,63 @@ fn work_is_charged_before_it_is_done() {
     let message = run("raise", "{{ raise_exception('x' * 1000000) }}".to_owned()).unwrap_err();
     assert!(message.len() < 600, "{}", message.len());
 }
+
+/// Filters, tests, methods and lookups whose work grows with a string, a list or the scopes that they get: each
+/// is paid for by its length, or a loop around it would not end for hours.
+#[test]
+fn work_is_paid_for_by_the_length_of_what_it_goes_through() {
+    for (set, expression) in [
+        ("'1' * 300000", "x|int"),
+        ("'1' * 300000", "x|int(base=2)"),
+        ("'1' * 300000", "x|float"),
+        ("'0' * 300000", "x|float"),
+        ("' ' * 300000", "x|int(0, 16)"),
+        ("'a' * 300000", "x is sequence"),
+        ("'a' * 300000", "x is lower"),
+        ("'a' * 300000", "''.strip(x)"),
+        ("'a' * 300000", "''|trim(x)"),
+        ("'a' * 300000", "'b'.lstrip(chars=x)"),
+        ("'a' * 300000", "'b'.partition(x)"),
+        ("'a' * 300000", "'b'.rpartition(x)"),
+        ("'a' * 300000", "'b'.count(x)"),
+        ("'a' * 300000", "'b'.split(x)"),
+        ("'a' * 300000", "'b'.rsplit(sep=x)"),
+        ("'a' * 300000", "'b'.rfind(x)"),
+        ("'a' * 300000", "'b'.replace(x, '')"),
+        ("'a' * 300000", "'b'|replace(x, '')"),
+        ("('b',) * 90000", "'b'.startswith(x)"),
+        ("('b',) * 90000", "'b'.endswith(x)"),
+    ] {
+        let name = format!("{set}: {expression}");
+        let set = format!("{{% set n = namespace(x={set}) %}}{{% set x = n.x %}}");
+        let template = format!(
+            "{set}{{% for a in range(60000) %}}{{% if {expression} %}}{{% endif %}}{{% endfor %}}"
+        );
+        refused(&name, template);
+    }
+    let arguments: String = (0..60_000).map(|at| format!("a{at}=1,")).collect();
+    refused(
+        "places of `format`",
+        format!("{{{{ ('{{z}}' * 1000000).format({arguments}z=1) }}}}"),
+    );
+    let parameters: String = (0..30_000).map(|at| format!("a{at},")).collect();
+    let arguments: String = (0..30_000).rev().map(|at| format!("a{at}=1,")).collect();
+    refused(
+        "arguments of a macro",
+        format!(
+            "{{% macro f({parameters}z) %}}{{% endmacro %}}{{{{ f({arguments}z=1) }}}}{{{{ f({arguments}z=1) }}}}"
+        ),
+    );
+    let name = "n".repeat(199);
+    let scopes: String = (0..90)
+        .map(|_| format!("{{% with {name} = 1 %}}"))
+        .collect();
+    let uses = format!(
+        "{{% for a in range(99999) %}}{{{{ {}b }}}}{{% endfor %}}",
+        "b or ".repeat(30).replace('b', &"b".repeat(199))
+    );
+    refused(
+        "names behind many scopes",
+        scopes + &uses + &"{% endwith %}".repeat(90),
+    );
+}
