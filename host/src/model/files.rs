@@ -301,7 +301,12 @@ impl Files {
         };
         let index = read_index(&path)?;
         let shards = index.files().iter().map(|shard| source.beside(shard));
-        Ok(Some(shards.collect()))
+        let shards: Vec<_> = shards.collect();
+        let here: Option<Vec<_>> = shards.iter().map(|shard| self.find(shard)).collect();
+        if let Some(here) = here {
+            index.check(&path, &here).map_err(SourceError::from)?;
+        }
+        Ok(Some(shards))
     }
 
     /// Returns the path of a single file if it is on this machine.

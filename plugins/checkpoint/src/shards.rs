@@ -1,6 +1,6 @@
 //! The index of a sharded checkpoint: `model.safetensors.index.json`, `pytorch_model.bin.index.json`.
 
-use crate::{CheckpointError, text};
+use crate::{Checkpoint, CheckpointError, text};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +15,12 @@ const MAX_INDEX: u64 = 1 << 26;
 /// The largest number of files of a checkpoint. The largest published ones have a few hundred.
 const MAX_SHARDS: usize = 4096;
 
-/// The files of a checkpoint.
+/// The files of a checkpoint, and the tensors that they contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardIndex {
     files: Vec<String>,
+    /// The file of each tensor.
+    tensors: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -37,7 +39,8 @@ impl ShardIndex {
         let text = text::decode(bytes).map_err(|error| error.to_string())?;
         let index: Json = serde_json::from_str(text)
             .map_err(|error| format!("it is not an index of shards: {error}"))?;
-        let files: BTreeSet<String> = index.weight_map.into_values().collect();
+        let tensors = index.weight_map;
+        let files: BTreeSet<String> = tensors.values().cloned().collect();
         if files.is_empty() {
             return Err("it does not list a file".to_owned());
         }
@@ -55,6 +58,7 @@ impl ShardIndex {
         }
         Ok(Self {
             files: files.into_iter().collect(),
+            tensors,
         })
     }
 
@@ -63,8 +67,8 @@ impl ShardIndex {
     /// # Errors
     ///
     /// When the file cannot be read or is not an index (see [`Self::from_bytes`]), and when a shard is
-    /// missing or is a link to a file outside the folder. Links of a download cache into the `blobs`
-    /// folder of the same repository are followed.
+    /// missing, is a link to a file outside the folder, or lacks a tensor (see [`Self::check`]). Links of a
+    /// download cache into the `blobs` folder of the same repository are followed.
     pub fn read(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         let open = |source| CheckpointError::Open {
             path: path.to_path_buf(),
@@ -82,8 +86,8 @@ impl ShardIndex {
         };
         let allowed = Allowed::around(folder).map_err(open)?;
         let mut shards = Vec::with_capacity(index.files.len());
-        for file in index.files {
-            let shard = folder.join(&file);
+        for file in &index.files {
+            let shard = folder.join(file);
             let target = shard
                 .canonicalize()
                 .map_err(|source| CheckpointError::Open {
@@ -98,7 +102,33 @@ impl ShardIndex {
             }
             shards.push(shard);
         }
+        index.check(path, &shards)?;
         Ok(shards)
+    }
+
+    /// Checks that each tensor that the index in the file `path` lists is in the file that it names.
+    /// `shards` are the paths of [`Self::files`], in their order.
+    ///
+    /// # Errors
+    ///
+    /// When a shard cannot be read or does not contain a tensor.
+    pub fn check(&self, path: &Path, shards: &[impl AsRef<Path>]) -> Result<(), CheckpointError> {
+        for (file, shard) in self.files.iter().zip(shards) {
+            let contents = Checkpoint::open(&[shard])?;
+            let mut listed = self.tensors.iter().filter(|(_, other)| *other == file);
+            if let Some((name, _)) = listed.find(|(name, _)| contents.get(name).is_none()) {
+                let name: String = name.chars().take(200).collect();
+                return Err(CheckpointError::Unsupported {
+                    path: path.to_path_buf(),
+                    what: format!(
+                        "it lists tensor `{name}` in {}, but that file does not contain it; fetch both files \
+                         again",
+                        shard.as_ref().display()
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Returns the names of the files, sorted and without duplicates.
@@ -169,6 +199,46 @@ mod tests {
         serde_json::to_vec(&serde_json::json!({ "metadata": {}, "weight_map": map })).unwrap()
     }
 
+    /// A safetensors file with scalars of these names.
+    fn shard(names: &[&str]) -> Vec<u8> {
+        let entries = names.iter().enumerate().map(|(at, name)| {
+            format!(
+                r#""{name}":{{"dtype":"U8","shape":[],"data_offsets":[{at},{}]}}"#,
+                at + 1
+            )
+        });
+        let header = format!("{{{}}}", entries.collect::<Vec<_>>().join(","));
+        let length = (header.len() as u64).to_le_bytes();
+        [&length[..], header.as_bytes(), &vec![0; names.len()]].concat()
+    }
+
+    #[test]
+    fn a_tensor_that_its_file_lacks_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors.index.json");
+        fs::write(folder.path().join("one"), shard(&["a", "b"])).unwrap();
+        fs::write(folder.path().join("two"), shard(&["c"])).unwrap();
+        let read = |map: serde_json::Value| {
+            fs::write(&path, serde_json::json!({ "weight_map": map }).to_string()).unwrap();
+            ShardIndex::read(&path)
+        };
+        // A file may contain more than the index lists.
+        let whole = serde_json::json!({ "a": "one", "c": "two" });
+        assert_eq!(read(whole).unwrap().len(), 2);
+        for lacking in ["b", "d"] {
+            let map = serde_json::json!({ "a": "one", "c": "two", lacking: "two" });
+            let error = read(map).unwrap_err().to_string();
+            for part in [
+                path.to_str().unwrap(),
+                &format!("`{lacking}`"),
+                "two",
+                "does not contain",
+            ] {
+                assert!(error.contains(part), "{error}");
+            }
+        }
+    }
+
     #[test]
     fn each_file_is_listed_once() {
         let index = ShardIndex::from_bytes(&index(&["b.bin", "a.bin", "b.bin"])).unwrap();
@@ -236,9 +306,10 @@ mod tests {
         let folder = root.path().join("repo/snapshots/1");
         fs::create_dir_all(&folder).unwrap();
         fs::create_dir_all(root.path().join("repo/blobs")).unwrap();
-        fs::write(root.path().join("secret"), "x").unwrap();
-        fs::write(root.path().join("repo/blobs/b"), "x").unwrap();
-        fs::write(folder.join("plain"), "x").unwrap();
+        let shard = shard(&["0", "1", "2"]);
+        fs::write(root.path().join("secret"), &shard).unwrap();
+        fs::write(root.path().join("repo/blobs/b"), &shard).unwrap();
+        fs::write(folder.join("plain"), &shard).unwrap();
         symlink("plain", folder.join("beside")).unwrap();
         symlink("../../blobs/b", folder.join("cached")).unwrap();
         symlink("../../../secret", folder.join("out")).unwrap();

@@ -1,7 +1,7 @@
 //! Weights in several files.
 
 use super::{PublishedModel, REPO, tokens};
-use merv_tests::{FileKind, Tiny, edit};
+use merv_tests::{FileKind, Run, Tiny, edit};
 use serde_json::json;
 use std::{collections::BTreeMap, fs, path::Path};
 use tempfile::TempDir;
@@ -95,6 +95,47 @@ fn a_missing_shard_is_named() {
     tiny.generate()
         .finish()
         .failed(1, &["model-2-of-2.safetensors"]);
+}
+
+/// Lists one more tensor in the index in `text`, in the second shard, which lacks it.
+fn with_a_lost_tensor(text: &str) -> String {
+    let mut index: serde_json::Value = serde_json::from_str(text).unwrap();
+    index["weight_map"]["lost.weight"] = json!("model-2-of-2.safetensors");
+    index.to_string()
+}
+
+#[test]
+fn a_tensor_that_the_index_lists_and_no_shard_contains_is_named() {
+    let tiny = sharded();
+    let index = tiny.path("llm/model.safetensors.index.json");
+    let text = with_a_lost_tensor(&fs::read_to_string(&index).unwrap());
+    fs::write(&index, &text).unwrap();
+    let words = ["index.json", "`lost.weight`", "model-2-of-2.safetensors"];
+    tiny.generate().finish().failed(1, &words);
+    let out = tiny.path("converted");
+    let convert = Run::new().arg("convert").arg(&index);
+    convert.arg("--out").arg(&out).finish().failed(1, &words);
+    assert!(!out.exists());
+
+    let published = PublishedModel::new();
+    published.server.add(
+        REPO,
+        "llm/model.safetensors.index.json",
+        text,
+        FileKind::Small,
+    );
+    for file in ["model-1-of-2.safetensors", "model-2-of-2.safetensors"] {
+        let content = fs::read(tiny.path(&format!("llm/{file}"))).unwrap();
+        published
+            .server
+            .add(REPO, &format!("llm/{file}"), content, FileKind::Large);
+    }
+    published.tiny.replace(
+        "registry.toml",
+        "llm/model.safetensors\"",
+        "llm/model.safetensors.index.json\"",
+    );
+    published.generate().finish().failed(1, &words);
 }
 
 #[test]
