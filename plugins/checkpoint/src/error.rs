@@ -10,7 +10,7 @@ pub enum CheckpointError {
     #[error("expected at least one weights file, found none")]
     NoFile,
     /// The file cannot be opened or mapped into memory.
-    #[error("the weights file {} cannot be opened", path.display())]
+    #[error("the weights file {} cannot be opened; check its path and permissions", path.display())]
     Open {
         /// The file.
         path: PathBuf,

@@ -33,7 +33,10 @@ pub(super) fn read_tensors(
         )
         .map_err(damaged)?;
         if tensors.contains_key(&name) {
-            return Err(ReadError::Damaged(format!("tensor `{name}` occurs twice")));
+            return Err(ReadError::Unsupported(format!(
+                "tensor `{name}` occurs twice: the keys of nested dictionaries are joined with dots; rename one of \
+                 the two keys and save it again"
+            )));
         }
         tensors.insert(name, tensor);
     }

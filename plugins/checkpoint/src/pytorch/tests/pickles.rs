@@ -240,7 +240,7 @@ fn types_and_sizes_are_checked() {
             ]
             .concat(),
         ),
-        &["`x` occurs twice"],
+        &["`x` occurs twice", "rename one"],
     );
     refused(
         "a bare tensor",
