@@ -69,7 +69,38 @@ patches[0].save(
 opaque[0].save(OUT / "lossless.webp", save_all=True, append_images=opaque[1:], duration=100, lossless=True)
 smooth = [image.resize((40, 30), Image.Resampling.BILINEAR) for image in (picture(5, 4, i) for i in range(5))]
 smooth[0].save(OUT / "lossy.webp", save_all=True, append_images=smooth[1:], duration=100, quality=60)
-for name in ["blend.apng", "plain.png", "blend.webp", "lossless.webp", "lossy.webp"]:
+
+
+def chunk(kind, data):
+    return kind + len(data).to_bytes(4, "little") + data + b"\0" * (len(data) % 2)
+
+
+# Patches that are blended with what the one before them cleared: all of the canvas, or a part of it. Their
+# transparent pixels have colours, which libwebp shows where it does not blend.
+REPLACE, CLEAR = 2, 1
+size = bytes([7, 0, 0, 5, 0, 0])
+parts = [chunk(b"VP8X", bytes([0x12, 0, 0, 0]) + size), chunk(b"ANIM", bytes(6))]
+for index, (x, y, width, height, flags) in enumerate(
+    [
+        (0, 0, 8, 6, CLEAR),
+        (2, 2, 4, 2, CLEAR),
+        (0, 0, 6, 4, 0),
+        (2, 2, 6, 4, CLEAR),
+        (0, 0, 8, 6, 0),
+        (4, 0, 2, 6, REPLACE | CLEAR),
+        (0, 2, 8, 2, 0),
+    ]
+):
+    frame = picture(width, height, index + 1).convert("RGBA")
+    frame.putalpha(Image.fromarray(np.resize(np.array([0, 255, 90], np.uint8), (height, width))))
+    still = io.BytesIO()
+    frame.save(still, "WEBP", lossless=True, exact=True)
+    part = still.getvalue()
+    part = part[part.index(b"VP8L") :]
+    head = b"".join(number.to_bytes(3, "little") for number in [x // 2, y // 2, width - 1, height - 1, 100])
+    parts.append(chunk(b"ANMF", head + bytes([flags]) + part))
+(OUT / "cleared.webp").write_bytes(chunk(b"RIFF", b"WEBP" + b"".join(parts)))
+for name in ["blend.apng", "plain.png", "blend.webp", "lossless.webp", "lossy.webp", "cleared.webp"]:
     frames = [digest(frame) for frame in ImageSequence.Iterator(Image.open(OUT / name))]
     expected["animations"][name] = frames
 

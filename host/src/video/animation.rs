@@ -45,10 +45,21 @@ impl Patch {
     fn area(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
+
+    fn covers(&self, x: usize, y: usize) -> bool {
+        let within = |at: usize, start: u32, length: u32| {
+            at.checked_sub(start as usize)
+                .is_some_and(|past| past < length as usize)
+        };
+        within(x, self.x, self.width) && within(y, self.y, self.height)
+    }
 }
 
 /// The pixel decoder of an animation format.
 pub(super) trait PatchDecoder {
+    /// Whether a patch is not blended with the area that the disposal of the patch before it cleared.
+    const REPLACES_CLEARED: bool = false;
+
     /// Decodes the pixels of patch `index`, `[height, width, 4]` in RGBA order. Called in ascending order, at most
     /// once for each patch.
     fn decode(&mut self, index: usize, patch: &Patch) -> Result<Vec<u8>, VideoError>;
@@ -124,6 +135,10 @@ impl<P: PatchDecoder> Animation<'_, P> {
         let mut found = BTreeMap::new();
         for (index, step) in plan.iter().enumerate() {
             let patch = self.patches[index];
+            let cleared = index.checked_sub(1).map(|before| self.patches[before]);
+            let cleared = cleared.filter(|before| {
+                P::REPLACES_CLEARED && before.disposal == Disposal::Clear && !patch.opaque
+            });
             let mut covered = None;
             if step.paint {
                 let (width, height) = (patch.width.into(), patch.height.into());
@@ -134,7 +149,7 @@ impl<P: PatchDecoder> Animation<'_, P> {
                 // Some decoders fail on patches without pixels.
                 if patch.area() > 0 {
                     let above = self.pixels.decode(index, &patch)?;
-                    canvas.paint::<P>(&patch, &above);
+                    canvas.paint::<P>(&patch, &above, cleared.as_ref());
                 }
             }
             if wanted.contains(&index) {
@@ -226,15 +241,22 @@ impl Canvas {
             .map(move |row| row * stride + left..row * stride + right)
     }
 
-    fn paint<P: PatchDecoder>(&mut self, patch: &Patch, above: &[u8]) {
+    fn paint<P: PatchDecoder>(&mut self, patch: &Patch, above: &[u8], cleared: Option<&Patch>) {
+        let width = self.width;
+        let replaces =
+            |at: usize| cleared.is_some_and(|cleared| cleared.covers(at % width, at / width));
         let above = above.as_chunks::<4>().0.chunks(patch.width.max(1) as usize);
         for (row, above) in self.rows(patch).zip(above) {
+            let start = row.start;
             let below = &mut self.pixels[row];
             if patch.opaque {
                 below.copy_from_slice(&above[..below.len()]);
             } else {
-                for (below, &above) in below.iter_mut().zip(above) {
-                    *below = P::blend(*below, above);
+                for (at, (below, &above)) in (start..).zip(below.iter_mut().zip(above)) {
+                    *below = match replaces(at) {
+                        true => above,
+                        false => P::blend(*below, above),
+                    };
                 }
             }
         }

@@ -22,6 +22,8 @@ pub(super) struct WebP<'a> {
     width: u32,
     height: u32,
     animated: bool,
+    /// Whether the last patch shows nothing of those before it.
+    is_key: bool,
     exif: Option<Range<usize>>,
     patches: Vec<Patch>,
     /// The range of the chunks of each patch.
@@ -41,6 +43,7 @@ impl<'a> WebP<'a> {
             width: 0,
             height: 0,
             animated: false,
+            is_key: false,
             exif: None,
             patches: Vec::new(),
             parts: Vec::new(),
@@ -112,7 +115,7 @@ impl<'a> WebP<'a> {
             .fold(0, |number, &byte| number << 8 | usize::from(byte))
     }
 
-    fn patch(&self, data: &Range<usize>) -> Result<Patch, VideoError> {
+    fn patch(&mut self, data: &Range<usize>) -> Result<Patch, VideoError> {
         if data.len() < 24 {
             let found = format!("{} bytes", data.len());
             return Err(self.broken("at least 24 bytes for a frame".into(), found));
@@ -126,7 +129,14 @@ impl<'a> WebP<'a> {
         }
         let flags = self.number(data.start + 15, 1);
         let (replaces, clears) = (flags & 2 != 0, flags & 1 != 0);
-        Ok(Patch {
+        let is_full = |width, height| (width, height) == (self.width, self.height);
+        let replaces = replaces || !self.has_alpha(data.start + 16);
+        // As libwebp decides: it blends nothing with an empty canvas.
+        let on_empty = self.patches.last().is_none_or(|last| {
+            last.disposal == Disposal::Clear && (self.is_key || is_full(last.width, last.height))
+        });
+        let is_key = on_empty || replaces && is_full(width, height);
+        let patch = Patch {
             x,
             y,
             width,
@@ -137,8 +147,10 @@ impl<'a> WebP<'a> {
             } else {
                 Disposal::Keep
             },
-            opaque: replaces || self.patches.is_empty() || !self.has_alpha(data.start + 16),
-        })
+            opaque: replaces || is_key,
+        };
+        self.is_key = is_key;
+        Ok(patch)
     }
 
     /// Whether the patch with the chunks at `at` may be transparent.
@@ -195,6 +207,8 @@ impl<'a> WebP<'a> {
 }
 
 impl PatchDecoder for WebP<'_> {
+    const REPLACES_CLEARED: bool = true;
+
     fn decode(&mut self, index: usize, patch: &Patch) -> Result<Vec<u8>, VideoError> {
         let part = &self.bytes[self.parts[index].clone()];
         let mut file = memory::with_capacity_for(self.path, part.len() + 30)?;
@@ -227,7 +241,7 @@ impl PatchDecoder for WebP<'_> {
         if alpha == 0 {
             return below;
         }
-        if below[3] == 0 || alpha == 255 {
+        if alpha == 255 {
             return above;
         }
         let shown = (u32::from(below[3]) * (256 - alpha)) >> 8;
