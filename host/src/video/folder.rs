@@ -83,16 +83,14 @@ pub(super) fn images_in(path: &Path, limits: &ReadLimits) -> Result<Vec<PathBuf>
             continue;
         }
         let about = fs::metadata(&file).map_err(|source| unreadable(&file, source))?;
-        if is_other && about.is_file() {
-            return Err(VideoError::OtherFrame { path: file });
-        }
-        if !about.is_file() && !about.is_dir() {
+        if !about.is_file() {
             return Err(VideoError::NotAnImage { path: file });
         }
-        if about.is_file() {
-            limits.check_frames(path, images.len() as u64 + 1)?;
-            images.push(file);
+        if is_other {
+            return Err(VideoError::OtherFrame { path: file });
         }
+        limits.check_frames(path, images.len() as u64 + 1)?;
+        images.push(file);
     }
     if images.is_empty() {
         let extensions = EXTENSIONS.map(|end| format!(".{end}")).join(", ");

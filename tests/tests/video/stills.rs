@@ -109,6 +109,13 @@ fn no_image_in_a_folder_is_skipped_silently() {
     let words = ["2.heic", "not supported in folders", "convert it"];
     ask_about(at.path()).finish().failed(1, &words);
     fs::remove_file(two("2.heic")).unwrap();
+    for name in ["2.png", "2.heic"] {
+        fs::create_dir(two(name)).unwrap();
+        ask_about(at.path())
+            .finish()
+            .failed(1, &[name, "not an image"]);
+        fs::remove_dir(two(name)).unwrap();
+    }
     // A GIF with one image is one frame.
     let still =
         b"GIF89a\x02\0\x01\0\x80\0\0\xff\0\0\0\0\xff\x2c\0\0\0\0\x02\0\x01\0\0\x02\x02\x04\x0a\0;";
