@@ -105,6 +105,20 @@ pub enum Error {
         /// The reason for the limit.
         why: String,
     },
+    /// No prompt fits.
+    #[error(
+        "no prompt fits this model: even `?` has {tokens} tokens with the chat format around it\n  \
+         expected: at most {limit}, {why}\n  do: raise `max_length`, shorten the system prompt or the template, or \
+         choose a mixer with fewer visual tokens or a language model with a longer context"
+    )]
+    NoRoomForPrompts {
+        /// Tokens of the shortest prompt.
+        tokens: usize,
+        /// How many there may be.
+        limit: usize,
+        /// What sets the limit.
+        why: String,
+    },
     /// The conversation has no room for another message.
     #[error(
         "the conversation is full: {tokens} tokens with this message\n  expected: at most {limit}, {why}\n  \

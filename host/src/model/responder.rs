@@ -44,6 +44,21 @@ impl Responder {
         })
     }
 
+    /// Returns the ids of the shortest prompt.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for it, and as [`Self::ask`].
+    pub(crate) fn shortest(&self, visual_tokens: usize) -> Result<Vec<u32>, Error> {
+        match self.ask(&Conversation::default(), "?", visual_tokens) {
+            Ok(asked) => Ok(asked.ids),
+            Err(Error::PromptTooLong { tokens, limit, why }) => {
+                Err(Error::NoRoomForPrompts { tokens, limit, why })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Returns a session that has read `begin` and the visual tokens `[1, tokens, width]`. This is a separate
     /// prefill even for a single prompt, so that an answer is bit-identical whether or not the session is
     /// shared.

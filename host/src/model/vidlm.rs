@@ -177,8 +177,6 @@ impl VidLm {
             ..
         } = &registry.llm;
         let prompter = Prompter::new(writing, system_prompt.clone(), *marks, tokenizer, ends);
-        // A template that cannot render a message is refused before a video is decoded.
-        prompter.encode(&Conversation::default(), "?")?;
         let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
         let responder = Responder {
             entry: registry.llm.clone(),
@@ -186,14 +184,20 @@ impl VidLm {
             prompter,
         };
         let load_seconds = started.elapsed().as_secs_f64();
-        Ok(Self {
+        let model = Self {
             registry,
             encoders,
             mixer,
             responder,
             pool,
             load_seconds,
-        })
+        };
+        // A model that no prompt fits is refused before a video is decoded.
+        let ids = model.responder.shortest(model.visual_tokens())?;
+        let tokens = ids.into_iter().max().map_or(0, |id| id as usize + 1);
+        let rows = model.responder.llm.info().vocab_size as usize;
+        model.registry.check_tokenizer(tokens, rows)?;
+        Ok(model)
     }
 
     /// Returns the parts of the model.

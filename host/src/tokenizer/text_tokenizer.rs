@@ -121,9 +121,13 @@ impl TextTokenizer {
         })
     }
 
-    /// Returns the number of tokens for ordinary text. Added tokens, such as turn markers and padding, do not count.
+    /// Returns the number of embeddings that ordinary text needs. Special tokens that were added to the vocabulary,
+    /// such as markers of turns and padding, do not count.
     pub fn ordinary_tokens(&self) -> usize {
-        self.tokenizer.get_vocab_size(false)
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let added = added.iter().filter(|(_, token)| !token.special);
+        let added = added.map(|(id, _)| *id as usize + 1).max();
+        self.tokenizer.get_vocab_size(false).max(added.unwrap_or(0))
     }
 
     /// Returns the id of the token with exactly this text.

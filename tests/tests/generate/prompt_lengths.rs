@@ -57,6 +57,53 @@ fn prompts_of_any_length_are_answered_or_refused() {
 }
 
 #[test]
+fn a_model_that_no_prompt_fits_is_refused_when_it_is_checked() {
+    let short = Tiny::new();
+    short.replace("registry.toml", "max_length = 512", "max_length = 1");
+    let crowded = Tiny::new();
+    crowded.replace(
+        "llm/config.json",
+        "\"max_position_embeddings\": 1024",
+        "\"max_position_embeddings\": 100",
+    );
+    for (tiny, limit) in [
+        (short, "expected: at most 1, "),
+        (crowded, "expected: at most 0, "),
+    ] {
+        let words = ["no prompt fits", limit, "raise `max_length`"];
+        let check = tiny.run().args(["info", "--load"]);
+        check.finish().failed(1, &words);
+        tiny.ask("?", 2).finish().failed(1, &words);
+    }
+    // Ordinary text becomes a token that has no embedding.
+    let added = Tiny::new();
+    let path = added.path("llm/tokenizer.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let token = |special: bool| {
+        serde_json::json!({"id": 5000, "content": "shape", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": special})
+    };
+    let list = tokenizer["added_tokens"].as_array().unwrap().len();
+    for (special, refused) in [(true, false), (false, true)] {
+        tokenizer["added_tokens"]
+            .as_array_mut()
+            .unwrap()
+            .truncate(list);
+        tokenizer["added_tokens"]
+            .as_array_mut()
+            .unwrap()
+            .push(token(special));
+        std::fs::write(&path, tokenizer.to_string()).unwrap();
+        let check = added.run().args(["info", "--load"]).finish();
+        match refused {
+            true => drop(check.failed(1, &["tokenizer", "1025 tokens"])),
+            false => drop(check.succeeded()),
+        }
+    }
+}
+
+#[test]
 fn an_answer_ends_with_the_context() {
     let tiny = Tiny::new();
     tiny.replace(
