@@ -3,7 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use super::media::{self, Modality};
+use super::{
+    media::{self, Modality},
+    unique::{Unique, twice},
+};
 use crate::messages::{quoted, shortened};
 use serde::{
     Deserialize, Deserializer,
@@ -123,10 +126,10 @@ impl<'de> Deserialize<'de> for ExampleObject {
                             others.push(key);
                         }
                     } else if seen.insert(key.clone()) {
-                        fields.push((key, map.next_value()?));
+                        let Unique(value) = map.next_value()?;
+                        fields.push((key, value));
                     } else {
-                        let why = format!("the key {} occurs twice", quoted(&key));
-                        return Err(serde::de::Error::custom(why));
+                        return Err(twice(&key));
                     }
                 }
                 Ok(ExampleObject { fields, others })

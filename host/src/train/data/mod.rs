@@ -12,6 +12,7 @@ mod loader;
 mod media;
 mod scan;
 mod tokens;
+mod unique;
 
 pub use batches::Batching;
 pub use entry::{Example, ExampleFault};

@@ -327,3 +327,19 @@ fn long_values_are_cut() {
         assert!(found.chars().count() < 600, "{}", found.chars().count());
     }
 }
+
+#[test]
+fn a_message_with_a_key_twice_is_refused() {
+    for (message, key) in [
+        (r#"{"from": "human", "value": "A", "value": "B"}"#, "value"),
+        (r#"{"from": "human", "from": "gpt", "value": "A"}"#, "from"),
+        (
+            r#"{"role": "user", "content": "A", "content": "A"}"#,
+            "content",
+        ),
+    ] {
+        let reply = r#"{"from": "gpt", "value": "C"}"#;
+        let found = why(&format!(r#"{{"conversations": [{message}, {reply}]}}"#));
+        assert_eq!(found, format!("the key `{key}` occurs twice"));
+    }
+}
