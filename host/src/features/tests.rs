@@ -210,8 +210,8 @@ fn a_damaged_shard_is_skipped_and_reported() {
     ] {
         fs::write(&found[0], damaged).unwrap();
         let cache = FeatureCache::open(whole.path(), StoreDtype::F32).unwrap();
-        let found_keys: Vec<bool> = keys.iter().map(|key| cache.get(key).is_some()).collect();
-        assert_eq!(found_keys.iter().filter(|&&found| found).count(), 1);
+        let there: Vec<bool> = keys.iter().map(|key| cache.get(key).is_some()).collect();
+        assert_eq!(there.iter().filter(|&&there| there).count(), 1);
         let notices = cache.take_notices();
         assert_eq!(notices.len(), 1, "{notices:?}");
         assert!(
@@ -219,7 +219,7 @@ fn a_damaged_shard_is_skipped_and_reported() {
             "{notices:?}"
         );
         // The features can be added again although the damaged shard is still there.
-        let lost = found_keys.iter().position(|found| !found).unwrap();
+        let lost = there.iter().position(|there| !there).unwrap();
         cache.put(&keys[lost], &features(lost)).unwrap();
         assert!(cache.get(&keys[lost]).is_some());
         drop(cache);
@@ -511,4 +511,47 @@ fn shards_of_earlier_versions_are_read_and_reported_once() {
         .iter()
         .filter(|notice| notice.contains("without checksums"));
     assert_eq!(reported.count(), 1, "{notices:?}");
+}
+
+#[test]
+fn claims_of_the_living_count_and_other_files_are_left_alone() {
+    let folder = tempdir().unwrap();
+    let keys = keys(2);
+    let (a, b) = (&keys[..1], &keys[1..]);
+    let claims = || claims::Claims::new(folder.path()).unwrap();
+    let (mut first, mut second) = (claims(), claims());
+    let stranger = folder.path().join("notes.txt");
+    fs::write(&stranger, format!("{}\n", keys[1])).unwrap();
+    let dead = folder.path().join("1-1.claims");
+    fs::write(&dead, format!("{}\n", keys[1])).unwrap();
+    assert!(first.claim(a).unwrap());
+    assert!(first.claim(a).unwrap(), "its own claim");
+    assert!(!dead.exists(), "its process has ended");
+    assert!(!second.claim(&keys).unwrap());
+    assert!(second.claim(b).unwrap());
+    assert!(!first.claim(b).unwrap());
+    drop(first);
+    assert!(second.claim(a).unwrap());
+    assert!(stranger.exists());
+}
+
+#[test]
+fn digests_of_small_files_are_not_kept_on_the_disk() {
+    let folder = tempdir().unwrap();
+    let (path, kept) = (folder.path().join("a"), folder.path().join("digests"));
+    let digests = Digests::new(kept.clone());
+    let write = |text: &str, age| {
+        fs::write(&path, text).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        let when = SystemTime::now() - Duration::from_secs(age);
+        file.set_times(FileTimes::new().set_modified(when)).unwrap();
+        digests.of(&path).unwrap().to_string()
+    };
+    // FIPS 180-2, and sha256sum.
+    let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(write("abc", 100), abc);
+    let other = write("abd", 99);
+    assert_ne!(other, abc, "another time of change");
+    assert_eq!(write("abc", 98), abc);
+    assert!(!kept.exists());
 }
