@@ -31,6 +31,7 @@ mod nearest;
 mod disk;
 mod installation;
 mod settings_file;
+mod threads;
 mod observer;
 pub mod video;
 pub mod transform;

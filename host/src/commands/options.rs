@@ -91,6 +91,7 @@ pub(super) fn load_options(global: &Global) -> LoadOptions {
         threads: global.threads.map(usize::from),
         device: global.device,
         precision: global.precision,
+        precision_option: None,
         hub: hub::Settings {
             offline: hub.offline || global.offline,
             ..hub

@@ -1,4 +1,4 @@
-use super::{CommandResult, print};
+use super::{BadArgument, CommandResult, print};
 use crate::{args::plot::Plot, ui::Ui};
 use merv_host::plot::{Picture, PictureFormat, plot};
 use std::{
@@ -12,6 +12,12 @@ pub fn run(args: &Plot, ui: Ui) -> CommandResult {
     if let Some(skipped) = plot(&args.run, &pictures)? {
         if skipped.cut_line {
             ui.info("the last line of the metrics is not complete yet and was skipped");
+        }
+        if skipped.repeated > 0 {
+            ui.warn(&format!(
+                "lines that repeat a step and were skipped: {}",
+                skipped.repeated
+            ));
         }
         if skipped.not_finite > 0 {
             let count = skipped.not_finite;
@@ -41,10 +47,9 @@ fn pictures(args: &Plot) -> Result<Vec<Picture>, Box<dyn Error>> {
             }
             None if path.extension().is_some() => {
                 let path = path.display();
-                return Err(format!(
+                return Err(Box::new(BadArgument::new(format!(
                     "--out {path}: expected a folder, or a file that ends in .svg or .png"
-                )
-                .into());
+                ))));
             }
             None => {
                 fs::create_dir_all(path).map_err(|why| format!("{}: {why}", path.display()))?;

@@ -61,7 +61,7 @@ fn report_summary(summary: &Summary, out: &Path, ui: Ui) {
     let out = out.display();
     if summary.broken_examples > 0 {
         ui.warn_always(&format!(
-            "{} of {} examples are broken and were skipped",
+            "broken examples that were skipped: {} of {}",
             summary.broken_examples, summary.examples
         ));
     }
@@ -77,7 +77,8 @@ fn report_summary(summary: &Summary, out: &Path, ui: Ui) {
     let held_out = summary.validation_loss;
     let held_out = held_out.map_or(String::new(), |loss| format!(", {loss:.4} held out"));
     ui.info(&format!(
-        "{steps} steps{loss}{held_out}; use the model with --registry {out}/registry.toml"
+        "{}{loss}{held_out}; use the model with --registry {out}/registry.toml",
+        counted(usize::try_from(*steps).unwrap_or(usize::MAX), "step")
     ));
 }
 

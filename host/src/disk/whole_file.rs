@@ -166,6 +166,23 @@ pub(crate) fn followed(path: &Path) -> PathBuf {
     place
 }
 
+/// Returns where a file that is named `path` may be written. A link is followed: what it points to is replaced.
+///
+/// # Errors
+///
+/// When something is there that is not a plain file, such as a folder, a device or a pipe.
+pub(crate) fn place(path: &Path) -> io::Result<PathBuf> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => path.canonicalize(),
+        Ok(_) => {
+            let why = "it exists and is not a regular file";
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(followed(path)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Returns whether a file could not be opened because it is a link.
 fn is_too_many_links(error: &io::Error) -> bool {
     #[cfg(unix)]
@@ -273,6 +290,29 @@ pub(crate) fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn only_plain_files_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        // The file is not there yet.
+        assert_eq!(place(&link).unwrap(), file);
+        fs::write(&file, "").unwrap();
+        assert_eq!(place(&link).unwrap(), file.canonicalize().unwrap());
+        let (reader, writer) = io::pipe().unwrap();
+        let pipe = {
+            use std::os::fd::AsRawFd;
+            PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()))
+        };
+        for other in [Path::new("/dev/null"), folder.path(), &pipe] {
+            let error = place(other).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{other:?}");
+            assert!(advice(&error).contains("another place"));
+        }
+        drop(reader);
+    }
 
     #[test]
     fn a_file_is_replaced_and_no_partial_file_remains() {

@@ -15,10 +15,10 @@ pub fn message(dataset: &Dataset, question: &Question) -> String {
         (None, false) => question.text.clone(),
         (None, true) => format!("{}\n<video>", question.text),
         (Some(choice), mark) => {
-            let text = multiple_choice(&question.text, &choice.options, choice.letters);
+            let asked = multiple_choice(&question.text, &choice.options, choice.letters);
             match mark {
-                false => text,
-                true => format!("<video>\n{text}"),
+                false => asked,
+                true => format!("<video>\n{asked}"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Errors of the mixer.
+//! Why a mixer could not be loaded or run.
 
 use crate::plugin::PluginFailure;
 use merv_plugin_sdk::PluginError;

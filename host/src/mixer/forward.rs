@@ -1,4 +1,4 @@
-//! A mixer with its weights, and its forward pass.
+//! A mixer with its weights, and what it computes.
 
 use super::{
     error::MixerError,
@@ -19,17 +19,17 @@ pub struct Mixer {
 }
 
 impl Mixer {
-    /// Returns the parameters, under their names in MERV's checkpoint. Changes to them take effect in the next
-    /// [`Self::forward`].
+    /// Its parameters, under the names that they have in MERV's checkpoint. What they are set to, the
+    /// next [`Self::forward`] computes with.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
-    /// Returns the tensors that belong to the file of the mixer although the computation does not use them.
+    /// Tensors that belong into its file although nothing is computed from them.
     ///
     /// # Errors
     ///
-    /// When there is not enough memory.
+    /// When there is not enough memory for them.
     pub fn unused(&self) -> std::result::Result<Vec<(String, StoredTensor)>, MixerError> {
         let all = self.unused.iter().map(|(name, unused)| {
             let tensor = match unused {
@@ -45,15 +45,13 @@ impl Mixer {
         all.collect()
     }
 
-    /// Computes the visual tokens.
-    ///
     /// # Shapes
     ///
-    /// For each encoder `[batch, temporal · spatial, width]` → [`Mixed`]
+    /// Of each encoder `[batch, temporal · spatial, width]` → [`Mixed`]
     ///
     /// # Errors
     ///
-    /// When the number or the shape of the features does not match the mixer.
+    /// When the number or a shape of the features is not what the mixer was loaded for.
     pub fn forward(&self, features: &[Tensor]) -> std::result::Result<Mixed, MixerError> {
         if features.len() != self.projectors.len() {
             return Err(PluginError::invalid(format!(
@@ -78,18 +76,19 @@ impl Mixer {
     }
 }
 
-/// The output of the mixer.
+/// What came out of the mixer.
 pub struct Mixed {
-    /// The projected features of each encoder: `[batch, tokens, llm_width]`.
+    /// Of each encoder, `[batch, tokens, llm_width]`.
     pub projected: Vec<Tensor>,
-    /// The visual tokens: `[batch, tokens, llm_width]`.
+    /// `[batch, tokens, llm_width]`
     pub fused: Tensor,
-    /// The weights of the encoders, if the fusion has weights: `[batch, encoders]`, a softmax in each row.
+    /// How much each encoder counts, where the fusion weighs them: `[batch, encoders]`, each row a
+    /// softmax.
     pub weights: Option<Tensor>,
 }
 
 impl Mixed {
-    /// Returns the output detached from the graph of the gradients.
+    /// The same without the graph that gradients would go back through.
     #[must_use]
     pub fn detach(&self) -> Self {
         Self {

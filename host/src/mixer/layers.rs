@@ -1,18 +1,18 @@
-//! Layers built from tensor operations that candle can differentiate. Every training stage trains the mixer, and its
-//! cost is small compared with the encoders.
+//! Layers made of plain tensor operations, each of which candle can differentiate: the mixer is what
+//! every training stage trains, and next to the encoders its arithmetic is small.
 
 use super::{init::Init, parameters::Scope};
 use candle_core::{D, Tensor};
 use merv_plugin_sdk::Result;
 
-/// The epsilon of every norm of the mixer, the default of PyTorch.
+/// The epsilon of every norm of the mixer: PyTorch's default.
 const EPSILON: f64 = 1e-5;
 
-/// Like [`Scope::parameter`], for a tensor that is `stored` in another shape with the same number of elements.
+/// As [`Scope::parameter`], for a tensor that is `stored` in another shape of as many elements.
 ///
 /// # Errors
 ///
-/// When the tensor cannot be created.
+/// When the tensor cannot be made.
 pub fn reshaped(
     scope: &Scope<'_>,
     name: &str,
@@ -24,7 +24,8 @@ pub fn reshaped(
     if parameter.is_contiguous() {
         return Ok(parameter.reshape(shape)?);
     }
-    // A placeholder for a missing tensor is one repeated element. candle would copy all elements to reshape it.
+    // Stands for one that is missing: one element, repeated. candle would write all of them out to
+    // reshape it.
     let first = (0..stored.len()).try_fold(parameter, |tensor, dim| tensor.narrow(dim, 0, 1))?;
     Ok(first.reshape(())?.broadcast_as(shape)?)
 }
@@ -41,7 +42,7 @@ impl Linear {
     ///
     /// # Errors
     ///
-    /// When a tensor cannot be created.
+    /// When a tensor cannot be made.
     pub fn new(inputs: usize, outputs: usize, scope: &Scope<'_>) -> Result<Self> {
         let [weight, bias] = scope.linear(inputs);
         Ok(Self {
@@ -50,17 +51,17 @@ impl Linear {
         })
     }
 
-    /// Creates a layer from tensors with other names. `weight` is `[outputs, inputs]`.
+    /// A layer of parts that were taken under other names: `weight` `[outputs, inputs]`.
     pub fn from_parts(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weight, bias }
     }
 
-    /// Creates a convolution with a kernel of one pixel, which is a linear layer on tokens. Takes `weight`
-    /// `[outputs, inputs, 1, 1]` from `scope`, and `bias` if requested.
+    /// A convolution with a kernel of one pixel, which is a linear layer on tokens: takes `weight`
+    /// `[outputs, inputs, 1, 1]` from `scope`, and `bias` if there is to be one.
     ///
     /// # Errors
     ///
-    /// When a tensor cannot be created.
+    /// When a tensor cannot be made.
     pub fn pointwise(inputs: usize, outputs: usize, bias: bool, scope: &Scope<'_>) -> Result<Self> {
         let stored = [outputs, inputs, 1, 1];
         let init = Init::fan_in(inputs);
@@ -71,8 +72,6 @@ impl Linear {
         })
     }
 
-    /// Applies the layer.
-    ///
     /// # Shapes
     ///
     /// `[.., inputs]` → `[.., outputs]`
@@ -86,7 +85,7 @@ impl Linear {
         if let Some(last) = shape.last_mut() {
             *last = outputs;
         }
-        // One matrix product over all rows is faster than a batch of small ones.
+        // One product over all rows: batches of small ones would be slower.
         let rows = x.elem_count() / x.dim(D::Minus1)?.max(1);
         let y = x
             .reshape((rows, x.dim(D::Minus1)?))?
@@ -111,7 +110,7 @@ impl LayerNorm {
     ///
     /// # Errors
     ///
-    /// When a tensor cannot be created.
+    /// When a tensor cannot be made.
     pub fn new(width: usize, scope: &Scope<'_>) -> Result<Self> {
         Ok(Self {
             weight: scope.parameter("weight", &[width], Init::Ones)?,
@@ -119,8 +118,6 @@ impl LayerNorm {
         })
     }
 
-    /// Normalises the last dimension.
-    ///
     /// # Shapes
     ///
     /// `[.., width]` → the same
@@ -138,23 +135,23 @@ impl LayerNorm {
     }
 }
 
-/// Returns the softmax over the last dimension.
+/// Softmax over the last dimension.
 ///
 /// # Errors
 ///
 /// When `x` has no dimension.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    // The shift does not change the result, so it does not need a gradient.
+    // The shift changes no result, so no gradient need flow through it.
     let shift = x.max_keepdim(D::Minus1)?.detach();
     let exponents = x.broadcast_sub(&shift)?.exp()?;
     Ok(exponents.broadcast_div(&exponents.sum_keepdim(D::Minus1)?)?)
 }
 
-/// Returns the logistic function, in a form that overflows neither in the value nor in the gradient.
+/// The logistic function, by a form that neither overflows nor has a gradient that does.
 ///
 /// # Errors
 ///
-/// When the dtype of the tensor does not support the hyperbolic tangent.
+/// When the tensor's type has no hyperbolic tangent.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     Ok(((x * 0.5)?.tanh()? + 1.0)?.affine(0.5, 0.0)?)
 }

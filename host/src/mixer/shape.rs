@@ -1,12 +1,12 @@
-//! The shape of an encoder's features.
+//! What the mixer must know of an encoder.
 
-/// The shape of an encoder's features.
+/// What the mixer must know of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncoderShape {
     /// D: the width of a feature.
     pub width: usize,
-    /// T: the number of temporal positions.
+    /// T: temporal positions.
     pub temporal: usize,
-    /// S: the number of features per temporal position.
+    /// S: features per temporal position.
     pub spatial: usize,
 }

@@ -6,7 +6,7 @@ use crate::{
     disk::{
         file_id::same_file,
         tensor_names::check_names,
-        whole_file::{WholeFile, followed},
+        whole_file::{WholeFile, place},
     },
     model::{options::GenerateOptions, visual::Visual},
     registry::{Registry, WeightSource},
@@ -121,15 +121,7 @@ impl Dump {
             });
         }
         // A link is followed: its target is replaced, not the link.
-        let path = match path.canonicalize() {
-            Ok(existing) if existing.is_file() => existing,
-            Ok(_) => {
-                let why = "it exists and is not a regular file";
-                return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, why)));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => followed(path),
-            Err(error) => return Err(failed(error)),
-        };
+        let path = place(path).map_err(failed)?;
         let file = WholeFile::begin(&path).map_err(failed)?;
         Ok(Self { path, file })
     }

@@ -5,7 +5,7 @@ use crate::disk::checksum::{ChecksumState, Mismatch, check_json};
 use merv_checkpoint::text;
 use serde::Deserialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::File,
     io::{BufRead, BufReader},
     path::Path,
@@ -38,6 +38,8 @@ pub struct Skipped {
     pub cut_line: bool,
     /// The number of values that are not finite numbers.
     pub not_finite: usize,
+    /// Lines of a step that an earlier line has.
+    pub repeated: usize,
 }
 
 /// A line of the metrics. `null` stands for a value that is not a finite number.
@@ -68,7 +70,9 @@ pub fn read_panels(path: &Path) -> Result<(Vec<Panel>, Option<Skipped>), PlotErr
     let mut skipped = Skipped {
         cut_line: false,
         not_finite: 0,
+        repeated: 0,
     };
+    let mut steps = HashSet::new();
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -84,6 +88,7 @@ pub fn read_panels(path: &Path) -> Result<(Vec<Panel>, Option<Skipped>), PlotErr
             });
         }
         match serde_json::from_slice::<Line>(text::without_mark(&line)) {
+            Ok(values) if !steps.insert(values.step) => skipped.repeated += 1,
             Ok(values) => curves.add(values, &mut skipped.not_finite),
             Err(_) if line.trim_ascii().is_empty() => {}
             Err(_) if !whole => skipped.cut_line = true,
@@ -101,8 +106,12 @@ pub fn read_panels(path: &Path) -> Result<(Vec<Panel>, Option<Skipped>), PlotErr
         let path = path.to_owned();
         return Err(PlotError::Empty { path });
     }
-    let nothing = !skipped.cut_line && skipped.not_finite == 0;
-    Ok((panels, (!nothing).then_some(skipped)))
+    let all = Skipped {
+        cut_line: false,
+        not_finite: 0,
+        repeated: 0,
+    };
+    Ok((panels, (skipped != all).then_some(skipped)))
 }
 
 #[derive(Default)]

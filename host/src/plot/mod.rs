@@ -47,7 +47,8 @@ pub fn plot(run: &Path, pictures: &[Picture]) -> Result<Option<Skipped>, PlotErr
             PictureFormat::Svg => svg::write(&chart).into_bytes(),
             PictureFormat::Png => png::write(&chart).map_err(PlotError::write(&picture.path))?,
         };
-        whole_file::write(&whole_file::followed(&picture.path), &bytes)
+        whole_file::place(&picture.path)
+            .and_then(|place| whole_file::write(&place, &bytes))
             .map_err(PlotError::write(&picture.path))?;
     }
     Ok(skipped)

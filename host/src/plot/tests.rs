@@ -95,6 +95,14 @@ fn a_truncated_last_line_is_skipped_and_an_invalid_line_is_an_error() {
 }
 
 #[test]
+fn of_two_lines_of_one_step_the_first_is_drawn() {
+    let run = run(&(lines(10) + &lines(12)));
+    let (panels, skipped) = read_panels(&run.path().join("metrics.jsonl")).unwrap();
+    assert_eq!(panels[0].curves[0].points.len(), 12);
+    assert_eq!(skipped.unwrap().repeated, 10);
+}
+
+#[test]
 fn unusual_runs_are_drawn_too() {
     for text in [
         "{\"step\":1,\"loss\":2.5}\n",

@@ -1,38 +1,38 @@
-//! Errors of generating a data set.
+//! Why no data set came out.
 
 use crate::disk::{whole_file::advice, write_lock::LockError};
 use std::{io, path::PathBuf};
 
-/// The reason why a data set could not be generated.
+/// A data set cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SynthError {
-    /// The folder is not empty.
+    /// The folder holds something.
     #[error(
-        "{} is not empty\n  do: set --out to another folder, or use --force to overwrite the files of an earlier run",
-        .path.display()
+        "{} holds something already\n  do: name another folder in --out, or say --force to write over \
+         what an earlier run left", .path.display()
     )]
     Occupied {
         /// The folder.
         path: PathBuf,
     },
-    /// Another process is using the folder.
+    /// Another process makes a data set there.
     #[error(transparent)]
     Held(#[from] LockError),
-    /// A setting is out of range.
+    /// A setting is wrong.
     #[error("{what}: {found}\n  expected: {expected}")]
     Setting {
         /// The setting.
         what: &'static str,
         /// Its value.
         found: usize,
-        /// The accepted values.
+        /// What it may be.
         expected: &'static str,
     },
-    /// This FFmpeg has no suitable video encoder.
+    /// This FFmpeg has no encoder that clips can be written with.
     #[error(
-        "this FFmpeg can encode neither H.264 (libx264) nor MPEG-4 video\n  \
-         do: install an FFmpeg with one of these encoders, such as that of Debian"
+        "this FFmpeg can write neither H.264 (libx264) nor MPEG-4 video\n  \
+         do: install an FFmpeg that can; Debian's can"
     )]
     NoEncoder,
     /// A clip cannot be encoded.
@@ -40,9 +40,9 @@ pub enum SynthError {
     Encode {
         /// The clip.
         path: PathBuf,
-        /// The step that failed.
+        /// What was being done.
         doing: &'static str,
-        /// The error of FFmpeg.
+        /// What FFmpeg said.
         source: ffmpeg_next::Error,
     },
     /// A file cannot be written.
@@ -50,7 +50,7 @@ pub enum SynthError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The cause.
+        /// Why not.
         source: io::Error,
     },
 }

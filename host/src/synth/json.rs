@@ -1,4 +1,4 @@
-//! Writes long JSON lists atomically, with one element per line.
+//! Long JSON lists, an element a line, that are there whole or not at all.
 
 use super::SynthError;
 use crate::disk::whole_file::WholeFile;
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// An unfinished list. It is removed if it is dropped before it is finished.
+/// A list in the making; removed when it is dropped before it is finished.
 pub(super) struct JsonList {
     path: PathBuf,
     file: BufWriter<WholeFile>,
@@ -33,7 +33,7 @@ impl JsonList {
             .map_err(SynthError::write(&self.path))
     }
 
-    /// Moves the list to its final path, and returns the number of items.
+    /// Puts the list in its place; returns how many items it has.
     pub fn finish(mut self) -> Result<usize, SynthError> {
         let end = if self.items == 0 { "[]\n" } else { "\n]\n" };
         let written = write!(self.file, "{end}");

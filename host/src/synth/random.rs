@@ -1,11 +1,11 @@
-//! Random choices that are the same on every machine and evenly distributed.
+//! Random choices that are the same everywhere, and evenly spread.
 
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},
 };
 
-/// The source of all random choices of a split.
+/// The source of all choices of one split.
 pub(super) struct RandomSource(ChaCha8Rng);
 
 impl RandomSource {
@@ -15,12 +15,13 @@ impl RandomSource {
         Self(random)
     }
 
-    /// Returns a number below `end`, which must not be 0. Implemented here so that no library version changes it.
+    /// A number below `end`, which is not 0. Spelled out: it must be the same in every version of every
+    /// library.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.0.next_u64()) * end as u128) >> 64) as usize
     }
 
-    /// Returns a number from `from` up to `to`.
+    /// A number from `from` up to `to`.
     pub fn between(&mut self, from: f32, to: f32) -> f32 {
         let part = (self.0.next_u32() >> 8) as f32 / (1 << 24) as f32;
         from + (to - from) * part
@@ -38,15 +39,15 @@ impl RandomSource {
     }
 }
 
-/// A deck of cards. They are dealt one after another, and shuffled again when all are dealt. So the numbers of times
-/// that two cards were dealt differ by at most one.
+/// Cards that are dealt one after another and shuffled again when all are dealt: each comes as often as
+/// every other, give or take one.
 pub(super) struct Deck<T> {
     cards: Vec<T>,
     dealt: usize,
 }
 
 impl<T: Clone> Deck<T> {
-    /// Creates a deck of at least one card.
+    /// A deck of at least one card.
     pub fn new(cards: impl IntoIterator<Item = T>) -> Self {
         let cards: Vec<T> = cards.into_iter().collect();
         Self {

@@ -1,6 +1,7 @@
-//! The description of a clip. Lengths are fractions of the side of the picture, times are fractions of the clip.
+//! What a clip shows, as it is decided before anything is drawn. Lengths are parts of the picture's side,
+//! times parts of the clip.
 
-/// The colours of shapes. All of them contrast with every background.
+/// The colours of shapes. All stand out from every background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Colour {
     Red,
@@ -85,7 +86,7 @@ impl Shape {
     }
 }
 
-/// The direction of a movement.
+/// Where something moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
     Left,
@@ -106,7 +107,7 @@ impl Direction {
         }
     }
 
-    /// Returns a step of length 1 in this direction. Down is positive, as for pixel rows.
+    /// One step; down is positive, as rows are counted.
     pub const fn step(self) -> [f32; 2] {
         match self {
             Self::Left => [-1.0, 0.0],
@@ -116,13 +117,13 @@ impl Direction {
         }
     }
 
-    /// Returns whether the direction is left or right.
-    pub const fn is_horizontal(self) -> bool {
+    /// Whether it is left or right.
+    pub const fn is_across(self) -> bool {
         matches!(self, Self::Left | Self::Right)
     }
 }
 
-/// The size of a shape.
+/// How large a shape is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
     Small,
@@ -139,7 +140,7 @@ impl Size {
         }
     }
 
-    /// Returns the distance from the centre to the farthest point.
+    /// From the middle to the farthest point.
     pub const fn radius(self) -> f32 {
         match self {
             Self::Small => 0.12,
@@ -148,7 +149,7 @@ impl Size {
     }
 }
 
-/// The speed of a shape.
+/// How fast a shape moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speed {
     Slow,
@@ -165,7 +166,7 @@ impl Speed {
         }
     }
 
-    /// Returns the distance that a shape moves during the clip.
+    /// How far it comes in the clip.
     pub const fn travel(self) -> f32 {
         match self {
             Self::Slow => 0.18,
@@ -174,7 +175,7 @@ impl Speed {
     }
 }
 
-/// The pattern of a background.
+/// What is behind the shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
     Plain,
@@ -193,7 +194,7 @@ impl Pattern {
         Self::Clouds,
     ];
 
-    /// Returns the phrase in captions.
+    /// As captions call it.
     pub const fn phrase(self) -> &'static str {
         match self {
             Self::Plain => "a plain background",
@@ -204,40 +205,40 @@ impl Pattern {
         }
     }
 
-    /// Returns whether a camera movement is visible.
+    /// Whether a moving camera shows.
     pub const fn has_texture(self) -> bool {
         matches!(self, Self::Stripes | Self::Checkerboard | Self::Clouds)
     }
 }
 
-/// The background of a clip.
+/// What is behind the shapes, exactly.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Background {
     pub pattern: Pattern,
-    /// Two muted colours of medium brightness.
+    /// Two colours, neither bright nor dark nor vivid.
     pub colours: [[f32; 3]; 2],
-    /// The phase of the pattern.
+    /// Where the pattern begins.
     pub phase: [f32; 2],
-    /// The seed of the clouds.
+    /// Tells clouds apart.
     pub seed: u32,
 }
 
-/// A shape with its movement.
+/// A shape and where it is when.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sprite {
     pub colour: Colour,
     pub shape: Shape,
     pub radius: f32,
-    /// The centre at the start of the clip.
+    /// The middle, at the beginning.
     pub start: [f32; 2],
-    /// The movements, one after another. Each takes the same share of the clip.
+    /// Steps one after another, each in the same share of the clip.
     pub moves: Vec<[f32; 2]>,
-    /// The time at which it appears; 0 for a shape that is visible from the start.
+    /// When it appears; 0 for a shape that is there from the beginning.
     pub appears: f32,
 }
 
 impl Sprite {
-    /// Returns the centre at a time.
+    /// The middle at a time.
     pub fn position(&self, time: f32) -> [f32; 2] {
         let mut left = time * self.moves.len() as f32;
         let mut at = self.start;
@@ -249,13 +250,13 @@ impl Sprite {
         at
     }
 
-    /// Returns the name in sentences, such as `red circle`.
+    /// Its name in sentences: `red circle`.
     pub fn name(&self) -> String {
         format!("{} {}", self.colour.name(), self.shape.name())
     }
 }
 
-/// What happens in a clip.
+/// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Story {
     /// One shape moves.
@@ -264,13 +265,13 @@ pub enum Story {
         size: Size,
         speed: Speed,
     },
-    /// This number of shapes of one kind.
+    /// So many shapes of one kind.
     Counts(usize),
-    /// A second shape appears next to the first.
+    /// A second shape appears beside the first.
     Appears,
     /// The first shape appears, then the second.
     AppearInOrder,
-    /// One shape moves in one direction, then in another.
+    /// One shape moves one way, then another.
     Turns(Direction, Direction),
 }
 
@@ -280,8 +281,8 @@ pub struct Scene {
     pub story: Story,
     pub sprites: Vec<Sprite>,
     pub background: Background,
-    /// The direction of the camera movement, if any.
+    /// Where the camera moves, if it does.
     pub camera: Option<Direction>,
-    /// The combination, which occurs in one split only, such as `moves/red/circle/left`.
+    /// What must not be both trained on and asked about: `moves/red/circle/left`.
     pub combination: String,
 }

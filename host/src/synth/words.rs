@@ -1,4 +1,4 @@
-//! Captions of scenes, and questions about them.
+//! What is said and asked about a scene.
 
 use super::{
     random::{Deck, RandomSource},
@@ -7,12 +7,12 @@ use super::{
 use crate::eval::protocol;
 use std::collections::HashMap;
 
-/// The maximum number of options of a question.
+/// Options of a question whose answers are many.
 const OPTIONS: usize = 4;
 
 const NUMBERS: [&str; 5] = ["one", "two", "three", "four", "five"];
 
-/// The kind of a question.
+/// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     Colour,
@@ -48,12 +48,12 @@ pub struct Question {
     pub kind: Kind,
     pub text: String,
     pub answer: String,
-    /// The options, including the answer, in random order.
+    /// With the answer among them, in any order.
     pub options: Vec<String>,
 }
 
 impl Question {
-    /// Returns the index of the correct option.
+    /// The number of the right option.
     pub fn answer_id(&self) -> usize {
         let found = self
             .options
@@ -62,13 +62,13 @@ impl Question {
         found.unwrap_or_default()
     }
 
-    /// Returns the question with its options, word for word as in the prompt of the evaluation.
+    /// The question with its options, word for word as multiple choice is asked in the evaluation.
     pub fn multiple_choice(&self) -> String {
         protocol::multiple_choice(&self.text, &self.options, self.options.len())
     }
 }
 
-/// Returns a description of a clip in one or two sentences.
+/// What a clip shows, in a sentence or two.
 pub fn caption(scene: &Scene) -> String {
     let over = scene.background.pattern.phrase();
     let name = |index: usize| {
@@ -122,10 +122,10 @@ pub fn caption(scene: &Scene) -> String {
     }
 }
 
-/// Writes questions. The positions of the correct answers are evenly distributed.
+/// Writes questions; right answers are spread evenly over the places among the options.
 pub(super) struct QuestionWriter {
     random: RandomSource,
-    /// The positions of the correct options, by kind and number of options.
+    /// The right one's place, by kind and number of options.
     places: HashMap<(Kind, usize), Deck<usize>>,
 }
 
@@ -137,7 +137,7 @@ impl QuestionWriter {
         }
     }
 
-    /// Returns all questions about a scene, in random order.
+    /// All that can be asked about a scene, in any order.
     pub fn questions(&mut self, scene: &Scene) -> Vec<Question> {
         let mut questions = Vec::new();
         let mut ask = |kind, text: &str, answer: &str, others: Vec<String>| {
@@ -210,14 +210,14 @@ impl QuestionWriter {
                 );
             }
             Story::Appears => {
-                let old = scene.sprites.get(1).unwrap_or(first);
-                // Plausible wrong answers: the other shape, and mixtures of both.
+                let there = scene.sprites.get(1).unwrap_or(first);
+                // What it is mistaken for: the other one, and halves of both.
                 let mixed =
                     |colour: Colour, shape: Shape| format!("{} {}", colour.name(), shape.name());
                 let others = vec![
-                    old.name(),
-                    mixed(first.colour, old.shape),
-                    mixed(old.colour, first.shape),
+                    there.name(),
+                    mixed(first.colour, there.shape),
+                    mixed(there.colour, first.shape),
                     first.name(),
                 ];
                 ask(
@@ -282,17 +282,9 @@ impl QuestionWriter {
         questions
     }
 
-    /// Returns a question with at most [`OPTIONS`] of `candidates` as options, including the answer. A counting question
-    /// keeps all numbers, in order.
-    fn question(
-        &mut self,
-        kind: Kind,
-        text: &str,
-        answer: &str,
-        candidates: Vec<String>,
-    ) -> Question {
-        let candidates = candidates.into_iter();
-        let mut others: Vec<String> = candidates.filter(|other| other != answer).collect();
+    /// Of `among`, [`OPTIONS`] at most with the answer among them; numbers keep all, and their order.
+    fn question(&mut self, kind: Kind, text: &str, answer: &str, among: Vec<String>) -> Question {
+        let mut others: Vec<String> = among.into_iter().filter(|other| other != answer).collect();
         let options = if kind == Kind::Count {
             names(NUMBERS)
         } else {
@@ -312,7 +304,7 @@ impl QuestionWriter {
         }
     }
 
-    /// Returns at most `count` of the questions, in random order.
+    /// Some of the questions, at random.
     pub fn some<'q>(&mut self, questions: &'q [Question], count: usize) -> Vec<&'q Question> {
         let mut chosen: Vec<&Question> = questions.iter().collect();
         self.random.shuffle(&mut chosen);

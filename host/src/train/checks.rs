@@ -1,10 +1,12 @@
 //! Checks before the first step. A run and its dry run make the same ones.
 
 use super::{
-    Settings, TrainError, TrainingStage,
+    Schedule, Settings, TrainError, TrainingStage,
+    checkpoint::State,
     data::{BrokenExample, DataError, Entry, ExampleTokenizer, Index},
 };
 use crate::{
+    counted,
     features::FeatureCache,
     model::encoders::Encoders,
     plugin::{CallError, LanguageModel, Training},
@@ -124,6 +126,43 @@ pub(super) fn empty_media(index: &Index) -> Option<String> {
             index.entries().len()
         )
     })
+}
+
+/// The warning about a run whose learning rate is 0 in every step.
+pub(super) fn learns_nothing(schedule: &Schedule) -> Option<String> {
+    let why = match schedule.peak == 0.0 {
+        true => "`learning_rate` is 0: nothing is learned; do: set it above 0".to_owned(),
+        false => format!(
+            "the learning rate of the first step is 0, and the run has {}: nothing is learned; do: raise `epochs` or \
+             `max_steps`, or lower `global_batch`",
+            counted(schedule.total, "step")
+        ),
+    };
+    schedule.is_zero().then_some(why)
+}
+
+/// Checks that the run in the folder `run` can be resumed from a checkpoint, for `total` steps in all.
+pub(super) fn resumable(
+    state: &State,
+    index: &Index,
+    run: &Path,
+    total: u64,
+) -> Result<(), TrainError> {
+    if state.data_sha256 != index.sha256() {
+        return Err(TrainError::OtherData {
+            path: index.path().to_owned(),
+            expected: state.data_sha256.clone(),
+            found: index.sha256().to_owned(),
+        });
+    }
+    if total < state.step {
+        return Err(TrainError::TooShort {
+            path: run.to_owned(),
+            done: state.step,
+            total,
+        });
+    }
+    Ok(())
 }
 
 /// Returns how examples become tokens, at most `max_length` of them.

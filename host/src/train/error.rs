@@ -66,6 +66,23 @@ pub enum TrainError {
          do: correct the path, or omit --resume to start a run", .0.display()
     )]
     NothingToResume(PathBuf),
+    /// The recorded settings of a run are gone.
+    #[error(
+        "{} does not contain the settings of a run\n  expected: the settings that the run recorded, with a table \
+         such as `[align]`\n  do: restore the file from a copy, or train anew in another folder", .0.display()
+    )]
+    NoSettings(PathBuf),
+    /// A file of a run is a folder, or the other way round.
+    #[error(
+        "{} is not {expected}\n  expected: {expected}, in which the run can write\n  \
+         do: remove it, or give it another name", .path.display()
+    )]
+    WrongKind {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it has to be.
+        expected: &'static str,
+    },
     /// The checkpoints of a run are missing.
     #[error(
         "{}: the run has written checkpoints, and all of them are missing\n  \

@@ -15,7 +15,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
@@ -101,12 +101,23 @@ impl MetricsLog {
                 path.display()
             ));
         }
-        let known = |line: &&(usize, String)| {
-            let metrics = serde_json::from_str::<StepMetrics>(&line.1);
-            metrics.is_ok_and(|metrics| metrics.step <= step)
-        };
-        let kept = lines.valid.iter().filter(known);
-        let kept: Vec<&str> = kept.map(|(_, line)| line.as_str()).collect();
+        let mut steps = BTreeSet::new();
+        let mut kept: Vec<&str> = Vec::new();
+        for (number, line) in &lines.valid {
+            let metrics = serde_json::from_str::<StepMetrics>(line);
+            let Some(found) = metrics.ok().filter(|metrics| metrics.step <= step) else {
+                continue;
+            };
+            if steps.insert(found.step) {
+                kept.push(line);
+            } else {
+                warn(&format!(
+                    "{}, line {number}: step {} has a line already; this one is removed",
+                    path.display(),
+                    found.step
+                ));
+            }
+        }
         let gone = step.saturating_sub((kept.len() + lines.damaged.len()) as u64);
         if gone > 0 {
             warn(&format!(
@@ -195,6 +206,21 @@ mod tests {
         );
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 2);
+    }
+
+    #[test]
+    fn of_two_lines_of_one_step_the_first_stays() {
+        let run = tempfile::tempdir().unwrap();
+        let mut log = MetricsLog::open(run.path(), 0, |_| ()).unwrap();
+        (1..=3).for_each(|step| log.push(&metrics(step)).unwrap());
+        let path = run.path().join("metrics.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.repeat(2)).unwrap();
+        let mut warnings = Vec::new();
+        drop(MetricsLog::open(run.path(), 3, |text| warnings.push(text.to_owned())).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(warnings[0].contains("line 4: step 1 "), "{warnings:?}");
     }
 
     #[test]

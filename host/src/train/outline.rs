@@ -5,6 +5,7 @@ mod tests;
 
 use super::{
     Schedule, Settings, TrainError, TrainingStage,
+    checkpoint::{Checkpoints, NO_CHECKPOINT},
     checks::{self, DataSets, MAX_LISTED, PluginModel, Trainings},
     data::{BrokenExample, Index, Modality},
     run_folder::{check_free, check_not_locked, check_writable, use_registry_of_run},
@@ -167,6 +168,14 @@ impl Outline {
         let steps_per_epoch = batching(settings).per_epoch(index.entries());
         let total_steps = total_steps(settings, steps_per_epoch);
         let schedule = Schedule::new(settings.learning_rate, settings.warmup_ratio, total_steps);
+        notices.extend(checks::learns_nothing(&schedule));
+        if let Some(out) = out.filter(|_| resume) {
+            let newest = Checkpoints::newest_of(out, |warning| notices.push(warning.to_owned()))?;
+            match newest {
+                Some(state) => checks::resumable(&state, &index, out, total_steps as u64)?,
+                None => notices.push(NO_CHECKPOINT.to_owned()),
+            }
+        }
 
         let llm = &plan.llm.info;
         let kind = plan.registry.mixer.kind;

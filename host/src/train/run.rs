@@ -2,14 +2,14 @@
 
 use super::{
     Settings, Summary, TrainError, TrainObserver,
-    checkpoint::Checkpoints,
+    checkpoint::{Checkpoints, NO_CHECKPOINT},
     checks::{self, DataSets},
     model::Model,
     run_folder::{RunFolder, registry_of},
     trainer::Trainer,
 };
 use crate::{
-    LoadOptions,
+    LoadOptions, Plan,
     features::FeatureCache,
     registry::{Registry, SearchPath, find},
 };
@@ -60,11 +60,14 @@ pub fn train(
         Some((run, _)) => run.base(),
         None => find(&settings.registry, &SearchPath::from_env())?,
     };
+    let load = settings.with_precision(&options.load);
     let data = DataSets::read(settings, &Registry::from_file(&registry)?.llm)?;
     let cache = checks::feature_cache(settings)?;
     let (run, recorded) = match resumed {
         Some(resumed) => resumed,
         None => {
+            // What the plugins refuse is refused before the folder is made.
+            Plan::new(Registry::load(&registry)?, &load)?;
             let run = RunFolder::create(&options.out, settings)?;
             (run, settings.clone())
         }
@@ -72,10 +75,9 @@ pub fn train(
     let mut checkpoints = Checkpoints::open(run.path(), settings.keep)?;
     let state = checkpoints.newest(|warning| observer.warning(warning))?;
     if options.resume && state.is_none() {
-        observer.notice("the run has no checkpoint yet; it starts at its first step");
+        observer.notice(NO_CHECKPOINT);
     }
     let cache = cache.map(FeatureCache::open_as_kept);
-    let load = settings.with_precision(&options.load);
     let model = Model::load(&run.base(), settings, &load, cache.transpose()?, observer)?;
     let mut trainer = Trainer::new(settings, run, checkpoints, model, data)?;
     trainer.report_data(observer)?;

@@ -179,9 +179,24 @@ pub(super) fn check_free(path: &Path) -> Result<(), TrainError> {
             });
         }
     }
+    check_kinds(path)?;
     let begun = fs::metadata(path.join(METRICS)).is_ok_and(|about| about.len() > 0);
     if begun || Checkpoints::exist(path)? {
         return Err(TrainError::Occupied(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// Checks that what a run would write as a file is not a folder, and the other way round.
+fn check_kinds(run: &Path) -> Result<(), TrainError> {
+    for (name, is_folder) in [(METRICS, false), (FILE_OF_A_RUN, false), (EVENTS, true)] {
+        let path = run.join(name);
+        if fs::metadata(&path).is_ok_and(|found| found.is_dir() != is_folder) {
+            return Err(TrainError::WrongKind {
+                path,
+                expected: if is_folder { "a folder" } else { "a file" },
+            });
+        }
     }
     Ok(())
 }
@@ -242,19 +257,20 @@ pub(super) fn use_registry_of_run(settings: &mut Settings, run: &Path) -> Result
 
 /// Returns the stage of the run in a folder.
 fn stage_of(run: &Path) -> Result<TrainingStage, TrainError> {
-    let none = || TrainError::NothingToResume(run.to_owned());
     let config = run.join(CONFIG);
     if !config.is_file() {
-        return Err(none());
+        return Err(TrainError::NothingToResume(run.to_owned()));
     }
     let text = read_sealed(&config)?;
     let has = |stage: &TrainingStage| text.lines().any(|line| line == format!("[{stage}]"));
-    TrainingStage::ALL.into_iter().find(has).ok_or_else(none)
+    let stage = TrainingStage::ALL.into_iter().find(has);
+    stage.ok_or(TrainError::NoSettings(config))
 }
 
 /// Returns the settings that the run in a folder recorded. Fails if it cannot be resumed with `settings`.
 fn recorded_if_resumable(run: &Path, settings: &Settings) -> Result<Settings, TrainError> {
     let recorded = settings_of_run(run, None, None, &[])?;
+    check_kinds(run)?;
     read_sealed(&run.join(BASE))?;
     // The registry is written after the first checkpoint.
     if !Checkpoints::exist(run)? && run.join(FILE_OF_A_RUN).exists() {

@@ -23,6 +23,11 @@ impl Schedule {
         }
     }
 
+    /// Returns whether the rate of every step is 0.
+    pub fn is_zero(&self) -> bool {
+        self.peak == 0.0 || (0..self.total).all(|step| self.rate(step) == 0.0)
+    }
+
     /// Returns the rate of a step, counted from 0. The rate of step 0 is 0 even without a warm-up, as upstream.
     pub fn rate(&self, step: usize) -> f64 {
         if step == 0 {
@@ -58,5 +63,13 @@ mod tests {
         let schedule = Schedule::new(1.0, 0.03, 20);
         assert_eq!((schedule.warmup, schedule.rate(0)), (0, 0.0));
         assert!(schedule.rate(1) > 0.99);
+    }
+
+    #[test]
+    fn a_single_step_and_a_peak_of_zero_learn_nothing() {
+        assert!(Schedule::new(1.0, 0.03, 1).is_zero());
+        assert!(Schedule::new(0.0, 0.03, 100).is_zero());
+        assert!(!Schedule::new(1.0, 0.03, 2).is_zero());
+        assert!(!Schedule::new(1.0, 1.0, 2).is_zero());
     }
 }

@@ -117,30 +117,17 @@ impl<'s> Trainer<'s> {
         let notices = notices.chain(checks::empty_media(&source.index));
         notices.for_each(|notice| observer.notice(&notice));
         let cut = checks::cut_short(&source.index, &source.form, self.model.pool())?;
-        if let Some(warning) = cut {
-            observer.warning(&warning);
-        }
+        let warnings = cut
+            .into_iter()
+            .chain(checks::learns_nothing(&self.schedule));
+        warnings.for_each(|warning| observer.warning(&warning));
         Ok(())
     }
 
     /// Restores the state of a checkpoint.
     pub(super) fn restore(&mut self, state: &State) -> Result<(), TrainError> {
-        let index = &self.source.index;
-        if state.data_sha256 != index.sha256() {
-            return Err(TrainError::OtherData {
-                path: index.path().to_owned(),
-                expected: state.data_sha256.clone(),
-                found: index.sha256().to_owned(),
-            });
-        }
         let total = self.schedule.total as u64;
-        if total < state.step {
-            return Err(TrainError::TooShort {
-                path: self.run.path().to_owned(),
-                done: state.step,
-                total,
-            });
-        }
+        checks::resumable(state, &self.source.index, self.run.path(), total)?;
         let checkpoints = &self.checkpoints;
         self.model
             .restore(|part| checkpoints.restore(state, part))?;
@@ -198,7 +185,7 @@ impl<'s> Trainer<'s> {
         let mut loader = Loader::new(
             Arc::clone(&self.source),
             self.work(),
-            self.settings.workers,
+            self.settings.readers(),
             self.settings.prefetch,
         )?;
         observer.begin(self.step, total);
@@ -346,7 +333,7 @@ impl<'s> Trainer<'s> {
                 numbers: numbers.to_vec(),
             })
             .collect();
-        let (workers, prefetch) = (self.settings.workers, self.settings.prefetch);
+        let (workers, prefetch) = (self.settings.readers(), self.settings.prefetch);
         let mut loader = Loader::new(Arc::clone(&source), work.into_iter(), workers, prefetch)?;
         let (mut sums, mut broken) = (StepSums::default(), 0);
         while let Some(batch) = loader.take()? {

@@ -1,4 +1,4 @@
-//! Activation functions, with their names in config files.
+//! Activation functions by the names that config files use.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ pub enum Activation {
     /// The exact GELU.
     #[serde(rename = "gelu")]
     Gelu,
-    /// GELU approximated with a hyperbolic tangent. Upstream has four names for it.
+    /// GELU by a hyperbolic tangent: four upstream names for one function.
     #[serde(
         rename = "gelu_fast",
         alias = "gelu_new",
@@ -16,10 +16,10 @@ pub enum Activation {
         alias = "gelu_tanh"
     )]
     GeluTanh,
-    /// The approximation of GELU in OpenAI's CLIP.
+    /// OpenAI CLIP's approximation.
     #[serde(rename = "quick_gelu")]
     QuickGelu,
-    /// SiLU, also called swish.
+    /// SiLU, or swish.
     #[serde(rename = "silu", alias = "swish")]
     Silu,
 }

@@ -1,6 +1,6 @@
-//! The result of a plugin's fallible functions.
+//! What a plugin's fallible functions return.
 
 use merv_plugin_api::PluginError;
 
-/// The result of a plugin's fallible functions.
+/// What a plugin's fallible functions return.
 pub type Result<T, E = PluginError> = std::result::Result<T, E>;

@@ -1,23 +1,23 @@
-//! The model ids of a plugin, in a table.
+//! The model ids of a plugin: one table says what each of them is.
 
 use crate::Result;
 use merv_plugin_api::{Manifest, PluginError};
 
-/// One encoder of a plugin.
+/// One encoder id, and what the plugin makes of it.
 pub struct Variant<T> {
-    /// The id in registries.
+    /// The id that registries write.
     pub id: &'static str,
-    /// The licence of the weights and where they are published.
+    /// The licence of the weights, and where they are published.
     pub license: &'static str,
-    /// What distinguishes it from the plugin's other encoders.
+    /// What tells it from the plugin's other encoders.
     pub model: T,
 }
 
-/// Returns the model of the encoder `id`.
+/// The row of `id`.
 ///
 /// # Errors
 ///
-/// When the table has no such encoder. The message lists all of them.
+/// When there is none; the message lists those that there are.
 pub fn find<'a, T>(variants: &'a [Variant<T>], id: &str) -> Result<&'a T> {
     let row = variants.iter().find(|variant| variant.id == id);
     row.map(|variant| &variant.model).ok_or_else(|| {
@@ -29,7 +29,7 @@ pub fn find<'a, T>(variants: &'a [Variant<T>], id: &str) -> Result<&'a T> {
     })
 }
 
-/// Adds every encoder of the table to `manifest`.
+/// `manifest` with every row of the table as an encoder.
 #[must_use]
 pub fn listed<T>(manifest: Manifest, variants: &[Variant<T>]) -> Manifest {
     variants.iter().fold(manifest, |manifest, variant| {

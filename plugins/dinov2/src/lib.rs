@@ -4,17 +4,16 @@
 mod config;
 
 use config::VARIANTS;
-use merv_plugin_api::{EncoderInfo, EncoderObject, EncoderRequest, Manifest};
+use merv_plugin_api::{
+    EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin, PluginError,
+};
 use merv_plugin_sdk::{
-    Result,
-    encoder_plugin::{EncoderFamily, EncoderPlugin},
     models::{
         frame_encoder::FrameEncoder,
         timm::{self, VitConfig, VitFeatures},
     },
-    variants,
+    request, threads, variants,
 };
-use std::path::PathBuf;
 
 /// A tensor of the files that only training uses.
 const UNUSED: &[&str] = &["mask_token"];
@@ -23,33 +22,39 @@ const UNUSED: &[&str] = &["mask_token"];
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-struct DinoV2;
+struct DinoV2Plugin;
 
-impl EncoderFamily for DinoV2 {
-    type Model = (VitConfig, VitFeatures);
+fn resolve(request: &EncoderRequest) -> Result<(VitConfig, VitFeatures, EncoderInfo), PluginError> {
+    let variant = variants::find(&VARIANTS, &request.model.id)?;
+    let model = timm::resolve(request, &config::architectures(), variant, [MEAN, STD])?;
+    let features = variant.features;
+    let info = FrameEncoder::describe(&model, features, request.num_frames);
+    Ok((model.sizes, features, info))
+}
 
+impl Plugin for DinoV2Plugin {
     fn manifest() -> Manifest {
-        let manifest =
-            Manifest::new("dinov2", env!("CARGO_PKG_VERSION")).license(env!("CARGO_PKG_LICENSE"));
+        let manifest = Manifest::new("dinov2", env!("CARGO_PKG_VERSION"))
+            .license(env!("CARGO_PKG_LICENSE"))
+            .backend("candle");
         variants::listed(manifest, &VARIANTS)
     }
 
-    fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
-        let variant = variants::find(&VARIANTS, &request.model.id)?;
-        let model = timm::resolve(request, &config::architectures(), variant, [MEAN, STD])?;
-        let features = variant.features;
-        let info = FrameEncoder::describe(&model, features, request.num_frames);
-        Ok(((model.sizes, features), info))
+    fn init(host: &HostServices) -> Result<(), PluginError> {
+        threads::init(host)
     }
 
-    fn load(
-        (sizes, features): Self::Model,
-        info: EncoderInfo,
-        weights: &[PathBuf],
-    ) -> Result<EncoderObject> {
-        let model = FrameEncoder::load(weights, UNUSED, &sizes, features, info)?;
-        Ok(EncoderObject::trainable(model))
+    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
+        Ok(resolve(request)?.2)
+    }
+
+    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
+        let (sizes, features, info) = resolve(request)?;
+        let paths = request::weights(&request.model);
+        Ok(EncoderObject::trainable(FrameEncoder::load(
+            &paths, UNUSED, &sizes, features, info,
+        )?))
     }
 }
 
-merv_plugin_api::export_plugin!(EncoderPlugin<DinoV2>);
+merv_plugin_api::export_plugin!(DinoV2Plugin);

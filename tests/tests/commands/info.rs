@@ -177,6 +177,19 @@ fn a_precision_overrides_the_registry() {
 }
 
 #[test]
+fn a_description_cannot_drive_the_terminal() {
+    let tiny = Tiny::new();
+    tiny.replace(
+        "registry.toml",
+        "description = \"",
+        "description = \"a\\u001b[31mb ",
+    );
+    let shown = tiny.run().arg("info").finish().succeeded().stdout;
+    assert!(shown.contains("a\\u{1b}[31mb"), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "{shown}");
+}
+
+#[test]
 fn files_that_are_not_on_this_machine_are_listed_as_unchecked() {
     let run = Run::new().args(["--registry", "merv-full", "info"]);
     let text = run.finish().succeeded().stdout;

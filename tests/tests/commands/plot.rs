@@ -41,7 +41,7 @@ fn curves_are_written_to_the_requested_place() {
     assert!(other.path().join("new/curves.png").is_file());
     plot(Some(&other.path().join("only.svg"))).succeeded();
     assert!(other.path().join("only.svg").is_file());
-    plot(Some(&other.path().join("only.jpg"))).failed(1, &["only.jpg", ".svg or .png"]);
+    plot(Some(&other.path().join("only.jpg"))).failed(2, &["only.jpg", ".svg or .png"]);
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn broken_examples_are_refused() {
     let broken = json!([example(0, &[]), {"id": "1"}, example(2, &[])]);
     let broken = BadRun::new("align", &tiny).with_data(&broken);
     broken.check_refused(&[
-        "1 of 3 examples are broken",
+        "broken examples: 1 of 3",
         "max_bad_fraction",
         "data.json, example 2",
     ]);
@@ -163,7 +163,7 @@ fn broken_examples_are_refused() {
         .set("epochs", 2)
         .set("global_batch", 2)
         .check_refused(&[
-            "1 of 2 examples are broken",
+            "broken examples: 1 of 2",
             "data.json, example 2",
             "gone.mp4",
         ]);
@@ -193,7 +193,7 @@ fn media_without_frames_are_refused() {
         fs::create_dir(folder.join("empty")).unwrap();
         fs::write(folder.join("empty.mp4"), "").unwrap();
         let dry = wrong.start(true);
-        dry.failed(1, &["1 of 1 examples are broken", medium, words]);
+        dry.failed(1, &["broken examples: 1 of 1", medium, words]);
         wrong.start(false).failed(1, &[medium, words]);
     }
 }
@@ -226,7 +226,7 @@ fn examples_truncated_before_the_reply_are_reported() {
     // A caption consists only of the reply.
     let caption = BadRun::new("align", &tiny).set("max_length", 3);
     let dry = caption.start(true).succeeded();
-    assert!(!dry.stdout.contains("note"), "{dry}");
+    assert!(!dry.stdout.contains("have no reply"), "{dry}");
     let beyond = BadRun::new("finetune", &tiny).set("max_length", 1025);
     beyond.check_refused(&[
         "`max_length = 1025` is more than the context of the language model `llama`",
@@ -242,7 +242,7 @@ fn a_system_prompt_that_the_format_does_not_support_is_refused() {
         example(1, &[("system", json!("Be kind."))])
     ]);
     let words = [
-        "1 of 2 examples are broken",
+        "broken examples: 1 of 2",
         "example 2",
         "`pure` does not support",
     ];
@@ -292,6 +292,35 @@ fn a_folder_in_use_is_refused() {
     resumed(&taken.run.clone().set("seed", 99)).failed(1, &["other settings", "seed"]);
     let new = BadRun::new("align", &tiny);
     resumed(&new.run).failed(1, &["does not contain a run to resume"]);
+}
+
+#[test]
+fn a_run_that_learns_nothing_is_reported() {
+    let tiny = tiny_with_one_encoder();
+    // Upstream's schedule begins with a learning rate of 0.
+    let single = BadRun::new("align", &tiny);
+    let zero = BadRun::new("align", &tiny)
+        .set("max_steps", 2)
+        .set("learning_rate", 0);
+    for (run, advice) in [(single, "lower `global_batch`"), (zero, "set it above 0")] {
+        let plan = run.start(true).succeeded().stdout;
+        let finished = run.start(false).succeeded();
+        for text in [&plan, &finished.stderr] {
+            assert!(text.contains("nothing is learned; do: "), "{text}");
+            assert!(text.contains(advice), "{text}");
+        }
+        assert!(!finished.stderr.contains("1 steps"), "{finished}");
+    }
+}
+
+#[test]
+fn more_workers_than_any_machine_has_are_refused() {
+    for wrong in ["0", "4097", "4294967295"] {
+        let run = BadRun::new("align", &tiny_with_one_encoder()).set("workers", wrong);
+        run.start(false)
+            .failed(2, &["workers", "from 1 to 4096", wrong]);
+        assert!(!run.run.out().exists());
+    }
 }
 
 #[test]

@@ -132,13 +132,80 @@ fn an_ineffective_length_is_reported_and_a_shorter_one_refused() {
     run.run().finish().succeeded();
     let config = || fs::read_to_string(run.out().join("config.toml")).unwrap();
     let before = config();
-    lengthened(&run, 1).finish().failed(
-        1,
-        &["has completed 2 steps", "end it after 1", "raise them"],
-    );
+    for more in [&["--dry-run"][..], &[]] {
+        let words = ["has completed 2 steps", "end it after 1", "raise them"];
+        lengthened(&run, 1).args(more).finish().failed(1, &words);
+    }
     assert_eq!(config(), before);
     let more = run.resumed().args(["--set", "epochs=10"]).finish();
     let more = more.succeeded();
     assert!(more.stderr.contains("the run still has 2 steps"), "{more}");
     assert_eq!(run.curve("step"), [1.0, 2.0]);
+}
+
+/// Both the dry run and the run itself are refused.
+#[track_caller]
+fn refused(run: &TrainingRun, words: &[&str]) {
+    for more in [&["--dry-run"][..], &["--set", "max_steps=4"]] {
+        run.resumed().args(more).finish().failed(1, words);
+    }
+}
+
+#[test]
+fn a_dry_run_refuses_what_the_resumed_run_refuses() {
+    let tiny = tiny_with_one_encoder();
+    let run = run_of(&tiny, 2);
+    run.run().finish().succeeded();
+    let aside = run.out().join("aside");
+    for name in ["metrics.jsonl", "registry.toml", "tensorboard"] {
+        let path = run.out().join(name);
+        fs::rename(&path, &aside).unwrap();
+        let expected = if name == "tensorboard" {
+            fs::write(&path, "").unwrap();
+            "expected: a folder"
+        } else {
+            fs::create_dir(&path).unwrap();
+            "expected: a file"
+        };
+        refused(&run, &[name, expected]);
+        if name == "tensorboard" {
+            fs::remove_file(&path).unwrap();
+        } else {
+            fs::remove_dir(&path).unwrap();
+        }
+        fs::rename(&aside, &path).unwrap();
+    }
+    run.resumed().arg("--dry-run").finish().succeeded();
+    let weights = run.checkpoint(2).join("mixer.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(&weights, damaged).unwrap();
+    refused(&run, &["none of the 1 checkpoint", "can be used"]);
+    fs::write(&weights, whole).unwrap();
+    fs::write(run.out().join("config.toml"), "").unwrap();
+    refused(
+        &run,
+        &[
+            "config.toml",
+            "the settings",
+            "restore the file from a copy",
+        ],
+    );
+}
+
+#[test]
+fn a_registry_is_the_same_by_its_name_and_by_its_path() {
+    let path = merv_tests::root().join("registry/merv-tiny.toml");
+    let path = path.display().to_string();
+    for (begun, resumed) in [("merv-tiny", &*path), (&*path, "merv-tiny")] {
+        let set = format!("registry={begun}");
+        let run = TrainingRun::new("align")
+            .set("max_steps", 2)
+            .arg("--set")
+            .arg(set);
+        run.run().finish().succeeded();
+        let again = run.resumed().args(["--registry", resumed, "--dry-run"]);
+        again.finish().succeeded();
+    }
 }

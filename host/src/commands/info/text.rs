@@ -5,6 +5,7 @@ use crate::commands::{
     table::{human, table},
     unchecked, untrained,
 };
+use merv_host::escaped;
 
 const HEADER: [&str; 9] = [
     "PART",
@@ -21,7 +22,7 @@ const HEADER: [&str; 9] = [
 /// Returns a table of the parts, followed by the number of tokens at each stage and the totals.
 pub fn text(report: &InfoReport) -> String {
     let mut lines = vec![
-        format!("{}: {}", report.id, report.description),
+        escaped(&format!("{}: {}", report.id, report.description)),
         String::new(),
         table(&HEADER, &rows(report)),
         String::new(),

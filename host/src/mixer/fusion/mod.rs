@@ -1,4 +1,4 @@
-//! Fusions: they combine the projected features of all encoders into one sequence.
+//! Fusions: the projected features of all encoders made one sequence.
 
 mod concat_channel;
 mod cross_attention;
@@ -18,9 +18,9 @@ pub use fused::Fused;
 
 /// A fusion with its weights.
 pub enum Fusion {
-    /// `none`, for a single encoder, and `first`.
+    /// `none` for its one encoder, and `first`.
     First,
-    /// `concat`: the tokens of all encoders, one encoder after the other.
+    /// `concat`: one encoder's tokens after the other's.
     Concat,
     /// `concat_channel` and `concat_channel_ln`.
     ConcatChannel(ConcatChannel),
@@ -36,7 +36,7 @@ impl Fusion {
     ///
     /// # Errors
     ///
-    /// When the fusion does not support this number of encoders.
+    /// When the kind cannot run for this number of encoders.
     pub fn new(
         kind: MixerKind,
         encoders: usize,
@@ -64,15 +64,13 @@ impl Fusion {
         })
     }
 
-    /// Combines the projected features of all encoders.
-    ///
     /// # Shapes
     ///
-    /// For each encoder `[batch, tokens, llm_width]` → [`Fused`]
+    /// Of each encoder `[batch, tokens, llm_width]` → [`Fused`]
     ///
     /// # Errors
     ///
-    /// When the shapes of the encoders do not match each other.
+    /// When the encoders' shapes do not fit each other.
     pub fn forward(&self, projected: &[Tensor]) -> Result<Fused> {
         let unweighted = |tokens| Fused {
             tokens,
@@ -93,7 +91,7 @@ impl Fusion {
     }
 }
 
-/// Returns the cost of a fusion of `encoders` encoders. `query_width` is the width of the learned query, if it has one.
+/// The cost of a fusion of `encoders`, the learned query of which is `query_width` wide if it has one.
 pub(super) fn cost(kind: MixerKind, encoders: usize, llm_width: usize, query_width: usize) -> Cost {
     let tokens = kind.visual_feature_length;
     match kind.fusion {

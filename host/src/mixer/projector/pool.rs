@@ -1,12 +1,10 @@
-//! The interface of all poolings.
+//! What every pooling does.
 
 use candle_core::Tensor;
 use merv_plugin_sdk::Result;
 
-/// Reduces the number of tokens.
+/// Fewer tokens of as many features.
 pub(super) trait Pool: Send + Sync {
-    /// Pools features.
-    ///
     /// # Shapes
     ///
     /// `[batch, temporal, spatial, width]` → `[batch, tokens, pooled width]`

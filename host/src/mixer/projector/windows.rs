@@ -1,26 +1,27 @@
-//! Adaptive average pooling as a product with a constant matrix, which is exact and differentiable in candle.
+//! Adaptive average pooling as a product with a constant matrix: exact, and candle differentiates it.
 
 use candle_core::{Device, Tensor};
 use merv_plugin_sdk::{PluginError, Result};
 
-/// The maximum number of elements of a pooling matrix: 256 MiB, enough to pool 1024 by 1024 features to 8 by 8.
+/// Elements of a pooling matrix at most: 256 MiB, for features of 1024 by 1024 to 8 by 8.
 const MAX_POOLING: usize = 1 << 26;
 
 /// One axis of an adaptive average: `from` positions to `to` windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Axis {
-    /// The number of positions.
+    /// Positions.
     pub from: usize,
-    /// The number of windows.
+    /// Windows.
     pub to: usize,
 }
 
 impl Axis {
-    /// Returns the matrix `[to, from]` in row-major order. Each row averages one window, as in
-    /// `torch.nn.AdaptiveAvgPool1d`: window `i` covers `floor(i · from / to) .. ceil((i + 1) · from / to)`.
+    /// The matrix `[to, from]`, row after row, which averages the window of each row as
+    /// `torch.nn.AdaptiveAvgPool1d` does: window `i` covers
+    /// `floor(i · from / to) .. ceil((i + 1) · from / to)`.
     ///
-    /// `shift` moves the windows along the axis. Positions beyond the ends count as zeros, like the padding of a
-    /// convolution.
+    /// `shift` moves the windows along the axis; what they then cover beyond its ends counts as zeros,
+    /// as the padding of a convolution does.
     fn windows(self, shift: isize) -> Vec<f32> {
         let Self { from, to } = self;
         let mut matrix = vec![0.0; to * from];
@@ -37,11 +38,11 @@ impl Axis {
         matrix
     }
 
-    /// Returns the [`Self::windows`] of all shifts, stacked: `[shifts · to, from]`.
+    /// The [`Self::windows`] of each shift, one below the other: `[shifts · to, from]`.
     ///
     /// # Errors
     ///
-    /// When the matrix would be too large.
+    /// When it would be out of all proportion.
     pub fn pooling(self, shifts: &[isize]) -> Result<Tensor> {
         let windows = shifts.len() * self.to;
         bounded(self.from, windows)?;
@@ -54,7 +55,7 @@ impl Axis {
     }
 }
 
-/// The features of a time step, arranged in rows and columns.
+/// The features of a time step, laid out as rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
     /// The vertical axis.
@@ -64,17 +65,17 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Arranges `spatial` features as upstream does, in as many rows as fit into a square. They are pooled to
-    /// `side · side`.
+    /// `spatial` features, laid out as upstream does: as many rows as fit into a square. They are
+    /// pooled to `side · side`.
     ///
     /// # Errors
     ///
-    /// When the features do not form a grid.
+    /// When they form no grid, or the pooling would be out of all proportion.
     pub fn new(spatial: usize, side: usize) -> Result<Self> {
         let rows = spatial.isqrt();
         if rows == 0 || !spatial.is_multiple_of(rows) || side == 0 {
             return Err(PluginError::invalid(format!(
-                "{spatial} features per time step do not form a grid that can be pooled to {side} by {side}"
+                "{spatial} features a time step form no grid to pool to {side} by {side}"
             )));
         }
         let axis = |from| Axis { from, to: side };
@@ -84,12 +85,12 @@ impl Grid {
         })
     }
 
-    /// Returns `torch.nn.AdaptiveAvgPool2d` as a matrix for a flattened grid, stacked for all shifts of the windows down
-    /// and right (see [`Axis::windows`]): `[shifts · side², spatial]`.
+    /// `torch.nn.AdaptiveAvgPool2d` as a matrix that a flattened grid is multiplied with, once for
+    /// every shift of the windows down and right (see [`Axis::windows`]): `[shifts · side², spatial]`.
     ///
     /// # Errors
     ///
-    /// When the matrix would be too large.
+    /// When it would be out of all proportion.
     pub fn pooling(self, shifts: &[[isize; 2]]) -> Result<Tensor> {
         let windows = shifts
             .len()
@@ -115,8 +116,7 @@ impl Grid {
 fn bounded(from: usize, to: usize) -> Result<()> {
     if from.saturating_mul(to) > MAX_POOLING {
         return Err(PluginError::invalid(format!(
-            "the matrix that pools {from} features to {to} would be too large; at most {MAX_POOLING} elements are \
-             supported"
+            "pooling {from} features to {to} is out of all proportion"
         )));
     }
     Ok(())
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_beyond_the_axis_count_as_zeros() {
+    fn windows_moved_off_the_axis_see_zeros() {
         let axis = Axis { from: 4, to: 2 };
         assert_eq!(axis.windows(0), [0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5]);
         assert_eq!(axis.windows(1), [0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.5]);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn features_that_do_not_form_a_grid_are_an_error() {
+    fn what_forms_no_grid_is_an_error() {
         for (spatial, side) in [(197, 8), (257, 8), (0, 8), (16, 0), (1 << 40, 8)] {
             let pooling = Grid::new(spatial, side).and_then(|grid| grid.pooling(&[[0, 0]]));
             assert!(pooling.is_err(), "{spatial} to {side}");

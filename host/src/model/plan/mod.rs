@@ -18,6 +18,7 @@ use crate::{
         Problems, Registry, RegistryError, RequestContext, SourceError, TableLines, WeightSource,
         verify,
     },
+    threads,
 };
 use merv_checkpoint::Checkpoint;
 use merv_plugin_api::{
@@ -41,15 +42,17 @@ pub struct LoadOptions {
     /// The number format of matrix multiplications in the encoders and the language model. It overrides the
     /// registry.
     pub precision: Option<DtypeChoice>,
+    /// What messages call the option that gave the precision; `--precision` when absent.
+    pub precision_option: Option<&'static str>,
     /// The settings of the hub and its cache.
     pub hub: hub::Settings,
 }
 
 impl LoadOptions {
-    /// Returns the number of compute threads.
+    /// Returns the number of compute threads: no more than are useful on this machine.
     pub fn threads(&self) -> usize {
         self.threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+            .map_or_else(threads::available, threads::useful)
     }
 
     /// Reads a registry, and overrides it with these options.
@@ -265,7 +268,8 @@ struct Planner<'f> {
 impl<'f> Planner<'f> {
     fn new(registry: &Path, options: &LoadOptions, files: &'f Files) -> Self {
         let device = options.device.map(|_| ("device", "--device"));
-        let dtype = options.precision.map(|_| ("dtype", "--precision"));
+        let option = options.precision_option.unwrap_or("--precision");
+        let dtype = options.precision.map(|_| ("dtype", option));
         Self {
             registry: registry.to_owned(),
             overridden: device.into_iter().chain(dtype).collect(),

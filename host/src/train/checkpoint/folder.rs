@@ -18,6 +18,9 @@ const PREFIX: &str = "step-";
 /// The prefix of a checkpoint that is being written.
 const PARTIAL: &str = ".partial-";
 
+/// The notice about a run that is resumed before its first checkpoint.
+pub const NO_CHECKPOINT: &str = "the run has no checkpoint yet; it starts at its first step";
+
 /// The checkpoints of a run.
 pub struct Checkpoints {
     folder: PathBuf,
@@ -81,6 +84,23 @@ impl Checkpoints {
             keep,
             saved: Vec::new(),
         })
+    }
+
+    /// As [`Self::newest`], without changing anything in the run's folder, which may not have a checkpoint yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::newest`].
+    pub fn newest_of(run: &Path, warn: impl FnMut(&str)) -> Result<Option<State>, CheckpointError> {
+        let mut checkpoints = Self {
+            folder: run.join(CHECKPOINTS),
+            keep: 0,
+            saved: Vec::new(),
+        };
+        match Self::exist(run)? {
+            true => checkpoints.newest(warn),
+            false => Ok(None),
+        }
     }
 
     /// Returns whether a run's folder contains a checkpoint.

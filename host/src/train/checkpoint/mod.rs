@@ -15,7 +15,7 @@ mod tests;
 mod write;
 
 pub use error::CheckpointError;
-pub use folder::{Checkpoints, Saved, SavedFile};
+pub use folder::{Checkpoints, NO_CHECKPOINT, Saved, SavedFile};
 pub(super) use names::{CHECKPOINTS, file_name};
 pub use state::State;
 pub use write::{PartToSave, is_writable, untrained};

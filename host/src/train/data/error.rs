@@ -45,7 +45,7 @@ pub enum DataError {
     Changed(PathBuf),
     /// Too many examples are broken.
     #[error(
-        "{broken} of {total} examples are broken, more than `max_bad_fraction = {fraction}` allows; the \
+        "broken examples: {broken} of {total}, more than `max_bad_fraction = {fraction}` allows; the \
          latest:{latest}\n  do: repair the data set, or raise `max_bad_fraction`"
     )]
     TooManyBroken {

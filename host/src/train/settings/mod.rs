@@ -10,7 +10,8 @@ use super::TrainingStage;
 use crate::{
     LoadOptions,
     disk::whole_file::folder_of,
-    registry::{DEFAULT_REGISTRY, DtypeChoice},
+    registry::{DEFAULT_REGISTRY, DtypeChoice, SearchPath, find},
+    threads,
 };
 use std::{
     ffi::OsStr,
@@ -182,10 +183,21 @@ impl Settings {
         })
     }
 
+    /// The threads that read examples: no more than there are examples to read ahead, and no more than are useful
+    /// on this machine.
+    pub(super) fn readers(&self) -> usize {
+        let ahead = self.prefetch.saturating_mul(self.device_batch);
+        threads::useful(self.workers.min(ahead))
+    }
+
     /// Returns `options` with the settings' precision, if they have one.
     pub(super) fn with_precision(&self, options: &LoadOptions) -> LoadOptions {
         LoadOptions {
             precision: self.precision.or(options.precision),
+            precision_option: match options.precision {
+                None => self.precision.map(|_| "precision"),
+                Some(_) => options.precision_option,
+            },
             ..options.clone()
         }
     }
@@ -230,7 +242,9 @@ impl Settings {
         for (key, _) in ours.iter().chain(theirs.iter()) {
             let (ours, theirs) = (value(&ours, key), value(&theirs, key));
             let difference = format!("`{key}`: {ours}, now {theirs}");
-            if !CHANGEABLE.contains(key) && ours != theirs && !found.contains(&difference) {
+            let same = ours == theirs
+                || (*key == "registry" && is_same_registry(&self.registry, &other.registry));
+            if !CHANGEABLE.contains(key) && !same && !found.contains(&difference) {
                 found.push(difference);
             }
         }
@@ -294,6 +308,13 @@ impl Settings {
             .filter_map(|(key, value)| Some((key, value?)))
             .collect()
     }
+}
+
+/// Returns whether both lead to the same file: one may be its NAME, the other its path.
+fn is_same_registry(a: &Path, b: &Path) -> bool {
+    let search = SearchPath::from_env();
+    let file = |registry: &Path| find(registry, &search).ok()?.canonicalize().ok();
+    file(a).is_some_and(|a| file(b) == Some(a))
 }
 
 /// Returns the absolute path, with links resolved if it exists.

@@ -95,6 +95,9 @@ const ABOUT: About = About {
 /// Far above what any run needs, and small enough that the product of two does not overflow.
 const MAX_COUNT: usize = u32::MAX as usize;
 
+/// As many as `--threads` accepts.
+const MAX_WORKERS: usize = 4096;
+
 const MANUAL: &str = "configs/README.md";
 
 /// The values of one table. Keys that are missing or were refused are `None`.
@@ -182,6 +185,7 @@ impl Values {
         });
         let id = value(table.text("id", reader));
         let description = value(table.any_text("description", reader));
+        let workers = value(table.whole("workers", 1..=MAX_WORKERS, reader));
         let mut whole = |key, least| value(table.whole(key, least..=MAX_COUNT, reader));
         Self {
             id,
@@ -197,7 +201,7 @@ impl Values {
             device_batch: whole("device_batch", 1),
             max_length: whole("max_length", 2),
             seed: whole("seed", 0),
-            workers: whole("workers", 1),
+            workers,
             prefetch: whole("prefetch", 1),
             save_every: whole("save_every", 1),
             keep: whole("keep", 1),

@@ -101,3 +101,21 @@ fn written_settings_are_read_back_unchanged() {
     // The length of a run may change.
     assert_eq!(found, [precision, "`seed`: 7, now 8"]);
 }
+
+#[test]
+fn no_more_threads_read_examples_than_there_are_examples_to_read() {
+    let readers = |text: &str| {
+        let settings = load(&format!("schema = 1\ndata = \"d.json\"\n{text}"), &[]);
+        settings.unwrap().readers()
+    };
+    assert_eq!(readers("workers = 3"), 3);
+    assert_eq!(
+        readers("workers = 4096\nprefetch = 2\ndevice_batch = 5"),
+        10
+    );
+    let most = std::thread::available_parallelism().unwrap().get().max(64);
+    assert_eq!(
+        readers("workers = 4096\nprefetch = 400\ndevice_batch = 50"),
+        most
+    );
+}

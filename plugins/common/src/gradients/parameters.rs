@@ -1,4 +1,4 @@
-//! All parameters of a model, for the host to train.
+//! All parameters of a model, as the host trains them.
 
 use super::Parameter;
 use crate::{Result, threads::on_pool};
@@ -8,8 +8,8 @@ use merv_plugin_api::{
 };
 use std::sync::{Mutex, PoisonError};
 
-/// The parameters of a model, in the order in which the model took them. The methods implement those of
-/// [`Trainable`](merv_plugin_api::Trainable).
+/// The parameters of a model, in the order in which it has taken them; see
+/// [`Trainable`](merv_plugin_api::Trainable) for what the methods do.
 pub struct Parameters {
     all: Vec<Parameter>,
     options: Mutex<Option<TrainingOptions>>,
@@ -23,7 +23,7 @@ impl Parameters {
         }
     }
 
-    /// Returns how the model is trained.
+    /// How the model is trained.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ impl Parameters {
         options.ok_or_else(|| PluginError::invalid("training has not begun: call begin_training"))
     }
 
-    /// Returns the parameters that are trained: all or none.
+    /// The parameters, if the model is trained.
     fn trained(&self) -> Result<&[Parameter]> {
         Ok(if self.options()?.trainable {
             &self.all
@@ -46,23 +46,23 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When a weight is quantised, or when a model that is already being trained is to be frozen.
-    pub fn begin(&self, requested: &TrainingOptions) -> Result<()> {
+    /// When a weight is quantised, or training shall stop.
+    pub fn begin(&self, asked: &TrainingOptions) -> Result<()> {
         let mut options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
-        if requested.trainable {
+        if asked.trainable {
             if let Some(reason) = self.all.iter().find_map(Parameter::untrainable) {
                 return Err(PluginError::unsupported(format!(
-                    "the model cannot be trained because its weight {reason}; train it from weights in \
+                    "the model cannot be trained, for its weight {reason}; train it from weights of \
                      f32, f16 or bf16, or leave it frozen"
                 )));
             }
             self.all.iter().for_each(Parameter::train);
         } else if options.is_some_and(|options| options.trainable) {
             return Err(PluginError::invalid(
-                "the model is already being trained and cannot be frozen again; load it again instead",
+                "the model is being trained already, and cannot be frozen again; load it anew",
             ));
         }
-        *options = Some(*requested);
+        *options = Some(*asked);
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When training has not begun, like every method below.
+    /// When training has not begun; so for every method below.
     pub fn list(&self) -> Result<Vec<ParameterInfo>> {
         let info = |parameter: &Parameter| ParameterInfo {
             name: parameter.name().into(),
@@ -83,7 +83,7 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When training has not begun, and the error of `visit`.
+    /// And what `visit` returns.
     pub fn visit_gradients(&self, visit: &mut VisitGradient<'_>) -> Result<()> {
         for parameter in self.trained()? {
             if let Some(result) = parameter.visit(|gradient| visit(parameter.name(), gradient)) {
@@ -107,10 +107,10 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When training has not begun, or a number of the step is out of range.
+    /// And when the step makes no sense.
     pub fn apply_adamw(&self, step: &AdamWStep) -> Result<()> {
         let trained = self.trained()?;
-        let is_share = |beta: f64| (0.0..1.0).contains(&beta);
+        let share = |beta: f64| (0.0..1.0).contains(&beta);
         let finite = [
             step.learning_rate,
             step.epsilon,
@@ -118,8 +118,8 @@ impl Parameters {
             step.gradient_scale,
         ];
         if step.step == 0
-            || !is_share(step.beta1)
-            || !is_share(step.beta2)
+            || !share(step.beta1)
+            || !share(step.beta2)
             || !finite.iter().all(|number| number.is_finite())
         {
             return Err(PluginError::invalid(format!(
@@ -142,7 +142,7 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When training has not begun, and the error of `take`.
+    /// And what `take` returns.
     pub fn export(&self, part: StatePart, take: &mut TakeTensor<'_>) -> Result<()> {
         for parameter in self.trained()? {
             let result = parameter.export(part, |values| {
@@ -162,7 +162,7 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When training has not begun, or the model does not have a parameter of this name and shape.
+    /// And when there is no such parameter, or it has another shape.
     pub fn import(&self, part: StatePart, name: &str, values: &TensorView<'_>) -> Result<()> {
         let trained = self.trained()?;
         let found = trained.iter().find(|parameter| parameter.name() == name);
@@ -176,7 +176,7 @@ impl Parameters {
     }
 }
 
-/// Implements [`Trainable`](merv_plugin_api::Trainable) for a model with the field that contains its
+/// Implements [`Trainable`](merv_plugin_api::Trainable) for a model by its field that holds its
 /// [`Parameters`]: `trainable!(Llama, parameters)`.
 #[macro_export]
 macro_rules! trainable {

@@ -1,6 +1,6 @@
-//! A tape of the forward pass, and the backward pass through it.
+//! Notes of a forward pass, and the way back through them.
 
-use crate::{Result, kernels::rows::add};
+use crate::{Result, kernels::backward::add};
 use candle_core::{Tensor, TensorId};
 use merv_plugin_api::{ErrorKind, PluginError};
 use std::{
@@ -8,11 +8,11 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-/// The backward pass of one layer, from the gradient of its result.
+/// What one layer does in the backward pass, with the gradient of its result.
 type Step = Box<dyn FnOnce(Vec<f32>, &mut Flow) -> Result<()> + Send>;
 
 struct Note {
-    /// The kind of layer, for error messages.
+    /// For messages.
     layer: &'static str,
     result: TensorId,
     step: Step,
@@ -22,8 +22,8 @@ struct Note {
 #[derive(Default)]
 pub struct Tape {
     notes: Vec<Note>,
-    /// The tensors whose gradients are needed.
-    needed: HashSet<TensorId>,
+    /// The tensors that gradients are wanted of.
+    wanted: HashSet<TensorId>,
 }
 
 thread_local! {
@@ -31,9 +31,10 @@ thread_local! {
     static RECORDING: RefCell<Option<Tape>> = const { RefCell::new(None) };
 }
 
-/// Runs `body` with `tape` as the tape of this thread, and returns the tape after `body`.
+/// Puts `tape` in the place of the one that runs on this thread while `body` runs; returns it as `body` has
+/// left it.
 fn with_tape<R>(tape: Option<Tape>, body: impl FnOnce() -> R) -> (R, Option<Tape>) {
-    /// Restores the previous tape, even if `body` panics. The plugin boundary catches panics.
+    /// Also when `body` panics, which is caught at the plugin's boundary.
     struct Restore(Option<Tape>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -45,30 +46,30 @@ fn with_tape<R>(tape: Option<Tape>, body: impl FnOnce() -> R) -> (R, Option<Tape
     (result, RECORDING.take())
 }
 
-/// Runs `forward` and records what its backward pass needs. `inputs` are the tensors whose gradients are
-/// needed.
+/// Runs `forward` and keeps what its backward pass needs; `inputs` are the tensors whose gradients are
+/// wanted.
 ///
 /// # Errors
 ///
-/// The error of `forward`.
+/// What `forward` returns.
 pub fn record<R>(inputs: &[&Tensor], forward: impl FnOnce() -> Result<R>) -> Result<(R, Tape)> {
     let tape = Tape {
         notes: Vec::new(),
-        needed: inputs.iter().map(|input| input.id()).collect(),
+        wanted: inputs.iter().map(|input| input.id()).collect(),
     };
     let (result, tape) = with_tape(Some(tape), forward);
     Ok((result?, tape.unwrap_or_default()))
 }
 
-/// Returns whether this thread records a forward pass.
+/// Whether this thread runs a forward pass of which a backward pass will be wanted.
 pub(crate) fn recording() -> bool {
     RECORDING.with_borrow(Option::is_some)
 }
 
-/// Notes the backward pass of a layer, if this thread records a forward pass and either the layer is
-/// `trained` or the gradient of one of `inputs` is needed.
+/// Notes how to go back through a layer from the gradient of `result`, if a backward pass will be wanted
+/// and either the layer is `trained` or a gradient of one of `inputs` is wanted.
 ///
-/// `step` receives the gradient of `result` and a [`Flow`], to which it adds the gradients of the inputs.
+/// `step` gets the gradient of `result` and a [`Flow`] that takes those of the inputs.
 pub fn note(
     layer: &'static str,
     inputs: &[&Tensor],
@@ -78,10 +79,10 @@ pub fn note(
 ) {
     RECORDING.with_borrow_mut(|recording| {
         if let Some(tape) = recording
-            && (trained || inputs.iter().any(|input| tape.needed.contains(&input.id())))
+            && (trained || inputs.iter().any(|input| tape.wanted.contains(&input.id())))
         {
             let result = result.id();
-            tape.needed.insert(result);
+            tape.wanted.insert(result);
             tape.notes.push(Note {
                 layer,
                 result,
@@ -91,21 +92,21 @@ pub fn note(
     });
 }
 
-/// The gradients that later steps of the backward pass need.
+/// The gradients that wait to be used on the way back.
 pub struct Flow {
     gradients: HashMap<TensorId, Vec<f32>>,
-    needed: HashSet<TensorId>,
+    wanted: HashSet<TensorId>,
 }
 
 impl Flow {
-    /// Returns whether the gradient of a tensor is needed.
-    pub fn needs(&self, tensor: TensorId) -> bool {
-        self.needed.contains(&tensor)
+    /// Whether the gradient of a tensor is wanted.
+    pub fn wants(&self, tensor: TensorId) -> bool {
+        self.wanted.contains(&tensor)
     }
 
     /// Adds to the gradient of a tensor.
     pub fn add(&mut self, tensor: TensorId, gradient: Vec<f32>) {
-        if self.needs(tensor) {
+        if self.wants(tensor) {
             match self.gradients.get_mut(&tensor) {
                 Some(sum) => add(sum, &gradient),
                 None => {
@@ -115,15 +116,15 @@ impl Flow {
         }
     }
 
-    /// Adds to the gradient of a tensor with a function. It receives `length` zeros to overwrite, or, if its
-    /// second argument is true, the gradient so far to add to.
+    /// As [`Self::add`], by a function that writes `length` elements, which are zero, or adds to them when it
+    /// is told so.
     pub fn update(
         &mut self,
         tensor: TensorId,
         length: usize,
         write: impl FnOnce(&mut [f32], bool),
     ) {
-        if self.needs(tensor) {
+        if self.wants(tensor) {
             match self.gradients.get_mut(&tensor) {
                 Some(sum) => write(sum, true),
                 None => {
@@ -135,24 +136,23 @@ impl Flow {
         }
     }
 
-    /// Takes the gradient of a tensor, if one was added.
+    /// The gradient of a tensor, if any has come.
     pub fn take(&mut self, tensor: &Tensor) -> Option<Vec<f32>> {
         self.gradients.remove(&tensor.id())
     }
 }
 
 impl Tape {
-    /// Runs the backward pass from `gradient`, the gradient of `result`. It adds to the gradients of all
-    /// trained parameters and returns those of the inputs. Memory of the forward pass is freed step by step.
+    /// Goes back from `gradient`, that of `result`: adds to the gradients of all trained parameters and
+    /// returns those of the inputs. What the forward pass kept is freed on the way.
     ///
     /// # Errors
     ///
-    /// When a step fails, or a layer receives no gradient because an operation between it and `result` was
-    /// not noted.
+    /// When a step fails, or a layer gets no gradient: then something between it and `result` left no note.
     pub fn backward(mut self, result: TensorId, gradient: Vec<f32>) -> Result<Flow> {
         let mut flow = Flow {
             gradients: HashMap::from([(result, gradient)]),
-            needed: self.needed,
+            wanted: self.wanted,
         };
         while let Some(Note {
             layer,
@@ -164,7 +164,7 @@ impl Tape {
                 PluginError::new(
                     ErrorKind::Internal,
                     format!(
-                        "no gradient reached a layer ({layer}): an operation after it was not noted"
+                        "no gradient reached a layer ({layer}): what came after it left no note"
                     ),
                 )
             })?;
@@ -174,12 +174,13 @@ impl Tape {
     }
 }
 
-/// Runs `layer` on `x` with gradient checkpointing (arXiv 1604.06174): in training, only `x` is kept, and the
-/// layer runs again in the backward pass. `trained` is whether the layer has parameters that are trained.
+/// Runs `layer` on `x`; in training it is run again in the backward pass, so that nothing of it needs to be
+/// kept but `x` (gradient checkpointing, arXiv 1604.06174). `trained` tells whether it has parameters that
+/// are.
 ///
 /// # Errors
 ///
-/// The error of `layer`.
+/// What `layer` returns.
 pub fn checkpoint(
     x: &Tensor,
     trained: bool,

@@ -1,4 +1,4 @@
-//! A slice whose parts are written by different threads, and the strided product that writes to it.
+//! A slice that several threads write, each its own part, and the strided product that ends there.
 
 use gemm::Parallelism;
 use std::{marker::PhantomData, mem::MaybeUninit};
@@ -6,25 +6,24 @@ use std::{marker::PhantomData, mem::MaybeUninit};
 /// A strided matrix for [`matmul`].
 #[derive(Clone, Copy)]
 pub(crate) struct Operand<'a> {
-    /// The elements, from the first one of the matrix.
+    /// Its elements, from the first on.
     pub data: &'a [f32],
-    /// The number of elements from one row to the next.
+    /// Elements from one row to the next.
     pub row: usize,
-    /// The number of elements from one column to the next.
+    /// Elements from one column to the next.
     pub column: usize,
 }
 
 impl Operand<'_> {
-    /// Returns whether `rows × columns` elements are inside the slice.
-    fn contains(&self, rows: usize, columns: usize) -> bool {
+    /// Whether `rows × columns` elements lie inside the slice.
+    fn holds(&self, rows: usize, columns: usize) -> bool {
         rows == 0
             || columns == 0
             || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
     }
 }
 
-/// Computes `out [m, n] = factor · a [m, k] · b [k, n]`. `out` has `out_row` elements from one row to the
-/// next.
+/// `out [m, n] = factor · a [m, k] · b [k, n]`; `out` has `out_row` elements from row to row.
 pub(crate) fn matmul(
     a: Operand<'_>,
     b: Operand<'_>,
@@ -34,11 +33,11 @@ pub(crate) fn matmul(
     factor: f32,
 ) {
     let out = Disjoint::new(out);
-    // SAFETY: `out` is borrowed mutably, so only this call uses it.
+    // SAFETY: `out` is borrowed mutably, and all of it is this call's.
     unsafe { out.matmul(a, b, sizes, 0, out_row, factor, false) };
 }
 
-/// A slice that several tasks write to, each to its own elements.
+/// A slice whose elements tasks write, each its own.
 #[derive(Clone, Copy)]
 pub(crate) struct Disjoint<'a> {
     data: *mut f32,
@@ -46,7 +45,7 @@ pub(crate) struct Disjoint<'a> {
     _borrow: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: callers of the unsafe methods guarantee that no other thread uses the elements that they write.
+// SAFETY: who writes through it promises that nobody else uses those elements.
 unsafe impl Send for Disjoint<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Disjoint<'_> {}
@@ -60,7 +59,7 @@ impl<'a> Disjoint<'a> {
         }
     }
 
-    /// Creates it from a slice that has not been written yet.
+    /// A slice that has not been written yet.
     pub(crate) fn uninit(data: &'a mut [MaybeUninit<f32>]) -> Self {
         Self {
             data: data.as_mut_ptr().cast(),
@@ -69,17 +68,17 @@ impl<'a> Disjoint<'a> {
         }
     }
 
-    /// Writes `values` to the elements from `start` on, or adds them if `added`.
+    /// Writes `values` from `start` on, or adds them to what is there if `added`.
     ///
     /// # Safety
     ///
-    /// No other thread uses these elements during the call. If `added`, they have been written before.
+    /// Nobody else uses these elements while it runs. What is added to has been written.
     pub(crate) unsafe fn store(self, start: usize, values: &[f32], added: bool) {
         assert!(
             start <= self.len && values.len() <= self.len - start,
             "a matrix product reaches beyond its output"
         );
-        // SAFETY: by the assertion, every element is inside the slice. By the contract, no other thread uses
+        // SAFETY: the assertion keeps every element inside the slice, and by the contract nobody else uses
         // them.
         unsafe {
             let out = self.data.add(start);
@@ -93,12 +92,12 @@ impl<'a> Disjoint<'a> {
         }
     }
 
-    /// Computes `out [m, n] = factor · a [m, k] · b [k, n]`, or `+=` if `added`, on this thread. `out` begins
-    /// at `start` and has `out_row` elements from one row to the next.
+    /// `out [m, n] = factor · a [m, k] · b [k, n]`, or `+=` if `added`; `out` begins at `start` and has
+    /// `out_row` elements from row to row. On this thread.
     ///
     /// # Safety
     ///
-    /// No other thread uses these elements during the call. If `added`, they have been written before.
+    /// Nobody else uses these elements while it runs.
     #[allow(clippy::too_many_arguments)]
     pub(crate) unsafe fn matmul(
         self,
@@ -112,11 +111,11 @@ impl<'a> Disjoint<'a> {
     ) {
         let fits = out_row >= n && (m == 0 || start + (m - 1) * out_row + n <= self.len);
         assert!(
-            a.contains(m, k) && b.contains(k, n) && fits,
+            a.holds(m, k) && b.holds(k, n) && fits,
             "a matrix product reaches beyond its operands"
         );
-        // SAFETY: by the assertion, every element that `gemm` accesses is inside the three slices, and the rows of
-        // `out` do not overlap. By the contract, no other thread uses them.
+        // SAFETY: the assertion above keeps every element that `gemm` touches inside the three slices,
+        // rows of `out` do not overlap, and by the contract nobody else uses them.
         unsafe {
             gemm::gemm(
                 m,

@@ -14,25 +14,25 @@ use crate::{
 use candle_core::Tensor;
 use merv_plugin_api::PluginError;
 
-/// The rows of a tensor `[rows, width]` that form the sequences of a self-attention.
+/// Which rows of a tensor `[rows, width]` make up the sequences that attend to themselves.
 #[derive(Debug, Clone, Copy)]
 pub struct Sequences {
-    /// The number of sequences.
+    /// How many sequences.
     pub batch: usize,
-    /// The number of positions in each sequence.
+    /// Positions in each.
     pub length: usize,
-    /// The number of rows from one position to the next.
+    /// Rows from one position to the next.
     pub position: usize,
-    /// The number of sequences in each outer step; see [`BatchStride`].
+    /// Sequences per outer step; see [`BatchStride`].
     pub inner: usize,
-    /// The number of rows from one sequence of an outer step to the next.
+    /// Rows from one sequence of an outer step to the next.
     pub inner_stride: usize,
-    /// The number of rows from one outer step to the next.
+    /// Rows from one outer step to the next.
     pub outer_stride: usize,
 }
 
 impl Sequences {
-    /// Returns `batch` sequences of `length` consecutive rows.
+    /// `batch` sequences of `length` rows, one after the other.
     pub fn consecutive(batch: usize, length: usize) -> Self {
         Self {
             batch,
@@ -44,7 +44,7 @@ impl Sequences {
         }
     }
 
-    /// Returns the sequences over time in rows ordered `[groups, time, space]`: one for each group and place.
+    /// Of rows ordered `[groups, time, space]`, the sequences over time: one for each group and place.
     pub fn over_time(groups: usize, time: usize, space: usize) -> Self {
         Self {
             batch: groups * space,
@@ -56,7 +56,7 @@ impl Sequences {
         }
     }
 
-    /// Returns the sequences in rows of `row` elements.
+    /// The sequences in rows of `row` elements.
     fn spans(&self, row: usize) -> Vec<Span> {
         let batch = BatchStride {
             inner: self.inner,
@@ -75,7 +75,7 @@ impl Sequences {
             .collect()
     }
 
-    /// Returns `data` with rows of `row` elements as heads.
+    /// `data` with rows of `row` elements, cut into heads.
     fn view<'a>(&self, head_dim: usize, data: &'a [f32], row: usize) -> Strided<'a> {
         Strided {
             data,
@@ -87,13 +87,14 @@ impl Sequences {
 }
 
 enum Projections {
-    /// One layer whose outputs are queries, keys and values (timm's `attn.qkv`).
+    /// One layer for queries, keys and values, side by side (timm's `attn.qkv`).
     Fused(Box<Linear>),
-    /// One layer each (Hugging Face).
+    /// A layer each (Hugging Face).
     Separate(Box<[Linear; 3]>),
 }
 
-/// Self-attention. The output projection is a separate step, so that callers can reorder rows before it.
+/// Self-attention up to, but without, the output projection, and that projection apart: between them a
+/// caller may reorder rows.
 pub struct SelfAttention {
     projections: Projections,
     output: Linear,
@@ -102,7 +103,7 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// Creates timm's `Attention` from one layer for queries, keys and values (`qkv`) and one for the output
+    /// timm's `Attention`: one layer for queries, keys and values, side by side (`qkv`), and the output
     /// (`proj`).
     ///
     /// # Errors
@@ -112,7 +113,7 @@ impl SelfAttention {
         Self::from_parts(Projections::Fused(Box::new(qkv)), output, heads, width)
     }
 
-    /// Creates an attention from separate layers for queries, keys and values, and one for the output.
+    /// Four layers taken under whatever names the checkpoint uses: query, key, value, output.
     ///
     /// # Errors
     ///
@@ -137,7 +138,7 @@ impl SelfAttention {
         })
     }
 
-    /// Computes the attention of each sequence to itself, before the output projection.
+    /// Attention of each sequence to itself, before the output projection.
     ///
     /// # Shapes
     ///
@@ -145,12 +146,12 @@ impl SelfAttention {
     ///
     /// # Errors
     ///
-    /// When `x` does not have the number of rows of `sequences`, or has another width.
+    /// When `x` has not the rows that `sequences` speaks of.
     pub fn attend(&self, x: &Tensor, sequences: Sequences) -> Result<Tensor> {
         let (count, width) = rows(x)?;
         if count != sequences.batch * sequences.length || width != self.width {
             return Err(PluginError::invalid(format!(
-                "an attention of width {} over {} sequences of {} positions received a tensor of shape {:?}",
+                "an attention of width {} over {} sequences of {} was given {:?}",
                 self.width,
                 sequences.batch,
                 sequences.length,
@@ -205,7 +206,7 @@ impl SelfAttention {
         Ok(y)
     }
 
-    /// Queries, keys and values, each `[rows, width]` → `[rows, width]`
+    /// Queries, keys and values, `[rows, width]` each → `[rows, width]`
     fn attend_separate(&self, qkv: [Tensor; 3], sequences: Sequences) -> Result<Tensor> {
         let (heads, width) = (self.heads(), self.width);
         let spans = sequences.spans(width);
@@ -242,11 +243,11 @@ impl SelfAttention {
         Ok(y)
     }
 
-    /// Returns `residual + scale·output(attended)`.
+    /// `residual + scale·output(attended)`.
     ///
     /// # Shapes
     ///
-    /// `[rows, width]` → the same shape
+    /// `[rows, width]` → the same
     ///
     /// # Errors
     ///

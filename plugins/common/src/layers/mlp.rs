@@ -13,7 +13,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Creates a perceptron from its layers.
+    /// Puts together two layers that were taken under whatever names the checkpoint uses.
     pub fn from_parts(up: Linear, down: Linear, activation: Activation) -> Self {
         Self {
             up,
@@ -31,11 +31,11 @@ impl Mlp {
         }
     }
 
-    /// Returns `residual + scale·mlp(x)`.
+    /// `residual + scale·mlp(x)`.
     ///
     /// # Shapes
     ///
-    /// `[.., width]` → the same shape
+    /// `[.., width]` → the same
     ///
     /// # Errors
     ///

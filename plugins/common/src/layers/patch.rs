@@ -1,15 +1,14 @@
-//! Patch and tubelet embeddings. The stride of the convolution equals its kernel, so it is a gather and a
-//! product.
+//! Patch and tubelet embedding: a convolution whose kernel is its stride, so a gather and a product.
 
 use crate::{Result, config::CHANNELS, layers::linear::Linear, tensor::from_vec, weights::Scope};
 use candle_core::Tensor;
 use merv_plugin_api::PluginError;
 use rayon::prelude::*;
 
-/// Divides a clip into patches of `tubelet` frames and `patch` × `patch` pixels, and projects each patch.
+/// Cuts a clip into patches of `tubelet` frames and `patch` × `patch` pixels and projects each.
 ///
-/// Agrees with `torch.nn.Conv2d` (tubelet 1) and `torch.nn.Conv3d` with a stride equal to the kernel: pixels
-/// at the right and bottom edges that do not fill a patch are ignored.
+/// Agrees with `torch.nn.Conv2d` (tubelet 1) and `torch.nn.Conv3d` of equal kernel and stride: what is
+/// left over at the right and bottom edge is not covered.
 pub struct PatchEmbed {
     projection: Linear,
     tubelet: usize,
@@ -17,12 +16,12 @@ pub struct PatchEmbed {
 }
 
 impl PatchEmbed {
-    /// Creates a two-dimensional embedding: takes `weight [width, 3, patch, patch]` and, if `bias`, `bias`.
+    /// A two-dimensional embedding: takes `weight [width, 3, patch, patch]` and, if `bias`, `bias`.
     pub fn new_2d(patch: usize, width: usize, bias: bool, scope: &Scope<'_>) -> Self {
         Self::new(&[width, CHANNELS, patch, patch], 1, patch, bias, scope)
     }
 
-    /// Creates a three-dimensional embedding: takes `weight [width, 3, tubelet, patch, patch]` and `bias`.
+    /// A three-dimensional embedding: takes `weight [width, 3, tubelet, patch, patch]` and `bias`.
     pub fn new_3d(tubelet: usize, patch: usize, width: usize, scope: &Scope<'_>) -> Self {
         Self::new(
             &[width, CHANNELS, tubelet, patch, patch],
@@ -45,7 +44,7 @@ impl PatchEmbed {
 
     /// # Shapes
     ///
-    /// A slice `[frames, 3, size, size]` →
+    /// A slice `[frames, 3, size, size]`, read where it lies →
     /// `[frames / tubelet · (size / patch)², width]`
     ///
     /// # Errors
@@ -56,7 +55,7 @@ impl PatchEmbed {
         let frame = CHANNELS * plane;
         if frame == 0 || !frames.len().is_multiple_of(frame * self.tubelet) {
             return Err(PluginError::invalid(format!(
-                "{} numbers are not a whole number of tubelets of {} frames of 3x{size}x{size}",
+                "{} numbers are no whole tubelets of {} frames of 3x{size}x{size}",
                 frames.len(),
                 self.tubelet
             )));
@@ -65,7 +64,7 @@ impl PatchEmbed {
         let columns = CHANNELS * self.tubelet * self.patch * self.patch;
         let times = frames.len() / (frame * self.tubelet);
         let mut patches = vec![0.0f32; times * grid * grid * columns];
-        // One task for each row of patches.
+        // One task a row of patches.
         patches
             .par_chunks_mut((grid * columns).max(1))
             .enumerate()
@@ -74,7 +73,7 @@ impl PatchEmbed {
                 for (x, patch) in out.chunks_exact_mut(columns).enumerate() {
                     let lines = patch.chunks_exact_mut(self.patch).enumerate();
                     for (line, out) in lines {
-                        // The columns have the order of the kernel: channel, frame, line, pixel.
+                        // Columns are ordered as the kernel is: channel, frame, line, pixel.
                         let (rest, row) = (line / self.patch, line % self.patch);
                         let (channel, offset) = (rest / self.tubelet, rest % self.tubelet);
                         let start = (time * self.tubelet + offset) * frame

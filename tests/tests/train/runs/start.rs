@@ -32,6 +32,11 @@ fn runs_that_cannot_start_are_refused_and_leave_nothing() {
         .finish()
         .failed(1, &["nowhere.json", "data set"]);
     assert!(!missing.out().exists());
+    let half = short(&tiny, "align").set("precision", "f16");
+    half.run()
+        .finish()
+        .failed(1, &["in f16", "do: correct `precision`"]);
+    assert!(!half.out().exists());
     let wrong = short(&tiny, "align").set("epoch", 1);
     wrong
         .run()
@@ -81,7 +86,7 @@ fn broken_examples_are_reported_and_too_many_stop_the_run() {
         "data.json, example 3 (`motion`) is skipped",
         "gone.mp4",
         "data.json, example 8 is skipped: message 1 is from `machine`",
-        "2 of 8 examples are broken",
+        "broken examples that were skipped: 2 of 8",
     ] {
         assert!(
             finished.stderr.contains(word),
@@ -99,7 +104,7 @@ fn broken_examples_are_reported_and_too_many_stop_the_run() {
     strict.run().finish().failed(
         1,
         &[
-            "2 of 8 examples are broken",
+            "broken examples: 2 of 8",
             "max_bad_fraction = 0.2",
             "gone.mp4",
         ],

@@ -1,5 +1,6 @@
-//! The arguments of timm's `VisionTransformer` and `create_model` in a `config.json` (`model_args`). Each one
-//! sets a size, has no effect on what a loaded model computes, or is refused.
+//! The arguments of timm's `VisionTransformer` and `create_model` as a `config.json` may hold them
+//! (`model_args`), and what becomes of each: it sets a size, it does not change what a loaded model
+//! computes, or it is refused by name.
 
 use super::config::{Pool, VitConfig};
 use crate::{Result, activation::Activation, config::CHANNELS};
@@ -10,8 +11,8 @@ use serde_json::{Map, Value};
 /// `model_args`: arguments that override those of the architecture.
 pub type Arguments = Map<String, Value>;
 
-/// Arguments of training, of the creation of a model, and of the classifier, which no encoder uses.
-/// `dynamic_img_size` has no effect because positions are always resampled.
+/// Arguments of training, of how a model is made, and of the classifier, which no encoder uses. Whether
+/// positions are resampled at run time (`dynamic_img_size`) is not asked either: they always are.
 const WITHOUT_EFFECT: [&str; 23] = [
     "attn_drop_rate",
     "cache_dir",
@@ -38,7 +39,7 @@ const WITHOUT_EFFECT: [&str; 23] = [
     "weight_init",
 ];
 
-/// Arguments that must have this value, because any other value makes a different model.
+/// Arguments that make another model unless they have this value.
 const ONLY: [(&str, &str); 16] = [
     ("attn_layer", "\"attn\""),
     ("block_fn", "no value"),
@@ -58,14 +59,14 @@ const ONLY: [(&str, &str); 16] = [
     ("use_naflex", "false"),
 ];
 
-/// As [`ONLY`], for arguments that take effect after the last block but one, so only in pooled features.
+/// Arguments that come after the last block but one: they change pooled features alone.
 const ONLY_POOLED: [(&str, &str); 3] = [
     ("fc_norm", "false"),
     ("final_norm", "true"),
     ("pool_include_prefix", "false"),
 ];
 
-/// The side of a square, or height and width.
+/// A side, or height and width.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Side {
@@ -74,13 +75,13 @@ enum Side {
 }
 
 impl VitConfig {
-    /// Applies `arguments` to this architecture. As in timm, null means that an argument is not given.
-    /// `pooled` is whether the features are pooled.
+    /// This architecture with `arguments` applied; null means not given, as in timm. `pooled` says whether
+    /// features are pooled.
     ///
     /// # Errors
     ///
-    /// When an argument makes an unsupported model, has a value of another type, or is not one of timm's
-    /// arguments. The message contains the argument and what is supported.
+    /// When an argument makes a model that is not built here, has a value of another type, or is none of
+    /// timm's; the message names it and what is supported.
     pub fn with(mut self, arguments: &Arguments, pooled: bool) -> Result<Self> {
         for (key, value) in arguments.iter().filter(|(_, value)| !value.is_null()) {
             match key.as_str() {
@@ -96,7 +97,7 @@ impl VitConfig {
                 "pre_norm" => self.pre_norm = read(key, value, "true or false")?,
                 "qkv_bias" => self.qkv_bias = read(key, value, "true or false")?,
                 "proj_bias" => self.proj_bias = read(key, value, "true or false")?,
-                // The number is only the initial value in training.
+                // The number itself only initialises training.
                 "init_values" => {
                     read::<f64>(key, value, "a number")?;
                     self.layer_scale = true;
@@ -119,7 +120,7 @@ impl VitConfig {
     }
 }
 
-/// Checks an argument that does not set a size.
+/// Accepts an argument that does not change what is computed.
 fn only(key: &str, value: &Value, pooled: bool) -> Result<()> {
     let found = |list: &[(&str, &'static str)]| {
         let row = list.iter().find(|(name, _)| *name == key);
@@ -132,7 +133,7 @@ fn only(key: &str, value: &Value, pooled: bool) -> Result<()> {
         (None, None) if WITHOUT_EFFECT.contains(&key) => return Ok(()),
         (None, None) => {
             return Err(PluginError::weights(format!(
-                "`model_args` contains `{key}`, which is not an argument of timm's vision transformer; \
+                "`model_args` holds `{key}`, which is not an argument of timm's vision transformer; \
                  remove it, or correct its name"
             )));
         }
@@ -144,7 +145,7 @@ fn only(key: &str, value: &Value, pooled: bool) -> Result<()> {
 }
 
 fn side(key: &str, value: &Value) -> Result<usize> {
-    match read(key, value, "a number, or the same number twice")? {
+    match read(key, value, "a number, or twice the same")? {
         Side::One(side) => Ok(side),
         Side::Two([height, width]) if height == width => Ok(height),
         Side::Two(_) => Err(unsupported(key, value, "a square")),
@@ -156,11 +157,11 @@ fn read<T: DeserializeOwned>(key: &str, value: &Value, supported: &str) -> Resul
 }
 
 fn unsupported(key: &str, value: &Value, supported: &str) -> PluginError {
-    /// The number of characters of a value in the message.
+    /// Longer values are cut before they are repeated.
     const SHOWN: usize = 60;
     let value: String = value.to_string().chars().take(SHOWN).collect();
     PluginError::weights(format!(
-        "`model_args` contains `{key}` = {value}; this plugin supports {supported}"
+        "`model_args` holds `{key}` = {value}; this plugin supports {supported}"
     ))
 }
 
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_applied() {
+    fn sizes_are_taken() {
         let found = with(
             json!({
                 "img_size": [32, 32], "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3,
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_without_effect_are_accepted() {
+    fn what_changes_nothing_is_accepted() {
         let mut all = Map::new();
         for key in WITHOUT_EFFECT {
             all.insert(key.to_owned(), json!(0.5));
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_other_models_are_refused() {
+    fn what_makes_another_model_is_refused_by_name() {
         for (key, value, supported) in [
             ("qk_norm", json!(true), "false"),
             ("norm_layer", json!("rmsnorm"), "\"layernorm\""),
