@@ -1,14 +1,10 @@
-//! The mixer during training: its gradients, the optimizer's moments, and AdamW itself
-//! (arXiv 1711.05101; `torch.optim.AdamW`).
+//! The mixer during training: its gradients and the optimizer's moments.
 
 use super::part::{TrainedPart, squares};
 use crate::{Error, mixer::Mixer};
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
 use merv_plugin_api::{AdamWStep, ParameterInfo, PluginError, StatePart, TakeTensor, TensorView};
-use rayon::prelude::*;
-
-/// The number of values that a thread updates at a time.
-const CHANGED_TOGETHER: usize = 1 << 14;
+use merv_plugin_sdk::kernels::adamw::AdamWParameter;
 
 /// The mixer's parameters, with the training state of each.
 pub struct MixerPart {
@@ -75,42 +71,19 @@ impl ParameterState {
         Ok(self.var.set(&values)?)
     }
 
-    fn decays(&self) -> bool {
-        self.shape.len() > 1 && !self.name.ends_with("bias")
-    }
-
     fn apply(&mut self, step: &AdamWStep) -> Result<(), Error> {
         let Some(gradient) = &self.gradient else {
             return Ok(());
         };
-        let shrink = if self.decays() {
-            (1.0 - step.learning_rate * step.weight_decay) as f32
-        } else {
-            1.0
+        let mut values = self.values()?;
+        let parameter = AdamWParameter {
+            name: &self.name,
+            shape: &self.shape,
+            values: &mut values,
+            gradient,
+            moments: [&mut self.first, &mut self.second],
         };
-        let t = step.step as f64;
-        let length = (step.learning_rate / (1.0 - step.beta1.powf(t))) as f32;
-        let root = (1.0 - step.beta2.powf(t)).sqrt() as f32;
-        let scale = step.gradient_scale as f32;
-        let (beta1, new1) = (step.beta1 as f32, (1.0 - step.beta1) as f32);
-        let (beta2, new2) = (step.beta2 as f32, (1.0 - step.beta2) as f32);
-        let epsilon = step.epsilon as f32;
-        let mut values = self.var.flatten_all()?.to_vec1::<f32>()?;
-        values
-            .par_chunks_mut(CHANGED_TOGETHER)
-            .zip(self.first.par_chunks_mut(CHANGED_TOGETHER))
-            .zip(self.second.par_chunks_mut(CHANGED_TOGETHER))
-            .zip(gradient.par_chunks(CHANGED_TOGETHER))
-            .for_each(|(((values, first), second), gradient)| {
-                let state = values.iter_mut().zip(first).zip(second).zip(gradient);
-                for (((value, first), second), &gradient) in state {
-                    let gradient = gradient * scale;
-                    *first = beta1 * *first + new1 * gradient;
-                    *second = beta2 * *second + new2 * gradient * gradient;
-                    let denominator = second.sqrt() / root + epsilon;
-                    *value = *value * shrink - length * (*first / denominator);
-                }
-            });
+        parameter.apply(step);
         self.set(values)
     }
 }
@@ -232,20 +205,12 @@ mod tests {
     const TORCH: [f32; 2] = [0.724_440_3, -1.765_950_3];
 
     #[test]
-    fn biases_and_vectors_do_not_decay_and_nothing_changes_without_a_gradient() {
-        for (name, shape, decays) in [
-            ("Q", &[1, 2][..], true),
-            ("norm.weight", &[2], false),
-            ("x.bias", &[1, 2], false),
-            ("x.in_proj_bias", &[2], false),
-        ] {
-            let mut slot = slot(name, shape, &[1.0, 1.0]);
-            slot.apply(&step(1)).unwrap();
-            assert_eq!(slot.values().unwrap(), [1.0, 1.0], "{name}");
-            slot.gradient = Some(vec![0.0; 2]);
-            slot.apply(&step(1)).unwrap();
-            let expected = if decays { 0.95 } else { 1.0 };
-            assert_eq!(slot.values().unwrap(), [expected; 2], "{name}");
-        }
+    fn nothing_changes_without_a_gradient() {
+        let mut slot = slot("a.weight", &[1, 2], &[1.0, 1.0]);
+        slot.apply(&step(1)).unwrap();
+        assert_eq!(slot.values().unwrap(), [1.0, 1.0]);
+        slot.gradient = Some(vec![0.0; 2]);
+        slot.apply(&step(1)).unwrap();
+        assert_eq!(slot.values().unwrap(), [0.95; 2], "weight decay alone");
     }
 }

@@ -1,9 +1,9 @@
-//! A small vision transformer as a plugin, put together from the SDK's parts: patches, a class token with a
+//! A small vision transformer as a plugin, built from the parts of the SDK: patches, a class token with a
 //! position, a norm before the blocks, blocks with CLIP's activation, and the patches of the last block as
-//! features. Copy it to begin an encoder whose layers have other names or another order.
+//! features. Copy it to start an encoder whose layers have other names or another order.
 //!
-//! `cargo build --release -p merv-plugin-sdk --example small_vit` builds it; as a project of its own it is a
-//! `cdylib` that depends on `merv-plugin-api`, `merv-plugin-sdk` and `serde`.
+//! Build it with `cargo build --release -p merv-plugin-sdk --example small_vit`. A project of its own is a
+//! `cdylib` crate that depends on `merv-plugin-api`, `merv-plugin-sdk` and `serde`.
 
 use merv_plugin_api::*;
 use merv_plugin_sdk::{
@@ -11,6 +11,7 @@ use merv_plugin_sdk::{
     activation::Activation,
     candle::Tensor,
     config::{MAX_IMAGE, MAX_LAYERS, MAX_SIZE, heads_divide, in_file, read, within},
+    encoder_plugin::{EncoderFamily, EncoderPlugin},
     gradients::{Parameters, reshape},
     layers::{
         attention::SelfAttention, block::Block, linear::Linear, mlp::Mlp, norm::LayerNorm,
@@ -21,11 +22,12 @@ use merv_plugin_sdk::{
         frame_tokens::{FrameTokens, encode_frames},
     },
     precision::Precision,
-    request, threads, trainable,
+    request, trainable,
     weights::{self, Scope},
 };
+use std::path::PathBuf;
 
-/// The sizes, as `config.json` beside the weights states them.
+/// The sizes, as the model's `config.json` states them.
 #[derive(Debug, Clone, serde::Deserialize)]
 struct Config {
     image_size: usize,
@@ -36,7 +38,7 @@ struct Config {
 }
 
 impl Config {
-    /// Config files are not trusted: sizes are bounded before anything is computed from them.
+    /// Checks the sizes before anything is computed from them: config files are not trusted.
     fn check(&self) -> Result<()> {
         within(
             MAX_IMAGE,
@@ -65,12 +67,12 @@ struct SmallVit {
     parameters: Parameters,
 }
 
-// What training asks of the parameters is the same for every model.
+// How the parameters are trained is the same for every model.
 trainable!(SmallVit, parameters);
 
 impl SmallVit {
-    /// Takes every tensor under the name that it has in the file. What is missing, left over or of another
-    /// shape is reported by `weights::load`, all of it together.
+    /// Takes every tensor under its name in the file. `weights::load` reports all tensors that are missing,
+    /// unused or of another shape in one error.
     fn new(config: &Config, info: EncoderInfo, scope: &Scope<'_>) -> Result<Self> {
         let d = config.width;
         Ok(Self {
@@ -90,7 +92,7 @@ impl SmallVit {
         })
     }
 
-    /// `[1, 3, size, size]`, one frame → `[1, 1 + patches, width]`
+    /// One frame, `[1, 3, size, size]` → `[1, 1 + patches, width]`
     fn forward(&self, frame: &[f32]) -> Result<Tensor> {
         let tokens = 1 + self.config.patches();
         let patches = self.patch_embed.forward(frame, self.config.image_size)?;
@@ -130,7 +132,7 @@ impl Encoder for SmallVit {
     }
 
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
-        // Frame by frame; of the tokens the first is the class token, and the patches become features.
+        // One frame at a time. The first token is the class token; the patches become features.
         encode_frames(clips, &self.info, 1, FrameTokens::Patches, 1, |frame| {
             self.forward(frame)
         })
@@ -154,60 +156,54 @@ impl TrainableEncoder for SmallVit {
     }
 }
 
-struct SmallVitPlugin;
+struct SmallVitFamily;
 
-/// The sizes and what they make, from the request and the config file alone.
-fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo)> {
-    let precision = request::precision(&request.model)?;
-    let path = request::config(&request.model)
-        .ok_or_else(|| PluginError::weights("`small-vit` needs a `config` with its sizes"))?;
-    let config: Config = read(&path)?;
-    in_file(Some(&path), config.check())?;
-    // What the registry asks for and this model cannot give is the registry's mistake, named by its key.
-    let size = config.image_size as u32;
-    let asked = request.image_size.unwrap_or(size);
-    request::fits(asked == size, "image_size", asked, || size.to_string())?;
-    let info = EncoderInfo {
-        width: config.width as u32,
-        num_frames: request.num_frames,
-        image_size: size,
-        temporal: request.num_frames,
-        spatial: config.patches() as u32,
-        preprocess: PreprocessSpec {
-            image_size: size,
-            short_side: size,
-            interpolation: Interpolation::Bicubic,
-            domain: ResizeDomain::PillowU8,
-            mean: [0.5; 3],
-            std: [0.5; 3],
-        },
-        dtype: precision.dtype(),
-        parameters: 0,
-        macs_per_clip: 0,
-    };
-    Ok((config, info))
-}
+impl EncoderFamily for SmallVitFamily {
+    type Model = Config;
 
-impl Plugin for SmallVitPlugin {
     fn manifest() -> Manifest {
         Manifest::new("small-vit", env!("CARGO_PKG_VERSION"))
             .license("MIT")
-            .backend("candle")
             .encoder("small-vit", "of the weights in question")
     }
 
-    fn init(host: &HostServices) -> Result<()> {
-        threads::init(host)
+    /// Works out the sizes and the description from the request and the config file alone.
+    fn describe(request: &EncoderRequest) -> Result<(Config, EncoderInfo)> {
+        let precision = request::precision(&request.model)?;
+        let path = request::config(&request.model)
+            .ok_or_else(|| PluginError::weights("`small-vit` needs a `config` with its sizes"))?;
+        let config: Config = read(&path)?;
+        in_file(Some(&path), config.check())?;
+        // A size that this model does not support is a mistake in the registry, so the error names the
+        // registry's key.
+        let size = config.image_size as u32;
+        let requested = request.image_size.unwrap_or(size);
+        request::fits(requested == size, "image_size", requested, || {
+            size.to_string()
+        })?;
+        let info = EncoderInfo {
+            width: config.width as u32,
+            num_frames: request.num_frames,
+            image_size: size,
+            temporal: request.num_frames,
+            spatial: config.patches() as u32,
+            preprocess: PreprocessSpec {
+                image_size: size,
+                short_side: size,
+                interpolation: Interpolation::Bicubic,
+                domain: ResizeDomain::PillowU8,
+                mean: [0.5; 3],
+                std: [0.5; 3],
+            },
+            dtype: precision.dtype(),
+            parameters: 0,
+            macs_per_clip: 0,
+        };
+        Ok((config, info))
     }
 
-    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo> {
-        Ok(resolve(request)?.1)
-    }
-
-    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject> {
-        let (config, info) = resolve(request)?;
-        let paths = request::weights(&request.model);
-        let model = weights::load(&paths, &[], |scope| {
+    fn load(config: Config, info: EncoderInfo, paths: &[PathBuf]) -> Result<EncoderObject> {
+        let model = weights::load(paths, &[], |scope| {
             let scope = scope.in_precision(Precision::of(info.dtype));
             SmallVit::new(&config, info, &scope)
         })?;
@@ -215,4 +211,4 @@ impl Plugin for SmallVitPlugin {
     }
 }
 
-merv_plugin_api::export_plugin!(SmallVitPlugin);
+merv_plugin_api::export_plugin!(EncoderPlugin<SmallVitFamily>);

@@ -1,4 +1,4 @@
-//! Activation functions by the names that config files use.
+//! Activation functions, with their names in config files.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ pub enum Activation {
     /// The exact GELU.
     #[serde(rename = "gelu")]
     Gelu,
-    /// GELU by a hyperbolic tangent: four upstream names for one function.
+    /// GELU approximated with a hyperbolic tangent. Upstream has four names for it.
     #[serde(
         rename = "gelu_fast",
         alias = "gelu_new",
@@ -16,10 +16,10 @@ pub enum Activation {
         alias = "gelu_tanh"
     )]
     GeluTanh,
-    /// OpenAI CLIP's approximation.
+    /// The approximation of GELU in OpenAI's CLIP.
     #[serde(rename = "quick_gelu")]
     QuickGelu,
-    /// SiLU, or swish.
+    /// SiLU, also called swish.
     #[serde(rename = "silu", alias = "swish")]
     Silu,
 }

@@ -1,21 +1,22 @@
-//! Parts for `merv-host` plugins that compute with candle on a CPU.
+//! Building blocks for `merv-host` plugins that compute with candle on a CPU.
 //!
-//! The modules stand in their order, and each uses only earlier ones: the kernels ([`kernels`]), files ([`config`],
-//! [`weights`]) and how what they hold is trained ([`gradients`]), the layers of a transformer ([`layers`]), and whole
-//! models ([`models`]).
+//! Each module uses only the modules listed before it: config files ([`config`]), the kernels ([`kernels`]),
+//! training ([`gradients`]), the weights in files ([`weights`]), the layers of a transformer ([`layers`]),
+//! and whole models ([`models`]).
 //!
-//! `examples/small_vit.rs` assembles an encoder of these parts: files, description, forward pass and training,
-//! in one page. For a vision transformer under timm's names, [`models::vit::Vit`] has the options that published models
-//! differ in ([`models::timm::VitConfig`]): a class token with or without a position, a norm before the blocks, CLIP's
-//! activation.
+//! `examples/small_vit.rs` builds an encoder from these parts on one page: files, description, forward pass
+//! and training. For a vision transformer with timm's tensor names, use [`models::vit::Vit`]. It has the
+//! options in which published models differ ([`models::timm::VitConfig`]), such as a class token with or
+//! without a position, a norm before the blocks, and CLIP's activation. A plugin of encoders implements
+//! [`EncoderFamily`](encoder_plugin::EncoderFamily).
 //!
-//! A plugin that makes tensors of its own uses the candle that is built in here, [`candle`], so that its tensors
-//! are of the same type; it needs no dependency on `candle-core`. Beside `use merv_plugin_api::*`, this crate's
-//! [`Result`] may be imported as it is: its error is [`PluginError`] unless another one is written.
+//! A plugin that creates its own tensors uses the candle of this crate, [`candle`], so that the types match.
+//! It does not need to depend on `candle-core`. [`Result`] can be imported together with `use
+//! merv_plugin_api::*`; its error defaults to [`PluginError`].
 //!
-//! Activations are candle tensors of `f32`, C-contiguous, in main memory. Weights stay where the file
-//! is mapped; the kernels read them there, in `f32`, `f16` or `bf16`, until they are trained. Matrices are
-//! multiplied in `f32` or, if the registry says so, in `bf16` ([`precision`]).
+//! Activations are C-contiguous candle tensors of `f32` in main memory. Weights stay in the mapped file, and
+//! the kernels read them there as `f32`, `f16`, `bf16` or quantised blocks, until they are trained. Matrix
+//! products are computed in `f32` or, if the registry requests it, in `bf16` ([`precision`]).
 
 mod result;
 pub mod activation;
@@ -24,6 +25,7 @@ pub mod threads;
 pub mod tensor;
 pub mod variants;
 pub mod request;
+pub mod encoder_plugin;
 pub mod config;
 pub mod kernels;
 pub mod matrix;

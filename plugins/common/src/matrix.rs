@@ -1,4 +1,4 @@
-//! A weight matrix, read where its file is mapped into memory.
+//! A weight matrix that is read from its mapped file.
 
 use crate::kernels::elements::Elements;
 use half::{bf16, f16};
@@ -6,18 +6,18 @@ use merv_checkpoint::{StoredDtype, StoredTensor};
 use merv_plugin_api::TensorElement;
 use std::{ops::Range, sync::Arc};
 
-/// A tensor that a model has taken, or some rows of it.
+/// A tensor that a model has taken from its files, or some of its rows.
 #[derive(Clone)]
 pub(crate) struct Taken {
     tensor: StoredTensor,
-    /// The bytes at an address where their type may lie, if they do not lie so in the file.
+    /// An aligned copy of the elements, if they are not aligned in the file.
     aligned: Option<Arc<Aligned>>,
-    /// Which elements, where several rows are meant.
+    /// The elements of the rows.
     elements: Range<usize>,
 }
 
 impl Taken {
-    /// All of `tensor`, which is of a type that [`Elements`] has.
+    /// Takes all of `tensor`, whose dtype must be one of [`Elements`].
     pub(crate) fn new(tensor: &StoredTensor) -> Self {
         let bytes = tensor.bytes();
         let aligned = match tensor.dtype {
@@ -41,7 +41,7 @@ impl Taken {
             (None, StoredDtype::F16) => Elements::F16(cast(self.tensor.bytes())),
             (None, StoredDtype::BF16) => Elements::BF16(cast(self.tensor.bytes())),
             (None, StoredDtype::Quantized(kind)) => Elements::Quantized(kind, self.tensor.bytes()),
-            // `Scope::take` gives out no other.
+            // `Scope::take` returns no other dtype.
             (None, _) => Elements::F32(cast(self.tensor.bytes())),
         };
         all.slice(self.elements.clone())
@@ -57,24 +57,24 @@ enum Aligned {
 /// A weight matrix `[rows, columns]` that stays in the mapped file.
 #[derive(Clone)]
 pub struct Matrix {
-    /// Absent when `load` has noted the tensor as a problem; such a matrix never leaves `load`.
+    /// `None` if `load` has recorded a problem with the tensor. Such a matrix is never returned by `load`.
     pub(crate) taken: Option<Taken>,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
 }
 
 impl Matrix {
-    /// Rows: the outputs of a linear layer.
+    /// Returns the number of rows: the outputs of a linear layer.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Columns: the inputs of a linear layer.
+    /// Returns the number of columns: the inputs of a linear layer.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// The rows of `range` as a matrix of their own, still mapped.
+    /// Returns the rows of `range` as a matrix, which stays mapped.
     #[must_use]
     pub fn narrow(&self, range: Range<usize>) -> Self {
         let taken = self.taken.as_ref().map(|taken| {
@@ -91,30 +91,30 @@ impl Matrix {
         }
     }
 
-    /// The elements, row after row.
+    /// Returns the elements, row by row.
     pub fn elements(&self) -> Elements<'_> {
         self.taken
             .as_ref()
             .map_or(Elements::F32(&[]), Taken::elements)
     }
 
-    /// The tensor in the file that the matrix is taken from, of which it may be some rows.
+    /// Returns the tensor in the file. The matrix can be some of its rows.
     pub fn stored(&self) -> Option<&StoredTensor> {
         self.taken.as_ref().map(|taken| &taken.tensor)
     }
 }
 
-/// The bytes of a tensor as its elements.
+/// Reinterprets the bytes of a tensor as its elements.
 fn cast<T: TensorElement>(bytes: &[u8]) -> &[T] {
-    // SAFETY: every bit pattern is a valid `TensorElement`. `Taken::new` copies what is misaligned, so
+    // SAFETY: every bit pattern is a valid `TensorElement`. `Taken::new` copies misaligned elements, so
     // the prefix and suffix are empty.
     let (prefix, elements, suffix) = unsafe { bytes.align_to::<T>() };
     debug_assert!(prefix.is_empty() && suffix.is_empty());
     elements
 }
 
-/// A copy of the elements if they lie where their type may not. Older writers pad neither safetensors
-/// headers nor the entries of PyTorch's zip files.
+/// Returns a copy of the elements if they are not aligned. Older writers pad neither safetensors headers nor
+/// the entries of PyTorch's zip files.
 fn unaligned<T, const N: usize>(bytes: &[u8], element: fn([u8; N]) -> T) -> Option<Vec<T>> {
     if bytes.as_ptr().cast::<T>().is_aligned() {
         return None;
@@ -123,7 +123,7 @@ fn unaligned<T, const N: usize>(bytes: &[u8], element: fn([u8; N]) -> T) -> Opti
     Some(elements.iter().map(|&bytes| element(bytes)).collect())
 }
 
-/// Whether [`Elements`] has the type of these elements.
+/// Returns whether [`Elements`] has the dtype of these elements.
 pub(crate) fn computable(tensor: &StoredTensor) -> bool {
     matches!(
         tensor.dtype,
@@ -136,15 +136,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_askew_is_copied() {
+    fn misaligned_elements_are_copied() {
         let mut bytes = [0u8; 64];
         let start = bytes.as_ptr().align_offset(4);
         for (index, value) in [1.5f32, -2.0, 3.25].iter().enumerate() {
             bytes[start + 1 + index * 4..][..4].copy_from_slice(&value.to_le_bytes());
         }
-        let askew = &bytes[start + 1..start + 13];
+        let misaligned = &bytes[start + 1..start + 13];
         assert_eq!(
-            unaligned(askew, f32::from_le_bytes),
+            unaligned(misaligned, f32::from_le_bytes),
             Some(vec![1.5, -2.0, 3.25])
         );
         assert_eq!(

@@ -1,19 +1,19 @@
-//! What every plugin of this kit asks of a request.
+//! Fields of a request, and checks of them.
 
 use crate::{Result, precision::Precision};
 use merv_plugin_api::{DType, DeviceKind, ModelSource, PluginError};
 use std::{fmt::Display, path::PathBuf};
 
-/// What a request wants matrix products computed in: `f32` unless it says otherwise.
+/// Returns the precision that a request selects for matrix products: `f32` by default.
 ///
 /// # Errors
 ///
-/// When the request names another device than the CPU, or another dtype than `f32` and `bf16`.
+/// When the request selects a device other than the CPU, or a dtype other than `f32` and `bf16`.
 pub fn precision(source: &ModelSource) -> Result<Precision> {
     if source.device.kind != DeviceKind::Cpu {
         return Err(PluginError::unsupported(format!(
-            "`{}` was asked for on {}, but this plugin was built for the cpu; \
-             say `device = \"cpu\"`",
+            "`{}` was requested on {}, but this plugin only supports the cpu; \
+             set `device = \"cpu\"`",
             source.id, source.device
         )));
     }
@@ -21,35 +21,35 @@ pub fn precision(source: &ModelSource) -> Result<Precision> {
         None | Some(DType::F32) => Ok(Precision::F32),
         Some(DType::BF16) => Ok(Precision::Bf16),
         Some(other) => Err(PluginError::unsupported(format!(
-            "`{}` was asked for in {other}, but on the cpu it computes in f32 or bf16; \
-             say `dtype = \"auto\"` (weights of f16 and bf16 are read as they are)",
+            "`{}` was requested in {other}, but on the cpu it computes in f32 or bf16; \
+             set `dtype = \"auto\"` (weights in f16 and bf16 need no conversion)",
             source.id
         ))),
     }
 }
 
-/// Refuses a request whose `key` asks for something that the model cannot take. The registry is at fault
-/// then, not a file of the model.
+/// Returns an error about the value of `key` in a request unless `ok`. Such a value is a mistake in the
+/// registry, not in a file of the model.
 ///
 /// # Errors
 ///
-/// Unless `ok`: the message names the key, what `expected` says, and what was `asked` for.
+/// When `ok` is false. The message contains the key, the text of `expected`, and the `requested` value.
 pub fn fits(
     ok: bool,
     key: &str,
-    asked: impl Display,
+    requested: impl Display,
     expected: impl FnOnce() -> String,
 ) -> Result<()> {
     if ok {
         return Ok(());
     }
     Err(PluginError::invalid(format!(
-        "expected `{key}` to be {}, found {asked}",
+        "expected `{key}` to be {}, found {requested}",
         expected()
     )))
 }
 
-/// The weights as paths.
+/// Returns the paths of the weights.
 pub fn weights(source: &ModelSource) -> Vec<PathBuf> {
     source
         .weights
@@ -58,7 +58,7 @@ pub fn weights(source: &ModelSource) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The config file, if the request names one.
+/// Returns the path of the config file, if the request has one.
 pub fn config(source: &ModelSource) -> Option<PathBuf> {
     source
         .config

@@ -1,6 +1,6 @@
-//! What a plugin's fallible functions return.
+//! The result of a plugin's fallible functions.
 
 use merv_plugin_api::PluginError;
 
-/// What a plugin's fallible functions return.
+/// The result of a plugin's fallible functions.
 pub type Result<T, E = PluginError> = std::result::Result<T, E>;

@@ -1,4 +1,4 @@
-//! Between candle's tensors and plain slices.
+//! Conversions between candle's tensors and slices.
 
 use crate::Result;
 use candle_core::{CpuStorage, Device, Shape, Storage, Tensor};
@@ -8,7 +8,7 @@ use merv_plugin_api::{PluginError, TensorBuf, TensorView};
 ///
 /// # Errors
 ///
-/// When the tensor is of another dtype, on another device, or not contiguous; and what `body` returns.
+/// When the tensor has another dtype, is on another device, or is not contiguous; and the error of `body`.
 pub fn with_slice<R>(tensor: &Tensor, body: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
@@ -26,7 +26,7 @@ pub fn with_slice<R>(tensor: &Tensor, body: impl FnOnce(&[f32]) -> Result<R>) ->
     }
 }
 
-/// A tensor of `shape` that owns `data`, without a copy.
+/// Creates a tensor of `shape` from `data` without a copy.
 ///
 /// # Errors
 ///
@@ -35,11 +35,11 @@ pub fn from_vec(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(Tensor::from_vec(data, shape.into(), &Device::Cpu)?)
 }
 
-/// The size of the last dimension, and how many such rows there are.
+/// Returns the number of rows along the last dimension, and their width.
 ///
 /// # Errors
 ///
-/// When the tensor has no dimension.
+/// When the tensor has no dimensions.
 pub fn rows(tensor: &Tensor) -> Result<(usize, usize)> {
     let width = tensor.dims().last().copied().ok_or_else(|| {
         PluginError::invalid("a kernel expected a tensor with at least one dimension")
@@ -47,7 +47,7 @@ pub fn rows(tensor: &Tensor) -> Result<(usize, usize)> {
     Ok((tensor.elem_count().checked_div(width).unwrap_or(0), width))
 }
 
-/// Copies a lent tensor into candle's own memory.
+/// Copies a borrowed tensor into a candle tensor.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn import(view: &TensorView<'_>) -> Result<Tensor> {
     from_vec(view.f32s()?.to_vec(), view.shape())
 }
 
-/// Hands a tensor over to the host.
+/// Copies a candle tensor into a tensor that the host can take.
 ///
 /// # Errors
 ///

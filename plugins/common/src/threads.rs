@@ -4,11 +4,11 @@ use crate::Result;
 use merv_plugin_api::{HostServices, PluginError};
 use std::sync::{Mutex, PoisonError};
 
-/// Gives this library's own rayon pool as many threads as the host allows.
+/// Starts this library's rayon pool with as many threads as the host allows.
 ///
 /// # Errors
 ///
-/// When the pool exists already or its threads cannot be started.
+/// When the pool exists already or its threads cannot start.
 pub fn init(host: &HostServices) -> Result<()> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(host.threads as usize)
@@ -19,18 +19,18 @@ pub fn init(host: &HostServices) -> Result<()> {
         })
 }
 
-/// Runs a computation of many parallel steps on a thread of the pool, one computation after the other.
+/// Runs a computation of many parallel steps on a thread of the pool. Only one computation runs at a time.
 ///
-/// From any other thread each step would wait for the pool to wake up and to report back, which for small
-/// models takes longer than the steps. A tape is a thread's own: what is recorded has to begin inside.
+/// On any other thread, each step would have to wake the pool and wait for it, which takes longer than the
+/// steps of small models. A tape belongs to one thread, so recording must start inside `compute`.
 pub fn on_pool<R: Send>(compute: impl FnOnce() -> R + Send) -> R {
-    static ONE: Mutex<()> = Mutex::new(());
+    static TURN: Mutex<()> = Mutex::new(());
     if rayon::current_thread_index().is_some() {
         return compute();
     }
-    // A thread of the pool that waits for a part of its own would begin another caller's computation
-    // meanwhile, in the middle of this one: with its tape, and with its locks held.
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // A pool thread that waits for one of its parts would otherwise start another caller's computation in the
+    // middle of this one, with this one's tape and locks.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     rayon::scope(|_| compute())
 }
 
@@ -50,12 +50,15 @@ mod tests {
         let compute = || {
             on_pool(|| {
                 assert!(rayon::current_thread_index().is_some());
-                assert!(!running.swap(true, Ordering::SeqCst), "one is under way");
-                // Parts for others, so that this thread waits and looks for work.
+                assert!(
+                    !running.swap(true, Ordering::SeqCst),
+                    "another computation is running"
+                );
+                // Work for the other threads, so that this one waits and looks for more.
                 (0..8)
                     .into_par_iter()
                     .for_each(|_| thread::sleep(Duration::from_millis(1)));
-                assert_eq!(on_pool(|| 7), 7, "a computation may ask for another");
+                assert_eq!(on_pool(|| 7), 7, "a computation can start a nested one");
                 running.store(false, Ordering::SeqCst);
             });
         };

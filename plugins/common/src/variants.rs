@@ -1,23 +1,23 @@
-//! The model ids of a plugin: one table says what each of them is.
+//! The model ids of a plugin, in a table.
 
 use crate::Result;
 use merv_plugin_api::{Manifest, PluginError};
 
-/// One encoder id, and what the plugin makes of it.
+/// One encoder of a plugin.
 pub struct Variant<T> {
-    /// The id that registries write.
+    /// The id in registries.
     pub id: &'static str,
-    /// The licence of the weights, and where they are published.
+    /// The licence of the weights and where they are published.
     pub license: &'static str,
-    /// What tells it from the plugin's other encoders.
+    /// What distinguishes it from the plugin's other encoders.
     pub model: T,
 }
 
-/// The row of `id`.
+/// Returns the model of the encoder `id`.
 ///
 /// # Errors
 ///
-/// When there is none; the message lists those that there are.
+/// When the table has no such encoder. The message lists all of them.
 pub fn find<'a, T>(variants: &'a [Variant<T>], id: &str) -> Result<&'a T> {
     let row = variants.iter().find(|variant| variant.id == id);
     row.map(|variant| &variant.model).ok_or_else(|| {
@@ -29,7 +29,7 @@ pub fn find<'a, T>(variants: &'a [Variant<T>], id: &str) -> Result<&'a T> {
     })
 }
 
-/// `manifest` with every row of the table as an encoder.
+/// Adds every encoder of the table to `manifest`.
 #[must_use]
 pub fn listed<T>(manifest: Manifest, variants: &[Variant<T>]) -> Manifest {
     variants.iter().fold(manifest, |manifest, variant| {

@@ -1,7 +1,7 @@
-//! Weights, read where their files are mapped into memory.
+//! Weights that are read from their mapped files.
 //!
-//! A model is built inside [`load`], which collects every missing, extra or wrongly shaped tensor and
-//! reports them together. Nothing is ever filled in.
+//! A model is built inside [`load`], which collects all tensors that are missing, unused or of another shape
+//! and reports them in one error. Missing values are never filled in.
 
 use crate::{
     Result,
@@ -13,16 +13,16 @@ use merv_checkpoint::{Checkpoint, CheckpointError, Mapping};
 use merv_plugin_api::PluginError;
 use std::{cell::RefCell, collections::BTreeSet, error::Error, path::PathBuf};
 
-/// How many problems an error lists before it only counts them.
+/// The number of problems that an error lists. It only counts the others.
 const LISTED_PROBLEMS: usize = 12;
 
-/// Maps `paths`, in any format that [`Checkpoint`] reads, and renames the tensors; those for which
-/// `rename` gives no name belong to another model and are left out.
+/// Maps `paths`, in any format that [`Checkpoint`] reads, and renames the tensors. Tensors for which `rename`
+/// returns `None` belong to another model and are skipped.
 ///
 /// # Errors
 ///
-/// When a file cannot be read or is damaged, when two tensors have the same name, and when every tensor
-/// belongs to another model.
+/// When a file cannot be read or is damaged, when two tensors have the same name, and when all tensors belong
+/// to other models.
 pub fn open(paths: &[PathBuf], rename: impl Fn(&str) -> Option<String>) -> Result<Checkpoint> {
     let weights = |error: CheckpointError| {
         let outer = PluginError::weights(&error);
@@ -36,8 +36,8 @@ pub fn open(paths: &[PathBuf], rename: impl Fn(&str) -> Option<String>) -> Resul
     let renamed = all.rename(rename).map_err(weights)?;
     if renamed.is_empty() && count > 0 {
         return Err(PluginError::weights(format!(
-            "{} holds {count} tensors, but none of this model: they belong to other parts (a checkpoint \
-             of the align stage holds no language model)",
+            "none of the {count} tensors in {} belongs to this model: they belong to other models (for example, \
+             a checkpoint of the align stage does not contain a language model)",
             listed(renamed.paths())
         )));
     }
@@ -49,16 +49,17 @@ fn listed(paths: &[PathBuf]) -> String {
     paths.collect::<Vec<_>>().join(", ")
 }
 
-/// A tensor that tells sizes: the names that it may have, the shape that the config gives it, and the keys of
-/// the config which make that shape.
+/// A tensor whose shape depends on the config: its possible names, its expected shape, and the config keys
+/// that determine the shape.
 pub type Telling<'a> = (&'a [&'a str], &'a [usize], &'a str);
 
-/// Refuses weights that have other sizes than their config before they are loaded. A tensor that is not
-/// there is left to [`load`], and so is everything without `paths`.
+/// Checks that the weights have the sizes of their config, without loading them. Does nothing without
+/// `paths`. Missing tensors are reported by [`load`].
 ///
 /// # Errors
 ///
-/// When a file cannot be read, or a tensor has another shape; the message names it, both shapes and the keys.
+/// When a file cannot be read, or a tensor has another shape. The message contains the tensor's name, both
+/// shapes and the keys.
 pub fn agree(paths: &[PathBuf], telling: &[Telling<'_>]) -> Result<()> {
     if paths.is_empty() {
         return Ok(());
@@ -72,7 +73,7 @@ pub fn agree(paths: &[PathBuf], telling: &[Telling<'_>]) -> Result<()> {
             && tensor.shape != *expected
         {
             return Err(PluginError::weights(format!(
-                "{} holds `{name}` of shape {:?}, but {keys} of the model's config make {expected:?}; \
+                "`{name}` in {} has shape {:?}, but with {keys} of the model's config it is {expected:?}; \
                  correct them, or use the config file that belongs to these weights",
                 listed(checkpoint.paths()),
                 tensor.shape
@@ -82,16 +83,16 @@ pub fn agree(paths: &[PathBuf], telling: &[Telling<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// What `load` learns while a model takes its tensors.
+/// What `load` records while a model takes its tensors.
 struct Ledger {
     checkpoint: Checkpoint,
     used: RefCell<BTreeSet<String>>,
     problems: RefCell<Vec<String>>,
-    /// In the order in which they were taken.
+    /// In the order in which the model took them.
     parameters: RefCell<Vec<Parameter>>,
 }
 
-/// A place in the tree of tensor names, as `torch.nn.Module` nests them.
+/// A prefix of tensor names, which are nested as in `torch.nn.Module`.
 #[derive(Clone)]
 pub struct Scope<'a> {
     ledger: &'a Ledger,
@@ -101,13 +102,14 @@ pub struct Scope<'a> {
 
 /// Maps `paths` and builds a model from their tensors.
 ///
-/// `unused` names the tensors that the files may hold although `build` does not take them: a name, or
-/// a prefix that ends in a dot.
+/// `unused` lists the tensors that the files can contain although `build` does not take them. An entry is a
+/// name, or a prefix that ends in a dot.
 ///
 /// # Errors
 ///
-/// When a file cannot be read, or is damaged; when `build` fails; and when any tensor is missing, of
-/// another shape, or neither taken nor in `unused`: all of them are listed, with expected and found.
+/// When a file cannot be read or is damaged; when `build` fails; and when a tensor is missing, has another
+/// shape, or is neither taken nor in `unused`. The message lists all such tensors with expected and found
+/// shapes.
 pub fn load<T>(
     paths: &[PathBuf],
     unused: &[&str],
@@ -117,7 +119,7 @@ pub fn load<T>(
     load_checkpoint(checkpoint, unused, build)
 }
 
-/// As [`load`], from a checkpoint that is open: renamed by [`open`], or looked at before.
+/// As [`load`], for a checkpoint that is already open.
 ///
 /// # Errors
 ///
@@ -142,13 +144,13 @@ pub fn load_checkpoint<T>(
     let used = ledger.used.take();
     for (name, tensor) in ledger.checkpoint.iter() {
         if model.is_err() {
-            // What it would have taken is not known.
+            // The tensors that it would have taken are unknown.
             break;
         }
         let known = unused
             .iter()
             .any(|&known| name == known || (known.ends_with('.') && name.starts_with(known)));
-        // Position numbers are a buffer that older checkpoints store; no model needs it.
+        // Older checkpoints store the position numbers. No model needs them.
         let known = known || (!tensor.dtype.is_float() && name.ends_with(".position_ids"));
         if !used.contains(name) && !known {
             problems.push(format!(
@@ -170,7 +172,7 @@ pub fn load_checkpoint<T>(
         list.push(format!("and {} more", count - LISTED_PROBLEMS));
     }
     Err(PluginError::weights(format!(
-        "{} does not hold this model ({}): {}. \
+        "the tensors in {} do not match the model ({}): {}. \
          Check that the weights and the config file belong together",
         listed(ledger.checkpoint.paths()),
         if count == 1 {
@@ -183,7 +185,7 @@ pub fn load_checkpoint<T>(
 }
 
 impl Scope<'_> {
-    /// The scope below `name`.
+    /// Returns the scope below `name`.
     #[must_use]
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         Self {
@@ -193,28 +195,28 @@ impl Scope<'_> {
         }
     }
 
-    /// The same scope, whose matrices are multiplied in `precision`; `f32` without.
+    /// Returns the same scope with another precision for its matrix products. The default is `f32`.
     #[must_use]
     pub fn in_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
 
-    /// What matrices are multiplied in.
+    /// Returns the precision of matrix products.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// The files, as they are mapped.
+    /// Returns the mapping of the files.
     pub fn mapping(&self) -> Mapping {
         self.ledger.checkpoint.mapping()
     }
 
-    /// Whether the files hold `name` below this scope.
+    /// Returns whether the files contain `name` below this scope.
     pub fn contains(&self, name: &str) -> bool {
         self.ledger.checkpoint.get(&self.full(name)).is_some()
     }
 
-    /// The shape of `name` in the files.
+    /// Returns the shape of `name` in the files.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.ledger
             .checkpoint
@@ -230,7 +232,7 @@ impl Scope<'_> {
         }
     }
 
-    /// Looks `name` up; a problem is noted, and `None` returned.
+    /// Takes `name`. Records a problem and returns `None` if it is missing or unsuitable.
     fn take(&self, name: &str, shape: &[usize]) -> Option<Taken> {
         let full = self.full(name);
         let problem = match self.ledger.checkpoint.get(&full) {
@@ -257,8 +259,8 @@ impl Scope<'_> {
         None
     }
 
-    /// A matrix that stays mapped. `shape` may have more than two dimensions (a convolution's kernel);
-    /// all but the first make up the columns.
+    /// Takes a matrix, which stays mapped. `shape` can have more than two dimensions (the kernel of a
+    /// convolution); all but the first become columns.
     pub fn matrix(&self, name: &str, shape: &[usize]) -> Matrix {
         let (rows, columns) = match shape.split_first() {
             Some((rows, rest)) => (*rows, rest.iter().product()),
@@ -271,10 +273,10 @@ impl Scope<'_> {
         }
     }
 
-    /// As [`Self::matrix`], to be trained too.
+    /// Takes a matrix that can be trained; see [`Self::matrix`].
     pub fn parameter(&self, name: &str, shape: &[usize]) -> Parameter {
         let matrix = self.matrix(name, shape);
-        self.noted(Parameter::mapped(
+        self.record(Parameter::mapped(
             self.full(name),
             shape,
             matrix,
@@ -282,25 +284,25 @@ impl Scope<'_> {
         ))
     }
 
-    /// As [`Self::vector`], to be trained too.
+    /// Takes a small tensor that can be trained; see [`Self::vector`].
     pub fn small_parameter(&self, name: &str, shape: &[usize]) -> Parameter {
         let values = self.vector(name, shape);
-        self.noted(Parameter::copied(self.full(name), shape, values))
+        self.record(Parameter::copied(self.full(name), shape, values))
     }
 
-    fn noted(&self, parameter: Parameter) -> Parameter {
+    fn record(&self, parameter: Parameter) -> Parameter {
         let mut all = self.ledger.parameters.borrow_mut();
         all.push(parameter.clone());
         parameter
     }
 
-    /// All parameters that were taken so far, from this scope or any other.
+    /// Returns all parameters that were taken so far, in this and in all other scopes.
     pub fn parameters(&self) -> Parameters {
         Parameters::new(self.ledger.parameters.borrow().clone())
     }
 
-    /// Notes a problem if `name` is not there, without taking it: for parts that belong to the model but
-    /// not to the computation.
+    /// Records a problem if `name` is missing, without taking it. For tensors that belong to the model but
+    /// are not used in the computation.
     pub fn require(&self, name: &str) {
         if !self.contains(name) {
             let problem = format!("tensor `{}` is missing", self.full(name));
@@ -308,8 +310,8 @@ impl Scope<'_> {
         }
     }
 
-    /// A small tensor copied out as `f32`: a bias, a norm's scale, a position embedding. Empty, and noted
-    /// as a problem, when it does not fit.
+    /// Takes a copy of a small tensor as `f32`: a bias, a norm's scale, a position embedding. Records a
+    /// problem and returns an empty vector if it is missing or unsuitable.
     pub fn vector(&self, name: &str, shape: &[usize]) -> Vec<f32> {
         match self.take(name, shape) {
             Some(taken) => {

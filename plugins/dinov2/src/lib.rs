@@ -4,16 +4,17 @@
 mod config;
 
 use config::VARIANTS;
-use merv_plugin_api::{
-    EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin, PluginError,
-};
+use merv_plugin_api::{EncoderInfo, EncoderObject, EncoderRequest, Manifest};
 use merv_plugin_sdk::{
+    Result,
+    encoder_plugin::{EncoderFamily, EncoderPlugin},
     models::{
         frame_encoder::FrameEncoder,
         timm::{self, VitConfig, VitFeatures},
     },
-    request, threads, variants,
+    variants,
 };
+use std::path::PathBuf;
 
 /// A tensor of the files that only training uses.
 const UNUSED: &[&str] = &["mask_token"];
@@ -22,39 +23,33 @@ const UNUSED: &[&str] = &["mask_token"];
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-struct DinoV2Plugin;
+struct DinoV2;
 
-fn resolve(request: &EncoderRequest) -> Result<(VitConfig, VitFeatures, EncoderInfo), PluginError> {
-    let variant = variants::find(&VARIANTS, &request.model.id)?;
-    let model = timm::resolve(request, &config::architectures(), variant, [MEAN, STD])?;
-    let features = variant.features;
-    let info = FrameEncoder::describe(&model, features, request.num_frames);
-    Ok((model.sizes, features, info))
-}
+impl EncoderFamily for DinoV2 {
+    type Model = (VitConfig, VitFeatures);
 
-impl Plugin for DinoV2Plugin {
     fn manifest() -> Manifest {
-        let manifest = Manifest::new("dinov2", env!("CARGO_PKG_VERSION"))
-            .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle");
+        let manifest =
+            Manifest::new("dinov2", env!("CARGO_PKG_VERSION")).license(env!("CARGO_PKG_LICENSE"));
         variants::listed(manifest, &VARIANTS)
     }
 
-    fn init(host: &HostServices) -> Result<(), PluginError> {
-        threads::init(host)
+    fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
+        let variant = variants::find(&VARIANTS, &request.model.id)?;
+        let model = timm::resolve(request, &config::architectures(), variant, [MEAN, STD])?;
+        let features = variant.features;
+        let info = FrameEncoder::describe(&model, features, request.num_frames);
+        Ok(((model.sizes, features), info))
     }
 
-    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        Ok(resolve(request)?.2)
-    }
-
-    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        let (sizes, features, info) = resolve(request)?;
-        let paths = request::weights(&request.model);
-        Ok(EncoderObject::trainable(FrameEncoder::load(
-            &paths, UNUSED, &sizes, features, info,
-        )?))
+    fn load(
+        (sizes, features): Self::Model,
+        info: EncoderInfo,
+        weights: &[PathBuf],
+    ) -> Result<EncoderObject> {
+        let model = FrameEncoder::load(weights, UNUSED, &sizes, features, info)?;
+        Ok(EncoderObject::trainable(model))
     }
 }
 
-merv_plugin_api::export_plugin!(DinoV2Plugin);
+merv_plugin_api::export_plugin!(EncoderPlugin<DinoV2>);

@@ -11,14 +11,17 @@ mod model;
 
 use config::{Config, VARIANTS};
 use merv_plugin_api::{
-    EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest, Plugin,
-    PluginError, PreprocessSpec, ResizeDomain,
+    EncoderInfo, EncoderObject, EncoderRequest, Interpolation, Manifest, PreprocessSpec,
+    ResizeDomain,
 };
 use merv_plugin_sdk::{
+    Result,
     config::{in_file, read},
+    encoder_plugin::{EncoderFamily, EncoderPlugin},
     precision::Precision,
-    request, threads, variants, weights,
+    request, variants, weights,
 };
+use std::path::PathBuf;
 
 /// The other tensors of the files: the final norm, the classifier and, if the masked autoencoder was not
 /// finetuned, its decoder.
@@ -40,80 +43,71 @@ const FUSION_HEADS: &str = "multi_scale_fusion_heads.";
 /// The dictionary that contains the weights in `.pth` files.
 const STATE: &str = "model_state";
 
-struct HieraPlugin;
+struct Hiera;
 
-fn resolve(request: &EncoderRequest) -> Result<(Config, EncoderInfo), PluginError> {
-    let published = variants::find(&VARIANTS, &request.model.id)?;
-    let precision = request::precision(&request.model)?;
-    let path = request::config(&request.model);
-    let config = match &path {
-        Some(path) => read::<Config>(path)?,
-        None => Config::published(published),
-    };
-    let requested = request.image_size.into_option().map(|size| size as usize);
-    in_file(path.as_deref(), config.check())?;
-    config.check_clips(request.num_frames as usize, requested)?;
-    let ([times, rows, columns], width) = (config.tokens(), config.embed_dim());
-    let positions = ["pos_embed", "pos_embed_spatial", "pos_embed_temporal"];
-    let nested = positions.map(|name| format!("{STATE}.{name}"));
-    let counts = [times * rows * columns, rows * columns, times];
-    let shapes = counts.map(|count| [1, count, width]);
-    let names: [_; 3] = std::array::from_fn(|i| [positions[i], nested[i].as_str()]);
-    let keys = "`input_size`, `patch_stride` and `embed_dim`";
-    let telling: [weights::Telling<'_>; 3] =
-        std::array::from_fn(|i| (names[i].as_slice(), shapes[i].as_slice(), keys));
-    weights::agree(&request::weights(&request.model), &telling)?;
-    let clips = request.num_frames / config.frames() as u32;
-    let [times, rows, columns] = config.last_map();
-    let image_size = config.image_size() as u32;
-    let info = EncoderInfo {
-        width: config.width() as u32,
-        num_frames: request.num_frames,
-        image_size,
-        temporal: clips * times as u32,
-        spatial: (rows * columns) as u32,
-        preprocess: PreprocessSpec {
-            image_size,
-            // MERV scales the short side to 256 for crops of 224.
-            short_side: image_size * 256 / 224,
-            interpolation: Interpolation::Bilinear,
-            domain: ResizeDomain::PillowU8,
-            mean: [0.45; 3],
-            std: [0.225; 3],
-        },
-        dtype: precision.dtype(),
-        parameters: config.parameters(),
-        macs_per_clip: config.macs().saturating_mul(u64::from(clips)),
-    };
-    Ok((config, info))
-}
+impl EncoderFamily for Hiera {
+    type Model = Config;
 
-impl Plugin for HieraPlugin {
     fn manifest() -> Manifest {
-        let manifest = Manifest::new("hiera", env!("CARGO_PKG_VERSION"))
-            .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle");
+        let manifest =
+            Manifest::new("hiera", env!("CARGO_PKG_VERSION")).license(env!("CARGO_PKG_LICENSE"));
         variants::listed(manifest, &VARIANTS)
     }
 
-    fn init(host: &HostServices) -> Result<(), PluginError> {
-        threads::init(host)
+    fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
+        let published = variants::find(&VARIANTS, &request.model.id)?;
+        let precision = request::precision(&request.model)?;
+        let path = request::config(&request.model);
+        let config = match &path {
+            Some(path) => read::<Config>(path)?,
+            None => Config::published(published),
+        };
+        let requested = request.image_size.into_option().map(|size| size as usize);
+        in_file(path.as_deref(), config.check())?;
+        config.check_clips(request.num_frames as usize, requested)?;
+        let ([times, rows, columns], width) = (config.tokens(), config.embed_dim());
+        let positions = ["pos_embed", "pos_embed_spatial", "pos_embed_temporal"];
+        let nested = positions.map(|name| format!("{STATE}.{name}"));
+        let counts = [times * rows * columns, rows * columns, times];
+        let shapes = counts.map(|count| [1, count, width]);
+        let names: [_; 3] = std::array::from_fn(|i| [positions[i], nested[i].as_str()]);
+        let keys = "`input_size`, `patch_stride` and `embed_dim`";
+        let telling: [weights::Telling<'_>; 3] =
+            std::array::from_fn(|i| (names[i].as_slice(), shapes[i].as_slice(), keys));
+        weights::agree(&request::weights(&request.model), &telling)?;
+        let clips = request.num_frames / config.frames() as u32;
+        let [times, rows, columns] = config.last_map();
+        let image_size = config.image_size() as u32;
+        let info = EncoderInfo {
+            width: config.width() as u32,
+            num_frames: request.num_frames,
+            image_size,
+            temporal: clips * times as u32,
+            spatial: (rows * columns) as u32,
+            preprocess: PreprocessSpec {
+                image_size,
+                // MERV scales the short side to 256 for crops of 224.
+                short_side: image_size * 256 / 224,
+                interpolation: Interpolation::Bilinear,
+                domain: ResizeDomain::PillowU8,
+                mean: [0.45; 3],
+                std: [0.225; 3],
+            },
+            dtype: precision.dtype(),
+            parameters: config.parameters(),
+            macs_per_clip: config.macs().saturating_mul(u64::from(clips)),
+        };
+        Ok((config, info))
     }
 
-    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        Ok(resolve(request)?.1)
-    }
-
-    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        let (config, info) = resolve(request)?;
+    fn load(config: Self::Model, info: EncoderInfo, paths: &[PathBuf]) -> Result<EncoderObject> {
         let bare = UNUSED.iter().chain([&FUSION_HEADS]);
         let nested: Vec<_> = bare.clone().map(|name| format!("{STATE}.{name}")).collect();
         let unused: Vec<_> = bare
             .copied()
             .chain(nested.iter().map(String::as_str))
             .collect();
-        let paths = request::weights(&request.model);
-        let model = weights::load(&paths, &unused, |scope| {
+        let model = weights::load(paths, &unused, |scope| {
             let is_nested = scope.contains(&format!("{STATE}.patch_embed.proj.weight"));
             let scope = if is_nested { scope.pp(STATE) } else { scope };
             let scope = scope.in_precision(Precision::of(info.dtype));
@@ -123,4 +117,4 @@ impl Plugin for HieraPlugin {
     }
 }
 
-merv_plugin_api::export_plugin!(HieraPlugin);
+merv_plugin_api::export_plugin!(EncoderPlugin<Hiera>);

@@ -6,92 +6,91 @@ mod model;
 
 use config::{Config, ConfigFile, VARIANTS};
 use merv_plugin_api::{
-    EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest, Plugin,
-    PluginError, PreprocessSpec, ResizeDomain,
+    EncoderInfo, EncoderObject, EncoderRequest, Interpolation, Manifest, PreprocessSpec,
+    ResizeDomain,
 };
 use merv_plugin_sdk::{
+    Result,
     config::{in_file, read},
+    encoder_plugin::{EncoderFamily, EncoderPlugin},
     models::frame_tokens::FrameTokens,
     precision::Precision,
-    request, threads, variants, weights,
+    request, variants, weights,
 };
+use std::path::PathBuf;
 
 /// OpenAI CLIP's mean and standard deviation.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
-struct LanguageBindPlugin;
+struct LanguageBind;
 
-fn resolve(request: &EncoderRequest) -> Result<(Config, FrameTokens, EncoderInfo), PluginError> {
-    let choice = *variants::find(&VARIANTS, &request.model.id)?;
-    let precision = request::precision(&request.model)?;
-    let path = request::config(&request.model);
-    let config = match &path {
-        Some(path) => read::<ConfigFile>(path)?.vision_config,
-        None => Config::published(),
-    };
-    let requested = request.image_size.into_option().map(|size| size as usize);
-    in_file(path.as_deref(), config.check())?;
-    config.check_clips(request.num_frames as usize, requested)?;
-    let width = config.hidden_size;
-    let temporal_names = [model::LAYERS, model::ADAPTED_LAYERS]
-        .map(|layers| format!("vision_model.{layers}.layers.0.temporal_embedding"));
-    weights::agree(
-        &request::weights(&request.model),
-        &[
-            (
-                &["vision_model.embeddings.position_embedding.weight"],
-                &[config.tokens(), width],
-                "`image_size`, `patch_size` and `hidden_size`",
-            ),
-            (
-                &[&temporal_names[0], &temporal_names[1]],
-                &[1, config.num_frames, width],
-                "`num_frames` and `hidden_size`",
-            ),
-        ],
-    )?;
-    let image_size = config.image_size as u32;
-    let (temporal, spatial) = choice.shape(request.num_frames as usize, config.grid().pow(2));
-    let info = EncoderInfo {
-        width: config.hidden_size as u32,
-        num_frames: request.num_frames,
-        image_size,
-        temporal,
-        spatial,
-        preprocess: PreprocessSpec {
-            image_size,
-            short_side: image_size,
-            interpolation: Interpolation::Bilinear,
-            domain: ResizeDomain::TorchF32,
-            mean: MEAN,
-            std: STD,
-        },
-        dtype: precision.dtype(),
-        parameters: config.parameters(),
-        macs_per_clip: u64::from(request.num_frames) * config.macs_per_frame(),
-    };
-    Ok((config, choice, info))
-}
+impl EncoderFamily for LanguageBind {
+    type Model = (Config, FrameTokens);
 
-impl Plugin for LanguageBindPlugin {
     fn manifest() -> Manifest {
         let manifest = Manifest::new("languagebind", env!("CARGO_PKG_VERSION"))
-            .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle");
+            .license(env!("CARGO_PKG_LICENSE"));
         variants::listed(manifest, &VARIANTS)
     }
 
-    fn init(host: &HostServices) -> Result<(), PluginError> {
-        threads::init(host)
+    fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
+        let choice = *variants::find(&VARIANTS, &request.model.id)?;
+        let precision = request::precision(&request.model)?;
+        let path = request::config(&request.model);
+        let config = match &path {
+            Some(path) => read::<ConfigFile>(path)?.vision_config,
+            None => Config::published(),
+        };
+        let requested = request.image_size.into_option().map(|size| size as usize);
+        in_file(path.as_deref(), config.check())?;
+        config.check_clips(request.num_frames as usize, requested)?;
+        let width = config.hidden_size;
+        let temporal_names = [model::LAYERS, model::ADAPTED_LAYERS]
+            .map(|layers| format!("vision_model.{layers}.layers.0.temporal_embedding"));
+        weights::agree(
+            &request::weights(&request.model),
+            &[
+                (
+                    &["vision_model.embeddings.position_embedding.weight"],
+                    &[config.tokens(), width],
+                    "`image_size`, `patch_size` and `hidden_size`",
+                ),
+                (
+                    &[&temporal_names[0], &temporal_names[1]],
+                    &[1, config.num_frames, width],
+                    "`num_frames` and `hidden_size`",
+                ),
+            ],
+        )?;
+        let image_size = config.image_size as u32;
+        let (temporal, spatial) = choice.shape(request.num_frames as usize, config.grid().pow(2));
+        let info = EncoderInfo {
+            width: config.hidden_size as u32,
+            num_frames: request.num_frames,
+            image_size,
+            temporal,
+            spatial,
+            preprocess: PreprocessSpec {
+                image_size,
+                short_side: image_size,
+                interpolation: Interpolation::Bilinear,
+                domain: ResizeDomain::TorchF32,
+                mean: MEAN,
+                std: STD,
+            },
+            dtype: precision.dtype(),
+            parameters: config.parameters(),
+            macs_per_clip: u64::from(request.num_frames) * config.macs_per_frame(),
+        };
+        Ok(((config, choice), info))
     }
 
-    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        Ok(resolve(request)?.2)
-    }
-
-    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        let (config, choice, info) = resolve(request)?;
+    fn load(
+        (config, choice): Self::Model,
+        info: EncoderInfo,
+        paths: &[PathBuf],
+    ) -> Result<EncoderObject> {
         // The text tower, the projections into the shared space, and the last layer.
         let last = format!("layers.{}.", config.used_layers());
         let last_layers = [model::LAYERS, model::ADAPTED_LAYERS]
@@ -105,8 +104,7 @@ impl Plugin for LanguageBindPlugin {
             &last_layers[0],
             &last_layers[1],
         ];
-        let paths = request::weights(&request.model);
-        let model = weights::load(&paths, &unused, |scope| {
+        let model = weights::load(paths, &unused, |scope| {
             let scope = scope.in_precision(Precision::of(info.dtype));
             model::LanguageBind::new(&config, choice, info, &scope)
         })?;
@@ -114,4 +112,4 @@ impl Plugin for LanguageBindPlugin {
     }
 }
 
-merv_plugin_api::export_plugin!(LanguageBindPlugin);
+merv_plugin_api::export_plugin!(EncoderPlugin<LanguageBind>);

@@ -4,61 +4,52 @@
 mod config;
 
 use config::{VARIANTS, WITHOUT_CLASS_TOKEN};
-use merv_plugin_api::{
-    EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin, PluginError,
-};
+use merv_plugin_api::{EncoderInfo, EncoderObject, EncoderRequest, Manifest, PluginError};
 use merv_plugin_sdk::{
+    Result,
+    encoder_plugin::{EncoderFamily, EncoderPlugin},
     models::{
         frame_encoder::FrameEncoder,
         timm::{self, VitConfig, VitFeatures},
     },
-    request, threads, variants,
+    variants,
 };
+use std::path::PathBuf;
 
-struct SiglipPlugin;
+struct Siglip;
 
-fn resolve(request: &EncoderRequest) -> Result<(VitConfig, VitFeatures, EncoderInfo), PluginError> {
-    let id = request.model.id.as_str();
-    if id == WITHOUT_CLASS_TOKEN {
-        return Err(PluginError::unsupported(format!(
-            "`{id}` needs a class token before the patches, but SigLIP has none; \
-             use `siglip-vit-b16-224px-all-no-cls`"
-        )));
-    }
-    let variant = variants::find(&VARIANTS, id)?;
-    let model = timm::resolve(request, &config::architectures(), variant, [[0.5; 3]; 2])?;
-    let features = variant.features;
-    let info = FrameEncoder::describe(&model, features, request.num_frames);
-    Ok((model.sizes, features, info))
-}
+impl EncoderFamily for Siglip {
+    type Model = (VitConfig, VitFeatures);
 
-impl Plugin for SiglipPlugin {
     fn manifest() -> Manifest {
-        let manifest = Manifest::new("siglip", env!("CARGO_PKG_VERSION"))
-            .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle");
+        let manifest =
+            Manifest::new("siglip", env!("CARGO_PKG_VERSION")).license(env!("CARGO_PKG_LICENSE"));
         variants::listed(manifest, &VARIANTS)
     }
 
-    fn init(host: &HostServices) -> Result<(), PluginError> {
-        threads::init(host)
+    fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
+        let id = request.model.id.as_str();
+        if id == WITHOUT_CLASS_TOKEN {
+            return Err(PluginError::unsupported(format!(
+                "`{id}` needs a class token before the patches, but SigLIP has none; \
+                 use `siglip-vit-b16-224px-all-no-cls`"
+            )));
+        }
+        let variant = variants::find(&VARIANTS, id)?;
+        let model = timm::resolve(request, &config::architectures(), variant, [[0.5; 3]; 2])?;
+        let features = variant.features;
+        let info = FrameEncoder::describe(&model, features, request.num_frames);
+        Ok(((model.sizes, features), info))
     }
 
-    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        Ok(resolve(request)?.2)
-    }
-
-    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        let (sizes, features, info) = resolve(request)?;
-        let paths = request::weights(&request.model);
-        Ok(EncoderObject::trainable(FrameEncoder::load(
-            &paths,
-            &[],
-            &sizes,
-            features,
-            info,
-        )?))
+    fn load(
+        (sizes, features): Self::Model,
+        info: EncoderInfo,
+        weights: &[PathBuf],
+    ) -> Result<EncoderObject> {
+        let model = FrameEncoder::load(weights, &[], &sizes, features, info)?;
+        Ok(EncoderObject::trainable(model))
     }
 }
 
-merv_plugin_api::export_plugin!(SiglipPlugin);
+merv_plugin_api::export_plugin!(EncoderPlugin<Siglip>);

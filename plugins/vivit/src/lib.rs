@@ -5,81 +5,79 @@ mod model;
 
 use config::{ClipTokens, Config, VARIANTS};
 use merv_plugin_api::{
-    EncoderInfo, EncoderObject, EncoderRequest, HostServices, Interpolation, Manifest, Plugin,
-    PluginError, PreprocessSpec, ResizeDomain,
+    EncoderInfo, EncoderObject, EncoderRequest, Interpolation, Manifest, PreprocessSpec,
+    ResizeDomain,
 };
 use merv_plugin_sdk::{
+    Result,
     config::{in_file, read},
+    encoder_plugin::{EncoderFamily, EncoderPlugin},
     precision::Precision,
-    request, threads, variants, weights,
+    request, variants, weights,
 };
+use std::path::PathBuf;
 
-struct VivitPlugin;
+struct Vivit;
 
-fn resolve(request: &EncoderRequest) -> Result<(Config, ClipTokens, EncoderInfo), PluginError> {
-    let tokens = *variants::find(&VARIANTS, &request.model.id)?;
-    let precision = request::precision(&request.model)?;
-    let path = request::config(&request.model);
-    let config = match &path {
-        Some(path) => read::<Config>(path)?,
-        None => Config::published(),
-    };
-    let requested = request.image_size.into_option().map(|size| size as usize);
-    in_file(path.as_deref(), config.check())?;
-    config.check_clips(request.num_frames as usize, requested)?;
-    let positions = "embeddings.position_embeddings";
-    weights::agree(
-        &request::weights(&request.model),
-        &[(
-            &[positions, &format!("vivit.{positions}")],
-            &[1, config.tokens(), config.hidden_size],
-            "`num_frames`, `image_size`, `tubelet_size` and `hidden_size`",
-        )],
-    )?;
-    let image_size = config.image_size as u32;
-    let (temporal, spatial) = config.shape(tokens);
-    let info = EncoderInfo {
-        width: config.hidden_size as u32,
-        num_frames: request.num_frames,
-        image_size,
-        temporal: temporal as u32,
-        spatial: spatial as u32,
-        preprocess: PreprocessSpec {
-            image_size,
-            // The original image processor scales the short side to 256 for crops of 224.
-            short_side: image_size * 256 / 224,
-            interpolation: Interpolation::Bilinear,
-            domain: ResizeDomain::PillowU8,
-            mean: [0.5; 3],
-            std: [0.5; 3],
-        },
-        dtype: precision.dtype(),
-        parameters: config.parameters(),
-        macs_per_clip: config.macs(),
-    };
-    Ok((config, tokens, info))
-}
+impl EncoderFamily for Vivit {
+    type Model = (Config, ClipTokens);
 
-impl Plugin for VivitPlugin {
     fn manifest() -> Manifest {
-        let manifest = Manifest::new("vivit", env!("CARGO_PKG_VERSION"))
-            .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle");
+        let manifest =
+            Manifest::new("vivit", env!("CARGO_PKG_VERSION")).license(env!("CARGO_PKG_LICENSE"));
         variants::listed(manifest, &VARIANTS)
     }
 
-    fn init(host: &HostServices) -> Result<(), PluginError> {
-        threads::init(host)
+    fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
+        let tokens = *variants::find(&VARIANTS, &request.model.id)?;
+        let precision = request::precision(&request.model)?;
+        let path = request::config(&request.model);
+        let config = match &path {
+            Some(path) => read::<Config>(path)?,
+            None => Config::published(),
+        };
+        let requested = request.image_size.into_option().map(|size| size as usize);
+        in_file(path.as_deref(), config.check())?;
+        config.check_clips(request.num_frames as usize, requested)?;
+        let positions = "embeddings.position_embeddings";
+        weights::agree(
+            &request::weights(&request.model),
+            &[(
+                &[positions, &format!("vivit.{positions}")],
+                &[1, config.tokens(), config.hidden_size],
+                "`num_frames`, `image_size`, `tubelet_size` and `hidden_size`",
+            )],
+        )?;
+        let image_size = config.image_size as u32;
+        let (temporal, spatial) = config.shape(tokens);
+        let info = EncoderInfo {
+            width: config.hidden_size as u32,
+            num_frames: request.num_frames,
+            image_size,
+            temporal: temporal as u32,
+            spatial: spatial as u32,
+            preprocess: PreprocessSpec {
+                image_size,
+                // The original image processor scales the short side to 256 for crops of 224.
+                short_side: image_size * 256 / 224,
+                interpolation: Interpolation::Bilinear,
+                domain: ResizeDomain::PillowU8,
+                mean: [0.5; 3],
+                std: [0.5; 3],
+            },
+            dtype: precision.dtype(),
+            parameters: config.parameters(),
+            macs_per_clip: config.macs(),
+        };
+        Ok(((config, tokens), info))
     }
 
-    fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        Ok(resolve(request)?.2)
-    }
-
-    fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        let (config, tokens, info) = resolve(request)?;
-        let paths = request::weights(&request.model);
-        let model = weights::load(&paths, &["classifier."], |scope| {
+    fn load(
+        (config, tokens): Self::Model,
+        info: EncoderInfo,
+        paths: &[PathBuf],
+    ) -> Result<EncoderObject> {
+        let model = weights::load(paths, &["classifier."], |scope| {
             let scope = scope.in_precision(Precision::of(info.dtype));
             model::Vivit::new(&config, tokens, info, &scope)
         })?;
@@ -87,4 +85,4 @@ impl Plugin for VivitPlugin {
     }
 }
 
-merv_plugin_api::export_plugin!(VivitPlugin);
+merv_plugin_api::export_plugin!(EncoderPlugin<Vivit>);

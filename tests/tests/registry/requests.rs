@@ -87,7 +87,7 @@ fn unsupported_settings_are_refused_with_the_line_and_both_values() {
             SIGLIP,
             siglip("image_size = 7"),
             "image_size = 7",
-            &["plugin `siglip`", "from 8 pixels, a patch", "found 7"],
+            &["plugin `siglip`", "from 8 pixels (one patch)", "found 7"],
         ),
         (
             SIGLIP,
@@ -154,24 +154,14 @@ fn info_finds_configs_that_contradict_their_weights() {
     let plugins = Arc::new(plugin_folder(&[]));
     // The model, a size in its config with its value and a wrong one, and the shape of the weights.
     let cases = [
-        (
-            "languagebind",
-            "num_frames",
-            [8, 4],
-            "temporal_embedding` of shape [1, 8, 64]",
-        ),
+        ("languagebind", "num_frames", [8, 4], "has shape [1, 8, 64]"),
         (
             "languagebind",
             "image_size",
             [64, 128],
-            "position_embedding.weight` of shape [65, 64]",
+            "has shape [65, 64]",
         ),
-        (
-            "vivit",
-            "image_size",
-            [64, 128],
-            "position_embeddings` of shape [1, 1025, 64]",
-        ),
+        ("vivit", "image_size", [64, 128], "has shape [1, 1025, 64]"),
     ];
     assert_cases(cases.map(|(model, key, [old, new], held)| {
         let tiny = Tiny::new();

@@ -1,13 +1,13 @@
-//! Training: what a model's layers remember of a forward pass, and how they go back.
+//! Training: the parameters of a model, and the backward passes of its layers.
 //!
-//! The same `forward` serves inference and training. Inside [`record`] every layer of this kit leaves a
-//! note of what its backward pass needs; outside of it nothing is kept. [`Tape::backward`] goes through
-//! the notes from the last to the first. Gradients of parameters are added up in the [`Parameter`]s
-//! themselves, where [`Parameters`] shows, changes, saves and restores them: a plugin's
-//! [`Trainable`](merv_plugin_api::Trainable) is one line, [`trainable!`](crate::trainable).
+//! Inference and training use the same `forward`. Inside [`record`], every layer of this kit notes what its
+//! backward pass needs; outside, nothing is kept. [`Tape::backward`] runs the notes from the last to the
+//! first. The gradients of parameters are summed in the [`Parameter`]s. [`Parameters`] lists, updates, saves
+//! and restores them, and [`trainable!`](crate::trainable) implements a plugin's
+//! [`Trainable`](merv_plugin_api::Trainable) with it in one line.
 //!
-//! candle's own backward pass is not used: it begins every gradient as zeros and adds to it, on one thread,
-//! and keeps all activations until its end.
+//! candle's own backward pass is not used, because it starts every gradient with zeros and adds to it, runs
+//! on one thread, and keeps all activations until the end.
 
 mod operations;
 mod parameter;

@@ -1,20 +1,20 @@
-//! What happens between layers, with a way back.
+//! Operations between layers, with their backward passes.
 
 use super::{Parameter, note};
 use crate::{
     Result,
     activation::Activation,
-    kernels::backward,
+    kernels::{activations, rows::add_columns},
     tensor::{from_vec, rows, with_slice},
 };
 use candle_core::{Shape, Tensor};
 use merv_plugin_api::PluginError;
 
-/// The same elements in another shape.
+/// Returns the same elements in another shape.
 ///
 /// # Errors
 ///
-/// When `shape` has another number of elements.
+/// When `shape` has a different number of elements.
 pub fn reshape(x: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
     let y = x.reshape(shape.into())?;
     let id = x.id();
@@ -31,17 +31,17 @@ pub fn reshape(x: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(y)
 }
 
-/// Some of the rows of the last dimension: `[.., width]` → `[chosen, width]`.
+/// Returns the `chosen` rows: `[.., width]` → `[chosen, width]`.
 ///
 /// # Errors
 ///
-/// When there is no such row.
+/// When `x` does not have one of the rows.
 pub fn choose_rows(x: &Tensor, chosen: impl IntoIterator<Item = usize>) -> Result<Tensor> {
     let (count, width) = rows(x)?;
     let chosen: Vec<usize> = chosen.into_iter().collect();
     if let Some(row) = chosen.iter().find(|&&row| row >= count) {
         return Err(PluginError::invalid(format!(
-            "row {row} was chosen of {count}"
+            "expected a row below {count}, found {row}"
         )));
     }
     let y = with_slice(x, |x| {
@@ -56,7 +56,7 @@ pub fn choose_rows(x: &Tensor, chosen: impl IntoIterator<Item = usize>) -> Resul
         false,
         move |gradient, flow| {
             flow.update(id, count * width, |out, _| {
-                // What is not added to begins as zeros.
+                // The output is zeros, or the gradient so far.
                 for (row, gradient) in chosen.iter().zip(gradient.chunks_exact(width.max(1))) {
                     let out = &mut out[row * width..][..width];
                     out.iter_mut().zip(gradient).for_each(|(o, g)| *o += g);
@@ -68,11 +68,11 @@ pub fn choose_rows(x: &Tensor, chosen: impl IntoIterator<Item = usize>) -> Resul
     Ok(y)
 }
 
-/// A parameter as rows, `repeat` times: `[repeat · rows, width]`.
+/// Returns the rows of a parameter `repeat` times: `[repeat · rows, width]`.
 ///
 /// # Errors
 ///
-/// When `width` does not divide it.
+/// When `width` does not divide the number of elements.
 pub fn repeated(parameter: &Parameter, width: usize, repeat: usize) -> Result<Tensor> {
     let y = {
         let values = parameter.values();
@@ -82,17 +82,17 @@ pub fn repeated(parameter: &Parameter, width: usize, repeat: usize) -> Result<Te
     };
     let (trained, parameter) = (parameter.is_trained(), parameter.clone());
     note("an embedding", &[], &y, trained, move |gradient, _| {
-        parameter.add_to_gradient(|sums| backward::add_columns(&gradient, None, sums));
+        parameter.add_to_gradient(|sums| add_columns(&gradient, None, sums));
         Ok(())
     });
     Ok(y)
 }
 
-/// Rows ordered `[outer, inner]` in the order `[inner, outer]`: `[outer · inner, width]` → the same.
+/// Reorders rows from `[outer, inner]` to `[inner, outer]`: `[outer · inner, width]` → the same shape.
 ///
 /// # Errors
 ///
-/// When there are not so many rows.
+/// When `x` does not have `outer · inner` rows.
 pub fn swap_rows(x: &Tensor, outer: usize, inner: usize) -> Result<Tensor> {
     let (count, width) = rows(x)?;
     let shape = x.reshape((outer, inner, width))?;
@@ -119,8 +119,8 @@ pub fn swap_rows(x: &Tensor, outer: usize, inner: usize) -> Result<Tensor> {
     Ok(y)
 }
 
-/// Adds one row of `rows_of` to each `repeat` rows of `x`: `[n · repeat, width]`, with `rows_of` of `n`
-/// times `width` elements.
+/// Adds one row of `rows_of` to every `repeat` rows of `x`: with `rows_of` of `[n, width]`, `x` is
+/// `[n · repeat, width]`.
 ///
 /// # Errors
 ///
@@ -148,7 +148,7 @@ pub fn add_repeated(x: &Tensor, rows_of: &Parameter, repeat: usize) -> Result<Te
         parameter.add_to_gradient(|sums| {
             let groups = gradient.chunks_exact((repeat * width).max(1));
             for (sum, rows) in sums.chunks_exact_mut(width).zip(groups) {
-                backward::add_columns(rows, None, sum);
+                add_columns(rows, None, sum);
             }
         });
         flow.add(id, gradient);
@@ -161,14 +161,14 @@ fn x_shape(elements: usize, width: usize) -> (usize, usize) {
     (elements / width.max(1), width)
 }
 
-/// `activation(x)`.
+/// Returns `activation(x)`.
 ///
 /// # Errors
 ///
-/// When `x` is not a plain tensor of `f32`.
+/// When `x` is not a contiguous tensor of `f32` in main memory.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     let y = with_slice(x, |values| {
-        from_vec(backward::activate(values, activation), x.shape())
+        from_vec(activations::activate(values, activation), x.shape())
     })?;
     let input = x.clone();
     note(
@@ -178,7 +178,7 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
         false,
         move |mut gradient, flow| {
             with_slice(&input, |x| {
-                backward::activation_backward(x, &mut gradient, activation);
+                activations::activation_backward(x, &mut gradient, activation);
                 Ok(())
             })?;
             flow.add(input.id(), gradient);
@@ -188,22 +188,22 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     Ok(y)
 }
 
-/// `activation(gate) · up`, element by element (arXiv 2002.05202).
+/// Returns `activation(gate) · up`, element by element (arXiv 2002.05202).
 ///
 /// # Errors
 ///
-/// When the two are not plain tensors of `f32` of one shape.
+/// When the tensors have different shapes, or one is not a contiguous tensor of `f32` in main memory.
 pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
     if gate.shape() != up.shape() {
         return Err(PluginError::invalid(format!(
-            "a gate of {:?} was given {:?}",
+            "expected a tensor of the shape of the gate, {:?}, found {:?}",
             gate.shape(),
             up.shape()
         )));
     }
     let y = with_slice(gate, |g| {
         with_slice(up, |u| {
-            from_vec(backward::gated(g, u, activation), gate.shape())
+            from_vec(activations::gated(g, u, activation), gate.shape())
         })
     })?;
     let inputs = [gate.clone(), up.clone()];
@@ -214,13 +214,13 @@ pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tenso
         false,
         move |mut gradient, flow| {
             let [gate, up] = inputs;
-            let of_up = with_slice(&gate, |g| {
+            let up_gradient = with_slice(&gate, |g| {
                 with_slice(&up, |u| {
-                    Ok(backward::gated_backward(g, u, &mut gradient, activation))
+                    Ok(activations::gated_backward(g, u, &mut gradient, activation))
                 })
             })?;
             flow.add(gate.id(), gradient);
-            flow.add(up.id(), of_up);
+            flow.add(up.id(), up_gradient);
             Ok(())
         },
     );

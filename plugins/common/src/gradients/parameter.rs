@@ -1,11 +1,8 @@
-//! A weight of a model: read where it is mapped, or trained.
+//! A weight of a model, mapped or trained.
 
 use crate::{
     Result,
-    kernels::{
-        backward::{AdamW, adamw},
-        elements::Elements,
-    },
+    kernels::{adamw::AdamWParameter, elements::Elements},
     matrix::Matrix,
     precision::Precision,
 };
@@ -15,8 +12,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard},
 };
 
-/// A weight of a model. It stays in the mapped file until it is trained; from then on it is `f32` in
-/// memory, with its gradient and the optimizer's state. Clones are the same weight.
+/// A weight of a model. It stays in the mapped file until it is trained. From then on it is `f32` in memory,
+/// with its gradient and the optimizer's state. Clones share the weight.
 #[derive(Clone)]
 pub struct Parameter(Arc<Inner>);
 
@@ -32,7 +29,7 @@ struct Inner {
 
 enum Stored {
     Mapped(Matrix),
-    /// Small ones are copied.
+    /// Small weights are copied.
     Copied(Vec<f32>),
 }
 
@@ -44,21 +41,21 @@ struct Trained {
 }
 
 struct Gradient {
-    /// Not read while `zero`.
+    /// Ignored if `zero`.
     values: Vec<f32>,
     zero: bool,
 }
 
-/// The elements of a [`Parameter`], as long as they do not change.
+/// The elements of a [`Parameter`], which do not change during the borrow.
 pub enum Values<'a> {
-    /// As they are stored.
+    /// The stored elements.
     Stored(Elements<'a>),
-    /// As training has left them.
+    /// The trained elements.
     Trained(RwLockReadGuard<'a, Vec<f32>>),
 }
 
 impl Values<'_> {
-    /// The elements, row after row.
+    /// Returns the elements, row by row.
     pub fn elements(&self) -> Elements<'_> {
         match self {
             Self::Stored(elements) => *elements,
@@ -66,7 +63,7 @@ impl Values<'_> {
         }
     }
 
-    /// The elements in `f32`: borrowed, but for those that are mapped and stored otherwise.
+    /// Returns the elements as `f32`. Elements of another dtype are converted, the others borrowed.
     pub fn f32s(&self) -> Cow<'_, [f32]> {
         match self.elements() {
             Elements::F32(values) => Cow::Borrowed(values),
@@ -79,13 +76,13 @@ impl Values<'_> {
     }
 }
 
-/// Nothing that is locked here is left half done by a panic but numbers.
+/// Locks `mutex`, even after a panic: the locked values are only numbers.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Parameter {
-    /// A weight that stays mapped. All dimensions but the first make up the columns.
+    /// Creates a weight that stays mapped. All dimensions but the first become columns.
     pub(crate) fn mapped(
         name: String,
         shape: &[usize],
@@ -96,18 +93,18 @@ impl Parameter {
         Self::of(name, shape, sizes, Stored::Mapped(matrix), precision)
     }
 
-    /// A small weight: a bias, a norm's scale, a position embedding.
+    /// Creates a small weight: a bias, a norm's scale, a position embedding.
     pub(crate) fn copied(name: String, shape: &[usize], values: Vec<f32>) -> Self {
         let sizes = (1, shape.iter().product());
         Self::of(name, shape, sizes, Stored::Copied(values), Precision::F32)
     }
 
-    /// A vector that belongs to no file and is never trained.
+    /// Creates a vector that is not in a file and is never trained.
     pub(crate) fn constant(values: Vec<f32>) -> Self {
         Self::copied(String::new(), &[values.len()], values)
     }
 
-    /// A weight matrix that belongs to no file.
+    /// Creates a weight matrix that is not in a file.
     #[cfg(test)]
     pub(crate) fn matrix(values: Vec<f32>, sizes: (usize, usize), precision: Precision) -> Self {
         let shape = [sizes.0, sizes.1];
@@ -133,42 +130,43 @@ impl Parameter {
         }))
     }
 
-    /// Its name in the file.
+    /// Returns the name in the file.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Its shape in the file.
+    /// Returns the shape in the file.
     pub fn shape(&self) -> &[usize] {
         &self.0.shape
     }
 
-    /// The first dimension: the outputs of a linear layer. 1 for a small one.
+    /// Returns the first dimension, which is the number of outputs of a linear layer. 1 for a small weight.
     pub fn rows(&self) -> usize {
         self.0.rows
     }
 
-    /// All other dimensions: the inputs of a linear layer. All of a small one.
+    /// Returns the product of the other dimensions, which is the number of inputs of a linear layer. For a
+    /// small weight, it is the number of elements.
     pub fn columns(&self) -> usize {
         self.0.columns
     }
 
-    /// What products with it are computed in.
+    /// Returns the precision of products with it.
     pub fn precision(&self) -> Precision {
         self.0.precision
     }
 
-    /// Elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.0.rows * self.0.columns
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The elements as they are now.
+    /// Returns the current elements.
     pub fn values(&self) -> Values<'_> {
         match self.0.trained.get() {
             Some(trained) => {
@@ -186,12 +184,12 @@ impl Parameter {
         }
     }
 
-    /// Whether it is trained.
+    /// Returns whether it is trained.
     pub fn is_trained(&self) -> bool {
         self.0.trained.get().is_some()
     }
 
-    /// Why it cannot be trained, if it cannot.
+    /// Returns why it cannot be trained, or `None` if it can.
     pub(super) fn untrainable(&self) -> Option<String> {
         match self.stored() {
             Elements::Quantized(kind, _) => {
@@ -201,7 +199,7 @@ impl Parameter {
         }
     }
 
-    /// Moves the elements into memory, to be trained.
+    /// Copies the elements into memory, where they are trained.
     pub(super) fn train(&self) {
         self.0.trained.get_or_init(|| {
             let weights = Values::Stored(self.stored()).f32s().into_owned();
@@ -216,8 +214,8 @@ impl Parameter {
         });
     }
 
-    /// Adds to the gradient by a function that writes all of it, or adds to it when it is told so. Does
-    /// nothing when the parameter is not trained.
+    /// Adds to the gradient with a function that writes all of it, or adds to it if its second argument is
+    /// true. Does nothing if the parameter is not trained.
     pub fn update_gradient(&self, write: impl FnOnce(&mut [f32], bool)) {
         if let Some(trained) = self.0.trained.get() {
             let mut gradient = lock(&trained.gradient);
@@ -226,7 +224,7 @@ impl Parameter {
         }
     }
 
-    /// Adds to the gradient by a function that only ever adds, to some of its elements.
+    /// Adds to the gradient with a function that adds to some of its elements.
     pub fn add_to_gradient(&self, add: impl FnOnce(&mut [f32])) {
         self.update_gradient(|gradient, added| {
             if !added {
@@ -236,7 +234,7 @@ impl Parameter {
         });
     }
 
-    /// The gradient, zeros where nothing has come in.
+    /// Passes the gradient to `visit`; zeros if none was added.
     pub(super) fn visit<R>(&self, visit: impl FnOnce(&mut [f32]) -> R) -> Option<R> {
         let trained = self.0.trained.get()?;
         let mut gradient = lock(&trained.gradient);
@@ -252,30 +250,9 @@ impl Parameter {
         }
     }
 
-    /// Whether weight decay applies: to everything of two or more dimensions that is not a bias.
-    fn decays(&self) -> bool {
-        self.shape().len() >= 2 && !self.name().ends_with("bias")
-    }
-
     pub(super) fn step(&self, step: &AdamWStep) {
         let Some(trained) = self.0.trained.get() else {
             return;
-        };
-        let decay = if self.decays() {
-            1.0 - step.learning_rate * step.weight_decay
-        } else {
-            1.0
-        };
-        let t = step.step as f64;
-        let numbers = AdamW {
-            gradient_scale: step.gradient_scale as f32,
-            beta1: step.beta1 as f32,
-            beta2: step.beta2 as f32,
-            epsilon: step.epsilon as f32,
-            decay: decay as f32,
-            rate: (step.learning_rate / (1.0 - step.beta1.powf(t))) as f32,
-            correction: (1.0 / (1.0 - step.beta2.powf(t)).sqrt()) as f32,
-            shares: [(1.0 - step.beta1) as f32, (1.0 - step.beta2) as f32],
         };
         let mut weights = trained
             .weights
@@ -287,11 +264,18 @@ impl Parameter {
                 moment.resize(gradient.len(), 0.0);
                 moment.as_mut_slice()
             });
-            adamw(&mut weights, gradient, [first, second], numbers);
+            let parameter = AdamWParameter {
+                name: self.name(),
+                shape: self.shape(),
+                values: &mut weights,
+                gradient,
+                moments: [first, second],
+            };
+            parameter.apply(step);
         });
     }
 
-    /// Calls `take` with one part of the state.
+    /// Passes one part of the state to `take`.
     pub(super) fn export<R>(&self, part: StatePart, take: impl FnOnce(&[f32]) -> R) -> Option<R> {
         let trained = self.0.trained.get()?;
         let moment = |index: usize| {
@@ -309,7 +293,9 @@ impl Parameter {
     pub(super) fn import(&self, part: StatePart, values: &TensorView<'_>) -> Result<()> {
         let name = self.name();
         let trained = self.0.trained.get().ok_or_else(|| {
-            PluginError::invalid(format!("`{name}` is not trained: nothing to import into"))
+            PluginError::invalid(format!(
+                "`{name}` is not trained, so its state cannot be imported"
+            ))
         })?;
         if values.shape() != self.shape() {
             return Err(PluginError::invalid(format!(

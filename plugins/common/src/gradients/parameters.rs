@@ -1,4 +1,4 @@
-//! All parameters of a model, as the host trains them.
+//! All parameters of a model, for the host to train.
 
 use super::Parameter;
 use crate::{Result, threads::on_pool};
@@ -8,8 +8,8 @@ use merv_plugin_api::{
 };
 use std::sync::{Mutex, PoisonError};
 
-/// The parameters of a model, in the order in which it has taken them; see
-/// [`Trainable`](merv_plugin_api::Trainable) for what the methods do.
+/// The parameters of a model, in the order in which the model took them. The methods implement those of
+/// [`Trainable`](merv_plugin_api::Trainable).
 pub struct Parameters {
     all: Vec<Parameter>,
     options: Mutex<Option<TrainingOptions>>,
@@ -23,7 +23,7 @@ impl Parameters {
         }
     }
 
-    /// How the model is trained.
+    /// Returns how the model is trained.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ impl Parameters {
         options.ok_or_else(|| PluginError::invalid("training has not begun: call begin_training"))
     }
 
-    /// The parameters, if the model is trained.
+    /// Returns the parameters that are trained: all or none.
     fn trained(&self) -> Result<&[Parameter]> {
         Ok(if self.options()?.trainable {
             &self.all
@@ -46,23 +46,23 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When a weight is quantised, or training shall stop.
-    pub fn begin(&self, asked: &TrainingOptions) -> Result<()> {
+    /// When a weight is quantised, or when a model that is already being trained is to be frozen.
+    pub fn begin(&self, requested: &TrainingOptions) -> Result<()> {
         let mut options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.trainable {
+        if requested.trainable {
             if let Some(reason) = self.all.iter().find_map(Parameter::untrainable) {
                 return Err(PluginError::unsupported(format!(
-                    "the model cannot be trained, for its weight {reason}; train it from weights of \
+                    "the model cannot be trained because its weight {reason}; train it from weights in \
                      f32, f16 or bf16, or leave it frozen"
                 )));
             }
             self.all.iter().for_each(Parameter::train);
         } else if options.is_some_and(|options| options.trainable) {
             return Err(PluginError::invalid(
-                "the model is being trained already, and cannot be frozen again; load it anew",
+                "the model is already being trained and cannot be frozen again; load it again instead",
             ));
         }
-        *options = Some(*asked);
+        *options = Some(*requested);
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When training has not begun; so for every method below.
+    /// When training has not begun, like every method below.
     pub fn list(&self) -> Result<Vec<ParameterInfo>> {
         let info = |parameter: &Parameter| ParameterInfo {
             name: parameter.name().into(),
@@ -83,7 +83,7 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// And what `visit` returns.
+    /// When training has not begun, and the error of `visit`.
     pub fn visit_gradients(&self, visit: &mut VisitGradient<'_>) -> Result<()> {
         for parameter in self.trained()? {
             if let Some(result) = parameter.visit(|gradient| visit(parameter.name(), gradient)) {
@@ -107,10 +107,10 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// And when the step makes no sense.
+    /// When training has not begun, or a number of the step is out of range.
     pub fn apply_adamw(&self, step: &AdamWStep) -> Result<()> {
         let trained = self.trained()?;
-        let share = |beta: f64| (0.0..1.0).contains(&beta);
+        let is_share = |beta: f64| (0.0..1.0).contains(&beta);
         let finite = [
             step.learning_rate,
             step.epsilon,
@@ -118,8 +118,8 @@ impl Parameters {
             step.gradient_scale,
         ];
         if step.step == 0
-            || !share(step.beta1)
-            || !share(step.beta2)
+            || !is_share(step.beta1)
+            || !is_share(step.beta2)
             || !finite.iter().all(|number| number.is_finite())
         {
             return Err(PluginError::invalid(format!(
@@ -142,7 +142,7 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// And what `take` returns.
+    /// When training has not begun, and the error of `take`.
     pub fn export(&self, part: StatePart, take: &mut TakeTensor<'_>) -> Result<()> {
         for parameter in self.trained()? {
             let result = parameter.export(part, |values| {
@@ -162,7 +162,7 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// And when there is no such parameter, or it has another shape.
+    /// When training has not begun, or the model does not have a parameter of this name and shape.
     pub fn import(&self, part: StatePart, name: &str, values: &TensorView<'_>) -> Result<()> {
         let trained = self.trained()?;
         let found = trained.iter().find(|parameter| parameter.name() == name);
@@ -176,7 +176,7 @@ impl Parameters {
     }
 }
 
-/// Implements [`Trainable`](merv_plugin_api::Trainable) for a model by its field that holds its
+/// Implements [`Trainable`](merv_plugin_api::Trainable) for a model with the field that contains its
 /// [`Parameters`]: `trainable!(Llama, parameters)`.
 #[macro_export]
 macro_rules! trainable {

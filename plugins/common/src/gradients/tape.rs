@@ -1,6 +1,6 @@
-//! Notes of a forward pass, and the way back through them.
+//! A tape of the forward pass, and the backward pass through it.
 
-use crate::{Result, kernels::backward::add};
+use crate::{Result, kernels::rows::add};
 use candle_core::{Tensor, TensorId};
 use merv_plugin_api::{ErrorKind, PluginError};
 use std::{
@@ -8,11 +8,11 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-/// What one layer does in the backward pass, with the gradient of its result.
+/// The backward pass of one layer, from the gradient of its result.
 type Step = Box<dyn FnOnce(Vec<f32>, &mut Flow) -> Result<()> + Send>;
 
 struct Note {
-    /// For messages.
+    /// The kind of layer, for error messages.
     layer: &'static str,
     result: TensorId,
     step: Step,
@@ -22,8 +22,8 @@ struct Note {
 #[derive(Default)]
 pub struct Tape {
     notes: Vec<Note>,
-    /// The tensors that gradients are wanted of.
-    wanted: HashSet<TensorId>,
+    /// The tensors whose gradients are needed.
+    needed: HashSet<TensorId>,
 }
 
 thread_local! {
@@ -31,10 +31,9 @@ thread_local! {
     static RECORDING: RefCell<Option<Tape>> = const { RefCell::new(None) };
 }
 
-/// Puts `tape` in the place of the one that runs on this thread while `body` runs; returns it as `body` has
-/// left it.
+/// Runs `body` with `tape` as the tape of this thread, and returns the tape after `body`.
 fn with_tape<R>(tape: Option<Tape>, body: impl FnOnce() -> R) -> (R, Option<Tape>) {
-    /// Also when `body` panics, which is caught at the plugin's boundary.
+    /// Restores the previous tape, even if `body` panics. The plugin boundary catches panics.
     struct Restore(Option<Tape>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -46,30 +45,30 @@ fn with_tape<R>(tape: Option<Tape>, body: impl FnOnce() -> R) -> (R, Option<Tape
     (result, RECORDING.take())
 }
 
-/// Runs `forward` and keeps what its backward pass needs; `inputs` are the tensors whose gradients are
-/// wanted.
+/// Runs `forward` and records what its backward pass needs. `inputs` are the tensors whose gradients are
+/// needed.
 ///
 /// # Errors
 ///
-/// What `forward` returns.
+/// The error of `forward`.
 pub fn record<R>(inputs: &[&Tensor], forward: impl FnOnce() -> Result<R>) -> Result<(R, Tape)> {
     let tape = Tape {
         notes: Vec::new(),
-        wanted: inputs.iter().map(|input| input.id()).collect(),
+        needed: inputs.iter().map(|input| input.id()).collect(),
     };
     let (result, tape) = with_tape(Some(tape), forward);
     Ok((result?, tape.unwrap_or_default()))
 }
 
-/// Whether this thread runs a forward pass of which a backward pass will be wanted.
+/// Returns whether this thread records a forward pass.
 pub(crate) fn recording() -> bool {
     RECORDING.with_borrow(Option::is_some)
 }
 
-/// Notes how to go back through a layer from the gradient of `result`, if a backward pass will be wanted
-/// and either the layer is `trained` or a gradient of one of `inputs` is wanted.
+/// Notes the backward pass of a layer, if this thread records a forward pass and either the layer is
+/// `trained` or the gradient of one of `inputs` is needed.
 ///
-/// `step` gets the gradient of `result` and a [`Flow`] that takes those of the inputs.
+/// `step` receives the gradient of `result` and a [`Flow`], to which it adds the gradients of the inputs.
 pub fn note(
     layer: &'static str,
     inputs: &[&Tensor],
@@ -79,10 +78,10 @@ pub fn note(
 ) {
     RECORDING.with_borrow_mut(|recording| {
         if let Some(tape) = recording
-            && (trained || inputs.iter().any(|input| tape.wanted.contains(&input.id())))
+            && (trained || inputs.iter().any(|input| tape.needed.contains(&input.id())))
         {
             let result = result.id();
-            tape.wanted.insert(result);
+            tape.needed.insert(result);
             tape.notes.push(Note {
                 layer,
                 result,
@@ -92,21 +91,21 @@ pub fn note(
     });
 }
 
-/// The gradients that wait to be used on the way back.
+/// The gradients that later steps of the backward pass need.
 pub struct Flow {
     gradients: HashMap<TensorId, Vec<f32>>,
-    wanted: HashSet<TensorId>,
+    needed: HashSet<TensorId>,
 }
 
 impl Flow {
-    /// Whether the gradient of a tensor is wanted.
-    pub fn wants(&self, tensor: TensorId) -> bool {
-        self.wanted.contains(&tensor)
+    /// Returns whether the gradient of a tensor is needed.
+    pub fn needs(&self, tensor: TensorId) -> bool {
+        self.needed.contains(&tensor)
     }
 
     /// Adds to the gradient of a tensor.
     pub fn add(&mut self, tensor: TensorId, gradient: Vec<f32>) {
-        if self.wants(tensor) {
+        if self.needs(tensor) {
             match self.gradients.get_mut(&tensor) {
                 Some(sum) => add(sum, &gradient),
                 None => {
@@ -116,15 +115,15 @@ impl Flow {
         }
     }
 
-    /// As [`Self::add`], by a function that writes `length` elements, which are zero, or adds to them when it
-    /// is told so.
+    /// Adds to the gradient of a tensor with a function. It receives `length` zeros to overwrite, or, if its
+    /// second argument is true, the gradient so far to add to.
     pub fn update(
         &mut self,
         tensor: TensorId,
         length: usize,
         write: impl FnOnce(&mut [f32], bool),
     ) {
-        if self.wants(tensor) {
+        if self.needs(tensor) {
             match self.gradients.get_mut(&tensor) {
                 Some(sum) => write(sum, true),
                 None => {
@@ -136,23 +135,24 @@ impl Flow {
         }
     }
 
-    /// The gradient of a tensor, if any has come.
+    /// Takes the gradient of a tensor, if one was added.
     pub fn take(&mut self, tensor: &Tensor) -> Option<Vec<f32>> {
         self.gradients.remove(&tensor.id())
     }
 }
 
 impl Tape {
-    /// Goes back from `gradient`, that of `result`: adds to the gradients of all trained parameters and
-    /// returns those of the inputs. What the forward pass kept is freed on the way.
+    /// Runs the backward pass from `gradient`, the gradient of `result`. It adds to the gradients of all
+    /// trained parameters and returns those of the inputs. Memory of the forward pass is freed step by step.
     ///
     /// # Errors
     ///
-    /// When a step fails, or a layer gets no gradient: then something between it and `result` left no note.
+    /// When a step fails, or a layer receives no gradient because an operation between it and `result` was
+    /// not noted.
     pub fn backward(mut self, result: TensorId, gradient: Vec<f32>) -> Result<Flow> {
         let mut flow = Flow {
             gradients: HashMap::from([(result, gradient)]),
-            wanted: self.wanted,
+            needed: self.needed,
         };
         while let Some(Note {
             layer,
@@ -164,7 +164,7 @@ impl Tape {
                 PluginError::new(
                     ErrorKind::Internal,
                     format!(
-                        "no gradient reached a layer ({layer}): what came after it left no note"
+                        "no gradient reached a layer ({layer}): an operation after it was not noted"
                     ),
                 )
             })?;
@@ -174,13 +174,12 @@ impl Tape {
     }
 }
 
-/// Runs `layer` on `x`; in training it is run again in the backward pass, so that nothing of it needs to be
-/// kept but `x` (gradient checkpointing, arXiv 1604.06174). `trained` tells whether it has parameters that
-/// are.
+/// Runs `layer` on `x` with gradient checkpointing (arXiv 1604.06174): in training, only `x` is kept, and the
+/// layer runs again in the backward pass. `trained` is whether the layer has parameters that are trained.
 ///
 /// # Errors
 ///
-/// What `layer` returns.
+/// The error of `layer`.
 pub fn checkpoint(
     x: &Tensor,
     trained: bool,

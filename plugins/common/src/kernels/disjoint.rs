@@ -1,4 +1,4 @@
-//! A slice that several threads write, each its own part, and the strided product that ends there.
+//! A slice whose parts are written by different threads, and the strided product that writes to it.
 
 use gemm::Parallelism;
 use std::{marker::PhantomData, mem::MaybeUninit};
@@ -6,24 +6,25 @@ use std::{marker::PhantomData, mem::MaybeUninit};
 /// A strided matrix for [`matmul`].
 #[derive(Clone, Copy)]
 pub(crate) struct Operand<'a> {
-    /// Its elements, from the first on.
+    /// The elements, from the first one of the matrix.
     pub data: &'a [f32],
-    /// Elements from one row to the next.
+    /// The number of elements from one row to the next.
     pub row: usize,
-    /// Elements from one column to the next.
+    /// The number of elements from one column to the next.
     pub column: usize,
 }
 
 impl Operand<'_> {
-    /// Whether `rows × columns` elements lie inside the slice.
-    fn holds(&self, rows: usize, columns: usize) -> bool {
+    /// Returns whether `rows × columns` elements are inside the slice.
+    fn contains(&self, rows: usize, columns: usize) -> bool {
         rows == 0
             || columns == 0
             || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
     }
 }
 
-/// `out [m, n] = factor · a [m, k] · b [k, n]`; `out` has `out_row` elements from row to row.
+/// Computes `out [m, n] = factor · a [m, k] · b [k, n]`. `out` has `out_row` elements from one row to the
+/// next.
 pub(crate) fn matmul(
     a: Operand<'_>,
     b: Operand<'_>,
@@ -33,11 +34,11 @@ pub(crate) fn matmul(
     factor: f32,
 ) {
     let out = Disjoint::new(out);
-    // SAFETY: `out` is borrowed mutably, and all of it is this call's.
+    // SAFETY: `out` is borrowed mutably, so only this call uses it.
     unsafe { out.matmul(a, b, sizes, 0, out_row, factor, false) };
 }
 
-/// A slice whose elements tasks write, each its own.
+/// A slice that several tasks write to, each to its own elements.
 #[derive(Clone, Copy)]
 pub(crate) struct Disjoint<'a> {
     data: *mut f32,
@@ -45,7 +46,7 @@ pub(crate) struct Disjoint<'a> {
     _borrow: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: who writes through it promises that nobody else uses those elements.
+// SAFETY: callers of the unsafe methods guarantee that no other thread uses the elements that they write.
 unsafe impl Send for Disjoint<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Disjoint<'_> {}
@@ -59,7 +60,7 @@ impl<'a> Disjoint<'a> {
         }
     }
 
-    /// A slice that has not been written yet.
+    /// Creates it from a slice that has not been written yet.
     pub(crate) fn uninit(data: &'a mut [MaybeUninit<f32>]) -> Self {
         Self {
             data: data.as_mut_ptr().cast(),
@@ -68,17 +69,17 @@ impl<'a> Disjoint<'a> {
         }
     }
 
-    /// Writes `values` from `start` on, or adds them to what is there if `added`.
+    /// Writes `values` to the elements from `start` on, or adds them if `added`.
     ///
     /// # Safety
     ///
-    /// Nobody else uses these elements while it runs. What is added to has been written.
+    /// No other thread uses these elements during the call. If `added`, they have been written before.
     pub(crate) unsafe fn store(self, start: usize, values: &[f32], added: bool) {
         assert!(
             start <= self.len && values.len() <= self.len - start,
             "a matrix product reaches beyond its output"
         );
-        // SAFETY: the assertion keeps every element inside the slice, and by the contract nobody else uses
+        // SAFETY: by the assertion, every element is inside the slice. By the contract, no other thread uses
         // them.
         unsafe {
             let out = self.data.add(start);
@@ -92,12 +93,12 @@ impl<'a> Disjoint<'a> {
         }
     }
 
-    /// `out [m, n] = factor · a [m, k] · b [k, n]`, or `+=` if `added`; `out` begins at `start` and has
-    /// `out_row` elements from row to row. On this thread.
+    /// Computes `out [m, n] = factor · a [m, k] · b [k, n]`, or `+=` if `added`, on this thread. `out` begins
+    /// at `start` and has `out_row` elements from one row to the next.
     ///
     /// # Safety
     ///
-    /// Nobody else uses these elements while it runs.
+    /// No other thread uses these elements during the call. If `added`, they have been written before.
     #[allow(clippy::too_many_arguments)]
     pub(crate) unsafe fn matmul(
         self,
@@ -111,11 +112,11 @@ impl<'a> Disjoint<'a> {
     ) {
         let fits = out_row >= n && (m == 0 || start + (m - 1) * out_row + n <= self.len);
         assert!(
-            a.holds(m, k) && b.holds(k, n) && fits,
+            a.contains(m, k) && b.contains(k, n) && fits,
             "a matrix product reaches beyond its operands"
         );
-        // SAFETY: the assertion above keeps every element that `gemm` touches inside the three slices,
-        // rows of `out` do not overlap, and by the contract nobody else uses them.
+        // SAFETY: by the assertion, every element that `gemm` accesses is inside the three slices, and the rows of
+        // `out` do not overlap. By the contract, no other thread uses them.
         unsafe {
             gemm::gemm(
                 m,

@@ -1,4 +1,4 @@
-//! Elements of a weight, in the type in which a file has them.
+//! Elements of a weight, in the dtype of the file.
 
 use super::quantized::dequantize;
 use half::{bf16, f16};
@@ -14,12 +14,12 @@ pub enum Elements<'a> {
     F16(&'a [f16]),
     /// Brain floating point.
     BF16(&'a [bf16]),
-    /// Blocks of quantised numbers.
+    /// Blocks of quantised numbers, with their type.
     Quantized(GgmlType, &'a [u8]),
 }
 
 impl Elements<'_> {
-    /// How many there are.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         match self {
             Self::F32(data) => data.len(),
@@ -29,12 +29,13 @@ impl Elements<'_> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The elements of `range`; of quantised ones, whole blocks: rows of a matrix are.
+    /// Returns the elements of `range`. For quantised elements it must consist of whole blocks, as the rows
+    /// of a matrix do.
     pub fn slice(&self, range: Range<usize>) -> Self {
         match self {
             Self::F32(data) => Elements::F32(&data[range]),
@@ -47,7 +48,7 @@ impl Elements<'_> {
         }
     }
 
-    /// The elements as `f32`: borrowed when they are, converted into `scratch` when not.
+    /// Returns the elements as `f32`. Elements of another dtype are converted into `scratch`.
     pub fn to_f32<'s>(&'s self, scratch: &'s mut Vec<f32>) -> &'s [f32] {
         use half::slice::HalfFloatSliceExt;
         match self {

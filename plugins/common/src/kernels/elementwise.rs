@@ -1,14 +1,15 @@
 //! `exp`, `erf` and the activations, accurate to a few units in the last place of `f32`.
 
-/// `e^x`, flushed to 0 below −87.3 and capped at `e^88.3`, short of where `2^n` has no exponent bits left.
+/// `e^x`, flushed to 0 below −87.3 and capped at `e^88.3`, so that the exponent bits of `2^n` do not
+/// overflow.
 ///
-/// `x = n·ln 2 + r` with `|r| ≤ ln 2 / 2`; `e^r` by its Taylor polynomial of degree 7 (error below
-/// one unit in the last place), `2^n` through the exponent bits.
+/// With `x = n·ln 2 + r` and `|r| ≤ ln 2 / 2`, `e^r` is the Taylor polynomial of degree 7 (error below one
+/// unit in the last place) and `2^n` is written to the exponent bits.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    /// 1.5·2^23: adding it rounds to an integer, which the low mantissa bits then hold.
+    /// 1.5·2^23: adding it rounds to an integer, which is then in the low bits of the mantissa.
     const ROUND: f32 = 12_582_912.0;
-    /// ln 2 in two parts, the first with trailing zeros, so that `n · LN2_HIGH` is exact.
+    /// ln 2 in two parts. The first one has trailing zeros, which makes `n · LN2_HIGH` exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = x.clamp(-87.3, 88.3);
@@ -33,8 +34,8 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { p * power }
 }
 
-/// The error function, by the rational approximation of degree 13 over 8 that Eigen and XLA use;
-/// beyond ±4 it is ±1 in `f32`.
+/// The error function, with the rational approximation of degree 13 over 8 from Eigen and XLA. Beyond ±4 it
+/// is ±1 in `f32`.
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
@@ -66,8 +67,8 @@ pub fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-/// GELU by a hyperbolic tangent (torch's `approximate="tanh"`, Hugging Face's `gelu_fast`, `gelu_new`
-/// and `gelu_pytorch_tanh`). `(1 + tanh(y)) / 2` is the logistic function of `2y`.
+/// GELU approximated with a hyperbolic tangent (torch's `approximate="tanh"`, Hugging Face's `gelu_fast`,
+/// `gelu_new` and `gelu_pytorch_tanh`). `(1 + tanh(y)) / 2` is the logistic function of `2y`.
 #[inline(always)]
 pub fn gelu_tanh(x: f32) -> f32 {
     /// √(2/π)
@@ -88,18 +89,18 @@ pub fn silu(x: f32) -> f32 {
     x * sigmoid(x)
 }
 
-/// The slope of [`gelu`]: `Φ(x) + x·φ(x)`.
+/// The derivative of [`gelu`]: `Φ(x) + x·φ(x)`.
 #[inline(always)]
-pub fn gelu_slope(x: f32) -> f32 {
+pub fn gelu_derivative(x: f32) -> f32 {
     /// 1/√(2π)
     const DENSITY: f32 = 0.398_942_3;
     let below = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
     (x * DENSITY).mul_add(exp(-0.5 * x * x), below)
 }
 
-/// The slope of [`gelu_tanh`].
+/// The derivative of [`gelu_tanh`].
 #[inline(always)]
-pub fn gelu_tanh_slope(x: f32) -> f32 {
+pub fn gelu_tanh_derivative(x: f32) -> f32 {
     /// √(2/π)
     const SCALE: f32 = 0.797_884_6;
     let square = 0.044_715 * x * x;
@@ -108,16 +109,16 @@ pub fn gelu_tanh_slope(x: f32) -> f32 {
     (x * share * (1.0 - share)).mul_add(inner, share)
 }
 
-/// The slope of [`quick_gelu`].
+/// The derivative of [`quick_gelu`].
 #[inline(always)]
-pub fn quick_gelu_slope(x: f32) -> f32 {
+pub fn quick_gelu_derivative(x: f32) -> f32 {
     let share = sigmoid(1.702 * x);
     (1.702 * x * share).mul_add(1.0 - share, share)
 }
 
-/// The slope of [`silu`].
+/// The derivative of [`silu`].
 #[inline(always)]
-pub fn silu_slope(x: f32) -> f32 {
+pub fn silu_derivative(x: f32) -> f32 {
     let share = sigmoid(x);
     (x * share).mul_add(1.0 - share, share)
 }

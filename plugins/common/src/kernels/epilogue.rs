@@ -1,9 +1,9 @@
-//! What happens to the rows of a product before they are stored.
+//! Operations on the rows of a product before they are stored.
 
 use super::elementwise;
 use crate::activation::Activation;
 
-/// What happens to each output row `y` of a product: `residual + scale · activation(y + bias)`.
+/// The operations on each output row `y` of a product: `residual + scale · activation(y + bias)`.
 #[derive(Clone, Copy, Default)]
 pub struct Epilogue<'a> {
     /// Added to each row: `[outputs]`.
@@ -17,8 +17,7 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Applies it to a part of a row that begins at `output`; `start` is where that is in the whole
-    /// output.
+    /// Applies it to the part of a row that begins at `output`, which is element `start` of the whole output.
     #[inline(always)]
     pub(super) fn apply(&self, y: &mut [f32], output: usize, start: usize) {
         if let Some(bias) = self.bias {
@@ -26,7 +25,7 @@ impl Epilogue<'_> {
                 *y += b;
             }
         }
-        // A loop each: passed as a function, the activation would not be inlined.
+        // One loop for each activation: a function that is passed as an argument would not be inlined.
         match self.activation {
             None => {}
             Some(Activation::Gelu) => {
@@ -64,8 +63,8 @@ impl Epilogue<'_> {
 }
 
 multiversion! {
-    /// Applies `epilogue` to a part of a row that begins at `output`; `start` is where that is in the
-    /// whole output.
+    /// Applies `epilogue` to the part of a row that begins at `output`, which is element `start` of the whole
+    /// output.
     pub(super) fn apply(y: &mut [f32], output: usize, start: usize, epilogue: Epilogue<'_>) {
         epilogue.apply(y, output, start);
     }

@@ -1,26 +1,27 @@
-//! `x · Wᵀ`, and what follows it, in one go.
+//! `x · Wᵀ` and its epilogue, in one pass.
 
 use super::{
     elements::Elements,
     epilogue::{Epilogue, apply},
     product::product,
-    reduce,
+    reduce::reduce,
 };
 use crate::precision::Precision;
 use rayon::prelude::*;
 
-/// Up to this many rows each weight row is read once and multiplied with all of them: the product is
-/// then bound by reading the weights, which a blocked product would pack first. Up to here a row's result is
-/// the same to the last bit whatever rows are beside it.
+/// With up to this many rows, each weight row is read once and multiplied with all of them. The time of such
+/// a product is that of reading the weights, and a blocked product would have to pack them first. The result
+/// of a row does not depend on the other rows, to the last bit.
 pub const FEW_ROWS: usize = 4;
 
-/// Weight rows that one task of the few-rows product takes.
+/// Weight rows that one task of the few-rows product processes.
 const WEIGHT_ROWS_PER_TASK: usize = 32;
 
-/// `x [rows, inputs] · weight [outputs, inputs]ᵀ` → `[rows, outputs]`, then `epilogue`. Up to
-/// [`FEW_ROWS`] rows are multiplied in `f32` whatever `precision` says: reading the weights bounds them.
+/// Returns `x [rows, inputs] · weight [outputs, inputs]ᵀ` as `[rows, outputs]`, with `epilogue` applied. Up
+/// to [`FEW_ROWS`] rows are multiplied in `f32` regardless of `precision`, because reading the weights takes
+/// most of the time.
 ///
-/// The caller guarantees the lengths: they come from shapes that were checked.
+/// The caller must check the lengths.
 pub fn linear(
     x: &[f32],
     weight: Elements<'_>,
@@ -33,7 +34,7 @@ pub fn linear(
     assert_eq!(
         weight.len(),
         inputs * outputs,
-        "a weight matrix has another size than its layer"
+        "the size of a weight matrix differs from that of its layer"
     );
     if rows > FEW_ROWS {
         return product(x, weight, inputs, outputs, epilogue, precision);
@@ -48,10 +49,10 @@ pub fn linear(
     y
 }
 
-/// Each weight row once, against all rows of `x`.
+/// Multiplies each weight row with all rows of `x`.
 fn few_rows(x: &[f32], weight: Elements<'_>, inputs: usize, outputs: usize, y: &mut [f32]) {
     let rows = x.len() / inputs;
-    // `[outputs, rows]`: the tasks own disjoint parts.
+    // `[outputs, rows]`, so that each task writes a contiguous part.
     let mut transposed = vec![0.0f32; y.len()];
     transposed
         .par_chunks_mut(WEIGHT_ROWS_PER_TASK * rows)
@@ -60,7 +61,7 @@ fn few_rows(x: &[f32], weight: Elements<'_>, inputs: usize, outputs: usize, y: &
             let first = task * WEIGHT_ROWS_PER_TASK;
             let count = out.len() / rows;
             let mut scratch = Vec::new();
-            // A row at a time: what is converted stays in the nearest cache.
+            // One row at a time: the converted weights stay in the first-level cache.
             for (row, out) in (first..first + count).zip(out.chunks_exact_mut(rows)) {
                 let row = weight.slice(row * inputs..(row + 1) * inputs);
                 dots(x, row.to_f32(&mut scratch), inputs, out);
@@ -74,7 +75,7 @@ fn few_rows(x: &[f32], weight: Elements<'_>, inputs: usize, outputs: usize, y: &
 }
 
 multiversion! {
-    /// The products of every row of `weights` with every row of `x`: `[weight rows, x rows]`.
+    /// Computes the products of every row of `weights` with every row of `x`: `[weight rows, x rows]`.
     fn dots(x: &[f32], weights: &[f32], inputs: usize, out: &mut [f32]) {
         let rows = x.len() / inputs;
         for (w, out) in weights.chunks_exact(inputs).zip(out.chunks_exact_mut(rows)) {
@@ -88,10 +89,10 @@ multiversion! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{activation::Activation, kernels::numbers};
+    use crate::{activation::Activation, kernels::numbers::numbers};
     use half::f16;
 
-    /// The same in `f64`, straight from the definition.
+    /// The definition, in `f64`.
     fn naive(x: &[f32], w: &[f32], k: usize, n: usize, e: Epilogue<'_>) -> Vec<f64> {
         let mut y = Vec::new();
         for (r, row) in x.chunks(k).enumerate() {

@@ -1,15 +1,15 @@
 //! Operands of products in `bf16`.
 //!
-//! The processor's instruction multiplies two neighbouring inputs at once and adds both to one sum. So two
-//! of them, rounded, take the place of one `f32`, and the blocked product runs over half as many inputs
-//! without knowing.
+//! The CPU's instruction multiplies two neighbouring inputs at the same time and adds both products to one
+//! sum. Two rounded inputs are therefore stored in one `f32`, and the blocked product runs over half as many
+//! inputs.
 
 use rayon::prelude::*;
 
-/// Elements that one task converts, about.
+/// The approximate number of elements that one task converts.
 const TASK: usize = 32 * 1024;
 
-/// `bf16` nearest to `x`, ties to even, in the lower half; what is not a number stays so.
+/// Returns the `bf16` nearest to `x`, ties to even, in the lower half. NaN stays NaN.
 #[inline(always)]
 fn rounded(x: f32) -> u32 {
     let bits = x.to_bits();
@@ -22,7 +22,7 @@ fn rounded(x: f32) -> u32 {
 }
 
 multiversion! {
-    /// Neighbours in `row`; the last one's is 0 if it has none.
+    /// Joins neighbours in `row`. The last element is joined with 0 if it has no neighbour.
     pub(super) fn join_neighbours(row: &[f32], pairs: &mut [f32]) {
         let (both, rest) = row.as_chunks::<2>();
         for (pair, [low, high]) in pairs.iter_mut().zip(both) {
@@ -35,8 +35,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Elements of two rows that stand above each other; those of the upper one alone where there is no
-    /// lower one.
+    /// Joins each element of `low` with the one of `high` in the same column, or with 0 if `high` is empty.
     pub(super) fn join_rows(low: &[f32], high: &[f32], pairs: &mut [f32]) {
         for (pair, low) in pairs.iter_mut().zip(low) {
             *pair = f32::from_bits(rounded(*low));
@@ -48,7 +47,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Each to the nearest `bf16`.
+    /// Rounds each value to the nearest `bf16`.
     pub(super) fn round_all(values: &mut [f32]) {
         for value in values.iter_mut() {
             *value = f32::from_bits(rounded(*value) << 16);
@@ -56,12 +55,12 @@ multiversion! {
     }
 }
 
-/// Rows that one task takes.
+/// Returns the number of rows that one task processes.
 fn rows_per_task(columns: usize) -> usize {
     (TASK / columns.max(1)).max(1)
 }
 
-/// `[rows, columns]` → `[rows, columns / 2]`, rounded up: neighbours of a row as one.
+/// `[rows, columns]` → `[rows, columns / 2]`, rounded up: joins neighbours in each row.
 pub(super) fn along_rows(matrix: &[f32], columns: usize) -> Vec<f32> {
     let (rows, width) = (matrix.len() / columns.max(1), columns.div_ceil(2));
     let mut pairs = vec![0.0; rows * width];
@@ -78,7 +77,7 @@ pub(super) fn along_rows(matrix: &[f32], columns: usize) -> Vec<f32> {
     pairs
 }
 
-/// `[rows, columns]` → `[rows / 2, columns]`, rounded up: neighbours of a column as one.
+/// `[rows, columns]` → `[rows / 2, columns]`, rounded up: joins neighbours in each column.
 pub(super) fn across_rows(matrix: &[f32], columns: usize) -> Vec<f32> {
     let rows = matrix.len() / columns.max(1);
     let mut pairs = vec![0.0; rows.div_ceil(2) * columns];
@@ -96,8 +95,8 @@ pub(super) fn across_rows(matrix: &[f32], columns: usize) -> Vec<f32> {
     pairs
 }
 
-/// The elements, each rounded to `bf16` and kept as `f32`: for processors without the instruction, whose
-/// results are then the same up to the order of sums.
+/// Returns the elements, rounded to `bf16` and stored as `f32`. On CPUs without the instruction, this gives
+/// the same results except for the order of the sums.
 pub(super) fn rounded_each(values: &[f32]) -> Vec<f32> {
     let mut values = values.to_vec();
     values.par_chunks_mut(TASK).for_each(round_all);
@@ -119,7 +118,7 @@ mod tests {
             f32::NEG_INFINITY,
             f32::MAX,
             f32::MIN_POSITIVE,
-            // Ties: to the even one of its neighbours.
+            // Ties, which are rounded to the even neighbour.
             f32::from_bits(0x3f80_8000),
             f32::from_bits(0x3f81_8000),
             f32::from_bits(0x3f80_8001),

@@ -1,14 +1,14 @@
-//! Quantised weights, as GGUF files hold them, back to `f32`.
+//! Conversion of the quantised weights of GGUF files to `f32`.
 //!
-//! A tensor is a sequence of blocks; each holds small integers and what scales them. The layouts are
-//! those of `ggml-common.h` in `ggml-org/llama.cpp`; the order of the operations is that of
-//! `gguf/quants.py` there, so that every value is the same to the last bit.
+//! A tensor is a sequence of blocks of small integers with their scales. The layouts are those of
+//! `ggml-common.h` in `ggml-org/llama.cpp`. The order of the operations is that of `gguf/quants.py` there, so
+//! that every value is the same to the last bit.
 
 use half::f16;
 use merv_checkpoint::GgmlType;
 use std::array;
 
-/// The values of whole `blocks` of `kind`, into `values`, which has room for exactly them.
+/// Converts whole `blocks` of `kind` into `values`, which must have exactly as many elements.
 pub fn dequantize(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
@@ -27,7 +27,7 @@ pub fn dequantize(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bw")
         {
-            // SAFETY: the machine has the features that the function is compiled for.
+            // SAFETY: the CPU has the features that the function is compiled for.
             return unsafe { avx512(kind, blocks, values) };
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -38,18 +38,18 @@ pub fn dequantize(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
     each_of_kind::<Portable>(kind, blocks, values);
 }
 
-/// How bytes become numbers. Left to itself, the compiler turns the loop over the blocks into vector
-/// code, and not the one inside a block, and then has to scatter every value.
+/// Conversion of bytes to numbers. Without it, the compiler vectorises the loop over the blocks instead of
+/// the loop inside a block, and then has to scatter every value.
 trait Spread {
-    /// The numbers that the bytes are.
+    /// Converts the bytes to numbers.
     ///
     /// # Safety
     ///
-    /// The machine has the instructions.
+    /// The CPU must support the instructions.
     unsafe fn numbers(bytes: [u8; 16]) -> [f32; 16];
 }
 
-/// Whatever the compiler makes of it.
+/// Without explicit vector instructions.
 struct Portable;
 
 impl Spread for Portable {
@@ -76,7 +76,7 @@ mod x86 {
         #[inline]
         #[target_feature(enable = "avx2")]
         unsafe fn numbers(bytes: [u8; 16]) -> [f32; 16] {
-            // SAFETY: registers are as large as the arrays, and every bit pattern is a value.
+            // SAFETY: the registers have the size of the arrays, and every bit pattern is valid.
             unsafe {
                 let bytes: __m128i = transmute(bytes);
                 let low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
@@ -103,7 +103,7 @@ mod x86 {
 
 #[inline(always)]
 fn each_of_kind<S: Spread>(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
-    // A closure each: a function passed by name would not be inlined.
+    // A closure for each type: a function that is passed by its name would not be inlined.
     match kind {
         GgmlType::Q4_0 => each_block(
             blocks,
@@ -223,7 +223,7 @@ fn q4_1<S: Spread>(block: &[u8; 20], values: &mut [f32; 32]) {
     sixteen::<S>(high, |i| bytes[i] >> 4, |q| q * scale + least);
 }
 
-/// The `i`th bit, as the fifth of an integer.
+/// Returns the `i`th bit as the fifth bit of an integer.
 #[inline(always)]
 fn fifth(bits: u32, i: usize) -> u8 {
     ((bits >> i & 1) << 4) as u8
@@ -256,7 +256,7 @@ fn q8_0<S: Spread>(block: &[u8; 34], values: &mut [f32; 32]) {
     let scale = half(block, 0);
     let (bytes, _) = block[2..].as_chunks::<16>();
     for (bytes, values) in bytes.iter().zip(values.as_chunks_mut::<16>().0) {
-        // From signed to 128 more.
+        // From signed to unsigned, which adds 128.
         sixteen::<S>(values, |i| bytes[i] ^ 128, |q| (q - 128.0) * scale);
     }
 }
@@ -297,8 +297,8 @@ fn q3_k<S: Spread>(block: &[u8; 110], values: &mut [f32; 256]) {
     }
 }
 
-/// Scale and least value of the `group`th 32 values of a [`q4_k`] or [`q5_k`], packed into 12 bytes of
-/// 6 bits each.
+/// Returns the scale and the least value of the `group`th 32 values of a [`q4_k`] or [`q5_k`] block, which
+/// are packed into 12 bytes with 6 bits each.
 #[inline(always)]
 fn scale_and_least(packed: &[u8], group: usize) -> (f32, f32) {
     let (scale, least) = if group < 4 {
@@ -380,7 +380,7 @@ mod tests {
         (GgmlType::Q6K, "Q6_K"),
     ];
 
-    /// The fixture is what llama.cpp's own Python package reads; see `tests/python/make_gguf.py`.
+    /// The fixture was made with llama.cpp's own Python package; see `tests/python/make_gguf.py`.
     #[test]
     fn every_value_is_that_of_llama_cpp() {
         let path = concat!(

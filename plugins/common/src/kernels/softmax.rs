@@ -1,11 +1,13 @@
-//! Softmax of rows.
+//! The softmax of rows.
 
-use super::elementwise::exp;
-use super::{LANES, reduce};
+use super::{
+    elementwise::exp,
+    reduce::{LANES, reduce},
+};
 
 multiversion! {
-    /// Replaces each row of `width` elements by its softmax. If `causal`, the last row sees all of its
-    /// elements and each earlier one sees one less; the others become 0.
+    /// Replaces each row of `width` elements by its softmax. If `causal`, the last row uses all of its
+    /// elements and each earlier row uses one less than the row after it. The unused elements become 0.
     pub fn softmax_rows(rows: &mut [f32], width: usize, causal: bool) {
         let count = rows.len() / width;
         for (index, row) in rows.chunks_exact_mut(width).enumerate() {
@@ -55,8 +57,8 @@ fn softmax(row: &mut [f32]) {
 }
 
 multiversion! {
-    /// The backward pass of [`softmax_rows`]: replaces each row of `gradients`, those of the
-    /// probabilities, by those of what they were made from. Where a probability is 0, so is the result.
+    /// The backward pass of [`softmax_rows`]: replaces each row of `gradients`, which are those of the
+    /// probabilities, by the gradients of the scores. Where a probability is 0, the result is 0.
     pub fn softmax_backward(probabilities: &[f32], gradients: &mut [f32], width: usize) {
         let rows = probabilities.chunks_exact(width).zip(gradients.chunks_exact_mut(width));
         for (probabilities, gradients) in rows {

@@ -1,6 +1,6 @@
-//! The innermost loop of the blocked product: a tile of output, held in registers.
+//! The innermost loop of the blocked product, which computes a tile of output in registers.
 
-/// `WIDTH` neighbouring elements of a row, where a cache line begins.
+/// `WIDTH` neighbouring elements of a row, aligned to a cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Column<const WIDTH: usize>(pub [f32; WIDTH]);
@@ -8,36 +8,36 @@ pub(super) struct Column<const WIDTH: usize>(pub [f32; WIDTH]);
 impl<const WIDTH: usize> Column<WIDTH> {
     pub(super) const ZERO: Self = Self([0.0; WIDTH]);
 
-    /// The elements of several.
+    /// Returns the elements of several columns.
     pub(super) fn flatten(columns: &mut [Self]) -> &mut [f32] {
         const { assert!(size_of::<Self>() == size_of::<[f32; WIDTH]>()) };
-        // SAFETY: a column is its elements and, as asserted, nothing else.
+        // SAFETY: by the assertion, a column consists of its elements without padding.
         unsafe {
             std::slice::from_raw_parts_mut(columns.as_mut_ptr().cast(), columns.len() * WIDTH)
         }
     }
 }
 
-/// Elements from one input to the next in an `x` that was packed for its tiles, whose rows are neighbours.
-/// An `x` that was not packed has neighbouring inputs.
+/// The number of elements from one input to the next in a packed `x`, where the rows are neighbours. In an
+/// `x` that is not packed, the inputs are neighbours.
 pub(super) const PACKED_STEP: usize = 96;
 
-/// Where a tile reads and writes.
+/// The elements that a tile reads and writes.
 pub(super) struct Part<'a, const WIDTH: usize> {
-    /// From its first row and input on.
+    /// From the first row and input of the tile.
     pub x: &'a [f32],
-    /// Elements from one row of `x` to the next; 1 if it was packed.
+    /// The number of elements from one row of `x` to the next; 1 if `x` is packed.
     pub stride: usize,
-    /// From its first row on.
+    /// From the first row of the tile.
     pub sums: &'a mut [Column<WIDTH>],
-    /// Columns from one row of `sums` to the next.
+    /// The number of columns from one row of `sums` to the next.
     pub columns: usize,
-    /// Whether the sums begin at 0.
+    /// Whether the sums start at 0.
     pub fresh: bool,
 }
 
 impl<const WIDTH: usize> Part<'_, WIDTH> {
-    /// Makes sure that a tile of `height` rows over `depth` inputs stays inside.
+    /// Asserts that a tile of `height` rows and `depth` inputs is inside the slices.
     fn check(&self, height: usize, depth: usize, step: usize) {
         assert!(
             (height - 1) * self.stride + depth.saturating_sub(1) * step < self.x.len()
@@ -47,20 +47,21 @@ impl<const WIDTH: usize> Part<'_, WIDTH> {
     }
 }
 
-/// Instructions that tiles of `WIDTH` outputs are computed with.
+/// The instructions that compute tiles of `WIDTH` outputs.
 pub(super) trait Kernel<const WIDTH: usize> {
-    /// `sums += x · panel` for `HEIGHT` rows of an `x` whose inputs are `STEP` apart; returns `HEIGHT`.
+    /// Computes `sums += x · panel` for `HEIGHT` rows of an `x` whose inputs are `STEP` elements apart, and
+    /// returns `HEIGHT`.
     ///
     /// # Safety
     ///
-    /// The machine has the instructions.
+    /// The CPU must support the instructions.
     unsafe fn tile<const HEIGHT: usize, const STEP: usize>(
         part: Part<'_, WIDTH>,
         panel: &[Column<WIDTH>],
     ) -> usize;
 }
 
-/// Whatever the compiler makes of it.
+/// Without explicit vector instructions.
 pub(super) struct Portable;
 
 impl Kernel<16> for Portable {
@@ -95,20 +96,20 @@ mod x86 {
         _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
-    /// Two registers of 8 a row: 6 rows fill 12 of 16 registers.
+    /// Two registers of 8 elements for each row: 6 rows fill 12 of 16 registers.
     pub(crate) struct Avx2;
 
-    /// Two registers of 16 a row: 12 rows fill 24 of 32 registers.
+    /// Two registers of 16 elements for each row: 12 rows fill 24 of 32 registers.
     pub(crate) struct Avx512;
 
-    /// As [`Avx512`], each element being two of `bf16`; see [`pairs`](super::super::pairs).
+    /// As [`Avx512`], with two `bf16` in each element; see [`pairs`](super::super::pairs).
     pub(crate) struct Avx512Bf16;
 
-    /// `sum + x₀·w₀ + x₁·w₁` of pairs.
+    /// Returns `sum + x₀·w₀ + x₁·w₁` for pairs.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bf16")]
     fn add_pairs(x: __m512, w: __m512, sum: __m512) -> __m512 {
-        // SAFETY: both types are 512 bits, of which any are valid.
+        // SAFETY: both types have 512 bits, and every bit pattern is valid.
         let [x, w]: [__m512bh; 2] = unsafe { std::mem::transmute([x, w]) };
         _mm512_dpbf16_ps(sum, x, w)
     }
@@ -125,8 +126,8 @@ mod x86 {
                     part.check(HEIGHT, panel.len(), STEP);
                     let mut sums: [[$register; 2]; HEIGHT] = [[$zero(); 2]; HEIGHT];
                     let (x, out) = (part.x.as_ptr(), part.sums.as_mut_ptr());
-                    // SAFETY: `check` keeps all rows inside `x` and `sums`, and a column of the panel
-                    // holds two registers.
+                    // SAFETY: by `check`, all rows are inside `x` and `sums`. A column of the panel has
+                    // the size of two registers.
                     unsafe {
                         if !part.fresh {
                             for r in 0..HEIGHT {

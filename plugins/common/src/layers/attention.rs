@@ -14,25 +14,25 @@ use crate::{
 use candle_core::Tensor;
 use merv_plugin_api::PluginError;
 
-/// Which rows of a tensor `[rows, width]` make up the sequences that attend to themselves.
+/// The rows of a tensor `[rows, width]` that form the sequences of a self-attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Sequences {
-    /// How many sequences.
+    /// The number of sequences.
     pub batch: usize,
-    /// Positions in each.
+    /// The number of positions in each sequence.
     pub length: usize,
-    /// Rows from one position to the next.
+    /// The number of rows from one position to the next.
     pub position: usize,
-    /// Sequences per outer step; see [`BatchStride`].
+    /// The number of sequences in each outer step; see [`BatchStride`].
     pub inner: usize,
-    /// Rows from one sequence of an outer step to the next.
+    /// The number of rows from one sequence of an outer step to the next.
     pub inner_stride: usize,
-    /// Rows from one outer step to the next.
+    /// The number of rows from one outer step to the next.
     pub outer_stride: usize,
 }
 
 impl Sequences {
-    /// `batch` sequences of `length` rows, one after the other.
+    /// Returns `batch` sequences of `length` consecutive rows.
     pub fn consecutive(batch: usize, length: usize) -> Self {
         Self {
             batch,
@@ -44,7 +44,7 @@ impl Sequences {
         }
     }
 
-    /// Of rows ordered `[groups, time, space]`, the sequences over time: one for each group and place.
+    /// Returns the sequences over time in rows ordered `[groups, time, space]`: one for each group and place.
     pub fn over_time(groups: usize, time: usize, space: usize) -> Self {
         Self {
             batch: groups * space,
@@ -56,7 +56,7 @@ impl Sequences {
         }
     }
 
-    /// The sequences in rows of `row` elements.
+    /// Returns the sequences in rows of `row` elements.
     fn spans(&self, row: usize) -> Vec<Span> {
         let batch = BatchStride {
             inner: self.inner,
@@ -75,7 +75,7 @@ impl Sequences {
             .collect()
     }
 
-    /// `data` with rows of `row` elements, cut into heads.
+    /// Returns `data` with rows of `row` elements as heads.
     fn view<'a>(&self, head_dim: usize, data: &'a [f32], row: usize) -> Strided<'a> {
         Strided {
             data,
@@ -87,14 +87,13 @@ impl Sequences {
 }
 
 enum Projections {
-    /// One layer for queries, keys and values, side by side (timm's `attn.qkv`).
+    /// One layer whose outputs are queries, keys and values (timm's `attn.qkv`).
     Fused(Box<Linear>),
-    /// A layer each (Hugging Face).
+    /// One layer each (Hugging Face).
     Separate(Box<[Linear; 3]>),
 }
 
-/// Self-attention up to, but without, the output projection, and that projection apart: between them a
-/// caller may reorder rows.
+/// Self-attention. The output projection is a separate step, so that callers can reorder rows before it.
 pub struct SelfAttention {
     projections: Projections,
     output: Linear,
@@ -103,7 +102,7 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// timm's `Attention`: one layer for queries, keys and values, side by side (`qkv`), and the output
+    /// Creates timm's `Attention` from one layer for queries, keys and values (`qkv`) and one for the output
     /// (`proj`).
     ///
     /// # Errors
@@ -113,7 +112,7 @@ impl SelfAttention {
         Self::from_parts(Projections::Fused(Box::new(qkv)), output, heads, width)
     }
 
-    /// Four layers taken under whatever names the checkpoint uses: query, key, value, output.
+    /// Creates an attention from separate layers for queries, keys and values, and one for the output.
     ///
     /// # Errors
     ///
@@ -138,7 +137,7 @@ impl SelfAttention {
         })
     }
 
-    /// Attention of each sequence to itself, before the output projection.
+    /// Computes the attention of each sequence to itself, before the output projection.
     ///
     /// # Shapes
     ///
@@ -146,12 +145,12 @@ impl SelfAttention {
     ///
     /// # Errors
     ///
-    /// When `x` has not the rows that `sequences` speaks of.
+    /// When `x` does not have the number of rows of `sequences`, or has another width.
     pub fn attend(&self, x: &Tensor, sequences: Sequences) -> Result<Tensor> {
         let (count, width) = rows(x)?;
         if count != sequences.batch * sequences.length || width != self.width {
             return Err(PluginError::invalid(format!(
-                "an attention of width {} over {} sequences of {} was given {:?}",
+                "an attention of width {} over {} sequences of {} positions received a tensor of shape {:?}",
                 self.width,
                 sequences.batch,
                 sequences.length,
@@ -206,7 +205,7 @@ impl SelfAttention {
         Ok(y)
     }
 
-    /// Queries, keys and values, `[rows, width]` each → `[rows, width]`
+    /// Queries, keys and values, each `[rows, width]` → `[rows, width]`
     fn attend_separate(&self, qkv: [Tensor; 3], sequences: Sequences) -> Result<Tensor> {
         let (heads, width) = (self.heads(), self.width);
         let spans = sequences.spans(width);
@@ -243,11 +242,11 @@ impl SelfAttention {
         Ok(y)
     }
 
-    /// `residual + scale·output(attended)`.
+    /// Returns `residual + scale·output(attended)`.
     ///
     /// # Shapes
     ///
-    /// `[rows, width]` → the same
+    /// `[rows, width]` → the same shape
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Attention pooling: a learned query gathers all tokens into one (arXiv 1810.00825).
+//! Attention pooling: a learned query combines all tokens into one (arXiv 1810.00825).
 
 use crate::{
     Result,
@@ -14,8 +14,8 @@ use crate::{
 };
 use candle_core::Tensor;
 
-/// timm's `AttentionPoolLatent` (`timm/layers/attention_pool.py`) with one latent, as SigLIP has it:
-/// attention of the latent to all tokens, then a perceptron on a residual branch.
+/// timm's `AttentionPoolLatent` (`timm/layers/attention_pool.py`) with one latent, as in SigLIP: attention of
+/// the latent to all tokens, then a perceptron on a residual branch.
 pub struct AttentionPool {
     latent: Parameter,
     query: Linear,
@@ -27,8 +27,8 @@ pub struct AttentionPool {
 }
 
 impl AttentionPool {
-    /// Takes `latent`, `q`, `kv`, `proj`, `norm` and `mlp` from `scope`; `hidden` is the width of the
-    /// perceptron, and `activation` its activation.
+    /// Takes `latent`, `q`, `kv`, `proj`, `norm` and `mlp` from `scope`. `hidden` is the width of the
+    /// perceptron.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl AttentionPool {
     /// When a shape does not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, tokens, width) = x.dims3()?;
-        // Every sequence has the same query.
+        // All sequences have the same query.
         let query = self.query.forward(&repeated(&self.latent, width, batch)?)?;
         let key_value = self.key_value.forward(x)?;
         let pooled = self.attend(&query, &key_value, batch, tokens)?;
@@ -112,21 +112,24 @@ impl AttentionPool {
             false,
             move |gradient, flow| {
                 let [query, key_value] = inputs;
-                let [mut of_query, mut of_keys] =
+                let [mut query_gradient, mut key_value_gradient] =
                     [&query, &key_value].map(|input| vec![0.0; input.elem_count()]);
                 with_slice(&query, |query| {
                     with_slice(&key_value, |keys| {
                         let [query, keys] = [(query, width), (keys, row)]
                             .map(|(data, row)| strided(data, row, heads));
-                        let out = [of_query.as_mut_slice(), of_keys.as_mut_slice()];
+                        let out = [
+                            query_gradient.as_mut_slice(),
+                            key_value_gradient.as_mut_slice(),
+                        ];
                         attention_backward_with_values(
                             query, keys, width, &spans, heads, &gradient, out,
                         );
                         Ok(())
                     })
                 })?;
-                flow.add(query.id(), of_query);
-                flow.add(key_value.id(), of_keys);
+                flow.add(query.id(), query_gradient);
+                flow.add(key_value.id(), key_value_gradient);
                 Ok(())
             },
         );

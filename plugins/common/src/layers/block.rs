@@ -14,24 +14,24 @@ use candle_core::Tensor;
 /// `x + s₁·attention(norm₁(x))`, then `x + s₂·mlp(norm₂(x))`: timm's `Block`, Hugging Face's
 /// `CLIPEncoderLayer` and `VivitLayer`.
 pub struct Block {
-    /// Before the attention.
+    /// The norm before the attention.
     pub norm1: LayerNorm,
     /// The attention.
     pub attention: SelfAttention,
-    /// LayerScale of the attention's branch (arXiv 2103.17239).
+    /// The LayerScale of the attention branch (arXiv 2103.17239).
     pub scale1: Option<Parameter>,
-    /// Before the perceptron.
+    /// The norm before the perceptron.
     pub norm2: LayerNorm,
     /// The perceptron.
     pub mlp: Mlp,
-    /// LayerScale of the perceptron's branch.
+    /// The LayerScale of the perceptron branch.
     pub scale2: Option<Parameter>,
 }
 
 impl Block {
     /// # Shapes
     ///
-    /// `[batch · length, width]` → the same; `sequences` consecutive
+    /// `[batch · length, width]`, with consecutive sequences → the same shape
     ///
     /// # Errors
     ///

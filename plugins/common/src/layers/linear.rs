@@ -3,13 +3,13 @@
 use crate::{
     Result,
     activation::Activation,
-    gradients::{Parameter, activate, note, recording},
+    gradients::{Flow, Parameter, activate, note, recording},
     kernels::{
-        backward,
         elements::Elements,
         epilogue::Epilogue,
         linear::linear,
         product::{Left, Right, product_into},
+        rows::{add, add_columns, scaled_rows},
     },
     tensor::{from_vec, rows, with_slice},
     weights::Scope,
@@ -17,7 +17,7 @@ use crate::{
 use candle_core::Tensor;
 use merv_plugin_api::PluginError;
 
-/// Rows whose outer products go into the gradient of a weight together: their packed form stays in the
+/// Rows whose outer products are added to the gradient of a weight together. Their packed form stays in the
 /// second-level cache.
 const ROWS_AT_ONCE: usize = 2048;
 
@@ -32,7 +32,7 @@ pub struct Linear {
     adapter: Option<Box<LowRank>>,
 }
 
-/// A low-rank change to a layer's weight, kept apart from it (LoRA, arXiv 2106.09685): `scale·B·A`.
+/// A low-rank adapter, which changes a layer's weight by `scale·B·A` (LoRA, arXiv 2106.09685).
 #[derive(Clone)]
 struct LowRank {
     /// A, `[rank, inputs]`
@@ -51,7 +51,7 @@ impl Linear {
         )
     }
 
-    /// A layer of parts that were taken from elsewhere.
+    /// Creates a layer from its parameters.
     pub fn from_parts(weight: Parameter, bias: Option<Parameter>) -> Self {
         Self {
             weight,
@@ -60,8 +60,8 @@ impl Linear {
         }
     }
 
-    /// The layer with a low-rank adapter: `y = x·Wᵀ + b + scale·x·Aᵀ·Bᵀ`, with `down` A `[rank, inputs]`
-    /// and `up` B `[outputs, rank]`.
+    /// Adds a low-rank adapter: `y = x·Wᵀ + b + scale·x·Aᵀ·Bᵀ`. `down` is A, `[rank, inputs]`, and `up` is B,
+    /// `[outputs, rank]`.
     #[must_use]
     pub fn adapted(self, down: Parameter, up: Parameter, scale: f32) -> Self {
         let adapter = LowRank {
@@ -75,12 +75,12 @@ impl Linear {
         }
     }
 
-    /// Width of what it takes.
+    /// Returns the width of the input.
     pub fn inputs(&self) -> usize {
         self.weight.columns()
     }
 
-    /// Width of what it makes.
+    /// Returns the width of the output.
     pub fn outputs(&self) -> usize {
         self.weight.rows()
     }
@@ -100,20 +100,20 @@ impl Linear {
             &[x],
             &y,
             self.is_trained(),
-            move |gradient, flow| layer.step_back(&input, &gradient, flow),
+            move |gradient, flow| layer.backward(&input, &gradient, flow),
         );
         self.adapt(x, y, None)
     }
 
-    /// `activation(x·Wᵀ + b)`, in one pass.
+    /// Returns `activation(x·Wᵀ + b)`, computed in one pass.
     ///
     /// # Errors
     ///
-    /// When the last dimension is not `inputs`, or the layer has an adapter, which would have to be added
-    /// before the activation.
+    /// When the last dimension is not `inputs`.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         if self.adapter.is_some() || recording() {
-            // The backward pass needs what the activation was given.
+            // An adapter is added before the activation, and the backward pass needs the input of the
+            // activation.
             return activate(&self.forward(x)?, activation);
         }
         self.run(
@@ -125,11 +125,11 @@ impl Linear {
         )
     }
 
-    /// `residual + scale·(x·Wᵀ + b)`, in one pass: how every branch of a transformer ends.
+    /// Returns `residual + scale·(x·Wᵀ + b)`, computed in one pass: the end of every branch of a transformer.
     ///
     /// # Errors
     ///
-    /// When the last dimension is not `inputs`, or `residual` has not the shape of the result.
+    /// When the last dimension is not `inputs`, or `residual` does not have the shape of the result.
     pub fn forward_added(
         &self,
         x: &Tensor,
@@ -140,7 +140,7 @@ impl Linear {
             && recording()
             && scale.is_trained()
         {
-            // The gradient of the scale needs what was scaled.
+            // The gradient of the scale needs the unscaled values.
             return scaled_added(&self.forward(x)?, residual, scale);
         }
         let values = scale.map(Parameter::values);
@@ -166,10 +166,10 @@ impl Linear {
             move |gradient, flow| {
                 match &scale_of {
                     Some(scale) => {
-                        let scaled = backward::scaled_rows(&gradient, &scale.values().f32s());
-                        layer.step_back(&input, &scaled, flow)?;
+                        let scaled = scaled_rows(&gradient, &scale.values().f32s());
+                        layer.backward(&input, &scaled, flow)?;
                     }
-                    None => layer.step_back(&input, &gradient, flow)?,
+                    None => layer.backward(&input, &gradient, flow)?,
                 }
                 flow.add(residual_id, gradient);
                 Ok(())
@@ -178,7 +178,7 @@ impl Linear {
         self.adapt(x, y, values.as_deref())
     }
 
-    /// `y + layer_scale·scale·x·Aᵀ·Bᵀ`, if there is an adapter.
+    /// Returns `y + layer_scale·scale·x·Aᵀ·Bᵀ` if there is an adapter, else `y`.
     fn adapt(&self, x: &Tensor, y: Tensor, layer_scale: Option<&[f32]>) -> Result<Tensor> {
         let Some(adapter) = &self.adapter else {
             return Ok(y);
@@ -198,7 +198,7 @@ impl Linear {
         let residual = epilogue.residual.map_or(count * outputs, <[f32]>::len);
         if width != inputs || residual != count * outputs {
             return Err(PluginError::invalid(format!(
-                "a linear layer of {inputs} inputs and {outputs} outputs was given {:?}",
+                "a linear layer of {inputs} inputs and {outputs} outputs received a tensor of shape {:?}",
                 x.dims()
             )));
         }
@@ -228,23 +228,18 @@ impl Linear {
         )
     }
 
-    /// `x·Wᵀ + b` of whole rows.
+    /// Returns `x·Wᵀ + b` for whole rows.
     pub(crate) fn product(&self, x: &[f32]) -> Vec<f32> {
         self.product_and(x, Epilogue::default())
     }
 
-    /// Whether it is trained.
+    /// Returns whether it is trained.
     pub fn is_trained(&self) -> bool {
         self.weight.is_trained()
     }
 
     /// The backward pass of the layer without its adapter.
-    fn step_back(
-        &self,
-        x: &Tensor,
-        gradient: &[f32],
-        flow: &mut crate::gradients::Flow,
-    ) -> Result<()> {
+    fn backward(&self, x: &Tensor, gradient: &[f32], flow: &mut Flow) -> Result<()> {
         if self.is_trained() {
             with_slice(x, |x| {
                 self.add_gradients(x, gradient);
@@ -257,7 +252,7 @@ impl Linear {
         Ok(())
     }
 
-    /// Adds to the gradients of weight and bias, from inputs and the gradient of outputs.
+    /// Adds to the gradients of weight and bias, from the inputs and the gradient of the outputs.
     pub(crate) fn add_gradients(&self, x: &[f32], gradient: &[f32]) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         let precision = self.weight.precision();
@@ -272,11 +267,12 @@ impl Linear {
             }
         });
         if let Some(bias) = &self.bias {
-            bias.add_to_gradient(|sum| backward::add_columns(gradient, None, sum));
+            bias.add_to_gradient(|sum| add_columns(gradient, None, sum));
         }
     }
 
-    /// The gradient of inputs from that of outputs: `gradient·W`, written to `out` or added to it.
+    /// Computes the gradient of the inputs from that of the outputs, `gradient·W`. Writes it to `out`, or
+    /// adds it if `added`.
     pub(crate) fn input_gradient(&self, gradient: &[f32], out: &mut [f32], added: bool) {
         let (inputs, outputs) = (self.inputs(), self.outputs());
         let rows = out.len().checked_div(inputs).unwrap_or(0);
@@ -289,7 +285,7 @@ impl Linear {
             product_into(left, right, sizes, out, added, precision);
             return;
         }
-        // Parts of quantised rows cannot be read apart: convert some rows at a time.
+        // Part of a quantised row cannot be read, so whole rows are converted, some at a time.
         let mut scratch = Vec::new();
         for first in (0..outputs).step_by(CONVERTED_ROWS) {
             let count = CONVERTED_ROWS.min(outputs - first);
@@ -307,14 +303,14 @@ impl Linear {
     }
 }
 
-/// `residual + scale·y`, with the gradient of the scale.
+/// Returns `residual + scale·y` and notes the gradient of the scale too.
 fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tensor> {
     let values = scale.values();
     let values = values.f32s();
     let sum = with_slice(y, |y| {
-        let mut sum = backward::scaled_rows(y, &values);
+        let mut sum = scaled_rows(y, &values);
         with_slice(residual, |residual| {
-            backward::add(&mut sum, residual);
+            add(&mut sum, residual);
             Ok(())
         })?;
         from_vec(sum, residual.shape())
@@ -327,13 +323,10 @@ fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tens
         true,
         move |gradient, flow| {
             with_slice(&branch, |y| {
-                scale.add_to_gradient(|sums| backward::add_columns(&gradient, Some(y), sums));
+                scale.add_to_gradient(|sums| add_columns(&gradient, Some(y), sums));
                 Ok(())
             })?;
-            flow.add(
-                branch.id(),
-                backward::scaled_rows(&gradient, &scale.values().f32s()),
-            );
+            flow.add(branch.id(), scaled_rows(&gradient, &scale.values().f32s()));
             flow.add(residual_id, gradient);
             Ok(())
         },
@@ -344,10 +337,10 @@ fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tens
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{gradients::Parameters, kernels::numbers, precision::Precision};
+    use crate::{gradients::Parameters, kernels::numbers::numbers, precision::Precision};
     use merv_plugin_api::TrainingOptions;
 
-    /// `[rows, inner] · [inner, columns]` of what the precision makes of the operands.
+    /// Computes `[rows, inner] · [inner, columns]` with the operands in `precision`.
     fn product(
         precision: Precision,
         [rows, inner, columns]: [usize; 3],
@@ -376,7 +369,7 @@ mod tests {
                 assert_eq!(found.len(), expected.len(), "{what}");
                 for (found, expected) in found.iter().zip(&expected) {
                     let error = (f64::from(*found) - expected).abs();
-                    // What rounding the operands changes is fifty times as much.
+                    // Rounding the operands changes the result fifty times as much.
                     assert!(error < 2e-5, "{what} in {precision:?}: {found}, {expected}");
                 }
             };

@@ -13,7 +13,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Puts together two layers that were taken under whatever names the checkpoint uses.
+    /// Creates a perceptron from its layers.
     pub fn from_parts(up: Linear, down: Linear, activation: Activation) -> Self {
         Self {
             up,
@@ -31,11 +31,11 @@ impl Mlp {
         }
     }
 
-    /// `residual + scale·mlp(x)`.
+    /// Returns `residual + scale·mlp(x)`.
     ///
     /// # Shapes
     ///
-    /// `[.., width]` → the same
+    /// `[.., width]` → the same shape
     ///
     /// # Errors
     ///

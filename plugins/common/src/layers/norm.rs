@@ -4,8 +4,8 @@ use crate::{
     Result,
     gradients::{Parameter, note},
     kernels::{
-        backward::{Norm, add, norm_backward},
-        norm,
+        norm::{self, Norm, norm_backward},
+        rows::add,
     },
     tensor::{from_vec, rows, with_slice},
     weights::Scope,
@@ -32,7 +32,7 @@ impl LayerNorm {
 
     /// # Shapes
     ///
-    /// `[.., width]` → the same
+    /// `[.., width]` → the same shape
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl RmsNorm {
 
     /// # Shapes
     ///
-    /// `[.., width]` → the same
+    /// `[.., width]` → the same shape
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl RmsNorm {
     }
 }
 
-/// Notes how to go back through a norm.
+/// Notes the backward pass of a norm.
 fn note_norm(
     norm: Norm,
     x: &Tensor,
@@ -115,7 +115,7 @@ fn note_norm(
         let scale = weight.values();
         let scale = scale.f32s();
         with_slice(&input, |x| {
-            let back = |out: &mut [f32], added| {
+            let backward = |out: &mut [f32], added| {
                 let of = (x, &*scale, epsilon);
                 let sums = norm_backward(norm, of, &gradient, (out, added), trained);
                 if let Some([scales, shifts]) = sums {
@@ -125,10 +125,10 @@ fn note_norm(
                     }
                 }
             };
-            if flow.wants(input.id()) {
-                flow.update(input.id(), x.len(), back);
+            if flow.needs(input.id()) {
+                flow.update(input.id(), x.len(), backward);
             } else {
-                back(&mut vec![0.0; x.len()], false);
+                backward(&mut vec![0.0; x.len()], false);
             }
             Ok(())
         })
@@ -140,7 +140,7 @@ fn check(x: &Tensor, width: usize) -> Result<()> {
         return Ok(());
     }
     Err(PluginError::invalid(format!(
-        "a norm of width {width} was given {:?}",
+        "a norm of width {width} received a tensor of shape {:?}",
         x.dims()
     )))
 }

@@ -1,14 +1,15 @@
-//! Patch and tubelet embedding: a convolution whose kernel is its stride, so a gather and a product.
+//! Patch and tubelet embeddings. The stride of the convolution equals its kernel, so it is a gather and a
+//! product.
 
 use crate::{Result, config::CHANNELS, layers::linear::Linear, tensor::from_vec, weights::Scope};
 use candle_core::Tensor;
 use merv_plugin_api::PluginError;
 use rayon::prelude::*;
 
-/// Cuts a clip into patches of `tubelet` frames and `patch` × `patch` pixels and projects each.
+/// Divides a clip into patches of `tubelet` frames and `patch` × `patch` pixels, and projects each patch.
 ///
-/// Agrees with `torch.nn.Conv2d` (tubelet 1) and `torch.nn.Conv3d` of equal kernel and stride: what is
-/// left over at the right and bottom edge is not covered.
+/// Agrees with `torch.nn.Conv2d` (tubelet 1) and `torch.nn.Conv3d` with a stride equal to the kernel: pixels
+/// at the right and bottom edges that do not fill a patch are ignored.
 pub struct PatchEmbed {
     projection: Linear,
     tubelet: usize,
@@ -16,12 +17,12 @@ pub struct PatchEmbed {
 }
 
 impl PatchEmbed {
-    /// A two-dimensional embedding: takes `weight [width, 3, patch, patch]` and, if `bias`, `bias`.
+    /// Creates a two-dimensional embedding: takes `weight [width, 3, patch, patch]` and, if `bias`, `bias`.
     pub fn new_2d(patch: usize, width: usize, bias: bool, scope: &Scope<'_>) -> Self {
         Self::new(&[width, CHANNELS, patch, patch], 1, patch, bias, scope)
     }
 
-    /// A three-dimensional embedding: takes `weight [width, 3, tubelet, patch, patch]` and `bias`.
+    /// Creates a three-dimensional embedding: takes `weight [width, 3, tubelet, patch, patch]` and `bias`.
     pub fn new_3d(tubelet: usize, patch: usize, width: usize, scope: &Scope<'_>) -> Self {
         Self::new(
             &[width, CHANNELS, tubelet, patch, patch],
@@ -44,7 +45,7 @@ impl PatchEmbed {
 
     /// # Shapes
     ///
-    /// A slice `[frames, 3, size, size]`, read where it lies →
+    /// A slice `[frames, 3, size, size]` →
     /// `[frames / tubelet · (size / patch)², width]`
     ///
     /// # Errors
@@ -55,7 +56,7 @@ impl PatchEmbed {
         let frame = CHANNELS * plane;
         if frame == 0 || !frames.len().is_multiple_of(frame * self.tubelet) {
             return Err(PluginError::invalid(format!(
-                "{} numbers are no whole tubelets of {} frames of 3x{size}x{size}",
+                "{} numbers are not a whole number of tubelets of {} frames of 3x{size}x{size}",
                 frames.len(),
                 self.tubelet
             )));
@@ -64,7 +65,7 @@ impl PatchEmbed {
         let columns = CHANNELS * self.tubelet * self.patch * self.patch;
         let times = frames.len() / (frame * self.tubelet);
         let mut patches = vec![0.0f32; times * grid * grid * columns];
-        // One task a row of patches.
+        // One task for each row of patches.
         patches
             .par_chunks_mut((grid * columns).max(1))
             .enumerate()
@@ -73,7 +74,7 @@ impl PatchEmbed {
                 for (x, patch) in out.chunks_exact_mut(columns).enumerate() {
                     let lines = patch.chunks_exact_mut(self.patch).enumerate();
                     for (line, out) in lines {
-                        // Columns are ordered as the kernel is: channel, frame, line, pixel.
+                        // The columns have the order of the kernel: channel, frame, line, pixel.
                         let (rest, row) = (line / self.patch, line % self.patch);
                         let (channel, offset) = (rest / self.tubelet, rest % self.tubelet);
                         let start = (time * self.tubelet + offset) * frame

@@ -1,35 +1,35 @@
-//! Position embeddings, also for another grid than the one they were trained on, and the tokens that stand
-//! before the patches.
+//! Position embeddings, which can be resampled to another grid than the trained one, and the tokens before
+//! the patches.
 
 use crate::{
     Result,
     gradients::{Parameter, note},
-    kernels::backward::{add, add_columns},
+    kernels::rows::{add, add_columns},
     tensor::{from_vec, rows, with_slice},
 };
 use candle_core::Tensor;
 use merv_plugin_api::PluginError;
 
-/// What is added to the patches of a frame, and put before them.
+/// The position embeddings of a frame, and the tokens before its patches.
 #[derive(Clone)]
 pub struct TokenEmbedding {
-    /// Class and register tokens, some rows each.
+    /// Class and register tokens; each parameter has one or more rows.
     prefix: Vec<Parameter>,
-    /// A row for each patch, after rows for the prefix if it has positions too.
+    /// One row for each patch, after the rows of the prefix if it has positions.
     positions: Parameter,
-    /// Tokens at the front that have no position.
+    /// The number of tokens at the front that have no position.
     unplaced: usize,
-    /// Rows of the positions that belong to the prefix, and to no grid.
+    /// The number of rows of the positions that belong to the prefix instead of the grid.
     leading: usize,
-    /// Sides of the grid of positions, as trained and as wanted.
+    /// The sides of the trained and the target grid, if they differ.
     grids: Option<[usize; 2]>,
     width: usize,
-    /// The positions on the wanted grid, if that is another one.
+    /// The stored positions on the target grid, if it differs.
     resampled: Vec<f32>,
 }
 
 impl TokenEmbedding {
-    /// Tokens that all have positions: Hugging Face's CLIP and ViViT.
+    /// Creates an embedding in which all tokens have positions, as in Hugging Face's CLIP and ViViT.
     pub fn placed(prefix: Vec<Parameter>, positions: Parameter, width: usize) -> Self {
         Self {
             prefix,
@@ -42,9 +42,9 @@ impl TokenEmbedding {
         }
     }
 
-    /// Tokens whose patches have positions that were trained on a square grid with sides of `grids[0]` and
-    /// are wanted on one of `grids[1]`: timm's. The first `leading` rows of the positions are the prefix's: as
-    /// many as it has tokens, or none.
+    /// Creates timm's embedding, whose positions were trained on a square grid with sides of `grids[0]` and
+    /// are resampled to one with sides of `grids[1]`. The first `leading` rows of the positions belong to the
+    /// prefix: as many as it has tokens, or none.
     pub fn resampled(
         prefix: Vec<Parameter>,
         positions: Parameter,
@@ -64,13 +64,13 @@ impl TokenEmbedding {
         };
         if embedding.grids.is_some() {
             let stored = embedding.positions.values();
-            embedding.resampled = embedding.on_wanted_grid(&stored.f32s());
+            embedding.resampled = embedding.on_target_grid(&stored.f32s());
         }
         embedding
     }
 
-    /// The positions on the wanted grid.
-    fn on_wanted_grid(&self, positions: &[f32]) -> Vec<f32> {
+    /// Returns the positions on the target grid.
+    fn on_target_grid(&self, positions: &[f32]) -> Vec<f32> {
         let Some([from, to]) = self.grids else {
             return positions.to_vec();
         };
@@ -79,8 +79,8 @@ impl TokenEmbedding {
         [leading, &resampled].concat()
     }
 
-    /// Tokens before the patches.
-    fn count_before(&self) -> usize {
+    /// Returns the number of tokens before the patches.
+    fn prefix_len(&self) -> usize {
         let elements: usize = self.prefix.iter().map(Parameter::len).sum();
         elements / self.width.max(1)
     }
@@ -91,21 +91,21 @@ impl TokenEmbedding {
     ///
     /// # Errors
     ///
-    /// When these are no whole frames.
+    /// When `patches` is not a whole number of frames.
     pub fn forward(&self, patches: &Tensor) -> Result<Tensor> {
         let (count, width) = rows(patches)?;
         let positions = self.positions.values();
         let positions = positions.f32s();
-        let moved;
+        let resampled;
         let positions = match self.grids {
             None => &*positions,
             Some(_) if self.positions.is_trained() => {
-                moved = self.on_wanted_grid(&positions);
-                &moved
+                resampled = self.on_target_grid(&positions);
+                &resampled
             }
             Some(_) => &self.resampled,
         };
-        let before = self.count_before();
+        let before = self.prefix_len();
         let tokens = positions.len() / self.width.max(1) + self.unplaced;
         let each = tokens.saturating_sub(before);
         if each == 0 || width != self.width || !count.is_multiple_of(each) {
@@ -158,7 +158,7 @@ impl TokenEmbedding {
         Ok(x)
     }
 
-    /// From the gradient of `[frames · tokens, width]` to those of prefix and positions.
+    /// Adds to the gradients of prefix and positions, from the gradient of `[frames · tokens, width]`.
     fn add_gradients(&self, gradient: &[f32], tokens: usize) {
         let mut sums = vec![0.0; tokens * self.width];
         add_columns(gradient, None, &mut sums);
@@ -167,9 +167,9 @@ impl TokenEmbedding {
             None => self.positions.add_to_gradient(|sum| add(sum, placed)),
             Some([from, to]) => {
                 let (leading, grid) = placed.split_at(self.leading * self.width);
-                let grid = resample_back(grid, from, to, self.width);
-                let back = [leading, &grid].concat();
-                self.positions.add_to_gradient(|sum| add(sum, &back));
+                let grid = resample_backward(grid, from, to, self.width);
+                let gradient = [leading, &grid].concat();
+                self.positions.add_to_gradient(|sum| add(sum, &gradient));
             }
         }
         let mut rest = sums.as_slice();
@@ -181,7 +181,7 @@ impl TokenEmbedding {
     }
 }
 
-/// Resamples a square grid of embeddings as timm's `resample_abs_pos_embed` does: bicubic (a = −0.5),
+/// Resamples a square grid of embeddings like timm's `resample_abs_pos_embed`: bicubic (a = −0.5), and
 /// antialiased when shrinking (`torch.nn.functional.interpolate(antialias=True)`).
 ///
 /// # Shapes
@@ -189,7 +189,7 @@ impl TokenEmbedding {
 /// `[from · from, width]` → `[to · to, width]`
 pub fn resample(grid: Vec<f32>, from: usize, to: usize, width: usize) -> Vec<f32> {
     if from == to || grid.len() != from * from * width {
-        // The second is a tensor that did not fit, which `weights::load` reports.
+        // A grid of another size is that of a tensor with another shape, which `weights::load` reports.
         return grid;
     }
     let taps: Vec<(usize, Vec<f32>)> = (0..to).map(|i| weights(i, from, to)).collect();
@@ -222,8 +222,8 @@ pub fn resample(grid: Vec<f32>, from: usize, to: usize, width: usize) -> Vec<f32
     resampled
 }
 
-/// The way back of [`resample`]: `[to · to, width]` → `[from · from, width]`.
-fn resample_back(gradient: &[f32], from: usize, to: usize, width: usize) -> Vec<f32> {
+/// The backward pass of [`resample`]: `[to · to, width]` → `[from · from, width]`.
+fn resample_backward(gradient: &[f32], from: usize, to: usize, width: usize) -> Vec<f32> {
     let taps: Vec<(usize, Vec<f32>)> = (0..to).map(|i| weights(i, from, to)).collect();
     let mut narrow = vec![0.0; from * to * width];
     for (y, (first, weights)) in taps.iter().enumerate() {
@@ -254,7 +254,7 @@ fn accumulate(out: &mut [f32], row: &[f32], weight: f32) {
     }
 }
 
-/// The first input and the weights that make up output `index`.
+/// Returns the first input of output `index` and the weights of its inputs.
 fn weights(index: usize, from: usize, to: usize) -> (usize, Vec<f32>) {
     let scale = from as f32 / to as f32;
     let stretch = scale.max(1.0);
@@ -287,9 +287,9 @@ fn cubic(x: f32) -> f32 {
 mod tests {
     use super::*;
 
-    /// `<resample(g), y> = <g, resample_back(y)>`: one is the other's transpose.
+    /// `<resample(g), y> = <g, resample_backward(y)>`, which makes each the transpose of the other.
     #[test]
-    fn resampling_has_a_way_back() {
+    fn the_backward_pass_of_resampling_is_its_transpose() {
         for (from, to) in [(7, 4), (3, 5)] {
             let width = 2;
             let numbers = |count: usize| -> Vec<f32> {
@@ -297,9 +297,12 @@ mod tests {
             };
             let (grid, gradient) = (numbers(from * from * width), numbers(to * to * width));
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-            let forth = dot(&resample(grid.clone(), from, to, width), &gradient);
-            let back = dot(&grid, &resample_back(&gradient, from, to, width));
-            assert!((forth - back).abs() < 1e-3, "{forth} is not {back}");
+            let forward = dot(&resample(grid.clone(), from, to, width), &gradient);
+            let backward = dot(&grid, &resample_backward(&gradient, from, to, width));
+            assert!(
+                (forward - backward).abs() < 1e-3,
+                "{forward} is not {backward}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The tapes of clips that went through an encoder in groups of frames.
+//! The tapes of clips that an encoder processes in groups of frames.
 
 use crate::{
     Result,
@@ -9,7 +9,7 @@ use crate::{
 use candle_core::{Tensor, TensorId};
 use merv_plugin_api::{EncoderInfo, PluginError, TensorView};
 
-/// What the backward pass of a batch of clips needs: a tape for each group of frames, in order.
+/// The tapes of a batch of clips, one for each group of frames, in order.
 #[derive(Default)]
 pub struct ClipTape(Vec<Group>);
 
@@ -17,16 +17,16 @@ struct Group {
     tape: Tape,
     result: TensorId,
     elements: usize,
-    /// The first dimension of the result: frames, where tokens are arranged by them.
+    /// The first dimension of the result: the number of frames, for encoders that return tokens by frame.
     frames: usize,
 }
 
 impl ClipTape {
-    /// Runs the forward pass of the next group and keeps its tape.
+    /// Runs the forward pass of the next group and records its tape.
     ///
     /// # Errors
     ///
-    /// What `forward` returns.
+    /// The error of `forward`.
     pub fn record(&mut self, forward: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
         let (tokens, tape) = record(&[], forward)?;
         self.0.push(Group {
@@ -38,11 +38,11 @@ impl ClipTape {
         Ok(tokens)
     }
 
-    /// Goes back from the gradient of features that are the groups' results, one after the other.
+    /// Runs the backward pass for features that are the concatenated results of the groups.
     ///
     /// # Errors
     ///
-    /// When the gradient has not the features' shape, or the backward pass fails.
+    /// When the gradient does not have the shape of the features, or the backward pass fails.
     pub fn backward(self, info: &EncoderInfo, gradient: &TensorView<'_>) -> Result<()> {
         let elements: usize = self.0.iter().map(|group| group.elements).sum();
         check(info, gradient, |numbers| numbers == elements)?;
@@ -57,8 +57,8 @@ impl ClipTape {
         })
     }
 
-    /// Goes back from the gradient of features that `choice` has made of the groups' tokens, `prefix` of
-    /// them before the patches of each frame.
+    /// Runs the backward pass for features that `choice` selected from the tokens of the groups. `prefix` is
+    /// the number of tokens before the patches of each frame.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ fn check(
         return Ok(());
     }
     Err(PluginError::invalid(format!(
-        "expected a gradient of the features, of the batch of the forward pass by {} by {}, found {:?}",
+        "expected a gradient of the features, [batch of the forward pass, {}, {}], found {:?}",
         tokens_of(info),
         info.width,
         gradient.shape()

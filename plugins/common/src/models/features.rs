@@ -1,19 +1,19 @@
-//! Clips in, features out: the checks and the loop that encoders share.
+//! From clips to features: the checks and the loop that encoders share.
 
 use crate::{Result, config::CHANNELS, tensor::with_slice, threads::on_pool};
 use candle_core::Tensor;
 use merv_plugin_api::{EncoderInfo, PluginError, TensorBuf, TensorView};
 use std::slice::ChunksExact;
 
-/// Runs `encode` on consecutive groups of `group` frames of every clip and hands all features over.
+/// Runs `encode` on consecutive groups of `group` frames of every clip and returns all features.
 ///
-/// The clips are read where the host keeps them; `encode` gets `[group, 3, size, size]` and returns
-/// `[rows, width]`. A group that fits the cache is faster than a whole batch.
+/// The clips are not copied. `encode` receives `[group, 3, size, size]` and returns `[rows, width]`. A group
+/// that fits in the cache is faster than a whole batch.
 ///
 /// # Errors
 ///
-/// When the clips have not the shape that `info` promises, `group` does not divide the frames, or
-/// `encode` fails or returns too few or too many features.
+/// When the clips do not have the shape of `info`, `group` does not divide the number of frames, or `encode`
+/// fails or returns a wrong number of features.
 pub fn encode_in_groups(
     clips: &TensorView<'_>,
     info: &EncoderInfo,
@@ -34,16 +34,16 @@ pub fn encode_in_groups(
     TensorBuf::from_vec(features, &[batch, tokens_of(info), info.width as usize])
 }
 
-/// Features of a clip.
+/// Returns the number of features of a clip.
 pub(crate) fn tokens_of(info: &EncoderInfo) -> usize {
     info.temporal as usize * info.spatial as usize
 }
 
-/// How many clips there are, and their frames in groups.
+/// Returns the number of clips, and their frames in groups.
 ///
 /// # Errors
 ///
-/// When the clips have not the shape that `info` promises, or `group` does not divide the frames.
+/// When the clips do not have the shape of `info`, or `group` does not divide the number of frames.
 pub(crate) fn clips_in_groups<'a>(
     clips: &'a TensorView<'_>,
     info: &EncoderInfo,
@@ -59,7 +59,7 @@ pub(crate) fn clips_in_groups<'a>(
     }
     if group == 0 || !frames.is_multiple_of(group) {
         return Err(PluginError::invalid(format!(
-            "{frames} frames are no whole groups of {group}"
+            "{frames} frames cannot be divided into groups of {group}"
         )));
     }
     let groups = clips.f32s()?.chunks_exact(group * CHANNELS * size * size);

@@ -1,4 +1,4 @@
-//! The encoders that MERV makes of a timm vision transformer: SigLIP's and DINOv2's, frame by frame.
+//! MERV's encoders for timm's vision transformers, SigLIP and DINOv2, which process one frame at a time.
 
 use crate::{
     Result,
@@ -23,22 +23,22 @@ use merv_plugin_api::{
 };
 use std::path::PathBuf;
 
-/// Frames that go through the blocks together: few enough that their activations stay in the cache,
-/// enough that the products fill all cores.
+/// The number of frames that run through the blocks together. Their activations stay in the cache, and the
+/// products are large enough for all cores.
 const FRAMES_AT_ONCE: usize = 4;
 
-/// What open_clip's files hold besides the tower.
+/// Tensors of open_clip's files that do not belong to the tower.
 const OPEN_CLIP_REST: [&str; 4] = ["text.", "logit_scale", "logit_bias", "visual.head."];
 
-/// What comes after the blocks in the file, which only pooled features need.
+/// Tensors after the blocks, which only pooled features need.
 const POOLING: [&str; 4] = ["norm.", "attn_pool.", "fc_norm.", "head."];
 
-/// From the tokens after all blocks to one vector a frame: timm's final norm and `global_pool`.
+/// timm's final norm and `global_pool`, which turn the tokens of a frame into one vector.
 struct Head {
     norm: LayerNorm,
-    /// Absent when the class token is taken.
+    /// `None` if the class token is the pooled vector.
     pool: Option<AttentionPool>,
-    /// Tokens before the patches.
+    /// The number of tokens before the patches.
     prefix: usize,
 }
 
@@ -68,7 +68,7 @@ impl Head {
         let (frames, tokens, width) = x.dims3()?;
         match &self.pool {
             Some(pool) if self.prefix == 0 => pool.forward(&self.norm.forward(x)?),
-            // The patches alone are pooled.
+            // Only the patches are pooled.
             Some(pool) => {
                 let rows = (0..frames * tokens).filter(|row| row % tokens >= self.prefix);
                 let patches = tokens.saturating_sub(self.prefix);
@@ -83,21 +83,21 @@ impl Head {
     }
 }
 
-/// An encoder whose features are tokens of the last block but one, without the final norm, or one
-/// pooled vector a frame.
+/// An encoder whose features are tokens of the last block but one, without the final norm, or one pooled
+/// vector for each frame.
 pub struct FrameEncoder {
     vit: Vit,
     head: Option<Head>,
     choice: FrameTokens,
     info: EncoderInfo,
     parameters: Parameters,
-    /// The files of the weights: their pages are given back when a call has been answered, so that
-    /// models that take turns are not all in memory.
+    /// The files of the weights. Their pages are released after each call, so that models that run in turn
+    /// are not all in memory.
     mapping: Mapping,
 }
 
 impl FrameEncoder {
-    /// What such an encoder is.
+    /// Describes an encoder.
     pub fn describe(model: &TimmModel, features: VitFeatures, num_frames: u32) -> EncoderInfo {
         let (config, image_size) = (&model.sizes, model.image_size);
         let patches = config.grid(image_size).pow(2);
@@ -122,8 +122,8 @@ impl FrameEncoder {
         }
     }
 
-    /// Loads the weights from timm's or open_clip's files; `unused` are names that a tower may hold
-    /// besides what is known here.
+    /// Loads the weights from timm's or open_clip's files. `unused` lists further tensors of the tower that
+    /// are not needed.
     ///
     /// # Errors
     ///
@@ -158,7 +158,7 @@ impl FrameEncoder {
             } else {
                 scope
             };
-            // Without its last block the file would be that of a smaller model.
+            // A file without the last block belongs to a smaller model.
             let last = scope.pp("blocks").pp(config.depth - 1);
             last.require("norm1.weight");
             Ok(Self {
@@ -174,7 +174,7 @@ impl FrameEncoder {
         })
     }
 
-    /// Frames that go through the blocks together.
+    /// Returns the number of frames that run through the blocks together.
     fn group(&self) -> usize {
         let frames = self.info.num_frames as usize;
         (1..=FRAMES_AT_ONCE.min(frames))
@@ -183,7 +183,7 @@ impl FrameEncoder {
             .unwrap_or(1)
     }
 
-    /// Tokens before the patches; a pooled frame is one token.
+    /// Returns the number of tokens before the patches. A pooled frame is one token.
     fn prefix(&self) -> usize {
         match self.head {
             Some(_) => 1,

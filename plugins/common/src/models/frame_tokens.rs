@@ -1,4 +1,4 @@
-//! Which tokens of a transformer that sees every frame become features, and in which order.
+//! The tokens of each frame that become features, and their order.
 
 use crate::{
     Result,
@@ -9,16 +9,16 @@ use crate::{
 use candle_core::Tensor;
 use merv_plugin_api::{EncoderInfo, PluginError, TensorBuf, TensorView};
 
-/// What an encoder hands over of the tokens of its frames: MERV's variants of one model.
+/// The tokens of each frame that an encoder returns. MERV has variants of the same model that differ in this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameTokens {
     /// The patches of every frame.
     Patches,
-    /// The class token of every frame, and its patches after it.
+    /// The class token of every frame, followed by its patches.
     All,
     /// The mean of all tokens of a frame.
     Mean,
-    /// The class token of every frame, or whatever token comes first.
+    /// The class token of every frame, or the first token if there is no class token.
     Class,
     /// The class tokens of all frames, then the patches of all frames.
     ClassesFirst,
@@ -27,10 +27,10 @@ pub enum FrameTokens {
 }
 
 impl FrameTokens {
-    /// Time steps of the features, and features a time step.
+    /// Returns the number of time steps, and the number of features in each.
     ///
-    /// Where class tokens stand before the first frame's patches, the features cannot be cut into
-    /// frames, nor laid out as a grid: they are one time step.
+    /// If class tokens come before the patches of the first frame, the features cannot be divided into frames
+    /// or arranged as a grid. They form one time step.
     pub fn shape(self, frames: usize, patches: usize) -> (u32, u32) {
         let (temporal, spatial) = match self {
             Self::Patches => (frames, patches),
@@ -43,8 +43,8 @@ impl FrameTokens {
         (fits(temporal), fits(spatial))
     }
 
-    /// Adds frame `index` of `frames` to `clip`, the features of its clip, which begin as zeros.
-    /// `tokens` are the frame's: `prefix` tokens, the class token first, and the patches.
+    /// Adds frame `index` of `frames` to `clip`, the features of its clip, which start as zeros. `tokens` are
+    /// the tokens of the frame: `prefix` tokens, with the class token first, and the patches.
     fn place(
         self,
         (index, frames): (usize, usize),
@@ -84,8 +84,8 @@ impl FrameTokens {
 }
 
 impl FrameTokens {
-    /// The way back of [`Self::place`]: from the gradient of a clip's features to that of one frame's
-    /// tokens, which begins as zeros.
+    /// The backward pass of [`Self::place`]: from the gradient of a clip's features to that of the tokens of
+    /// one frame, which starts as zeros.
     pub(crate) fn lift(
         self,
         (index, frames): (usize, usize),
@@ -96,7 +96,7 @@ impl FrameTokens {
         let count = tokens.len() / width;
         let (class, rest) = tokens.split_at_mut(width.min(tokens.len()));
         let skipped = (prefix.saturating_sub(1) * width).min(rest.len());
-        // Without a prefix the first token is a patch too.
+        // Without a prefix, the first token is a patch too.
         let each = count.saturating_sub(prefix);
         let get = |at: usize, what: &mut [f32]| {
             what.copy_from_slice(&clip[at * width..][..what.len()]);
@@ -130,7 +130,7 @@ impl FrameTokens {
     }
 }
 
-/// Adds one of `count` parts of a mean.
+/// Adds one of the `count` parts of a mean.
 fn add(mean: &mut [f32], part: &[f32], count: usize) {
     for (mean, part) in mean.iter_mut().zip(part) {
         *mean += part / count as f32;
@@ -139,13 +139,13 @@ fn add(mean: &mut [f32], part: &[f32], count: usize) {
 
 /// Runs `encode` on consecutive groups of `group` frames of every clip and arranges their tokens.
 ///
-/// `encode` gets `[group, 3, size, size]` and returns `[group, prefix + patches, width]`, of whose
-/// prefix the class token is the first.
+/// `encode` receives `[group, 3, size, size]` and returns `[group, prefix + patches, width]`. The class token
+/// is the first of the prefix.
 ///
 /// # Errors
 ///
-/// When the clips have not the shape that `info` promises, `group` does not divide the frames, or
-/// `encode` fails or returns another number of tokens than `info` states.
+/// When the clips do not have the shape of `info`, `group` does not divide the number of frames, or `encode`
+/// fails or returns another number of tokens than `info` states.
 pub fn encode_frames(
     clips: &TensorView<'_>,
     info: &EncoderInfo,
@@ -167,7 +167,7 @@ pub fn encode_frames(
             let fits = found == group && found_width == width && count > 0;
             if !fits || choice.shape(frames, patches) != expected {
                 return Err(PluginError::invalid(format!(
-                    "{:?} are not the tokens of {group} frames, {width} wide",
+                    "expected the tokens of {group} frames with a width of {width}, found a tensor of shape {:?}",
                     tokens.dims()
                 )));
             }
@@ -189,7 +189,7 @@ pub fn encode_frames(
 mod tests {
     use super::*;
 
-    /// Two frames of a class token, a register and two patches, one wide.
+    /// Places two frames, each with a class token, a register and two patches, of width 1.
     fn placed(choice: FrameTokens) -> Vec<f32> {
         let (temporal, spatial) = choice.shape(2, 2);
         let mut clip = vec![0.0; (temporal * spatial) as usize];
@@ -209,9 +209,10 @@ mod tests {
         assert_eq!(placed(FrameTokens::MeanClassFirst), [3., 2., 3., 6., 7.]);
     }
 
-    /// `<place(tokens), y> = <tokens, lift(y)>` for every choice: one is the other's transpose.
+    /// `<place(tokens), y> = <tokens, lift(y)>` for every choice, which makes each the transpose of the
+    /// other.
     #[test]
-    fn every_choice_has_a_way_back() {
+    fn the_backward_pass_of_every_choice_is_its_transpose() {
         let tokens = [[1.0f32, 9., 2., 3.], [5., 8., 6., 7.]];
         for (choice, prefix) in [
             (FrameTokens::Patches, 2),
@@ -228,16 +229,16 @@ mod tests {
                 choice.place((index, 2), tokens, (prefix, 1), &mut clip);
             }
             let gradient: Vec<f32> = (0..clip.len()).map(|i| i as f32 - 2.5).collect();
-            let mut back = 0.0;
+            let mut backward = 0.0;
             for (index, tokens) in tokens.iter().enumerate() {
                 let mut lifted = [0.0; 4];
                 choice.lift((index, 2), &gradient, (prefix, 1), &mut lifted);
-                back += tokens.iter().zip(lifted).map(|(a, b)| a * b).sum::<f32>();
+                backward += tokens.iter().zip(lifted).map(|(a, b)| a * b).sum::<f32>();
             }
-            let forth: f32 = clip.iter().zip(&gradient).map(|(a, b)| a * b).sum();
+            let forward: f32 = clip.iter().zip(&gradient).map(|(a, b)| a * b).sum();
             assert!(
-                (forth - back).abs() < 1e-4,
-                "{choice:?}: {forth} is not {back}"
+                (forward - backward).abs() < 1e-4,
+                "{choice:?}: {forward} is not {backward}"
             );
         }
     }

@@ -1,5 +1,5 @@
-//! Whole models: vision transformers under timm's names, encoders that see frame after frame, and how the tokens
-//! of a clip become features.
+//! Whole models: vision transformers with timm's tensor names, encoders that process one frame at a time, and
+//! the arrangement of their tokens as features.
 
 mod clip_tape;
 pub mod features;

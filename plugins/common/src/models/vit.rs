@@ -18,7 +18,7 @@ use candle_core::Tensor;
 /// The first blocks of a vision transformer, without the final norm.
 pub struct Vit {
     patch_embed: PatchEmbed,
-    /// For the image size that was asked for.
+    /// The embedding for the requested image size.
     embedding: TokenEmbedding,
     pre_norm: Option<LayerNorm>,
     blocks: Vec<Block>,
@@ -31,7 +31,7 @@ impl Vit {
     ///
     /// # Errors
     ///
-    /// When [`VitConfig::check`] does.
+    /// When [`VitConfig::check`] fails, or the stored positions do not fit.
     pub fn new(
         config: &VitConfig,
         image_size: usize,
@@ -80,7 +80,7 @@ impl Vit {
         })
     }
 
-    /// Its sizes.
+    /// Returns the sizes.
     pub fn config(&self) -> &VitConfig {
         &self.config
     }

@@ -1,6 +1,5 @@
-//! The arguments of timm's `VisionTransformer` and `create_model` as a `config.json` may hold them
-//! (`model_args`), and what becomes of each: it sets a size, it does not change what a loaded model
-//! computes, or it is refused by name.
+//! The arguments of timm's `VisionTransformer` and `create_model` in a `config.json` (`model_args`). Each one
+//! sets a size, has no effect on what a loaded model computes, or is refused.
 
 use super::config::{Pool, VitConfig};
 use crate::{Result, activation::Activation, config::CHANNELS};
@@ -11,8 +10,8 @@ use serde_json::{Map, Value};
 /// `model_args`: arguments that override those of the architecture.
 pub type Arguments = Map<String, Value>;
 
-/// Arguments of training, of how a model is made, and of the classifier, which no encoder uses. Whether
-/// positions are resampled at run time (`dynamic_img_size`) is not asked either: they always are.
+/// Arguments of training, of the creation of a model, and of the classifier, which no encoder uses.
+/// `dynamic_img_size` has no effect because positions are always resampled.
 const WITHOUT_EFFECT: [&str; 23] = [
     "attn_drop_rate",
     "cache_dir",
@@ -39,7 +38,7 @@ const WITHOUT_EFFECT: [&str; 23] = [
     "weight_init",
 ];
 
-/// Arguments that make another model unless they have this value.
+/// Arguments that must have this value, because any other value makes a different model.
 const ONLY: [(&str, &str); 16] = [
     ("attn_layer", "\"attn\""),
     ("block_fn", "no value"),
@@ -59,14 +58,14 @@ const ONLY: [(&str, &str); 16] = [
     ("use_naflex", "false"),
 ];
 
-/// Arguments that come after the last block but one: they change pooled features alone.
+/// As [`ONLY`], for arguments that take effect after the last block but one, so only in pooled features.
 const ONLY_POOLED: [(&str, &str); 3] = [
     ("fc_norm", "false"),
     ("final_norm", "true"),
     ("pool_include_prefix", "false"),
 ];
 
-/// A side, or height and width.
+/// The side of a square, or height and width.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Side {
@@ -75,13 +74,13 @@ enum Side {
 }
 
 impl VitConfig {
-    /// This architecture with `arguments` applied; null means not given, as in timm. `pooled` says whether
-    /// features are pooled.
+    /// Applies `arguments` to this architecture. As in timm, null means that an argument is not given.
+    /// `pooled` is whether the features are pooled.
     ///
     /// # Errors
     ///
-    /// When an argument makes a model that is not built here, has a value of another type, or is none of
-    /// timm's; the message names it and what is supported.
+    /// When an argument makes an unsupported model, has a value of another type, or is not one of timm's
+    /// arguments. The message contains the argument and what is supported.
     pub fn with(mut self, arguments: &Arguments, pooled: bool) -> Result<Self> {
         for (key, value) in arguments.iter().filter(|(_, value)| !value.is_null()) {
             match key.as_str() {
@@ -97,7 +96,7 @@ impl VitConfig {
                 "pre_norm" => self.pre_norm = read(key, value, "true or false")?,
                 "qkv_bias" => self.qkv_bias = read(key, value, "true or false")?,
                 "proj_bias" => self.proj_bias = read(key, value, "true or false")?,
-                // The number itself only initialises training.
+                // The number is only the initial value in training.
                 "init_values" => {
                     read::<f64>(key, value, "a number")?;
                     self.layer_scale = true;
@@ -120,7 +119,7 @@ impl VitConfig {
     }
 }
 
-/// Accepts an argument that does not change what is computed.
+/// Checks an argument that does not set a size.
 fn only(key: &str, value: &Value, pooled: bool) -> Result<()> {
     let found = |list: &[(&str, &'static str)]| {
         let row = list.iter().find(|(name, _)| *name == key);
@@ -133,7 +132,7 @@ fn only(key: &str, value: &Value, pooled: bool) -> Result<()> {
         (None, None) if WITHOUT_EFFECT.contains(&key) => return Ok(()),
         (None, None) => {
             return Err(PluginError::weights(format!(
-                "`model_args` holds `{key}`, which is not an argument of timm's vision transformer; \
+                "`model_args` contains `{key}`, which is not an argument of timm's vision transformer; \
                  remove it, or correct its name"
             )));
         }
@@ -145,7 +144,7 @@ fn only(key: &str, value: &Value, pooled: bool) -> Result<()> {
 }
 
 fn side(key: &str, value: &Value) -> Result<usize> {
-    match read(key, value, "a number, or twice the same")? {
+    match read(key, value, "a number, or the same number twice")? {
         Side::One(side) => Ok(side),
         Side::Two([height, width]) if height == width => Ok(height),
         Side::Two(_) => Err(unsupported(key, value, "a square")),
@@ -157,11 +156,11 @@ fn read<T: DeserializeOwned>(key: &str, value: &Value, supported: &str) -> Resul
 }
 
 fn unsupported(key: &str, value: &Value, supported: &str) -> PluginError {
-    /// Longer values are cut before they are repeated.
+    /// The number of characters of a value in the message.
     const SHOWN: usize = 60;
     let value: String = value.to_string().chars().take(SHOWN).collect();
     PluginError::weights(format!(
-        "`model_args` holds `{key}` = {value}; this plugin supports {supported}"
+        "`model_args` contains `{key}` = {value}; this plugin supports {supported}"
     ))
 }
 
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_taken() {
+    fn sizes_are_applied() {
         let found = with(
             json!({
                 "img_size": [32, 32], "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3,
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_is_accepted() {
+    fn arguments_without_effect_are_accepted() {
         let mut all = Map::new();
         for key in WITHOUT_EFFECT {
             all.insert(key.to_owned(), json!(0.5));
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_another_model_is_refused_by_name() {
+    fn arguments_of_other_models_are_refused() {
         for (key, value, supported) in [
             ("qk_norm", json!(true), "false"),
             ("norm_layer", json!("rmsnorm"), "\"layernorm\""),

@@ -1,4 +1,4 @@
-//! The sizes of a vision transformer, by timm's names.
+//! The sizes of a vision transformer, with timm's names.
 
 use crate::{
     Result,
@@ -7,13 +7,13 @@ use crate::{
     models::frame_tokens::FrameTokens,
 };
 
-/// Where open_clip's files keep the tower (`open_clip/timm_model.py`); timm's own files have no prefix.
+/// The prefix of the tower in open_clip's files (`open_clip/timm_model.py`). timm's own files have no prefix.
 pub(crate) const OPEN_CLIP: &str = "visual.trunk.";
 
-/// The position embeddings.
+/// The name of the position embeddings.
 pub(crate) const POSITIONS: &str = "pos_embed";
 
-/// How timm makes one vector of an image's tokens (`global_pool`).
+/// How timm turns the tokens of an image into one vector (`global_pool`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
     /// The class token.
@@ -23,7 +23,7 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// timm's name.
+    /// Returns timm's name.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -31,7 +31,7 @@ impl Pool {
         }
     }
 
-    /// The one of this name.
+    /// Returns the pool with this name.
     pub(super) fn named(name: &str) -> Option<Self> {
         [Self::Token, Self::Map]
             .into_iter()
@@ -39,22 +39,22 @@ impl Pool {
     }
 }
 
-/// What an encoder takes from a vision transformer.
+/// The features that an encoder takes from a vision transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VitFeatures {
     /// Tokens of the last block but one, without the final norm.
     Tokens(FrameTokens),
-    /// One vector a frame: all blocks, the final norm, and the model's own [`Pool`].
+    /// One vector for each frame, from all blocks, the final norm, and the model's [`Pool`].
     Pooled,
 }
 
 impl VitFeatures {
-    /// Blocks that they need.
+    /// Returns the number of blocks that they need.
     pub fn blocks(self, config: &VitConfig) -> usize {
         config.depth - usize::from(self != Self::Pooled)
     }
 
-    /// Whether they are made of class tokens.
+    /// Returns whether they include class tokens.
     pub(super) fn needs_class(self) -> bool {
         use FrameTokens::{All, Class, ClassesFirst, MeanClassFirst};
         matches!(
@@ -63,7 +63,7 @@ impl VitFeatures {
         )
     }
 
-    /// Which tokens become features; the pooled vector is the only token of its frame.
+    /// Returns which tokens become features. The pooled vector is the only token of its frame.
     pub fn choice(self) -> FrameTokens {
         match self {
             Self::Tokens(choice) => choice,
@@ -72,38 +72,38 @@ impl VitFeatures {
     }
 }
 
-/// Which encoder an id stands for.
+/// The encoder that an id stands for.
 #[derive(Debug, Clone, Copy)]
 pub struct VitVariant {
-    /// timm's architecture, whose sizes hold without a config file.
+    /// timm's architecture, whose sizes apply without a config file.
     pub architecture: &'static str,
-    /// What becomes of its tokens.
+    /// The features.
     pub features: VitFeatures,
 }
 
-/// A vision transformer by the names of timm's arguments; [`Self::default`] has timm's defaults.
+/// The sizes of a vision transformer, named as timm's arguments. [`Self::default`] has timm's defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VitConfig {
-    /// Height and width the weights were trained at, in pixels; where the weights are there, they say it
-    /// better.
+    /// The height and width of the training images, in pixels. The stored position embeddings take
+    /// precedence.
     pub img_size: usize,
-    /// Height and width of a patch, in pixels.
+    /// The height and width of a patch, in pixels.
     pub patch_size: usize,
-    /// D: the width.
+    /// The width of the model.
     pub embed_dim: usize,
-    /// Blocks.
+    /// The number of blocks.
     pub depth: usize,
-    /// Attention heads.
+    /// The number of attention heads.
     pub num_heads: usize,
-    /// Width of the perceptron over the width of the model.
+    /// The width of the perceptron, relative to the width of the model.
     pub mlp_ratio: f64,
     /// Whether there is a class token (`cls_token`).
     pub class_token: bool,
-    /// Register tokens (arXiv 2309.16588).
+    /// The number of register tokens (arXiv 2309.16588).
     pub reg_tokens: usize,
-    /// Whether class and register tokens have no position of their own.
+    /// Whether class and register tokens have no position.
     pub no_embed_class: bool,
-    /// Whether a norm stands before the blocks (`norm_pre`), and patches have no bias: CLIP.
+    /// Whether there is a norm before the blocks (`norm_pre`) and patches have no bias, as in CLIP.
     pub pre_norm: bool,
     /// Whether queries, keys and values have biases.
     pub qkv_bias: bool,
@@ -111,9 +111,9 @@ pub struct VitConfig {
     pub proj_bias: bool,
     /// Whether branches are scaled (`ls1.gamma`, `ls2.gamma`).
     pub layer_scale: bool,
-    /// The perceptron's activation.
+    /// The activation of the perceptron.
     pub activation: Activation,
-    /// Epsilon of the norms.
+    /// The epsilon of the norms.
     pub epsilon: f64,
     /// How an image becomes one vector.
     pub pool: Pool,
@@ -143,11 +143,11 @@ impl Default for VitConfig {
 }
 
 impl VitConfig {
-    /// Refuses sizes that make no model.
+    /// Checks the sizes.
     ///
     /// # Errors
     ///
-    /// When a size is zero, heads do not divide the width, or images are smaller than a patch.
+    /// When a size is out of range, the heads do not divide the width, or images are smaller than a patch.
     pub fn check(&self) -> Result<()> {
         within(
             MAX_SIZE,
@@ -159,7 +159,7 @@ impl VitConfig {
         )?;
         within(MAX_LAYERS, &[("depth", self.depth)])?;
         require(self.depth >= 2, || {
-            "expected `depth` of at least 2: the features are those of the last block but one"
+            "expected `depth` of at least 2, because the features are those of the last block but one"
                 .into()
         })?;
         require(self.reg_tokens <= MAX_SIZE, || {
@@ -183,23 +183,23 @@ impl VitConfig {
         })
     }
 
-    /// The same with the image size that its position embeddings were trained at, which their shape in the
-    /// file tells whatever the config says.
+    /// Sets the image size to the one that follows from the shape of the stored position embeddings, which
+    /// takes precedence over the config.
     ///
     /// # Errors
     ///
-    /// When they are not those of a square grid.
+    /// When the positions do not form a square grid.
     pub fn at_stored_size(mut self, positions: &[usize]) -> Result<Self> {
         let &[1, stored, _] = positions else {
-            // Reported with all else that does not fit when it is taken.
+            // Loading reports it, together with all other problems.
             return Ok(self);
         };
         let before = self.placed_prefix();
         let side = stored.saturating_sub(before).isqrt();
         require(side > 0 && side.pow(2) + before == stored, || {
             format!(
-                "the weights hold {stored} positions (`pos_embed` {positions:?}), which are not the {before} \
-                 of class and register tokens and a square grid of patches; check `class_token`, \
+                "the weights contain {stored} positions (`pos_embed` {positions:?}), but {before} for the class \
+                 and register tokens and a square grid of patches were expected; check `class_token`, \
                  `reg_tokens` and `no_embed_class`"
             )
         })?;
@@ -207,17 +207,17 @@ impl VitConfig {
         Ok(self)
     }
 
-    /// Patches along one side of an image.
+    /// Returns the number of patches along one side of an image.
     pub fn grid(&self, image_size: usize) -> usize {
         image_size / self.patch_size
     }
 
-    /// Tokens before the patches: class and registers.
+    /// Returns the number of tokens before the patches: class and registers.
     pub fn prefix(&self) -> usize {
         usize::from(self.class_token) + self.reg_tokens
     }
 
-    /// Tokens before the patches that have a position.
+    /// Returns the number of tokens before the patches that have a position.
     pub fn placed_prefix(&self) -> usize {
         if self.no_embed_class {
             0
@@ -226,12 +226,12 @@ impl VitConfig {
         }
     }
 
-    /// Width of the perceptron.
+    /// Returns the width of the perceptron.
     pub fn hidden(&self) -> usize {
         (self.embed_dim as f64 * self.mlp_ratio) as usize
     }
 
-    /// Parameters that take part in computing `features`.
+    /// Returns the number of parameters that `features` depend on.
     pub fn parameters(&self, features: VitFeatures) -> u64 {
         let kernel = CHANNELS * self.patch_size.pow(2);
         let fixed = self.grid(self.img_size).pow(2) + self.placed_prefix() + self.prefix();
@@ -247,13 +247,13 @@ impl VitConfig {
         let head = match (features, self.pool) {
             (VitFeatures::Tokens(_), _) => 0,
             (VitFeatures::Pooled, Pool::Token) => 2 * d,
-            // Besides the final norm: the latent, and a norm of its own.
+            // The final norm, the latent, and the norm of the pool.
             (VitFeatures::Pooled, Pool::Map) => 2 * d + products + 5 * d + h + 3 * d,
         };
         clamped(kernel * d + before + fixed * d + blocks * block + head)
     }
 
-    /// Multiply-accumulates of `features` for one frame.
+    /// Returns the multiply-accumulate operations of `features` for one frame.
     pub fn macs(&self, image_size: usize, features: VitFeatures) -> u64 {
         let kernel = CHANNELS * self.patch_size.pow(2);
         let patches = self.grid(image_size).pow(2);

@@ -1,5 +1,5 @@
-//! timm's vision transformers: their sizes by timm's names, the arguments that set them, and the
-//! `config.json` that holds both.
+//! timm's vision transformers: their sizes, the arguments that set them, and the `config.json` that contains
+//! both.
 
 mod arguments;
 pub(crate) mod config;

@@ -1,4 +1,4 @@
-//! Which vision transformer a request means: timm's `config.json`, the weights, and what was asked for.
+//! The vision transformer that a request selects, from timm's `config.json`, the weights and the request.
 
 use super::{
     arguments::Arguments,
@@ -17,25 +17,25 @@ use std::path::PathBuf;
 /// The image size at which MERV runs every encoder, in pixels.
 const MERV_IMAGE_SIZE: usize = 224;
 
-/// timm's `config.json`: an architecture, arguments that override its own, and the pixels that the weights
-/// expect.
+/// timm's `config.json`: an architecture, arguments that override its own, and the preprocessing that the
+/// weights expect.
 #[derive(Debug, Default, Deserialize)]
 pub struct TimmConfig {
     /// The name of the architecture.
     pub architecture: String,
-    /// How an image becomes one vector, if not as the architecture has it.
+    /// How an image becomes one vector, if it differs from the architecture.
     pub global_pool: Option<String>,
-    /// Overrides.
+    /// Arguments that override those of the architecture.
     #[serde(default)]
     pub model_args: Arguments,
-    /// What the weights were trained with.
+    /// The preprocessing that the weights were trained with.
     pub pretrained_cfg: Option<PretrainedConfig>,
-    /// Older files have no `pretrained_cfg`, and its keys beside the architecture.
+    /// Older files have the keys of `pretrained_cfg` at the top level.
     #[serde(flatten)]
     older: PretrainedConfig,
 }
 
-/// How the pixels were prepared that the weights were trained on (timm's `PretrainedCfg`).
+/// The preprocessing that the weights were trained with (timm's `PretrainedCfg`).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct PretrainedConfig {
     mean: Option<[f32; 3]>,
@@ -43,35 +43,34 @@ pub struct PretrainedConfig {
     interpolation: Option<String>,
 }
 
-/// What a plugin makes of a request for a vision transformer of timm's.
+/// The vision transformer that a request selects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TimmModel {
-    /// Its sizes.
+    /// The sizes.
     pub sizes: VitConfig,
-    /// Height and width of the frames it gets, in pixels.
+    /// The height and width of its input frames, in pixels.
     pub image_size: usize,
-    /// What it computes in.
+    /// The precision of its matrix products.
     pub precision: Precision,
     /// Subtracted from each channel.
     pub mean: [f32; 3],
-    /// Then each channel is divided by this.
+    /// Each channel is then divided by this.
     pub std: [f32; 3],
     /// How frames are resized.
     pub interpolation: Interpolation,
 }
 
-/// Finds the sizes of a timm model, the image size to run it at, what it computes in, and the pixels it
-/// expects.
+/// Determines the sizes of a timm model, its image size, its precision, and its preprocessing.
 ///
-/// Sizes come from the config file, if there is one, else they are those of the variant's architecture; the
-/// grid of the positions comes from the weights, if they are there. The image size is the one asked for,
-/// else the config file's `img_size`, else MERV's 224. `mean` and `std` hold where the config file does not
-/// state others.
+/// The sizes come from the config file, or from the variant's architecture if there is no config file. The
+/// grid of the positions comes from the weights, if they are there. The image size is the requested one, else
+/// `img_size` of the config file, else 224 as in MERV. `mean` and `std` apply unless the config file states
+/// others.
 ///
 /// # Errors
 ///
-/// When the config file cannot be read, names an architecture that is not in `architectures`, or arguments
-/// that make no model or one that is not built here; and when the request does not fit the model.
+/// When the config file cannot be read, when its architecture is not in `architectures`, when its arguments
+/// make an invalid or unsupported model, and when the request does not fit the model.
 pub fn resolve(
     request: &EncoderRequest,
     architectures: &[(&str, VitConfig)],
@@ -95,7 +94,7 @@ pub fn resolve(
             request.image_size.into_option(),
             &timm.model_args.get("img_size"),
         ) {
-            (Some(asked), _) => asked as usize,
+            (Some(requested), _) => requested as usize,
             (None, Some(size)) if !size.is_null() => sizes.img_size,
             (None, _) => MERV_IMAGE_SIZE,
         },
@@ -123,7 +122,7 @@ pub fn resolve(
         sides.contains(&found.image_size),
         "image_size",
         found.image_size,
-        || format!("from {} pixels, a patch, to {MAX_IMAGE}", sides.start()),
+        || format!("from {} pixels (one patch) to {MAX_IMAGE}", sides.start()),
     )?;
     let paths = request::weights(&request.model);
     if !paths.is_empty()
@@ -134,7 +133,7 @@ pub fn resolve(
     Ok(found)
 }
 
-/// The shape of the position embeddings in a file of timm's or open_clip's.
+/// Returns the shape of the position embeddings in a file of timm or open_clip.
 fn stored_positions(paths: &[PathBuf]) -> Result<Option<Vec<usize>>> {
     let checkpoint = weights::open(paths, |name| Some(name.to_owned()))?;
     let prefixes = ["", OPEN_CLIP];
@@ -153,7 +152,7 @@ fn sizes_of(
     let Some((_, known)) = architectures.iter().find(named) else {
         let names: Vec<_> = architectures.iter().map(|(name, _)| *name).collect();
         return Err(PluginError::weights(format!(
-            "it names the architecture `{}`; this plugin knows {}",
+            "its architecture is `{}`; this plugin supports {}",
             timm.architecture,
             names.join(", ")
         )));
@@ -173,7 +172,7 @@ fn sizes_of(
     require(
         has_class && (sizes.class_token || !pooled || sizes.pool != Pool::Token),
         || {
-            "expected `class_token` to be true: the features of this id are made of the class token"
+            "expected `class_token` to be true, because the features of this id include the class token"
                 .into()
         },
     )?;
@@ -181,7 +180,7 @@ fn sizes_of(
 }
 
 impl PretrainedConfig {
-    /// How frames are resized: bicubically unless it says otherwise.
+    /// Returns how frames are resized: bicubic by default.
     fn interpolation(&self) -> Result<Interpolation> {
         match self.interpolation.as_deref() {
             None | Some("bicubic") => Ok(Interpolation::Bicubic),
