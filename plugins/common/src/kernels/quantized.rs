@@ -40,7 +40,7 @@ pub fn dequantize(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
 
 /// Conversion of bytes to numbers. Without it, the compiler vectorises the loop over the blocks instead of
 /// the loop inside a block, and then has to scatter every value.
-trait Spread {
+trait ToFloats {
     /// Converts the bytes to numbers.
     ///
     /// # Safety
@@ -52,7 +52,7 @@ trait Spread {
 /// Without explicit vector instructions.
 struct Portable;
 
-impl Spread for Portable {
+impl ToFloats for Portable {
     #[inline(always)]
     unsafe fn numbers(bytes: [u8; 16]) -> [f32; 16] {
         bytes.map(f32::from)
@@ -61,7 +61,7 @@ impl Spread for Portable {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Spread;
+    use super::ToFloats;
     use std::{
         arch::x86_64::{
             __m128i, _mm_srli_si128, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm512_cvtepi32_ps,
@@ -72,7 +72,7 @@ mod x86 {
 
     pub(super) struct Avx2;
 
-    impl Spread for Avx2 {
+    impl ToFloats for Avx2 {
         #[inline]
         #[target_feature(enable = "avx2")]
         unsafe fn numbers(bytes: [u8; 16]) -> [f32; 16] {
@@ -88,7 +88,7 @@ mod x86 {
 
     pub(super) struct Avx512;
 
-    impl Spread for Avx512 {
+    impl ToFloats for Avx512 {
         #[inline]
         #[target_feature(enable = "avx512f")]
         unsafe fn numbers(bytes: [u8; 16]) -> [f32; 16] {
@@ -102,7 +102,7 @@ mod x86 {
 }
 
 #[inline(always)]
-fn each_of_kind<S: Spread>(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
+fn each_of_kind<S: ToFloats>(kind: GgmlType, blocks: &[u8], values: &mut [f32]) {
     // A closure for each type: a function that is passed by its name would not be inlined.
     match kind {
         GgmlType::Q4_0 => each_block(
@@ -184,7 +184,11 @@ fn each_block<const BYTES: usize, const VALUES: usize>(
 
 /// `value` of each of the numbers that `byte` makes of 0 to 15, into `values`.
 #[inline(always)]
-fn sixteen<S: Spread>(values: &mut [f32], byte: impl Fn(usize) -> u8, value: impl Fn(f32) -> f32) {
+fn sixteen<S: ToFloats>(
+    values: &mut [f32],
+    byte: impl Fn(usize) -> u8,
+    value: impl Fn(f32) -> f32,
+) {
     // SAFETY: `dequantize` has seen that the machine has what `S` needs.
     let numbers = unsafe { S::numbers(array::from_fn(byte)) };
     for (out, number) in values.iter_mut().zip(numbers) {
@@ -207,7 +211,7 @@ fn bits(block: &[u8], at: usize) -> u32 {
 
 /// A half `d`, 32 integers of 4 bits: `d·(q − 8)`.
 #[inline(always)]
-fn q4_0<S: Spread>(block: &[u8; 18], values: &mut [f32; 32]) {
+fn q4_0<S: ToFloats>(block: &[u8; 18], values: &mut [f32; 32]) {
     let (scale, bytes) = (half(block, 0), &block[2..]);
     let (low, high) = values.split_at_mut(16);
     sixteen::<S>(low, |i| bytes[i] & 15, |q| (q - 8.0) * scale);
@@ -216,7 +220,7 @@ fn q4_0<S: Spread>(block: &[u8; 18], values: &mut [f32; 32]) {
 
 /// Halves `d` and `m`, 32 integers of 4 bits: `d·q + m`.
 #[inline(always)]
-fn q4_1<S: Spread>(block: &[u8; 20], values: &mut [f32; 32]) {
+fn q4_1<S: ToFloats>(block: &[u8; 20], values: &mut [f32; 32]) {
     let (scale, least, bytes) = (half(block, 0), half(block, 2), &block[4..]);
     let (low, high) = values.split_at_mut(16);
     sixteen::<S>(low, |i| bytes[i] & 15, |q| q * scale + least);
@@ -231,7 +235,7 @@ fn fifth(bits: u32, i: usize) -> u8 {
 
 /// A half `d`, the fifth bits of 32 integers, their lower four: `d·(q − 16)`.
 #[inline(always)]
-fn q5_0<S: Spread>(block: &[u8; 22], values: &mut [f32; 32]) {
+fn q5_0<S: ToFloats>(block: &[u8; 22], values: &mut [f32; 32]) {
     let (scale, fifths, bytes) = (half(block, 0), bits(block, 2), &block[6..]);
     let (low, high) = values.split_at_mut(16);
     let value = |q| (q - 16.0) * scale;
@@ -241,7 +245,7 @@ fn q5_0<S: Spread>(block: &[u8; 22], values: &mut [f32; 32]) {
 
 /// Halves `d` and `m`, the fifth bits of 32 integers, their lower four: `d·q + m`.
 #[inline(always)]
-fn q5_1<S: Spread>(block: &[u8; 24], values: &mut [f32; 32]) {
+fn q5_1<S: ToFloats>(block: &[u8; 24], values: &mut [f32; 32]) {
     let (scale, least, fifths) = (half(block, 0), half(block, 2), bits(block, 4));
     let bytes = &block[8..];
     let (low, high) = values.split_at_mut(16);
@@ -252,7 +256,7 @@ fn q5_1<S: Spread>(block: &[u8; 24], values: &mut [f32; 32]) {
 
 /// A half `d`, 32 signed bytes: `d·q`.
 #[inline(always)]
-fn q8_0<S: Spread>(block: &[u8; 34], values: &mut [f32; 32]) {
+fn q8_0<S: ToFloats>(block: &[u8; 34], values: &mut [f32; 32]) {
     let scale = half(block, 0);
     let (bytes, _) = block[2..].as_chunks::<16>();
     for (bytes, values) in bytes.iter().zip(values.as_chunks_mut::<16>().0) {
@@ -264,7 +268,7 @@ fn q8_0<S: Spread>(block: &[u8; 34], values: &mut [f32; 32]) {
 /// 16 bytes of a scale (low) and a least value (high) for 16 integers each, 256 integers of 2 bits,
 /// halves `d` and `m`: `d·scale·q − m·least`.
 #[inline(always)]
-fn q2_k<S: Spread>(block: &[u8; 84], values: &mut [f32; 256]) {
+fn q2_k<S: ToFloats>(block: &[u8; 84], values: &mut [f32; 256]) {
     let (d, m) = (half(block, 80), half(block, 82));
     for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let (scale, least) = (
@@ -282,7 +286,7 @@ fn q2_k<S: Spread>(block: &[u8; 84], values: &mut [f32; 256]) {
 /// The third bits of 256 integers, their lower two, 16 scales of 6 bits, a half `d`:
 /// `d·(scale − 32)·(q − 4)`.
 #[inline(always)]
-fn q3_k<S: Spread>(block: &[u8; 110], values: &mut [f32; 256]) {
+fn q3_k<S: ToFloats>(block: &[u8; 110], values: &mut [f32; 256]) {
     let d = half(block, 108);
     let scales = &block[96..108];
     for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
@@ -315,7 +319,7 @@ fn scale_and_least(packed: &[u8], group: usize) -> (f32, f32) {
 /// Halves `d` and `m`, 8 scales and least values of 6 bits, 256 integers of 4 bits:
 /// `d·scale·q − m·least`.
 #[inline(always)]
-fn q4_k<S: Spread>(block: &[u8; 144], values: &mut [f32; 256]) {
+fn q4_k<S: ToFloats>(block: &[u8; 144], values: &mut [f32; 256]) {
     let (d, m) = (half(block, 0), half(block, 2));
     for (group, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let (scale, least) = scale_and_least(&block[4..16], group);
@@ -330,7 +334,7 @@ fn q4_k<S: Spread>(block: &[u8; 144], values: &mut [f32; 256]) {
 
 /// As [`q4_k`], with the fifth bits of the integers before the lower four.
 #[inline(always)]
-fn q5_k<S: Spread>(block: &[u8; 176], values: &mut [f32; 256]) {
+fn q5_k<S: ToFloats>(block: &[u8; 176], values: &mut [f32; 256]) {
     let (d, m) = (half(block, 0), half(block, 2));
     let (fifths, _) = block[16..48].as_chunks::<16>();
     for (group, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
@@ -349,7 +353,7 @@ fn q5_k<S: Spread>(block: &[u8; 176], values: &mut [f32; 256]) {
 /// The lower four bits of 256 integers, their upper two, 16 signed scales, a half `d`:
 /// `d·scale·(q − 32)`.
 #[inline(always)]
-fn q6_k<S: Spread>(block: &[u8; 210], values: &mut [f32; 256]) {
+fn q6_k<S: ToFloats>(block: &[u8; 210], values: &mut [f32; 256]) {
     let d = half(block, 208);
     for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let scale = d * f32::from(block[192 + group] as i8);

@@ -23,7 +23,7 @@ impl<const WIDTH: usize> Column<WIDTH> {
 pub(super) const PACKED_STEP: usize = 96;
 
 /// The elements that a tile reads and writes.
-pub(super) struct Part<'a, const WIDTH: usize> {
+pub(super) struct TileOperands<'a, const WIDTH: usize> {
     /// From the first row and input of the tile.
     pub x: &'a [f32],
     /// The number of elements from one row of `x` to the next; 1 if `x` is packed.
@@ -36,7 +36,7 @@ pub(super) struct Part<'a, const WIDTH: usize> {
     pub fresh: bool,
 }
 
-impl<const WIDTH: usize> Part<'_, WIDTH> {
+impl<const WIDTH: usize> TileOperands<'_, WIDTH> {
     /// Asserts that a tile of `height` rows and `depth` inputs is inside the slices.
     fn check(&self, height: usize, depth: usize, step: usize) {
         assert!(
@@ -56,7 +56,7 @@ pub(super) trait Kernel<const WIDTH: usize> {
     ///
     /// The CPU must support the instructions.
     unsafe fn tile<const HEIGHT: usize, const STEP: usize>(
-        part: Part<'_, WIDTH>,
+        part: TileOperands<'_, WIDTH>,
         panel: &[Column<WIDTH>],
     ) -> usize;
 }
@@ -66,7 +66,7 @@ pub(super) struct Portable;
 
 impl Kernel<16> for Portable {
     unsafe fn tile<const HEIGHT: usize, const STEP: usize>(
-        part: Part<'_, 16>,
+        part: TileOperands<'_, 16>,
         panel: &[Column<16>],
     ) -> usize {
         for r in 0..HEIGHT {
@@ -89,7 +89,7 @@ pub(super) use x86::{Avx2, Avx512, Avx512Bf16};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Column, Kernel, Part};
+    use super::{Column, Kernel, TileOperands};
     use std::arch::x86_64::{
         __m256, __m512, __m512bh, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
         _mm256_setzero_ps, _mm256_storeu_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
@@ -120,7 +120,7 @@ mod x86 {
             impl Kernel<$width> for $name {
                 #[target_feature(enable = $features)]
                 unsafe fn tile<const HEIGHT: usize, const STEP: usize>(
-                    part: Part<'_, $width>,
+                    part: TileOperands<'_, $width>,
                     panel: &[Column<$width>],
                 ) -> usize {
                     part.check(HEIGHT, panel.len(), STEP);

@@ -10,7 +10,7 @@ use crate::{
         elements::Elements,
         epilogue::{Epilogue, apply},
         pairs,
-        tile::{self, Column, Kernel, PACKED_STEP, Part},
+        tile::{self, Column, Kernel, PACKED_STEP, TileOperands},
     },
     precision::Precision,
 };
@@ -227,7 +227,7 @@ impl Product<'_> {
                         Left::Rows(x) => (&x[(first + row) * self.steps + start..], self.steps),
                         Left::Columns(_) => (&packed[row..], 1),
                     };
-                    let part = Part {
+                    let part = TileOperands {
                         x,
                         stride,
                         sums: &mut sums[row * count + index..],
@@ -274,7 +274,7 @@ impl Product<'_> {
 /// The CPU must support the instructions of `K`.
 #[inline(always)]
 unsafe fn tiles<K: Kernel<WIDTH>, const HEIGHT: usize, const WIDTH: usize, const STEP: usize>(
-    part: Part<'_, WIDTH>,
+    part: TileOperands<'_, WIDTH>,
     panel: &[Column<WIDTH>],
     left: usize,
 ) -> usize {
