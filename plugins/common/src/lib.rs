@@ -11,8 +11,8 @@
 //! [`EncoderFamily`](encoder_plugin::EncoderFamily).
 //!
 //! A plugin that creates its own tensors uses the candle of this crate, [`candle`], so that the types match.
-//! It does not need to depend on `candle-core`. [`Result`] can be imported together with `use
-//! merv_plugin_api::*`; its error defaults to [`PluginError`].
+//! It does not need to depend on `candle-core`. [`Result`] can be imported together with
+//! `use merv_plugin_api::*`; its error defaults to [`PluginError`].
 //!
 //! Activations are C-contiguous candle tensors of `f32` in main memory. Weights stay in the mapped file, and
 //! the kernels read them there as `f32`, `f16`, `bf16` or quantised blocks, until they are trained. Matrix

@@ -4,11 +4,11 @@ use super::rows::ELEMENTS_PER_TASK;
 use merv_plugin_api::AdamWStep;
 use rayon::prelude::*;
 
-/// A parameter as AdamW changes it.
+/// A parameter that AdamW updates.
 pub struct AdamWParameter<'a> {
-    /// The name, which tells biases from weights.
+    /// The name, which distinguishes biases from weights.
     pub name: &'a str,
-    /// The shape, which tells vectors from matrices.
+    /// The shape, which distinguishes vectors from matrices.
     pub shape: &'a [usize],
     /// The elements.
     pub values: &'a mut [f32],

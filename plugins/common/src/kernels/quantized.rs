@@ -189,21 +189,21 @@ fn sixteen<S: ToFloats>(
     byte: impl Fn(usize) -> u8,
     value: impl Fn(f32) -> f32,
 ) {
-    // SAFETY: `dequantize` has seen that the machine has what `S` needs.
+    // SAFETY: `dequantize` has checked that the CPU supports the instructions of `S`.
     let numbers = unsafe { S::numbers(array::from_fn(byte)) };
     for (out, number) in values.iter_mut().zip(numbers) {
         *out = value(number);
     }
 }
 
-/// The half-precision number at `at`.
+/// Returns the half-precision number at `at`.
 #[inline(always)]
 fn half(block: &[u8], at: usize) -> f32 {
-    // Not `to_f32`, which asks the processor what it can do, every time.
+    // Not `to_f32`, which checks the features of the CPU in every call.
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32_const()
 }
 
-/// The four bytes from `at` on as bits, the first byte lowest.
+/// Returns the four bytes from `at` as a little-endian number.
 #[inline(always)]
 fn bits(block: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])

@@ -18,8 +18,9 @@ pub struct AttentionGradients<'a> {
     pub v: &'a mut [f32],
 }
 
-/// The backward pass of [`attention_of`](super::attention_of), from `gradient [all queries, heads ·
-/// head_dim]`. The probabilities are computed again, one block of queries at a time.
+/// The backward pass of [`attention_of`](super::attention_of), from
+/// `gradient [all queries, heads · head_dim]`. The probabilities are computed again, one block of queries at
+/// a time.
 pub fn attention_backward(
     q: Strided<'_>,
     k: Strided<'_>,
@@ -104,7 +105,7 @@ impl<'a> Operands<'a> {
         }
     }
 
-    /// The operand that begins `start` elements later in each row of the same matrix.
+    /// Returns the operand that begins `start` elements later in each row of the same matrix.
     fn starting_at(&self, start: usize) -> Self {
         let data = self.values.data;
         Self {
@@ -117,7 +118,7 @@ impl<'a> Operands<'a> {
         }
     }
 
-    /// The element of `gradients` where a position of a head begins.
+    /// Returns the element of `gradients` where a position of a head begins.
     fn gradient_start(&self, sequence: usize, head: usize, position: usize) -> usize {
         let Strided {
             head: head_stride,

@@ -7,8 +7,8 @@ use super::{
 use crate::kernels::{elements::Elements, pairs, tile::Column};
 
 impl Product<'_> {
-    /// Copies the task's part of weights that are stored with one row for each input into panels `[steps,
-    /// WIDTH]`. Outputs that do not exist are 0.
+    /// Copies the task's part of weights that are stored with one row for each input into panels
+    /// `[steps, WIDTH]`. Outputs that do not exist are 0.
     pub(super) fn pack_rows<const WIDTH: usize>(
         &self,
         weight: Elements<'_>,
