@@ -212,7 +212,7 @@ mod tests {
         names
     }
 
-    fn made(folder: &Path, text: &str) {
+    fn write_output(folder: &Path, text: &str) {
         fs::create_dir_all(folder).unwrap();
         fs::write(folder.join("mixer.safetensors"), text).unwrap();
     }
@@ -225,7 +225,7 @@ mod tests {
         let second = Output::begin(&place, &[], true).map(|_| ());
         let error = second.unwrap_err().to_string();
         assert!(error.contains("is in use by process"), "{error}");
-        made(first.folder(), "one");
+        write_output(first.folder(), "one");
         first.finish().unwrap();
         assert_eq!(names(folder.path()), ["out"]);
     }
@@ -248,8 +248,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("out");
         let output = Output::begin(&place, &[], false).unwrap();
-        made(output.folder(), "new");
-        made(&place, "another's");
+        write_output(output.folder(), "new");
+        write_output(&place, "another's");
         assert!(output.finish().is_err());
         let text = fs::read_to_string(place.join("mixer.safetensors")).unwrap();
         assert_eq!(text, "another's");
@@ -263,7 +263,7 @@ mod tests {
         std::os::unix::fs::symlink("out", &link).unwrap();
         for (text, force) in [("one", false), ("two", true)] {
             let output = Output::begin(&link, &[], force).unwrap();
-            made(output.folder(), text);
+            write_output(output.folder(), text);
             output.finish().unwrap();
             let found = fs::read_to_string(place.join("mixer.safetensors")).unwrap();
             assert_eq!(found, text);
@@ -279,11 +279,11 @@ mod tests {
         let place = at("out");
         // One conversion was killed while writing, another, of an earlier version, between the two steps of the
         // replacement.
-        made(&at("out.7-0.partial"), "half");
-        made(&at("out.8.partial"), "half");
-        made(&at("out.8.partial.old"), "old");
-        made(&at("out.backup"), "a person's own");
-        made(&at("outer.7-0.partial"), "another's");
+        write_output(&at("out.7-0.partial"), "half");
+        write_output(&at("out.8.partial"), "half");
+        write_output(&at("out.8.partial.old"), "old");
+        write_output(&at("out.backup"), "a person's own");
+        write_output(&at("outer.7-0.partial"), "another's");
         drop(Output::begin(&place, &[], true).unwrap());
         assert_eq!(
             names(folder.path()),
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(text(), "old");
 
         let output = Output::begin(&place, &[], true).unwrap();
-        made(output.folder(), "new");
+        write_output(output.folder(), "new");
         output.finish().unwrap();
         assert_eq!(text(), "new");
         assert_eq!(

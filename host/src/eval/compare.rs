@@ -151,7 +151,7 @@ fn load(path: &Path) -> Result<BTreeMap<String, Scored>, EvalError> {
 
 /// `[{"pred": "yes", "score": 4}, {…the prediction…}]`
 fn verdict_of(id: String, verdict: &Value) -> Option<Scored> {
-    let said = verdict.get(0)?;
+    let judgement = verdict.get(0)?;
     let video = verdict.pointer("/1/video_name").and_then(Value::as_str);
     let is_judged = verdict.pointer("/1/answer_char").is_none();
     let mut values = vec![(
@@ -160,10 +160,10 @@ fn verdict_of(id: String, verdict: &Value) -> Option<Scored> {
         } else {
             Measure::Letter
         },
-        f64::from(said.get("pred")?.as_str()? == "yes"),
+        f64::from(judgement.get("pred")?.as_str()? == "yes"),
     )];
     if is_judged {
-        values.push((Measure::JudgeScore, said.get("score")?.as_f64()?));
+        values.push((Measure::JudgeScore, judgement.get("score")?.as_f64()?));
     }
     Some(Scored {
         video: video.map_or_else(|| id.clone(), str::to_owned),
@@ -180,8 +180,8 @@ mod tests {
     use std::{fs, path::PathBuf};
     use tempfile::{TempDir, tempdir};
 
-    fn verdicts(folder: &TempDir, name: &str, said: &[(&str, &str, u8)]) -> PathBuf {
-        let verdicts: Map<String, Value> = said
+    fn verdicts(folder: &TempDir, name: &str, judgements: &[(&str, &str, u8)]) -> PathBuf {
+        let verdicts: Map<String, Value> = judgements
             .iter()
             .map(|(id, pred, score)| {
                 let verdict =
@@ -218,16 +218,24 @@ mod tests {
             ],
         );
         let differences = compare(&a, &b).unwrap();
-        let [said, score] = &differences[..] else {
+        let [judgement, score] = &differences[..] else {
             panic!("{differences:?}");
         };
         assert_eq!(
-            (said.measure, said.a, said.b, said.difference),
+            (
+                judgement.measure,
+                judgement.a,
+                judgement.b,
+                judgement.difference
+            ),
             (Measure::Judge, 0.5, 0.75, 0.25)
         );
-        assert_eq!((said.count, said.a_better, said.b_better), (4, 1, 2));
+        assert_eq!(
+            (judgement.count, judgement.a_better, judgement.b_better),
+            (4, 1, 2)
+        );
         // With 1 against 2, the two tails of a fair coin add up to 1.
-        assert_eq!(said.p_value, Some(1.0));
+        assert_eq!(judgement.p_value, Some(1.0));
         assert_eq!(
             (score.measure, score.a, score.b, score.difference),
             (Measure::JudgeScore, 2.5, 3.5, 1.0)

@@ -197,7 +197,7 @@ fn hint(data_dir: &Path, name: &str) -> String {
         .collect();
     names.sort();
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
-    let there = match known.as_slice() {
+    let available = match known.as_slice() {
         [] => {
             return format!(
                 "set --data-dir; {} does not contain a benchmark",
@@ -207,8 +207,8 @@ fn hint(data_dir: &Path, name: &str) -> String {
         names => names.join(", "),
     };
     match nearest(name, &known) {
-        Some(near) => format!("did you mean `{near}`? Available: {there}"),
-        None => format!("choose one of {there}"),
+        Some(near) => format!("did you mean `{near}`? Available: {available}"),
+        None => format!("choose one of {available}"),
     }
 }
 
@@ -499,10 +499,10 @@ fn kinds(
     answer: &Map<String, Value>,
     benchmark: &str,
 ) -> Vec<String> {
-    let said = [fields, answer]
+    let kind = [fields, answer]
         .into_iter()
         .find_map(|f| f.get("kind")?.as_str());
-    if let Some(kind) = said {
+    if let Some(kind) = kind {
         return vec![kind.to_owned()];
     }
     if !benchmark.contains("NExT-QA") {

@@ -21,10 +21,10 @@ pub enum EvalError {
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] crate::Error),
-    /// The judge cannot be asked.
+    /// The judge failed.
     #[error(transparent)]
     Judge(#[from] JudgeError),
-    /// There is no such benchmark.
+    /// The benchmark does not exist.
     #[error(
         "{} is not a folder\n  expected: a folder with test_q.json, test_a.json and videos/\n  do: {hint}",
         .path.display()
@@ -73,7 +73,7 @@ pub enum EvalError {
         FirstFew(.problems)
     )]
     Items {
-        /// The benchmark's folder.
+        /// The folder of the benchmark.
         folder: PathBuf,
         /// The problems, by item.
         problems: Vec<Problem>,
@@ -84,7 +84,7 @@ pub enum EvalError {
         /// The file.
         path: PathBuf,
     },
-    /// There is no such chunk.
+    /// The chunk does not exist.
     #[error("--chunk-idx {index}: with {count} chunks, the last index is {}", .count.saturating_sub(1))]
     NoChunk {
         /// The requested chunk.

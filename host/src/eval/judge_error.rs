@@ -24,26 +24,26 @@ pub enum JudgeError {
     BadUrl(String),
     /// The service denied access.
     #[error(
-        "{url}: access denied: {said}\n  do: {}",
+        "{url}: access denied: {message}\n  do: {}",
         if *.with_key { "check the key" } else { "set $OPENAI_API_KEY or --key-file" }
     )]
     Denied {
         /// The address.
         url: String,
         /// The message of the service.
-        said: String,
+        message: String,
         /// Whether a key was sent.
         with_key: bool,
     },
     /// The service refused the request permanently.
-    #[error("{url} answered {status}: {said}")]
+    #[error("{url} answered {status}: {message}")]
     Refused {
         /// The address.
         url: String,
         /// The HTTP status.
         status: u16,
         /// The message of the service.
-        said: String,
+        message: String,
     },
     /// The service refused to process this content.
     #[error("the service refuses the content: {0}")]
@@ -71,13 +71,13 @@ pub enum JudgeError {
         cases: usize,
     },
     /// A batch failed.
-    #[error("the batch `{id}` ended with the status `{status}`: {said}")]
+    #[error("the batch `{id}` ended with the status `{status}`: {message}")]
     Batch {
         /// The id of the batch.
         id: String,
         /// Its final status.
         status: String,
         /// The message of the service.
-        said: String,
+        message: String,
     },
 }

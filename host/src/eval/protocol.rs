@@ -15,10 +15,10 @@ pub fn message(dataset: &Dataset, question: &Question) -> String {
         (None, false) => question.text.clone(),
         (None, true) => format!("{}\n<video>", question.text),
         (Some(choice), mark) => {
-            let asked = multiple_choice(&question.text, &choice.options, choice.letters);
+            let text = multiple_choice(&question.text, &choice.options, choice.letters);
             match mark {
-                false => asked,
-                true => format!("<video>\n{asked}"),
+                false => text,
+                true => format!("<video>\n{text}"),
             }
         }
     }

@@ -375,8 +375,8 @@ mod tests {
     #[test]
     fn pipes_in_table_cells_are_escaped() {
         let kind = ["left|right".to_owned()];
-        let asked = scored("q1", &[(Measure::Letter, 1.0)], false);
-        let text = report(&[asked], &[("q1", &kind)], Vec::new()).markdown();
+        let scored = scored("q1", &[(Measure::Letter, 1.0)], false);
+        let text = report(&[scored], &[("q1", &kind)], Vec::new()).markdown();
         assert!(text.contains("| left\\|right | first letter |"), "{text}");
     }
 }

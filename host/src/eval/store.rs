@@ -129,15 +129,17 @@ impl Store {
         if check_json(&text) == ChecksumState::Invalid {
             return Err(damaged(&path, ""));
         }
-        let mut there: BTreeMap<String, Value> =
+        let mut recorded: BTreeMap<String, Value> =
             serde_json::from_str(&text).map_err(|source| EvalError::Json {
                 path: path.clone(),
                 expected: "an object of settings",
                 source,
             })?;
-        there.remove("crc32");
+        recorded.remove("crc32");
         // Files without a version are those of version 1.
-        let version = there.remove(VERSION_KEY).unwrap_or_else(|| VERSION.into());
+        let version = recorded
+            .remove(VERSION_KEY)
+            .unwrap_or_else(|| VERSION.into());
         if version != VERSION {
             return Err(EvalError::SettingsVersion {
                 path,
@@ -145,17 +147,17 @@ impl Store {
                 expected: VERSION,
             });
         }
-        let mut keys: Vec<&str> = there.keys().map(String::as_str).collect();
+        let mut keys: Vec<&str> = recorded.keys().map(String::as_str).collect();
         keys.extend(settings.keys().map(String::as_str));
         keys.sort_unstable();
         keys.dedup();
         let show = |value: Option<&Value>| value.map_or("not set".to_owned(), Value::to_string);
         let differences: Vec<String> = keys
             .into_iter()
-            .filter(|key| there.get(*key) != settings.get(*key))
+            .filter(|key| recorded.get(*key) != settings.get(*key))
             .map(|key| {
-                let (there, here) = (show(there.get(key)), show(settings.get(key)));
-                format!("- {key}: recorded {there}, requested {here}")
+                let (recorded, requested) = (show(recorded.get(key)), show(settings.get(key)));
+                format!("- {key}: recorded {recorded}, requested {requested}")
             })
             .collect();
         if differences.is_empty() {

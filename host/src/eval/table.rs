@@ -165,7 +165,7 @@ fn read(path: &Path) -> Result<EvalReport, EvalError> {
         reason,
     };
     let text =
-        read_if_there(path)?.ok_or_else(|| not_a_report("there is no such file".to_owned()))?;
+        read_if_there(path)?.ok_or_else(|| not_a_report("the file does not exist".to_owned()))?;
     if check_json(&text) == ChecksumState::Invalid {
         return Err(not_a_report(Mismatch.to_string()));
     }

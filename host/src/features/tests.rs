@@ -210,8 +210,8 @@ fn a_damaged_shard_is_skipped_and_reported() {
     ] {
         fs::write(&found[0], damaged).unwrap();
         let cache = FeatureCache::open(whole.path(), StoreDtype::F32).unwrap();
-        let there: Vec<bool> = keys.iter().map(|key| cache.get(key).is_some()).collect();
-        assert_eq!(there.iter().filter(|&&there| there).count(), 1);
+        let found_keys: Vec<bool> = keys.iter().map(|key| cache.get(key).is_some()).collect();
+        assert_eq!(found_keys.iter().filter(|&&found| found).count(), 1);
         let notices = cache.take_notices();
         assert_eq!(notices.len(), 1, "{notices:?}");
         assert!(
@@ -219,7 +219,7 @@ fn a_damaged_shard_is_skipped_and_reported() {
             "{notices:?}"
         );
         // The features can be added again although the damaged shard is still there.
-        let lost = there.iter().position(|there| !there).unwrap();
+        let lost = found_keys.iter().position(|found| !found).unwrap();
         cache.put(&keys[lost], &features(lost)).unwrap();
         assert!(cache.get(&keys[lost]).is_some());
         drop(cache);

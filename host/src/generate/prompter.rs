@@ -187,17 +187,17 @@ impl Prompter {
         past: &Conversation,
         message: &str,
     ) -> Result<EncodedPrompt, Error> {
-        let said = |role, content: &str| Message {
+        let plain = |role, content: &str| Message {
             role,
             content: self.marks.strip(content),
         };
         let typed = |role, content: &str| {
             let content = self.marks.strip(content);
-            said(role, &self.tokenizer.escape_special_tokens(&content))
+            plain(role, &self.tokenizer.escape_special_tokens(&content))
         };
         let system = self.system.as_deref().filter(|text| !text.is_empty());
         let mut messages: Vec<Message> = system
-            .map(|text| said("system", text))
+            .map(|text| plain("system", text))
             .into_iter()
             .collect();
         for turn in &past.turns {

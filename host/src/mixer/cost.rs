@@ -1,26 +1,26 @@
-//! What layers cost, counted from their sizes.
+//! The cost of layers, computed from their sizes.
 
 use std::{iter::Sum, ops::Add};
 
-/// Parameters and operations.
+/// The numbers of parameters and operations.
 ///
-/// Operations are those of linear layers, convolutions and attention, as the architecture defines
-/// them; norms, activations and pooling are left out, as is usual.
+/// The operations are those of linear layers, convolutions and attention. As usual, norms, activations and pooling are
+/// omitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cost {
-    /// Parameters that take part in the computation.
+    /// The number of parameters that are used in the computation.
     pub parameters: u64,
-    /// Multiply-accumulates for one clip.
+    /// The number of multiply-accumulate operations for one clip.
     pub macs: u64,
 }
 
 impl Cost {
-    /// A linear layer with bias that `rows` rows go through.
+    /// Returns the cost of a linear layer with bias, applied to `rows` rows.
     pub(super) fn linear(inputs: usize, outputs: usize, rows: usize) -> Self {
         Self::matrix(inputs, outputs, rows) + Self::parameters(outputs)
     }
 
-    /// A matrix without bias that `rows` rows go through.
+    /// Returns the cost of a matrix without bias, applied to `rows` rows.
     pub(super) fn matrix(inputs: usize, outputs: usize, rows: usize) -> Self {
         Self {
             parameters: product(&[inputs, outputs]),
@@ -28,12 +28,12 @@ impl Cost {
         }
     }
 
-    /// A layer norm.
+    /// Returns the cost of a layer norm.
     pub(super) fn norm(width: usize) -> Self {
         Self::parameters(width) + Self::parameters(width)
     }
 
-    /// Parameters that nothing is multiplied with.
+    /// Returns the cost of parameters without multiplications.
     pub(super) fn parameters(count: usize) -> Self {
         Self {
             parameters: count as u64,
@@ -41,7 +41,7 @@ impl Cost {
         }
     }
 
-    /// Operations without parameters.
+    /// Returns the cost of operations without parameters.
     pub(super) fn macs(factors: &[usize]) -> Self {
         Self {
             parameters: 0,
@@ -50,7 +50,7 @@ impl Cost {
     }
 }
 
-/// Sizes come from plugins and files: what is too large to count stays at the largest number.
+/// Multiplies sizes. They come from plugins and files, so the product saturates.
 fn product(factors: &[usize]) -> u64 {
     factors.iter().fold(1, |product: u64, &factor| {
         product.saturating_mul(factor as u64)

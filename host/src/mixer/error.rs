@@ -1,4 +1,4 @@
-//! Why a mixer could not be loaded or run.
+//! Errors of the mixer.
 
 use crate::plugin::PluginFailure;
 use merv_plugin_sdk::PluginError;

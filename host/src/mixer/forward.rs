@@ -1,4 +1,4 @@
-//! A mixer with its weights, and what it computes.
+//! A mixer with its weights, and its forward pass.
 
 use super::{
     error::MixerError,
@@ -19,17 +19,17 @@ pub struct Mixer {
 }
 
 impl Mixer {
-    /// Its parameters, under the names that they have in MERV's checkpoint. What they are set to, the
-    /// next [`Self::forward`] computes with.
+    /// Returns the parameters, under their names in MERV's checkpoint. Changes to them take effect in the next
+    /// [`Self::forward`].
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
-    /// Tensors that belong into its file although nothing is computed from them.
+    /// Returns the tensors that belong to the file of the mixer although the computation does not use them.
     ///
     /// # Errors
     ///
-    /// When there is not enough memory for them.
+    /// When there is not enough memory.
     pub fn unused(&self) -> std::result::Result<Vec<(String, StoredTensor)>, MixerError> {
         let all = self.unused.iter().map(|(name, unused)| {
             let tensor = match unused {
@@ -45,13 +45,15 @@ impl Mixer {
         all.collect()
     }
 
+    /// Computes the visual tokens.
+    ///
     /// # Shapes
     ///
-    /// Of each encoder `[batch, temporal · spatial, width]` → [`Mixed`]
+    /// For each encoder `[batch, temporal · spatial, width]` → [`Mixed`]
     ///
     /// # Errors
     ///
-    /// When the number or a shape of the features is not what the mixer was loaded for.
+    /// When the number or the shape of the features does not match the mixer.
     pub fn forward(&self, features: &[Tensor]) -> std::result::Result<Mixed, MixerError> {
         if features.len() != self.projectors.len() {
             return Err(PluginError::invalid(format!(
@@ -76,19 +78,18 @@ impl Mixer {
     }
 }
 
-/// What came out of the mixer.
+/// The output of the mixer.
 pub struct Mixed {
-    /// Of each encoder, `[batch, tokens, llm_width]`.
+    /// The projected features of each encoder: `[batch, tokens, llm_width]`.
     pub projected: Vec<Tensor>,
-    /// `[batch, tokens, llm_width]`
+    /// The visual tokens: `[batch, tokens, llm_width]`.
     pub fused: Tensor,
-    /// How much each encoder counts, where the fusion weighs them: `[batch, encoders]`, each row a
-    /// softmax.
+    /// The weights of the encoders, if the fusion has weights: `[batch, encoders]`, a softmax in each row.
     pub weights: Option<Tensor>,
 }
 
 impl Mixed {
-    /// The same without the graph that gradients would go back through.
+    /// Returns the output detached from the graph of the gradients.
     #[must_use]
     pub fn detach(&self) -> Self {
         Self {

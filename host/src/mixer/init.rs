@@ -1,4 +1,4 @@
-//! How parameters begin: the distributions of PyTorch and of the original, from a seed.
+//! Initialises parameters with the distributions of PyTorch and of the original, from a seed.
 
 use merv_plugin_sdk::{PluginError, Result};
 use rand_chacha::{
@@ -7,32 +7,33 @@ use rand_chacha::{
 };
 use sha2::{Digest, Sha256};
 
-/// What a parameter is before it is trained.
+/// The initial values of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// All 0.
     Zeros,
     /// All 1.
     Ones,
-    /// Evenly spread from −bound to bound.
+    /// Uniformly distributed from −bound to bound.
     Uniform(f64),
-    /// Normally distributed around 0, with this standard deviation.
+    /// Normally distributed with mean 0 and this standard deviation.
     Normal(f64),
 }
 
 impl Init {
-    /// Weight and bias of PyTorch's linear layers and convolutions, each output of which sees so many inputs.
+    /// Returns PyTorch's initialisation of the weights and biases of linear layers and convolutions with `inputs` inputs
+    /// per output.
     pub fn fan_in(inputs: usize) -> Self {
         Self::Uniform(1.0 / (inputs as f64).sqrt())
     }
 
-    /// `torch.nn.init.xavier_uniform_` (Glorot and Bengio, 2010).
+    /// Returns the initialisation of `torch.nn.init.xavier_uniform_` (Glorot and Bengio, 2010).
     pub fn xavier(inputs: usize, outputs: usize) -> Self {
         Self::Uniform((6.0 / (inputs as f64 + outputs as f64)).sqrt())
     }
 
-    /// The values of the parameter `name`. They depend on its name and the seed alone: not on the machine, nor on
-    /// which other parameters there are.
+    /// Returns the values of the parameter `name`. They depend only on the name and the seed, not on the machine or on
+    /// other parameters.
     ///
     /// # Errors
     ///
@@ -46,7 +47,7 @@ impl Init {
         let (Some(count), Some(())) = (count, reserved) else {
             return Err(PluginError::new(
                 merv_plugin_api::ErrorKind::OutOfMemory,
-                format!("there is not enough memory to make `{name}` {shape:?}"),
+                format!("there is not enough memory for `{name}` {shape:?}"),
             ));
         };
         let mut numbers = Numbers::new(name, seed);
@@ -63,7 +64,7 @@ impl Init {
 /// The random numbers of one parameter.
 struct Numbers {
     random: ChaCha8Rng,
-    /// Normal numbers come in pairs.
+    /// The second number of a pair of normal numbers.
     second: Option<f64>,
 }
 
@@ -80,13 +81,13 @@ impl Numbers {
         }
     }
 
-    /// Evenly spread from −1 to 1, both left out.
+    /// Returns a number that is uniformly distributed between −1 and 1, exclusive.
     fn signed(&mut self) -> f64 {
         let half = f64::from(self.random.next_u32()) + 0.5;
         half / f64::from(1u32 << 31) - 1.0
     }
 
-    /// Marsaglia's polar method.
+    /// Returns a normally distributed number (Marsaglia's polar method).
     fn normal(&mut self) -> f64 {
         if let Some(second) = self.second.take() {
             return second;
@@ -103,8 +104,8 @@ impl Numbers {
     }
 }
 
-/// The natural logarithm of a normal number above 0, of operations that every machine rounds alike: the system's
-/// own differs in the last digit from one to the next.
+/// Returns the natural logarithm of a positive normal number. It uses only operations that every machine rounds in the
+/// same way; the logarithms of system libraries differ in the last digit.
 fn ln(x: f64) -> f64 {
     const EXPONENT: u64 = 0x7ff << 52;
     let bits = x.to_bits();
@@ -113,7 +114,7 @@ fn ln(x: f64) -> f64 {
     let mantissa = f64::from_bits(bits & !EXPONENT | 1023 << 52);
     let z = (mantissa - 1.0) / (mantissa + 1.0);
     let square = z * z;
-    // 2·artanh(z), where z is 1/3 at most.
+    // 2·artanh(z), where z is at most 1/3.
     let series = (0..17)
         .rev()
         .fold(0.0, |sum, k| sum * square + 1.0 / f64::from(2 * k + 1));
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_logarithm_is_the_logarithm() {
+    fn the_logarithm_equals_that_of_the_standard_library() {
         for x in [1e-300, 3e-19, 0.001, 0.3, 0.5, 0.999_999, 1.0, 1.5, 2.0] {
             let (found, expected) = (ln(x), x.ln());
             assert!(
@@ -135,7 +136,7 @@ mod tests {
         }
     }
 
-    /// Another machine, and a later version, begin with the same numbers.
+    /// Another machine and a later version must generate the same numbers.
     #[test]
     fn a_seed_gives_the_same_numbers_everywhere() {
         let of = |init: Init, name: &str, seed| init.values(name, &[3], seed).unwrap();
@@ -149,7 +150,7 @@ mod tests {
     const NORMAL: [f32; 3] = [-1.622_417_3, -2.961_632_5, 0.312_790_13];
 
     #[test]
-    fn the_distributions_are_what_they_say() {
+    fn the_distributions_have_the_expected_moments() {
         let moments = |init: Init| {
             let values = init.values("x", &[100, 1000], 3).unwrap();
             let mean = |power: i32| {
@@ -168,10 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn what_no_memory_holds_is_an_error() {
+    fn values_that_do_not_fit_in_memory_are_an_error() {
         for shape in [&[usize::MAX, 2][..], &[1 << 60]] {
             let error = Init::Ones.values("x", shape, 0).unwrap_err();
-            assert!(error.message.contains("memory to make `x`"), "{error:?}");
+            assert!(error.message.contains("memory for `x`"), "{error:?}");
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Layers made of plain tensor operations, each of which candle can differentiate: the mixer is what
-//! every training stage trains, and next to the encoders its arithmetic is small.
+//! Layers built from tensor operations that candle can differentiate. Every training stage trains the mixer, and its
+//! cost is small compared with the encoders.
 
 use super::{init::Init, parameters::Scope};
 use candle_core::{D, Tensor};
 use merv_plugin_sdk::Result;
 
-/// The epsilon of every norm of the mixer: PyTorch's default.
+/// The epsilon of every norm of the mixer, the default of PyTorch.
 const EPSILON: f64 = 1e-5;
 
-/// As [`Scope::parameter`], for a tensor that is `stored` in another shape of as many elements.
+/// Like [`Scope::parameter`], for a tensor that is `stored` in another shape with the same number of elements.
 ///
 /// # Errors
 ///
-/// When the tensor cannot be made.
+/// When the tensor cannot be created.
 pub fn reshaped(
     scope: &Scope<'_>,
     name: &str,
@@ -24,8 +24,7 @@ pub fn reshaped(
     if parameter.is_contiguous() {
         return Ok(parameter.reshape(shape)?);
     }
-    // Stands for one that is missing: one element, repeated. candle would write all of them out to
-    // reshape it.
+    // A placeholder for a missing tensor is one repeated element. candle would copy all elements to reshape it.
     let first = (0..stored.len()).try_fold(parameter, |tensor, dim| tensor.narrow(dim, 0, 1))?;
     Ok(first.reshape(())?.broadcast_as(shape)?)
 }
@@ -42,7 +41,7 @@ impl Linear {
     ///
     /// # Errors
     ///
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn new(inputs: usize, outputs: usize, scope: &Scope<'_>) -> Result<Self> {
         let [weight, bias] = scope.linear(inputs);
         Ok(Self {
@@ -51,17 +50,17 @@ impl Linear {
         })
     }
 
-    /// A layer of parts that were taken under other names: `weight` `[outputs, inputs]`.
+    /// Creates a layer from tensors with other names. `weight` is `[outputs, inputs]`.
     pub fn from_parts(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weight, bias }
     }
 
-    /// A convolution with a kernel of one pixel, which is a linear layer on tokens: takes `weight`
-    /// `[outputs, inputs, 1, 1]` from `scope`, and `bias` if there is to be one.
+    /// Creates a convolution with a kernel of one pixel, which is a linear layer on tokens. Takes `weight`
+    /// `[outputs, inputs, 1, 1]` from `scope`, and `bias` if requested.
     ///
     /// # Errors
     ///
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn pointwise(inputs: usize, outputs: usize, bias: bool, scope: &Scope<'_>) -> Result<Self> {
         let stored = [outputs, inputs, 1, 1];
         let init = Init::fan_in(inputs);
@@ -72,6 +71,8 @@ impl Linear {
         })
     }
 
+    /// Applies the layer.
+    ///
     /// # Shapes
     ///
     /// `[.., inputs]` → `[.., outputs]`
@@ -85,7 +86,7 @@ impl Linear {
         if let Some(last) = shape.last_mut() {
             *last = outputs;
         }
-        // One product over all rows: batches of small ones would be slower.
+        // One matrix product over all rows is faster than a batch of small ones.
         let rows = x.elem_count() / x.dim(D::Minus1)?.max(1);
         let y = x
             .reshape((rows, x.dim(D::Minus1)?))?
@@ -110,7 +111,7 @@ impl LayerNorm {
     ///
     /// # Errors
     ///
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn new(width: usize, scope: &Scope<'_>) -> Result<Self> {
         Ok(Self {
             weight: scope.parameter("weight", &[width], Init::Ones)?,
@@ -118,6 +119,8 @@ impl LayerNorm {
         })
     }
 
+    /// Normalises the last dimension.
+    ///
     /// # Shapes
     ///
     /// `[.., width]` → the same
@@ -135,23 +138,23 @@ impl LayerNorm {
     }
 }
 
-/// Softmax over the last dimension.
+/// Returns the softmax over the last dimension.
 ///
 /// # Errors
 ///
 /// When `x` has no dimension.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    // The shift changes no result, so no gradient need flow through it.
+    // The shift does not change the result, so it does not need a gradient.
     let shift = x.max_keepdim(D::Minus1)?.detach();
     let exponents = x.broadcast_sub(&shift)?.exp()?;
     Ok(exponents.broadcast_div(&exponents.sum_keepdim(D::Minus1)?)?)
 }
 
-/// The logistic function, by a form that neither overflows nor has a gradient that does.
+/// Returns the logistic function, in a form that overflows neither in the value nor in the gradient.
 ///
 /// # Errors
 ///
-/// When the tensor's type has no hyperbolic tangent.
+/// When the dtype of the tensor does not support the hyperbolic tangent.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     Ok(((x * 0.5)?.tanh()? + 1.0)?.affine(0.5, 0.0)?)
 }

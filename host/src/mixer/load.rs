@@ -1,4 +1,4 @@
-//! Putting a mixer together: from a file, from the beginning, or only to see what it consists of.
+//! Builds a mixer from a file or from initial values, or only collects the specifications of its tensors.
 
 use super::{
     EncoderShape, MixerError,
@@ -12,8 +12,8 @@ use merv_checkpoint::{Checkpoint, published};
 use merv_plugin_sdk::{PluginError, Result, weights};
 use std::path::Path;
 
-/// The parts of a mixer, with tensors from `scope`. The widths are those of the language model and of the learned
-/// query.
+/// Builds the parts of a mixer with tensors from `scope`. The widths are those of the language model and of the
+/// learned query.
 fn build(
     kind: MixerKind,
     encoders: &[EncoderShape],
@@ -72,7 +72,7 @@ impl Mixer {
     }
 }
 
-/// All tensors of a mixer, of which none is made.
+/// Returns the specifications of all tensors of a mixer, without creating them.
 pub(super) fn specs(
     kind: MixerKind,
     encoders: &[EncoderShape],
@@ -85,7 +85,7 @@ pub(super) fn specs(
     Ok(collected.into_specs())
 }
 
-/// The mixer with the tensors of `reused`, all of which it takes, and others from `seed`.
+/// Builds a mixer with all tensors of `reused`; the others are initialised from `seed`.
 pub(super) fn untrained(
     kind: MixerKind,
     encoders: &[EncoderShape],
@@ -122,7 +122,7 @@ pub(super) fn untrained(
     })
 }
 
-/// The width of the learned query that a mixer's tensors hold.
+/// Returns the width of the learned query in the tensors of a mixer.
 pub(super) fn query_width(stored: &Checkpoint) -> Option<usize> {
     stored.get("feature_fusion.Q")?.shape.last().copied()
 }

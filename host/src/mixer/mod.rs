@@ -1,9 +1,9 @@
-//! From the features of every encoder to one sequence of visual tokens in the language model's width:
-//! a projector per encoder, then a fusion.
+//! Converts the features of all encoders to one sequence of visual tokens with the width of the language model: one
+//! projector per encoder, then a fusion.
 //!
-//! The mixer is MERV's own part (arXiv 2501.01426, §3; `merv/models/vidlms/merv.py`,
-//! `merv/util/nn_utils.py`). Its weights are in MERV's checkpoint, or in a file of their
-//! own under the names that they have there: `projectors.<i>.…` and `feature_fusion.…`.
+//! The mixer is the part that MERV adds (arXiv 2501.01426, §3; `merv/models/vidlms/merv.py`,
+//! `merv/util/nn_utils.py`). Its weights are in MERV's checkpoint, or in a separate file under the same names:
+//! `projectors.<i>.…` and `feature_fusion.…`.
 
 mod cost;
 mod error;
@@ -30,8 +30,8 @@ pub use parameters::Parameter;
 pub use plan::{MixerPlan, PlannedTensor};
 pub use shape::EncoderShape;
 
-/// The cost of a mixer for these encoders. `query_width` is the width of the learned query of
-/// `cross_attention_avg_lq`, which only its weights tell (see [`query_width`]).
+/// Returns the cost of a mixer for these encoders. `query_width` is the width of the learned query of
+/// `cross_attention_avg_lq`, which is known from its weights only (see [`query_width`]).
 pub fn cost(
     kind: MixerKind,
     encoders: &[EncoderShape],
@@ -45,8 +45,8 @@ pub fn cost(
     projectors + fusion::cost(kind, encoders.len(), llm_width, query_width)
 }
 
-/// The width of the learned query in the weights at `path`; that of the published models for a mixer
-/// that has none, and where there is no `path` yet. Reads the file's header alone.
+/// Returns the width of the learned query in the weights at `path`. Returns that of the published models if the mixer
+/// has no learned query, or `path` is `None`. Reads only the header of the file.
 ///
 /// # Errors
 ///
@@ -56,6 +56,6 @@ pub fn query_width(kind: MixerKind, path: Option<&Path>) -> Result<usize, MixerE
         return Ok(PUBLISHED_QUERY_WIDTH);
     };
     let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
-    // Whether it is the right tensor is found when it is loaded.
+    // The shape of the tensor is checked when it is loaded.
     Ok(load::query_width(&checkpoint).unwrap_or(PUBLISHED_QUERY_WIDTH))
 }

@@ -1,4 +1,4 @@
-//! The mixer's parameters: what every training stage trains, and how layers get hold of them.
+//! The parameters of the mixer, which every training stage trains, and the scopes that layers take them from.
 
 use super::init::Init;
 use candle_core::{DType, Device, Tensor, Var};
@@ -6,79 +6,78 @@ use merv_checkpoint::StoredTensor;
 use merv_plugin_sdk::{Result, weights};
 use std::{cell::RefCell, fmt};
 
-/// A parameter under the name that it has in MERV's checkpoint. A layer's tensors are views of it, so
-/// that they change with it.
+/// A parameter. The tensors of layers are views of it, so they change when it changes.
 pub struct Parameter {
-    /// `projectors.0.projector.projector.weight`
+    /// The name in MERV's checkpoint, such as `projectors.0.projector.projector.weight`.
     pub name: String,
     /// The values.
     pub var: Var,
 }
 
-/// A tensor of a mixer, whatever it holds.
+/// The specification of a tensor of a mixer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TensorSpec {
-    /// Its name in MERV's checkpoint.
+    /// The name in MERV's checkpoint.
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
-    /// What it is before it is trained.
+    /// The initial values.
     pub(super) init: Init,
-    /// Whether something is computed from it.
+    /// Whether the computation uses it.
     pub(super) is_used: bool,
 }
 
-/// What a mixer has taken so far.
+/// The parameters and specifications collected while a mixer is built.
 #[derive(Default)]
 pub struct Collected {
     parameters: RefCell<Vec<Parameter>>,
     specs: RefCell<Vec<TensorSpec>>,
 }
 
-/// Where tensors come from.
+/// The origin of tensors.
 #[derive(Clone)]
 pub enum Origin<'a> {
-    /// All of them from a file.
+    /// All tensors come from a file.
     File(weights::Scope<'a>),
-    /// From a file those that it holds, the others from a seed.
+    /// Tensors come from the file if it contains them, and otherwise from a seed.
     Init(u64, Option<weights::Scope<'a>>),
-    /// From nowhere: they are only specs.
+    /// No tensors are created: only their specifications are collected.
     Nowhere,
 }
 
-/// A place in the tree of tensor names that notes what is taken.
+/// A position in the tree of tensor names. It records the tensors that are collected.
 #[derive(Clone)]
 pub struct Scope<'a> {
     origin: Origin<'a>,
     prefix: String,
-    taken: &'a Collected,
-    /// What [`Self::linear`] says of weights and biases, if not what PyTorch does.
+    collected: &'a Collected,
+    /// The initialisation of weights and biases that [`Self::linear`] returns, if it differs from PyTorch.
     linear: Option<[Init; 2]>,
 }
 
 impl Collected {
-    /// The parameters, in the order in which they were taken.
+    /// Returns the parameters, in the order in which they were collected.
     pub fn into_parameters(self) -> Vec<Parameter> {
         self.parameters.into_inner()
     }
 
-    /// Descriptions of all tensors, in the order in which they were asked for.
+    /// Returns the specifications of all tensors, in the order in which they were requested.
     pub(super) fn into_specs(self) -> Vec<TensorSpec> {
         self.specs.into_inner()
     }
 }
 
 impl<'a> Scope<'a> {
-    /// The root of the tree.
-    pub fn root(origin: Origin<'a>, taken: &'a Collected) -> Self {
+    /// Returns the root of the tree.
+    pub fn root(origin: Origin<'a>, collected: &'a Collected) -> Self {
         Self {
             origin,
             prefix: String::new(),
-            taken,
+            collected,
             linear: None,
         }
     }
 
-    /// The scope below `name`.
+    /// Returns the scope below `name`.
     #[must_use]
     pub fn pp(&self, name: impl fmt::Display) -> Self {
         Self {
@@ -87,7 +86,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The same scope, in which weights and biases of linear layers begin otherwise than in PyTorch.
+    /// Returns the same scope with another initialisation of the weights and biases of linear layers.
     #[must_use]
     pub fn with_linear(&self, linear: [Init; 2]) -> Self {
         Self {
@@ -96,12 +95,12 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// How weight and bias of a linear layer of so many inputs begin here.
+    /// Returns the initialisation of the weight and the bias of a linear layer with `inputs` inputs.
     pub fn linear(&self, inputs: usize) -> [Init; 2] {
         self.linear.unwrap_or([Init::fan_in(inputs); 2])
     }
 
-    /// Whether `name` can be had below this scope.
+    /// Returns whether `name` is available below this scope.
     pub fn contains(&self, name: &str) -> bool {
         match &self.origin {
             Origin::File(file) => file.contains(&self.full(name)),
@@ -109,12 +108,12 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The tensor `name`, of `shape`, which begins as `init` says. One that is missing in a file or has another
-    /// shape is noted.
+    /// Returns the tensor `name` of `shape`, with the initial values `init`. If it is missing in a file or has another
+    /// shape, this is recorded, and a placeholder is returned.
     ///
     /// # Errors
     ///
-    /// When the tensor cannot be made.
+    /// When the tensor cannot be created.
     pub fn parameter(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let name = self.full(name);
         let values = match &self.origin {
@@ -125,24 +124,23 @@ impl<'a> Scope<'a> {
         };
         self.describe(&name, shape, init, true);
         if values.is_empty() {
-            // What stands for it takes no memory, whatever sizes the file made up, and never leaves the
-            // loader.
+            // The placeholder does not allocate memory, whatever sizes the file claims, and never leaves the loader.
             return Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?);
         }
         let var = Var::from_vec(values, shape, &Device::Cpu)?;
         let tensor = var.as_tensor().clone();
-        let mut parameters = self.taken.parameters.borrow_mut();
+        let mut parameters = self.collected.parameters.borrow_mut();
         parameters.push(Parameter { name, var });
         Ok(tensor)
     }
 
-    /// Says that the tensor `name` belongs to the mixer, although nothing is computed from it.
+    /// Records that the tensor `name` belongs to the mixer although the computation does not use it.
     pub fn unused(&self, name: &str, shape: &[usize], init: Init) {
         self.describe(&self.full(name), shape, init, false);
     }
 
     fn describe(&self, name: &str, shape: &[usize], init: Init, is_used: bool) {
-        self.taken.specs.borrow_mut().push(TensorSpec {
+        self.collected.specs.borrow_mut().push(TensorSpec {
             name: name.to_owned(),
             shape: shape.to_vec(),
             init,
@@ -155,7 +153,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// A tensor that belongs to a mixer's file, although nothing is computed from it.
+/// A tensor that belongs to the file of a mixer although the computation does not use it.
 pub(super) enum Unused {
     Stored(StoredTensor),
     Init(TensorSpec, u64),

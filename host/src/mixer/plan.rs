@@ -1,4 +1,4 @@
-//! A mixer that has not been trained: which of its tensors are new, and which are taken from another one.
+//! An untrained mixer: which of its tensors are new, and which are reused from another mixer.
 
 use super::{
     EncoderShape, MixerError, forward::Mixer, fusion::PUBLISHED_QUERY_WIDTH, load,
@@ -9,38 +9,38 @@ use merv_checkpoint::{Checkpoint, StoredDtype, StoredTensor, published};
 use merv_plugin_sdk::{PluginError, weights};
 use std::path::Path;
 
-/// A mixer that can be begun: every tensor is known, and none is made.
+/// The plan of an untrained mixer. All tensors are known, but they are not created yet.
 pub struct MixerPlan {
-    /// The seed of the tensors that are new.
+    /// The seed of the new tensors.
     pub seed: u64,
     /// The width of the learned query of `cross_attention_avg_lq`.
     pub query_width: usize,
-    /// The tensors, in the order in which the data meet them.
+    /// The tensors, in the order of the computation.
     pub tensors: Vec<PlannedTensor>,
     kind: MixerKind,
     specs: Vec<TensorSpec>,
-    /// What is taken from another mixer, under its names here.
+    /// The tensors that are reused from another mixer, under their new names.
     reused: Option<Checkpoint>,
 }
 
-/// A tensor of a mixer that has not been trained.
+/// A tensor of an untrained mixer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedTensor {
     /// Its name in MERV's checkpoint.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// The name of the tensor of another mixer that it is taken from; none if it is new.
+    /// The name of the tensor of the other mixer that is reused; `None` if the tensor is new.
     pub from: Option<String>,
 }
 
 impl MixerPlan {
-    /// How the mixer begins that `init` describes. `reuse` is the file that tensors are taken from, if `init` names
-    /// one and it is on this machine.
+    /// Plans the mixer that `init` describes. `reuse` is the file with the tensors to reuse, if `init` specifies one and
+    /// it is on this machine.
     ///
     /// # Errors
     ///
-    /// When `kind` cannot mix these encoders, or the file cannot be read or has nothing that fits.
+    /// When `kind` does not support these encoders, or the file cannot be read or does not contain a matching tensor.
     pub fn new(
         kind: MixerKind,
         encoders: &[EncoderShape],
@@ -65,7 +65,7 @@ impl MixerPlan {
             .or_else(|| load::query_width(stored.as_ref()?));
         let query_width = query_width.unwrap_or(PUBLISHED_QUERY_WIDTH);
         let specs = load::specs(kind, encoders, llm_width, query_width)?;
-        let taken = |tensor: &TensorSpec| {
+        let source_of = |tensor: &TensorSpec| {
             let stored = stored.as_ref()?.get(&tensor.name)?;
             fits(tensor, stored).then(|| names.source(&tensor.name))
         };
@@ -74,7 +74,7 @@ impl MixerPlan {
             .map(|tensor| PlannedTensor {
                 name: tensor.name.clone(),
                 shape: tensor.shape.clone(),
-                from: taken(tensor),
+                from: source_of(tensor),
             })
             .collect();
         if let Some(path) = reuse
@@ -82,12 +82,12 @@ impl MixerPlan {
         {
             return Err(nothing_fits(path, &tensors).into());
         }
-        let is_taken = |name: &str| {
-            let mut taken = tensors.iter().filter(|tensor| tensor.from.is_some());
-            taken.any(|tensor| tensor.name == name)
+        let is_reused = |name: &str| {
+            let mut reused = tensors.iter().filter(|tensor| tensor.from.is_some());
+            reused.any(|tensor| tensor.name == name)
         };
         let reused = stored.map(|stored| {
-            let renamed = stored.rename(|name| is_taken(name).then(|| name.to_owned()));
+            let renamed = stored.rename(|name| is_reused(name).then(|| name.to_owned()));
             renamed.map_err(|error| PluginError::weights(&error))
         });
         Ok(Self {
@@ -100,11 +100,11 @@ impl MixerPlan {
         })
     }
 
-    /// The mixer.
+    /// Builds the mixer.
     ///
     /// # Errors
     ///
-    /// When there is not enough memory for it.
+    /// When there is not enough memory.
     pub fn build(self, encoders: &[EncoderShape], llm_width: usize) -> Result<Mixer, MixerError> {
         load::untrained(
             self.kind,
@@ -118,12 +118,12 @@ impl MixerPlan {
 }
 
 impl Mixer {
-    /// The mixer that a registry describes, for these encoders, in order. `path` is the file of its weights, or the one
-    /// that a mixer which has not been trained reuses.
+    /// Loads the mixer of a registry for these encoders, in order. `path` is the file of its weights or, if it is
+    /// untrained, the file with the tensors to reuse.
     ///
     /// # Errors
     ///
-    /// As [`Self::new`] and [`MixerPlan::new`].
+    /// Like [`Self::new`] and [`MixerPlan::new`].
     pub(crate) fn load(
         entry: &MixerEntry,
         encoders: &[EncoderShape],
@@ -146,14 +146,15 @@ impl Mixer {
     }
 }
 
-/// What the tensors of another mixer are called here.
+/// Maps the tensor names of another mixer to the names in this one.
 struct NameMap<'n> {
     kind: MixerKind,
-    /// Of each encoder the number of its projector there; where it is not said, the same numbers.
+    /// For each encoder, the index of its projector in the other mixer. `None` means the same indices.
     projectors: Option<&'n [Option<usize>]>,
 }
 
 impl NameMap<'_> {
+    /// Returns the name in this mixer of the tensor `source` of the other mixer.
     fn target(&self, source: &str) -> Option<String> {
         let Some((number, rest)) = projector(source) else {
             return self.has_same_fusion().then(|| source.to_owned());
@@ -161,32 +162,33 @@ impl NameMap<'_> {
         let Some(projectors) = self.projectors else {
             return Some(source.to_owned());
         };
-        let here = projectors.iter().position(|&from| from == Some(number))?;
-        Some(format!("projectors.{here}.{rest}"))
+        let index = projectors.iter().position(|&from| from == Some(number))?;
+        Some(format!("projectors.{index}.{rest}"))
     }
 
+    /// Returns the name in the other mixer of the tensor `target` of this mixer.
     fn source(&self, target: &str) -> String {
         let number = |(number, rest)| {
-            let there = (*self.projectors?.get::<usize>(number)?)?;
-            Some(format!("projectors.{there}.{rest}"))
+            let index = (*self.projectors?.get::<usize>(number)?)?;
+            Some(format!("projectors.{index}.{rest}"))
         };
         projector(target)
             .and_then(number)
             .unwrap_or_else(|| target.to_owned())
     }
 
-    /// Whether the tensors of the fusion mean the same here: some hold a part for each encoder, in order.
+    /// Returns whether the tensors of the fusion can be reused. Some of them contain a part for each encoder, in order.
     fn has_same_fusion(&self) -> bool {
         let in_order = |projectors: &[Option<usize>]| {
             let mut numbered = projectors.iter().enumerate();
-            numbered.all(|(here, there)| *there == Some(here))
+            numbered.all(|(target, source)| *source == Some(target))
         };
         let is_in_order = self.projectors.is_none_or(in_order);
         is_in_order || !self.kind.fusion.has_part_per_encoder()
     }
 }
 
-/// `projectors.2.rest` in its parts.
+/// Splits `projectors.2.rest` into the index and the rest.
 fn projector(name: &str) -> Option<(usize, &str)> {
     let (number, rest) = name.strip_prefix("projectors.")?.split_once('.')?;
     Some((number.parse().ok()?, rest))
@@ -197,18 +199,18 @@ fn fits(tensor: &TensorSpec, stored: &StoredTensor) -> bool {
     tensor.shape == stored.shape && matches!(stored.dtype, F32 | F16 | BF16)
 }
 
-/// That as many encoders of another mixer are listed as it has projectors.
+/// Checks that the list of the other mixer's encoders has as many entries as the mixer has projectors.
 fn check_list(path: &Path, stored: &Checkpoint, init: &MixerInit) -> Result<(), PluginError> {
     let listed = match &init.reuse {
         Some(reuse) if reuse.projectors.is_some() => reuse.encoders.len(),
         _ => return Ok(()),
     };
     let numbers = stored.iter().filter_map(|(name, _)| projector(name));
-    let there = numbers.map(|(number, _)| number + 1).max();
-    match there {
-        Some(there) if there != listed => Err(PluginError::weights(format!(
-            "`encoders` in `reuse` lists another number of encoders than {} has\n  expected: {there}, one for each of \
-             its projectors\n  found: {listed}\n  do: copy the ids of its registry, in their order",
+    let projectors = numbers.map(|(number, _)| number + 1).max();
+    match projectors {
+        Some(projectors) if projectors != listed => Err(PluginError::weights(format!(
+            "`encoders` in `reuse` does not match the number of encoders of {}\n  expected: {projectors} ids, one for each \
+             of its projectors\n  found: {listed}\n  do: copy the ids from its registry, in the same order",
             path.display()
         ))),
         // Projectors without tensors cannot be counted.
@@ -221,9 +223,9 @@ fn nothing_fits(path: &Path, tensors: &[PlannedTensor]) -> PluginError {
         format!(", such as `{}` {:?}", tensor.name, tensor.shape)
     });
     PluginError::weights(format!(
-        "no tensor of {} fits it\n  expected: a mixer's weights of which at least one tensor has a name and a shape \
-         that this mixer has{first}\n  do: name another file in `reuse`, list its encoders in `encoders`, or remove \
-         `reuse`",
+        "no tensor in {} matches a tensor of this mixer\n  expected: the weights of a mixer, with at least one tensor \
+         of the same name and shape as in this mixer{first}\n  do: set another file in `reuse`, list its encoders in \
+         `encoders`, or remove `reuse`",
         path.display()
     ))
 }

@@ -1,12 +1,12 @@
-//! What the mixer must know of an encoder.
+//! The shape of an encoder's features.
 
-/// What the mixer must know of an encoder.
+/// The shape of an encoder's features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncoderShape {
     /// D: the width of a feature.
     pub width: usize,
-    /// T: temporal positions.
+    /// T: the number of temporal positions.
     pub temporal: usize,
-    /// S: features per temporal position.
+    /// S: the number of features per temporal position.
     pub spatial: usize,
 }

@@ -1,38 +1,38 @@
-//! Why no data set came out.
+//! Errors of generating a data set.
 
 use crate::disk::{whole_file::advice, write_lock::LockError};
 use std::{io, path::PathBuf};
 
-/// A data set cannot be made.
+/// The reason why a data set could not be generated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SynthError {
-    /// The folder holds something.
+    /// The folder is not empty.
     #[error(
-        "{} holds something already\n  do: name another folder in --out, or say --force to write over \
-         what an earlier run left", .path.display()
+        "{} is not empty\n  do: set --out to another folder, or use --force to overwrite the files of an earlier run",
+        .path.display()
     )]
     Occupied {
         /// The folder.
         path: PathBuf,
     },
-    /// Another process makes a data set there.
+    /// Another process is using the folder.
     #[error(transparent)]
     Held(#[from] LockError),
-    /// A setting is wrong.
+    /// A setting is out of range.
     #[error("{what}: {found}\n  expected: {expected}")]
     Setting {
         /// The setting.
         what: &'static str,
         /// Its value.
         found: usize,
-        /// What it may be.
+        /// The accepted values.
         expected: &'static str,
     },
-    /// This FFmpeg has no encoder that clips can be written with.
+    /// This FFmpeg has no suitable video encoder.
     #[error(
-        "this FFmpeg can write neither H.264 (libx264) nor MPEG-4 video\n  \
-         do: install an FFmpeg that can; Debian's can"
+        "this FFmpeg can encode neither H.264 (libx264) nor MPEG-4 video\n  \
+         do: install an FFmpeg with one of these encoders, such as that of Debian"
     )]
     NoEncoder,
     /// A clip cannot be encoded.
@@ -40,9 +40,9 @@ pub enum SynthError {
     Encode {
         /// The clip.
         path: PathBuf,
-        /// What was being done.
+        /// The step that failed.
         doing: &'static str,
-        /// What FFmpeg said.
+        /// The error of FFmpeg.
         source: ffmpeg_next::Error,
     },
     /// A file cannot be written.
@@ -50,7 +50,7 @@ pub enum SynthError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! Where everything of a data set lies, and what its files say.
+//! The layout of a data set, and the contents of its files.
 
 use super::{
     Split, SynthError,
@@ -14,17 +14,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Multiple-choice questions of a training clip, at most: each is long, and a conversation should fit in 512 tokens.
+/// The maximum number of multiple-choice questions for a training clip. They are long, and a conversation should fit
+/// in 512 tokens.
 const CHOICES: usize = 5;
 
-/// The benchmarks that held-out clips make.
+/// The benchmarks of the held-out clips.
 const MULTIPLE_CHOICE: &str = "shapes-mcq";
 const OPEN_ENDED: &str = "shapes-open";
 
-/// How many questions there are, by kind.
+/// The number of questions, by kind.
 pub(super) type Kinds = BTreeMap<&'static str, usize>;
 
-/// How many items lists have, by their paths.
+/// The number of items in each list, by path.
 pub(super) type Items = BTreeMap<String, usize>;
 
 /// The files of a split.
@@ -38,7 +39,7 @@ impl<'d> Files<'d> {
         Self { folder, split }
     }
 
-    /// The folders that hold the clips: the same in each.
+    /// Returns the folders of the clips. Each contains all clips of the split.
     fn video_folders(&self) -> Vec<PathBuf> {
         match self.split {
             Split::Train => vec![self.folder.join("videos")],
@@ -66,12 +67,11 @@ impl<'d> Files<'d> {
         }
     }
 
-    /// Makes the folders, and removes the lists of an earlier run: while there are none, nobody takes a
-    /// run that was interrupted for a whole one.
+    /// Creates the folders, and removes the lists of an earlier run, so that an interrupted run does not look complete.
     pub fn begin(&self) -> Result<(), SynthError> {
         for folder in self.video_folders() {
             fs::create_dir_all(&folder).map_err(SynthError::write(&folder))?;
-            // Once, and not for every clip.
+            // Once here instead of for every clip.
             whole_file::sweep_all(&folder);
         }
         for list in self.lists() {
@@ -85,20 +85,20 @@ impl<'d> Files<'d> {
         Ok(())
     }
 
-    /// Where a clip is written.
+    /// Returns the path of a clip.
     pub fn video(&self, number: usize) -> PathBuf {
-        // There is at least one folder for either split.
+        // Each split has at least one folder.
         let folders = self.video_folders();
         folders[0].join(format!("{}.mp4", name(number)))
     }
 
-    /// Puts a clip that was written into the other folders.
+    /// Adds a written clip to the other folders.
     pub fn share(&self, number: usize) -> Result<(), SynthError> {
         let video = self.video(number);
         for folder in self.video_folders().iter().skip(1) {
             let other = folder.join(format!("{}.mp4", name(number)));
             let _ = fs::remove_file(&other);
-            // A second name costs nothing, but not every file system has them.
+            // A hard link costs nothing, but not every file system supports them.
             fs::hard_link(&video, &other)
                 .or_else(|_| fs::copy(&video, &other).map(drop))
                 .map_err(SynthError::write(&other))?;
@@ -106,8 +106,7 @@ impl<'d> Files<'d> {
         Ok(())
     }
 
-    /// Writes the lists. Returns how many questions there are of each kind, and how many items each list
-    /// has.
+    /// Writes the lists. Returns the number of questions of each kind, and the number of items in each list.
     pub fn write(
         &self,
         scenes: &[Scene],
@@ -136,12 +135,12 @@ impl<'d> Files<'d> {
     }
 }
 
-/// What a clip is called.
+/// Returns the name of a clip.
 fn name(number: usize) -> String {
     format!("{number:06}")
 }
 
-/// `train.json`, `open.json` without the multiple choice, and `captions.json`.
+/// Adds a clip to `train.json`, to `open.json`, which omits multiple choice, and to `captions.json`.
 fn train(
     number: usize,
     scene: &Scene,
@@ -154,12 +153,12 @@ fn train(
         let turns = turns
             .into_iter()
             .enumerate()
-            .flat_map(|(turn, (asked, said))| {
-                // The mark stands where the clip is shown: once.
+            .flat_map(|(turn, (question, answer))| {
+                // The mark is the place of the clip, so it occurs once.
                 let mark = if turn == 0 { "<video>\n" } else { "" };
                 [
-                    json!({"from": "human", "value": format!("{mark}{asked}")}),
-                    json!({"from": "gpt", "value": said}),
+                    json!({"from": "human", "value": format!("{mark}{question}")}),
+                    json!({"from": "gpt", "value": answer}),
                 ]
             });
         json!({
@@ -192,7 +191,7 @@ fn train(
     all.push(&choice)
 }
 
-/// `test_q.json` and `test_a.json` of both benchmarks.
+/// Adds a clip to `test_q.json` and `test_a.json` of both benchmarks.
 fn held_out(
     number: usize,
     scene: &Scene,
@@ -212,21 +211,21 @@ fn held_out(
     for (index, question) in questions.iter().enumerate() {
         let id = format!("{name}-{index}");
         let kind = question.kind.name();
-        let mut asked = json!({
+        let mut question_item = json!({
             "question_id": id,
             "video_name": name,
             "question": question.text,
             "kind": kind,
             "combination": scene.combination,
         });
-        let mut answered = json!({"question_id": id, "answer": question.answer, "kind": kind});
-        open_questions.push(&asked)?;
-        open_answers.push(&answered)?;
-        asked["options"] = json!(question.options);
-        asked["num_option"] = json!(question.options.len());
-        answered["answer_id"] = json!(question.answer_id());
-        choice_questions.push(&asked)?;
-        choice_answers.push(&answered)?;
+        let mut answer_item = json!({"question_id": id, "answer": question.answer, "kind": kind});
+        open_questions.push(&question_item)?;
+        open_answers.push(&answer_item)?;
+        question_item["options"] = json!(question.options);
+        question_item["num_option"] = json!(question.options.len());
+        answer_item["answer_id"] = json!(question.answer_id());
+        choice_questions.push(&question_item)?;
+        choice_answers.push(&answer_item)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Long JSON lists, an element a line, that are there whole or not at all.
+//! Writes long JSON lists atomically, with one element per line.
 
 use super::SynthError;
 use crate::disk::whole_file::WholeFile;
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A list in the making; removed when it is dropped before it is finished.
+/// An unfinished list. It is removed if it is dropped before it is finished.
 pub(super) struct JsonList {
     path: PathBuf,
     file: BufWriter<WholeFile>,
@@ -33,7 +33,7 @@ impl JsonList {
             .map_err(SynthError::write(&self.path))
     }
 
-    /// Puts the list in its place; returns how many items it has.
+    /// Moves the list to its final path, and returns the number of items.
     pub fn finish(mut self) -> Result<usize, SynthError> {
         let end = if self.items == 0 { "[]\n" } else { "\n]\n" };
         let written = write!(self.file, "{end}");

@@ -1,14 +1,14 @@
-//! A data set that anyone can make: clips of moving shapes, with captions, questions and answers.
+//! Generates a synthetic data set: clips of moving shapes, with captions, questions and answers.
 //!
 //! ```text
-//! random → stage: scenes → paint: pictures → movie: mp4 files
-//!                        → words: captions, questions → files: train.json, eval_data/
+//! random → scene_generator: scenes → paint: pictures → movie: mp4 files
+//!                                  → words: captions, questions → files: train.json, eval_data/
 //! ```
 //!
-//! Everything follows from the seed: the JSON is the same everywhere, and the clips are the same with the
-//! same FFmpeg. Colours, shapes, directions, numbers and places of right answers come evenly, and no
-//! combination of a story, a colour, a shape and a third part is both trained on and held out: what is
-//! right on held-out clips was understood, not remembered.
+//! The seed determines everything: the JSON is the same on every machine, and the clips are the same with the same
+//! version of FFmpeg. Colours, shapes, directions, numbers and the positions of correct answers are evenly
+//! distributed. A combination of a story, a colour, a shape and a third part occurs either in training or in the
+//! held-out clips, never in both. So correct answers on held-out clips cannot come from memorisation.
 
 mod error;
 mod files;
@@ -45,53 +45,53 @@ use std::{
 };
 use words::QuestionWriter;
 
-/// Pictures of a clip: as many as the most eager encoder of `merv-full` takes.
+/// The number of frames in a clip: the largest number that an encoder of `merv-full` uses.
 pub const FRAMES: usize = 32;
 
-/// Of a clip.
+/// The frame rate of a clip.
 pub const FRAMES_PER_SECOND: usize = 8;
 
-/// What is made.
+/// The options of a data set.
 #[derive(Debug, Clone)]
 pub struct SynthOptions {
-    /// Clips of each split.
+    /// The number of clips in each split.
     pub clips: usize,
-    /// Everything follows from it.
+    /// The seed, which determines the contents.
     pub seed: u64,
-    /// Which splits, each once.
+    /// The splits, each once.
     pub splits: Vec<Split>,
-    /// Width and height of the clips, in pixels.
+    /// The width and height of the clips, in pixels.
     pub size: usize,
-    /// Threads to draw and encode with.
+    /// The number of threads that draw and encode.
     pub threads: usize,
-    /// Whether to write over what an earlier run left.
+    /// Whether to overwrite the files of an earlier run.
     pub force: bool,
 }
 
-/// What was made.
+/// A summary of a data set.
 #[derive(Debug, Clone, Serialize)]
 pub struct SynthReport {
-    /// Clips to train on.
+    /// The number of training clips.
     pub train_clips: usize,
-    /// Clips to ask about.
+    /// The number of held-out clips.
     pub held_out_clips: usize,
-    /// Items of each JSON file, by its path in the folder.
+    /// The number of items in each JSON file, by path relative to the folder.
     pub items: BTreeMap<String, usize>,
-    /// Questions about training clips, by kind.
+    /// The number of questions about training clips, by kind.
     pub train_questions: BTreeMap<&'static str, usize>,
-    /// Questions about held-out clips, by kind.
+    /// The number of questions about held-out clips, by kind.
     pub held_out_questions: BTreeMap<&'static str, usize>,
-    /// How the clips are coded: `h264` or `mpeg4`.
+    /// The codec of the clips: `h264` or `mpeg4`.
     pub codec: &'static str,
 }
 
-/// Makes a data set in `folder`. `progress` hears how many of how many clips are done.
+/// Writes a data set to `folder`. `progress` is called with the number of finished clips and their total.
 ///
-/// The JSON files come last, each whole: a run that was interrupted left none.
+/// The JSON files are written last and atomically: an interrupted run leaves none.
 ///
 /// # Errors
 ///
-/// When the folder is not empty, a setting is impossible, or something cannot be written.
+/// When the folder is not empty, a setting is out of range, or a file cannot be written.
 pub fn synth(
     folder: &Path,
     options: &SynthOptions,
@@ -145,7 +145,7 @@ pub fn synth(
         write_clips(&files, &scenes, &codec, options, &mut |done| {
             progress(before + done, total)
         })?;
-        // Streams 0 and 1 are the stages'.
+        // Random streams 0 and 1 belong to the scene generators.
         let mut question_writer = QuestionWriter::new(options.seed, 2 + split as u64);
         let (kinds, items) = files.write(&scenes, &mut question_writer)?;
         report.items.extend(items);
@@ -159,7 +159,7 @@ pub fn synth(
     Ok(report)
 }
 
-/// Draws and encodes all scenes, on several threads.
+/// Draws and encodes all scenes on several threads.
 fn write_clips(
     files: &Files<'_>,
     scenes: &[Scene],

@@ -1,4 +1,4 @@
-//! Pictures to an mp4 file.
+//! Encodes pictures as an mp4 file.
 
 use super::SynthError;
 use crate::disk::whole_file;
@@ -16,20 +16,20 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
 };
 
-/// How clips are coded.
+/// The video codec of clips.
 #[derive(Clone, Copy)]
 pub(super) struct ClipCodec {
     codec: Codec,
-    /// H.264's encoder takes options that MPEG-4's does not know.
+    /// Whether the codec is H.264, whose encoder has options that the MPEG-4 encoder lacks.
     is_h264: bool,
 }
 
 impl ClipCodec {
-    /// H.264 where the linked FFmpeg can, else MPEG-4.
+    /// Returns H.264 if the linked FFmpeg can encode it, or else MPEG-4.
     pub fn choose() -> Result<Self, SynthError> {
         static READY: Once = Once::new();
         READY.call_once(|| {
-            // FFmpeg's complaints come as errors.
+            // FFmpeg reports failures as errors too.
             log::set_level(log::Level::Quiet);
             ffmpeg_next::error::register_all();
         });
@@ -49,13 +49,12 @@ impl ClipCodec {
         Some(Self { codec, is_h264 })
     }
 
-    /// What it is called.
+    /// Returns the name of the codec.
     pub fn name(&self) -> &'static str {
         if self.is_h264 { "h264" } else { "mpeg4" }
     }
 
-    /// Writes a clip of square pictures, each `[side, side, 3]`, into a folder that was swept. It is there
-    /// whole or not at all.
+    /// Writes a clip of square pictures, each `[side, side, 3]`, atomically. The caller must have swept the folder.
     pub fn write(
         &self,
         path: &Path,
@@ -84,7 +83,7 @@ impl ClipCodec {
         let stream = StreamIo::from_write_seek(file.clone());
         let mut output = stream
             .and_then(|stream| output_to_stream(stream, None, Some("mp4")))
-            .map_err(during("begin an mp4 file"))?;
+            .map_err(during("start an mp4 file"))?;
         let rate = Rational(frames_per_second, 1);
         let opened = self.open(side, rate, output.format().flags());
         let mut encoder = opened.map_err(during("open its encoder"))?;
@@ -94,13 +93,13 @@ impl ClipCodec {
             stream.set_avg_frame_rate(rate);
         });
         begun
-            // Neither the time nor FFmpeg's version: the same pictures are the same bytes.
+            // Without the time and the version of FFmpeg, the same pictures give the same bytes.
             .and_then(|()| {
                 output
                     .write_header_with(options(&[("fflags", "+bitexact")]))
                     .map(drop)
             })
-            .map_err(during("begin an mp4 file"))?;
+            .map_err(during("start an mp4 file"))?;
         let time_base = output
             .stream(0)
             .map_or(rate.invert(), |stream| stream.time_base());
@@ -129,21 +128,21 @@ impl ClipCodec {
             let mut yuv = Video::new(Pixel::YUV420P, side as u32, side as u32);
             if yuv.planes() < 3 {
                 let errno = ffmpeg_next::error::ENOMEM;
-                return Err(("make a picture", Error::Other { errno }));
+                return Err(("allocate a frame", Error::Other { errno }));
             }
             fill(&mut yuv, &picture, side);
             yuv.set_pts(Some(number as i64));
             encoder
                 .send_frame(&yuv)
                 .and_then(|()| drain(&mut encoder))
-                .map_err(during("encode it"))?;
+                .map_err(during("encode a frame"))?;
         }
         encoder
             .send_eof()
             .and_then(|()| drain(&mut encoder))
             .and_then(|()| output.write_trailer())
-            .map_err(during("finish it"))?;
-        // What FFmpeg still holds back it writes when it lets go of the file.
+            .map_err(during("finish the file"))?;
+        // FFmpeg flushes its buffers when it closes the file.
         drop(output);
         Ok(std::mem::take(file.lock().get_mut()))
     }
@@ -167,8 +166,8 @@ impl ClipCodec {
         }
         if self.is_h264 {
             encoder.set_flags(flags);
-            // The number of threads would show in the bytes, and x264's macroblock tree reads memory that
-            // nobody wrote to: without it the same pictures are the same bytes.
+            // For identical bytes: the number of threads affects the output, and the macroblock tree of x264 reads
+            // uninitialised memory.
             let options = options(&[
                 ("crf", "14"),
                 ("preset", "fast"),
@@ -178,17 +177,16 @@ impl ClipCodec {
             return encoder.open_with(options);
         }
         encoder.set_flags(flags | CodecFlags::QSCALE);
-        // FF_QP2LAMBDA times the quantiser, which goes from 1 to 31.
+        // FF_QP2LAMBDA times the quantiser, which ranges from 1 to 31.
         encoder.set_global_quality(118 * 2);
         encoder.open_with(options(&[("threads", "1")]))
     }
 }
 
-/// Brightness of every pixel, and colour of every four, as BT.601 has them: what readers take for granted
-/// where a file does not say.
+/// Converts a picture to YUV 4:2:0 with the matrix of BT.601, which decoders assume if a file does not specify one.
 fn fill(yuv: &mut Video, picture: &[u8], side: usize) {
     let pixels = picture.as_chunks::<3>().0;
-    let weighed = |[r, g, b]: [f32; 3], [wr, wg, wb]: [f32; 3]| (wr * r + wg * g + wb * b) / 255.0;
+    let weighted = |[r, g, b]: [f32; 3], [wr, wg, wb]: [f32; 3]| (wr * r + wg * g + wb * b) / 255.0;
     let planes = [
         (1, 16.0, [65.481, 128.553, 24.966]),
         (2, 128.0, [-37.797, -74.203, 112.0]),
@@ -207,7 +205,7 @@ fn fill(yuv: &mut Video, picture: &[u8], side: usize) {
                     }
                 }
                 let mean = sum.map(|sum| sum / (block * block) as f32);
-                *value = (zero + weighed(mean, weights)).round() as u8;
+                *value = (zero + weighted(mean, weights)).round() as u8;
             }
         }
     }
@@ -221,7 +219,7 @@ fn options(pairs: &[(&str, &str)]) -> Dictionary<'static> {
     options
 }
 
-/// A file in memory that its writer and its maker share.
+/// A file in memory that is shared with FFmpeg.
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Cursor<Vec<u8>>>>);
 

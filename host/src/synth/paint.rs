@@ -1,16 +1,16 @@
-//! Scenes as pictures.
+//! Draws scenes as pictures.
 
 use super::scene::{Background, Pattern, Scene, Shape, Sprite};
 use crate::canvas::{Canvas, distance_to_segment};
 use std::f32::consts::{PI, TAU};
 
-/// How far a moving camera comes in a clip.
+/// The distance that a moving camera covers in a clip.
 const PAN: f32 = 0.6;
 
-/// The part of a square's half diagonal that its half side is.
+/// Half the side of a square, relative to its radius.
 const HALF_SIDE: f32 = 0.86;
 
-/// The picture of a scene at a time, `side` pixels wide and high: `[side, side, 3]`.
+/// Returns the picture of a scene at a time, `side` pixels wide and high: `[side, side, 3]`.
 pub(super) fn paint(scene: &Scene, time: f32, side: usize) -> Vec<u8> {
     let pan = scene.camera.map_or([0.0; 2], |camera| {
         camera.step().map(|step| step * PAN * time)
@@ -40,7 +40,7 @@ pub(super) fn paint(scene: &Scene, time: f32, side: usize) -> Vec<u8> {
 
 fn colour_at(background: &Background, [u, v]: [f32; 2]) -> [f32; 3] {
     let [a, b] = background.phase;
-    // Waves, cut off: their edges are soft, and a slow camera moves them evenly.
+    // Clipped waves have soft edges, so a slow camera movement is smooth.
     let wave = |x: f32| (x * TAU).sin();
     let cut = |wave: f32| 0.5 + 0.5 * (wave * 4.0).clamp(-1.0, 1.0);
     let part = match background.pattern {
@@ -54,7 +54,7 @@ fn colour_at(background: &Background, [u, v]: [f32; 2]) -> [f32; 3] {
     [0, 1, 2].map(|i| first[i] + (second[i] - first[i]) * part)
 }
 
-/// Smooth noise: random values at whole numbers, and soft ways between.
+/// Returns smooth noise: random values at integer coordinates, interpolated in between.
 fn clouds(seed: u32, x: f32, y: f32) -> f32 {
     let (column, row) = (x.floor(), y.floor());
     let ease = |part: f32| part * part * (3.0 - 2.0 * part);
@@ -65,7 +65,7 @@ fn clouds(seed: u32, x: f32, y: f32) -> f32 {
     top + (bottom - top) * down
 }
 
-/// A number from 0 to 1 that looks random.
+/// Returns a pseudorandom number from 0 to 1.
 fn scattered(seed: u32, x: i32, y: i32) -> f32 {
     let mut bits =
         seed ^ (x as u32).wrapping_mul(0x9e37_79b1) ^ (y as u32).wrapping_mul(0x85eb_ca77);
@@ -76,7 +76,7 @@ fn scattered(seed: u32, x: i32, y: i32) -> f32 {
     (bits >> 8) as f32 / (1 << 24) as f32
 }
 
-/// The corners of a shape, the farthest of them 1 from the middle; none of a round one.
+/// Returns the corners of a shape. The farthest has the distance 1 from the centre. Round shapes have none.
 fn outline(sprite: &Sprite) -> Vec<[f32; 2]> {
     let around = |count: usize, radius: &dyn Fn(usize) -> f32, turn: f32| {
         let corners = (0..count).map(|index| {
@@ -105,7 +105,7 @@ fn outline(sprite: &Sprite) -> Vec<[f32; 2]> {
     }
 }
 
-/// How far a point is from the edge of a shape of radius 1; negative inside.
+/// Returns the distance of a point from the edge of a shape with radius 1. It is negative inside.
 fn distance(shape: Shape, outline: &[[f32; 2]], point: [f32; 2]) -> f32 {
     let [x, y] = point;
     match shape {
@@ -122,7 +122,7 @@ fn to_polygon(corners: &[[f32; 2]], point: [f32; 2]) -> f32 {
     for (index, &from) in corners.iter().enumerate() {
         let to = corners[(index + 1) % corners.len()];
         nearest = nearest.min(distance_to_segment(point, from, to));
-        // A ray to the right crosses the edges of what it is in an odd number of times.
+        // A ray to the right from inside the polygon crosses its edges an odd number of times.
         if (from[1] > y) != (to[1] > y)
             && x < from[0] + (y - from[1]) / (to[1] - from[1]) * (to[0] - from[0])
         {

@@ -1,11 +1,11 @@
-//! Random choices that are the same everywhere, and evenly spread.
+//! Random choices that are the same on every machine and evenly distributed.
 
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},
 };
 
-/// The source of all choices of one split.
+/// The source of all random choices of a split.
 pub(super) struct RandomSource(ChaCha8Rng);
 
 impl RandomSource {
@@ -15,13 +15,12 @@ impl RandomSource {
         Self(random)
     }
 
-    /// A number below `end`, which is not 0. Spelled out: it must be the same in every version of every
-    /// library.
+    /// Returns a number below `end`, which must not be 0. Implemented here so that no library version changes it.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.0.next_u64()) * end as u128) >> 64) as usize
     }
 
-    /// A number from `from` up to `to`.
+    /// Returns a number from `from` up to `to`.
     pub fn between(&mut self, from: f32, to: f32) -> f32 {
         let part = (self.0.next_u32() >> 8) as f32 / (1 << 24) as f32;
         from + (to - from) * part
@@ -39,15 +38,15 @@ impl RandomSource {
     }
 }
 
-/// Cards that are dealt one after another and shuffled again when all are dealt: each comes as often as
-/// every other, give or take one.
+/// A deck of cards. They are dealt one after another, and shuffled again when all are dealt. So the numbers of times
+/// that two cards were dealt differ by at most one.
 pub(super) struct Deck<T> {
     cards: Vec<T>,
     dealt: usize,
 }
 
 impl<T: Clone> Deck<T> {
-    /// A deck of at least one card.
+    /// Creates a deck of at least one card.
     pub fn new(cards: impl IntoIterator<Item = T>) -> Self {
         let cards: Vec<T> = cards.into_iter().collect();
         Self {

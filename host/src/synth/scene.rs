@@ -1,7 +1,6 @@
-//! What a clip shows, as it is decided before anything is drawn. Lengths are parts of the picture's side,
-//! times parts of the clip.
+//! The description of a clip. Lengths are fractions of the side of the picture, times are fractions of the clip.
 
-/// The colours of shapes. All stand out from every background.
+/// The colours of shapes. All of them contrast with every background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Colour {
     Red,
@@ -86,7 +85,7 @@ impl Shape {
     }
 }
 
-/// Where something moves.
+/// The direction of a movement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
     Left,
@@ -107,7 +106,7 @@ impl Direction {
         }
     }
 
-    /// One step; down is positive, as rows are counted.
+    /// Returns a step of length 1 in this direction. Down is positive, as for pixel rows.
     pub const fn step(self) -> [f32; 2] {
         match self {
             Self::Left => [-1.0, 0.0],
@@ -117,13 +116,13 @@ impl Direction {
         }
     }
 
-    /// Whether it is left or right.
-    pub const fn is_across(self) -> bool {
+    /// Returns whether the direction is left or right.
+    pub const fn is_horizontal(self) -> bool {
         matches!(self, Self::Left | Self::Right)
     }
 }
 
-/// How large a shape is.
+/// The size of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
     Small,
@@ -140,7 +139,7 @@ impl Size {
         }
     }
 
-    /// From the middle to the farthest point.
+    /// Returns the distance from the centre to the farthest point.
     pub const fn radius(self) -> f32 {
         match self {
             Self::Small => 0.12,
@@ -149,7 +148,7 @@ impl Size {
     }
 }
 
-/// How fast a shape moves.
+/// The speed of a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speed {
     Slow,
@@ -166,7 +165,7 @@ impl Speed {
         }
     }
 
-    /// How far it comes in the clip.
+    /// Returns the distance that a shape moves during the clip.
     pub const fn travel(self) -> f32 {
         match self {
             Self::Slow => 0.18,
@@ -175,7 +174,7 @@ impl Speed {
     }
 }
 
-/// What is behind the shapes.
+/// The pattern of a background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
     Plain,
@@ -194,7 +193,7 @@ impl Pattern {
         Self::Clouds,
     ];
 
-    /// As captions call it.
+    /// Returns the phrase in captions.
     pub const fn phrase(self) -> &'static str {
         match self {
             Self::Plain => "a plain background",
@@ -205,40 +204,40 @@ impl Pattern {
         }
     }
 
-    /// Whether a moving camera shows.
+    /// Returns whether a camera movement is visible.
     pub const fn has_texture(self) -> bool {
         matches!(self, Self::Stripes | Self::Checkerboard | Self::Clouds)
     }
 }
 
-/// What is behind the shapes, exactly.
+/// The background of a clip.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Background {
     pub pattern: Pattern,
-    /// Two colours, neither bright nor dark nor vivid.
+    /// Two muted colours of medium brightness.
     pub colours: [[f32; 3]; 2],
-    /// Where the pattern begins.
+    /// The phase of the pattern.
     pub phase: [f32; 2],
-    /// Tells clouds apart.
+    /// The seed of the clouds.
     pub seed: u32,
 }
 
-/// A shape and where it is when.
+/// A shape with its movement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sprite {
     pub colour: Colour,
     pub shape: Shape,
     pub radius: f32,
-    /// The middle, at the beginning.
+    /// The centre at the start of the clip.
     pub start: [f32; 2],
-    /// Steps one after another, each in the same share of the clip.
+    /// The movements, one after another. Each takes the same share of the clip.
     pub moves: Vec<[f32; 2]>,
-    /// When it appears; 0 for a shape that is there from the beginning.
+    /// The time at which it appears; 0 for a shape that is visible from the start.
     pub appears: f32,
 }
 
 impl Sprite {
-    /// The middle at a time.
+    /// Returns the centre at a time.
     pub fn position(&self, time: f32) -> [f32; 2] {
         let mut left = time * self.moves.len() as f32;
         let mut at = self.start;
@@ -250,13 +249,13 @@ impl Sprite {
         at
     }
 
-    /// Its name in sentences: `red circle`.
+    /// Returns the name in sentences, such as `red circle`.
     pub fn name(&self) -> String {
         format!("{} {}", self.colour.name(), self.shape.name())
     }
 }
 
-/// What happens.
+/// What happens in a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Story {
     /// One shape moves.
@@ -265,13 +264,13 @@ pub enum Story {
         size: Size,
         speed: Speed,
     },
-    /// So many shapes of one kind.
+    /// This number of shapes of one kind.
     Counts(usize),
-    /// A second shape appears beside the first.
+    /// A second shape appears next to the first.
     Appears,
     /// The first shape appears, then the second.
     AppearInOrder,
-    /// One shape moves one way, then another.
+    /// One shape moves in one direction, then in another.
     Turns(Direction, Direction),
 }
 
@@ -281,8 +280,8 @@ pub struct Scene {
     pub story: Story,
     pub sprites: Vec<Sprite>,
     pub background: Background,
-    /// Where the camera moves, if it does.
+    /// The direction of the camera movement, if any.
     pub camera: Option<Direction>,
-    /// What must not be both trained on and asked about: `moves/red/circle/left`.
+    /// The combination, which occurs in one split only, such as `moves/red/circle/left`.
     pub combination: String,
 }

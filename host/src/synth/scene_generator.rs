@@ -1,4 +1,4 @@
-//! Which scenes there are: every choice is dealt evenly, and no combination is in both splits.
+//! Generates scenes. All choices are evenly distributed, and no combination occurs in both splits.
 
 use super::{
     Split,
@@ -6,17 +6,17 @@ use super::{
     scene::{Background, Colour, Direction, Pattern, Scene, Shape, Size, Speed, Sprite, Story},
 };
 
-/// Shapes that are counted, at most.
+/// The maximum number of shapes to count.
 const MOST: usize = 5;
 
-/// Of five combinations one is held out: that for which the sum of its parts' numbers is a multiple. So
-/// every part, and every two parts together, is met in training, and the three together are not.
+/// One in five combinations is held out: those for which the sum of the indices of the parts is a multiple of five.
+/// So every part, and every pair of parts, of a held-out combination occurs in training, but not all three together.
 const HELD_OUT: usize = 5;
 
-/// Each part of the clip that a turning shape moves in.
+/// The length of each leg of a turning shape.
 const LEG: f32 = 0.4;
 
-/// The kinds of stories, as often as they are to come.
+/// The kinds of stories.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Moves,
@@ -26,6 +26,7 @@ enum Kind {
     Turns,
 }
 
+/// The kinds of stories, with their relative frequencies.
 const KINDS: [Kind; 10] = [
     Kind::Moves,
     Kind::Moves,
@@ -39,10 +40,10 @@ const KINDS: [Kind; 10] = [
     Kind::Turns,
 ];
 
-/// A colour, a shape, and the number of a third part.
+/// A colour, a shape, and the index of a third part.
 type Combination = (Colour, Shape, usize);
 
-/// Makes scenes, one after another. The first ones do not depend on how many follow.
+/// Generates scenes, one after another. A scene does not depend on how many follow.
 pub(super) struct SceneGenerator {
     random: RandomSource,
     kinds: Deck<Kind>,
@@ -54,7 +55,7 @@ pub(super) struct SceneGenerator {
     sizes: Deck<Size>,
     speeds: Deck<Speed>,
     patterns: Deck<Pattern>,
-    /// Whether the camera moves, and which of two ways.
+    /// Whether the camera moves, and in which of two directions.
     cameras: Deck<(bool, bool)>,
 }
 
@@ -124,7 +125,7 @@ impl SceneGenerator {
         let first = Direction::ALL[third];
         let across: Vec<_> = Direction::ALL
             .into_iter()
-            .filter(|direction| direction.is_across() != first.is_across())
+            .filter(|direction| direction.is_horizontal() != first.is_horizontal())
             .collect();
         let second = across[random.below(across.len())];
         let steps = vec![scaled(first, LEG), scaled(second, LEG)];
@@ -150,8 +151,8 @@ impl SceneGenerator {
     fn appears(&mut self) -> (&'static str, Combination, Story, Vec<Sprite>) {
         let combination = self.appears.deal(&mut self.random);
         let when = self.random.between(0.3, 0.65);
-        let [there, new] = self.pair(combination, [0.0, when]);
-        ("appears", combination, Story::Appears, vec![new, there])
+        let [old, new] = self.pair(combination, [0.0, when]);
+        ("appears", combination, Story::Appears, vec![new, old])
     }
 
     fn in_order(&mut self) -> (&'static str, Combination, Story, Vec<Sprite>) {
@@ -168,7 +169,7 @@ impl SceneGenerator {
         )
     }
 
-    /// Two shapes in different places: one of the third part's colour, and that of the combination.
+    /// Returns two shapes in different places: one with the colour of the third part, and that of the combination.
     fn pair(&mut self, (colour, shape, third): Combination, appears: [f32; 2]) -> [Sprite; 2] {
         let cells = self.cells(2);
         let others: Vec<_> = Shape::ALL
@@ -183,7 +184,7 @@ impl SceneGenerator {
         ]
     }
 
-    /// The middles of a grid's cells, each a little off, in any order.
+    /// Returns the centres of the cells of a grid, slightly shifted, in random order.
     fn cells(&mut self, side: usize) -> Vec<[f32; 2]> {
         let random = &mut self.random;
         let mut cells = Vec::new();
@@ -215,14 +216,15 @@ impl SceneGenerator {
         }
     }
 
-    /// A camera moves across the way of the shape, so that what moves where is never in doubt.
+    /// Returns the direction of the camera. It is perpendicular to the movement of the shape, so that the direction of
+    /// the shape remains unambiguous.
     fn camera(&mut self, story: Story, pattern: Pattern) -> Option<Direction> {
         if !pattern.has_texture() {
             return None;
         }
         let (moves, first) = self.cameras.deal(&mut self.random);
         let across = match story {
-            Story::Moves { direction, .. } => !direction.is_across(),
+            Story::Moves { direction, .. } => !direction.is_horizontal(),
             _ => self.random.below(2) == 0,
         };
         let ways = match across {
@@ -233,8 +235,8 @@ impl SceneGenerator {
     }
 }
 
-/// All combinations of a split, the third parts numbered below `third`. A third part that is a colour is
-/// another one than the first.
+/// Returns all combinations of a split. The indices of the third parts are below `third`. A third part that is a colour
+/// differs from the colour of the combination.
 fn combinations(third: usize, split: Split) -> Vec<Combination> {
     let mut found = Vec::new();
     for (a, colour) in Colour::ALL.into_iter().enumerate() {
@@ -266,7 +268,7 @@ fn still(colour: Colour, shape: Shape, radius: f32, start: [f32; 2], appears: f3
     }
 }
 
-/// A shape whose whole way is in the picture.
+/// Returns a shape whose whole path is inside the picture.
 fn placed(
     random: &mut RandomSource,
     colour: Colour,

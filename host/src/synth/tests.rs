@@ -25,12 +25,12 @@ fn time(frame: usize) -> f32 {
 }
 
 #[test]
-fn a_seed_makes_the_same_scenes_whatever_follows() {
+fn a_seed_gives_the_same_scenes_for_any_number_of_clips() {
     let many = scenes(3, Split::Train, 200);
     assert_eq!(scenes(3, Split::Train, 50), many[..50]);
     assert_ne!(scenes(4, Split::Train, 50), many[..50]);
     assert_ne!(scenes(3, Split::HeldOut, 50), many[..50]);
-    // Models were trained on these.
+    // Models were trained on these captions.
     assert_eq!(caption(&many[0]), GOLDEN[0]);
     assert_eq!(caption(&many[1]), GOLDEN[1]);
 }
@@ -58,7 +58,7 @@ fn no_combination_is_in_both_splits() {
     assert_eq!(train.1, held_out.1, "but every part is in both");
     assert!(train.0.len() > 3 * held_out.0.len());
     assert!(held_out.0.len() > 150, "{}", held_out.0.len());
-    // That is what a combination says.
+    // A combination describes its scene.
     for scene in scenes(1, Split::HeldOut, 200) {
         let first = &scene.sprites[0];
         let named = format!("/{}/{}/", first.colour.name(), first.shape.name());
@@ -99,7 +99,7 @@ fn answers_and_their_places_are_balanced() {
         let kinds: BTreeSet<Kind> = answers.keys().map(|(kind, _)| *kind).collect();
         assert_eq!(kinds.len(), 9, "every kind is asked");
         for ((kind, text), counts) in answers {
-            // Of things that appear there are as many as pairs of colours and shapes.
+            // Answers about appearing shapes are too many to be balanced: all pairs of colour and shape.
             let few = !matches!(kind, Kind::Appearing) && !text.contains("appears");
             if few {
                 balanced(counts.into_values().collect(), 1.5, &(kind, text));
@@ -112,7 +112,7 @@ fn answers_and_their_places_are_balanced() {
 }
 
 #[test]
-fn captions_say_what_there_is() {
+fn captions_describe_the_scene() {
     let mut question_writer = QuestionWriter::new(1, 2);
     for scene in scenes(5, Split::Train, 300) {
         let caption = caption(&scene);
@@ -136,7 +136,7 @@ fn captions_say_what_there_is() {
 }
 
 #[test]
-fn multiple_choice_is_asked_as_the_evaluation_asks_it() {
+fn multiple_choice_questions_are_written_as_in_the_evaluation() {
     let question = Question {
         kind: Kind::Camera,
         text: "Is the camera still or moving?".into(),
@@ -150,7 +150,7 @@ fn multiple_choice_is_asked_as_the_evaluation_asks_it() {
     );
 }
 
-/// The pixels of a picture that have a colour, give or take what codec changes.
+/// Returns the pixels of a picture that have a colour, within the tolerance of lossy coding.
 fn of_colour(picture: &[u8], side: usize, colour: Colour) -> Vec<[f32; 2]> {
     let pixels = picture.chunks_exact(3).enumerate();
     let near = pixels.filter(|(_, pixel)| {
@@ -164,7 +164,7 @@ fn of_colour(picture: &[u8], side: usize, colour: Colour) -> Vec<[f32; 2]> {
         .collect()
 }
 
-/// The middle of some pixels' extent.
+/// Returns the centre of the bounding box of some pixels.
 fn middle(pixels: &[[f32; 2]]) -> [f32; 2] {
     [0, 1].map(|axis| {
         let parts = || pixels.iter().map(|pixel| pixel[axis]);
@@ -187,7 +187,7 @@ fn decoded(codec: ClipCodec, scene: &Scene, side: usize) -> Vec<Arc<RgbFrame>> {
 }
 
 #[test]
-fn decoded_clips_show_each_shape_where_and_when_it_is_to_be() {
+fn decoded_clips_show_each_shape_at_its_time_and_position() {
     let mut checked = 0;
     let codec = ClipCodec::choose().unwrap();
     for scene in scenes(2, Split::Train, 60) {
@@ -235,7 +235,7 @@ fn without_libx264_clips_are_mpeg_4() {
     }
 }
 
-/// The middle of the extent of a shape: triangles and stars reach farther up than down.
+/// Returns the centre of the bounding box of a shape. Triangles and stars extend farther up than down.
 fn visible_middle(sprite: &Sprite, time: f32) -> [f32; 2] {
     let [x, y] = sprite.position(time);
     let down = match sprite.shape {
@@ -247,7 +247,7 @@ fn visible_middle(sprite: &Sprite, time: f32) -> [f32; 2] {
 }
 
 #[test]
-fn every_shape_is_whole_in_every_picture() {
+fn every_shape_is_completely_visible_in_every_picture() {
     for split in [Split::Train, Split::HeldOut] {
         for scene in scenes(9, split, 500) {
             for frame in 0..FRAMES {
@@ -271,7 +271,7 @@ fn every_shape_is_whole_in_every_picture() {
 }
 
 #[test]
-fn shapes_move_as_it_is_said() {
+fn shapes_move_as_their_story_says() {
     let mut speeds = BTreeMap::new();
     for scene in scenes(9, Split::Train, 300) {
         let sprite = &scene.sprites[0];
@@ -288,8 +288,12 @@ fn shapes_move_as_it_is_said() {
                 assert!(along(direction) > 0.1);
                 assert!((along(direction) - way[0].hypot(way[1])).abs() < 1e-6);
                 speeds.insert(speed.name(), along(direction));
-                let pan = scene.camera.map(Direction::is_across);
-                assert_ne!(pan, Some(direction.is_across()), "the camera moves across");
+                let pan = scene.camera.map(Direction::is_horizontal);
+                assert_ne!(
+                    pan,
+                    Some(direction.is_horizontal()),
+                    "the camera moves along the shape"
+                );
             }
             Story::Turns(first, second) => {
                 let half = sprite.position(0.5);
@@ -308,7 +312,7 @@ fn shapes_move_as_it_is_said() {
 }
 
 #[test]
-fn a_moving_camera_moves_the_background_alone() {
+fn a_moving_camera_moves_only_the_background() {
     let moving = scenes(2, Split::Train, 200)
         .into_iter()
         .filter(|scene| scene.camera.is_some() && matches!(scene.story, Story::Counts(_)));
@@ -325,13 +329,13 @@ fn a_moving_camera_moves_the_background_alone() {
             .filter(|(a, b)| a != b);
         assert!(changed.count() > SIDE * SIDE / 4, "{scene:?}");
         let colour = scene.sprites[0].colour;
-        let there = of_colour(&first, SIDE, colour);
-        assert!(there.len().abs_diff(of_colour(&last, SIDE, colour).len()) < there.len() / 4);
+        let pixels = of_colour(&first, SIDE, colour);
+        assert!(pixels.len().abs_diff(of_colour(&last, SIDE, colour).len()) < pixels.len() / 4);
     }
 }
 
 #[test]
-fn the_same_pictures_are_the_same_bytes() {
+fn the_same_pictures_give_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let scene = &scenes(1, Split::Train, 1)[0];
     let codec = ClipCodec::choose().unwrap();

@@ -1,4 +1,4 @@
-//! What is said and asked about a scene.
+//! Captions of scenes, and questions about them.
 
 use super::{
     random::{Deck, RandomSource},
@@ -7,12 +7,12 @@ use super::{
 use crate::eval::protocol;
 use std::collections::HashMap;
 
-/// Options of a question whose answers are many.
+/// The maximum number of options of a question.
 const OPTIONS: usize = 4;
 
 const NUMBERS: [&str; 5] = ["one", "two", "three", "four", "five"];
 
-/// What is asked for.
+/// The kind of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     Colour,
@@ -48,12 +48,12 @@ pub struct Question {
     pub kind: Kind,
     pub text: String,
     pub answer: String,
-    /// With the answer among them, in any order.
+    /// The options, including the answer, in random order.
     pub options: Vec<String>,
 }
 
 impl Question {
-    /// The number of the right option.
+    /// Returns the index of the correct option.
     pub fn answer_id(&self) -> usize {
         let found = self
             .options
@@ -62,13 +62,13 @@ impl Question {
         found.unwrap_or_default()
     }
 
-    /// The question with its options, word for word as multiple choice is asked in the evaluation.
+    /// Returns the question with its options, word for word as in the prompt of the evaluation.
     pub fn multiple_choice(&self) -> String {
         protocol::multiple_choice(&self.text, &self.options, self.options.len())
     }
 }
 
-/// What a clip shows, in a sentence or two.
+/// Returns a description of a clip in one or two sentences.
 pub fn caption(scene: &Scene) -> String {
     let over = scene.background.pattern.phrase();
     let name = |index: usize| {
@@ -122,10 +122,10 @@ pub fn caption(scene: &Scene) -> String {
     }
 }
 
-/// Writes questions; right answers are spread evenly over the places among the options.
+/// Writes questions. The positions of the correct answers are evenly distributed.
 pub(super) struct QuestionWriter {
     random: RandomSource,
-    /// The right one's place, by kind and number of options.
+    /// The positions of the correct options, by kind and number of options.
     places: HashMap<(Kind, usize), Deck<usize>>,
 }
 
@@ -137,7 +137,7 @@ impl QuestionWriter {
         }
     }
 
-    /// All that can be asked about a scene, in any order.
+    /// Returns all questions about a scene, in random order.
     pub fn questions(&mut self, scene: &Scene) -> Vec<Question> {
         let mut questions = Vec::new();
         let mut ask = |kind, text: &str, answer: &str, others: Vec<String>| {
@@ -210,14 +210,14 @@ impl QuestionWriter {
                 );
             }
             Story::Appears => {
-                let there = scene.sprites.get(1).unwrap_or(first);
-                // What it is mistaken for: the other one, and halves of both.
+                let old = scene.sprites.get(1).unwrap_or(first);
+                // Plausible wrong answers: the other shape, and mixtures of both.
                 let mixed =
                     |colour: Colour, shape: Shape| format!("{} {}", colour.name(), shape.name());
                 let others = vec![
-                    there.name(),
-                    mixed(first.colour, there.shape),
-                    mixed(there.colour, first.shape),
+                    old.name(),
+                    mixed(first.colour, old.shape),
+                    mixed(old.colour, first.shape),
                     first.name(),
                 ];
                 ask(
@@ -282,9 +282,17 @@ impl QuestionWriter {
         questions
     }
 
-    /// Of `among`, [`OPTIONS`] at most with the answer among them; numbers keep all, and their order.
-    fn question(&mut self, kind: Kind, text: &str, answer: &str, among: Vec<String>) -> Question {
-        let mut others: Vec<String> = among.into_iter().filter(|other| other != answer).collect();
+    /// Returns a question with at most [`OPTIONS`] of `candidates` as options, including the answer. A counting question
+    /// keeps all numbers, in order.
+    fn question(
+        &mut self,
+        kind: Kind,
+        text: &str,
+        answer: &str,
+        candidates: Vec<String>,
+    ) -> Question {
+        let candidates = candidates.into_iter();
+        let mut others: Vec<String> = candidates.filter(|other| other != answer).collect();
         let options = if kind == Kind::Count {
             names(NUMBERS)
         } else {
@@ -304,7 +312,7 @@ impl QuestionWriter {
         }
     }
 
-    /// Some of the questions, at random.
+    /// Returns at most `count` of the questions, in random order.
     pub fn some<'q>(&mut self, questions: &'q [Question], count: usize) -> Vec<&'q Question> {
         let mut chosen: Vec<&Question> = questions.iter().collect();
         self.random.shuffle(&mut chosen);

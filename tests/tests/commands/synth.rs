@@ -156,10 +156,7 @@ fn existing_files_are_overwritten_only_with_force() {
     let folder = made();
     let before = tree(folder.path());
     let refused = |run: Run, words: &[&str]| run.finish().failed(1, words);
-    refused(
-        synth(folder.path(), &[]),
-        &["holds something already", "--force"],
-    );
+    refused(synth(folder.path(), &[]), &["is not empty", "--force"]);
     assert_eq!(tree(folder.path()), before);
     let mine = folder.path().join("mine.txt");
     fs::write(&mine, "mine").unwrap();

@@ -150,7 +150,7 @@ fn several_results_are_shown_side_by_side() {
     let none = folder.path().join("none.json");
     table(&[&mix, &none])
         .finish()
-        .failed(1, &["none.json is not a result: there is no such file"]);
+        .failed(1, &["none.json is not a result: the file does not exist"]);
     fs::write(&none, "{}").unwrap();
     table(&[&none])
         .finish()

@@ -247,8 +247,12 @@ fn kinds_that_cannot_mix_these_encoders_are_errors() {
         shapes.iter_mut().for_each(change);
         shapes
     };
-    refused(case.kind, &all(|s| s.spatial = 7), &["7", "no grid"]);
-    refused(case.kind, &all(|s| s.spatial = 1 << 40), &["proportion"]);
+    refused(
+        case.kind,
+        &all(|s| s.spatial = 7),
+        &["7", "do not form a grid"],
+    );
+    refused(case.kind, &all(|s| s.spatial = 1 << 40), &["too large"]);
     refused(
         projector("attntv+linear"),
         &all(|s| s.width = 12),
@@ -257,7 +261,7 @@ fn kinds_that_cannot_mix_these_encoders_are_errors() {
     refused(
         projector("3davg+frame4+linear"),
         &case.shapes,
-        &["no time step of 3"],
+        &["pools 3 time steps to none"],
     );
     refused(projector("none"), &case.shapes, &["without pooling"]);
     refused(

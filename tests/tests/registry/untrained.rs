@@ -154,7 +154,11 @@ fn a_wrong_number_of_ids_is_refused() {
         let tiny = with_weights(&format!(
             "{{ init = true, reuse = {{ path = \"mixer.safetensors\", encoders = [{ids}] }} }}"
         ));
-        let words = ["mixer.safetensors", "lists another number", "expected: 4"];
+        let words = [
+            "mixer.safetensors",
+            "does not match the number of encoders",
+            "expected: 4",
+        ];
         tiny.run().arg("info").finish().failed(1, &words);
         tiny.generate().finish().failed(1, &words);
     }

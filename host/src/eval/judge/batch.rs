@@ -106,12 +106,12 @@ impl Run<'_> {
         for file in files(pending, model, self.options) {
             let part = Sha256Digest::of_bytes(&file).to_string();
             // Created by a run that was killed before it could record the batch.
-            let made = known
+            let existing = known
                 .iter()
                 .find(|(id, of)| *of == part && !self.journal.taken.contains(id));
-            let id = match made {
+            let id = match existing {
                 Some((id, _)) => id.clone(),
-                None => self.make(&file, &part)?,
+                None => self.create(&file, &part)?,
             };
             self.journal.add(&id, false)?;
         }
@@ -145,7 +145,7 @@ impl Run<'_> {
     }
 
     /// Uploads a file and creates a batch from it. Returns the id of the batch.
-    fn make(&self, file: &[u8], part: &str) -> Result<String, JudgeError> {
+    fn create(&self, file: &[u8], part: &str) -> Result<String, JudgeError> {
         let boundary = format!("merv-host-{part}");
         let mut form = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
@@ -223,12 +223,12 @@ impl Run<'_> {
                     }
                     status => {
                         self.journal.add(&id, true)?;
-                        let said = batch
+                        let message = batch
                             .pointer("/errors/data/0/message")
                             .and_then(Value::as_str);
                         return Err(JudgeError::Batch {
                             status: status.to_owned(),
-                            said: said.unwrap_or("the service gave no reason").to_owned(),
+                            message: message.unwrap_or("the service gave no reason").to_owned(),
                             id,
                         }
                         .into());
@@ -266,8 +266,8 @@ impl Run<'_> {
             let body = line.pointer("/response/body").unwrap_or(&Value::Null);
             let error = |key| body.pointer(key).and_then(Value::as_str);
             if let Some("content_filter" | "invalid_prompt") = error("/error/code") {
-                let said = error("/error/message").unwrap_or_default().to_owned();
-                verdicts.add(case, JudgeOutcome::Refused(said))?;
+                let message = error("/error/message").unwrap_or_default().to_owned();
+                verdicts.add(case, JudgeOutcome::Refused(message))?;
             } else if let Some(reply) = content(body) {
                 verdicts.add(case, JudgeOutcome::Reply(reply))?;
             }
@@ -299,14 +299,14 @@ impl BatchJournal {
             return Err(damaged(path, &format!(", line {number}")));
         }
         for (_, line) in lines.valid {
-            if let Ok(note) = serde_json::from_str::<BatchRecord>(&line) {
-                journal.note(note);
+            if let Ok(record) = serde_json::from_str::<BatchRecord>(&line) {
+                journal.record(record);
             }
         }
         Ok(journal)
     }
 
-    fn note(&mut self, BatchRecord { batch, taken }: BatchRecord) {
+    fn record(&mut self, BatchRecord { batch, taken }: BatchRecord) {
         if taken {
             self.taken.insert(batch);
         } else if !self.made.contains(&batch) {
@@ -321,16 +321,16 @@ impl BatchJournal {
     }
 
     fn add(&mut self, batch: &str, taken: bool) -> Result<(), EvalError> {
-        let note = BatchRecord {
+        let record = BatchRecord {
             batch: batch.to_owned(),
             taken,
         };
-        let written = serde_json::to_string(&note)
+        let written = serde_json::to_string(&record)
             .map_err(io::Error::from)
             .and_then(|line| self.journal.add([line]))
             .and_then(|()| self.journal.sync());
         written.map_err(|source| unwritable(&self.path, source))?;
-        self.note(note);
+        self.record(record);
         Ok(())
     }
 }

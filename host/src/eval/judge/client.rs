@@ -132,9 +132,9 @@ impl Client {
         match self.one_json(path, content, &take) {
             Ok(answer) => Ok(Ok(answer)),
             Err(Failure::Permanent(error)) => Err(error),
-            Err(Failure::Transient(what, asked)) => {
-                if let Some(asked) = asked {
-                    self.pause(asked.min(MAX_RETRY_AFTER));
+            Err(Failure::Transient(what, requested)) => {
+                if let Some(requested) = requested {
+                    self.pause(requested.min(MAX_RETRY_AFTER));
                 }
                 Ok(Err(what))
             }
@@ -167,16 +167,16 @@ impl Client {
             match ask(self) {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Permanent(error)) => return Err(error),
-                Err(Failure::Transient(last, asked)) => {
+                Err(Failure::Transient(last, requested)) => {
                     tries += 1;
                     if tries >= self.service.tries {
                         let url = self.url(path);
                         return Err(JudgeError::GaveUp { url, tries, last });
                     }
-                    let asked = asked.map(|asked| asked.min(MAX_RETRY_AFTER));
-                    self.notify(path, &last, tries, asked.unwrap_or(delay));
-                    match asked {
-                        Some(asked) => self.pause(asked),
+                    let requested = requested.map(|requested| requested.min(MAX_RETRY_AFTER));
+                    self.notify(path, &last, tries, requested.unwrap_or(delay));
+                    match requested {
+                        Some(requested) => self.pause(requested),
                         None => thread::sleep(delay),
                     }
                     delay = (delay * 2).min(MAX_DELAY);
@@ -235,7 +235,7 @@ impl Client {
             Err(error) => return Err(Failure::Transient(error.to_string(), None)),
         };
         let status = answer.status();
-        let asked = retry_after(answer.headers());
+        let requested = retry_after(answer.headers());
         let body = answer
             .body_mut()
             .with_config()
@@ -245,19 +245,19 @@ impl Client {
         if status.is_success() {
             return Ok(body);
         }
-        Err(self.refused(&url, status, asked, &body))
+        Err(self.refused(&url, status, requested, &body))
     }
 
     fn refused(
         &self,
         url: &str,
         status: StatusCode,
-        asked: Option<Duration>,
+        requested: Option<Duration>,
         body: &[u8],
     ) -> Failure {
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
-        let said = value.pointer("/error/message").and_then(Value::as_str);
-        let said = one_line(said.unwrap_or(&String::from_utf8_lossy(body)));
+        let message = value.pointer("/error/message").and_then(Value::as_str);
+        let message = one_line(message.unwrap_or(&String::from_utf8_lossy(body)));
         let code = value
             .pointer("/error/code")
             .and_then(Value::as_str)
@@ -271,21 +271,24 @@ impl Client {
             .contains(&status);
         // Waiting does not help if the quota of the account is used up.
         if transient && code != "insufficient_quota" {
-            return Failure::Transient(format!("the service answered {status}: {said}"), asked);
+            return Failure::Transient(
+                format!("the service answered {status}: {message}"),
+                requested,
+            );
         }
         Failure::Permanent(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => JudgeError::Denied {
                 url: url.to_owned(),
-                said,
+                message,
                 with_key: self.authorization.is_some(),
             },
             StatusCode::BAD_REQUEST if ["content_filter", "invalid_prompt"].contains(&code) => {
-                JudgeError::Filtered(said)
+                JudgeError::Filtered(message)
             }
             _ => JudgeError::Refused {
                 url: url.to_owned(),
                 status: status.as_u16(),
-                said,
+                message,
             },
         })
     }

@@ -80,10 +80,9 @@ fn ask(client: &Client, case: &Case, model: &str) -> Result<JudgeOutcome, JudgeE
     let body = case.body(model);
     let mut reply = String::new();
     for _ in 0..MAX_ATTEMPTS {
-        let said = client.json("/chat/completions", Content::Json(&body), content);
-        reply = match said {
+        reply = match client.json("/chat/completions", Content::Json(&body), content) {
             Ok(reply) => reply,
-            Err(JudgeError::Filtered(said)) => return Ok(JudgeOutcome::Refused(said)),
+            Err(JudgeError::Filtered(message)) => return Ok(JudgeOutcome::Refused(message)),
             Err(error) => return Err(error),
         };
         if Verdict::parse(&reply).is_some() {

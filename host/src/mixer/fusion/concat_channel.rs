@@ -1,4 +1,4 @@
-//! `concat_channel` and `concat_channel_ln`: upstream's `LinearProjector` on joined widths.
+//! `concat_channel` and `concat_channel_ln`: upstream's `LinearProjector` on concatenated features.
 
 use crate::mixer::{
     cost::Cost,
@@ -8,19 +8,19 @@ use crate::mixer::{
 use candle_core::{D, Tensor};
 use merv_plugin_sdk::Result;
 
-/// The encoders' features side by side, behind a layer norm if there is one, brought back to the
-/// language model's width by a linear layer.
+/// Concatenates the features of the encoders along the width, applies a layer norm if there is one, and projects the
+/// result to the width of the language model with a linear layer.
 pub struct ConcatChannel {
     norm: Option<LayerNorm>,
     linear: Linear,
 }
 
 impl ConcatChannel {
-    /// Takes `projector` from `scope`, or the norm as `0` and the layer as `1.projector`.
+    /// Takes `projector` from `scope`, or with a norm `0` and `1.projector`.
     ///
     /// # Errors
     ///
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn new(encoders: usize, llm_width: usize, norm: bool, scope: &Scope<'_>) -> Result<Self> {
         let width = encoders * llm_width;
         let (norm, scope) = if norm {
@@ -34,13 +34,15 @@ impl ConcatChannel {
         })
     }
 
+    /// Combines the projected features of all encoders.
+    ///
     /// # Shapes
     ///
-    /// Of each encoder `[batch, tokens, llm_width]` → the same
+    /// For each encoder `[batch, tokens, llm_width]` → the same
     ///
     /// # Errors
     ///
-    /// When the encoders' shapes do not fit each other.
+    /// When the shapes of the encoders do not match each other.
     pub fn forward(&self, projected: &[Tensor]) -> Result<Tensor> {
         let joined = Tensor::cat(projected, D::Minus1)?;
         match &self.norm {
@@ -50,7 +52,7 @@ impl ConcatChannel {
     }
 }
 
-/// The cost for `tokens` visual tokens.
+/// Returns the cost for `tokens` visual tokens.
 pub fn cost(encoders: usize, llm_width: usize, tokens: usize, norm: bool) -> Cost {
     let width = encoders.saturating_mul(llm_width);
     let linear = Cost::linear(width, llm_width, tokens);

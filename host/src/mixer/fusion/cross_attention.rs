@@ -13,30 +13,30 @@ use merv_plugin_sdk::Result;
 /// The width of the learned query in the published models.
 pub const PUBLISHED_QUERY_WIDTH: usize = 3072;
 
-/// Tensors of PyTorch's attention that nothing is computed from: its values and its output.
+/// The tensors of PyTorch's attention that the computation does not use: its values and its output.
 pub const UNUSED: [&str; 3] = ["v_proj_weight", "out_proj.weight", "out_proj.bias"];
 
-/// A learned query attends to the mean feature of each encoder; the attention's weights mix the
-/// encoders. PyTorch's `MultiheadAttention` with one head, of which only the weights are used.
+/// A learned query attends to the mean feature of each encoder, and the attention weights mix the encoders. This is
+/// PyTorch's `MultiheadAttention` with one head, of which only the attention weights are used.
 pub struct CrossAttention {
     query: Linear,
     key: Linear,
     /// `[1, query_width]`
     learned: Tensor,
-    /// Tokens of an encoder, unless it has a single one.
+    /// The number of tokens of an encoder, unless it has only one.
     tokens: usize,
 }
 
 impl CrossAttention {
-    /// Takes `Q`, of `width`, and the query's and key's projections from `scope`.
+    /// Takes `Q`, of `width`, and the projections of the query and the key from `scope`.
     ///
     /// # Errors
     ///
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn new(tokens: usize, llm_width: usize, width: usize, scope: &Scope<'_>) -> Result<Self> {
         let attention = scope.pp("attention");
         let [value, output, output_bias] = UNUSED;
-        // PyTorch keeps one matrix where all three have the same width, else three.
+        // PyTorch stores one matrix if all three projections have the same width, and otherwise three.
         let (query, key) = if width == llm_width && attention.contains("in_proj_weight") {
             let init = Init::xavier(width, 3 * width);
             let all = attention.parameter("in_proj_weight", &[3 * width, width], init)?;
@@ -61,14 +61,16 @@ impl CrossAttention {
         })
     }
 
+    /// Combines the projected features of all encoders.
+    ///
     /// # Shapes
     ///
-    /// Of each encoder `[batch, tokens, llm_width]`, or `[batch, 1, llm_width]`, which is repeated →
+    /// For each encoder `[batch, tokens, llm_width]`, or `[batch, 1, llm_width]`, which is repeated →
     /// `[batch, tokens, llm_width]`, and weights `[batch, encoders]`
     ///
     /// # Errors
     ///
-    /// When the encoders' shapes do not fit each other.
+    /// When the shapes of the encoders do not match each other.
     pub fn forward(&self, projected: &[Tensor]) -> Result<Fused> {
         same_shapes(projected, self.tokens)?;
         let means = projected
@@ -87,11 +89,11 @@ impl CrossAttention {
     }
 }
 
-/// The cost with a query of `query_width`, without the values and the output, which nothing is made of.
+/// Returns the cost with a query of `query_width`. The values and the output are not used and do not count.
 pub fn cost(encoders: usize, llm_width: usize, tokens: usize, query_width: usize) -> Cost {
     [
         Cost::parameters(query_width),
-        // One bias serves queries, keys and values.
+        // Queries, keys and values share one bias.
         Cost::parameters(query_width.saturating_mul(3)),
         Cost::matrix(query_width, query_width, 1),
         Cost::matrix(llm_width, query_width, encoders),

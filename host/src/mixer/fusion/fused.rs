@@ -1,4 +1,4 @@
-//! What a fusion gives, and what several of them share.
+//! The output of a fusion, and functions that several fusions share.
 
 use candle_core::Tensor;
 use merv_plugin_sdk::{PluginError, Result};
@@ -7,15 +7,15 @@ use merv_plugin_sdk::{PluginError, Result};
 pub struct Fused {
     /// `[batch, tokens, llm_width]`
     pub tokens: Tensor,
-    /// How much each encoder counts, where the fusion weighs them: `[batch, encoders]`.
+    /// The weights of the encoders, if the fusion has weights: `[batch, encoders]`.
     pub weights: Option<Tensor>,
 }
 
-/// The sum of the encoders' features, each times its weight.
+/// Returns the weighted sum of the features of the encoders.
 ///
 /// # Shapes
 ///
-/// Of each encoder `[batch, tokens, width]`, or `[batch, 1, width]`, which is repeated, and weights
+/// For each encoder `[batch, tokens, width]`, or `[batch, 1, width]`, which is repeated, and weights
 /// `[batch, encoders]` → `[batch, tokens, width]`
 pub(super) fn weighted_sum(
     projected: &[Tensor],
@@ -30,10 +30,10 @@ pub(super) fn weighted_sum(
             _ => features.clone(),
         };
         let weight = weights.narrow(1, index, 1)?.unsqueeze(2)?;
-        let weighed = features.broadcast_mul(&weight)?;
+        let weighted = features.broadcast_mul(&weight)?;
         sum = Some(match sum {
-            Some(sum) => (sum + weighed)?,
-            None => weighed,
+            Some(sum) => (sum + weighted)?,
+            None => weighted,
         });
     }
     sum.ok_or_else(|| PluginError::invalid("expected the features of at least one encoder"))
@@ -55,7 +55,7 @@ pub(super) fn same_shapes(projected: &[Tensor], tokens: usize) -> Result<()> {
         .any(|&(b, t, w)| b != batch || w != width || (t != tokens && t != 1))
     {
         return Err(PluginError::invalid(format!(
-            "expected all encoders at [{batch}, {tokens}, {width}], found {shapes:?}"
+            "expected features of the shape [{batch}, {tokens}, {width}] from every encoder, found {shapes:?}"
         )));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Fusions: the projected features of all encoders made one sequence.
+//! Fusions: they combine the projected features of all encoders into one sequence.
 
 mod concat_channel;
 mod cross_attention;
@@ -18,9 +18,9 @@ pub use fused::Fused;
 
 /// A fusion with its weights.
 pub enum Fusion {
-    /// `none` for its one encoder, and `first`.
+    /// `none`, for a single encoder, and `first`.
     First,
-    /// `concat`: one encoder's tokens after the other's.
+    /// `concat`: the tokens of all encoders, one encoder after the other.
     Concat,
     /// `concat_channel` and `concat_channel_ln`.
     ConcatChannel(ConcatChannel),
@@ -36,7 +36,7 @@ impl Fusion {
     ///
     /// # Errors
     ///
-    /// When the kind cannot run for this number of encoders.
+    /// When the fusion does not support this number of encoders.
     pub fn new(
         kind: MixerKind,
         encoders: usize,
@@ -64,13 +64,15 @@ impl Fusion {
         })
     }
 
+    /// Combines the projected features of all encoders.
+    ///
     /// # Shapes
     ///
-    /// Of each encoder `[batch, tokens, llm_width]` → [`Fused`]
+    /// For each encoder `[batch, tokens, llm_width]` → [`Fused`]
     ///
     /// # Errors
     ///
-    /// When the encoders' shapes do not fit each other.
+    /// When the shapes of the encoders do not match each other.
     pub fn forward(&self, projected: &[Tensor]) -> Result<Fused> {
         let unweighted = |tokens| Fused {
             tokens,
@@ -91,7 +93,7 @@ impl Fusion {
     }
 }
 
-/// The cost of a fusion of `encoders`, the learned query of which is `query_width` wide if it has one.
+/// Returns the cost of a fusion of `encoders` encoders. `query_width` is the width of the learned query, if it has one.
 pub(super) fn cost(kind: MixerKind, encoders: usize, llm_width: usize, query_width: usize) -> Cost {
     let tokens = kind.visual_feature_length;
     match kind.fusion {

@@ -5,7 +5,7 @@ use crate::mixer::{init::Init, layers::softmax, parameters::Scope};
 use candle_core::Tensor;
 use merv_plugin_sdk::Result;
 
-/// A softmax over one learned number an encoder weighs them, the same for every clip.
+/// Weights the encoders with a softmax over one learned number per encoder. The weights are the same for every clip.
 pub struct Scalar {
     /// `[encoders]`
     learned: Tensor,
@@ -16,20 +16,22 @@ impl Scalar {
     ///
     /// # Errors
     ///
-    /// When the tensor cannot be made.
+    /// When the tensor cannot be created.
     pub fn new(encoders: usize, scope: &Scope<'_>) -> Result<Self> {
         Ok(Self {
             learned: scope.parameter("scalar", &[encoders], Init::Normal(1.0))?,
         })
     }
 
+    /// Combines the projected features of all encoders.
+    ///
     /// # Shapes
     ///
-    /// Of each encoder `[batch, tokens, llm_width]` → the same, and weights `[batch, encoders]`
+    /// For each encoder `[batch, tokens, llm_width]` → the same, and weights `[batch, encoders]`
     ///
     /// # Errors
     ///
-    /// When the encoders' shapes do not fit each other.
+    /// When the shapes of the encoders do not match each other.
     pub fn forward(&self, projected: &[Tensor]) -> Result<Fused> {
         let (batch, tokens) = match projected.first() {
             Some(first) => (first.dim(0)?, first.dim(1)?),

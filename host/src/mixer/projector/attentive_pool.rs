@@ -1,4 +1,4 @@
-//! `attntv`: upstream's `AttentivePooler`, which is that of V-JEPA (arXiv 2404.08471).
+//! `attntv`: upstream's `AttentivePooler`, which comes from V-JEPA (arXiv 2404.08471).
 
 use super::Pool;
 use crate::mixer::{
@@ -10,20 +10,20 @@ use crate::mixer::{
 use candle_core::Tensor;
 use merv_plugin_sdk::{PluginError, Result};
 
-/// Heads of the attention, whatever the width.
+/// The number of attention heads, for any width.
 pub const HEADS: usize = 8;
 
-/// How much wider the block's perceptron is inside.
+/// The ratio of the hidden width of the perceptron to its input width.
 const MLP_RATIO: usize = 4;
 
-/// The standard deviation with which queries and weights begin.
+/// The initial standard deviation of queries and weights.
 const DEVIATION: f64 = 0.02;
 
-/// How weights and biases of the linear layers begin, those behind the pooling too.
+/// The initialisation of the weights and biases of linear layers, including those after the pooling.
 pub const LINEAR: [Init; 2] = [Init::Normal(DEVIATION), Init::Zeros];
 
-/// Learned queries attend to the features of each time step: a transformer block with cross-attention,
-/// whose norm is on the features alone.
+/// Learned queries attend to the features of each time step. This is a transformer block with cross-attention, in which
+/// only the features are normalised.
 pub struct AttentivePool {
     /// `[1, queries, width]`
     queries: Tensor,
@@ -43,17 +43,17 @@ impl AttentivePool {
     ///
     /// # Errors
     ///
-    /// When the heads do not divide the width.
+    /// When the width is not a multiple of the number of heads.
     pub fn new(queries: usize, width: usize, scope: &Scope<'_>) -> Result<Self> {
         if !width.is_multiple_of(HEADS) {
             return Err(PluginError::invalid(format!(
-                "an attentive pooler of {HEADS} heads cannot share out a width of {width}"
+                "the width {width} is not a multiple of the {HEADS} heads of the attentive pooler"
             )));
         }
         let block = scope.pp("cross_attn");
         let attention = block.pp("xattn");
         let mlp = block.pp("mlp");
-        // What is added to the residual stream begins smaller, as in deeper models of the kind.
+        // Layers that add to the residual stream have smaller initial weights, as in V-JEPA.
         let adding = [
             Init::Normal(DEVIATION / std::f64::consts::SQRT_2),
             Init::Zeros,
@@ -80,7 +80,7 @@ impl AttentivePool {
     fn attend(&self, features: &Tensor) -> Result<Tensor> {
         let (clips, spatial, width) = features.dims3()?;
         let (queries, head) = (self.queries.dim(1)?, width / HEADS);
-        // The queries are the same for all, so that they are projected once.
+        // All clips share the queries, so they are projected once.
         let q = self
             .query
             .forward(&self.queries)?
@@ -116,7 +116,7 @@ impl Pool for AttentivePool {
     }
 }
 
-/// The cost for `temporal` time steps of `spatial` features.
+/// Returns the cost for `temporal` time steps with `spatial` features each.
 pub fn cost(queries: usize, width: usize, temporal: usize, spatial: usize) -> Cost {
     let rows = queries.saturating_mul(temporal);
     let hidden = width.saturating_mul(MLP_RATIO);
@@ -129,7 +129,7 @@ pub fn cost(queries: usize, width: usize, temporal: usize, spatial: usize) -> Co
             width.saturating_mul(2),
             temporal.saturating_mul(spatial),
         ),
-        // Scores, and the mean of the values that they weigh.
+        // Scores, and the weighted mean of the values.
         Cost::macs(&[2, rows, spatial, width]),
         Cost::linear(width, width, rows),
         Cost::norm(width),

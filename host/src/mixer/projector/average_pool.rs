@@ -7,19 +7,21 @@ use super::{
 use candle_core::Tensor;
 use merv_plugin_sdk::Result;
 
-/// Adaptive average over the features of each time step, and over time: `torch.nn.AdaptiveAvgPool3d`.
-/// Where as many time steps come out as go in, which is all that `avg` can do, time rests.
+/// An adaptive average over the features of each time step, and over time: `torch.nn.AdaptiveAvgPool3d`. If the number
+/// of time steps does not change, which is always the case for `avg`, time is not pooled.
 pub struct AveragePool {
     /// `[side², spatial]`
     spatial: Tensor,
-    /// `[time steps out, time steps in]`, where they differ.
+    /// `[time steps out, time steps in]`, if they differ.
     temporal: Option<Tensor>,
 }
 
 impl AveragePool {
+    /// Computes the pooling matrices.
+    ///
     /// # Errors
     ///
-    /// When a pooling matrix would be out of all proportion.
+    /// When a pooling matrix would be too large.
     pub fn new(time: Axis, grid: Grid) -> Result<Self> {
         let temporal = (time.from != time.to).then(|| time.pooling(&[0]));
         Ok(Self {

@@ -10,13 +10,13 @@ use crate::mixer::{
 use candle_core::Tensor;
 use merv_plugin_sdk::Result;
 
-/// Blocks of a stage.
+/// The number of blocks in a stage.
 const DEPTH: usize = 3;
 
-/// Side of the depthwise kernels.
+/// The side of the depthwise kernels.
 const KERNEL: usize = 3;
 
-/// RegNet blocks on the grid of each time step, an adaptive average, and RegNet blocks again.
+/// RegNet blocks on the grid of each time step, an adaptive average, and more RegNet blocks.
 pub struct ConvPool {
     grid: Grid,
     before: Vec<RegNetBlock>,
@@ -30,7 +30,7 @@ impl ConvPool {
     ///
     /// # Errors
     ///
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn new(grid: Grid, width: usize, llm_width: usize, scope: &Scope<'_>) -> Result<Self> {
         let stage = |name: usize, width: usize| {
             let scope = scope.pp("convolution_pooling").pp(name);
@@ -70,12 +70,12 @@ impl Pool for ConvPool {
     }
 }
 
-/// The numbers of a stage's blocks, from 1, with the width that goes into each.
+/// Returns the numbers of the blocks of a stage, from 1, with their input widths.
 fn widths(first: usize, others: usize) -> impl Iterator<Item = (usize, usize)> {
     (1..=DEPTH).map(move |block| (block, if block == 1 { first } else { others }))
 }
 
-/// A convolution without bias, and the norm behind it.
+/// A convolution without bias, followed by a norm.
 struct ConvNorm {
     conv: Convolution,
     norm: LayerNorm,
@@ -129,7 +129,7 @@ impl ConvNorm {
     }
 }
 
-/// A depthwise convolution with padding, as a sum over the kernel's taps.
+/// Computes a depthwise convolution with padding, as a sum over the taps of the kernel.
 fn depthwise(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (_, rows, columns, _) = x.dims4()?;
     let margin = KERNEL / 2;
@@ -140,23 +140,23 @@ fn depthwise(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     for down in 0..KERNEL {
         let band = padded.narrow(1, down, rows)?;
         for right in 0..KERNEL {
-            let seen = band.narrow(2, right, columns)?;
+            let shifted = band.narrow(2, right, columns)?;
             let tap = weight.get(down * KERNEL + right)?;
-            sum = (sum + seen.broadcast_mul(&tap)?)?;
+            sum = (sum + shifted.broadcast_mul(&tap)?)?;
         }
     }
     Ok(sum)
 }
 
-/// RegNet's bottleneck with squeeze and excitation (arXiv 2003.13678; timm's `regnet.Bottleneck`), as
-/// wide inside as outside, every channel a group of its own.
+/// The bottleneck of RegNet with squeeze and excitation (arXiv 2003.13678; timm's `regnet.Bottleneck`). The inner width
+/// equals the outer width, and each channel is its own group.
 struct RegNetBlock {
     conv1: ConvNorm,
     conv2: ConvNorm,
     squeeze: Linear,
     excite: Linear,
     conv3: ConvNorm,
-    /// Of the way around the block, where its ends differ in width.
+    /// The projection of the skip connection, if the input and output widths differ.
     downsample: Option<ConvNorm>,
 }
 
@@ -189,16 +189,16 @@ impl RegNetBlock {
         let gate = sigmoid(&self.excite.forward(&squeezed)?)?;
         let y = y.broadcast_mul(&gate.reshape((steps, 1, 1, width))?)?;
         let y = self.conv3.forward(&y)?;
-        let around = match &self.downsample {
+        let skip = match &self.downsample {
             Some(downsample) => downsample.forward(x)?,
             None => x.clone(),
         };
-        Ok((y + around)?.silu()?)
+        Ok((y + skip)?.silu()?)
     }
 }
 
-/// The width between squeeze and excitation: a quarter of what goes into the block, rounded half to
-/// even as Python does; and where that is nothing, timm's own choice from the width inside.
+/// Returns the width between squeeze and excitation: a quarter of the input width of the block, rounded half to even as
+/// in Python. If that is 0, it is timm's default for the inner width.
 fn squeezed(inputs: usize, width: usize) -> usize {
     match (inputs as f64 * 0.25).round_ties_even() as usize {
         0 => ((width / 16 + 4) / 8 * 8).max(8),
@@ -206,7 +206,7 @@ fn squeezed(inputs: usize, width: usize) -> usize {
     }
 }
 
-/// The cost for `temporal` time steps of `spatial` features, of which `tokens` remain.
+/// Returns the cost for `temporal` time steps with `spatial` features each, pooled to `tokens`.
 pub fn cost(
     width: usize,
     llm_width: usize,
@@ -225,7 +225,7 @@ pub fn cost(
 
 fn block_cost(inputs: usize, width: usize, temporal: usize, rows: usize) -> Cost {
     let squeezed = squeezed(inputs, width);
-    let around = if inputs == width {
+    let skip = if inputs == width {
         Cost::default()
     } else {
         Cost::matrix(inputs, width, rows) + Cost::norm(width)
@@ -239,7 +239,7 @@ fn block_cost(inputs: usize, width: usize, temporal: usize, rows: usize) -> Cost
         Cost::linear(squeezed, width, temporal),
         Cost::matrix(width, width, rows),
         Cost::norm(width),
-        around,
+        skip,
     ]
     .into_iter()
     .sum()

@@ -13,17 +13,17 @@ use crate::mixer::{
 use candle_core::Tensor;
 use merv_plugin_sdk::Result;
 
-/// Taps of the kernel along one axis.
+/// The number of taps of the kernel along one axis.
 const TAPS: usize = 3;
 
 /// A convolution of 3×3×3 with padding over time, rows and columns, then an adaptive average.
 ///
-/// Both are linear, so that the average may be taken first, of what each of the kernel's 27 taps sees:
-/// one linear layer on 27 averages a token remains, of fewer tokens than the convolution has.
+/// Both are linear, so the average can be computed first, separately for the inputs of each of the 27 taps of the
+/// kernel. Then a linear layer maps 27 averages to each token, for fewer tokens than in the convolution.
 pub struct Conv3dPool {
-    /// `[9 · side², spatial]`: for every spatial tap, the average of what it sees.
+    /// `[9 · side², spatial]`: for every spatial tap, the average of its inputs.
     spatial: Tensor,
-    /// `[3 · time steps out, time steps in]`, likewise.
+    /// `[3 · time steps out, time steps in]`: the same for every temporal tap.
     temporal: Tensor,
     /// `[llm_width, width · 27]`
     kernel: Linear,
@@ -34,7 +34,7 @@ impl Conv3dPool {
     ///
     /// # Errors
     ///
-    /// When a pooling matrix would be out of all proportion.
+    /// When a pooling matrix would be too large.
     pub fn new(
         time: Axis,
         grid: Grid,
@@ -67,19 +67,19 @@ impl Pool for Conv3dPool {
         let planes = TAPS * TAPS;
         let (steps, windows) = (self.temporal.dim(0)? / TAPS, self.spatial.dim(0)? / planes);
         let grids = features.reshape((batch * temporal, spatial, width))?;
-        let seen = self.spatial.broadcast_matmul(&grids)?;
-        let seen = seen.reshape((batch, temporal, planes * windows * width))?;
-        let seen = self.temporal.broadcast_matmul(&seen)?;
+        let averages = self.spatial.broadcast_matmul(&grids)?;
+        let averages = averages.reshape((batch, temporal, planes * windows * width))?;
+        let averages = self.temporal.broadcast_matmul(&averages)?;
         // In the order of the stored kernel: channel, then the taps of time, row and column.
-        let seen = seen
+        let averages = averages
             .reshape(vec![batch, TAPS, steps, planes, windows, width])?
             .permute(vec![0, 2, 4, 5, 1, 3])?
             .reshape((batch, steps * windows, width * TAPS * planes))?;
-        self.kernel.forward(&seen)
+        self.kernel.forward(&averages)
     }
 }
 
-/// The cost of the convolution over `positions` of time and space.
+/// Returns the cost of the convolution over `positions` positions in time and space.
 pub fn cost(width: usize, llm_width: usize, positions: usize) -> Cost {
     Cost::linear(width.saturating_mul(TAPS.pow(3)), llm_width, positions)
 }

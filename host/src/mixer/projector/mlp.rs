@@ -1,5 +1,5 @@
-//! What brings a pooled feature to the language model's width: upstream's `LinearProjector`,
-//! `MLPProjector` and `FusedMLPProjector`.
+//! Projects a pooled feature to the width of the language model: upstream's `LinearProjector`, `MLPProjector` and
+//! `FusedMLPProjector`.
 
 use crate::{
     mixer::{cost::Cost, layers::Linear, parameters::Scope},
@@ -8,18 +8,18 @@ use crate::{
 use candle_core::Tensor;
 use merv_plugin_sdk::Result;
 
-/// Linear layers with the exact GELU between them; none of them for `none`.
+/// Linear layers with the exact GELU between them. `none` has no layers.
 pub struct Mlp {
     layers: Vec<Linear>,
 }
 
 impl Mlp {
-    /// Takes `projector.{weight,bias}` of a single layer, or `projector.{0,2,4}.{weight,bias}` of
-    /// several, from `scope`.
+    /// Takes `projector.{weight,bias}` for a single layer, or `projector.{0,2,4}.{weight,bias}` for several layers, from
+    /// `scope`.
     ///
     /// # Errors
     ///
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn new(
         kind: registry::Mlp,
         width: usize,
@@ -31,7 +31,7 @@ impl Mlp {
         let layers = widths.windows(2).enumerate().map(|(index, pair)| {
             let scope = match kind {
                 registry::Mlp::Linear => scope.clone(),
-                // Upstream's `Sequential` counts the activations too.
+                // The indices in upstream's `Sequential` include the activations.
                 _ => scope.pp(2 * index),
             };
             Linear::new(pair[0], pair[1], &scope)
@@ -41,6 +41,8 @@ impl Mlp {
         })
     }
 
+    /// Applies all layers.
+    ///
     /// # Shapes
     ///
     /// `[.., width]` → `[.., llm_width]`
@@ -60,7 +62,7 @@ impl Mlp {
     }
 }
 
-/// The cost of a head for `rows` features.
+/// Returns the cost for `rows` features.
 pub fn cost(kind: registry::Mlp, width: usize, llm_width: usize, rows: usize) -> Cost {
     widths(kind, width, llm_width)
         .windows(2)
@@ -68,7 +70,7 @@ pub fn cost(kind: registry::Mlp, width: usize, llm_width: usize, rows: usize) ->
         .sum()
 }
 
-/// The widths before, between and after the layers.
+/// Returns the widths before, between and after the layers.
 fn widths(kind: registry::Mlp, width: usize, llm_width: usize) -> Vec<usize> {
     match kind {
         registry::Mlp::Linear => vec![width, llm_width],

@@ -1,5 +1,5 @@
-//! Projectors: the features of one encoder, pooled to the common number of tokens and brought to the
-//! language model's width.
+//! Projectors: they pool the features of one encoder to the common number of tokens and project them to the width of
+//! the language model.
 
 mod attentive_pool;
 mod average_pool;
@@ -21,7 +21,7 @@ use mlp::Mlp;
 use pool::Pool;
 use windows::{Axis, Grid};
 
-/// The projector of one encoder: a pooling, unless the kind has none, then a perceptron.
+/// The projector of one encoder: an optional pooling, then a perceptron.
 pub struct Projector {
     shape: EncoderShape,
     pool: Option<Box<dyn Pool>>,
@@ -29,13 +29,12 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// Takes its tensors from `scope`, under upstream's names; those of the perceptron stand one
-    /// `projector` deeper behind a pooling.
+    /// Takes its tensors from `scope`, under the names of upstream. With a pooling, the names of the perceptron have an
+    /// additional `projector` prefix.
     ///
     /// # Errors
     ///
-    /// When the features cannot be pooled so: they form no grid, or have a width that the kind cannot
-    /// take.
+    /// When the features cannot be pooled: they do not form a grid, or the pooling does not support their width.
     pub fn new(
         kind: MixerKind,
         shape: EncoderShape,
@@ -53,7 +52,7 @@ impl Projector {
         };
         if time.to == 0 {
             return Err(PluginError::invalid(format!(
-                "`{}` leaves no time step of {temporal}",
+                "`{}` pools {temporal} time steps to none",
                 kind.projector
             )));
         }
@@ -91,6 +90,8 @@ impl Projector {
         })
     }
 
+    /// Pools and projects the features of a batch of clips.
+    ///
     /// # Shapes
     ///
     /// `[batch, temporal · spatial, width]` → `[batch, tokens, llm_width]`
@@ -121,7 +122,7 @@ impl Projector {
     }
 }
 
-/// The width that the perceptron takes in: the convolutions already give the language model's.
+/// Returns the input width of the perceptron. The output of a convolution already has the width of the language model.
 fn mlp_width(pooling: Pooling, width: usize, llm_width: usize) -> usize {
     match pooling {
         Pooling::Conv | Pooling::Conv3d => llm_width,
@@ -129,7 +130,7 @@ fn mlp_width(pooling: Pooling, width: usize, llm_width: usize) -> usize {
     }
 }
 
-/// The cost of the projector of one encoder.
+/// Returns the cost of the projector of one encoder.
 pub(super) fn cost(kind: MixerKind, shape: EncoderShape, llm_width: usize) -> Cost {
     let EncoderShape {
         width,

@@ -1,10 +1,12 @@
-//! What every pooling does.
+//! The interface of all poolings.
 
 use candle_core::Tensor;
 use merv_plugin_sdk::Result;
 
-/// Fewer tokens of as many features.
+/// Reduces the number of tokens.
 pub(super) trait Pool: Send + Sync {
+    /// Pools features.
+    ///
     /// # Shapes
     ///
     /// `[batch, temporal, spatial, width]` → `[batch, tokens, pooled width]`

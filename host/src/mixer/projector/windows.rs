@@ -1,27 +1,26 @@
-//! Adaptive average pooling as a product with a constant matrix: exact, and candle differentiates it.
+//! Adaptive average pooling as a product with a constant matrix, which is exact and differentiable in candle.
 
 use candle_core::{Device, Tensor};
 use merv_plugin_sdk::{PluginError, Result};
 
-/// Elements of a pooling matrix at most: 256 MiB, for features of 1024 by 1024 to 8 by 8.
+/// The maximum number of elements of a pooling matrix: 256 MiB, enough to pool 1024 by 1024 features to 8 by 8.
 const MAX_POOLING: usize = 1 << 26;
 
 /// One axis of an adaptive average: `from` positions to `to` windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Axis {
-    /// Positions.
+    /// The number of positions.
     pub from: usize,
-    /// Windows.
+    /// The number of windows.
     pub to: usize,
 }
 
 impl Axis {
-    /// The matrix `[to, from]`, row after row, which averages the window of each row as
-    /// `torch.nn.AdaptiveAvgPool1d` does: window `i` covers
-    /// `floor(i · from / to) .. ceil((i + 1) · from / to)`.
+    /// Returns the matrix `[to, from]` in row-major order. Each row averages one window, as in
+    /// `torch.nn.AdaptiveAvgPool1d`: window `i` covers `floor(i · from / to) .. ceil((i + 1) · from / to)`.
     ///
-    /// `shift` moves the windows along the axis; what they then cover beyond its ends counts as zeros,
-    /// as the padding of a convolution does.
+    /// `shift` moves the windows along the axis. Positions beyond the ends count as zeros, like the padding of a
+    /// convolution.
     fn windows(self, shift: isize) -> Vec<f32> {
         let Self { from, to } = self;
         let mut matrix = vec![0.0; to * from];
@@ -38,11 +37,11 @@ impl Axis {
         matrix
     }
 
-    /// The [`Self::windows`] of each shift, one below the other: `[shifts · to, from]`.
+    /// Returns the [`Self::windows`] of all shifts, stacked: `[shifts · to, from]`.
     ///
     /// # Errors
     ///
-    /// When it would be out of all proportion.
+    /// When the matrix would be too large.
     pub fn pooling(self, shifts: &[isize]) -> Result<Tensor> {
         let windows = shifts.len() * self.to;
         bounded(self.from, windows)?;
@@ -55,7 +54,7 @@ impl Axis {
     }
 }
 
-/// The features of a time step, laid out as rows and columns.
+/// The features of a time step, arranged in rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
     /// The vertical axis.
@@ -65,17 +64,17 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// `spatial` features, laid out as upstream does: as many rows as fit into a square. They are
-    /// pooled to `side · side`.
+    /// Arranges `spatial` features as upstream does, in as many rows as fit into a square. They are pooled to
+    /// `side · side`.
     ///
     /// # Errors
     ///
-    /// When they form no grid, or the pooling would be out of all proportion.
+    /// When the features do not form a grid.
     pub fn new(spatial: usize, side: usize) -> Result<Self> {
         let rows = spatial.isqrt();
         if rows == 0 || !spatial.is_multiple_of(rows) || side == 0 {
             return Err(PluginError::invalid(format!(
-                "{spatial} features a time step form no grid to pool to {side} by {side}"
+                "{spatial} features per time step do not form a grid that can be pooled to {side} by {side}"
             )));
         }
         let axis = |from| Axis { from, to: side };
@@ -85,12 +84,12 @@ impl Grid {
         })
     }
 
-    /// `torch.nn.AdaptiveAvgPool2d` as a matrix that a flattened grid is multiplied with, once for
-    /// every shift of the windows down and right (see [`Axis::windows`]): `[shifts · side², spatial]`.
+    /// Returns `torch.nn.AdaptiveAvgPool2d` as a matrix for a flattened grid, stacked for all shifts of the windows down
+    /// and right (see [`Axis::windows`]): `[shifts · side², spatial]`.
     ///
     /// # Errors
     ///
-    /// When it would be out of all proportion.
+    /// When the matrix would be too large.
     pub fn pooling(self, shifts: &[[isize; 2]]) -> Result<Tensor> {
         let windows = shifts
             .len()
@@ -116,7 +115,8 @@ impl Grid {
 fn bounded(from: usize, to: usize) -> Result<()> {
     if from.saturating_mul(to) > MAX_POOLING {
         return Err(PluginError::invalid(format!(
-            "pooling {from} features to {to} is out of all proportion"
+            "the matrix that pools {from} features to {to} would be too large; at most {MAX_POOLING} elements are \
+             supported"
         )));
     }
     Ok(())
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_moved_off_the_axis_see_zeros() {
+    fn positions_beyond_the_axis_count_as_zeros() {
         let axis = Axis { from: 4, to: 2 };
         assert_eq!(axis.windows(0), [0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5]);
         assert_eq!(axis.windows(1), [0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.5]);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_forms_no_grid_is_an_error() {
+    fn features_that_do_not_form_a_grid_are_an_error() {
         for (spatial, side) in [(197, 8), (257, 8), (0, 8), (16, 0), (1 << 40, 8)] {
             let pooling = Grid::new(spatial, side).and_then(|grid| grid.pooling(&[[0, 0]]));
             assert!(pooling.is_err(), "{spatial} to {side}");
