@@ -219,7 +219,7 @@ pub enum VideoError {
         total: usize,
         /// The presentation time of the frame in seconds.
         seconds: f64,
-        /// What the decoder said, where it said anything.
+        /// The error of the decoder, if there is one.
         #[source]
         source: Option<ffmpeg_next::Error>,
     },

@@ -80,14 +80,14 @@ impl Template {
         messages: &[Message],
         rendered: &str,
     ) -> Result<(), TemplateError> {
-        let said = messages.last().map_or("", |last| last.content.trim());
-        if said.is_empty() || rendered.contains(said) {
+        let message = messages.last().map_or("", |last| last.content.trim());
+        if message.is_empty() || rendered.contains(message) {
             return Ok(());
         }
         // The template may have changed the message, for instance its case.
         let mut other = messages.to_vec();
         if let Some(last) = other.last_mut() {
-            last.content = format!("not {said}");
+            last.content = format!("not {message}");
         }
         match self.render(&other)? == rendered {
             true => Err(TemplateError::IgnoresMessage(self.path.clone())),

@@ -30,7 +30,7 @@ impl CallArgs {
                 }
                 None => {
                     let name: String = name.chars().take(60).collect();
-                    return Err(Fault::new(format!("there is no argument `{name}`")));
+                    return Err(Fault::new(format!("the argument `{name}` is unknown")));
                 }
             }
         }
