@@ -309,7 +309,11 @@ mod tests {
         for other in [Path::new("/dev/null"), folder.path(), &pipe] {
             let error = place(other).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{other:?}");
-            assert!(advice(&error).contains("another place"));
+            assert!(
+                advice(&error).contains("something else"),
+                "{}",
+                advice(&error)
+            );
         }
         drop(reader);
     }
