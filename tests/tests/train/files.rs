@@ -91,7 +91,7 @@ fn a_wrong_media_key_is_refused() {
         (r#""video": "","#, "`video` is empty"),
         (
             r#""videos": ["a.mp4", "a.mp4"],"#,
-            "names 2 files; expected one",
+            "lists 2 files; expected one",
         ),
         (
             r#""video": "a.mp4", "image": "a.png","#,
@@ -106,7 +106,7 @@ fn a_wrong_media_key_is_refused() {
         (r#""mp4": "a.mp4","#, "unknown key `mp4`: write `video`"),
         (
             r#""videos": null,"#,
-            "neither `image` nor `video` with a file in it",
+            "neither `image` nor `video` with a file",
         ),
         (
             r#""video": "a.mp4", "System": "Be kind.","#,

@@ -98,7 +98,8 @@ fn a_finished_run_can_be_extended() {
     run.run().finish().succeeded();
     let before = metrics(&run);
     let finished = lengthened(&run, 8).finish().succeeded();
-    let notice = "the run has 8 steps in place of 4: from step 5 on, the learning rate is that of a run of 8";
+    let notice =
+        "the run has 8 steps instead of 4: from step 5 on, the learning rate is that of a run of 8";
     assert!(finished.stderr.contains(notice), "{finished}");
     // The finished steps do not change.
     let after = metrics(&run);
@@ -113,7 +114,7 @@ fn a_finished_run_can_be_extended() {
     assert!(rates[4] > rates[3], "the learning rate rises again");
     // The run keeps the new length.
     let finished = run.resumed().finish().succeeded();
-    assert!(!finished.stderr.contains("in place of"), "{finished}");
+    assert!(!finished.stderr.contains("instead of"), "{finished}");
     assert_eq!(metrics(&run), after);
 
     // An interrupted run gives the same result.

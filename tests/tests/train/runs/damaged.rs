@@ -130,7 +130,7 @@ fn a_file_with_the_name_of_a_checkpoint_is_refused_before_training() {
     run.run().finish().succeeded();
     let stray = run.out().join("checkpoints/step-00000098");
     fs::write(&stray, "notes").unwrap();
-    let words = ["step-00000098", "no folder", "remove it"];
+    let words = ["step-00000098", "not a folder", "remove it"];
     for more in [&["--dry-run"][..], &["--set", "epochs=3"]] {
         run.resumed().args(more).finish().failed(1, &words);
     }
