@@ -58,7 +58,7 @@ fn two_results_are_compared_question_by_question() {
     let c = write("c.jsonl", &[true; 7]);
     compare(&c)
         .finish()
-        .failed(1, &["c.jsonl lacks 1 of the other's questions: `7`"]);
+        .failed(1, &["c.jsonl lacks 1 of the questions in the other: `7`"]);
     compare(&toy.path("eval_data"))
         .finish()
         .failed(1, &["cannot be read"]);

@@ -194,7 +194,7 @@ fn another_kind_reuses_fewer_tensors_and_reusing_none_is_an_error() {
     let tiny = other("3davg+gelu-mlp", "scalar");
     let words = [
         "mixer.safetensors",
-        "no tensor of",
+        "no tensor in",
         "fits",
         "`reuse`",
         "projectors.0.projector.projector.0.weight",

@@ -217,7 +217,7 @@ fn retries_are_reported_once() {
         "{run}"
     );
     assert!(
-        retries[0].ends_with("(2 of 3)") && retries[1].ends_with("(3 of 3)"),
+        retries[0].ends_with("(attempt 2 of 3)") && retries[1].ends_with("(attempt 3 of 3)"),
         "{run}"
     );
     run.failed(1, &["failed 3 times"]);
