@@ -26,12 +26,12 @@
 // Code that several features share is unused when some of them are off.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
+mod threads;
 mod messages;
 mod nearest;
 mod disk;
 mod installation;
 mod settings_file;
-mod threads;
 mod observer;
 pub mod video;
 pub mod transform;

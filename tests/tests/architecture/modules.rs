@@ -19,10 +19,14 @@ pub struct Module {
     imports: BTreeSet<Vec<String>>,
     /// What it hands on under a name: `pub use decode::Frame` gives `Frame → [decode, Frame]`.
     names: BTreeMap<String, Vec<String>>,
+    /// The macros that it exports, which Rust puts into the root.
+    macros: Vec<String>,
 }
 
 /// The modules of one crate, without those that only tests compile.
 pub struct Crate {
+    /// The modules of the root, in the order in which it lists them.
+    pub children: Vec<String>,
     pub modules: BTreeMap<ModulePath, Module>,
 }
 
@@ -39,8 +43,9 @@ impl Crate {
     pub fn read(root: &Path) -> Self {
         let mut modules = BTreeMap::new();
         let folder = root.parent().expect("a file is in a folder");
-        read_module(root, folder, &Vec::new(), &mut modules);
-        Self { modules }
+        let children = read_module(root, folder, &Vec::new(), &mut modules);
+        export_macros(&mut modules);
+        Self { children, modules }
     }
 
     /// Returns which module uses which other one. A name that a module re-exports leads to the module that defines
@@ -53,11 +58,17 @@ impl Crate {
                     continue;
                 };
                 if to != *from {
-                    found.entry((from.clone(), to)).or_default().insert(path.last().unwrap().clone());
+                    found
+                        .entry((from.clone(), to))
+                        .or_default()
+                        .insert(path.last().unwrap().clone());
                 }
             }
         }
-        found.into_iter().map(|((from, to), names)| Import { from, to, names }).collect()
+        found
+            .into_iter()
+            .map(|((from, to), names)| Import { from, to, names })
+            .collect()
     }
 
     /// Returns the module that defines what `path` means in `module`.
@@ -85,14 +96,35 @@ impl Crate {
                 (at, rest) = (child, after);
                 continue;
             }
-            let onward = self.modules[&at].names.get(name).and_then(|target| {
-                let whole = [target.as_slice(), after].concat();
-                self.resolve(&at, &whole, depth + 1)
-            });
-            return Some(onward.unwrap_or(at));
+            // What another crate defines is not this crate's.
+            return match self.modules[&at].names.get(name) {
+                Some(target) => {
+                    let whole = [target.as_slice(), after].concat();
+                    self.resolve(&at, &whole, depth + 1)
+                }
+                None => Some(at),
+            };
         }
         Some(at)
     }
+}
+
+/// Makes the root hand on the macros that modules export, as Rust does.
+fn export_macros(modules: &mut BTreeMap<ModulePath, Module>) {
+    let exported: Vec<(String, Vec<String>)> = modules
+        .iter()
+        .flat_map(|(path, module)| {
+            module.macros.iter().map(move |name| {
+                let whole = ["crate"]
+                    .into_iter()
+                    .chain(path.iter().map(String::as_str))
+                    .chain([name.as_str()]);
+                (name.clone(), whole.map(str::to_owned).collect())
+            })
+        })
+        .collect();
+    let root = modules.get_mut(&Vec::new()).expect("the root was read");
+    root.names.extend(exported);
 }
 
 fn read_module(
@@ -100,22 +132,28 @@ fn read_module(
     children: &Path,
     path: &ModulePath,
     modules: &mut BTreeMap<ModulePath, Module>,
-) {
+) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let parsed = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let mut reader = Reader::default();
     reader.visit_file(&parsed);
-    for child in reader.children {
+    for child in &reader.children {
         let (flat, nested) = (
             children.join(format!("{child}.rs")),
-            children.join(&child).join("mod.rs"),
+            children.join(child).join("mod.rs"),
         );
         let file = if flat.is_file() { flat } else { nested };
-        let path = [path.as_slice(), std::slice::from_ref(&child)].concat();
-        read_module(&file, &children.join(&child), &path, modules);
+        let path = [path.as_slice(), std::slice::from_ref(child)].concat();
+        read_module(&file, &children.join(child), &path, modules);
     }
-    let module = Module { file: file.to_path_buf(), imports: reader.imports, names: reader.names };
+    let module = Module {
+        file: file.to_path_buf(),
+        imports: reader.imports,
+        names: reader.names,
+        macros: reader.macros,
+    };
     modules.insert(path.clone(), module);
+    reader.children
 }
 
 #[derive(Default)]
@@ -123,9 +161,18 @@ struct Reader {
     children: Vec<String>,
     imports: BTreeSet<Vec<String>>,
     names: BTreeMap<String, Vec<String>>,
+    macros: Vec<String>,
 }
 
 impl<'ast> Visit<'ast> for Reader {
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        let is_exported = item.attrs.iter().any(|a| a.path().is_ident("macro_export"));
+        if let (true, Some(name)) = (is_exported, &item.ident) {
+            self.macros.push(name.to_string());
+        }
+        syn::visit::visit_item_macro(self, item);
+    }
+
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         if is_for_tests(&item.attrs) {
             return;
@@ -144,7 +191,8 @@ impl<'ast> Visit<'ast> for Reader {
                     "crate" => Some(path),
                     _ => None,
                 };
-                self.imports.extend(inner.imports.into_iter().filter_map(here));
+                self.imports
+                    .extend(inner.imports.into_iter().filter_map(here));
             }
             None => self.children.push(item.ident.to_string()),
         }
@@ -183,7 +231,11 @@ impl<'ast> Visit<'ast> for Reader {
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments = path.segments.iter().map(|s| s.ident.to_string()).collect::<Vec<_>>();
+        let segments = path
+            .segments
+            .iter()
+            .map(|s| s.ident.to_string())
+            .collect::<Vec<_>>();
         if segments.len() > 1 {
             self.imports.insert(segments);
         }
@@ -196,13 +248,24 @@ impl<'ast> Visit<'ast> for Reader {
     }
 }
 
-/// Whether the attributes say that only tests compile the item.
+/// Returns whether the attributes say that only tests compile the item.
 fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("test")
             || (attribute.path().is_ident("cfg")
-                && attribute.parse_args::<syn::Path>().is_ok_and(|p| p.is_ident("test")))
+                && attribute
+                    .parse_args::<TokenStream>()
+                    .is_ok_and(requires_test))
     })
+}
+
+/// Returns whether a condition of `cfg` is `test`, or `all` of several and `test` one of them.
+fn requires_test(condition: TokenStream) -> bool {
+    let text = condition.to_string().replace(' ', "");
+    let parts = text
+        .strip_prefix("all(")
+        .and_then(|text| text.strip_suffix(')'));
+    parts.unwrap_or(&text).split(',').any(|part| part == "test")
 }
 
 /// Collects what a `use` brings in: the name here, and its path.
