@@ -195,7 +195,7 @@ fn another_kind_reuses_fewer_tensors_and_reusing_none_is_an_error() {
     let words = [
         "mixer.safetensors",
         "no tensor in",
-        "fits",
+        "matches a tensor of this mixer",
         "`reuse`",
         "projectors.0.projector.projector.0.weight",
     ];
