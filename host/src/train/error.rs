@@ -69,7 +69,7 @@ pub enum TrainError {
     /// The recorded settings of a run are gone.
     #[error(
         "{} does not contain the settings of a run\n  expected: the settings that the run recorded, with a table \
-         such as `[align]`\n  do: restore the file from a copy, or train anew in another folder", .0.display()
+         such as `[align]`\n  do: restore the file from a copy, or train again in another folder", .0.display()
     )]
     NoSettings(PathBuf),
     /// A file of a run is a folder, or the other way round.

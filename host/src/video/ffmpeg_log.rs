@@ -42,7 +42,7 @@ pub(super) fn install() {
 }
 
 /// FFmpeg's log callback. Some messages that are not errors report that a decoder concealed damage. On the other
-/// hand, the H.264 decoder logs an error whenever it is told to discard a frame that it has not seen since a seek,
+/// hand, the H.264 decoder logs an error whenever it is asked to discard a frame that it has not seen since a seek,
 /// which has no effect.
 ///
 /// `Arguments` is C's `va_list`, whose type depends on the platform.

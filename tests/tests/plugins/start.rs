@@ -62,11 +62,7 @@ fn a_plugin_that_cannot_start_is_listed_and_fails_a_run() {
         ),
         (
             "error",
-            [
-                "plugin `faulty`",
-                "start",
-                "init refused, as it was told to",
-            ],
+            ["plugin `faulty`", "start", "init refused, as requested"],
         ),
     ] {
         let run = Run::new()
@@ -100,7 +96,7 @@ fn a_plugin_that_cannot_start_is_started_once() {
     // The entries of the encoder and the language model fail for the same reason.
     for (words, count) in [
         ("init was called", 1),
-        ("init refused, as it was told to", 2),
+        ("init refused, as requested", 2),
         ("plugin `faulty` could not start", 2),
     ] {
         assert_eq!(run.stderr.matches(words).count(), count, "{words}: {run}");

@@ -109,9 +109,9 @@ fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, Checkp
         let mut failed = None;
         let exported = part.export(state, &mut |name, values| {
             file.f32s(name, values.f32s()?).map_err(|error| {
-                let told = through_plugin(&error);
+                let reported = through_plugin(&error);
                 failed = Some(error);
-                told
+                reported
             })
         });
         if let Some(error) = failed {

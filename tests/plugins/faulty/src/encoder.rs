@@ -26,7 +26,7 @@ const WIDTH: usize = 64;
 
 pub fn describe(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
     match request.model.id.as_str() {
-        "panics-in-describe" => panic!("describe blew up, as it was told to"),
+        "panics-in-describe" => panic!("describe blew up, as requested"),
         id if !IDS.contains(&id) => Err(PluginError::unsupported(format!("no encoder `{id}`"))),
         id => Ok(EncoderInfo {
             width: if id == "of-no-width" { 0 } else { WIDTH as u32 },
@@ -51,7 +51,7 @@ pub fn describe(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
 
 pub fn load(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
     if request.model.id.as_str() == "panics-in-load" {
-        panic!("load blew up, as it was told to");
+        panic!("load blew up, as requested");
     }
     let info = describe(request)?;
     Ok(EncoderObject::new(MeanColours {
@@ -65,7 +65,7 @@ struct Bomb;
 
 impl Drop for Bomb {
     fn drop(&mut self) {
-        panic!("the bomb blew up, as it was told to");
+        panic!("the bomb blew up, as requested");
     }
 }
 
@@ -82,7 +82,7 @@ impl Encoder for MeanColours {
     /// `[B, F, 3, 64, 64] -> [B, F · 64, 64]`: the mean red, green and blue of each patch, repeated.
     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf, PluginError> {
         match self.id.as_str() {
-            "panics-in-encode" => panic!("encode blew up, as it was told to"),
+            "panics-in-encode" => panic!("encode blew up, as requested"),
             "panics-with-a-bomb" => panic_any(Bomb),
             "talks" => {
                 log(LogLevel::Error, "a word of error");
@@ -92,7 +92,7 @@ impl Encoder for MeanColours {
             }
             "fails-in-encode" => {
                 let cause = io::Error::other(io::Error::other("the lowest cause"));
-                return Err(PluginError::invalid("encode refused, as it was told to")
+                return Err(PluginError::invalid("encode refused, as requested")
                     .caused_by(&io::Error::other(cause)));
             }
             _ => {}

@@ -31,10 +31,10 @@ impl Plugin for Faulty {
         // The hook applies only to this library, which has its own copy of the standard library.
         std::panic::set_hook(Box::new(|_| {}));
         match std::env::var("MERV_FAULTY_INIT").as_deref() {
-            Ok("panic") => panic!("init blew up, as it was told to"),
+            Ok("panic") => panic!("init blew up, as requested"),
             Ok("error") => {
                 log(LogLevel::Info, "init was called");
-                Err(PluginError::unsupported("init refused, as it was told to"))
+                Err(PluginError::unsupported("init refused, as requested"))
             }
             _ => Ok(()),
         }

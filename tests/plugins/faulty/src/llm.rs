@@ -46,7 +46,7 @@ pub struct ToySession {
 impl Drop for ToySession {
     fn drop(&mut self) {
         if self.explosive {
-            panic!("drop blew up, as it was told to");
+            panic!("drop blew up, as requested");
         }
     }
 }
@@ -71,7 +71,7 @@ impl Toy {
 impl Drop for Toy {
     fn drop(&mut self) {
         if self.explosive() {
-            panic!("drop blew up, as it was told to");
+            panic!("drop blew up, as requested");
         }
     }
 }
@@ -125,7 +125,7 @@ impl LanguageModel for Toy {
         at: LogitsAt,
     ) -> Result<TensorBuf, PluginError> {
         if self.id == "panics-in-prefill" {
-            panic!("prefill blew up, as it was told to");
+            panic!("prefill blew up, as requested");
         }
         let [length, width] = embeds.dims::<2>()?;
         if width != WIDTH {
@@ -156,7 +156,7 @@ impl LanguageModel for Toy {
         tokens: &[u32],
     ) -> Result<TensorBuf, PluginError> {
         if self.id == "panics-in-decode" {
-            panic!("decode blew up, as it was told to");
+            panic!("decode blew up, as requested");
         }
         let numbers = tokens
             .iter()
