@@ -1,4 +1,4 @@
-//! The order of the modules: each uses only what lies below it, as the map says (`docs/map.txt`).
+//! The order of the modules: each uses only modules that the map, `docs/map.txt`, lists before it.
 
 mod map;
 mod modules;
@@ -53,7 +53,7 @@ fn planted(root: &str, file: &str, line: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_module_uses_only_modules_below_it() {
+fn every_module_uses_only_modules_before_it() {
     let broken: Vec<String> = the_map()
         .iter()
         .flat_map(|floors| {
@@ -99,7 +99,7 @@ fn the_library_lists_its_modules_in_the_maps_order() {
 }
 
 #[test]
-fn an_import_from_above_is_found_in_the_host() {
+fn a_use_of_a_later_module_is_found_in_the_host() {
     let broken = planted(
         "host/src/lib.rs",
         "video/decode.rs",
@@ -136,7 +136,7 @@ fn an_import_from_above_is_found_in_the_host() {
 }
 
 #[test]
-fn an_import_from_above_is_found_in_the_plugin_kit() {
+fn a_use_of_a_later_module_is_found_in_the_plugin_kit() {
     let root = "plugins/common/src/lib.rs";
     let broken = planted(
         root,

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 pub struct Floors {
     /// The file of the crate's root, relative to the repository.
     pub root: String,
-    /// The names of each folder's files, from the ground up. The root's folder has an empty path.
+    /// The names of each folder's files, lowest first. The root's folder has an empty path.
     folders: BTreeMap<ModulePath, Vec<String>>,
 }
 
@@ -43,7 +43,7 @@ pub fn read(text: &str) -> Vec<Floors> {
 }
 
 impl Floors {
-    /// Returns the modules of the crate's root, from the ground up.
+    /// Returns the modules of the crate's root, lowest first.
     pub fn top(&self) -> &[String] {
         &self.folders[&Vec::new()]
     }
@@ -61,7 +61,7 @@ impl Floors {
         for import in found.imports() {
             if let Some(why) = self.above(&import) {
                 broken.push(format!(
-                    "{} uses {} ({}), {why}\n  do: move what both need below them, or correct docs/map.txt",
+                    "{} uses {} ({}), {why}\n  do: move what both need to a module before them, or correct docs/map.txt",
                     file(&import.from),
                     file(&import.to),
                     import.names.iter().cloned().collect::<Vec<_>>().join(", "),
@@ -71,19 +71,19 @@ impl Floors {
         broken
     }
 
-    /// Returns why an import goes up, if it does.
+    /// Returns why an import is not allowed, if it is not.
     fn above(&self, import: &Import) -> Option<String> {
         let Import { from, to, .. } = import;
         let same = from.iter().zip(to).take_while(|(a, b)| a == b).count();
         match (from.get(same), to.get(same)) {
             // A folder's `mod.rs`, or the crate's root, puts its files together.
             (None, _) => None,
-            (Some(_), None) => Some("the file of its own folder".to_owned()),
+            (Some(_), None) => Some("the `mod.rs` or root of its own folder".to_owned()),
             (Some(user), Some(used)) => {
                 let order = self.folders.get(&from[..same])?;
                 let floor = |name: &String| order.iter().position(|other| other == name);
                 (floor(used)? > floor(user)?)
-                    .then(|| format!("but `{used}` is above `{user}` in the map"))
+                    .then(|| format!("but docs/map.txt lists `{used}` after `{user}`"))
             }
         }
     }

@@ -102,9 +102,7 @@ pub(super) fn cost(kind: MixerKind, encoders: usize, llm_width: usize, query_wid
         }
         FusionKind::ConcatChannel => concat_channel::cost(encoders, llm_width, tokens, false),
         FusionKind::ConcatChannelLn => concat_channel::cost(encoders, llm_width, tokens, true),
-        FusionKind::Scalar => {
-            Cost::parameters(encoders) + Cost::macs(&[encoders, tokens, llm_width])
-        }
+        FusionKind::Scalar => scalar::cost(encoders, llm_width, tokens),
         FusionKind::CrossAttentionAvgLq => {
             cross_attention::cost(encoders, llm_width, tokens, query_width)
         }

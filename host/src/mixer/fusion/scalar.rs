@@ -1,7 +1,7 @@
 //! `scalar`: upstream's `ScalarAdapter`, for any number of encoders.
 
 use super::fused::{Fused, same_shapes, weighted_sum};
-use crate::mixer::{init::Init, layers::softmax, parameters::Scope};
+use crate::mixer::{cost::Cost, init::Init, layers::softmax, parameters::Scope};
 use candle_core::Tensor;
 use merv_plugin_sdk::Result;
 
@@ -45,4 +45,9 @@ impl Scalar {
             weights: Some(weights.contiguous()?),
         })
     }
+}
+
+/// Returns the cost for `tokens` visual tokens.
+pub fn cost(encoders: usize, llm_width: usize, tokens: usize) -> Cost {
+    Cost::parameters(encoders) + Cost::macs(&[encoders, tokens, llm_width])
 }
