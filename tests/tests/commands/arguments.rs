@@ -40,7 +40,7 @@ fn an_unsupported_precision_is_refused() {
     let run = ask_about(small_clip())
         .args(["--precision", "f16"])
         .finish();
-    run.failed(1, &["asked for in f16", "f32 or bf16"]);
+    run.failed(1, &["requested in f16", "f32 or bf16"]);
 }
 
 #[test]

@@ -273,7 +273,7 @@ fn a_tokenizer_cannot_multiply_the_cost_of_its_file() {
         (
             "many steps",
             with_steps("normalizer", vec![json!({"type": "Lowercase"}); 5000]),
-            "at most 1000 steps",
+            "too many steps; expected at most 1000",
         ),
     ];
     for (what, json, word) in cases {

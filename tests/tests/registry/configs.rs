@@ -231,5 +231,5 @@ fn a_tokenizer_of_another_model_is_refused() {
     fs::write(&path, json.to_string()).unwrap();
     tiny.generate()
         .finish()
-        .failed(1, &["plugin `llama2`", "1024"]);
+        .failed(1, &["tokenizer.json", "the tokenizer of [llm]", "1024"]);
 }

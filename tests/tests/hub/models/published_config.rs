@@ -36,19 +36,19 @@ fn the_published_config_is_compared_before_large_downloads() {
     });
     let published = PublishedModel::new();
     with_config(&published, &json!({ "model": model }));
-    let config = "in hf://merv/tiny/lively/config.json says";
+    let config = "in hf://merv/tiny/lively/config.json";
     let words = [
         "8 problems".to_owned(),
-        format!("dinov2-video, as `video_backbone_ids` {config}"),
+        format!("dinov2-video, the value of `video_backbone_ids` {config}"),
         "found: dinov2-video-all-tokens".to_owned(),
-        format!("8, as `num_frames` {config}"),
-        format!("\"letterbox\", as `image_resize_strategy` {config}"),
+        format!("8, the value of `num_frames` {config}"),
+        format!("\"letterbox\", the value of `image_resize_strategy` {config}"),
         "found: \"resize-naive\"".to_owned(),
         "`projector` in [mixer]".to_owned(),
-        format!("\"concat_channel\", as `feature_fusion` {config}"),
-        format!("64, as `projector_token_length` {config}"),
-        format!("1024, as `visual_feature_length` {config}"),
-        format!("2048, as `llm_max_length` {config}"),
+        format!("\"concat_channel\", the value of `feature_fusion` {config}"),
+        format!("64, the value of `projector_token_length` {config}"),
+        format!("1024, the value of `visual_feature_length` {config}"),
+        format!("2048, the value of `llm_max_length` {config}"),
         "do: write 64 as `token_length`".to_owned(),
         "check_config = false".to_owned(),
     ];
