@@ -227,5 +227,7 @@ mod tests {
         assert!(content(1).contains("'pred' is  a string of 'yes' or 'no'"));
         assert!(content(1).contains("not STRING.DO NOT PROVIDE"));
         assert!(content(1).ends_with("{'pred': 'yes', 'score': 4}."));
+        // A local model gets both messages as one.
+        assert_eq!(case.text(), format!("{}\n\n{}", content(0), content(1)));
     }
 }
