@@ -83,6 +83,9 @@ pub enum Error {
         /// The out-of-memory error.
         source: io::Error,
     },
+    /// Memory is limited and nearly used up.
+    #[error("too little memory is left to continue")]
+    LittleMemory(#[source] io::Error),
     /// The frames cannot be turned into clips.
     #[error(transparent)]
     Transform(#[from] TransformError),
@@ -258,11 +261,20 @@ impl Error {
     }
 
     /// Returns all errors as one, if there are any.
-    pub(crate) fn all(mut errors: Vec<Self>) -> Result<(), Self> {
-        match errors.len() {
-            0 => Ok(()),
-            1 => Err(errors.remove(0)),
-            _ => Err(Self::Several(errors)),
+    pub(crate) fn all(errors: Vec<Self>) -> Result<(), Self> {
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(Self::one_of(errors)),
+        }
+    }
+
+    /// Returns one error for one or more. If memory ran out, it is only that: the others may follow from it.
+    fn one_of(mut errors: Vec<Self>) -> Self {
+        let no_memory = errors.iter().position(|error| memory::ran_out(error));
+        match (no_memory, errors.len()) {
+            (Some(index), _) => errors.swap_remove(index),
+            (None, 1) => errors.remove(0),
+            (None, _) => Self::Several(errors),
         }
     }
 
@@ -276,8 +288,26 @@ impl Error {
                     Self::Several(errors) => errors,
                     error => vec![error],
                 };
-                Err(Self::Several(flat(a).into_iter().chain(flat(b)).collect()))
+                let all = flat(a).into_iter().chain(flat(b)).collect();
+                Err(Self::one_of(all))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lack_of_memory_is_reported_alone() {
+        let other = || Error::boundary("another problem");
+        let no_memory = || Error::LittleMemory(io::ErrorKind::OutOfMemory.into());
+        let error = Error::all(vec![other(), no_memory(), other()]).unwrap_err();
+        assert!(matches!(error, Error::LittleMemory(_)), "{error}");
+        let error = Error::both::<(), ()>(Err(other()), Err(no_memory())).unwrap_err();
+        assert!(matches!(error, Error::LittleMemory(_)), "{error}");
+        let error = Error::both::<(), ()>(Err(other()), Err(other())).unwrap_err();
+        assert!(matches!(error, Error::Several(list) if list.len() == 2));
     }
 }

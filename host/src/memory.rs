@@ -44,6 +44,21 @@ fn is_out_of_memory(error: &(dyn Error + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(VideoError::OutOfMemory { .. }))
 }
 
+/// Refuses to continue when memory is limited and nearly used up.
+///
+/// Call it before work that calls into other libraries. If nothing at all is left, the C library ends the process
+/// by itself, because it cannot allocate the thread-local data of a plugin.
+///
+/// # Errors
+///
+/// An error of kind [`io::ErrorKind::OutOfMemory`].
+pub(crate) fn check() -> io::Result<()> {
+    match is_limited() && is_short() {
+        true => Err(io::ErrorKind::OutOfMemory.into()),
+        false => Ok(()),
+    }
+}
+
 /// Returns whether memory is short now.
 pub(crate) fn is_short() -> bool {
     Vec::<u8>::new().try_reserve_exact(ENOUGH).is_err()

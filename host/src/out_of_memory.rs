@@ -18,8 +18,9 @@ static MESSAGE: OnceLock<String> = OnceLock::new();
 /// The prefix of the message.
 const ERROR: &str = "error: ";
 
-/// The text of the standard library's panic when a thread cannot be started.
-const NO_THREAD: &str = "failed to spawn thread";
+/// The texts of panics that mean that memory ran out: of the standard library when a thread cannot be started, and of
+/// `ffmpeg-next` when FFmpeg cannot keep an option.
+const PANICS: [&str; 2] = ["failed to spawn thread", "out of memory"];
 
 /// From now on, reports when memory runs out: what `command` was doing, and what to do.
 pub fn install(command: &Command) -> io::Result<()> {
@@ -33,7 +34,7 @@ pub fn install(command: &Command) -> io::Result<()> {
         low_level::register(consts::SIGABRT, at_abort)?;
     }
     let before = panic::take_hook();
-    panic::set_hook(Box::new(move |about| match is_lack_of_threads(about) {
+    panic::set_hook(Box::new(move |about| match is_lack_of_memory(about) {
         true => {
             write_message();
             process::exit(1);
@@ -126,7 +127,9 @@ fn write_message() {
     }
 }
 
-fn is_lack_of_threads(about: &PanicHookInfo<'_>) -> bool {
-    let text = about.payload().downcast_ref::<String>();
-    text.is_some_and(|text| text.contains(NO_THREAD))
+fn is_lack_of_memory(about: &PanicHookInfo<'_>) -> bool {
+    let payload = about.payload();
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(payload.downcast_ref::<&str>().copied());
+    text.is_some_and(|text| PANICS.iter().any(|panic| text.contains(panic)))
 }

@@ -4,6 +4,7 @@ use super::{artifacts, root};
 use std::{
     ffi::OsStr,
     io::{Read, Seek, Write},
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -48,6 +49,8 @@ pub struct Run {
 pub struct Finished {
     /// The exit code; `None` if a signal ended the run.
     pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
     /// Its standard output.
     pub stdout: String,
     /// Its standard error.
@@ -209,6 +212,7 @@ impl Run {
         let (stdout, stderr) = (text(stdout), text(stderr) + late);
         Finished {
             code: status.code(),
+            signal: status.signal(),
             stdout,
             stderr,
         }
@@ -326,8 +330,8 @@ impl std::fmt::Display for Finished {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "exit {:?}\n-- stdout\n{}\n-- stderr\n{}",
-            self.code, self.stdout, self.stderr
+            "exit {:?}, signal {:?}\n-- stdout\n{}\n-- stderr\n{}",
+            self.code, self.signal, self.stdout, self.stderr
         )
     }
 }

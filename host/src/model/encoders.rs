@@ -4,6 +4,7 @@
 use crate::{
     Error, Observer, Stage,
     features::{ClipKey, EncoderIdentity, EncoderKey, FeatureCache},
+    memory,
     model::{
         files::{Files, set_weights},
         options::VideoOptions,
@@ -261,6 +262,7 @@ impl Encoders {
             watch = Instant::now();
         };
         observer.progress(Stage::Decode, &video.display().to_string(), 0, 1);
+        memory::check().map_err(Error::LittleMemory)?;
         let limits = video::ReadLimits {
             threads: self.threads,
             ..options.limits
@@ -310,6 +312,7 @@ impl Encoders {
             frame_indices,
             mut timings,
         } = prepared;
+        memory::check().map_err(Error::LittleMemory)?;
         let started = Instant::now();
         let count = cached.iter().flatten().count();
         let mut tensors = Vec::with_capacity(self.loaded.len());

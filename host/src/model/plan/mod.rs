@@ -6,7 +6,7 @@ mod mixer;
 pub use mixer::{MixerTensor, PlannedMixer, UntrainedMixer};
 
 use crate::{
-    Error, hub,
+    Error, hub, memory,
     mixer::EncoderShape,
     model::{
         files::{Files, set_weights, utf8},
@@ -289,6 +289,7 @@ impl<'f> Planner<'f> {
                 path.clone()
             }
         };
+        memory::check().map_err(Error::LittleMemory)?;
         Ok(Library::open(&path, self.threads)?)
     }
 
