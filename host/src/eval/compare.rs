@@ -2,10 +2,11 @@
 
 use super::{
     EvalError,
+    files::read_if_there,
     interval::{bootstrap, mcnemar},
     json::without_nan,
+    predictions::read_lines,
     score::{Measure, Scored, score},
-    store::{read_if_there, read_lines},
 };
 use serde::Serialize;
 use serde_json::{Map, Value};

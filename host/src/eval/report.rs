@@ -3,9 +3,10 @@
 use super::{
     EvalError, Failure, Strategy, Task,
     dataset::Dataset,
+    files::{replace, unwritable},
     interval::{bootstrap, wilson},
     score::{Measure, Scored, score},
-    store::{Merged, Store, replace, unwritable},
+    store::{Merged, Store},
 };
 use crate::{
     disk::checksum::with_json_checksum,
@@ -145,7 +146,7 @@ impl EvalReport {
     /// Returns the notes below the table.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        // If no reply of a judge is a verdict, there are no measures.
+        // A judge may not have given a single verdict.
         let by_letter = self.measures.iter().any(|m| m.measure == Measure::Letter);
         match (self.unparsable, by_letter) {
             (0, _) => {}

@@ -10,15 +10,15 @@
 use super::{
     EvalError, Failure, Question,
     dataset::{Dataset, text},
-    json::without_nan,
+    files::{damaged, held, read_if_there, replace, unreadable, unwritable},
+    predictions::Line,
 };
 use crate::disk::{
     checksum::{ChecksumState, Mismatch, check_json, with_json_checksum},
     journal::{self, Journal},
     whole_file,
-    write_lock::{LockError, WriteLock},
+    write_lock::WriteLock,
 };
-use merv_checkpoint::text::{NotUtf8, is_utf16, without_mark};
 use serde_json::{Map, Value};
 use std::{
     cell::RefCell,
@@ -43,15 +43,6 @@ pub struct Store {
     /// All settings that answers depend on.
     settings: BTreeMap<String, Value>,
     notices: RefCell<Vec<String>>,
-}
-
-/// A line with a prediction.
-#[derive(Debug, Clone)]
-pub struct Line {
-    /// The text of the line, without the line break.
-    pub text: String,
-    /// The parsed object.
-    pub fields: Map<String, Value>,
 }
 
 /// A chunk that this process is working on.
@@ -493,74 +484,6 @@ impl Chunk<'_> {
     }
 }
 
-impl Line {
-    /// Parses a line. Returns `None` if it is not a prediction.
-    fn parse(text: String) -> Option<Self> {
-        let mut fields: Map<String, Value> = serde_json::from_str(&without_nan(&text)).ok()?;
-        // The checksum describes the line and is not part of the prediction.
-        fields.remove("crc32");
-        let is_prediction = fields.get("pred").is_some_and(Value::is_string);
-        is_prediction.then_some(Self { text, fields })
-    }
-}
-
-/// Returns the predictions in a file, or an empty list if the file does not exist. Other lines are skipped.
-///
-/// # Errors
-///
-/// When the file cannot be read, or a line is damaged.
-pub(super) fn read_lines(path: &Path) -> Result<Vec<Line>, EvalError> {
-    let lines = journal::read(path).map_err(|source| unreadable(path, source))?;
-    if let Some(number) = lines.damaged.first() {
-        return Err(damaged(path, &format!(", line {number}")));
-    }
-    let lines = lines.valid.into_iter().map(|(_, line)| line);
-    Ok(lines.filter_map(Line::parse).collect())
-}
-
 fn index(questions: &[Question]) -> HashMap<&str, &Question> {
     questions.iter().map(|q| (q.id.as_str(), q)).collect()
-}
-
-/// Replaces a file atomically.
-pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), EvalError> {
-    whole_file::write(path, content).map_err(|source| unwritable(path, source))
-}
-
-pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, EvalError> {
-    match fs::read(path) {
-        Ok(bytes) if is_utf16(&bytes) => Err(unreadable(path, NotUtf8::Utf16.into())),
-        // A truncated end may not be valid UTF-8.
-        Ok(bytes) => {
-            let text = without_mark(&bytes);
-            Ok(Some(String::from_utf8_lossy(text).into_owned()))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(unreadable(path, source)),
-    }
-}
-
-pub(super) fn unwritable(path: &Path, source: io::Error) -> EvalError {
-    EvalError::Write {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-pub(super) fn damaged(path: &Path, place: &str) -> EvalError {
-    EvalError::Damaged {
-        path: path.to_owned(),
-        place: place.to_owned(),
-    }
-}
-
-pub(super) fn held(error: LockError) -> EvalError {
-    EvalError::Held(Box::new(error))
-}
-
-pub(super) fn unreadable(path: &Path, source: io::Error) -> EvalError {
-    EvalError::Read {
-        path: path.to_owned(),
-        source,
-    }
 }

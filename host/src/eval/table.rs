@@ -1,6 +1,6 @@
 //! A table of the results of several models on one benchmark, by kind of question.
 
-use super::{EvalError, EvalReport, report::Measured, score::Measure, store::read_if_there};
+use super::{EvalError, EvalReport, files::read_if_there, report::Measured, score::Measure};
 use crate::disk::{
     checksum::{ChecksumState, Mismatch, check_json},
     whole_file::folder_of,

@@ -179,7 +179,7 @@ fn evaluation(data: &Path, out: &Path, registry: &Registry, model: VidLm) -> Res
     let Completion::Complete(merged) = outcome.completion else {
         return Err("some questions are not answered".into());
     };
-    let text = |line: &merv_host::eval::store::Line| {
+    let text = |line: &merv_host::eval::predictions::Line| {
         line.fields["pred"].as_str().unwrap_or_default().to_owned()
     };
     Ok(merged.lines.iter().map(text).collect())

@@ -4,7 +4,7 @@
 use super::{
     super::{
         EvalError,
-        store::{damaged, unreadable, unwritable},
+        files::{damaged, unreadable, unwritable},
     },
     Case, JudgeError, JudgeOutcome, Verdicts,
     client::{Client, Content, Service},

@@ -17,7 +17,7 @@ pub use super::judge_error::JudgeError;
 use super::{
     EvalError,
     dataset::{references, text},
-    store::read_lines,
+    predictions::read_lines,
 };
 use std::{
     io,

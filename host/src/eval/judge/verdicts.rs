@@ -4,9 +4,9 @@
 use super::{
     super::{
         EvalError, EvalReport,
+        files::{held, unreadable, unwritable},
         report::write_json,
         score::{Measure, Scored},
-        store::{held, unreadable, unwritable},
     },
     Case, Verdict,
 };
