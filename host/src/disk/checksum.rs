@@ -18,7 +18,7 @@ const DIGITS: usize = 8;
 pub(crate) enum ChecksumState {
     /// The checksum matches.
     Valid,
-    /// There is no checksum: an earlier version or another program wrote the text.
+    /// The text has no checksum. An earlier version or another program wrote it.
     Absent,
     /// The checksum does not match.
     Invalid,

@@ -57,7 +57,7 @@ pub struct Answer {
 
 impl<'m> Prefix<'m> {
     /// Returns the weight of each encoder, in the order of the registry. The list is empty if the fusion is not
-    /// a weighted sum, or if there is no clip.
+    /// a weighted sum, or without a clip.
     pub fn mixer_weights(&self) -> &[(String, f32)] {
         &self.mixer_weights
     }

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 ///
-/// When there are no metrics, a line of them is invalid, or a picture cannot be written.
+/// When the run has no metrics, a line of them is invalid, or a picture cannot be written.
 pub fn plot(run: &Path, pictures: &[Picture]) -> Result<Option<Skipped>, PlotError> {
     let path = if run.is_dir() {
         run.join("metrics.jsonl")

@@ -132,7 +132,7 @@ impl Checkpoint {
         self.tensors.len()
     }
 
-    /// Returns whether there are no tensors.
+    /// Returns whether the files contain no tensors.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }

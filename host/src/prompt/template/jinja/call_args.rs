@@ -50,7 +50,7 @@ impl CallArgs {
         Ok(())
     }
 
-    /// Checks that there are no arguments.
+    /// Refuses any argument.
     pub fn none(self) -> Result<(), Fault> {
         self.bind([]).map(|[]| ())
     }
