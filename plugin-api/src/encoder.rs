@@ -1,63 +1,164 @@
 //! Video encoders: clips in, features out.
 
 use crate::{
-    DType, PluginError, PreprocessSpec, TensorBuf, TensorView, Trainable, TrainableObject,
-    guard::{guard, guarded_drop},
-    training::unsupported,
+    DType, Device, PluginError, PreprocessSpec, ReadyGradients, TensorBuf, TensorView, Trainable,
 };
-use abi_stable::{
-    StableAbi, sabi_trait,
-    std_types::{RBox, RResult},
-    type_level::downcasting::TD_Opaque,
-};
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The description of an encoder, available before any weight is read.
-#[repr(C)]
-#[derive(StableAbi, Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EncoderInfo {
     /// D: the width of a feature.
     pub width: u32,
     /// F: frames per clip.
     pub num_frames: u32,
-    /// Height and width of a clip, in pixels.
-    pub image_size: u32,
     /// T: temporal positions of the features.
     pub temporal: u32,
     /// S: features per temporal position.
     pub spatial: u32,
-    /// How the host prepares frames.
+    /// How the host prepares frames, and the height and width of a clip.
     pub preprocess: PreprocessSpec,
     /// The dtype that the encoder computes in.
     pub dtype: DType,
+    /// The device that the encoder computes on.
+    pub device: Device,
+    /// Dtypes of clips that the encoder takes beside `f32`, the best first. In a clip of `u8`, pixels are resized but
+    /// not normalised: the encoder does it. Only [`crate::ResizeDomain::PILLOW_U8`] allows it.
+    #[serde(default)]
+    pub clip_dtypes: Vec<DType>,
     /// The number of parameters that take part in the computation.
     pub parameters: u64,
     /// Multiply-accumulate operations for one clip.
     pub macs_per_clip: u64,
+    /// The requested options that the encoder honours, with the values in effect.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Further properties, for hosts that know them.
+    #[serde(default)]
+    pub extra: BTreeMap<String, String>,
+}
+
+impl EncoderInfo {
+    /// An encoder in `f32` on the CPU, whose features of width `width` have `temporal` · `spatial` positions.
+    pub fn new(
+        width: u32,
+        num_frames: u32,
+        [temporal, spatial]: [u32; 2],
+        preprocess: PreprocessSpec,
+    ) -> Self {
+        Self {
+            width,
+            num_frames,
+            temporal,
+            spatial,
+            preprocess,
+            dtype: DType::F32,
+            device: Device::CPU,
+            clip_dtypes: Vec::new(),
+            parameters: 0,
+            macs_per_clip: 0,
+            options: BTreeMap::new(),
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// Sets the dtype that the encoder computes in.
+    #[must_use]
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// Sets the device that the encoder computes on.
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Adds a dtype of clips that the encoder takes.
+    #[must_use]
+    pub fn clip_dtype(mut self, dtype: DType) -> Self {
+        self.clip_dtypes.push(dtype);
+        self
+    }
+
+    /// Sets the number of parameters and of multiply-accumulate operations for one clip.
+    #[must_use]
+    pub fn cost(mut self, parameters: u64, macs_per_clip: u64) -> Self {
+        (self.parameters, self.macs_per_clip) = (parameters, macs_per_clip);
+        self
+    }
+
+    /// States that an option is honoured, with the value in effect.
+    #[must_use]
+    pub fn option(mut self, key: &str, value: impl ToString) -> Self {
+        self.options.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// Returns height and width of a clip, in pixels.
+    pub fn image_size(&self) -> u32 {
+        self.preprocess.image_size
+    }
+}
+
+/// A batch of clips, borrowed from the host for one call.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Clips<'a> {
+    /// `[batch, num_frames, 3, image_size, image_size]` of `f32`, or of a dtype in [`EncoderInfo::clip_dtypes`].
+    pub pixels: TensorView<'a>,
+    /// `[batch · num_frames]`: the time at which each frame is shown, in seconds from the start of the video. It is
+    /// NaN where it is not known, as in a folder of images. An empty slice means that no time is known.
+    pub seconds: &'a [f64],
+}
+
+impl<'a> Clips<'a> {
+    /// Clips whose times are not known.
+    pub fn new(pixels: TensorView<'a>) -> Self {
+        Self {
+            pixels,
+            seconds: &[],
+        }
+    }
+
+    /// Adds the time of each frame, in seconds.
+    ///
+    /// # Errors
+    ///
+    /// When there is not one time for each frame.
+    pub fn at(self, seconds: &'a [f64]) -> Result<Self, PluginError> {
+        let frames: usize = self.pixels.shape().iter().take(2).product();
+        if seconds.is_empty() || seconds.len() == frames {
+            return Ok(Self { seconds, ..self });
+        }
+        Err(PluginError::invalid(format!(
+            "expected the times of {frames} frames, found {}",
+            seconds.len()
+        )))
+    }
 }
 
 /// A loaded video encoder. It may be called from several threads at the same time.
 pub trait Encoder: Send + Sync + 'static {
-    /// Returns the description of this encoder. Called once, when the encoder is loaded.
+    /// Returns the description of this encoder. Called once, when the encoder is loaded. It must be the one that
+    /// [`crate::Plugin::describe_encoder`] gave for the same request.
     fn info(&self) -> EncoderInfo;
 
     /// Returns the features of a batch of clips.
     ///
     /// # Shapes
     ///
-    /// `[batch, num_frames, 3, image_size, image_size]` of `f32` →
-    /// `[batch, temporal * spatial, width]` of `f32`.
+    /// `[batch, num_frames, 3, image_size, image_size]` →
+    /// `[batch, temporal * spatial, width]` of `f32`, in main memory or on the encoder's device.
     ///
     /// # Errors
     ///
     /// When the shape or dtype differs from [`Self::info`], or the computation fails.
-    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf, PluginError>;
+    fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf, PluginError>;
 }
 
 /// An encoder that can also be trained.
@@ -69,14 +170,13 @@ pub trait TrainableEncoder: Encoder + Trainable {
     ///
     /// # Shapes
     ///
-    /// `[batch, num_frames, 3, image_size, image_size]` of `f32` →
+    /// `[batch, num_frames, 3, image_size, image_size]` →
     /// `[batch, temporal * spatial, width]` of `f32`.
     ///
     /// # Errors
     ///
     /// As for [`Encoder::encode`], and when training has not begun.
-    fn forward_train(&self, clips: &TensorView<'_>)
-    -> Result<(TensorBuf, Self::Tape), PluginError>;
+    fn forward_train(&self, clips: &Clips<'_>) -> Result<(TensorBuf, Self::Tape), PluginError>;
 
     /// Propagates `gradient`, the gradient of the features, and adds the result to the gradients of the
     /// parameters. The parameters must not have changed since the tape was recorded.
@@ -87,219 +187,27 @@ pub trait TrainableEncoder: Encoder + Trainable {
     ///
     /// # Errors
     ///
-    /// When the shape or dtype differs from that of the features, or the computation fails.
-    fn backward(&self, tape: Self::Tape, gradient: &TensorView<'_>) -> Result<(), PluginError>;
+    /// When the shape or dtype differs from that of the features, or the computation fails, and the error of
+    /// `ready`.
+    fn backward(
+        &self,
+        tape: Self::Tape,
+        gradient: &TensorView<'_>,
+        ready: &mut ReadyGradients<'_>,
+    ) -> Result<(), PluginError>;
 }
 
-/// Identifies the tape of one forward pass.
-pub type TapeId = u64;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The result of [`EncoderObject::forward_train`].
-#[repr(C)]
-#[derive(StableAbi, Debug)]
-pub struct FeaturesAndTape {
-    /// `[batch, temporal * spatial, width]` of `f32`.
-    pub features: TensorBuf,
-    /// The tape, for [`EncoderObject::backward`], which consumes it, or [`EncoderObject::forget`].
-    pub tape: TapeId,
-}
-
-#[sabi_trait]
-#[doc(hidden)]
-pub trait EncoderAbi: Send + Sync {
-    fn info(&self) -> EncoderInfo;
-    #[sabi(last_prefix_field)]
-    fn encode(&self, clips: TensorView<'_>) -> RResult<TensorBuf, PluginError>;
-    // Since 1.1.
-    fn training(&self) -> RResult<TrainableObject, PluginError> {
-        unsupported()
-    }
-    fn forward_train(&self, _clips: TensorView<'_>) -> RResult<FeaturesAndTape, PluginError> {
-        unsupported()
-    }
-    fn backward(&self, _tape: TapeId, _gradient: TensorView<'_>) -> RResult<(), PluginError> {
-        unsupported()
-    }
-    fn forget(&self, _tape: TapeId) {}
-}
-
-struct EncoderAdapter<E: Encoder> {
-    /// Read at construction, inside the guard of `load_encoder`, because `info` itself cannot report a panic.
-    info: EncoderInfo,
-    model: Option<Arc<E>>,
-    training: Option<Box<dyn EncoderTraining>>,
-}
-
-/// The training methods of an encoder, without its type.
-trait EncoderTraining: Send + Sync {
-    fn training(&self) -> TrainableObject;
-    fn forward_train(&self, clips: &TensorView<'_>) -> Result<FeaturesAndTape, PluginError>;
-    fn backward(&self, tape: TapeId, gradient: &TensorView<'_>) -> Result<(), PluginError>;
-    fn forget(&self, tape: TapeId);
-}
-
-/// Stores a model's tapes by id, so that only ids cross the boundary.
-struct Tapes<E: TrainableEncoder> {
-    model: Arc<E>,
-    tapes: Mutex<HashMap<TapeId, E::Tape>>,
-    next: AtomicU64,
-}
-
-impl<E: TrainableEncoder> Tapes<E> {
-    fn take(&self, id: TapeId) -> Option<E::Tape> {
-        // Entries are only inserted and removed, so a panic cannot leave the table half changed.
-        let mut tapes = self.tapes.lock().unwrap_or_else(PoisonError::into_inner);
-        tapes.remove(&id)
-    }
-}
-
-impl<E: TrainableEncoder> EncoderTraining for Tapes<E> {
-    fn training(&self) -> TrainableObject {
-        TrainableObject::new(Arc::clone(&self.model))
-    }
-
-    fn forward_train(&self, clips: &TensorView<'_>) -> Result<FeaturesAndTape, PluginError> {
-        let (features, tape) = self.model.forward_train(clips)?;
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut tapes = self.tapes.lock().unwrap_or_else(PoisonError::into_inner);
-        tapes.insert(id, tape);
-        Ok(FeaturesAndTape { features, tape: id })
-    }
-
-    fn backward(&self, tape: TapeId, gradient: &TensorView<'_>) -> Result<(), PluginError> {
-        let tape = self.take(tape).ok_or_else(|| {
-            PluginError::invalid(format!("tape {tape} does not exist or was already used"))
-        })?;
-        self.model.backward(tape, gradient)
-    }
-
-    fn forget(&self, tape: TapeId) {
-        guarded_drop(self.take(tape));
-    }
-}
-
-impl<E: Encoder> EncoderAdapter<E> {
-    fn training(&self) -> Result<&dyn EncoderTraining, PluginError> {
-        match &self.training {
-            Some(training) => Ok(&**training),
-            None => unsupported().into_result(),
-        }
-    }
-}
-
-impl<E: Encoder> EncoderAbi for EncoderAdapter<E> {
-    fn info(&self) -> EncoderInfo {
-        self.info.clone()
-    }
-
-    fn encode(&self, clips: TensorView<'_>) -> RResult<TensorBuf, PluginError> {
-        guard("encode", || match &self.model {
-            Some(model) => model.encode(&clips),
-            None => Err(PluginError::invalid("the encoder was dropped")),
-        })
-    }
-
-    fn training(&self) -> RResult<TrainableObject, PluginError> {
-        guard("training", || Ok(self.training()?.training()))
-    }
-
-    fn forward_train(&self, clips: TensorView<'_>) -> RResult<FeaturesAndTape, PluginError> {
-        guard("forward_train", || self.training()?.forward_train(&clips))
-    }
-
-    fn backward(&self, tape: TapeId, gradient: TensorView<'_>) -> RResult<(), PluginError> {
-        guard("backward", || self.training()?.backward(tape, &gradient))
-    }
-
-    fn forget(&self, tape: TapeId) {
-        if let Some(training) = &self.training {
-            training.forget(tape);
-        }
-    }
-}
-
-impl<E: Encoder> Drop for EncoderAdapter<E> {
-    fn drop(&mut self) {
-        guarded_drop(self.training.take());
-        guarded_drop(self.model.take());
-    }
-}
-
-/// An encoder behind the ABI. `load_encoder` returns it, and the host calls it.
-#[repr(transparent)]
-#[derive(StableAbi)]
-pub struct EncoderObject(EncoderAbi_TO<'static, RBox<()>>);
-
-impl EncoderObject {
-    /// Wraps an encoder for the host.
-    pub fn new<E: Encoder>(model: E) -> Self {
-        Self::wrap(Arc::new(model), None)
-    }
-
-    /// Wraps an encoder that can be trained.
-    pub fn trainable<E: TrainableEncoder>(model: E) -> Self {
-        let model = Arc::new(model);
-        let training = Tapes {
-            model: Arc::clone(&model),
-            tapes: Mutex::default(),
-            next: AtomicU64::new(1),
-        };
-        Self::wrap(model, Some(Box::new(training)))
-    }
-
-    fn wrap<E: Encoder>(model: Arc<E>, training: Option<Box<dyn EncoderTraining>>) -> Self {
-        let adapter = EncoderAdapter {
-            info: model.info(),
-            model: Some(model),
-            training,
-        };
-        Self(EncoderAbi_TO::from_value(adapter, TD_Opaque))
-    }
-
-    /// See [`Encoder::info`].
-    pub fn info(&self) -> EncoderInfo {
-        self.0.info()
-    }
-
-    /// See [`Encoder::encode`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`Encoder::encode`], and [`crate::ErrorKind::Panic`].
-    pub fn encode(&self, clips: TensorView<'_>) -> Result<TensorBuf, PluginError> {
-        self.0.encode(clips).into_result()
-    }
-
-    /// Returns the parameters, for training.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::ErrorKind::Unsupported`] when the encoder cannot be trained. The methods below return the
-    /// same error.
-    pub fn training(&self) -> Result<TrainableObject, PluginError> {
-        self.0.training().into_result()
-    }
-
-    /// See [`TrainableEncoder::forward_train`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`TrainableEncoder::forward_train`].
-    pub fn forward_train(&self, clips: TensorView<'_>) -> Result<FeaturesAndTape, PluginError> {
-        self.0.forward_train(clips).into_result()
-    }
-
-    /// See [`TrainableEncoder::backward`]. The tape is consumed, even by an error.
-    ///
-    /// # Errors
-    ///
-    /// As for [`TrainableEncoder::backward`], and when the tape does not exist.
-    pub fn backward(&self, tape: TapeId, gradient: TensorView<'_>) -> Result<(), PluginError> {
-        self.0.backward(tape, gradient).into_result()
-    }
-
-    /// Drops a tape. An unknown id is ignored.
-    pub fn forget(&self, tape: TapeId) {
-        self.0.forget(tape);
+    #[test]
+    fn every_frame_has_a_time_or_none_has() {
+        let (pixels, shape) = ([0.0f32; 12], [2, 2, 3, 1, 1]);
+        let clips = Clips::new(TensorView::new(&pixels, &shape).unwrap());
+        assert_eq!(clips.at(&[0.0, 0.5, 3.0, 3.5]).unwrap().seconds.len(), 4);
+        assert!(clips.at(&[]).unwrap().seconds.is_empty());
+        let error = clips.at(&[0.0, 1.0, 2.0]).unwrap_err();
+        assert!(error.message.contains("4 frames, found 3"), "{error:?}");
     }
 }

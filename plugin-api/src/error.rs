@@ -1,42 +1,48 @@
 //! The error that crosses the boundary.
 
-use abi_stable::{
-    StableAbi,
-    std_types::{RString, RVec},
-};
-use std::{error::Error, fmt};
+use crate::code::open_code;
+use std::{collections::TryReserveError, error::Error, fmt, io};
 
-/// The class of an error, from which the host chooses a hint.
-#[repr(u8)]
-#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// The caller passed something that the model does not accept (a shape, a token, a setting).
-    InvalidInput,
-    /// A weights or config file is missing, damaged, or belongs to another model.
-    Weights,
-    /// The plugin cannot do this (a device, a dtype, a model id, an optional method).
-    Unsupported,
-    /// Memory ran out.
-    OutOfMemory,
-    /// The plugin panicked; the panic was caught at the boundary.
-    Panic,
-    /// Any other failure inside the plugin.
-    Internal,
+/// The maximum number of causes of an error. A chain of sources may be long, or even endless.
+const MAX_CAUSES: usize = 64;
+
+open_code! {
+    /// The class of an error, from which the host chooses a hint. A host treats a class that it does not know as
+    /// [`Self::INTERNAL`].
+    ErrorKind, "error kind" {
+        /// The caller passed something that the model does not accept (a shape, a token, a setting).
+        INVALID_INPUT = 1, "invalid input";
+        /// A weights or config file is missing, damaged, or belongs to another model.
+        WEIGHTS = 2, "weights";
+        /// The plugin cannot do this (a device, a dtype, a model id, an optional method).
+        UNSUPPORTED = 3, "unsupported";
+        /// Memory ran out.
+        OUT_OF_MEMORY = 4, "out of memory";
+        /// The plugin panicked; the panic was caught at the boundary.
+        PANIC = 5, "panic";
+        /// Any other failure inside the plugin.
+        INTERNAL = 6, "internal";
+        /// The host cancelled the call ([`crate::Call::cancelled`]).
+        CANCELLED = 7, "cancelled";
+        /// A process of a group did not answer in time.
+        TIMED_OUT = 8, "timed out";
+    }
 }
 
 /// A failure inside a plugin: a kind, a message, and the messages of its causes, outermost first.
 ///
 /// It deliberately does not implement [`std::error::Error`]: this lets `?` convert every ordinary
-/// error into it (as [`ErrorKind::Internal`], with its chain of sources).
-#[repr(C)]
-#[derive(StableAbi, Debug, Clone, PartialEq, Eq)]
+/// error into it (as [`ErrorKind::INTERNAL`], or [`ErrorKind::OUT_OF_MEMORY`] if memory ran out, with its chain of
+/// sources).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PluginError {
     /// The class.
     pub kind: ErrorKind,
     /// What failed, what was expected and what was found.
-    pub message: RString,
-    /// Messages of the causes, outermost first.
-    pub causes: RVec<RString>,
+    pub message: String,
+    /// Messages of the causes, outermost first, at most 64.
+    pub causes: Vec<String>,
 }
 
 impl PluginError {
@@ -44,41 +50,49 @@ impl PluginError {
     pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
         Self {
             kind,
-            message: message.to_string().into(),
-            causes: RVec::new(),
+            message: message.to_string(),
+            causes: Vec::new(),
         }
     }
 
-    /// Makes an error of kind [`ErrorKind::InvalidInput`].
+    /// Makes an error of kind [`ErrorKind::INVALID_INPUT`].
     pub fn invalid(message: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::InvalidInput, message)
+        Self::new(ErrorKind::INVALID_INPUT, message)
     }
 
-    /// Makes an error of kind [`ErrorKind::Weights`].
+    /// Makes an error of kind [`ErrorKind::WEIGHTS`].
     pub fn weights(message: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Weights, message)
+        Self::new(ErrorKind::WEIGHTS, message)
     }
 
-    /// Makes an error of kind [`ErrorKind::Unsupported`].
+    /// Makes an error of kind [`ErrorKind::UNSUPPORTED`].
     pub fn unsupported(message: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Unsupported, message)
+        Self::new(ErrorKind::UNSUPPORTED, message)
+    }
+
+    /// Makes the error of a call that the host cancelled.
+    pub fn cancelled() -> Self {
+        Self::new(ErrorKind::CANCELLED, "the call was cancelled")
     }
 
     /// Appends `source` and its own sources to the causes.
     #[must_use]
     pub fn caused_by(mut self, source: &(dyn Error + 'static)) -> Self {
-        let mut next = Some(source);
-        while let Some(cause) = next {
-            self.causes.push(cause.to_string().into());
-            next = cause.source();
-        }
+        let sources = std::iter::successors(Some(source), |&error| error.source());
+        let room = MAX_CAUSES.saturating_sub(self.causes.len());
+        self.causes
+            .extend(sources.take(room).map(ToString::to_string));
         self
     }
 }
 
 impl<E: Error + 'static> From<E> for PluginError {
     fn from(error: E) -> Self {
-        let outer = Self::new(ErrorKind::Internal, &error);
+        let kind = match ran_out_of_memory(&error) {
+            true => ErrorKind::OUT_OF_MEMORY,
+            false => ErrorKind::INTERNAL,
+        };
+        let outer = Self::new(kind, &error);
         match error.source() {
             Some(source) => outer.caused_by(source),
             None => outer,
@@ -86,8 +100,69 @@ impl<E: Error + 'static> From<E> for PluginError {
     }
 }
 
+fn ran_out_of_memory(error: &(dyn Error + 'static)) -> bool {
+    let mut chain = std::iter::successors(Some(error), |&error| error.source()).take(MAX_CAUSES);
+    chain.any(|error| {
+        let io = error.downcast_ref::<io::Error>();
+        io.is_some_and(|error| error.kind() == io::ErrorKind::OutOfMemory)
+            || error.downcast_ref::<TryReserveError>().is_some()
+    })
+}
+
 impl fmt::Display for PluginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Endless;
+
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("again")
+        }
+    }
+
+    impl Error for Endless {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&Self)
+        }
+    }
+
+    #[test]
+    fn an_endless_chain_of_causes_is_cut() {
+        let error = PluginError::from(Endless);
+        assert_eq!(error.causes.len(), MAX_CAUSES);
+        assert_eq!(error.caused_by(&Endless).causes.len(), MAX_CAUSES);
+    }
+
+    #[test]
+    fn lack_of_memory_is_recognised_at_any_depth() {
+        let lack: io::Error = io::ErrorKind::OutOfMemory.into();
+        let deep = io::Error::other(io::Error::other(lack));
+        assert_eq!(PluginError::from(deep).kind, ErrorKind::OUT_OF_MEMORY);
+        let lack = Vec::<u8>::new().try_reserve(usize::MAX).unwrap_err();
+        assert_eq!(PluginError::from(lack).kind, ErrorKind::OUT_OF_MEMORY);
+        assert_eq!(PluginError::from(Endless).kind, ErrorKind::INTERNAL);
+    }
+
+    #[test]
+    fn unknown_codes_keep_their_number() {
+        let kind = ErrorKind::from_number(99);
+        assert_eq!((kind.name(), kind.number()), (None, 99));
+        assert_eq!(kind.to_string(), "error kind 99");
+        assert_eq!(ErrorKind::from_name("weights"), Some(ErrorKind::WEIGHTS));
+        let error = serde_json::from_str::<ErrorKind>("\"odd\"").unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("error kind invalid input or weights"),
+            "{text}"
+        );
+        assert!(text.contains("found `odd`"), "{text}");
     }
 }

@@ -1,23 +1,26 @@
 //! Catches panics at the boundary: unwinding into foreign code would abort the process.
 
 use crate::{ErrorKind, PluginError};
-use abi_stable::std_types::RResult;
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// Runs `body` and turns a panic into an error of kind [`ErrorKind::Panic`] that names `method`.
+/// Runs `body` and turns a panic into an error of kind [`ErrorKind::PANIC`] that names `method`.
 ///
 /// Every exported function of every plugin runs inside it.
+///
+/// # Errors
+///
+/// The error of `body`, and its panic.
 pub fn guard<T>(
     method: &str,
     body: impl FnOnce() -> Result<T, PluginError>,
-) -> RResult<T, PluginError> {
+) -> Result<T, PluginError> {
     // After a panic, the state that `body` borrowed may be half changed. The adapters keep such state
     // behind mutexes, so a later use finds the mutex poisoned and returns an error.
     match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(result) => result.into(),
+        Ok(result) => result,
         Err(payload) => {
             let message = format!(
                 "panicked in `{method}`: {}",
@@ -25,22 +28,49 @@ pub fn guard<T>(
             );
             // The payload can be any value, and its destructor could panic again, outside `catch_unwind`.
             std::mem::forget(payload);
-            RResult::RErr(PluginError::new(ErrorKind::Panic, message))
+            Err(PluginError::new(ErrorKind::PANIC, message))
         }
     }
 }
 
 /// Drops `value`. If its destructor panics, the panic is logged and ignored.
 pub(crate) fn guarded_drop<T>(value: T) {
-    if let RResult::RErr(error) = guard("drop", || {
+    let dropped = guard("drop", || {
         drop(value);
         Ok(())
-    }) {
-        crate::log(crate::LogLevel::Error, error.message.as_str());
+    });
+    if let Err(error) = dropped {
+        crate::log(crate::LogLevel::ERROR, &error.message);
     }
 }
 
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
+/// A value whose destructor may panic while another panic unwinds: it is dropped inside [`guard`].
+pub(crate) struct Guarded<T>(Option<T>);
+
+impl<T> Guarded<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    /// Returns the value.
+    ///
+    /// # Errors
+    ///
+    /// After the value was dropped.
+    pub(crate) fn get(&self) -> Result<&T, PluginError> {
+        let value = self.0.as_ref();
+        value.ok_or_else(|| PluginError::invalid("the object was dropped"))
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        guarded_drop(self.0.take());
+    }
+}
+
+/// Returns the text of a panic.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&str>() {
         text
     } else if let Some(text) = payload.downcast_ref::<String>() {
@@ -54,37 +84,40 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
 mod tests {
     use super::*;
 
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("boom");
+        }
+    }
+
     #[test]
     fn a_panic_becomes_an_error_naming_the_method() {
-        let result = guard::<()>("encode", || panic!("frame {} is odd", 3));
-        let error = result.into_result().unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Panic);
-        assert_eq!(
-            error.message.as_str(),
-            "panicked in `encode`: frame 3 is odd"
-        );
+        let error = guard::<()>("encode", || panic!("frame {} is odd", 3)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::PANIC);
+        assert_eq!(error.message, "panicked in `encode`: frame 3 is odd");
     }
 
     #[test]
     fn a_payload_that_panics_when_dropped_does_not_escape() {
-        struct Bomb;
-        impl Drop for Bomb {
-            fn drop(&mut self) {
-                panic!("boom");
-            }
-        }
         let result = guard::<()>("load", || std::panic::panic_any(Bomb));
-        assert_eq!(result.into_result().unwrap_err().kind, ErrorKind::Panic);
+        assert_eq!(result.unwrap_err().kind, ErrorKind::PANIC);
     }
 
     #[test]
     fn a_panicking_destructor_does_not_escape() {
-        struct Bomb;
-        impl Drop for Bomb {
-            fn drop(&mut self) {
-                panic!("boom");
-            }
-        }
         guarded_drop(Bomb);
+        drop(Guarded::new(Bomb));
+    }
+
+    #[test]
+    fn a_panicking_destructor_does_not_end_the_process_while_unwinding() {
+        let result = guard::<()>("load", || {
+            let _model = Guarded::new(Bomb);
+            panic!("info failed");
+        });
+        let message = result.unwrap_err().message;
+        assert_eq!(message, "panicked in `load`: info failed");
     }
 }

@@ -1,151 +1,134 @@
-//! The services that the host offers a plugin: logging, progress, the number of threads.
+//! The services that the host offers a plugin: the log, progress, limits, and whether a call was cancelled.
 
-use abi_stable::{
-    StableAbi, sabi_trait,
-    std_types::{RArc, RStr},
-    type_level::downcasting::TD_Opaque,
+use crate::{Call, PluginError, code::open_code, guard::guard};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
 };
-use std::sync::OnceLock;
 
-/// The severity of a message.
-#[repr(u8)]
-#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Something failed.
-    Error,
-    /// Something unexpected that the user should know about.
-    Warn,
-    /// Shown with `-v`.
-    Info,
-    /// Shown with `-vv`.
-    Debug,
+open_code! {
+    /// The severity of a message.
+    LogLevel, "log level" {
+        /// Something failed.
+        ERROR = 1, "error";
+        /// Something unexpected that the user should know about.
+        WARN = 2, "warn";
+        /// Shown with `-v`.
+        INFO = 3, "info";
+        /// Shown with `-vv`.
+        DEBUG = 4, "debug";
+    }
 }
 
-/// The object behind [`HostServices`]. The host implements [`HostSink`]; plugins call [`log`] and
-/// [`progress`].
-#[sabi_trait]
-#[doc(hidden)]
-pub trait HostSinkAbi: Send + Sync {
-    fn log(&self, level: LogLevel, message: RStr<'_>);
-    #[sabi(last_prefix_field)]
-    fn progress(&self, task: RStr<'_>, done: u64, total: u64);
+/// A message of a plugin, with fields for programs that read logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogRecord {
+    /// The severity.
+    pub level: LogLevel,
+    /// The text for people.
+    pub message: String,
+    /// Values by name.
+    pub fields: BTreeMap<String, String>,
 }
 
-/// Receives the messages and the progress of plugins. The host implements it; any thread may call it.
+impl LogRecord {
+    /// A message without fields.
+    pub fn new(level: LogLevel, message: impl Into<String>) -> Self {
+        Self {
+            level,
+            message: message.into(),
+            fields: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: impl ToString) -> Self {
+        self.fields.insert(name.to_owned(), value.to_string());
+        self
+    }
+}
+
+/// Receives what plugins report and answers what they ask. The host implements it; any thread may call it.
 pub trait HostSink: Send + Sync + 'static {
     /// Shows a message to the user.
-    fn log(&self, level: LogLevel, message: &str);
+    fn log(&self, record: LogRecord);
     /// Reports that `done` of `total` units of `task` are finished.
     fn progress(&self, task: &str, done: u64, total: u64);
+    /// Returns whether `call` was cancelled.
+    fn cancelled(&self, call: Call) -> bool;
 }
 
-/// Runs host code that a plugin called, and ignores its panics: they must not cross the boundary either.
-fn ignoring_panics(body: impl FnOnce()) {
-    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
-        // Its destructor could panic again.
-        std::mem::forget(payload);
-    }
-}
-
-struct SinkAdapter<S>(S);
-
-impl<S: HostSink> HostSinkAbi for SinkAdapter<S> {
-    fn log(&self, level: LogLevel, message: RStr<'_>) {
-        ignoring_panics(|| {
-            self.0.log(level, message.as_str());
-        });
-    }
-
-    fn progress(&self, task: RStr<'_>, done: u64, total: u64) {
-        ignoring_panics(|| {
-            self.0.progress(task.as_str(), done, total);
-        });
-    }
-}
-
-/// Passed to each plugin once, in `init`. The plugin owns it from then on.
-#[repr(C)]
-#[derive(StableAbi)]
+/// What the host allows and asks of a plugin, passed once to [`crate::Plugin::init`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HostServices {
     /// The number of threads that the plugin may compute with, at least 1.
     pub threads: u32,
-    sink: HostSinkAbi_TO<'static, RArc<()>>,
+    /// The main memory in bytes that the whole process may use, if it is limited.
+    #[serde(default)]
+    pub memory_limit: Option<u64>,
+    /// Whether results must be the same from run to run, bit for bit, on the same machine.
+    #[serde(default)]
+    pub deterministic: bool,
+    /// Further settings, for plugins that know them.
+    #[serde(default)]
+    pub extra: BTreeMap<String, String>,
 }
 
 impl HostServices {
-    /// Makes services that forward to `sink`.
-    pub fn new<S: HostSink>(threads: u32, sink: S) -> Self {
-        let sink = HostSinkAbi_TO::from_ptr(RArc::new(SinkAdapter(sink)), TD_Opaque);
+    /// Services for deterministic results with `threads` threads, without a limit of memory.
+    pub fn new(threads: u32) -> Self {
         Self {
             threads: threads.max(1),
-            sink,
+            memory_limit: None,
+            deterministic: true,
+            extra: BTreeMap::new(),
         }
     }
 }
 
 static SERVICES: OnceLock<HostServices> = OnceLock::new();
+static SINK: OnceLock<Arc<dyn HostSink>> = OnceLock::new();
 
-/// Stores the services for [`log`] and [`progress`]. A second call is ignored.
-pub(crate) fn keep(services: HostServices) -> &'static HostServices {
+/// Stores the services and the sink. A second call is ignored.
+pub(crate) fn keep(services: HostServices, sink: Arc<dyn HostSink>) -> &'static HostServices {
+    SINK.get_or_init(|| sink);
     SERVICES.get_or_init(|| services)
+}
+
+/// Returns what [`crate::Plugin::init`] was given, or `None` before.
+pub fn host() -> Option<&'static HostServices> {
+    SERVICES.get()
 }
 
 /// Sends a message to the user of the host. Does nothing before `init`.
 pub fn log(level: LogLevel, message: &str) {
-    if let Some(services) = SERVICES.get() {
-        services.sink.log(level, message.into());
-    }
+    log_record(LogRecord::new(level, message));
+}
+
+/// Sends a message with fields to the user of the host. Does nothing before `init`.
+pub fn log_record(record: LogRecord) {
+    with_sink((), |sink| sink.log(record));
 }
 
 /// Reports that `done` of `total` units of `task` are finished. Does nothing before `init`.
 pub fn progress(task: &str, done: u64, total: u64) {
-    if let Some(services) = SERVICES.get() {
-        services.sink.progress(task.into(), done, total);
-    }
+    with_sink((), |sink| sink.progress(task, done, total));
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+/// Asks the host whether `call` was cancelled.
+pub(crate) fn cancelled(call: Call) -> bool {
+    with_sink(false, |sink| sink.cancelled(call))
+}
+
+/// Calls the sink. Its panics are ignored: reporting must not make a computation fail.
+fn with_sink<T>(otherwise: T, body: impl FnOnce(&dyn HostSink) -> T) -> T {
+    let Some(sink) = SINK.get() else {
+        return otherwise;
     };
-
-    /// Panics in every call. The payload of `log` panics again when it is dropped.
-    struct PanickingSink(Arc<AtomicUsize>);
-
-    struct Bomb;
-
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            if !std::thread::panicking() {
-                panic!("again");
-            }
-        }
-    }
-
-    impl HostSink for PanickingSink {
-        fn log(&self, _: LogLevel, _: &str) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            std::panic::panic_any(Bomb);
-        }
-
-        fn progress(&self, _: &str, _: u64, _: u64) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            panic!("no");
-        }
-    }
-
-    #[test]
-    fn a_panic_in_the_host_does_not_reach_the_plugin() {
-        let calls = Arc::new(AtomicUsize::new(0));
-        let adapter = SinkAdapter(PanickingSink(Arc::clone(&calls)));
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            HostSinkAbi::log(&adapter, LogLevel::Info, "x".into());
-            HostSinkAbi::progress(&adapter, "x".into(), 1, 2);
-        }));
-        assert!(result.is_ok());
-        assert_eq!(calls.load(Ordering::Relaxed), 2);
-    }
+    let result: Result<T, PluginError> = guard("the host's sink", || Ok(body(&**sink)));
+    result.unwrap_or(otherwise)
 }

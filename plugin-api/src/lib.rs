@@ -9,33 +9,59 @@
 //!
 //! # How a library is loaded
 //!
-//! 1. The plain C symbol `merv_plugin_manifest` returns a JSON string, the [`Manifest`]. The host
-//!    checks its API version before it touches anything else.
-//! 2. The static `merv_plugin_root` describes the layout of every type that crosses the boundary.
-//!    `abi_stable` compares these layouts with the host's, type by type, and returns the
-//!    [`PluginModule`] only if they match.
-//! 3. [`PluginModule::init`](PluginModule) receives the [`HostServices`]: log, progress, threads.
+//! 1. A section of the file ([`MANIFEST_SECTION`]) contains the [`Manifest`] as JSON. The host reads it without opening
+//!    the library, the API version first and alone. `merv-host plugins` does nothing more.
+//! 2. The library is opened. The static [`ROOT_SYMBOL`](abi::ROOT_SYMBOL) describes the layout of every type that
+//!    crosses the boundary. `abi_stable` compares these layouts with the host's, type by type, and returns the root
+//!    module only if they match.
+//! 3. [`Plugin::init`] receives the [`HostServices`].
 //!
 //! # Rules of the boundary
 //!
-//! * Every exported function runs the author's code in [`guard`]: a panic becomes a [`PluginError`].
+//! * Every exported function runs the author's code in [`guard`]: a panic becomes a [`PluginError`]. Panics must
+//!   therefore unwind: this crate cannot be built with `panic = "abort"`. The text of a panic goes to the host's log.
 //! * Memory is freed by the side that allocated it ([`TensorBuf`] carries its own release function).
 //! * Libraries are never unloaded, so `'static` data of a plugin stays valid.
 //! * Every method may be called from any thread, and from several threads at the same time. Calls for
 //!   the same session wait for each other.
 //!
+//! Nothing can guard against some ends of a process. A plugin must avoid them:
+//!
+//! * an allocation that fails outside `try_reserve`, and a stack overflow, which end the process;
+//! * a panic in a destructor that runs while another panic unwinds (the adapters guard the models, sessions and
+//!   tapes that they hold, but not what lives inside a method of the plugin);
+//! * a C++ exception that reaches Rust: catch it in C++;
+//! * `exit` and `abort`, signal handlers, and changes to the environment or the working directory.
+//!
+//! # Who owns what
+//!
+//! | type | allocated by | freed by | threads |
+//! |---|---|---|---|
+//! | [`TensorView`], [`TensorViewMut`], [`Clips`], [`TrainingTexts`] | the caller | the caller, after the call returned | the receiver may use them on any thread until it returns |
+//! | [`TensorBuf`] | its producer | its producer's release function, when the receiver drops it | any; the release too |
+//! | requests, descriptions, [`TrainingOptions`], [`AdamWStep`], [`ParameterInfo`], [`HostServices`] | the receiver: they cross as text and are read into its own memory | the receiver | any |
+//! | [`PluginError`], [`LogRecord`] | the receiver, who copies the texts | the receiver | any |
+//! | [`LossAndGradient`] | the plugin | its tensor as [`TensorBuf`] | any |
+//! | [`EncoderObject`], [`LanguageModelObject`], [`TrainableObject`] | the plugin | the plugin, when the host drops them | any, several at a time |
+//! | callbacks ([`VisitTensor`], [`TakeTensor`], [`ReadyGradients`]) | the host | the host, after the call returned | only the thread of the call, one at a time |
+//!
 //! # Evolution
 //!
-//! The crate's version is the ABI's version and follows semver. The host loads a plugin of the same
-//! major version if the plugin's minor version is not newer than the host's. New functions of
-//! [`PluginModule`] and new methods of the trait objects are added after `last_prefix_field`, with a
-//! default for plugins that lack them. Structs that cross by value never change within a major version.
+//! The crate's version is the ABI's version and follows semver. Host and plugin must have the same major version. Their
+//! minor versions may differ in both directions: each uses what both know.
 //!
-//! Version 1.1 added training: [`TrainableEncoder`], [`TrainableLanguageModel`] and, for the parameters
-//! of both, [`Trainable`]. Automatic differentiation stops at the boundary: the plugin returns a gradient,
-//! and the host continues with it through its own graph, the mixer's. Wrap a model that can be trained with
-//! [`EncoderObject::trainable`] or [`LanguageModelObject::trainable`]. Every other model, and every plugin
-//! of version 1.0, returns [`ErrorKind::Unsupported`].
+//! * Descriptions, requests and settings cross as JSON text. New fields have defaults, and fields that a receiver does
+//!   not know are ignored. These structs are `#[non_exhaustive]`, have builders, and have a map for keys that only one
+//!   plugin knows (`options`, `extra`).
+//! * Dtypes, devices, error kinds and other choices are open codes, not enums. A receiver refuses a code that it does
+//!   not know, by name.
+//! * New functions of the root module and new methods of the objects come last, with a default for a side that lacks
+//!   them: [`ErrorKind::UNSUPPORTED`].
+//! * Tensors, errors and the few other structs that cross by value have reserved words, and never change within a major
+//!   version. A snapshot of version 2.0 is tested against this crate.
+//! * What a plugin can do beyond its duty is stated in the manifest ([`feature`]), not derived from a version.
+//!
+//! Version 2.0 is frozen when the libtorch and MPI plugins have been built on it. A plugin of version 1 must be rebuilt.
 //!
 //! # What the host does and what the plugin does
 //!
@@ -43,6 +69,8 @@
 //! fuses them, tokenises text and samples tokens. An encoder receives pixels and returns features. A language
 //! model receives embeddings and token ids, and returns logits.
 //!
+//! * **Tensors.** Every plugin takes and returns `f32` in main memory, C-contiguous. Everything else is a capability
+//!   that both sides state.
 //! * **Order of features.** `[batch, temporal * spatial, width]` is ordered by time step: feature
 //!   `t * spatial + s` is position `s` of time step `t`. Positions are in row-major order, from top left to
 //!   bottom right. A token that does not belong to a position of one time step (a class token of the whole
@@ -55,31 +83,29 @@
 //!   receives ids below its [`vocab_size`](LanguageModelInfo::vocab_size): a tokenizer with more ordinary
 //!   tokens is refused when the model is loaded. The plugin decides which tokens begin and end a text
 //!   ([`bos`](LanguageModelInfo::bos), [`eos`](LanguageModelInfo::eos)).
-//! * **Requests.** The host compares the description with the request. It refuses an encoder whose
-//!   `num_frames`, `image_size` or dtype differs from the requested one, and names the line of the registry.
-//!   If the plugin itself refuses a request, it returns [`ErrorKind::InvalidInput`]; put the key in backticks
+//! * **Requests.** The host compares the description with the request. It refuses a model whose
+//!   `num_frames`, `image_size`, dtype, device or options differ from the requested ones, and names the line of the
+//!   registry. If the plugin itself refuses a request, it returns [`ErrorKind::INVALID_INPUT`]; put the key in backticks
 //!   (`` `num_frames` ``) in the message, and the host points the user to its line. Use
-//!   [`ErrorKind::Weights`] when a file is at fault.
+//!   [`ErrorKind::WEIGHTS`] when a file is at fault. A loaded model must describe itself as it was described before.
 //!
 //! # A minimal encoder
 //!
 //! ```
 //! use merv_plugin_api::*;
 //!
-//! struct MeanColour {
-//!     info: EncoderInfo,
-//! }
+//! struct MeanColour(EncoderInfo);
 //!
 //! impl Encoder for MeanColour {
 //!     fn info(&self) -> EncoderInfo {
-//!         self.info.clone()
+//!         self.0.clone()
 //!     }
 //!
 //!     /// `[B, F, 3, H, W] -> [B, F, 3]`: the mean of each channel of each frame.
-//!     fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf, PluginError> {
-//!         let [batch, frames, channels, height, width] = clips.dims::<5>()?;
+//!     fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf, PluginError> {
+//!         let [batch, frames, channels, height, width] = clips.pixels.dims::<5>()?;
 //!         let plane = height * width;
-//!         let means = clips.f32s()?.chunks(plane).map(|p| p.iter().sum::<f32>() / plane as f32);
+//!         let means = clips.pixels.f32s()?.chunks(plane).map(|p| p.iter().sum::<f32>() / plane as f32);
 //!         TensorBuf::from_vec(means.collect::<Vec<f32>>(), &[batch, frames, channels])
 //!     }
 //! }
@@ -87,36 +113,17 @@
 //! struct MyPlugin;
 //!
 //! impl Plugin for MyPlugin {
-//!     fn manifest() -> Manifest {
-//!         Manifest::new("mean-colour", env!("CARGO_PKG_VERSION"))
-//!             .license("MIT")
-//!             .encoder_without_weights("mean-colour")
-//!     }
+//!     const MANIFEST: Manifest = Manifest::new("mean-colour", env!("CARGO_PKG_VERSION"))
+//!         .license("MIT")
+//!         .provides(&[Provided::encoder("mean-colour", "no weights").without_weights()]);
 //!
 //!     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-//!         let image_size = request.image_size.unwrap_or(32);
-//!         Ok(EncoderInfo {
-//!             width: 3,
-//!             num_frames: request.num_frames,
-//!             image_size,
-//!             temporal: request.num_frames,
-//!             spatial: 1,
-//!             preprocess: PreprocessSpec {
-//!                 image_size,
-//!                 short_side: image_size,
-//!                 interpolation: Interpolation::Bilinear,
-//!                 domain: ResizeDomain::PillowU8,
-//!                 mean: [0.0; 3],
-//!                 std: [1.0; 3],
-//!             },
-//!             dtype: DType::F32,
-//!             parameters: 0,
-//!             macs_per_clip: 0,
-//!         })
+//!         let preprocess = PreprocessSpec::new(request.image_size.unwrap_or(32));
+//!         Ok(EncoderInfo::new(3, request.num_frames, [request.num_frames, 1], preprocess))
 //!     }
 //!
 //!     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-//!         Ok(EncoderObject::new(MeanColour { info: Self::describe_encoder(request)? }))
+//!         Ok(EncoderObject::new(MeanColour(Self::describe_encoder(request)?)))
 //!     }
 //! }
 //!
@@ -127,37 +134,48 @@
 // `#[sabi_trait]` of abi_stable 0.11.3 expands to impls inside an anonymous constant.
 #![allow(non_local_definitions)]
 
+#[cfg(panic = "abort")]
+compile_error!(
+    "merv-plugin-api catches panics at the plugin boundary, so they must unwind: remove `panic = \"abort\"` from the \
+     profile of this build"
+);
+
+mod code;
 mod error;
-mod host;
 mod guard;
+mod dtype;
+mod device;
+mod tensor;
+mod call;
+mod host;
 mod manifest;
 mod preprocess;
-mod tensor;
 mod request;
 mod training;
 mod encoder;
 mod llm;
 #[doc(hidden)]
-pub mod module;
+pub mod abi;
+mod plugin;
 
-pub use encoder::{Encoder, EncoderInfo, EncoderObject, FeaturesAndTape, TapeId, TrainableEncoder};
+pub use abi::{EncoderObject, FeaturesAndTape, LanguageModelObject, TapeId, TrainableObject};
+pub use call::Call;
+pub use device::{Device, DeviceKind, UnknownDevice};
+pub use dtype::{DType, TensorElement};
+pub use encoder::{Clips, Encoder, EncoderInfo, TrainableEncoder};
 pub use error::{ErrorKind, PluginError};
 pub use guard::guard;
-pub use host::{HostServices, HostSink, LogLevel, log, progress};
+pub use host::{HostServices, HostSink, LogLevel, LogRecord, host, log, log_record, progress};
 pub use llm::{
-    Backward, IGNORED_LABEL, LanguageModel, LanguageModelInfo, LanguageModelObject, LogitsAt,
-    LossAndGradient, SessionId, TrainableLanguageModel,
+    Backward, IGNORED_LABEL, LanguageModel, LanguageModelInfo, LogitsAt, LossAndGradient,
+    SessionId, TrainableLanguageModel, TrainingTexts,
 };
-pub use manifest::{API_VERSION, MANIFEST_SYMBOL, Manifest, ModelKind, ModelManifest};
-pub use module::{Plugin, PluginModule, PluginModuleRef, ROOT_SYMBOL};
+pub use manifest::{API_VERSION, MANIFEST_SECTION, Manifest, Provided, feature, kind};
+pub use plugin::Plugin;
 pub use preprocess::{Interpolation, PreprocessSpec, ResizeDomain};
 pub use request::{EncoderRequest, LanguageModelRequest, ModelSource};
-pub use tensor::{DType, Device, DeviceKind, TensorBuf, TensorElement, TensorView};
+pub use tensor::{Stream, TensorBuf, TensorView, TensorViewMut};
 pub use training::{
-    AdamWStep, ParameterInfo, StatePart, TakeTensor, Trainable, TrainableObject, TrainingOptions,
-    VisitGradient,
+    AdamWStep, ParameterInfo, ParameterRange, Ranges, ReadyGradients, StatePart, TakeTensor,
+    Trainable, TrainingOptions, VisitTensor,
 };
-
-/// `abi_stable`, for the expansion of [`export_plugin!`] and for the host's loader.
-#[doc(hidden)]
-pub use abi_stable;

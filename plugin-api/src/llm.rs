@@ -1,26 +1,14 @@
 //! Language models: embeddings in, logits out, with sessions that keep their context.
 
 use crate::{
-    DType, PluginError, TensorBuf, TensorView, Trainable, TrainableObject,
-    guard::{guard, guarded_drop},
-    training::unsupported,
+    DType, Device, PluginError, ReadyGradients, TensorBuf, TensorView, Trainable, code::open_code,
 };
-use abi_stable::{
-    StableAbi, sabi_trait,
-    std_types::{RBox, ROption, RResult, RSlice, RVec},
-    type_level::downcasting::TD_Opaque,
-};
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The description of a language model, available before any weight is read.
-#[repr(C)]
-#[derive(StableAbi, Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LanguageModelInfo {
     /// D: the width of an embedding.
     pub width: u32,
@@ -29,32 +17,123 @@ pub struct LanguageModelInfo {
     /// The largest number of positions in a session.
     pub context_length: u32,
     /// The id of the token that begins a text, if the model has one.
-    pub bos: ROption<u32>,
+    #[serde(default)]
+    pub bos: Option<u32>,
     /// The ids of the tokens that end a reply.
-    pub eos: RVec<u32>,
+    #[serde(default)]
+    pub eos: Vec<u32>,
     /// The dtype that the model computes in.
     pub dtype: DType,
+    /// The device that the model computes on.
+    pub device: Device,
     /// The number of parameters.
     pub parameters: u64,
     /// Multiply-accumulate operations per token, without attention over the context.
     pub macs_per_token: u64,
     /// The number of bytes that a session keeps for each position.
     pub cache_bytes_per_token: u64,
+    /// The requested options that the model honours, with the values in effect.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Further properties, for hosts that know them.
+    #[serde(default)]
+    pub extra: BTreeMap<String, String>,
+}
+
+impl LanguageModelInfo {
+    /// A language model in `f32` on the CPU, without tokens that begin or end a text.
+    pub fn new(width: u32, vocab_size: u32, context_length: u32) -> Self {
+        Self {
+            width,
+            vocab_size,
+            context_length,
+            bos: None,
+            eos: Vec::new(),
+            dtype: DType::F32,
+            device: Device::CPU,
+            parameters: 0,
+            macs_per_token: 0,
+            cache_bytes_per_token: 0,
+            options: BTreeMap::new(),
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// Sets the id of the token that begins a text, if the model has one.
+    #[must_use]
+    pub fn bos(mut self, id: Option<u32>) -> Self {
+        self.bos = id;
+        self
+    }
+
+    /// Sets the ids of the tokens that end a reply.
+    #[must_use]
+    pub fn eos(mut self, ids: Vec<u32>) -> Self {
+        self.eos = ids;
+        self
+    }
+
+    /// Sets the dtype that the model computes in.
+    #[must_use]
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// Sets the device that the model computes on.
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Sets the number of parameters, the multiply-accumulate operations per token without attention over the context,
+    /// and the bytes that a session keeps for each position.
+    #[must_use]
+    pub fn cost(mut self, parameters: u64, macs_per_token: u64, cache_bytes: u64) -> Self {
+        self.parameters = parameters;
+        self.macs_per_token = macs_per_token;
+        self.cache_bytes_per_token = cache_bytes;
+        self
+    }
+
+    /// States that an option is honoured, with the value in effect.
+    #[must_use]
+    pub fn option(mut self, key: &str, value: impl ToString) -> Self {
+        self.options.insert(key.to_owned(), value.to_string());
+        self
+    }
 }
 
 /// Identifies an open session of one language model.
 pub type SessionId = u64;
 
-/// Which positions [`LanguageModel::prefill`] returns logits for.
-#[repr(u8)]
-#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LogitsAt {
-    /// No position: `[0, vocab_size]`. The embeddings only extend the session.
-    None,
-    /// The last position: `[1, vocab_size]`.
-    Last,
-    /// Every position: `[length, vocab_size]`.
-    All,
+open_code! {
+    /// Which positions [`LanguageModel::prefill`] returns logits for.
+    LogitsAt, "choice of logits" {
+        /// No position: `[0, vocab_size]`. The embeddings only extend the session.
+        NONE = 0, "none";
+        /// The last position: `[1, vocab_size]`.
+        LAST = 1, "last";
+        /// Every position: `[length, vocab_size]`.
+        ALL = 2, "all";
+    }
+}
+
+impl LogitsAt {
+    /// Returns the number of rows of logits for a prompt of `length` positions.
+    ///
+    /// # Errors
+    ///
+    /// When the code is of a newer version.
+    pub fn rows(self, length: usize) -> Result<usize, PluginError> {
+        match self {
+            Self::NONE => Ok(0),
+            Self::LAST => Ok(length.min(1)),
+            Self::ALL => Ok(length),
+            other => Err(PluginError::unsupported(format!("unknown {other}"))),
+        }
+    }
 }
 
 /// A loaded language model.
@@ -65,7 +144,8 @@ pub trait LanguageModel: Send + Sync + 'static {
     /// The state of one text.
     type Session: Send + 'static;
 
-    /// Returns the description of this model. Called once, when the model is loaded.
+    /// Returns the description of this model. Called once, when the model is loaded. It must be the one that
+    /// [`crate::Plugin::describe_llm`] gave for the same request.
     fn info(&self) -> LanguageModelInfo;
 
     /// Returns the embeddings of tokens: `[length]` → `[length, width]` of `f32`.
@@ -122,31 +202,65 @@ pub trait LanguageModel: Send + Sync + 'static {
     fn truncate(&self, session: &mut Self::Session, length: usize) -> Result<(), PluginError>;
 }
 
-/// Whether [`TrainableLanguageModel::forward_backward`] computes gradients.
-#[repr(u8)]
-#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Backward {
-    /// Computes only the loss, as in validation. The gradients do not change.
-    LossOnly,
-    /// Computes the loss and the gradients.
-    Gradients,
+open_code! {
+    /// Whether [`TrainableLanguageModel::forward_backward`] computes gradients.
+    Backward, "kind of backward pass" {
+        /// Computes only the loss, as in validation. The gradients do not change.
+        LOSS_ONLY = 0, "loss only";
+        /// Computes the loss and the gradients.
+        GRADIENTS = 1, "gradients";
+    }
 }
 
 /// The result of [`TrainableLanguageModel::forward_backward`].
-#[repr(C)]
-#[derive(StableAbi, Debug)]
+#[derive(Debug)]
+#[non_exhaustive]
 pub struct LossAndGradient {
     /// The sum of the cross-entropies of all labels that count.
     pub loss_sum: f64,
     /// The number of labels that count.
     pub tokens: u64,
     /// The gradient of `loss_sum` with respect to the embeddings, `[batch, length, width]` of `f32`; `[0]`
-    /// for [`Backward::LossOnly`].
+    /// for [`Backward::LOSS_ONLY`].
     pub gradient: TensorBuf,
+}
+
+impl LossAndGradient {
+    /// The loss of `tokens` labels and its gradient.
+    pub fn new(loss_sum: f64, tokens: u64, gradient: TensorBuf) -> Self {
+        Self {
+            loss_sum,
+            tokens,
+            gradient,
+        }
+    }
 }
 
 /// The label of a position that does not count.
 pub const IGNORED_LABEL: i64 = -100;
+
+/// A batch of texts to learn from, borrowed from the host for one call.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct TrainingTexts<'a> {
+    /// `[batch, length, width]` of `f32`.
+    pub embeds: TensorView<'a>,
+    /// `[batch, length]` of `u8`: 1 for a token, 0 for padding.
+    pub mask: TensorView<'a>,
+    /// `[batch, length]` of `i64`.
+    pub labels: TensorView<'a>,
+}
+
+impl<'a> TrainingTexts<'a> {
+    /// Texts with the shapes of the fields.
+    pub fn new(embeds: TensorView<'a>, mask: TensorView<'a>, labels: TensorView<'a>) -> Self {
+        Self {
+            embeds,
+            mask,
+            labels,
+        }
+    }
+}
 
 /// A language model that can also be trained.
 pub trait TrainableLanguageModel: LanguageModel + Trainable {
@@ -159,21 +273,15 @@ pub trait TrainableLanguageModel: LanguageModel + Trainable {
     /// `i - 1` must predict, as in Hugging Face's models. Three kinds of label do not count: the one at
     /// position 0, [`IGNORED_LABEL`], and a label whose position or preceding position is masked.
     ///
-    /// # Shapes
-    ///
-    /// `embeds [batch, length, width]` of `f32`, `mask [batch, length]` of `u8` (1 for a token, 0 for
-    /// padding), `labels [batch, length]` of `i64`.
-    ///
     /// # Errors
     ///
-    /// When training has not begun, a shape or dtype is not as above, a label is not a token id, or the
-    /// computation fails.
+    /// When training has not begun, a shape or dtype is not as in [`TrainingTexts`], a label is not a token id, or the
+    /// computation fails, and the error of `ready`.
     fn forward_backward(
         &self,
-        embeds: &TensorView<'_>,
-        mask: &TensorView<'_>,
-        labels: &TensorView<'_>,
+        texts: &TrainingTexts<'_>,
         what: Backward,
+        ready: &mut ReadyGradients<'_>,
     ) -> Result<LossAndGradient, PluginError>;
 
     /// Adds `gradient`, the gradient of embeddings from [`LanguageModel::embed`], to the gradient of the
@@ -187,388 +295,4 @@ pub trait TrainableLanguageModel: LanguageModel + Trainable {
     ///
     /// When training has not begun, the shape does not match, or an id is not below the vocabulary size.
     fn backward_embed(&self, ids: &[u32], gradient: &TensorView<'_>) -> Result<(), PluginError>;
-}
-
-#[sabi_trait]
-#[doc(hidden)]
-pub trait LanguageModelAbi: Send + Sync {
-    fn info(&self) -> LanguageModelInfo;
-    fn embed(&self, ids: RSlice<'_, u32>) -> RResult<TensorBuf, PluginError>;
-    fn open(&self) -> RResult<SessionId, PluginError>;
-    fn close(&self, session: SessionId);
-    fn prefill(
-        &self,
-        session: SessionId,
-        embeds: TensorView<'_>,
-        logits: LogitsAt,
-    ) -> RResult<TensorBuf, PluginError>;
-    fn decode(
-        &self,
-        sessions: RSlice<'_, SessionId>,
-        tokens: RSlice<'_, u32>,
-    ) -> RResult<TensorBuf, PluginError>;
-    fn fork(&self, session: SessionId) -> RResult<SessionId, PluginError>;
-    #[sabi(last_prefix_field)]
-    fn truncate(&self, session: SessionId, length: usize) -> RResult<(), PluginError>;
-    // Since 1.1.
-    fn training(&self) -> RResult<TrainableObject, PluginError> {
-        unsupported()
-    }
-    fn forward_backward(
-        &self,
-        _embeds: TensorView<'_>,
-        _mask: TensorView<'_>,
-        _labels: TensorView<'_>,
-        _what: Backward,
-    ) -> RResult<LossAndGradient, PluginError> {
-        unsupported()
-    }
-    fn backward_embed(
-        &self,
-        _ids: RSlice<'_, u32>,
-        _gradient: TensorView<'_>,
-    ) -> RResult<(), PluginError> {
-        unsupported()
-    }
-}
-
-/// The training methods of a language model, without its type.
-trait LanguageModelTraining: Send + Sync {
-    fn training(&self) -> TrainableObject;
-    fn forward_backward(
-        &self,
-        embeds: &TensorView<'_>,
-        mask: &TensorView<'_>,
-        labels: &TensorView<'_>,
-        what: Backward,
-    ) -> Result<LossAndGradient, PluginError>;
-    fn backward_embed(&self, ids: &[u32], gradient: &TensorView<'_>) -> Result<(), PluginError>;
-}
-
-impl<M: TrainableLanguageModel> LanguageModelTraining for Arc<M> {
-    fn training(&self) -> TrainableObject {
-        TrainableObject::new(Self::clone(self))
-    }
-
-    fn forward_backward(
-        &self,
-        embeds: &TensorView<'_>,
-        mask: &TensorView<'_>,
-        labels: &TensorView<'_>,
-        what: Backward,
-    ) -> Result<LossAndGradient, PluginError> {
-        M::forward_backward(self, embeds, mask, labels, what)
-    }
-
-    fn backward_embed(&self, ids: &[u32], gradient: &TensorView<'_>) -> Result<(), PluginError> {
-        M::backward_embed(self, ids, gradient)
-    }
-}
-
-/// Stores a model's sessions by id, so that only ids cross the boundary.
-struct LanguageModelAdapter<M: LanguageModel> {
-    info: LanguageModelInfo,
-    model: Option<Arc<M>>,
-    training: Option<Box<dyn LanguageModelTraining>>,
-    sessions: Mutex<HashMap<SessionId, Arc<Mutex<M::Session>>>>,
-    next: AtomicU64,
-}
-
-impl<M: LanguageModel> LanguageModelAdapter<M> {
-    fn model(&self) -> Result<&M, PluginError> {
-        self.model
-            .as_deref()
-            .ok_or_else(|| PluginError::invalid("the language model was dropped"))
-    }
-
-    fn training(&self) -> Result<&dyn LanguageModelTraining, PluginError> {
-        match &self.training {
-            Some(training) => Ok(&**training),
-            None => unsupported().into_result(),
-        }
-    }
-
-    fn table(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Mutex<M::Session>>>> {
-        // Entries are only inserted and removed, so a panic cannot leave the table half changed.
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn find(&self, id: SessionId) -> Result<Arc<Mutex<M::Session>>, PluginError> {
-        let found = self.table().get(&id).cloned();
-        found.ok_or_else(|| PluginError::invalid(format!("session {id} is not open")))
-    }
-
-    fn insert(&self, session: M::Session) -> SessionId {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.table().insert(id, Arc::new(Mutex::new(session)));
-        id
-    }
-}
-
-fn lock<S>(id: SessionId, session: &Mutex<S>) -> Result<MutexGuard<'_, S>, PluginError> {
-    session.lock().map_err(|_| {
-        PluginError::invalid(format!(
-            "session {id} is unusable because of an earlier panic"
-        ))
-    })
-}
-
-impl<M: LanguageModel> LanguageModelAbi for LanguageModelAdapter<M> {
-    fn info(&self) -> LanguageModelInfo {
-        self.info.clone()
-    }
-
-    fn embed(&self, ids: RSlice<'_, u32>) -> RResult<TensorBuf, PluginError> {
-        guard("embed", || self.model()?.embed(ids.as_slice()))
-    }
-
-    fn open(&self) -> RResult<SessionId, PluginError> {
-        guard("open", || Ok(self.insert(self.model()?.open()?)))
-    }
-
-    fn close(&self, session: SessionId) {
-        let removed = self.table().remove(&session);
-        guarded_drop(removed);
-    }
-
-    fn prefill(
-        &self,
-        session: SessionId,
-        embeds: TensorView<'_>,
-        logits: LogitsAt,
-    ) -> RResult<TensorBuf, PluginError> {
-        guard("prefill", || {
-            let found = self.find(session)?;
-            let mut state = lock(session, &found)?;
-            self.model()?.prefill(&mut state, &embeds, logits)
-        })
-    }
-
-    fn decode(
-        &self,
-        sessions: RSlice<'_, SessionId>,
-        tokens: RSlice<'_, u32>,
-    ) -> RResult<TensorBuf, PluginError> {
-        guard("decode", || {
-            let (ids, tokens) = (sessions.as_slice(), tokens.as_slice());
-            if ids.len() != tokens.len() {
-                return Err(PluginError::invalid(format!(
-                    "expected one token for each session, found {} tokens for {} sessions",
-                    tokens.len(),
-                    ids.len()
-                )));
-            }
-            // Locked in ascending order, so two overlapping calls cannot deadlock.
-            let mut order: Vec<usize> = (0..ids.len()).collect();
-            order.sort_unstable_by_key(|&i| ids[i]);
-            if order.windows(2).any(|pair| ids[pair[0]] == ids[pair[1]]) {
-                return Err(PluginError::invalid(
-                    "a session appears twice in one call to `decode`",
-                ));
-            }
-            let found = order
-                .iter()
-                .map(|&i| self.find(ids[i]))
-                .collect::<Result<Vec<_>, PluginError>>()?;
-            let mut guards = order
-                .iter()
-                .zip(&found)
-                .map(|(&i, session)| Ok((i, lock(ids[i], session)?)))
-                .collect::<Result<Vec<_>, PluginError>>()?;
-            guards.sort_unstable_by_key(|(i, _)| *i);
-            let mut states: Vec<&mut M::Session> =
-                guards.iter_mut().map(|(_, state)| &mut **state).collect();
-            self.model()?.decode(&mut states, tokens)
-        })
-    }
-
-    fn fork(&self, session: SessionId) -> RResult<SessionId, PluginError> {
-        guard("fork", || {
-            let found = self.find(session)?;
-            let copy = self.model()?.fork(&*lock(session, &found)?)?;
-            Ok(self.insert(copy))
-        })
-    }
-
-    fn truncate(&self, session: SessionId, length: usize) -> RResult<(), PluginError> {
-        guard("truncate", || {
-            let found = self.find(session)?;
-            let mut state = lock(session, &found)?;
-            self.model()?.truncate(&mut state, length)
-        })
-    }
-
-    fn training(&self) -> RResult<TrainableObject, PluginError> {
-        guard("training", || Ok(self.training()?.training()))
-    }
-
-    fn forward_backward(
-        &self,
-        embeds: TensorView<'_>,
-        mask: TensorView<'_>,
-        labels: TensorView<'_>,
-        what: Backward,
-    ) -> RResult<LossAndGradient, PluginError> {
-        guard("forward_backward", || {
-            self.training()?
-                .forward_backward(&embeds, &mask, &labels, what)
-        })
-    }
-
-    fn backward_embed(
-        &self,
-        ids: RSlice<'_, u32>,
-        gradient: TensorView<'_>,
-    ) -> RResult<(), PluginError> {
-        guard("backward_embed", || {
-            self.training()?.backward_embed(ids.as_slice(), &gradient)
-        })
-    }
-}
-
-impl<M: LanguageModel> Drop for LanguageModelAdapter<M> {
-    fn drop(&mut self) {
-        let sessions = std::mem::take(&mut *self.table());
-        guarded_drop(sessions);
-        guarded_drop(self.training.take());
-        guarded_drop(self.model.take());
-    }
-}
-
-/// A language model behind the ABI. `load_llm` returns it, and the host calls it.
-#[repr(transparent)]
-#[derive(StableAbi)]
-pub struct LanguageModelObject(LanguageModelAbi_TO<'static, RBox<()>>);
-
-impl LanguageModelObject {
-    /// Wraps a language model for the host.
-    pub fn new<M: LanguageModel>(model: M) -> Self {
-        Self::wrap(Arc::new(model), None)
-    }
-
-    /// Wraps a language model that can be trained.
-    pub fn trainable<M: TrainableLanguageModel>(model: M) -> Self {
-        let model = Arc::new(model);
-        let training: Box<dyn LanguageModelTraining> = Box::new(Arc::clone(&model));
-        Self::wrap(model, Some(training))
-    }
-
-    fn wrap<M: LanguageModel>(
-        model: Arc<M>,
-        training: Option<Box<dyn LanguageModelTraining>>,
-    ) -> Self {
-        let adapter = LanguageModelAdapter {
-            info: model.info(),
-            model: Some(model),
-            training,
-            sessions: Mutex::new(HashMap::new()),
-            next: AtomicU64::new(1),
-        };
-        Self(LanguageModelAbi_TO::from_value(adapter, TD_Opaque))
-    }
-
-    /// See [`LanguageModel::info`].
-    pub fn info(&self) -> LanguageModelInfo {
-        self.0.info()
-    }
-
-    /// See [`LanguageModel::embed`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`LanguageModel::embed`], and [`crate::ErrorKind::Panic`], which every method here may return.
-    pub fn embed(&self, ids: &[u32]) -> Result<TensorBuf, PluginError> {
-        self.0.embed(ids.into()).into_result()
-    }
-
-    /// See [`LanguageModel::open`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`LanguageModel::open`].
-    pub fn open(&self) -> Result<SessionId, PluginError> {
-        self.0.open().into_result()
-    }
-
-    /// Drops a session. An unknown id is ignored.
-    pub fn close(&self, session: SessionId) {
-        self.0.close(session);
-    }
-
-    /// See [`LanguageModel::prefill`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`LanguageModel::prefill`].
-    pub fn prefill(
-        &self,
-        session: SessionId,
-        embeds: TensorView<'_>,
-        logits: LogitsAt,
-    ) -> Result<TensorBuf, PluginError> {
-        self.0.prefill(session, embeds, logits).into_result()
-    }
-
-    /// See [`LanguageModel::decode`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`LanguageModel::decode`].
-    pub fn decode(&self, sessions: &[SessionId], tokens: &[u32]) -> Result<TensorBuf, PluginError> {
-        self.0.decode(sessions.into(), tokens.into()).into_result()
-    }
-
-    /// See [`LanguageModel::fork`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`LanguageModel::fork`].
-    pub fn fork(&self, session: SessionId) -> Result<SessionId, PluginError> {
-        self.0.fork(session).into_result()
-    }
-
-    /// See [`LanguageModel::truncate`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`LanguageModel::truncate`].
-    pub fn truncate(&self, session: SessionId, length: usize) -> Result<(), PluginError> {
-        self.0.truncate(session, length).into_result()
-    }
-
-    /// Returns the parameters, for training.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::ErrorKind::Unsupported`] when the model cannot be trained. The methods below return the
-    /// same error.
-    pub fn training(&self) -> Result<TrainableObject, PluginError> {
-        self.0.training().into_result()
-    }
-
-    /// See [`TrainableLanguageModel::forward_backward`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`TrainableLanguageModel::forward_backward`].
-    pub fn forward_backward(
-        &self,
-        embeds: TensorView<'_>,
-        mask: TensorView<'_>,
-        labels: TensorView<'_>,
-        what: Backward,
-    ) -> Result<LossAndGradient, PluginError> {
-        self.0
-            .forward_backward(embeds, mask, labels, what)
-            .into_result()
-    }
-
-    /// See [`TrainableLanguageModel::backward_embed`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`TrainableLanguageModel::backward_embed`].
-    pub fn backward_embed(&self, ids: &[u32], gradient: TensorView<'_>) -> Result<(), PluginError> {
-        self.0.backward_embed(ids.into(), gradient).into_result()
-    }
 }
