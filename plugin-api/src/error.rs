@@ -100,8 +100,17 @@ impl<E: Error + 'static> From<E> for PluginError {
     }
 }
 
+/// Returns what an error wraps. The source of an `io::Error` leaves out the error that it was made from.
+fn inside<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    let io = error.downcast_ref::<io::Error>();
+    match io.and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
 fn ran_out_of_memory(error: &(dyn Error + 'static)) -> bool {
-    let mut chain = std::iter::successors(Some(error), |&error| error.source()).take(MAX_CAUSES);
+    let mut chain = std::iter::successors(Some(error), |&error| inside(error)).take(MAX_CAUSES);
     chain.any(|error| {
         let io = error.downcast_ref::<io::Error>();
         io.is_some_and(|error| error.kind() == io::ErrorKind::OutOfMemory)
