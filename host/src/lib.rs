@@ -26,6 +26,7 @@
 // Code that several features share is unused when some of them are off.
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
+mod address_space;
 mod threads;
 mod messages;
 mod nearest;

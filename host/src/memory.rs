@@ -1,12 +1,13 @@
 //! Recognises errors that were caused by a lack of memory. Such an error does not mean that the file is bad.
 
 use crate::{
+    address_space,
     messages::causes,
     plugin::{BoundaryError, CallError},
     video::VideoError,
 };
 use merv_plugin_api::ErrorKind;
-use std::{error::Error, fs, io};
+use std::{error::Error, io};
 
 /// Memory is short if this number of bytes cannot be allocated.
 const ENOUGH: usize = 64 << 20;
@@ -20,16 +21,14 @@ const PERHAPS_NO_MEMORY: [&str; 2] = [
     "failed to map segment from shared object",
 ];
 
-/// The start of the line in `/proc/self/limits` with the limit on memory.
-const LIMIT: &str = "Max address space";
-
 /// Returns whether an error or one of its causes is a lack of memory.
 pub fn ran_out(error: &(dyn Error + 'static)) -> bool {
     let chain = || std::iter::once(error).chain(causes(error));
     let has_text = |words: &str| chain().any(|cause| cause.to_string().contains(words));
     chain().any(is_out_of_memory)
         || has_text(NO_MEMORY)
-        || (PERHAPS_NO_MEMORY.into_iter().any(has_text) && (is_short() || is_limited()))
+        || (PERHAPS_NO_MEMORY.into_iter().any(has_text)
+            && (is_short() || address_space::limit().is_some()))
 }
 
 fn is_out_of_memory(error: &(dyn Error + 'static)) -> bool {
@@ -39,7 +38,7 @@ fn is_out_of_memory(error: &(dyn Error + 'static)) -> bool {
     let failure = error.downcast_ref::<CallError>().map(|call| &call.failure);
     let failure = failure.or(error.downcast_ref::<BoundaryError>().map(|error| &error.0));
     if let Some(failure) = failure {
-        return failure.kind == ErrorKind::OutOfMemory;
+        return failure.kind == ErrorKind::OUT_OF_MEMORY;
     }
     matches!(error.downcast_ref(), Some(VideoError::OutOfMemory { .. }))
 }
@@ -53,7 +52,7 @@ fn is_out_of_memory(error: &(dyn Error + 'static)) -> bool {
 ///
 /// An error of kind [`io::ErrorKind::OutOfMemory`].
 pub(crate) fn check() -> io::Result<()> {
-    match is_limited() && is_short() {
+    match address_space::limit().is_some() && is_short() {
         true => Err(io::ErrorKind::OutOfMemory.into()),
         false => Ok(()),
     }
@@ -62,13 +61,6 @@ pub(crate) fn check() -> io::Result<()> {
 /// Returns whether memory is short now.
 pub(crate) fn is_short() -> bool {
     Vec::<u8>::new().try_reserve_exact(ENOUGH).is_err()
-}
-
-/// Returns whether the process has a limit on its memory (`ulimit -v`). Only Linux reports it.
-fn is_limited() -> bool {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let of_memory = limits.lines().find_map(|line| line.strip_prefix(LIMIT));
-    of_memory.is_some_and(|line| !line.trim_start().starts_with("unlimited"))
 }
 
 #[cfg(test)]
@@ -96,6 +88,9 @@ mod tests {
         assert!(ran_out(&video));
         // A thread that cannot be started counts only if memory is short or limited.
         let thread = io::Error::from_raw_os_error(11);
-        assert_eq!(ran_out(&thread), is_short() || is_limited());
+        assert_eq!(
+            ran_out(&thread),
+            is_short() || address_space::limit().is_some()
+        );
     }
 }

@@ -43,7 +43,8 @@
 //! | [`PluginError`], [`LogRecord`] | the receiver, who copies the texts | the receiver | any |
 //! | [`LossAndGradient`] | the plugin | its tensor as [`TensorBuf`] | any |
 //! | [`EncoderObject`], [`LanguageModelObject`], [`TrainableObject`] | the plugin | the plugin, when the host drops them | any, several at a time |
-//! | callbacks ([`VisitTensor`], [`TakeTensor`], [`ReadyGradients`]) | the host | the host, after the call returned | only the thread of the call, one at a time |
+//! | callbacks ([`VisitTensor`], [`TakeTensor`]) | the host | the host, after the call returned | only the thread of the call |
+//! | [`ReadyGradients`] | the host | the host, after the call returned | any thread, one at a time, until the call returns |
 //!
 //! # Evolution
 //!

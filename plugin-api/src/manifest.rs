@@ -87,6 +87,11 @@ impl Provided {
         }
     }
 
+    /// Returns the id that registries use.
+    pub const fn id(&self) -> &'static str {
+        self.id
+    }
+
     /// States that the model has no weights, so that a registry may omit them.
     #[must_use]
     pub const fn without_weights(mut self) -> Self {

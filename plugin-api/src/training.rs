@@ -190,10 +190,10 @@ pub type VisitTensor<'a> = dyn FnMut(u32, TensorViewMut<'_>) -> Result<(), Plugi
 pub type TakeTensor<'a> = dyn FnMut(u32, TensorView<'_>) -> Result<(), PluginError> + 'a;
 
 /// Called during a backward pass with places in [`Trainable::parameters`], as soon as that pass will not add to the
-/// gradients of these parameters any more, so that they can be sent while the rest is computed. A pass names every
-/// trained parameter once. The exception is an embedding table, to which
+/// gradients of these parameters any more, so that they can be sent while the rest is computed. Any thread may call it, one
+/// at a time. A pass names every trained parameter once. The exception is an embedding table, to which
 /// [`crate::TrainableLanguageModel::backward_embed`] adds afterwards.
-pub type ReadyGradients<'a> = dyn FnMut(&[u32]) -> Result<(), PluginError> + 'a;
+pub type ReadyGradients<'a> = dyn FnMut(&[u32]) -> Result<(), PluginError> + Send + 'a;
 
 /// The trainable parameters of a model. They exist in the plugin, from [`Self::begin_training`] on.
 ///

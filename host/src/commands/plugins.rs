@@ -2,9 +2,8 @@ use super::{CommandResult, print, print_json, table::table};
 use crate::args::{Global, plugins::Plugins};
 use merv_host::{
     in_one_line,
-    plugin::{Library, PATH_VARIABLE, PluginPath, name_of},
+    plugin::{Library, PATH_VARIABLE, PluginManifest, PluginPath, ProvidedModel, name_of},
 };
-use merv_plugin_api::{Manifest, ModelKind, ModelManifest};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -24,9 +23,9 @@ struct Row {
     error: Option<String>,
     version: Option<String>,
     api_version: Option<String>,
-    /// `encoder`, `llm`, or both joined by `+`.
+    /// The kinds that it provides, joined by `+`.
     kind: Option<String>,
-    models: Vec<ModelManifest>,
+    models: Vec<ProvidedModel>,
     backend: Option<String>,
     devices: Vec<String>,
     license: Option<String>,
@@ -34,8 +33,7 @@ struct Row {
 
 pub fn run(global: &Global, args: &Plugins) -> CommandResult {
     let path = PluginPath::from_env(&global.plugin_dir);
-    let threads = super::load_options(global).threads();
-    let plugins: Vec<Row> = path.list().iter().map(|path| row(path, threads)).collect();
+    let plugins: Vec<Row> = path.list().iter().map(|path| row(path)).collect();
     if args.json {
         return print_json(&Listing {
             plugins,
@@ -57,13 +55,11 @@ pub fn run(global: &Global, args: &Plugins) -> CommandResult {
     print(&text(&plugins))
 }
 
-fn row(path: &Path, threads: usize) -> Row {
-    // The manifest is shown even if the library cannot be used.
-    let manifest = Library::manifest_of(path).ok();
-    let error = Library::open(path, threads)
-        .err()
-        .map(|error| in_one_line(&error));
-    let known = |get: fn(&Manifest) -> &String| manifest.as_ref().map(|m| get(m).clone());
+fn row(path: &Path) -> Row {
+    let inspected = Library::inspect(path);
+    let error = inspected.as_ref().err().map(|error| in_one_line(error));
+    let manifest = inspected.ok();
+    let known = |get: fn(&PluginManifest) -> &String| manifest.as_ref().map(|m| get(m).clone());
     Row {
         name: known(|m| &m.name).unwrap_or_else(|| name_of(path)),
         path: path.to_owned(),
@@ -71,26 +67,15 @@ fn row(path: &Path, threads: usize) -> Row {
         error,
         version: known(|m| &m.version),
         api_version: known(|m| &m.api_version),
-        kind: manifest.as_ref().map(kind),
+        kind: manifest.as_ref().map(|m| m.kinds().join("+")),
         backend: known(|m| &m.backend),
         license: known(|m| &m.license),
         devices: manifest
             .as_ref()
             .map(|m| m.devices.clone())
             .unwrap_or_default(),
-        models: manifest.map(|m| m.models).unwrap_or_default(),
+        models: manifest.map(|m| m.provides).unwrap_or_default(),
     }
-}
-
-fn kind(manifest: &Manifest) -> String {
-    let has = |kind| manifest.models.iter().any(|model| model.kind == kind);
-    match (has(ModelKind::Encoder), has(ModelKind::Llm)) {
-        (true, true) => "encoder+llm",
-        (true, false) => "encoder",
-        (false, true) => "llm",
-        (false, false) => "none",
-    }
-    .to_owned()
 }
 
 fn text(plugins: &[Row]) -> String {

@@ -1,18 +1,33 @@
-//! Checks whether two paths lead to the same file.
+//! Identifies files, whatever their names are.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, io, path::Path};
+
+/// A file on this machine. Links to one file have the same id. Other systems than Unix identify a file by its full path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FileId(
+    #[cfg(unix)] (u64, u64),
+    #[cfg(not(unix))] std::path::PathBuf,
+);
+
+impl FileId {
+    /// Returns the id of the file at a path. Links are followed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the path does not exist.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        #[cfg(unix)]
+        let id = id(&path.metadata()?);
+        #[cfg(not(unix))]
+        let id = path.canonicalize()?;
+        Ok(Self(id))
+    }
+}
 
 /// Returns whether two paths lead to the same file or folder. Links are followed. The result is `false` if a
 /// path does not exist.
 pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
-    #[cfg(unix)]
-    let same = match (a.metadata(), b.metadata()) {
-        (Ok(a), Ok(b)) => id(&a) == id(&b),
-        _ => false,
-    };
-    #[cfg(not(unix))]
-    let same = matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    same
+    matches!((FileId::of(a), FileId::of(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Returns whether an open file is still the one at a path.

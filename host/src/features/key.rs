@@ -2,7 +2,7 @@
 
 use super::{Digests, FeatureError};
 use crate::{disk::digest::Sha256Digest, transform::ResizeStrategy, video::Selection};
-use merv_plugin_api::{EncoderInfo, Interpolation, ResizeDomain};
+use merv_plugin_api::EncoderInfo;
 use sha2::{Digest, Sha256};
 use std::{
     fmt,
@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Increased when the host creates different clips from the same frames, so that older features are not found.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// Everything that the features of an encoder depend on, except the clip.
 #[derive(Debug, Clone)]
@@ -96,30 +96,22 @@ impl EncoderKey {
         for (name, size) in [
             ("width", info.width),
             ("frames", info.num_frames),
-            ("image size", info.image_size),
+            ("image size", info.image_size()),
             ("temporal", info.temporal),
             ("spatial", info.spatial),
         ] {
             fields.number(name, size);
         }
-        fields.text("dtype", info.dtype.name());
+        fields.number("dtype", info.dtype);
+        fields.number("device", info.device);
+        for (key, value) in &info.options {
+            fields.text(key, value);
+        }
         let spec = &info.preprocess;
         fields.number("clip size", spec.image_size);
         fields.number("short side", spec.short_side);
-        fields.text(
-            "interpolation",
-            match spec.interpolation {
-                Interpolation::Bilinear => "bilinear",
-                Interpolation::Bicubic => "bicubic",
-            },
-        );
-        fields.text(
-            "domain",
-            match spec.domain {
-                ResizeDomain::PillowU8 => "pillow",
-                ResizeDomain::TorchF32 => "torch",
-            },
-        );
+        fields.number("interpolation", spec.interpolation);
+        fields.number("domain", spec.domain);
         for value in spec.mean.iter().chain(&spec.std) {
             fields.real("mean and std", Some(f64::from(*value)));
         }

@@ -23,24 +23,14 @@ fn identity(folder: &Path) -> EncoderIdentity {
         version: "1.2.3".into(),
         weights: vec![weights],
         config: None,
-        info: EncoderInfo {
-            width: 3,
-            num_frames: 8,
-            image_size: 224,
-            temporal: 8,
-            spatial: 4,
-            preprocess: PreprocessSpec {
-                image_size: 224,
-                short_side: 224,
-                interpolation: Interpolation::Bicubic,
-                domain: ResizeDomain::PillowU8,
-                mean: [0.5; 3],
-                std: [0.25; 3],
-            },
-            dtype: DType::F32,
-            parameters: 0,
-            macs_per_clip: 0,
-        },
+        info: EncoderInfo::new(
+            3,
+            8,
+            [8, 4],
+            PreprocessSpec::new(224)
+                .interpolation(Interpolation::BICUBIC)
+                .normalise([0.5; 3], [0.25; 3]),
+        ),
         resize: ResizeStrategy::ResizeNaive,
     }
 }
@@ -284,8 +274,8 @@ fn every_relevant_field_changes_the_key() {
         |it| it.info.num_frames = 16,
         |it| it.info.dtype = DType::BF16,
         |it| it.info.preprocess.image_size = 192,
-        |it| it.info.preprocess.interpolation = Interpolation::Bilinear,
-        |it| it.info.preprocess.domain = ResizeDomain::TorchF32,
+        |it| it.info.preprocess.interpolation = Interpolation::BILINEAR,
+        |it| it.info.preprocess.domain = ResizeDomain::TORCH_F32,
         |it| it.info.preprocess.mean[1] = 0.501,
         |it| it.info.preprocess.std[2] = 0.251,
         |it| it.resize = ResizeStrategy::Letterbox,

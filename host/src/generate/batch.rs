@@ -67,7 +67,7 @@ pub fn generate_many<'m, 't>(
             embeds,
             mut reply,
         } = request;
-        let logits = session.prefill(embeds.view(), LogitsAt::Last)?;
+        let logits = session.prefill(embeds.view(), LogitsAt::LAST)?;
         let first = logits.view().f32s()?;
         first_logits.push(first.to_vec());
         match reply.next(first, session.len(), model.info(), |_| ())? {

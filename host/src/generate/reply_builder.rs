@@ -95,7 +95,6 @@ impl<'t> ReplyBuilder<'t> {
 mod tests {
     use super::*;
     use crate::generate::{Sampling, TextTokenizer};
-    use merv_plugin_api::DType;
     use std::path::Path;
 
     #[test]
@@ -105,17 +104,7 @@ mod tests {
             "/../tests/fixtures/lively/llm/tokenizer.json"
         );
         let tokenizer = TextTokenizer::load(Path::new(tokenizer)).unwrap();
-        let info = LanguageModelInfo {
-            width: 1,
-            vocab_size: 6,
-            context_length: 100,
-            bos: None.into(),
-            eos: vec![2, 5].into(),
-            dtype: DType::F32,
-            parameters: 0,
-            macs_per_token: 0,
-            cache_bytes_per_token: 0,
-        };
+        let info = LanguageModelInfo::new(1, 6, 100).eos(vec![2, 5]);
         // The number of prompt tokens, `min_length`, `min_new_tokens`, and the number of tokens after which
         // `MinLengthLogitsProcessor` and `MinNewTokensLengthLogitsProcessor` of transformers 4.57.1 allow the end.
         for (prompt, min_length, min_new_tokens, expected) in [

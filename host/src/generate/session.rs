@@ -38,7 +38,7 @@ pub fn generate(
 ) -> Result<GeneratedReply, Error> {
     let model = session.model();
     let started = Instant::now();
-    let mut logits = session.prefill(embeds, LogitsAt::Last)?;
+    let mut logits = session.prefill(embeds, LogitsAt::LAST)?;
     let first_logits = logits.view().f32s()?.to_vec();
     let prefill = started.elapsed();
     let started = Instant::now();

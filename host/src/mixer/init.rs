@@ -46,7 +46,7 @@ impl Init {
         let reserved = count.and_then(|count| values.try_reserve_exact(count).ok());
         let (Some(count), Some(())) = (count, reserved) else {
             return Err(PluginError::new(
-                merv_plugin_api::ErrorKind::OutOfMemory,
+                merv_plugin_api::ErrorKind::OUT_OF_MEMORY,
                 format!("there is not enough memory for `{name}` {shape:?}"),
             ));
         };

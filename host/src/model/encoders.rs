@@ -16,7 +16,7 @@ use crate::{
     video,
 };
 use candle_core::{Device, Tensor};
-use merv_plugin_api::{EncoderInfo, TensorView};
+use merv_plugin_api::{Clips, EncoderInfo, TensorView};
 use std::{
     collections::BTreeMap,
     fmt::Display,
@@ -125,21 +125,19 @@ impl Encoders {
             let PlannedEncoder {
                 library,
                 mut request,
+                info,
                 ..
             } = planned;
             let weights = entry.weights.as_ref().map(|source| files.paths(source));
             let weights = weights.transpose()?.unwrap_or_default();
             set_weights(&mut request.model, &weights)?;
-            let encoder = library.load_encoder(&request)?;
-            let config = request.model.config.as_ref();
+            let encoder = library.load_encoder(&request, &info)?;
             let identity = EncoderIdentity {
                 id: entry.id.clone(),
                 plugin: library.manifest().name.clone(),
                 version: library.manifest().version.clone(),
                 weights,
-                config: config
-                    .map(|path| PathBuf::from(path.as_str()))
-                    .into_option(),
+                config: request.model.config,
                 info: encoder.info().clone(),
                 resize,
             };
@@ -385,7 +383,7 @@ impl Encoders {
             let data = data.concat();
             let (features, tape) = loaded
                 .encoder
-                .forward_train(TensorView::new(&data, &shape)?)?;
+                .forward_train(&Clips::new(TensorView::new(&data, &shape)?))?;
             let view = features.view();
             let features = Tensor::from_slice(view.f32s()?, view.shape(), &Device::Cpu)?;
             check_finite(&features, &loaded.identity.id, &loaded.weights)?;
@@ -443,8 +441,8 @@ pub(crate) fn check_finite(
 fn encode(encoder: &Encoder, clip: &Clip) -> Result<Tensor, Error> {
     let size = clip.image_size;
     let shape = [1, clip.num_frames, 3, size, size];
-    let clips = TensorView::new(&clip.data, &shape)?;
-    let features = encoder.encode(clips)?;
+    let clips = Clips::new(TensorView::new(&clip.data, &shape)?);
+    let features = encoder.encode(&clips)?;
     let view = features.view();
     let [_, tokens, width] = view.dims::<3>()?;
     Ok(Tensor::from_slice(

@@ -394,6 +394,6 @@ pub(crate) fn utf8(path: &Path) -> Result<String, Error> {
 /// Sets the weights files of a model for its plugin.
 pub(crate) fn set_weights(model: &mut ModelSource, paths: &[PathBuf]) -> Result<(), Error> {
     let texts = paths.iter().map(|path| Ok(utf8(path)?.into()));
-    model.weights = texts.collect::<Result<Vec<_>, Error>>()?.into();
+    model.weights = texts.collect::<Result<Vec<_>, Error>>()?;
     Ok(())
 }

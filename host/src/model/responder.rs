@@ -75,7 +75,7 @@ impl Responder {
         let shape = [embeds.len() / width, width];
         let mut session = self.llm.open()?;
         if shape[0] > 0 {
-            session.prefill(TensorView::new(&embeds, &shape)?, LogitsAt::None)?;
+            session.prefill(TensorView::new(&embeds, &shape)?, LogitsAt::NONE)?;
         }
         Ok(session)
     }

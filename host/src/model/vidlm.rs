@@ -158,11 +158,11 @@ impl VidLm {
         let PlannedLlm {
             library,
             request: mut llm_request,
-            ..
+            info: described,
         } = llm;
         let llm = files.paths(&registry.llm.weights).and_then(|paths| {
             set_weights(&mut llm_request.model, &paths)?;
-            Ok(library.load_llm(&llm_request)?)
+            Ok(library.load_llm(&llm_request, &described)?)
         });
         let ((mixer, (tokenizer, writing)), (encoders, llm)) = Error::both(
             Error::both(mixer, Error::both(tokenizer, writing)),
@@ -170,7 +170,7 @@ impl VidLm {
         )?;
         let info = llm.info();
         registry.check_tokenizer(tokenizer.ordinary_tokens(), info.vocab_size as usize)?;
-        let ends = (info.bos.into_option(), info.eos.first().copied());
+        let ends = (info.bos, info.eos.first().copied());
         let LlmEntry {
             system_prompt,
             marks,

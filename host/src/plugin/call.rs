@@ -26,10 +26,10 @@ impl CallError {
 
     fn hint(&self) -> Option<&'static str> {
         match self.failure.kind {
-            ErrorKind::Panic => Some(
+            ErrorKind::PANIC => Some(
                 "this is a bug in the plugin: report it to its author, with the command you ran",
             ),
-            ErrorKind::OutOfMemory => Some("close other programs, or choose a smaller model"),
+            ErrorKind::OUT_OF_MEMORY => Some("close other programs, or choose a smaller model"),
             _ => None,
         }
     }

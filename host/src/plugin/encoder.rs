@@ -1,8 +1,9 @@
 //! A loaded encoder.
 
-use super::{CallError, Training};
+use super::{CallError, Training, cancellation::RunningCall};
 use merv_plugin_api::{
-    EncoderInfo, EncoderObject, ErrorKind, PluginError, TapeId, TensorBuf, TensorView,
+    Clips, EncoderInfo, EncoderObject, ErrorKind, PluginError, ReadyGradients, TapeId, TensorBuf,
+    TensorView,
 };
 
 /// A loaded encoder with its names for messages.
@@ -14,11 +15,11 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(plugin: &str, id: &str, object: EncoderObject) -> Self {
+    pub(super) fn new(plugin: &str, id: &str, info: EncoderInfo, object: EncoderObject) -> Self {
         Self {
             plugin: plugin.to_owned(),
             id: id.to_owned(),
-            info: object.info(),
+            info,
             object,
         }
     }
@@ -37,9 +38,10 @@ impl Encoder {
     /// # Errors
     ///
     /// Returns the plugin's error, or an error if the features do not have the shape that the plugin described.
-    pub fn encode(&self, clips: TensorView<'_>) -> Result<TensorBuf, CallError> {
-        let batch = clips.shape().first().copied().unwrap_or_default();
-        let checked = self.object.encode(clips);
+    pub fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf, CallError> {
+        let batch = clips.pixels.shape().first().copied().unwrap_or_default();
+        let call = RunningCall::begin();
+        let checked = self.object.encode(call.call(), clips);
         let checked = checked.and_then(|features| self.checked(batch, features));
         checked.map_err(|error| self.failed("encode", error))
     }
@@ -61,9 +63,10 @@ impl Encoder {
     /// # Errors
     ///
     /// The same as [`Self::encode`]. Also returns an error if training has not begun.
-    pub fn forward_train(&self, clips: TensorView<'_>) -> Result<(TensorBuf, Tape<'_>), CallError> {
-        let batch = clips.shape().first().copied().unwrap_or_default();
-        let output = self.object.forward_train(clips);
+    pub fn forward_train(&self, clips: &Clips<'_>) -> Result<(TensorBuf, Tape<'_>), CallError> {
+        let batch = clips.pixels.shape().first().copied().unwrap_or_default();
+        let call = RunningCall::begin();
+        let output = self.object.forward_train(call.call(), clips);
         let output = output.map_err(|error| self.failed("encode", error))?;
         // Created before the check, so that the plugin's tape is always freed.
         let tape = Tape {
@@ -88,7 +91,7 @@ impl Encoder {
             return Ok(features);
         }
         Err(PluginError::new(
-            ErrorKind::Internal,
+            ErrorKind::INTERNAL,
             format!(
                 "a bug in the plugin: it described features of f32 {expected:?} and returned {:?}",
                 features.view()
@@ -106,7 +109,8 @@ pub struct Tape<'e> {
 
 impl Tape<'_> {
     /// Runs the backward pass for `gradient`, the gradient of the features, and accumulates the gradients of the
-    /// parameters. The parameters must not have changed since the forward pass.
+    /// parameters. The parameters must not have changed since the forward pass. `ready` is told which gradients are
+    /// finished.
     ///
     /// # Shapes
     ///
@@ -114,9 +118,14 @@ impl Tape<'_> {
     ///
     /// # Errors
     ///
-    /// Returns the plugin's error.
-    pub fn backward(self, gradient: TensorView<'_>) -> Result<(), CallError> {
-        let result = self.encoder.object.backward(self.id, gradient);
+    /// Returns the plugin's error, and any error of `ready`.
+    pub fn backward(
+        self,
+        gradient: TensorView<'_>,
+        ready: &mut ReadyGradients<'_>,
+    ) -> Result<(), CallError> {
+        let (call, object) = (RunningCall::begin(), &self.encoder.object);
+        let result = object.backward(call.call(), self.id, gradient, ready);
         result.map_err(|error| self.encoder.failed("run the backward pass", error))
     }
 }

@@ -14,10 +14,10 @@ pub struct PluginFailure {
 }
 
 impl PluginFailure {
-    /// Creates an error of kind [`ErrorKind::InvalidInput`] without causes.
+    /// Creates an error of kind [`ErrorKind::INVALID_INPUT`] without causes.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self {
-            kind: ErrorKind::InvalidInput,
+            kind: ErrorKind::INVALID_INPUT,
             message: message.into(),
             cause: None,
         }
@@ -28,13 +28,13 @@ impl From<PluginError> for PluginFailure {
     fn from(error: PluginError) -> Self {
         let cause = error.causes.iter().rev().fold(None, |next, message| {
             Some(Box::new(Cause {
-                message: message.to_string(),
+                message: message.clone(),
                 next,
             }))
         });
         Self {
             kind: error.kind,
-            message: error.message.into_string(),
+            message: error.message,
             cause,
         }
     }

@@ -1,9 +1,9 @@
 //! A loaded language model and its sessions.
 
-use super::{CallError, Training};
+use super::{CallError, Training, cancellation::RunningCall};
 use merv_plugin_api::{
     Backward, ErrorKind, LanguageModelInfo, LanguageModelObject, LogitsAt, LossAndGradient,
-    PluginError, SessionId, TensorBuf, TensorView,
+    PluginError, ReadyGradients, SessionId, TensorBuf, TensorView, TrainingTexts,
 };
 
 /// A loaded language model with its names for messages.
@@ -22,11 +22,16 @@ pub struct Session<'m> {
 }
 
 impl LanguageModel {
-    pub(super) fn new(plugin: &str, id: &str, object: LanguageModelObject) -> Self {
+    pub(super) fn new(
+        plugin: &str,
+        id: &str,
+        info: LanguageModelInfo,
+        object: LanguageModelObject,
+    ) -> Self {
         Self {
             plugin: plugin.to_owned(),
             id: id.to_owned(),
-            info: object.info(),
+            info,
             object,
         }
     }
@@ -82,7 +87,9 @@ impl LanguageModel {
         }
         let ids: Vec<SessionId> = sessions.iter().map(|session| session.id).collect();
         let shape = [ids.len(), self.info.vocab_size as usize];
-        let logits = self.checked("decode", &shape, self.object.decode(&ids, tokens))?;
+        let call = RunningCall::begin();
+        let answer = self.object.decode(call.call(), &ids, tokens);
+        let logits = self.checked("decode", &shape, answer)?;
         sessions.iter_mut().for_each(|session| session.length += 1);
         Ok(logits)
     }
@@ -104,30 +111,30 @@ impl LanguageModel {
     ///
     /// # Shapes
     ///
-    /// `embeds [batch, length, width]` of `f32`, `mask [batch, length]` of `u8`, `labels [batch, length]`
-    /// of `i64` → a gradient `[batch, length, width]`, or `[0]` for [`Backward::LossOnly`]
+    /// A gradient `[batch, length, width]`, or `[0]` for [`Backward::LOSS_ONLY`]
     ///
     /// # Errors
     ///
-    /// Returns the plugin's error, or an error if the gradient does not have the expected shape.
+    /// Returns the plugin's error, an error if the gradient does not have the expected shape, and any error of `ready`.
     pub fn forward_backward(
         &self,
-        embeds: TensorView<'_>,
-        mask: TensorView<'_>,
-        labels: TensorView<'_>,
+        texts: &TrainingTexts<'_>,
         what: Backward,
+        ready: &mut ReadyGradients<'_>,
     ) -> Result<LossAndGradient, CallError> {
         let doing = "compute the loss";
         let shape = match what {
-            Backward::LossOnly => vec![0],
-            Backward::Gradients => embeds.shape().to_vec(),
+            Backward::LOSS_ONLY => vec![0],
+            _ => texts.embeds.shape().to_vec(),
         };
-        let answer = self.object.forward_backward(embeds, mask, labels, what);
+        let call = RunningCall::begin();
+        let answer = self
+            .object
+            .forward_backward(call.call(), texts, what, ready);
         let answer = answer.map_err(|error| self.failed(doing, error))?;
-        Ok(LossAndGradient {
-            gradient: self.checked(doing, &shape, Ok(answer.gradient))?,
-            ..answer
-        })
+        let (loss_sum, tokens) = (answer.loss_sum, answer.tokens);
+        let gradient = self.checked(doing, &shape, Ok(answer.gradient))?;
+        Ok(LossAndGradient::new(loss_sum, tokens, gradient))
     }
 
     /// Accumulates the gradient `[length, width]` of embeddings from [`Self::embed`] in the gradient of the
@@ -156,7 +163,7 @@ impl LanguageModel {
                 return Ok(tensor);
             }
             Err(PluginError::new(
-                ErrorKind::Internal,
+                ErrorKind::INTERNAL,
                 format!(
                     "a bug in the plugin: expected f32 {shape:?}, but it returned {:?}",
                     tensor.view()
@@ -194,13 +201,11 @@ impl<'m> Session<'m> {
         logits: LogitsAt,
     ) -> Result<TensorBuf, CallError> {
         let length = embeds.shape().first().copied().unwrap_or_default();
-        let rows = match logits {
-            LogitsAt::None => 0,
-            LogitsAt::Last => 1,
-            LogitsAt::All => length,
-        };
+        let rows = logits.rows(length);
+        let rows = rows.map_err(|error| self.model.failed("prefill", error))?;
         let shape = [rows, self.model.info.vocab_size as usize];
-        let answer = self.model.object.prefill(self.id, embeds, logits);
+        let (call, object) = (RunningCall::begin(), &self.model.object);
+        let answer = object.prefill(call.call(), self.id, embeds, logits);
         let logits = self.model.checked("prefill", &shape, answer)?;
         self.length += length;
         Ok(logits)

@@ -1,25 +1,33 @@
 //! Loading of shared libraries. No other module opens them.
 
-use super::{CallError, Encoder, LanguageModel, elf, sink::Sink};
+use super::{
+    CallError, Encoder, LanguageModel, PluginManifest, elf, manifest::is_not_newer, sink::Sink,
+};
+use crate::{address_space, disk::file_id::FileId, transform};
 use abi_stable::{
-    StableAbi, abi_stability::abi_checking::check_layout_compatibility, library::AbiHeaderRef,
+    StableAbi,
+    abi_stability::abi_checking::{
+        AbiInstabilityError, AbiInstabilityErrors, CheckingGlobals,
+        check_layout_compatibility_with_globals,
+    },
+    library::AbiHeaderRef,
 };
 use merv_plugin_api::{
     API_VERSION, EncoderInfo, EncoderRequest, ErrorKind, HostServices, LanguageModelInfo,
-    LanguageModelRequest, MANIFEST_SYMBOL, Manifest, PluginError, PluginModuleRef, ROOT_SYMBOL,
+    LanguageModelRequest, MANIFEST_SECTION, PluginError,
+    abi::{Module, PluginModuleRef, ROOT_SYMBOL},
 };
-use semver::Version;
 use std::{
     collections::HashMap,
-    ffi::{CStr, c_char},
     fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 use thiserror::Error;
 
-/// The maximum length of abi_stable's description of two different layouts in a message.
-const SHOWN_LAYOUT_CHARS: usize = 600;
+/// The maximum length of one difference between two layouts in a message, and of the number of differences.
+const SHOWN_CHARS: usize = 300;
+const SHOWN_DIFFERENCES: usize = 3;
 
 /// A library that cannot be used as a plugin.
 #[derive(Debug, Clone, Error)]
@@ -42,7 +50,7 @@ pub enum LoadError {
     },
     /// The library does not export a manifest.
     #[error(
-        "{} is a library, but not a merv plugin: it does not export `{MANIFEST_SYMBOL}`\n  \
+        "{} is a library, but not a merv plugin: it has no section `{MANIFEST_SECTION}`\n  \
          do: use a library that was built with `merv_plugin_api::export_plugin!`", .path.display()
     )]
     NoManifest {
@@ -72,12 +80,14 @@ pub enum LoadError {
     },
     /// The types of the plugin have a different layout.
     #[error(
-        "{} states version {API_VERSION} of the plugin API, but its types have a different \
-         layout: {detail}\n  do: rebuild it against merv-plugin-api {API_VERSION}", .path.display()
+        "{} states version {found} of the plugin API, but its types have another layout than those of version \
+         {API_VERSION}: {detail}\n  do: rebuild it against merv-plugin-api {API_VERSION}", .path.display()
     )]
     Layout {
         /// The file.
         path: PathBuf,
+        /// The plugin's API version.
+        found: String,
         /// The difference.
         detail: String,
     },
@@ -94,8 +104,8 @@ pub enum LoadError {
 /// A loaded plugin. Libraries stay loaded until the process ends.
 pub struct Library {
     path: PathBuf,
-    manifest: Manifest,
-    module: PluginModuleRef,
+    manifest: PluginManifest,
+    module: Module,
 }
 
 impl fmt::Debug for Library {
@@ -112,8 +122,9 @@ impl fmt::Debug for Library {
 /// The result of initialising a library, if it was initialised.
 type Slot = Arc<Mutex<Option<Result<Arc<Library>, LoadError>>>>;
 
-/// The results by path. Without them, opening a library twice would initialise it twice.
-type Loaded = HashMap<PathBuf, Slot>;
+/// The results by file. Without them, opening a library twice would initialise it twice. The dynamic linker too takes two
+/// names of one file for one library.
+type Loaded = HashMap<FileId, Slot>;
 
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
@@ -131,14 +142,14 @@ impl Library {
                 path: path.to_owned(),
                 source: Arc::new(source),
             })?;
+        let unreadable = |source| LoadError::Unreadable {
+            path: path.clone(),
+            source: Arc::new(source),
+        };
+        let file = FileId::of(&path).map_err(unreadable)?;
         let slot = {
             let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(
-                loaded
-                    .get_or_insert_default()
-                    .entry(path.clone())
-                    .or_default(),
-            )
+            Arc::clone(loaded.get_or_insert_default().entry(file).or_default())
         };
         // While the code of the library runs, only its own slot is locked.
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,19 +165,16 @@ impl Library {
     }
 
     fn load(path: &Path, threads: usize) -> Result<Self, LoadError> {
-        let (manifest, library) = read_manifest(path)?;
-        check_version(path, &manifest.api_version)?;
-        let module = root_module(path, library)?;
-        let services = HostServices::new(
-            u32::try_from(threads).unwrap_or(u32::MAX),
-            Sink(manifest.name.clone()),
-        );
-        module.init()(services)
-            .into_result()
-            .map_err(|error| LoadError::Init {
-                path: path.to_owned(),
-                source: CallError::new(&manifest.name, "start", error),
-            })?;
+        check_file(path)?;
+        let manifest = PluginManifest::read(path)?;
+        let module = Module::new(root_module(path, &manifest)?);
+        let mut services = HostServices::new(u32::try_from(threads).unwrap_or(u32::MAX));
+        services.memory_limit = address_space::limit();
+        let started = module.init(&services, Sink(manifest.name.clone()));
+        started.map_err(|error| LoadError::Init {
+            path: path.to_owned(),
+            source: CallError::new(&manifest.name, "start", error),
+        })?;
         Ok(Self {
             path: path.to_owned(),
             manifest,
@@ -174,13 +182,14 @@ impl Library {
         })
     }
 
-    /// Reads the manifest of the library at `path` without using any other part of it.
+    /// Checks whether the library at `path` could be opened as a plugin, without opening it, and returns its manifest.
     ///
     /// # Errors
     ///
-    /// Returns an error if the file is not a library or does not have a valid manifest.
-    pub fn manifest_of(path: &Path) -> Result<Manifest, LoadError> {
-        Ok(read_manifest(path)?.0)
+    /// Returns an error if the file is not a complete library or does not have a valid manifest.
+    pub fn inspect(path: &Path) -> Result<PluginManifest, LoadError> {
+        check_file(path)?;
+        PluginManifest::read(path)
     }
 
     /// Returns the path of the library.
@@ -189,7 +198,7 @@ impl Library {
     }
 
     /// Returns the plugin's manifest.
-    pub fn manifest(&self) -> &Manifest {
+    pub fn manifest(&self) -> &PluginManifest {
         &self.manifest
     }
 
@@ -200,22 +209,29 @@ impl Library {
     /// Returns the plugin's error.
     pub fn describe_encoder(&self, request: &EncoderRequest) -> Result<EncoderInfo, CallError> {
         self.call("describe", &request.model.id, || {
-            let info = self.module.describe_encoder()(request).into_result()?;
+            let info = self.module.describe_encoder(request)?;
             plausible_encoder(&info, request).map(|()| info)
         })
     }
 
-    /// Loads an encoder.
+    /// Loads an encoder that was described as `described`.
     ///
     /// # Errors
     ///
-    /// Returns the plugin's error.
-    pub fn load_encoder(&self, request: &EncoderRequest) -> Result<Encoder, CallError> {
-        let object = self.call("load", &request.model.id, || {
-            let object = self.module.load_encoder()(request).into_result()?;
-            plausible_encoder(&object.info(), request).map(|()| object)
+    /// Returns the plugin's error, or an error if the loaded encoder describes itself differently.
+    pub fn load_encoder(
+        &self,
+        request: &EncoderRequest,
+        described: &EncoderInfo,
+    ) -> Result<Encoder, CallError> {
+        let id = &request.model.id;
+        let (info, object) = self.call("load", id, || {
+            let object = self.module.load_encoder(request)?;
+            let info = object.info()?;
+            plausible_encoder(&info, request)?;
+            same_encoder(described, &info).map(|()| (info, object))
         })?;
-        Ok(Encoder::new(&self.manifest.name, &request.model.id, object))
+        Ok(Encoder::new(&self.manifest.name, id, info, object))
     }
 
     /// Returns the description of a language model without loading its weights.
@@ -228,26 +244,29 @@ impl Library {
         request: &LanguageModelRequest,
     ) -> Result<LanguageModelInfo, CallError> {
         self.call("describe", &request.model.id, || {
-            let info = self.module.describe_llm()(request).into_result()?;
+            let info = self.module.describe_llm(request)?;
             plausible_llm(&info).map(|()| info)
         })
     }
 
-    /// Loads a language model.
+    /// Loads a language model that was described as `described`.
     ///
     /// # Errors
     ///
-    /// Returns the plugin's error.
-    pub fn load_llm(&self, request: &LanguageModelRequest) -> Result<LanguageModel, CallError> {
-        let object = self.call("load", &request.model.id, || {
-            let object = self.module.load_llm()(request).into_result()?;
-            plausible_llm(&object.info()).map(|()| object)
+    /// Returns the plugin's error, or an error if the loaded model describes itself differently.
+    pub fn load_llm(
+        &self,
+        request: &LanguageModelRequest,
+        described: &LanguageModelInfo,
+    ) -> Result<LanguageModel, CallError> {
+        let id = &request.model.id;
+        let (info, object) = self.call("load", id, || {
+            let object = self.module.load_llm(request)?;
+            let info = object.info()?;
+            plausible_llm(&info)?;
+            same_llm(described, &info).map(|()| (info, object))
         })?;
-        Ok(LanguageModel::new(
-            &self.manifest.name,
-            &request.model.id,
-            object,
-        ))
+        Ok(LanguageModel::new(&self.manifest.name, id, info, object))
     }
 
     fn call<T>(
@@ -267,7 +286,7 @@ const MAX_SIZE: u32 = 1 << 24;
 
 /// Refuses the description of an encoder that is impossible or does not match the request.
 fn plausible_encoder(info: &EncoderInfo, request: &EncoderRequest) -> Result<(), PluginError> {
-    let sizes = [info.width, info.image_size, info.temporal, info.spatial];
+    let sizes = [info.width, info.image_size(), info.temporal, info.spatial];
     if info.num_frames == request.num_frames
         && sizes.iter().all(|size| (1..=MAX_SIZE).contains(size))
         && info
@@ -275,17 +294,18 @@ fn plausible_encoder(info: &EncoderInfo, request: &EncoderRequest) -> Result<(),
             .checked_mul(info.spatial)
             .is_some_and(|tokens| tokens <= MAX_SIZE)
     {
-        return Ok(());
+        return transform::check_spec(&info.preprocess)
+            .map_err(|error| PluginError::new(ErrorKind::INTERNAL, error));
     }
     Err(PluginError::new(
-        ErrorKind::Internal,
+        ErrorKind::INTERNAL,
         format!(
             "it describes an impossible encoder for {} frames: width {}, {} frames, images of {} pixels, \
              {} · {} features",
             request.num_frames,
             info.width,
             info.num_frames,
-            info.image_size,
+            info.image_size(),
             info.temporal,
             info.spatial
         ),
@@ -302,7 +322,55 @@ fn plausible_llm(info: &LanguageModelInfo) -> Result<(), PluginError> {
     let message = format!(
         "it describes an impossible language model: width {width}, {vocabulary} tokens, a context of {context}"
     );
-    Err(PluginError::new(ErrorKind::Internal, message))
+    Err(PluginError::new(ErrorKind::INTERNAL, message))
+}
+
+/// Refuses a loaded encoder that is not the one that was planned with.
+fn same_encoder(described: &EncoderInfo, loaded: &EncoderInfo) -> Result<(), PluginError> {
+    let sizes = |info: &EncoderInfo| {
+        let EncoderInfo {
+            width,
+            num_frames,
+            temporal,
+            spatial,
+            ..
+        } = info;
+        format!("width {width}, {num_frames} frames, {temporal} · {spatial} features")
+    };
+    same("sizes", sizes(described), sizes(loaded))?;
+    same("dtype", described.dtype, loaded.dtype)?;
+    same("device", described.device, loaded.device)?;
+    let preprocess = |info: &EncoderInfo| format!("{:?}", info.preprocess);
+    same("preprocessing", preprocess(described), preprocess(loaded))
+}
+
+/// Refuses a loaded language model that is not the one that was planned with. Its vocabulary may be larger: the table of
+/// embeddings can have more rows than the config says.
+fn same_llm(described: &LanguageModelInfo, loaded: &LanguageModelInfo) -> Result<(), PluginError> {
+    same("width", described.width, loaded.width)?;
+    let contexts = (described.context_length, loaded.context_length);
+    same("context length", contexts.0, contexts.1)?;
+    same("dtype", described.dtype, loaded.dtype)?;
+    same("device", described.device, loaded.device)?;
+    match loaded.vocab_size < described.vocab_size {
+        true => same("vocabulary", described.vocab_size, loaded.vocab_size),
+        false => Ok(()),
+    }
+}
+
+fn same<T: PartialEq + fmt::Display>(
+    what: &str,
+    described: T,
+    loaded: T,
+) -> Result<(), PluginError> {
+    if described == loaded {
+        return Ok(());
+    }
+    let message = format!(
+        "a bug in the plugin: the {what} of the loaded model differs from its description; expected {described}, \
+         found {loaded}"
+    );
+    Err(PluginError::new(ErrorKind::INTERNAL, message))
 }
 
 /// Opens a library and resolves all of its symbols, so that a missing symbol is an error here. With lazy
@@ -322,21 +390,31 @@ fn open_library(path: &Path) -> Result<libloading::Library, libloading::Error> {
     unsafe { libloading::Library::new(path) }
 }
 
-fn read_manifest(path: &Path) -> Result<(Manifest, &'static libloading::Library), LoadError> {
-    let unreadable = |source| LoadError::Unreadable {
+/// Refuses a file that is not a complete library for this machine. Opening one could end the process.
+fn check_file(path: &Path) -> Result<(), LoadError> {
+    let damage = elf::damage(path).map_err(|source| LoadError::Unreadable {
         path: path.to_owned(),
         source: Arc::new(source),
-    };
-    let bad = |reason: String| LoadError::BadManifest {
-        path: path.to_owned(),
-        reason,
-    };
-    if let Some(reason) = elf::damage(path).map_err(unreadable)? {
-        return Err(LoadError::NotALibrary {
+    })?;
+    match damage {
+        None => Ok(()),
+        Some(reason) => Err(LoadError::NotALibrary {
             path: path.to_owned(),
             reason,
-        });
+        }),
     }
+}
+
+/// Opens the library and returns its root module, after abi_stable has compared all types of the interface.
+///
+/// `RootModule::load_from*` does the same, but caches one module per root-module type: for every later
+/// plugin, it would return the first one.
+fn root_module(path: &Path, manifest: &PluginManifest) -> Result<PluginModuleRef, LoadError> {
+    let layout = |detail: String| LoadError::Layout {
+        path: path.to_owned(),
+        found: manifest.api_version.clone(),
+        detail,
+    };
     let library = open_library(path).map_err(|error| LoadError::NotALibrary {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -344,61 +422,6 @@ fn read_manifest(path: &Path) -> Result<(Manifest, &'static libloading::Library)
     // A library is never unloaded, even if it is not a plugin: its initialisers may have started threads, and
     // the objects and functions of a plugin live as long as the process.
     let library: &'static libloading::Library = Box::leak(Box::new(library));
-    type ManifestFn = unsafe extern "C" fn() -> *const c_char;
-    // SAFETY: the symbol's name is specific to this project, and its type is part of the contract.
-    let symbol =
-        unsafe { library.get::<ManifestFn>(MANIFEST_SYMBOL.as_bytes()) }.map_err(|_| {
-            LoadError::NoManifest {
-                path: path.to_owned(),
-            }
-        })?;
-    // SAFETY: by the contract, it has no arguments and returns null or a string that is never freed.
-    let text = unsafe { symbol() };
-    if text.is_null() {
-        return Err(bad("the plugin failed to create it".to_owned()));
-    }
-    // SAFETY: it is not null, and by the contract NUL-terminated and never freed.
-    let text = unsafe { CStr::from_ptr(text) };
-    let manifest = serde_json::from_slice(text.to_bytes()).map_err(|e| bad(e.to_string()))?;
-    Ok((manifest, library))
-}
-
-/// Checks that the major version is the same and the minor version is not newer.
-fn check_version(path: &Path, found: &str) -> Result<(), LoadError> {
-    let refuse = |advice| {
-        Err(LoadError::ApiVersion {
-            path: path.to_owned(),
-            found: found.to_owned(),
-            advice,
-        })
-    };
-    let (Ok(plugin), Ok(host)) = (Version::parse(found), Version::parse(API_VERSION)) else {
-        return refuse("report it to the plugin's author: that is not a version");
-    };
-    if plugin.major < host.major {
-        refuse("use a newer version of the plugin")
-    } else if (plugin.major, plugin.minor) > (host.major, host.minor) {
-        refuse("use a newer merv-host, or an older version of the plugin")
-    } else {
-        Ok(())
-    }
-}
-
-/// Returns the root module after abi_stable has compared all types of the interface.
-///
-/// `RootModule::load_from*` does the same, but caches one module per root-module type: for every later
-/// plugin, it would return the first one.
-fn root_module(
-    path: &Path,
-    library: &'static libloading::Library,
-) -> Result<PluginModuleRef, LoadError> {
-    let layout = |detail: String| LoadError::Layout {
-        path: path.to_owned(),
-        detail: match detail.char_indices().nth(SHOWN_LAYOUT_CHARS) {
-            Some((end, _)) => format!("{}…", &detail[..end]),
-            None => detail,
-        },
-    };
     // SAFETY: the symbol's name is specific to this project. By the contract it is a `LibHeader`, and `upgrade`
     // checks its start before the rest is read.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()) }
@@ -410,11 +433,42 @@ fn root_module(
     let plugin = header
         .layout()
         .ok_or_else(|| layout("it does not contain a layout".to_owned()))?;
-    // The plugin is never newer than the host, so its types must be a part of the host's. `check_layout` checks
-    // the reverse, and would refuse every plugin with an older minor version.
-    check_layout_compatibility(plugin, PluginModuleRef::LAYOUT)
-        .map_err(|error| layout(error.to_string()))?;
+    // What the older of the two has must be a part of what the newer has. Each plugin is compared with the host alone:
+    // abi_stable's own globals would compare plugins of different versions with each other.
+    let host = PluginModuleRef::LAYOUT;
+    let (older, newer) = match is_not_newer(manifest) {
+        true => (plugin, host),
+        false => (host, plugin),
+    };
+    check_layout_compatibility_with_globals(older, newer, &CheckingGlobals::new())
+        .map_err(|errors| layout(differences(&errors)))?;
     // SAFETY: the layouts were compared above.
     unsafe { header.unchecked_layout::<PluginModuleRef>() }
         .map_err(|error| layout(error.to_string()))
+}
+
+/// Returns the first differences between two layouts, each with the place where it is. abi_stable's own text has all
+/// layouts before them.
+fn differences(errors: &AbiInstabilityErrors) -> String {
+    let one = |error: &AbiInstabilityError| {
+        let text = error.to_string();
+        let what = text.split_once("\nError:").map_or(&*text, |(_, what)| what);
+        let words: Vec<_> = what.split_whitespace().collect();
+        let what: String = words.join(" ").chars().take(SHOWN_CHARS).collect();
+        match error.stack_trace.last() {
+            Some(place) => format!("{} in `{}`", what, place.found),
+            None => what,
+        }
+    };
+    let mut shown: Vec<_> = errors
+        .errors
+        .iter()
+        .take(SHOWN_DIFFERENCES)
+        .map(one)
+        .collect();
+    let more = errors.errors.len().saturating_sub(SHOWN_DIFFERENCES);
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join("; ")
 }

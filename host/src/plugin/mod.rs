@@ -1,21 +1,26 @@
-//! Plugins. [`PluginPath`] finds them, and [`Library`] checks and loads them. Safe wrappers call them:
-//! [`Encoder`], [`LanguageModel`] and [`Session`], and [`Tape`] and [`Training`] for training.
+//! Plugins. [`PluginPath`] finds them, [`PluginManifest`] is what a file says about itself, and [`Library`] checks and
+//! loads it. Safe wrappers call it: [`Encoder`], [`LanguageModel`] and [`Session`], and [`Tape`] and [`Training`] for
+//! training. [`Cancellation`] ends long calls.
 
 mod call;
+mod cancellation;
 mod elf;
 mod encoder;
 mod failure;
 mod llm;
 mod loader;
+mod manifest;
 mod search;
 mod sink;
 mod training;
 
 pub use call::CallError;
+pub use cancellation::Cancellation;
 pub use encoder::{Encoder, Tape};
 pub use failure::{BoundaryError, PluginFailure};
 pub use llm::{LanguageModel, Session};
 pub use loader::{Library, LoadError};
+pub use manifest::{PluginManifest, ProvidedModel};
 pub use search::{PATH_VARIABLE, PluginNotFound, PluginPath, name_of};
 pub use sink::{Message, on_message};
 pub use training::Training;

@@ -1,8 +1,12 @@
 //! Receiving messages and progress from plugins. There is one listener per process, because libraries are
 //! loaded once per process too.
 
-use merv_plugin_api::{HostSink, LogLevel};
-use std::sync::{Arc, PoisonError, RwLock};
+use super::cancellation::is_cancelled;
+use merv_plugin_api::{Call, HostSink, LogLevel, LogRecord};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 /// A message of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub enum Message {
         plugin: String,
         /// The text.
         text: String,
+        /// Values by name.
+        fields: BTreeMap<String, String>,
     },
     /// The progress of a long task.
     Progress {
@@ -56,12 +62,17 @@ impl Sink {
 }
 
 impl HostSink for Sink {
-    fn log(&self, level: LogLevel, message: &str) {
+    fn log(&self, record: LogRecord) {
         self.send(Message::Log {
-            level,
+            level: record.level,
             plugin: self.0.clone(),
-            text: message.to_owned(),
+            text: record.message,
+            fields: record.fields,
         });
+    }
+
+    fn cancelled(&self, call: Call) -> bool {
+        is_cancelled(call)
     }
 
     fn progress(&self, task: &str, done: u64, total: u64) {

@@ -2,8 +2,8 @@
 
 use super::CallError;
 use merv_plugin_api::{
-    AdamWStep, ParameterInfo, PluginError, StatePart, TakeTensor, TensorView, TrainableObject,
-    TrainingOptions, VisitGradient,
+    AdamWStep, ParameterInfo, ParameterRange, PluginError, Ranges, StatePart, TakeTensor,
+    TensorView, TrainableObject, TrainingOptions, VisitTensor,
 };
 
 /// The parameters of a model, which stay in its plugin. [`merv_plugin_api::Trainable`] describes each method.
@@ -41,14 +41,24 @@ impl Training {
         self.named("list the parameters", self.object.parameters())
     }
 
-    /// Calls `visit` with the accumulated gradient of every parameter, in the order of [`Self::parameters`].
-    /// It can read and change the gradient.
+    /// Calls `visit` with one part of the state of every parameter, in the order of [`Self::parameters`]. It can read and
+    /// change the values.
     ///
     /// # Errors
     ///
     /// Returns an error if training has not begun, and any error of `visit`.
-    pub fn visit_gradients(&self, visit: &mut VisitGradient<'_>) -> Result<(), CallError> {
-        self.named("visit the gradients", self.object.visit_gradients(visit))
+    pub fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<(), CallError> {
+        self.named(&format!("visit the {part}"), self.object.visit(part, visit))
+    }
+
+    /// Returns the sum of the squares of the gradients of some elements.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if training has not begun or a range does not exist.
+    pub fn gradient_squares(&self, ranges: Ranges<'_>) -> Result<f64, CallError> {
+        let squares = self.object.gradient_squares(ranges);
+        self.named("sum the squares of the gradients", squares)
     }
 
     /// Sets all gradients to zero.
@@ -60,25 +70,32 @@ impl Training {
         self.named("clear the gradients", self.object.clear_gradients())
     }
 
-    /// Updates every parameter with its gradient.
+    /// Updates some elements with their gradients.
     ///
     /// # Errors
     ///
-    /// Returns an error if training has not begun or `step` is not valid.
-    pub fn apply_adamw(&self, step: &AdamWStep) -> Result<(), CallError> {
-        self.named("update the parameters", self.object.apply_adamw(step))
+    /// Returns an error if training has not begun, `step` is not valid or a range does not exist.
+    pub fn apply_adamw(&self, step: &AdamWStep, ranges: Ranges<'_>) -> Result<(), CallError> {
+        let result = self.object.apply_adamw(step, ranges);
+        self.named("update the parameters", result)
     }
 
-    /// Calls `take` with one part of the state of every parameter.
+    /// Calls `take` with one part of the state of some elements.
     ///
     /// # Errors
     ///
-    /// Returns an error if training has not begun, and any error of `take`.
-    pub fn export(&self, part: StatePart, take: &mut TakeTensor<'_>) -> Result<(), CallError> {
-        self.named("export the parameters", self.object.export(part, take))
+    /// Returns an error if training has not begun or a range does not exist, and any error of `take`.
+    pub fn export(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        take: &mut TakeTensor<'_>,
+    ) -> Result<(), CallError> {
+        let result = self.object.export(part, ranges, take);
+        self.named("export the parameters", result)
     }
 
-    /// Restores one part of the state of one parameter.
+    /// Restores one part of the state of some elements of one parameter.
     ///
     /// # Errors
     ///
@@ -86,11 +103,11 @@ impl Training {
     pub fn import(
         &self,
         part: StatePart,
-        name: &str,
+        range: ParameterRange,
         values: TensorView<'_>,
     ) -> Result<(), CallError> {
-        let doing = format!("import `{name}`");
-        self.named(&doing, self.object.import(part, name, values))
+        let result = self.object.import(part, range, values);
+        self.named("import a parameter", result)
     }
 
     /// Adds the names of the plugin, the operation and the model to an error.

@@ -2,9 +2,9 @@
 //! request, and a refusal is reported with the line of the registry.
 
 use super::entries::TableLines;
-use crate::plugin::CallError;
+use crate::plugin::{CallError, PluginManifest};
 use crate::settings_file::Problem;
-use merv_plugin_api::{ErrorKind, Manifest};
+use merv_plugin_api::ErrorKind;
 use std::error::Error;
 
 /// Keys of a table that a plugin can refuse. If a message contains several, the first one is reported.
@@ -17,7 +17,7 @@ pub(crate) struct RequestContext<'r> {
     /// The model's id.
     pub(crate) id: &'r str,
     /// The plugin's manifest.
-    pub(crate) manifest: &'r Manifest,
+    pub(crate) manifest: &'r PluginManifest,
     /// Keys whose values come from the command line, with their options.
     pub(crate) overridden: Vec<(&'static str, &'static str)>,
 }
@@ -74,8 +74,12 @@ impl RequestContext<'_> {
     /// Returns the problem that the plugin refuses a value of the request, with its line. Returns `None` if a
     /// file of the model or the plugin itself is the cause.
     pub(crate) fn refusal(&self, error: &CallError) -> Option<Problem> {
-        use ErrorKind::{Internal, InvalidInput, Unsupported};
-        if !matches!(error.failure.kind, InvalidInput | Unsupported | Internal) {
+        let kinds = [
+            ErrorKind::INVALID_INPUT,
+            ErrorKind::UNSUPPORTED,
+            ErrorKind::INTERNAL,
+        ];
+        if !kinds.contains(&error.failure.kind) {
             return None;
         }
         let key = REFUSABLE.iter().find(|key| {

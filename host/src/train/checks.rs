@@ -14,6 +14,7 @@ use crate::{
     registry::{LlmEntry, PromptEntry, Registry},
     tokenizer::TextTokenizer,
 };
+use merv_plugin_api::TrainingOptions;
 use rayon::{
     ThreadPool,
     iter::{IntoParallelRefIterator, ParallelIterator},
@@ -251,9 +252,9 @@ impl Trainings {
         trains: impl Fn(PluginModel) -> bool,
     ) -> Result<(), TrainError> {
         let stage = settings.stage;
-        let options = |part| merv_plugin_api::TrainingOptions {
-            trainable: trains(part),
-            checkpoint_activations: settings.gradient_checkpointing,
+        let options = |part| {
+            TrainingOptions::new(trains(part))
+                .checkpoint_activations(settings.gradient_checkpointing)
         };
         let begun = self.llm.begin(&options(PluginModel::Llm));
         begun.map_err(|error| of_llm(stage, registry, error))?;

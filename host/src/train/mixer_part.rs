@@ -1,10 +1,10 @@
 //! The mixer during training: its gradients and the optimizer's moments.
 
-use super::part::{TrainedPart, squares};
+use super::part::TrainedPart;
 use crate::{Error, mixer::Mixer};
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
 use merv_plugin_api::{AdamWStep, ParameterInfo, PluginError, StatePart, TakeTensor, TensorView};
-use merv_plugin_sdk::kernels::adamw::AdamWParameter;
+use merv_plugin_sdk::kernels::{adamw::AdamWParameter, squares::squares};
 
 /// The mixer's parameters, with the training state of each.
 pub struct MixerPart {
@@ -94,10 +94,8 @@ impl TrainedPart for MixerPart {
     }
 
     fn parameters(&self) -> Result<Vec<ParameterInfo>, Error> {
-        let infos = self.slots.iter().map(|slot| ParameterInfo {
-            name: slot.name.as_str().into(),
-            shape: slot.shape.clone().into(),
-        });
+        let infos = self.slots.iter();
+        let infos = infos.map(|slot| ParameterInfo::new(&slot.name, slot.shape.as_slice()));
         Ok(infos.collect())
     }
 
@@ -119,17 +117,18 @@ impl TrainedPart for MixerPart {
     }
 
     fn export(&self, state: StatePart, take: &mut TakeTensor<'_>) -> Result<(), Error> {
-        for slot in &self.slots {
+        for (index, slot) in (0..).zip(&self.slots) {
             let values;
             let part = match state {
-                StatePart::Weights => {
+                StatePart::WEIGHTS => {
                     values = slot.values()?;
                     &values
                 }
-                StatePart::FirstMoment => &slot.first,
-                StatePart::SecondMoment => &slot.second,
+                StatePart::FIRST_MOMENT => &slot.first,
+                StatePart::SECOND_MOMENT => &slot.second,
+                other => return Err(unknown(other)),
             };
-            take(&slot.name, TensorView::new(part, &slot.shape)?)?;
+            take(index, TensorView::new(part, &slot.shape)?)?;
         }
         Ok(())
     }
@@ -137,26 +136,32 @@ impl TrainedPart for MixerPart {
     fn import(
         &mut self,
         state: StatePart,
-        name: &str,
+        parameter: u32,
         values: TensorView<'_>,
     ) -> Result<(), Error> {
-        let slot = self.slots.iter_mut().find(|slot| slot.name == name);
+        let slot = self.slots.get_mut(parameter as usize);
         let slot = slot
             .filter(|slot| slot.shape == values.shape())
             .ok_or_else(|| {
                 PluginError::invalid(format!(
-                    "the mixer has no parameter `{name}` of shape {:?}",
+                    "the mixer has no parameter {parameter} of shape {:?}",
                     values.shape()
                 ))
             })?;
         let values = values.f32s()?.to_vec();
         match state {
-            StatePart::Weights => slot.set(values)?,
-            StatePart::FirstMoment => slot.first = values,
-            StatePart::SecondMoment => slot.second = values,
+            StatePart::WEIGHTS => slot.set(values)?,
+            StatePart::FIRST_MOMENT => slot.first = values,
+            StatePart::SECOND_MOMENT => slot.second = values,
+            other => return Err(unknown(other)),
         }
         Ok(())
     }
+}
+
+fn unknown(part: StatePart) -> Error {
+    let message = format!("the mixer's state cannot be saved by {part}");
+    PluginError::unsupported(message).into()
 }
 
 #[cfg(test)]
@@ -175,15 +180,9 @@ mod tests {
     }
 
     fn step(number: u64) -> AdamWStep {
-        AdamWStep {
-            step: number,
-            learning_rate: 0.1,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.5,
-            gradient_scale: 0.25,
-        }
+        AdamWStep::new(number, 0.1)
+            .weight_decay(0.5)
+            .gradient_scale(0.25)
     }
 
     /// Two steps of `torch.optim.AdamW(lr=0.1, weight_decay=0.5)` on gradients [1, -0.5], then [0.25, 2].

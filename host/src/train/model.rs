@@ -23,7 +23,7 @@ use crate::{
 };
 use candle_core::{Device, Tensor, Var};
 use merv_checkpoint::{Checkpoint, StoredTensor};
-use merv_plugin_api::{AdamWStep, Backward, TensorView};
+use merv_plugin_api::{AdamWStep, Backward, TensorView, TrainingTexts};
 use rayon::ThreadPool;
 use std::{path::Path, sync::Arc};
 
@@ -215,7 +215,7 @@ impl Model {
             texts.push((example.tokens, example.visual.is_some()));
             videos.extend(example.visual);
         }
-        let trains_encoders = !self.encoder_parts.is_empty() && what == Backward::Gradients;
+        let trains_encoders = !self.encoder_parts.is_empty() && what == Backward::GRADIENTS;
         let seen = videos.len();
         let encoders = Arc::clone(&self.encoders);
         let mut tapes: Vec<(Var, Tape<'_>)> = Vec::new();
@@ -242,19 +242,20 @@ impl Model {
             .iter()
             .map(|(tokens, visual)| (tokens, *visual))
             .collect();
-        let bos = self.llm.info().bos.into_option();
+        let bos = self.llm.info().bos;
         let layout = BatchLayout::new(&rows, bos, self.visual_tokens());
         let text = self.llm.embed(&layout.ids)?;
         let embeds = layout.embeds(text.view().f32s()?, &visual, width);
         drop(text);
         let shape = [layout.batch, layout.length, width];
         let flat = [layout.batch, layout.length];
-        let found = self.llm.forward_backward(
+        let texts = TrainingTexts::new(
             TensorView::new(&embeds, &shape)?,
             TensorView::new(&layout.mask, &flat)?,
             TensorView::new(&layout.labels, &flat)?,
-            what,
-        )?;
+        );
+        // Gradients are not sent anywhere, so it does not matter when they are ready.
+        let found = self.llm.forward_backward(&texts, what, &mut |_| Ok(()))?;
         sums.loss += found.loss_sum;
         sums.labels += found.tokens;
         sums.tokens += layout.tokens() as u64;
@@ -267,7 +268,7 @@ impl Model {
                 pairs.for_each(|(sum, weight)| *sum += f64::from(weight));
             }
         }
-        if what == Backward::LossOnly {
+        if what == Backward::LOSS_ONLY {
             return Ok(());
         }
         let (text, visual) = layout.split(found.gradient.view().f32s()?, width);
@@ -291,7 +292,8 @@ impl Model {
                 continue;
             };
             let values = gradient.flatten_all()?.to_vec1::<f32>()?;
-            tape.backward(TensorView::new(&values, gradient.dims())?)?;
+            let gradient = TensorView::new(&values, gradient.dims())?;
+            tape.backward(gradient, &mut |_| Ok(()))?;
             part.touch();
         }
         Ok(())
@@ -341,14 +343,12 @@ impl Model {
             0.0 => 1.0,
             most => (most / (gradient_norm + CLIP_EPSILON)).min(1.0),
         };
-        let step = AdamWStep {
-            step: 0,
-            learning_rate,
-            beta1: BETA1,
-            beta2: BETA2,
-            epsilon: EPSILON,
-            weight_decay: settings.weight_decay,
-            gradient_scale: mean * clip,
+        let step = |number| {
+            AdamWStep::new(number, learning_rate)
+                .betas(BETA1, BETA2)
+                .epsilon(EPSILON)
+                .weight_decay(settings.weight_decay)
+                .gradient_scale(mean * clip)
         };
         let parts = all_mut(
             &mut self.mixer_part,
@@ -361,10 +361,7 @@ impl Model {
                 // Parts without a gradient are not updated, as in PyTorch.
                 if squares.is_some() {
                     *steps += 1;
-                    part.apply_adamw(&AdamWStep {
-                        step: *steps,
-                        ..step
-                    })?;
+                    part.apply_adamw(&step(*steps))?;
                     part.clear_gradients()?;
                 }
             }

@@ -282,11 +282,10 @@ fn check_model(
 }
 
 fn is_quantised(model: &ModelSource) -> Result<bool, Error> {
-    let paths: Vec<&str> = model.weights.iter().map(|path| path.as_str()).collect();
-    if paths.is_empty() {
+    if model.weights.is_empty() {
         return Ok(false);
     }
-    let files = Checkpoint::open(&paths).map_err(SourceError::from)?;
+    let files = Checkpoint::open(&model.weights).map_err(SourceError::from)?;
     let mut tensors = files.iter();
     Ok(tensors.any(|(_, tensor)| matches!(tensor.dtype, StoredDtype::Quantized(_))))
 }
@@ -404,7 +403,7 @@ fn activations(
 /// Estimates the memory of the clips that are read ahead.
 fn examples(settings: &Settings, encoders: &[&EncoderInfo]) -> u64 {
     let clip = encoders.iter().map(|info| {
-        let side = u64::from(info.image_size);
+        let side = u64::from(info.image_size());
         [side, side, 3, F32]
             .into_iter()
             .fold(u64::from(info.num_frames), u64::saturating_mul)

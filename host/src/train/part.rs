@@ -1,12 +1,9 @@
 //! The trained parts of a model: the host's mixer, and the models in plugins. Both have the same interface.
 
 use crate::{Error, plugin::Training};
-use merv_plugin_api::{AdamWStep, ParameterInfo, StatePart, TakeTensor, TensorView};
-use rayon::prelude::*;
-
-/// The number of values that are squared and summed at a time. It is fixed, so the sum does not depend on the
-/// number of threads.
-const SUMMED_TOGETHER: usize = 1 << 15;
+use merv_plugin_api::{
+    AdamWStep, ParameterInfo, ParameterRange, Ranges, StatePart, TakeTensor, TensorView,
+};
 
 /// A trained part of a model.
 pub trait TrainedPart: Send + Sync {
@@ -49,22 +46,17 @@ pub trait TrainedPart: Send + Sync {
     /// The same as [`Self::parameters`], and the errors of `take`.
     fn export(&self, state: StatePart, take: &mut TakeTensor<'_>) -> Result<(), Error>;
 
-    /// Restores one part of the state of one parameter.
+    /// Restores one part of the state of one parameter, by its place in [`Self::parameters`].
     ///
     /// # Errors
     ///
     /// The same as [`Self::parameters`].
-    fn import(&mut self, state: StatePart, name: &str, values: TensorView<'_>)
-    -> Result<(), Error>;
-}
-
-/// Returns the sum of the squares of some numbers in double precision. It does not depend on the number of threads.
-pub fn squares(values: &[f32]) -> f64 {
-    let sums: Vec<f64> = values
-        .par_chunks(SUMMED_TOGETHER)
-        .map(|chunk| chunk.iter().map(|&x| f64::from(x) * f64::from(x)).sum())
-        .collect();
-    sums.iter().sum()
+    fn import(
+        &mut self,
+        state: StatePart,
+        parameter: u32,
+        values: TensorView<'_>,
+    ) -> Result<(), Error>;
 }
 
 /// A trained model in a plugin.
@@ -104,12 +96,7 @@ impl TrainedPart for PluginPart {
         if !self.touched {
             return Ok(None);
         }
-        let mut sum = 0.0;
-        self.training.visit_gradients(&mut |_, gradient| {
-            sum += squares(gradient);
-            Ok(())
-        })?;
-        Ok(Some(sum))
+        Ok(Some(self.training.gradient_squares(Ranges::All)?))
     }
 
     fn clear_gradients(&mut self) -> Result<(), Error> {
@@ -121,19 +108,25 @@ impl TrainedPart for PluginPart {
     }
 
     fn apply_adamw(&mut self, step: &AdamWStep) -> Result<(), Error> {
-        Ok(self.training.apply_adamw(step)?)
+        Ok(self.training.apply_adamw(step, Ranges::All)?)
     }
 
     fn export(&self, state: StatePart, take: &mut TakeTensor<'_>) -> Result<(), Error> {
-        Ok(self.training.export(state, take)?)
+        Ok(self.training.export(state, Ranges::All, take)?)
     }
 
     fn import(
         &mut self,
         state: StatePart,
-        name: &str,
+        parameter: u32,
         values: TensorView<'_>,
     ) -> Result<(), Error> {
-        Ok(self.training.import(state, name, values)?)
+        let elements = values.shape().iter().product::<usize>();
+        let range = ParameterRange {
+            parameter,
+            start: 0,
+            end: elements as u64,
+        };
+        Ok(self.training.import(state, range, values)?)
     }
 }

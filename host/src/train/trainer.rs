@@ -198,7 +198,7 @@ impl<'s> Trainer<'s> {
             self.report_cache_notices(observer);
             if !batch.ready.is_empty() {
                 let ready = std::mem::take(&mut batch.ready);
-                self.model.compute(ready, Backward::Gradients, &mut sums)?;
+                self.model.compute(ready, Backward::GRADIENTS, &mut sums)?;
             }
             if batch.request.last {
                 let metrics = self.finish_step(&sums, started, waited, observer)?;
@@ -340,7 +340,7 @@ impl<'s> Trainer<'s> {
             broken += batch.broken.len();
             if !batch.ready.is_empty() {
                 self.model
-                    .compute(batch.ready, Backward::LossOnly, &mut sums)?;
+                    .compute(batch.ready, Backward::LOSS_ONLY, &mut sums)?;
             }
         }
         if broken > 0 {

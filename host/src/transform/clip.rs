@@ -143,29 +143,52 @@ fn check(frames: &[Arc<RgbFrame>], requests: &[ClipRequest<'_>]) -> Result<(), T
         }
     }
     for request in requests {
-        let (num_frames, spec) = (request.num_frames, *request.spec);
+        let num_frames = request.num_frames;
         if num_frames == 0 || !frames.len().is_multiple_of(num_frames) {
             return Err(TransformError::FramesDoNotDivide {
                 num_frames,
                 frames: frames.len(),
             });
         }
-        let bad = |reason| Err(TransformError::BadSpec { reason, spec });
-        if spec.image_size == 0 || spec.image_size > MAX_IMAGE_SIZE {
-            return bad("`image_size` must be between 1 and 8192");
-        }
-        if spec.short_side < spec.image_size || spec.short_side > MAX_IMAGE_SIZE {
-            return bad("`short_side` must be between `image_size` and 8192");
-        }
-        if !spec.mean.iter().all(|mean| mean.is_finite()) {
-            return bad("`mean` must be finite");
-        }
-        if !spec.std.iter().all(|std| std.is_normal()) {
-            return bad("`std` must be finite and not zero");
-        }
-        if spec.domain == ResizeDomain::TorchF32 && spec.interpolation != Interpolation::Bilinear {
-            return bad("torch's resize on floats supports only the bilinear filter");
-        }
+        check_spec(request.spec)?;
+    }
+    Ok(())
+}
+
+/// Checks that frames can be preprocessed as a plugin describes.
+///
+/// # Errors
+/// When a size or number is impossible, or this version does not know a choice.
+pub fn check_spec(spec: &PreprocessSpec) -> Result<(), TransformError> {
+    let bad = |reason| {
+        Err(TransformError::BadSpec {
+            reason,
+            spec: Box::new(spec.clone()),
+        })
+    };
+    if spec.image_size == 0 || spec.image_size > MAX_IMAGE_SIZE {
+        return bad("`image_size` must be between 1 and 8192");
+    }
+    if spec.short_side < spec.image_size || spec.short_side > MAX_IMAGE_SIZE {
+        return bad("`short_side` must be between `image_size` and 8192");
+    }
+    if !spec.mean.iter().all(|mean| mean.is_finite()) {
+        return bad("`mean` must be finite");
+    }
+    if !spec.std.iter().all(|std| std.is_normal()) {
+        return bad("`std` must be finite and not zero");
+    }
+    if ![Interpolation::BILINEAR, Interpolation::BICUBIC].contains(&spec.interpolation) {
+        return bad("`interpolation` must be bilinear or bicubic");
+    }
+    if ![ResizeDomain::PILLOW_U8, ResizeDomain::TORCH_F32].contains(&spec.domain) {
+        return bad("`domain` must be pillow-u8 or torch-f32");
+    }
+    if spec.domain == ResizeDomain::TORCH_F32 && spec.interpolation != Interpolation::BILINEAR {
+        return bad("torch's resize on floats supports only the bilinear filter");
+    }
+    if !spec.extra.is_empty() {
+        return bad("`extra` has steps that this version of merv-host does not know");
     }
     Ok(())
 }
@@ -259,16 +282,17 @@ impl ClipPlan {
         frames: usize,
         distinct: &DistinctFrames,
     ) -> Self {
-        let spec = *request.spec;
+        let spec = request.spec.clone();
         let image_size = spec.image_size as usize;
         let frame_len = 3 * image_size * image_size;
         let every = frames / request.num_frames;
         Self {
-            spec,
             num_frames: request.num_frames,
-            shape: (spec.domain == ResizeDomain::PillowU8).then(|| ResizeKey::new(&spec, strategy)),
+            shape: (spec.domain == ResizeDomain::PILLOW_U8)
+                .then(|| ResizeKey::new(&spec, strategy)),
             sources: distinct.at.iter().copied().step_by(every).collect(),
             table: NormalizationTable::new(spec.mean, spec.std),
+            spec,
             frame_len,
             data: vec![0.0; request.num_frames * frame_len],
         }

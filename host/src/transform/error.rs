@@ -57,6 +57,6 @@ pub enum TransformError {
         /// The requirement that is violated.
         reason: &'static str,
         /// The preprocessing of the encoder.
-        spec: PreprocessSpec,
+        spec: Box<PreprocessSpec>,
     },
 }

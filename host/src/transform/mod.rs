@@ -17,6 +17,6 @@ mod strategy;
 mod tests;
 mod torch_resize;
 
-pub use clip::{Clip, ClipRequest, clips};
+pub use clip::{Clip, ClipRequest, check_spec, clips};
 pub use error::TransformError;
 pub use strategy::ResizeStrategy;

@@ -208,8 +208,8 @@ fn clip8(sum: i32) -> u8 {
 /// Returns the radius of a filter, in source pixels when not shrinking.
 fn radius(filter: Interpolation) -> f64 {
     match filter {
-        Interpolation::Bilinear => 1.0,
-        Interpolation::Bicubic => 2.0,
+        Interpolation::BICUBIC => 2.0,
+        _ => 1.0,
     }
 }
 
@@ -217,9 +217,9 @@ fn weight(filter: Interpolation, x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();
     match filter {
-        Interpolation::Bilinear if x < 1.0 => 1.0 - x,
-        Interpolation::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-        Interpolation::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+        Interpolation::BICUBIC if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+        Interpolation::BICUBIC if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+        Interpolation::BILINEAR if x < 1.0 => 1.0 - x,
         _ => 0.0,
     }
 }

@@ -30,42 +30,39 @@ fn spec(name: &str) -> PreprocessSpec {
     let (short_side, interpolation, domain, mean, std) = match name {
         "siglip" => (
             56,
-            Interpolation::Bicubic,
-            ResizeDomain::PillowU8,
+            Interpolation::BICUBIC,
+            ResizeDomain::PILLOW_U8,
             half,
             half,
         ),
         "dinov2" => (
             56,
-            Interpolation::Bicubic,
-            ResizeDomain::PillowU8,
+            Interpolation::BICUBIC,
+            ResizeDomain::PILLOW_U8,
             [0.485, 0.456, 0.406],
             [0.229, 0.224, 0.225],
         ),
         "vivit" => (
             64,
-            Interpolation::Bilinear,
-            ResizeDomain::PillowU8,
+            Interpolation::BILINEAR,
+            ResizeDomain::PILLOW_U8,
             half,
             half,
         ),
         "languagebind" => (
             56,
-            Interpolation::Bilinear,
-            ResizeDomain::TorchF32,
+            Interpolation::BILINEAR,
+            ResizeDomain::TORCH_F32,
             [0.48145466, 0.4578275, 0.40821073],
             [0.26862954, 0.261_302_6, 0.275_777_1],
         ),
         other => panic!("{other}"),
     };
-    PreprocessSpec {
-        image_size: 56,
-        short_side,
-        interpolation,
-        domain,
-        mean,
-        std,
-    }
+    PreprocessSpec::new(56)
+        .short_side(short_side)
+        .interpolation(interpolation)
+        .domain(domain)
+        .normalise(mean, std)
 }
 
 fn one(frame: &Arc<RgbFrame>, spec: &PreprocessSpec, strategy: ResizeStrategy) -> Arc<Clip> {
@@ -104,8 +101,8 @@ fn resizing_matches_pillow_byte_for_byte() {
         let frame = frame(&frames, name);
         let (columns, rows) = (axis(frame.width, width), axis(frame.height, height));
         let filter = match filter {
-            "bicubic" => Interpolation::Bicubic,
-            "bilinear" => Interpolation::Bilinear,
+            "bicubic" => Interpolation::BICUBIC,
+            "bilinear" => Interpolation::BILINEAR,
             other => panic!("{other}"),
         };
         assert!(
@@ -275,7 +272,7 @@ fn impossible_requests_are_errors() {
         assert_eq!(request_clip(&good, num_frames), expected);
     }
     let bad = |change: fn(&mut PreprocessSpec)| {
-        let mut spec = good;
+        let mut spec = good.clone();
         change(&mut spec);
         matches!(request_clip(&spec, 6), TransformError::BadSpec { .. })
     };
@@ -284,7 +281,14 @@ fn impossible_requests_are_errors() {
     assert!(bad(|spec| spec.short_side = 55));
     assert!(bad(|spec| spec.std[1] = 0.0));
     assert!(bad(|spec| spec.mean[2] = f32::NAN));
-    assert!(bad(|spec| spec.domain = ResizeDomain::TorchF32));
+    assert!(bad(|spec| spec.domain = ResizeDomain::TORCH_F32));
+    assert!(bad(|spec| spec.domain = ResizeDomain::from_number(9)));
+    assert!(bad(
+        |spec| spec.interpolation = Interpolation::from_number(9)
+    ));
+    assert!(bad(|spec| {
+        spec.extra.insert("rotate".into(), "90".into());
+    }));
 
     let none = clips(&[], &[], ResizeStrategy::ResizeNaive, 1).unwrap_err();
     assert_eq!(none, TransformError::NoFrames);
@@ -307,13 +311,10 @@ fn sizes_at_the_limit_are_accepted_and_larger_ones_refused() {
         data: vec![0; 3],
     });
     let compute = |image_size, short_side, mean: f32, std: f32| {
-        let spec = PreprocessSpec {
-            image_size,
-            short_side,
-            mean: [mean; 3],
-            std: [std; 3],
-            ..spec("siglip")
-        };
+        let mut spec = spec("siglip")
+            .short_side(short_side)
+            .normalise([mean; 3], [std; 3]);
+        spec.image_size = image_size;
         let request = ClipRequest {
             num_frames: 1,
             spec: &spec,

@@ -55,15 +55,20 @@ impl Ui {
             level,
             plugin,
             text,
+            fields,
         } = message
         else {
             return;
         };
+        let mut line = format!("plugin `{plugin}`: {text}");
+        for (name, value) in fields {
+            line.push_str(&format!(" {name}={value}"));
+        }
         match level {
-            LogLevel::Error => error_line(&format!("plugin `{plugin}`: {text}")),
-            LogLevel::Warn if !self.quiet => self.warn(&format!("plugin `{plugin}`: {text}")),
-            LogLevel::Info if self.verbose > 0 => self.info(&format!("plugin `{plugin}`: {text}")),
-            LogLevel::Debug if self.verbose > 1 => self.info(&format!("plugin `{plugin}`: {text}")),
+            LogLevel::ERROR => error_line(&line),
+            LogLevel::WARN => self.warn(&line),
+            LogLevel::INFO if self.verbose > 0 => self.info(&line),
+            LogLevel::DEBUG if self.verbose > 1 => self.info(&line),
             _ => {}
         }
     }

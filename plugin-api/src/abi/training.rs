@@ -31,7 +31,7 @@ pub trait TakeTensorAbi {
 
 /// A closure of the host that the plugin borrows for one call.
 #[sabi_trait]
-pub trait ReadyGradientsAbi {
+pub trait ReadyGradientsAbi: Send {
     #[sabi(last_prefix_field)]
     fn call(&mut self, parameters: RSlice<'_, u32>) -> RResult<(), WireError>;
 }
@@ -130,7 +130,7 @@ pub(super) fn ready<'a>(closure: &'a mut HostClosure<'_, ReadyGradients<'_>>) ->
 /// Calls the host's callback from a plugin.
 pub(super) fn tell_ready<'a>(
     ready: &'a mut WireReady<'_>,
-) -> impl FnMut(&[u32]) -> Result<(), PluginError> + 'a {
+) -> impl FnMut(&[u32]) -> Result<(), PluginError> + Send + 'a {
     |parameters| receive(ready.call(parameters.into()))
 }
 

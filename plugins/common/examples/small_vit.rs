@@ -131,28 +131,44 @@ impl Encoder for SmallVit {
         self.info.clone()
     }
 
-    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
+    fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf> {
         // One frame at a time. The first token is the class token; the patches become features.
-        encode_frames(clips, &self.info, 1, FrameTokens::Patches, 1, |frame| {
-            self.forward(frame)
-        })
+        encode_frames(
+            &clips.pixels,
+            &self.info,
+            1,
+            FrameTokens::Patches,
+            1,
+            |frame| self.forward(frame),
+        )
     }
 }
 
 impl TrainableEncoder for SmallVit {
     type Tape = ClipTape;
 
-    fn forward_train(&self, clips: &TensorView<'_>) -> Result<(TensorBuf, ClipTape)> {
+    fn forward_train(&self, clips: &Clips<'_>) -> Result<(TensorBuf, ClipTape)> {
         self.parameters.options()?;
         let mut tape = ClipTape::default();
-        let features = encode_frames(clips, &self.info, 1, FrameTokens::Patches, 1, |frame| {
-            tape.record(|| self.forward(frame))
-        })?;
+        let features = encode_frames(
+            &clips.pixels,
+            &self.info,
+            1,
+            FrameTokens::Patches,
+            1,
+            |frame| tape.record(|| self.forward(frame)),
+        )?;
         Ok((features, tape))
     }
 
-    fn backward(&self, tape: ClipTape, gradient: &TensorView<'_>) -> Result<()> {
-        tape.backward_frames(&self.info, FrameTokens::Patches, 1, gradient)
+    fn backward(
+        &self,
+        tape: ClipTape,
+        gradient: &TensorView<'_>,
+        ready: &mut ReadyGradients<'_>,
+    ) -> Result<()> {
+        tape.backward_frames(&self.info, FrameTokens::Patches, 1, gradient)?;
+        self.parameters.all_ready(ready)
     }
 }
 
@@ -161,19 +177,21 @@ struct SmallVitFamily;
 impl EncoderFamily for SmallVitFamily {
     type Model = Config;
 
-    fn manifest() -> Manifest {
-        Manifest::new("small-vit", env!("CARGO_PKG_VERSION"))
-            .license("MIT")
-            .encoder("small-vit", "of the weights in question")
-    }
+    const MANIFEST: Manifest = Manifest::new("small-vit", env!("CARGO_PKG_VERSION"))
+        .license("MIT")
+        .provides(
+            &[Provided::encoder("small-vit", "of the weights in question")
+                .features(&[feature::TRAIN])],
+        );
 
     /// Works out the sizes and the description from the request and the config file alone.
     fn describe(request: &EncoderRequest) -> Result<(Config, EncoderInfo)> {
         let precision = request::precision(&request.model)?;
-        let path = request::config(&request.model)
+        let path = request.model.config.as_deref();
+        let path = path
             .ok_or_else(|| PluginError::weights("`small-vit` needs a `config` with its sizes"))?;
-        let config: Config = read(&path)?;
-        in_file(Some(&path), config.check())?;
+        let config: Config = read(path)?;
+        in_file(Some(path), config.check())?;
         // A size that this model does not support is a mistake in the registry, so the error names the
         // registry's key.
         let size = config.image_size as u32;
@@ -181,24 +199,12 @@ impl EncoderFamily for SmallVitFamily {
         request::fits(requested == size, "image_size", requested, || {
             size.to_string()
         })?;
-        let info = EncoderInfo {
-            width: config.width as u32,
-            num_frames: request.num_frames,
-            image_size: size,
-            temporal: request.num_frames,
-            spatial: config.patches() as u32,
-            preprocess: PreprocessSpec {
-                image_size: size,
-                short_side: size,
-                interpolation: Interpolation::Bicubic,
-                domain: ResizeDomain::PillowU8,
-                mean: [0.5; 3],
-                std: [0.5; 3],
-            },
-            dtype: precision.dtype(),
-            parameters: 0,
-            macs_per_clip: 0,
-        };
+        let preprocess = PreprocessSpec::new(size)
+            .interpolation(Interpolation::BICUBIC)
+            .normalise([0.5; 3], [0.5; 3]);
+        let grid = [request.num_frames, config.patches() as u32];
+        let info = EncoderInfo::new(config.width as u32, request.num_frames, grid, preprocess)
+            .dtype(precision.dtype());
         Ok((config, info))
     }
 

@@ -1,6 +1,6 @@
 //! Plugins whose models are encoders.
 
-use crate::{Result, request, threads};
+use crate::{Result, threads};
 use merv_plugin_api::{EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin};
 use std::{marker::PhantomData, path::PathBuf};
 
@@ -9,8 +9,8 @@ pub trait EncoderFamily: 'static {
     /// What [`Self::load`] needs to know about a requested model.
     type Model;
 
-    /// Returns the name, version, licence and encoders of the plugin.
-    fn manifest() -> Manifest;
+    /// The name, version, licence and encoders of the plugin.
+    const MANIFEST: Manifest;
 
     /// Describes the encoder that is requested. The weights need not be there.
     ///
@@ -32,9 +32,7 @@ pub trait EncoderFamily: 'static {
 pub struct EncoderPlugin<F>(PhantomData<F>);
 
 impl<F: EncoderFamily> Plugin for EncoderPlugin<F> {
-    fn manifest() -> Manifest {
-        F::manifest().backend("candle")
-    }
+    const MANIFEST: Manifest = F::MANIFEST.backend("candle");
 
     fn init(host: &HostServices) -> Result<()> {
         threads::init(host)
@@ -46,6 +44,6 @@ impl<F: EncoderFamily> Plugin for EncoderPlugin<F> {
 
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject> {
         let (model, info) = F::describe(request)?;
-        F::load(model, info, &request::weights(&request.model))
+        F::load(model, info, &request.model.weights)
     }
 }

@@ -1,8 +1,8 @@
 //! Fields of a request, and checks of them.
 
 use crate::{Result, precision::Precision};
-use merv_plugin_api::{DType, DeviceKind, ModelSource, PluginError};
-use std::{fmt::Display, path::PathBuf};
+use merv_plugin_api::{DType, Device, ModelSource, PluginError};
+use std::fmt::Display;
 
 /// Returns the precision that a request selects for matrix products: `f32` by default.
 ///
@@ -10,14 +10,14 @@ use std::{fmt::Display, path::PathBuf};
 ///
 /// When the request selects a device other than the CPU, or a dtype other than `f32` and `bf16`.
 pub fn precision(source: &ModelSource) -> Result<Precision> {
-    if source.device.kind != DeviceKind::Cpu {
+    if source.device != Device::CPU {
         return Err(PluginError::unsupported(format!(
             "`{}` was requested on {}, but this plugin only supports the cpu; \
              set `device = \"cpu\"`",
             source.id, source.device
         )));
     }
-    match source.dtype.into_option() {
+    match source.dtype {
         None | Some(DType::F32) => Ok(Precision::F32),
         Some(DType::BF16) => Ok(Precision::Bf16),
         Some(other) => Err(PluginError::unsupported(format!(
@@ -47,22 +47,4 @@ pub fn fits(
         "expected `{key}` to be {}, found {requested}",
         expected()
     )))
-}
-
-/// Returns the paths of the weights.
-pub fn weights(source: &ModelSource) -> Vec<PathBuf> {
-    source
-        .weights
-        .iter()
-        .map(|path| PathBuf::from(path.as_str()))
-        .collect()
-}
-
-/// Returns the path of the config file, if the request has one.
-pub fn config(source: &ModelSource) -> Option<PathBuf> {
-    source
-        .config
-        .as_ref()
-        .map(|path| PathBuf::from(path.as_str()))
-        .into_option()
 }

@@ -1,7 +1,7 @@
 //! The model ids of a plugin, in a table.
 
 use crate::Result;
-use merv_plugin_api::{Manifest, PluginError};
+use merv_plugin_api::{PluginError, Provided};
 
 /// One encoder of a plugin.
 pub struct Variant<T> {
@@ -29,10 +29,18 @@ pub fn find<'a, T>(variants: &'a [Variant<T>], id: &str) -> Result<&'a T> {
     })
 }
 
-/// Adds every encoder of the table to `manifest`.
-#[must_use]
-pub fn listed<T>(manifest: Manifest, variants: &[Variant<T>]) -> Manifest {
-    variants.iter().fold(manifest, |manifest, variant| {
-        manifest.encoder(variant.id, variant.license)
-    })
+/// Returns the encoders of the table for the manifest, each with the same `features`
+/// ([`merv_plugin_api::feature`]).
+pub const fn provided<T, const N: usize>(
+    variants: &[Variant<T>; N],
+    features: &'static [&'static str],
+) -> [Provided; N] {
+    let mut all = [Provided::encoder("", ""); N];
+    let mut index = 0;
+    while index < N {
+        let Variant { id, license, .. } = &variants[index];
+        all[index] = Provided::encoder(id, license).features(features);
+        index += 1;
+    }
+    all
 }

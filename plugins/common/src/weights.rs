@@ -296,6 +296,11 @@ impl Scope<'_> {
         parameter
     }
 
+    /// Returns the number of parameters that were taken so far, in this and in all other scopes.
+    pub fn taken(&self) -> u32 {
+        self.ledger.parameters.borrow().len() as u32
+    }
+
     /// Returns all parameters that were taken so far, in this and in all other scopes.
     pub fn parameters(&self) -> Parameters {
         Parameters::new(self.ledger.parameters.borrow().clone())

@@ -4,7 +4,7 @@
 mod config;
 
 use config::VARIANTS;
-use merv_plugin_api::{EncoderInfo, EncoderObject, EncoderRequest, Manifest};
+use merv_plugin_api::{EncoderInfo, EncoderObject, EncoderRequest, Manifest, Provided, feature};
 use merv_plugin_sdk::{
     Result,
     encoder_plugin::{EncoderFamily, EncoderPlugin},
@@ -23,16 +23,16 @@ const UNUSED: &[&str] = &["mask_token"];
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
+const PROVIDED: [Provided; VARIANTS.len()] = variants::provided(&VARIANTS, &[feature::TRAIN]);
+
 struct DinoV2;
 
 impl EncoderFamily for DinoV2 {
     type Model = (VitConfig, VitFeatures);
 
-    fn manifest() -> Manifest {
-        let manifest =
-            Manifest::new("dinov2", env!("CARGO_PKG_VERSION")).license(env!("CARGO_PKG_LICENSE"));
-        variants::listed(manifest, &VARIANTS)
-    }
+    const MANIFEST: Manifest = Manifest::new("dinov2", env!("CARGO_PKG_VERSION"))
+        .license(env!("CARGO_PKG_LICENSE"))
+        .provides(&PROVIDED);
 
     fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
         let variant = variants::find(&VARIANTS, &request.model.id)?;

@@ -12,8 +12,7 @@ mod model;
 use config::{Config, VARIANTS};
 use merv_plugin_api::{
     EncoderInfo, EncoderObject, EncoderRequest, Interpolation, Manifest, PreprocessSpec,
-    ResizeDomain,
-};
+    ResizeDomain, Provided};
 use merv_plugin_sdk::{
     Result,
     config::{in_file, read},
@@ -43,26 +42,26 @@ const FUSION_HEADS: &str = "multi_scale_fusion_heads.";
 /// The dictionary that contains the weights in `.pth` files.
 const STATE: &str = "model_state";
 
+const PROVIDED: [Provided; VARIANTS.len()] = variants::provided(&VARIANTS, &[]);
+
 struct Hiera;
 
 impl EncoderFamily for Hiera {
     type Model = Config;
 
-    fn manifest() -> Manifest {
-        let manifest =
-            Manifest::new("hiera", env!("CARGO_PKG_VERSION")).license(env!("CARGO_PKG_LICENSE"));
-        variants::listed(manifest, &VARIANTS)
-    }
+    const MANIFEST: Manifest = Manifest::new("hiera", env!("CARGO_PKG_VERSION"))
+        .license(env!("CARGO_PKG_LICENSE"))
+        .provides(&PROVIDED);
 
     fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
         let published = variants::find(&VARIANTS, &request.model.id)?;
         let precision = request::precision(&request.model)?;
-        let path = request::config(&request.model);
+        let path = request.model.config.clone();
         let config = match &path {
             Some(path) => read::<Config>(path)?,
             None => Config::published(published),
         };
-        let requested = request.image_size.into_option().map(|size| size as usize);
+        let requested = request.image_size.map(|size| size as usize);
         in_file(path.as_deref(), config.check())?;
         config.check_clips(request.num_frames as usize, requested)?;
         let ([times, rows, columns], width) = (config.tokens(), config.embed_dim());
@@ -74,29 +73,19 @@ impl EncoderFamily for Hiera {
         let keys = "`input_size`, `patch_stride` and `embed_dim`";
         let telling: [weights::Telling<'_>; 3] =
             std::array::from_fn(|i| (names[i].as_slice(), shapes[i].as_slice(), keys));
-        weights::agree(&request::weights(&request.model), &telling)?;
+        weights::agree(&request.model.weights, &telling)?;
         let clips = request.num_frames / config.frames() as u32;
         let [times, rows, columns] = config.last_map();
         let image_size = config.image_size() as u32;
-        let info = EncoderInfo {
-            width: config.width() as u32,
-            num_frames: request.num_frames,
-            image_size,
-            temporal: clips * times as u32,
-            spatial: (rows * columns) as u32,
-            preprocess: PreprocessSpec {
-                image_size,
-                // MERV scales the short side to 256 for crops of 224.
-                short_side: image_size * 256 / 224,
-                interpolation: Interpolation::Bilinear,
-                domain: ResizeDomain::PillowU8,
-                mean: [0.45; 3],
-                std: [0.225; 3],
-            },
-            dtype: precision.dtype(),
-            parameters: config.parameters(),
-            macs_per_clip: config.macs().saturating_mul(u64::from(clips)),
-        };
+        // MERV scales the short side to 256 for crops of 224.
+        let preprocess = PreprocessSpec::new(image_size)
+            .short_side(image_size * 256 / 224)
+            .normalise([0.45; 3], [0.225; 3]);
+        let grid = [clips * times as u32, (rows * columns) as u32];
+        let macs = config.macs().saturating_mul(u64::from(clips));
+        let info = EncoderInfo::new(config.width() as u32, request.num_frames, grid, preprocess)
+            .dtype(precision.dtype())
+            .cost(config.parameters(), macs);
         Ok((config, info))
     }
 

@@ -7,7 +7,7 @@ use crate::{
     patch::PatchEmbed,
 };
 use candle_core::Tensor;
-use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView};
+use merv_plugin_api::{Clips, Encoder, EncoderInfo, TensorBuf};
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
@@ -207,8 +207,8 @@ impl Encoder for Hiera {
         self.info.clone()
     }
 
-    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
-        let features = encode_in_groups(clips, &self.info, self.config.frames(), |frames| {
+    fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf> {
+        let features = encode_in_groups(&clips.pixels, &self.info, self.config.frames(), |frames| {
             self.forward(frames)
         });
         self.mapping.release();

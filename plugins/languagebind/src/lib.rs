@@ -6,8 +6,8 @@ mod model;
 
 use config::{Config, ConfigFile, VARIANTS};
 use merv_plugin_api::{
-    EncoderInfo, EncoderObject, EncoderRequest, Interpolation, Manifest, PreprocessSpec,
-    ResizeDomain,
+    EncoderInfo, EncoderObject, EncoderRequest, Manifest, PreprocessSpec, Provided, ResizeDomain,
+    feature,
 };
 use merv_plugin_sdk::{
     Result,
@@ -23,33 +23,33 @@ use std::path::PathBuf;
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
+const PROVIDED: [Provided; VARIANTS.len()] = variants::provided(&VARIANTS, &[feature::TRAIN]);
+
 struct LanguageBind;
 
 impl EncoderFamily for LanguageBind {
     type Model = (Config, FrameTokens);
 
-    fn manifest() -> Manifest {
-        let manifest = Manifest::new("languagebind", env!("CARGO_PKG_VERSION"))
-            .license(env!("CARGO_PKG_LICENSE"));
-        variants::listed(manifest, &VARIANTS)
-    }
+    const MANIFEST: Manifest = Manifest::new("languagebind", env!("CARGO_PKG_VERSION"))
+        .license(env!("CARGO_PKG_LICENSE"))
+        .provides(&PROVIDED);
 
     fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
         let choice = *variants::find(&VARIANTS, &request.model.id)?;
         let precision = request::precision(&request.model)?;
-        let path = request::config(&request.model);
+        let path = request.model.config.clone();
         let config = match &path {
             Some(path) => read::<ConfigFile>(path)?.vision_config,
             None => Config::published(),
         };
-        let requested = request.image_size.into_option().map(|size| size as usize);
+        let requested = request.image_size.map(|size| size as usize);
         in_file(path.as_deref(), config.check())?;
         config.check_clips(request.num_frames as usize, requested)?;
         let width = config.hidden_size;
         let temporal_names = [model::LAYERS, model::ADAPTED_LAYERS]
             .map(|layers| format!("vision_model.{layers}.layers.0.temporal_embedding"));
         weights::agree(
-            &request::weights(&request.model),
+            &request.model.weights,
             &[
                 (
                     &["vision_model.embeddings.position_embedding.weight"],
@@ -65,24 +65,14 @@ impl EncoderFamily for LanguageBind {
         )?;
         let image_size = config.image_size as u32;
         let (temporal, spatial) = choice.shape(request.num_frames as usize, config.grid().pow(2));
-        let info = EncoderInfo {
-            width: config.hidden_size as u32,
-            num_frames: request.num_frames,
-            image_size,
-            temporal,
-            spatial,
-            preprocess: PreprocessSpec {
-                image_size,
-                short_side: image_size,
-                interpolation: Interpolation::Bilinear,
-                domain: ResizeDomain::TorchF32,
-                mean: MEAN,
-                std: STD,
-            },
-            dtype: precision.dtype(),
-            parameters: config.parameters(),
-            macs_per_clip: u64::from(request.num_frames) * config.macs_per_frame(),
-        };
+        let preprocess = PreprocessSpec::new(image_size)
+            .domain(ResizeDomain::TORCH_F32)
+            .normalise(MEAN, STD);
+        let macs = u64::from(request.num_frames) * config.macs_per_frame();
+        let grid = [temporal, spatial];
+        let info = EncoderInfo::new(width as u32, request.num_frames, grid, preprocess)
+            .dtype(precision.dtype())
+            .cost(config.parameters(), macs);
         Ok(((config, choice), info))
     }
 

@@ -8,7 +8,9 @@
 
 use crate::config::Config;
 use candle_core::Tensor;
-use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView, TrainableEncoder};
+use merv_plugin_api::{
+    Clips, Encoder, EncoderInfo, ReadyGradients, TensorBuf, TensorView, TrainableEncoder,
+};
 use merv_plugin_sdk::{
     Result,
     checkpoint::Mapping,
@@ -214,9 +216,9 @@ impl Encoder for LanguageBind {
         self.info.clone()
     }
 
-    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
+    fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf> {
         let (group, choice) = (self.config.num_frames, self.choice);
-        let features = encode_frames(clips, &self.info, group, choice, 1, |frames| {
+        let features = encode_frames(&clips.pixels, &self.info, group, choice, 1, |frames| {
             self.forward(frames)
         });
         self.mapping.release();
@@ -227,17 +229,23 @@ impl Encoder for LanguageBind {
 impl TrainableEncoder for LanguageBind {
     type Tape = ClipTape;
 
-    fn forward_train(&self, clips: &TensorView<'_>) -> Result<(TensorBuf, ClipTape)> {
+    fn forward_train(&self, clips: &Clips<'_>) -> Result<(TensorBuf, ClipTape)> {
         self.parameters.options()?;
         let (group, choice) = (self.config.num_frames, self.choice);
         let mut tape = ClipTape::default();
-        let features = encode_frames(clips, &self.info, group, choice, 1, |frames| {
+        let features = encode_frames(&clips.pixels, &self.info, group, choice, 1, |frames| {
             tape.record(|| self.forward(frames))
         })?;
         Ok((features, tape))
     }
 
-    fn backward(&self, tape: ClipTape, gradient: &TensorView<'_>) -> Result<()> {
-        tape.backward_frames(&self.info, self.choice, 1, gradient)
+    fn backward(
+        &self,
+        tape: ClipTape,
+        gradient: &TensorView<'_>,
+        ready: &mut ReadyGradients<'_>,
+    ) -> Result<()> {
+        tape.backward_frames(&self.info, self.choice, 1, gradient)?;
+        self.parameters.all_ready(ready)
     }
 }

@@ -344,22 +344,17 @@ impl Config {
 
     /// Returns the description of the model for the host.
     pub fn info(&self, precision: Precision) -> LanguageModelInfo {
-        LanguageModelInfo {
-            width: self.hidden_size as u32,
-            vocab_size: self.vocab_size as u32,
-            context_length: self.max_position_embeddings as u32,
-            bos: self.bos_token_id.into(),
-            eos: self
-                .eos_token_id
-                .as_ref()
-                .map(OneOrMany::to_vec)
-                .unwrap_or_default()
-                .into(),
-            dtype: precision.dtype(),
-            parameters: self.parameters(),
-            macs_per_token: self.macs_per_token(),
-            cache_bytes_per_token: self.cache_bytes_per_token(),
-        }
+        let eos = self.eos_token_id.as_ref().map(OneOrMany::to_vec);
+        let (parameters, macs) = (self.parameters(), self.macs_per_token());
+        LanguageModelInfo::new(
+            self.hidden_size as u32,
+            self.vocab_size as u32,
+            self.max_position_embeddings as u32,
+        )
+        .bos(self.bos_token_id)
+        .eos(eos.unwrap_or_default())
+        .dtype(precision.dtype())
+        .cost(parameters, macs, self.cache_bytes_per_token())
     }
 
     /// Returns whether query, key and value have biases.
@@ -500,7 +495,7 @@ mod tests {
             };
             let info = config.info(Precision::F32);
             assert_eq!(info.eos.as_slice(), expected);
-            assert_eq!(info.bos.into_option(), Some(4));
+            assert_eq!(info.bos, Some(4));
             assert_eq!((info.width, info.vocab_size), (6, 7));
         }
     }

@@ -12,7 +12,7 @@ mod train;
 use config::Config;
 use merv_plugin_api::{
     HostServices, LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest, Plugin,
-    PluginError,
+    PluginError, Provided, feature,
 };
 use merv_plugin_sdk::{
     checkpoint::{Checkpoint, published::language_model_name},
@@ -22,39 +22,43 @@ use merv_plugin_sdk::{
 use rope::Rope;
 use std::path::PathBuf;
 
-/// The licences of published weights, each with the ids of MERV's models under it.
-const PUBLISHED: [(&str, &[&str]); 5] = [
-    (
-        "Llama 2 Community License (meta-llama, accepted before download)",
-        &[
-            "llama2-7b-pure",
-            "llama2-13b-pure",
-            "llama2-7b-chat",
-            "llama2-13b-chat",
-            "vicuna-v15-7b",
-            "vicuna-v15-13b",
-        ],
-    ),
-    (
-        "Llama 3 Community License (meta-llama, accepted before download)",
-        &["llama3-8b-pure", "llama3-8b-chat"],
-    ),
-    (
-        "Llama 3.1 Community License (meta-llama, accepted before download)",
-        &["llama3.1-8b-chat"],
-    ),
-    ("Apache 2.0", &["qwen2.5-7b-instruct"]),
-    ("Qwen Research License", &["qwen2.5-3b-instruct"]),
+/// The licences of published weights.
+const LLAMA_2: &str = "Llama 2 Community License (meta-llama, accepted before download)";
+const LLAMA_3: &str = "Llama 3 Community License (meta-llama, accepted before download)";
+const LLAMA_3_1: &str = "Llama 3.1 Community License (meta-llama, accepted before download)";
+
+/// Weights of any model of a family.
+const ANY: &str = "of the weights in question";
+
+/// The language models: those of MERV, whose sizes are known, and any other.
+const PROVIDED: [Provided; 13] = [
+    llm("llama2-7b-pure", LLAMA_2),
+    llm("llama2-13b-pure", LLAMA_2),
+    llm("llama2-7b-chat", LLAMA_2),
+    llm("llama2-13b-chat", LLAMA_2),
+    llm("vicuna-v15-7b", LLAMA_2),
+    llm("vicuna-v15-13b", LLAMA_2),
+    llm("llama3-8b-pure", LLAMA_3),
+    llm("llama3-8b-chat", LLAMA_3),
+    llm("llama3.1-8b-chat", LLAMA_3_1),
+    llm("qwen2.5-7b-instruct", "Apache 2.0"),
+    llm("qwen2.5-3b-instruct", "Qwen Research License"),
+    llm("llama", ANY),
+    llm("qwen2", ANY),
 ];
+
+const fn llm(id: &'static str, license: &'static str) -> Provided {
+    Provided::llm(id, license).features(&[feature::TRAIN])
+}
 
 struct LlamaPlugin;
 
 fn resolve(request: &LanguageModelRequest) -> Result<Config, PluginError> {
     let id = request.model.id.as_str();
-    let weights = request::weights(&request.model);
+    let weights = request.model.weights.clone();
     // A GGUF file contains its own config. The host also passes it as the config file, even before it passes
     // the weights.
-    let given = request::config(&request.model);
+    let given = request.model.config.clone();
     let path = given.or_else(|| weights.into_iter().find(|path| gguf::is_gguf(path)));
     let config = match &path {
         Some(path) if gguf::is_gguf(path) => gguf::config(path)?,
@@ -84,18 +88,10 @@ fn open(paths: &[PathBuf]) -> Result<Checkpoint, PluginError> {
 }
 
 impl Plugin for LlamaPlugin {
-    fn manifest() -> Manifest {
-        let mut manifest = Manifest::new("llama2", env!("CARGO_PKG_VERSION"))
-            .license(env!("CARGO_PKG_LICENSE"))
-            .backend("candle");
-        for (license, ids) in PUBLISHED {
-            for id in ids {
-                manifest = manifest.llm(id, license);
-            }
-        }
-        let any = "of the weights in question";
-        manifest.llm("llama", any).llm("qwen2", any)
-    }
+    const MANIFEST: Manifest = Manifest::new("llama2", env!("CARGO_PKG_VERSION"))
+        .license(env!("CARGO_PKG_LICENSE"))
+        .backend("candle")
+        .provides(&PROVIDED);
 
     fn init(host: &HostServices) -> Result<(), PluginError> {
         threads::init(host)
@@ -117,7 +113,7 @@ impl Plugin for LlamaPlugin {
             unused.push("lm_head.".to_owned());
         }
         let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
-        let checkpoint = open(&request::weights(&request.model))?;
+        let checkpoint = open(&request.model.weights)?;
         let model = weights::load_checkpoint(checkpoint, &unused, |scope| {
             model::Llama::new(&config, &scope.in_precision(precision))
         })?;
@@ -159,7 +155,7 @@ mod tests {
                 billions(id)
             );
         }
-        let known = PUBLISHED.iter().flat_map(|(_, ids)| *ids);
-        assert!(known.clone().count() == 11 && known.copied().all(|id| billions(id) > 1.0));
+        let mut published = PROVIDED[..11].iter().map(Provided::id);
+        assert!(published.all(|id| billions(id) > 1.0));
     }
 }

@@ -25,7 +25,7 @@ use merv_plugin_sdk::{
     trainable,
     weights::Scope,
 };
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 /// One layer.
 pub struct Layer {
@@ -105,6 +105,14 @@ fn rope_factors(config: &Config, scope: &Scope<'_>) -> Vec<f32> {
     }
 }
 
+/// The places of the parameters in [`Llama::parameters`]. The embedding table is the first.
+pub struct Places {
+    /// Those of the head. Empty if it shares the embedding table.
+    pub head: Range<u32>,
+    /// Those of each layer, and then of the final norm.
+    pub others: Vec<Range<u32>>,
+}
+
 /// The loaded model.
 pub struct Llama {
     /// `[vocab_size, width]`
@@ -120,6 +128,8 @@ pub struct Llama {
     /// The sizes.
     pub config: Config,
     info: LanguageModelInfo,
+    /// The places of its parameters.
+    pub places: Places,
     /// The trainable parameters.
     pub parameters: Parameters,
 }
@@ -143,18 +153,31 @@ impl Llama {
         config.check()?;
         let (d, vocab) = (config.hidden_size, config.vocab_size);
         let embedding = embedding.parameter("weight", &[vocab, d]);
+        let first_of_head = scope.taken();
         let head = if config.tie_word_embeddings {
             Linear::from_parts(embedding.clone(), None)
         } else {
             Linear::new(d, vocab, false, &scope.pp("lm_head"))
         };
+        let mut ends = vec![scope.taken()];
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| {
+                let layer = Layer::new(&config, &model.pp("layers").pp(index));
+                ends.push(scope.taken());
+                Arc::new(layer)
+            })
+            .collect();
+        let norm = RmsNorm::new(d, config.rms_norm_eps, &model.pp("norm"));
+        ends.push(scope.taken());
         Ok(Self {
             embedding,
-            layers: (0..config.num_hidden_layers)
-                .map(|index| Arc::new(Layer::new(&config, &model.pp("layers").pp(index))))
-                .collect(),
-            norm: RmsNorm::new(d, config.rms_norm_eps, &model.pp("norm")),
+            layers,
+            norm,
             head,
+            places: Places {
+                head: first_of_head..ends[0],
+                others: ends.windows(2).map(|pair| pair[0]..pair[1]).collect(),
+            },
             rope: Arc::new(Rope::new(&config)?.divide_by(&rope_factors(&config, scope))),
             info: config.info(scope.precision()),
             config,
@@ -330,14 +353,12 @@ impl LanguageModel for Llama {
                 embeds.shape()
             )));
         }
+        let rows = logits.rows(length)?;
         on_pool(|| {
             let hidden = self.forward(import(embeds)?, &mut [session], length)?;
-            match logits {
-                LogitsAt::None => {
-                    TensorBuf::from_vec(Vec::<f32>::new(), &[0, self.config.vocab_size])
-                }
-                LogitsAt::Last => self.logits(&hidden.narrow(0, length - 1, 1)?),
-                LogitsAt::All => self.logits(&hidden),
+            match rows {
+                0 => TensorBuf::from_vec(Vec::<f32>::new(), &[0, self.config.vocab_size]),
+                rows => self.logits(&hidden.narrow(0, length - rows, rows)?),
             }
         })
     }

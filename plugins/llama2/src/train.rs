@@ -6,12 +6,12 @@ use crate::{
 };
 use candle_core::Tensor;
 use merv_plugin_api::{
-    Backward, IGNORED_LABEL, LossAndGradient, PluginError, TensorBuf, TensorView,
-    TrainableLanguageModel,
+    Backward, IGNORED_LABEL, LossAndGradient, PluginError, ReadyGradients, TensorBuf, TensorView,
+    TrainableLanguageModel, TrainingTexts,
 };
 use merv_plugin_sdk::{
     Result,
-    gradients::{checkpoint, choose_rows, note, record},
+    gradients::{checkpoint, choose_rows, milestone, note, record},
     kernels::attention::{
         AttentionGradients, BatchStride, Heads, Span, Strided, attention_backward, attention_of,
     },
@@ -20,7 +20,7 @@ use merv_plugin_sdk::{
     threads::on_pool,
 };
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 /// A batch without its padding: the tokens of all texts in rows, one text after the other. Tokens after the
 /// last one that predicts a label are omitted, because no label depends on them.
@@ -219,12 +219,34 @@ impl SelfAttention {
     }
 }
 
+/// Notes that the next layer is the only one with the parameters in `places`.
+fn note_places(trained: bool, places: &Range<u32>) {
+    if trained {
+        milestone(places.clone());
+    }
+}
+
+/// Tells the host which gradients are ready.
+fn tell(ready: &mut ReadyGradients<'_>, places: &Range<u32>) -> Result<()> {
+    match places.is_empty() {
+        true => Ok(()),
+        false => ready(&places.clone().collect::<Vec<_>>()),
+    }
+}
+
 impl Llama {
+    /// Tells the host that all gradients but that of the embedding table are ready.
+    fn all_ready(&self, ready: &mut ReadyGradients<'_>) -> Result<()> {
+        let mut places = std::iter::once(&self.places.head).chain(&self.places.others);
+        places.try_for_each(|places| tell(ready, places))
+    }
+
     /// `[rows, width]` → `[predicting rows, width]`, after the final norm
     fn forward_packed(&self, x: &Tensor, packed: &Packed, checkpointed: bool) -> Result<Tensor> {
         let attention = Arc::new(SelfAttention::new(self, packed));
         let mut x = x.clone();
-        for layer in &self.layers {
+        for (layer, places) in self.layers.iter().zip(&self.places.others) {
+            note_places(layer.is_trained(), places);
             let (layer, attention) = (Arc::clone(layer), Arc::clone(&attention));
             let trained = layer.is_trained();
             let forward = move |x: &Tensor| layer.forward(x, |qkv| attention.forward(qkv));
@@ -234,6 +256,9 @@ impl Llama {
                 forward(&x)?
             };
         }
+        if let Some(places) = self.places.others.last() {
+            note_places(self.embedding.is_trained(), places);
+        }
         self.norm
             .forward(&choose_rows(&x, packed.predicting.iter().copied())?)
     }
@@ -242,12 +267,17 @@ impl Llama {
 impl TrainableLanguageModel for Llama {
     fn forward_backward(
         &self,
-        embeds: &TensorView<'_>,
-        mask: &TensorView<'_>,
-        labels: &TensorView<'_>,
+        texts: &TrainingTexts<'_>,
         what: Backward,
+        ready: &mut ReadyGradients<'_>,
     ) -> Result<LossAndGradient> {
         let options = self.parameters.options()?;
+        let TrainingTexts {
+            embeds,
+            mask,
+            labels,
+            ..
+        } = texts;
         let [batch, length, width] = embeds.dims::<3>()?;
         let fits = [batch, length] == mask.dims::<2>()? && [batch, length] == labels.dims::<2>()?;
         if !fits || width != self.config.hidden_size {
@@ -266,7 +296,11 @@ impl TrainableLanguageModel for Llama {
                 self.config.max_position_embeddings
             )));
         }
-        let with_gradients = what == Backward::Gradients;
+        let with_gradients = match what {
+            Backward::LOSS_ONLY => false,
+            Backward::GRADIENTS => true,
+            other => return Err(PluginError::unsupported(format!("unknown {other}"))),
+        };
         let packed = Packed::new(mask.elements()?, labels.elements()?, length)?;
         let tokens = packed.labels.len() as u64;
         let empty = || TensorBuf::from_vec(Vec::<f32>::new(), &[0]);
@@ -277,11 +311,10 @@ impl TrainableLanguageModel for Llama {
             } else {
                 empty()?
             };
-            return Ok(LossAndGradient {
-                loss_sum: 0.0,
-                tokens,
-                gradient,
-            });
+            if with_gradients && options.trainable {
+                self.all_ready(ready)?;
+            }
+            return Ok(LossAndGradient::new(0.0, tokens, gradient));
         }
         let rows = packed.gather(embeds.f32s()?, width);
         let x = from_vec(rows, (packed.origins.len(), width))?;
@@ -292,11 +325,7 @@ impl TrainableLanguageModel for Llama {
                     cross_entropy(h, &self.head, &packed.labels, false)
                 })
             })?;
-            return Ok(LossAndGradient {
-                loss_sum,
-                tokens,
-                gradient: empty()?,
-            });
+            return Ok(LossAndGradient::new(loss_sum, tokens, empty()?));
         }
         let (loss_sum, gradient) = on_pool(|| {
             let (hidden, tape) = record(&[&x], || {
@@ -305,15 +334,15 @@ impl TrainableLanguageModel for Llama {
             let (loss_sum, gradient) = with_slice(&hidden, |h| {
                 cross_entropy(h, &self.head, &packed.labels, true)
             })?;
-            let mut flow = tape.backward(hidden.id(), gradient)?;
+            if options.trainable {
+                tell(ready, &self.places.head)?;
+            }
+            let mut flow = tape.backward_telling(hidden.id(), gradient, ready)?;
             Ok::<_, PluginError>((loss_sum, flow.take(&x).unwrap_or_default()))
         })?;
         let gradient = packed.scatter(&gradient, width, batch * length);
-        Ok(LossAndGradient {
-            loss_sum,
-            tokens,
-            gradient: TensorBuf::from_vec(gradient, embeds.shape())?,
-        })
+        let gradient = TensorBuf::from_vec(gradient, embeds.shape())?;
+        Ok(LossAndGradient::new(loss_sum, tokens, gradient))
     }
 
     fn backward_embed(&self, ids: &[u32], gradient: &TensorView<'_>) -> Result<()> {

@@ -4,7 +4,9 @@
 mod config;
 
 use config::{VARIANTS, WITHOUT_CLASS_TOKEN};
-use merv_plugin_api::{EncoderInfo, EncoderObject, EncoderRequest, Manifest, PluginError};
+use merv_plugin_api::{
+    EncoderInfo, EncoderObject, EncoderRequest, Manifest, PluginError, Provided, feature,
+};
 use merv_plugin_sdk::{
     Result,
     encoder_plugin::{EncoderFamily, EncoderPlugin},
@@ -16,16 +18,16 @@ use merv_plugin_sdk::{
 };
 use std::path::PathBuf;
 
+const PROVIDED: [Provided; VARIANTS.len()] = variants::provided(&VARIANTS, &[feature::TRAIN]);
+
 struct Siglip;
 
 impl EncoderFamily for Siglip {
     type Model = (VitConfig, VitFeatures);
 
-    fn manifest() -> Manifest {
-        let manifest =
-            Manifest::new("siglip", env!("CARGO_PKG_VERSION")).license(env!("CARGO_PKG_LICENSE"));
-        variants::listed(manifest, &VARIANTS)
-    }
+    const MANIFEST: Manifest = Manifest::new("siglip", env!("CARGO_PKG_VERSION"))
+        .license(env!("CARGO_PKG_LICENSE"))
+        .provides(&PROVIDED);
 
     fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
         let id = request.model.id.as_str();

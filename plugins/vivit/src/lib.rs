@@ -5,8 +5,7 @@ mod model;
 
 use config::{ClipTokens, Config, VARIANTS};
 use merv_plugin_api::{
-    EncoderInfo, EncoderObject, EncoderRequest, Interpolation, Manifest, PreprocessSpec,
-    ResizeDomain,
+    EncoderInfo, EncoderObject, EncoderRequest, Manifest, PreprocessSpec, Provided, feature,
 };
 use merv_plugin_sdk::{
     Result,
@@ -17,31 +16,31 @@ use merv_plugin_sdk::{
 };
 use std::path::PathBuf;
 
+const PROVIDED: [Provided; VARIANTS.len()] = variants::provided(&VARIANTS, &[feature::TRAIN]);
+
 struct Vivit;
 
 impl EncoderFamily for Vivit {
     type Model = (Config, ClipTokens);
 
-    fn manifest() -> Manifest {
-        let manifest =
-            Manifest::new("vivit", env!("CARGO_PKG_VERSION")).license(env!("CARGO_PKG_LICENSE"));
-        variants::listed(manifest, &VARIANTS)
-    }
+    const MANIFEST: Manifest = Manifest::new("vivit", env!("CARGO_PKG_VERSION"))
+        .license(env!("CARGO_PKG_LICENSE"))
+        .provides(&PROVIDED);
 
     fn describe(request: &EncoderRequest) -> Result<(Self::Model, EncoderInfo)> {
         let tokens = *variants::find(&VARIANTS, &request.model.id)?;
         let precision = request::precision(&request.model)?;
-        let path = request::config(&request.model);
+        let path = request.model.config.clone();
         let config = match &path {
             Some(path) => read::<Config>(path)?,
             None => Config::published(),
         };
-        let requested = request.image_size.into_option().map(|size| size as usize);
+        let requested = request.image_size.map(|size| size as usize);
         in_file(path.as_deref(), config.check())?;
         config.check_clips(request.num_frames as usize, requested)?;
         let positions = "embeddings.position_embeddings";
         weights::agree(
-            &request::weights(&request.model),
+            &request.model.weights,
             &[(
                 &[positions, &format!("vivit.{positions}")],
                 &[1, config.tokens(), config.hidden_size],
@@ -50,25 +49,15 @@ impl EncoderFamily for Vivit {
         )?;
         let image_size = config.image_size as u32;
         let (temporal, spatial) = config.shape(tokens);
-        let info = EncoderInfo {
-            width: config.hidden_size as u32,
-            num_frames: request.num_frames,
-            image_size,
-            temporal: temporal as u32,
-            spatial: spatial as u32,
-            preprocess: PreprocessSpec {
-                image_size,
-                // The original image processor scales the short side to 256 for crops of 224.
-                short_side: image_size * 256 / 224,
-                interpolation: Interpolation::Bilinear,
-                domain: ResizeDomain::PillowU8,
-                mean: [0.5; 3],
-                std: [0.5; 3],
-            },
-            dtype: precision.dtype(),
-            parameters: config.parameters(),
-            macs_per_clip: config.macs(),
-        };
+        // The original image processor scales the short side to 256 for crops of 224.
+        let preprocess = PreprocessSpec::new(image_size)
+            .short_side(image_size * 256 / 224)
+            .normalise([0.5; 3], [0.5; 3]);
+        let (width, grid) = (config.hidden_size as u32, [temporal, spatial]);
+        let grid = grid.map(|size| size as u32);
+        let info = EncoderInfo::new(width, request.num_frames, grid, preprocess)
+            .dtype(precision.dtype())
+            .cost(config.parameters(), config.macs());
         Ok(((config, tokens), info))
     }
 

@@ -3,7 +3,9 @@
 
 use crate::config::{ClipTokens, Config};
 use candle_core::Tensor;
-use merv_plugin_api::{Encoder, EncoderInfo, TensorBuf, TensorView, TrainableEncoder};
+use merv_plugin_api::{
+    Clips, Encoder, EncoderInfo, ReadyGradients, TensorBuf, TensorView, TrainableEncoder,
+};
 use merv_plugin_sdk::{
     Result,
     checkpoint::Mapping,
@@ -129,10 +131,13 @@ impl Encoder for Vivit {
         self.info.clone()
     }
 
-    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
-        let features = encode_in_groups(clips, &self.info, self.config.num_frames, |frames| {
-            self.forward(frames)
-        });
+    fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf> {
+        let features = encode_in_groups(
+            &clips.pixels,
+            &self.info,
+            self.config.num_frames,
+            |frames| self.forward(frames),
+        );
         self.mapping.release();
         features
     }
@@ -141,16 +146,25 @@ impl Encoder for Vivit {
 impl TrainableEncoder for Vivit {
     type Tape = ClipTape;
 
-    fn forward_train(&self, clips: &TensorView<'_>) -> Result<(TensorBuf, ClipTape)> {
+    fn forward_train(&self, clips: &Clips<'_>) -> Result<(TensorBuf, ClipTape)> {
         self.parameters.options()?;
         let mut tape = ClipTape::default();
-        let features = encode_in_groups(clips, &self.info, self.config.num_frames, |frames| {
-            tape.record(|| self.forward(frames))
-        })?;
+        let features = encode_in_groups(
+            &clips.pixels,
+            &self.info,
+            self.config.num_frames,
+            |frames| tape.record(|| self.forward(frames)),
+        )?;
         Ok((features, tape))
     }
 
-    fn backward(&self, tape: ClipTape, gradient: &TensorView<'_>) -> Result<()> {
-        tape.backward(&self.info, gradient)
+    fn backward(
+        &self,
+        tape: ClipTape,
+        gradient: &TensorView<'_>,
+        ready: &mut ReadyGradients<'_>,
+    ) -> Result<()> {
+        tape.backward(&self.info, gradient)?;
+        self.parameters.all_ready(ready)
     }
 }

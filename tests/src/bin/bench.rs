@@ -4,7 +4,8 @@
 //! and number of threads.
 
 use merv_host::plugin::{Encoder, Library, PluginPath};
-use merv_plugin_api::{DType, Device, EncoderRequest, ModelSource, TensorView};
+use merv_plugin_api::{Clips, DType, EncoderRequest, TensorView};
+use merv_tests::{load_encoder, model_source};
 use safetensors::{Dtype, tensor::TensorView as FileTensor};
 use std::{
     error::Error,
@@ -48,18 +49,10 @@ fn siglip(threads: usize, dtype: DType) -> Result<()> {
     let weights = folder.path().join("model.safetensors");
     write_siglip(&weights)?;
     let plugin = PluginPath::from_env(&[]).find("siglip")?;
-    let request = EncoderRequest {
-        model: ModelSource {
-            id: "siglip-vit-b16-224px-all-no-cls".into(),
-            weights: vec![weights.display().to_string().into()].into(),
-            config: None.into(),
-            device: Device::CPU,
-            dtype: Some(dtype).into(),
-        },
-        num_frames: FRAMES as u32,
-        image_size: None.into(),
-    };
-    let encoder = Library::open(&plugin, threads)?.load_encoder(&request)?;
+    let mut model = model_source("siglip-vit-b16-224px-all-no-cls", &weights, None);
+    model.dtype = Some(dtype);
+    let request = EncoderRequest::new(model, FRAMES as u32);
+    let encoder = load_encoder(&*Library::open(&plugin, threads)?, &request)?;
     let clip: Vec<f32> = Numbers(3).take(FRAMES * 3 * SIZE * SIZE).collect();
     run(&encoder, &clip)?;
     let gigaflops = 2.0 * encoder.info().macs_per_clip as f64 / 1e9;
@@ -98,7 +91,7 @@ fn run(encoder: &Encoder, clip: &[f32]) -> Result<f64> {
     let shape = [1, FRAMES, 3, SIZE, SIZE];
     let view = TensorView::new(clip, &shape).map_err(|error| error.to_string())?;
     let started = Instant::now();
-    encoder.encode(view)?;
+    encoder.encode(&Clips::new(view))?;
     Ok(started.elapsed().as_secs_f64())
 }
 
@@ -115,7 +108,7 @@ fn torch(python: &str, weights: &Path, threads: usize, dtype: DType) -> Result<O
         .arg(script)
         .args([
             "--dtype",
-            dtype.name(),
+            &dtype.to_string(),
             "--threads",
             &threads.to_string(),
             "--runs",

@@ -8,8 +8,10 @@
 //! Usage: `parity [ENCODER_ID…]`. Without ids, all encoders are compared.
 
 use merv_host::plugin::{Library, PluginPath};
-use merv_plugin_api::{DType, Device, EncoderRequest, ModelSource, TensorView};
-use merv_tests::{LEAST_COSINE, TOLERANCE, Tensor, cosine, read, write_f32};
+use merv_plugin_api::{Clips, DType, EncoderRequest, TensorView};
+use merv_tests::{
+    LEAST_COSINE, TOLERANCE, Tensor, cosine, load_encoder, model_source, read, write_f32,
+};
 use serde_json::{Value, json};
 use std::{
     env,
@@ -100,7 +102,7 @@ fn compare(plugin: &str, id: &str, threads: usize) -> Result<bool> {
             Command::new(env::current_exe()?)
                 .args([OURS, plugin, id])
                 .arg(folder.path())
-                .args([&threads.to_string(), dtype.name()]),
+                .args([&threads.to_string(), &dtype.to_string()]),
         )?;
         print_side(&format!("merv-host, {dtype}"), &ours);
         let found = read(&folder.path().join(FOUND));
@@ -161,23 +163,15 @@ fn ours(plugin: &str, id: &str, folder: &Path, threads: usize, dtype: DType) -> 
     let clips = io.get("clips");
     let frames = clips.shape.get(1).copied().unwrap_or_default();
     let weights = folder.join("model.safetensors");
-    let request = EncoderRequest {
-        model: ModelSource {
-            id: id.into(),
-            weights: vec![weights.display().to_string().into()].into(),
-            // The published sizes apply.
-            config: None.into(),
-            device: Device::CPU,
-            dtype: Some(dtype).into(),
-        },
-        num_frames: frames as u32,
-        image_size: None.into(),
-    };
+    // Without a config file, the published sizes apply.
+    let mut model = model_source(id, &weights, None);
+    model.dtype = Some(dtype);
+    let request = EncoderRequest::new(model, frames as u32);
     let library = PluginPath::from_env(&[]).find(plugin)?;
-    let encoder = Library::open(&library, threads)?.load_encoder(&request)?;
+    let encoder = load_encoder(&*Library::open(&library, threads)?, &request)?;
     let run = || -> Result<_> {
         let view = TensorView::new(&clips.values, &clips.shape).map_err(|e| e.to_string())?;
-        Ok(encoder.encode(view)?)
+        Ok(encoder.encode(&Clips::new(view))?)
     };
     run()?;
     let started = Instant::now();

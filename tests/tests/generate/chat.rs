@@ -5,8 +5,10 @@ use merv_host::{
     generate::Turn,
     plugin::{LanguageModel, Library},
 };
-use merv_plugin_api::{Device, LanguageModelRequest, LogitsAt, ModelSource, TensorView};
-use merv_tests::{Run, Tiny, artifacts, assert_close, read, root, small_clip};
+use merv_plugin_api::{LanguageModelRequest, LogitsAt, TensorView};
+use merv_tests::{
+    Run, Tiny, artifacts, assert_close, load_llm, model_source, read, root, small_clip,
+};
 use serde_json::Value;
 use std::{fs, path::Path};
 use tempfile::TempDir;
@@ -37,24 +39,11 @@ fn say(chat: &mut Chat<'_>, message: &str) -> merv_host::Reply {
 }
 
 fn language_model() -> LanguageModel {
-    let path = |file: &str| {
-        root()
-            .join("tests/fixtures/lively/llm")
-            .join(file)
-            .display()
-            .to_string()
-    };
-    let request = LanguageModelRequest {
-        model: ModelSource {
-            id: "llama".into(),
-            weights: vec![path("model.safetensors").into()].into(),
-            config: Some(path("config.json").into()).into(),
-            device: Device::CPU,
-            dtype: None.into(),
-        },
-    };
+    let path = |file: &str| root().join("tests/fixtures/lively/llm").join(file);
+    let (weights, config) = (path("model.safetensors"), path("config.json"));
+    let request = LanguageModelRequest::new(model_source("llama", &weights, Some(&config)));
     let library = Library::open(artifacts().library("merv_llama2"), 2).unwrap();
-    library.load_llm(&request).unwrap()
+    load_llm(&library, &request).unwrap()
 }
 
 #[test]
@@ -98,7 +87,7 @@ fn each_turn_equals_the_whole_conversation_at_once() {
         let embeds = [bos, &dump.get("fused").values, rest].concat();
         let shape = [embeds.len() / width, width];
         let mut logits = session
-            .prefill(TensorView::new(&embeds, &shape).unwrap(), LogitsAt::Last)
+            .prefill(TensorView::new(&embeds, &shape).unwrap(), LogitsAt::LAST)
             .unwrap();
         let first = logits.view().f32s().unwrap().to_vec();
         assert_close("logits", &dump.get("logits").values, &first);

@@ -1,7 +1,7 @@
 //! The description of every encoder id without a config file and weights: the published sizes, and the shape of the
 //! features that the mixer receives.
 
-use merv_plugin_api::{Device, EncoderInfo, EncoderRequest, ModelKind, ModelSource};
+use merv_plugin_api::{Device, EncoderInfo, EncoderRequest, ModelSource, kind};
 use merv_tests::{chain, encoder_library};
 
 /// Plugin, id and frames, then time steps, features per time step, and their width. The values are MERV's
@@ -134,17 +134,9 @@ const PARAMETERS: &[(&str, &str, u32, u64)] = &[
 ];
 
 fn request(id: &str, num_frames: u32, image_size: Option<u32>) -> EncoderRequest {
-    EncoderRequest {
-        model: ModelSource {
-            id: id.into(),
-            weights: Vec::new().into(),
-            config: None.into(),
-            device: Device::CPU,
-            dtype: None.into(),
-        },
-        num_frames,
-        image_size: image_size.into(),
-    }
+    let mut request = EncoderRequest::new(ModelSource::new(id, Device::CPU), num_frames);
+    request.image_size = image_size;
+    request
 }
 
 fn describe(plugin: &str, id: &str, num_frames: u32, image_size: Option<u32>) -> EncoderInfo {
@@ -159,7 +151,7 @@ fn every_id_has_its_published_shape() {
         let info = describe(plugin, id, num_frames, None);
         assert_eq!([info.temporal, info.spatial, info.width], expected, "{id}");
         assert_eq!(
-            (info.num_frames, info.image_size),
+            (info.num_frames, info.image_size()),
             (num_frames, 224),
             "{id}"
         );
@@ -171,10 +163,10 @@ fn every_id_has_its_published_shape() {
 fn manifests_list_exactly_these_ids() {
     for plugin in ["siglip", "dinov2", "languagebind", "vivit", "hiera"] {
         let library = encoder_library(plugin);
-        let listed = library.manifest().models.iter();
+        let listed = library.manifest().provides.iter();
         let listed: Vec<_> = listed
             .map(|model| {
-                assert_eq!(model.kind, ModelKind::Encoder);
+                assert_eq!(model.kind, kind::ENCODER);
                 assert!(
                     model.license.contains(" ("),
                     "{}: {}",
@@ -208,7 +200,7 @@ fn only_some_encoders_accept_another_image_size() {
         ("dinov2", "dinov2-video-all-tokens", 518, 37 * 37),
     ] {
         let info = describe(plugin, id, 16, Some(size));
-        assert_eq!((info.spatial, info.image_size), (spatial, size), "{id}");
+        assert_eq!((info.spatial, info.image_size()), (spatial, size), "{id}");
         assert_eq!(info.preprocess.image_size, size, "{id}");
     }
     for (plugin, id, frames) in [

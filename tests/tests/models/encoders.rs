@@ -1,9 +1,10 @@
 //! The encoders against the original PyTorch implementations.
 
 use merv_host::plugin::{CallError, Encoder};
-use merv_plugin_api::{DType, Device, EncoderRequest, ErrorKind, ModelSource, TensorView};
+use merv_plugin_api::{Clips, DType, EncoderRequest, ErrorKind, TensorView};
 use merv_tests::{
-    LEAST_COSINE, Tensor, assert_aligned, assert_close, chain, encoder_library, fixture, read,
+    LEAST_COSINE, Tensor, assert_aligned, assert_close, chain, encoder_library, fixture,
+    load_encoder, model_source, read,
 };
 use std::fs;
 
@@ -99,26 +100,18 @@ struct Case {
 
 fn load(plugin: &str, id: &str, case: &str, dtype: Option<DType>) -> Case {
     let folder = fixture(plugin).join(case);
-    let path = |file: &str| folder.join(file).display().to_string();
     let io = read(&folder.join("io.safetensors"));
     // A case with several ids has the features of each under its id.
     let named = format!("features.{id}");
     let features = io.names().find(|name| *name == named).unwrap_or("features");
     let (clips, features) = (io.get("clips").clone(), io.get(features).clone());
-    let request = EncoderRequest {
-        model: ModelSource {
-            id: id.into(),
-            weights: vec![path("model.safetensors").into()].into(),
-            config: Some(path("config.json").into()).into(),
-            device: Device::CPU,
-            dtype: dtype.into(),
-        },
-        num_frames: clips.shape[1] as u32,
-        image_size: Some(clips.shape[3] as u32).into(),
-    };
+    let (weights, config) = (folder.join("model.safetensors"), folder.join("config.json"));
+    let mut model = model_source(id, &weights, Some(&config));
+    model.dtype = dtype;
+    let mut request = EncoderRequest::new(model, clips.shape[1] as u32);
+    request.image_size = Some(clips.shape[3] as u32);
     let library = encoder_library(plugin);
-    let encoder = library
-        .load_encoder(&request)
+    let encoder = load_encoder(&library, &request)
         .unwrap_or_else(|error| panic!("{plugin}/{case}: {}", chain(&error)));
     assert_eq!(
         &library.describe_encoder(&request).unwrap(),
@@ -150,7 +143,7 @@ fn every_case_in(dtype: Option<DType>, mut check: impl FnMut(&str, Case)) {
 }
 
 fn encode(encoder: &Encoder, clips: &[f32], shape: &[usize]) -> Result<Tensor, CallError> {
-    let features = encoder.encode(TensorView::new(clips, shape).unwrap())?;
+    let features = encoder.encode(&Clips::new(TensorView::new(clips, shape).unwrap()))?;
     let view = features.view();
     Ok(Tensor {
         shape: view.shape().to_vec(),
@@ -226,7 +219,7 @@ fn info_matches_the_shape_of_the_features() {
             let info = encoder.info();
             let found = [
                 info.num_frames,
-                info.image_size,
+                info.image_size(),
                 info.temporal * info.spatial,
                 info.width,
             ];
@@ -237,7 +230,6 @@ fn info_matches_the_shape_of_the_features() {
                 features.shape[2],
             ];
             assert_eq!(found.map(|x| x as usize), expected, "{name}");
-            assert_eq!(info.preprocess.image_size, info.image_size, "{name}");
             assert!(
                 info.parameters > 0 && info.macs_per_clip > info.parameters,
                 "{name}: {info:?}"
@@ -301,11 +293,11 @@ fn clips_of_wrong_shape_are_errors_and_the_encoder_stays_usable() {
                 &[],
             ];
             for shape in wrong {
-                let zeros = vec![0.0; shape.iter().product()];
+                let zeros = vec![0.0f32; shape.iter().product()];
                 let error = encode(&encoder, &zeros, shape).expect_err(name);
                 assert_eq!(
                     error.failure.kind,
-                    ErrorKind::InvalidInput,
+                    ErrorKind::INVALID_INPUT,
                     "{name}, {shape:?}: {error}"
                 );
                 let message = error.to_string();
@@ -321,7 +313,7 @@ fn clips_of_wrong_shape_are_errors_and_the_encoder_stays_usable() {
             }
             let bytes = vec![0u8; clips.values.len()];
             let error = encoder
-                .encode(TensorView::new(&bytes, &clips.shape).unwrap())
+                .encode(&Clips::new(TensorView::new(&bytes, &clips.shape).unwrap()))
                 .expect_err(name);
             assert!(error.to_string().contains("u8"), "{name}: {error}");
 

@@ -1,11 +1,11 @@
 //! GGUF files of language models whose metadata contradict the tensors or are invalid.
 
 use merv_host::plugin::Library;
-use merv_plugin_api::{Device, LanguageModelRequest, ModelSource};
+use merv_plugin_api::LanguageModelRequest;
 use merv_tests::{
     artifacts, chain,
     edit_gguf::{after, set},
-    fixture,
+    fixture, load_llm, model_source,
 };
 use std::{fs, path::Path};
 use tempfile::TempDir;
@@ -18,15 +18,7 @@ const U32: u32 = 4;
 const F32: u32 = 6;
 
 fn request(path: &Path) -> LanguageModelRequest {
-    LanguageModelRequest {
-        model: ModelSource {
-            id: "llama".into(),
-            weights: vec![path.display().to_string().into()].into(),
-            config: None.into(),
-            device: Device::CPU,
-            dtype: None.into(),
-        },
-    }
+    LanguageModelRequest::new(model_source("llama", path, None))
 }
 
 /// Loads the file with `edited` bytes, and checks that the error contains all of `words`.
@@ -38,7 +30,7 @@ fn refused(what: &str, file: &str, words: &[&str], edit: impl FnOnce(&mut Vec<u8
     edit(&mut bytes);
     fs::write(&path, bytes).unwrap();
     let library = Library::open(artifacts().library("merv_llama2"), 2).unwrap();
-    let Err(error) = library.load_llm(&request(&path)) else {
+    let Err(error) = load_llm(&library, &request(&path)) else {
         panic!("{what}: loaded");
     };
     let message = chain(&error);
@@ -175,8 +167,8 @@ fn bos_and_eos_come_from_the_file() {
             eos.to_le_bytes(),
         );
         fs::write(&path, bytes).unwrap();
-        let model = library.load_llm(&request(&path)).unwrap();
-        assert_eq!(model.info().bos.into_option(), Some(bos));
+        let model = load_llm(&library, &request(&path)).unwrap();
+        assert_eq!(model.info().bos, Some(bos));
         assert_eq!(model.info().eos.as_slice(), [eos]);
     }
 }

@@ -6,34 +6,24 @@ use merv_host::{
     prompt::{Template, template::Message},
     tokenizer::TextTokenizer,
 };
-use merv_plugin_api::{Device, LanguageModelRequest, LogitsAt, ModelSource, TensorView};
-use merv_tests::{artifacts, chain, fixture};
+use merv_plugin_api::{LanguageModelRequest, LogitsAt, TensorView};
+use merv_tests::{artifacts, chain, fixture, load_llm, model_source};
 use serde_json::Value;
-use std::{env, fs, time::Instant};
+use std::{env, fs, path::Path, time::Instant};
 
 /// The error of llama.cpp's logits, because it rounds activations to 8 bits before each product. If its two best logits
 /// are closer than that, either token is accepted.
 const NEAR_TIE: f64 = 0.25;
 
 fn load(path: &str, threads: usize) -> LanguageModel {
-    let request = LanguageModelRequest {
-        model: ModelSource {
-            id: "llama".into(),
-            weights: vec![path.into()].into(),
-            config: None.into(),
-            device: Device::CPU,
-            dtype: None.into(),
-        },
-    };
+    let request = LanguageModelRequest::new(model_source("llama", Path::new(path), None));
     let library = Library::open(artifacts().library("merv_llama2"), threads).unwrap();
-    library
-        .load_llm(&request)
-        .unwrap_or_else(|error| panic!("{}", chain(&error)))
+    load_llm(&library, &request).unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
 fn prefill(model: &LanguageModel, session: &mut Session<'_>, ids: &[u32]) -> Vec<f32> {
     let embeds = model.embed(ids).unwrap();
-    let logits = session.prefill(embeds.view(), LogitsAt::Last).unwrap();
+    let logits = session.prefill(embeds.view(), LogitsAt::LAST).unwrap();
     logits.view().f32s().unwrap().to_vec()
 }
 
@@ -136,7 +126,7 @@ fn speed() {
         let started = Instant::now();
         let shape = [ids.len(), width];
         let view = TensorView::new(embeds.view().f32s().unwrap(), &shape).unwrap();
-        session.prefill(view, LogitsAt::Last).unwrap();
+        session.prefill(view, LogitsAt::LAST).unwrap();
         let prefill = started.elapsed().as_secs_f64();
         let started = Instant::now();
         for &id in &ids[..64] {

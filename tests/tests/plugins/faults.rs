@@ -1,22 +1,43 @@
 //! Plugins that fail while they run. Each fault is an error, and the host stays usable.
 
-use super::{answer, assert_usable, encode_zeros, encoder_request, faulty, llm_request, swapped};
-use merv_host::plugin::CallError;
+use super::{answer, assert_usable, encode_zeros, load_encoder, load_llm, swapped};
+use merv_host::plugin::{CallError, Cancellation};
 use merv_plugin_api::{ErrorKind, LogitsAt};
 use merv_tests::{assert_cases, chain, plugin_folder};
 
 /// A model of the faulty plugin, the operation that fails, and words that the message must contain.
-const FAULTS: [(&str, &str, &[&str]); 11] = [
+const FAULTS: [(&str, &str, &[&str]); 15] = [
     (
         "panics-in-describe",
         "describe",
-        &["panicked in `describe_encoder`: describe blew up"],
+        &["panicked in `describe`: describe blew up"],
     ),
     (
         "panics-in-load",
         "load",
         &["panicked in `load_encoder`: load blew up"],
     ),
+    (
+        "panics-in-info",
+        "load",
+        &["panicked in `load_encoder`: info blew up"],
+    ),
+    (
+        "loads-another-size",
+        "load",
+        &[
+            "a bug in the plugin",
+            "preprocessing",
+            "image_size: 64",
+            "image_size: 32",
+        ],
+    ),
+    (
+        "runs-out-of-memory",
+        "encode",
+        &["memory allocation failed"],
+    ),
+    ("fails-with-endless-causes", "encode", &["the same again"]),
     (
         "panics-in-encode",
         "encode",
@@ -70,11 +91,9 @@ fn is_llm(id: &str) -> bool {
 /// Describes, loads and runs a model of the faulty plugin.
 fn exercise(id: &str) -> Result<(), CallError> {
     if is_llm(id) {
-        faulty().describe_llm(&llm_request(id))?;
-        answer(&faulty().load_llm(&llm_request(id))?).map(|_| ())
+        answer(&load_llm(id)?).map(|_| ())
     } else {
-        faulty().describe_encoder(&encoder_request(id))?;
-        encode_zeros(&faulty().load_encoder(&encoder_request(id))?).map(|_| ())
+        encode_zeros(&load_encoder(id)?).map(|_| ())
     }
 }
 
@@ -84,7 +103,7 @@ fn a_fault_of_a_plugin_is_an_error_and_the_host_stays_usable() {
         for _ in 0..2 {
             let error = exercise(id).unwrap_err();
             assert_eq!(
-                error.failure.kind == ErrorKind::Panic,
+                error.failure.kind == ErrorKind::PANIC,
                 id.starts_with("panics"),
                 "{id}"
             );
@@ -102,25 +121,59 @@ fn a_fault_of_a_plugin_is_an_error_and_the_host_stays_usable() {
 }
 
 #[test]
-fn models_with_impossible_descriptions_are_not_loaded() {
-    let encoder = |id| faulty().load_encoder(&encoder_request(id)).map(drop);
-    for (id, loaded) in [
-        ("of-other-frames", encoder("of-other-frames")),
-        ("of-no-width", encoder("of-no-width")),
-        (
-            "llm-of-no-width",
-            faulty().load_llm(&llm_request("llm-of-no-width")).map(drop),
-        ),
-    ] {
-        let message = chain(&loaded.unwrap_err());
-        for word in ["plugin `faulty` could not load", id, "impossible"] {
-            assert!(
-                message.contains(word),
-                "{id}: `{word}` is not in: {message}"
-            );
-        }
-        assert_usable(id);
+fn lack_of_memory_is_not_a_bug() {
+    let error = exercise("runs-out-of-memory").unwrap_err();
+    assert_eq!(error.failure.kind, ErrorKind::OUT_OF_MEMORY);
+    assert!(
+        error.to_string().contains("close other programs"),
+        "{error}"
+    );
+}
+
+#[test]
+fn causes_without_end_are_cut() {
+    let error = exercise("fails-with-endless-causes").unwrap_err();
+    assert_eq!(merv_host::causes(&error).count(), 64);
+}
+
+#[test]
+fn the_text_of_a_panic_goes_to_the_log_and_nowhere_else() {
+    let folder = plugin_folder(&["faulty"]);
+    for id in ["panics-in-encode", "panics-in-another-thread"] {
+        let run = swapped(folder.path(), Some(id), None);
+        let run = run.env("RUST_BACKTRACE", "1").finish();
+        assert!(!run.stderr.contains("panicked at"), "{run}");
+        assert!(!run.stderr.contains("stack backtrace"), "{run}");
+        let run = swapped(folder.path(), Some(id), None).arg("-vv").finish();
+        let line = run
+            .stderr
+            .lines()
+            .find(|line| line.contains("panicked_at="));
+        let line = line.unwrap_or_else(|| panic!("{run}"));
+        assert!(line.contains("blew up, as requested"), "{line}");
+        assert!(line.contains("encoder.rs:"), "{line}");
     }
+}
+
+#[test]
+fn a_long_call_ends_when_it_is_cancelled() {
+    let encoder = load_encoder("patient").unwrap();
+    let (cancellation, other) = (Cancellation::new(), Cancellation::new());
+    other.cancel();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| cancellation.scope(|| encode_zeros(&encoder)));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!call.is_finished());
+        cancellation.cancel();
+        let error = call.join().unwrap().unwrap_err();
+        assert_eq!(error.failure.kind, ErrorKind::CANCELLED);
+        assert!(
+            error.to_string().contains("the call was cancelled"),
+            "{error}"
+        );
+    });
+    // An encoder that does not ask whether it was cancelled does its work.
+    cancellation.scope(|| assert_usable("a cancelled call"));
 }
 
 #[test]
@@ -141,27 +194,27 @@ fn the_binary_exits_with_code_1_after_a_fault() {
 
 #[test]
 fn a_session_is_unusable_after_a_panic() {
-    let model = faulty().load_llm(&llm_request("panics-in-decode")).unwrap();
+    let model = load_llm("panics-in-decode").unwrap();
     let embeds = model.embed(&[5, 6]).unwrap();
     let mut session = model.open().unwrap();
-    session.prefill(embeds.view(), LogitsAt::None).unwrap();
+    session.prefill(embeds.view(), LogitsAt::NONE).unwrap();
     assert_eq!(
         model
             .decode(&mut [&mut session], &[7])
             .unwrap_err()
             .failure
             .kind,
-        ErrorKind::Panic
+        ErrorKind::PANIC
     );
-    let error = session.prefill(embeds.view(), LogitsAt::Last).unwrap_err();
+    let error = session.prefill(embeds.view(), LogitsAt::LAST).unwrap_err();
     assert!(error.to_string().contains("earlier panic"), "{error}");
     let mut other = model.open().unwrap();
-    other.prefill(embeds.view(), LogitsAt::Last).unwrap();
+    other.prefill(embeds.view(), LogitsAt::LAST).unwrap();
 }
 
 #[test]
 fn a_panic_in_a_destructor_has_no_effect() {
-    let model = faulty().load_llm(&llm_request("panics-on-drop")).unwrap();
+    let model = load_llm("panics-on-drop").unwrap();
     assert_eq!(answer(&model).unwrap(), [11, 18]);
     let session = model.open().unwrap();
     drop(session.fork().unwrap());

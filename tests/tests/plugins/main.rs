@@ -1,13 +1,14 @@
 //! The loading of plugins: good, broken, faulty and older ones. None of them crashes the host.
 
 mod broken_files;
-mod evolution;
+
 mod faults;
 mod start;
+mod versions;
 
 use merv_host::plugin::{CallError, Encoder, LanguageModel, Library};
 use merv_plugin_api::{
-    Device, EncoderRequest, LanguageModelRequest, LogitsAt, ModelSource, TensorView,
+    Clips, Device, EncoderRequest, LanguageModelRequest, LogitsAt, ModelSource, TensorView,
 };
 use merv_tests::{Run, Tiny, artifacts, library_file};
 use serde_json::Value;
@@ -16,27 +17,29 @@ use std::{path::Path, sync::Arc};
 const SIDE: usize = 64;
 
 fn source(id: &str, config: Option<&Path>) -> ModelSource {
-    ModelSource {
-        id: id.into(),
-        weights: vec![].into(),
-        config: config.map(|path| path.display().to_string().into()).into(),
-        device: Device::CPU,
-        dtype: None.into(),
-    }
+    let mut source = ModelSource::new(id, Device::CPU);
+    source.config = config.map(Path::to_owned);
+    source
 }
 
 fn encoder_request(id: &str) -> EncoderRequest {
-    EncoderRequest {
-        model: source(id, None),
-        num_frames: 2,
-        image_size: None.into(),
-    }
+    EncoderRequest::new(source(id, None), 2)
 }
 
 fn llm_request(id: &str) -> LanguageModelRequest {
-    LanguageModelRequest {
-        model: source(id, None),
-    }
+    LanguageModelRequest::new(source(id, None))
+}
+
+/// Describes and loads an encoder of the faulty plugin.
+fn load_encoder(id: &str) -> Result<Encoder, CallError> {
+    let described = faulty().describe_encoder(&encoder_request(id))?;
+    faulty().load_encoder(&encoder_request(id), &described)
+}
+
+/// Describes and loads a language model of the faulty plugin.
+fn load_llm(id: &str) -> Result<LanguageModel, CallError> {
+    let described = faulty().describe_llm(&llm_request(id))?;
+    faulty().load_llm(&llm_request(id), &described)
 }
 
 fn faulty() -> Arc<Library> {
@@ -44,8 +47,9 @@ fn faulty() -> Arc<Library> {
 }
 
 fn encode_zeros(encoder: &Encoder) -> Result<Vec<f32>, CallError> {
-    let (clip, shape) = (vec![0.5; 2 * 3 * SIDE * SIDE], [1, 2, 3, SIDE, SIDE]);
-    let features = encoder.encode(TensorView::new(&clip, &shape).unwrap())?;
+    let (clip, shape) = (vec![0.5f32; 2 * 3 * SIDE * SIDE], [1, 2, 3, SIDE, SIDE]);
+    let clips = Clips::new(TensorView::new(&clip, &shape).unwrap());
+    let features = encoder.encode(&clips)?;
     Ok(features.view().f32s().unwrap().to_vec())
 }
 
@@ -54,7 +58,7 @@ fn answer(model: &LanguageModel) -> Result<[usize; 2], CallError> {
     let embeds = model.embed(&[5, 6])?;
     let mut session = model.open()?;
     let likeliest = |logits: &[f32]| logits.iter().position(|&x| x == 1.0).unwrap();
-    let first = session.prefill(embeds.view(), LogitsAt::Last)?;
+    let first = session.prefill(embeds.view(), LogitsAt::LAST)?;
     let second = model.decode(&mut [&mut session], &[7])?;
     Ok([first, second].map(|logits| likeliest(logits.view().f32s().unwrap())))
 }
@@ -62,10 +66,10 @@ fn answer(model: &LanguageModel) -> Result<[usize; 2], CallError> {
 /// Checks that the host can still load and run models.
 #[track_caller]
 fn assert_usable(after: &str) {
-    let encoder = faulty().load_encoder(&encoder_request("fine")).unwrap();
+    let encoder = load_encoder("fine").unwrap();
     let features = encode_zeros(&encoder).unwrap();
     assert!(features.iter().all(|&x| x == 0.5), "after {after}");
-    let model = faulty().load_llm(&llm_request("fine-llm")).unwrap();
+    let model = load_llm("fine-llm").unwrap();
     assert_eq!(answer(&model).unwrap(), [11, 18], "after {after}");
 }
 

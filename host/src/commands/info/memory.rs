@@ -50,7 +50,7 @@ impl Memory {
 
     /// Returns the memory of an encoder whose weights need `weights` bytes.
     pub fn of_encoder(info: &EncoderInfo, weights: u64) -> Self {
-        let clip = product(&[info.num_frames, 3, info.image_size, info.image_size]);
+        let clip = product(&[info.num_frames, 3, info.image_size(), info.image_size()]);
         let features = product(&[info.temporal, info.spatial, info.width]);
         // Linear layers use every parameter once for each token. The encoder may have more tokens inside than
         // at its output.

@@ -23,7 +23,7 @@ use crate::{
 use merv_checkpoint::Checkpoint;
 use merv_plugin_api::{
     DType, Device, DeviceKind, EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo,
-    LanguageModelRequest, ModelKind, ModelSource,
+    LanguageModelRequest, ModelSource, kind,
 };
 use std::{
     path::{Path, PathBuf},
@@ -142,9 +142,8 @@ impl PlannedLlm {
 /// Returns the size of a number of parameters in bytes, in the number format of the files. The files may contain
 /// other tensors too. Without a file, a parameter has four bytes.
 fn stored_bytes(parameters: u64, model: &ModelSource) -> Result<u64, SourceError> {
-    let files: Vec<&str> = model.weights.iter().map(|path| path.as_str()).collect();
-    if !files.is_empty() {
-        let checkpoint = Checkpoint::open(&files)?;
+    if !model.weights.is_empty() {
+        let checkpoint = Checkpoint::open(&model.weights)?;
         let (mut elements, mut bytes) = (0u64, 0u64);
         for (_, tensor) in checkpoint.iter() {
             elements = elements.saturating_add(tensor.elements() as u64);
@@ -295,41 +294,37 @@ impl<'f> Planner<'f> {
 
     fn encoder(&self, entry: &EncoderEntry) -> Result<PlannedEncoder, Error> {
         let library = self.library(&entry.plugin)?;
-        let known = check_id(&library, &entry.id, ModelKind::Encoder);
+        let known = check_id(&library, &entry.id, kind::ENCODER);
         let context = self.context(&library, &entry.id, &entry.lines);
         self.accept(wrong_device(&context, entry.device))?;
-        let models = &library.manifest().models;
-        let without_weights = models
-            .iter()
-            .any(|model| model.id == entry.id && model.without_weights);
+        let provided = library.manifest().provided(kind::ENCODER, &entry.id);
+        let without_weights = provided.is_some_and(|provided| provided.without_weights);
         // For an unknown id, missing weights are not reported.
         let wanted = entry.weights.is_none() && !without_weights && known.is_ok();
         self.accept(wanted.then(|| context.no_weights()))?;
-        let request = EncoderRequest {
-            model: self.source(&ModelEntry {
-                id: &entry.id,
-                weights: entry.weights.as_ref(),
-                config: entry.config.as_ref(),
-                device: entry.device,
-                dtype: entry.dtype,
-            })?,
-            num_frames: entry.num_frames as u32,
-            image_size: entry.image_size.map(|size| size as u32).into(),
-        };
+        let model = self.source(&ModelEntry {
+            id: &entry.id,
+            weights: entry.weights.as_ref(),
+            config: entry.config.as_ref(),
+            device: entry.device,
+            dtype: entry.dtype,
+        })?;
+        let mut request = EncoderRequest::new(model, entry.num_frames as u32);
+        request.image_size = entry.image_size.map(|size| size as u32);
         let described = library.describe_encoder(&request);
         if let Err(unknown) = known {
             // The plugin's own error explains better than its list why the encoder does not exist.
             return Err(match described {
-                Err(refusal) if refusal.failure.kind == ErrorKind::Unsupported => refusal.into(),
+                Err(refusal) if refusal.failure.kind == ErrorKind::UNSUPPORTED => refusal.into(),
                 _ => unknown,
             });
         }
         let info = self.answered(&context, described)?;
         let size = entry
             .image_size
-            .filter(|&size| size != info.image_size as usize);
+            .filter(|&size| size != info.image_size() as usize);
         let size = size.map(|size| {
-            let described = info.image_size.to_string();
+            let described = info.image_size().to_string();
             context.differs("image_size", &size.to_string(), &described)
         });
         Error::both(
@@ -346,7 +341,7 @@ impl<'f> Planner<'f> {
 
     fn llm(&self, entry: &LlmEntry) -> Result<PlannedLlm, Error> {
         let library = self.library(&entry.plugin)?;
-        check_id(&library, &entry.id, ModelKind::Llm)?;
+        check_id(&library, &entry.id, kind::LLM)?;
         let context = self.context(&library, &entry.id, &entry.lines);
         self.accept(wrong_device(&context, entry.device))?;
         if let Some(source) = entry.sizes_in_weights()
@@ -355,15 +350,13 @@ impl<'f> Planner<'f> {
             let why = "it contains the sizes of the model";
             return Err(self.files.missing(source, why));
         }
-        let request = LanguageModelRequest {
-            model: self.source(&ModelEntry {
-                id: &entry.id,
-                weights: Some(&entry.weights),
-                config: entry.config.as_ref(),
-                device: entry.device,
-                dtype: entry.dtype,
-            })?,
-        };
+        let request = LanguageModelRequest::new(self.source(&ModelEntry {
+            id: &entry.id,
+            weights: Some(&entry.weights),
+            config: entry.config.as_ref(),
+            device: entry.device,
+            dtype: entry.dtype,
+        })?);
         let info = self.answered(&context, library.describe_llm(&request))?;
         self.accept(wrong_dtype(&context, entry.dtype, info.dtype))?;
         self.readable(&entry.weights)?;
@@ -425,22 +418,16 @@ impl<'f> Planner<'f> {
     fn source(&self, entry: &ModelEntry<'_>) -> Result<ModelSource, Error> {
         let config = entry.config.map(|source| {
             let path = self.files.path(source)?;
-            utf8(&path).map(Into::into)
+            utf8(&path).map(PathBuf::from)
         });
-        let mut model = ModelSource {
-            id: entry.id.into(),
-            weights: Vec::new().into(),
-            config: config.transpose()?.into(),
-            device: match entry.device {
-                // The plugins of this version compute on the CPU.
-                DeviceChoice::Auto | DeviceChoice::Cpu => Device::CPU,
-                DeviceChoice::Cuda(ordinal) => Device {
-                    kind: DeviceKind::Cuda,
-                    ordinal,
-                },
-            },
-            dtype: dtype_of(entry.dtype).into(),
+        let device = match entry.device {
+            // The plugins of this version compute on the CPU.
+            DeviceChoice::Auto | DeviceChoice::Cpu => Device::CPU,
+            DeviceChoice::Cuda(ordinal) => Device::new(DeviceKind::CUDA, ordinal),
         };
+        let mut model = ModelSource::new(entry.id, device);
+        model.config = config.transpose()?;
+        model.dtype = dtype_of(entry.dtype);
         let present = entry.weights.map(|weights| self.files.present(weights));
         let present = present.transpose()?.flatten().unwrap_or_default();
         set_weights(&mut model, &present)?;
@@ -473,7 +460,7 @@ fn wrong_dtype(
     described: DType,
 ) -> Option<Problem> {
     let wrong = dtype_of(choice).filter(|&dtype| dtype != described)?;
-    Some(context.differs("dtype", wrong.name(), described.name()))
+    Some(context.differs("dtype", &wrong.to_string(), &described.to_string()))
 }
 
 fn wrong_device(context: &RequestContext<'_>, choice: DeviceChoice) -> Option<Problem> {
@@ -484,15 +471,13 @@ fn wrong_device(context: &RequestContext<'_>, choice: DeviceChoice) -> Option<Pr
     }
 }
 
-fn check_id(library: &Library, id: &str, kind: ModelKind) -> Result<(), Error> {
-    let models = &library.manifest().models;
-    if models
-        .iter()
-        .any(|model| model.kind == kind && model.id == id)
-    {
+fn check_id(library: &Library, id: &str, kind: &str) -> Result<(), Error> {
+    let manifest = library.manifest();
+    if manifest.provided(kind, id).is_some() {
         return Ok(());
     }
-    let known: Vec<_> = models
+    let known: Vec<_> = manifest
+        .provides
         .iter()
         .filter(|model| model.kind == kind)
         .map(|model| model.id.as_str())
@@ -500,8 +485,8 @@ fn check_id(library: &Library, id: &str, kind: ModelKind) -> Result<(), Error> {
     Err(Error::UnknownModel {
         plugin: library.manifest().name.clone(),
         kind: match kind {
-            ModelKind::Encoder => "encoder",
-            ModelKind::Llm => "language model",
+            kind::ENCODER => "encoder",
+            _ => "language model",
         },
         id: id.to_owned(),
         known: if known.is_empty() {
@@ -518,13 +503,8 @@ mod tests {
 
     #[test]
     fn without_a_file_a_parameter_has_four_bytes() {
-        let model = ModelSource {
-            id: "x".into(),
-            weights: Vec::new().into(),
-            config: None.into(),
-            device: Device::CPU,
-            dtype: Some(DType::BF16).into(),
-        };
+        let mut model = ModelSource::new("x", Device::CPU);
+        model.dtype = Some(DType::BF16);
         assert_eq!(stored_bytes(7, &model).unwrap(), 28);
         assert_eq!(stored_bytes(u64::MAX, &model).unwrap(), u64::MAX);
     }

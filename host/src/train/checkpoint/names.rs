@@ -10,9 +10,9 @@ pub(super) const STATE: &str = "state.json";
 
 /// The suffixes of a part's files, by their contents.
 pub(super) const STATE_PARTS: [(StatePart, &str); 3] = [
-    (StatePart::Weights, ""),
-    (StatePart::FirstMoment, ".first-moment"),
-    (StatePart::SecondMoment, ".second-moment"),
+    (StatePart::WEIGHTS, ""),
+    (StatePart::FIRST_MOMENT, ".first-moment"),
+    (StatePart::SECOND_MOMENT, ".second-moment"),
 ];
 
 /// Returns the name of a part's file in a checkpoint.

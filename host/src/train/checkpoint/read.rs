@@ -86,23 +86,25 @@ pub(super) fn restore(
     let saved = state.parts.iter().find(|saved| saved.name == part.name());
     let saved =
         saved.ok_or_else(|| damaged(folder, format!("it does not contain `{}`", part.name())))?;
-    let names: Vec<_> = part
-        .parameters()?
-        .into_iter()
-        .map(|parameter| parameter.name)
-        .collect();
+    let parameters = part.parameters()?;
     for (kind, suffix) in STATE_PARTS {
-        if kind != StatePart::Weights && saved.optimizer_steps == 0 {
+        if kind != StatePart::WEIGHTS && saved.optimizer_steps == 0 {
             continue;
         }
         let path = folder.join(file_name(part.name(), suffix));
         let tensors = Checkpoint::open(&[&path])
             .map_err(|error| Error::from(crate::registry::SourceError::from(error)))?;
-        for name in &names {
-            let tensor = tensors.get(name.as_str());
+        for (index, parameter) in (0..).zip(&parameters) {
+            let name = &parameter.name;
+            let tensor = tensors.get(name);
             let tensor = tensor.filter(|tensor| tensor.dtype == StoredDtype::F32);
             let tensor = tensor
                 .ok_or_else(|| damaged(&path, format!("it does not contain `{name}` in F32")))?;
+            if tensor.shape != parameter.shape {
+                let (found, expected) = (&tensor.shape, &parameter.shape);
+                let what = format!("`{name}` has shape {found:?}, expected {expected:?}");
+                return Err(damaged(&path, what));
+            }
             let values: Vec<f32> = tensor
                 .bytes()
                 .as_chunks::<4>()
@@ -111,7 +113,7 @@ pub(super) fn restore(
                 .map(|&bytes| f32::from_le_bytes(bytes))
                 .collect();
             let view = TensorView::new(&values, &tensor.shape).map_err(Error::from)?;
-            part.import(kind, name.as_str(), view)?;
+            part.import(kind, index, view)?;
         }
     }
     Ok(saved.optimizer_steps)

@@ -5,14 +5,19 @@ use std::{collections::BTreeMap, fs, path::Path};
 use tempfile::TempDir;
 
 /// A part with one parameter.
-struct Number(BTreeMap<u8, Vec<f32>>);
+struct Number(BTreeMap<StatePart, Vec<f32>>);
 
 impl Number {
     fn new(value: f32) -> Self {
+        let parts = [
+            (StatePart::WEIGHTS, 0.0),
+            (StatePart::FIRST_MOMENT, 1.0),
+            (StatePart::SECOND_MOMENT, 2.0),
+        ];
         Self(
-            (0..3)
-                .map(|kind| (kind, vec![value + f32::from(kind), 0.5]))
-                .collect(),
+            parts
+                .map(|(part, more)| (part, vec![value + more, 0.5]))
+                .into(),
         )
     }
 }
@@ -23,10 +28,7 @@ impl TrainedPart for Number {
     }
 
     fn parameters(&self) -> Result<Vec<ParameterInfo>, Error> {
-        Ok(vec![ParameterInfo {
-            name: "a.weight".into(),
-            shape: vec![1, 2].into(),
-        }])
+        Ok(vec![ParameterInfo::new("a.weight", [1, 2])])
     }
 
     fn gradient_squares(&self) -> Result<Option<f64>, Error> {
@@ -42,12 +44,12 @@ impl TrainedPart for Number {
     }
 
     fn export(&self, state: StatePart, take: &mut TakeTensor<'_>) -> Result<(), Error> {
-        let values = &self.0[&(state as u8)];
-        Ok(take("a.weight", TensorView::new(values, &[1, 2])?)?)
+        let values = &self.0[&state];
+        Ok(take(0, TensorView::new(values, &[1, 2])?)?)
     }
 
-    fn import(&mut self, state: StatePart, _: &str, values: TensorView<'_>) -> Result<(), Error> {
-        self.0.insert(state as u8, values.f32s()?.to_vec());
+    fn import(&mut self, state: StatePart, _: u32, values: TensorView<'_>) -> Result<(), Error> {
+        self.0.insert(state, values.f32s()?.to_vec());
         Ok(())
     }
 }

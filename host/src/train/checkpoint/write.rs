@@ -79,20 +79,20 @@ fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, Checkp
     let parameters = part.parameters()?;
     let mut files = Vec::new();
     for (state, suffix) in STATE_PARTS {
-        if state != StatePart::Weights && saved.optimizer_steps == 0 {
+        if state != StatePart::WEIGHTS && saved.optimizer_steps == 0 {
             continue;
         }
         let name = file_name(part.name(), suffix);
         let path = folder.join(&name);
         let untrained = match state {
-            StatePart::Weights => saved.untrained,
+            StatePart::WEIGHTS => saved.untrained,
             _ => &[],
         };
         let trained = parameters.iter().map(|parameter| TensorSpec {
-            name: parameter.name.to_string(),
+            name: parameter.name.clone(),
             dtype: "F32",
             bits: 32,
-            shape: parameter.shape.to_vec(),
+            shape: parameter.shape.clone(),
         });
         let rest = untrained.iter().filter_map(|(name, tensor)| {
             let (dtype, bits) = safetensors_type(tensor)?;
@@ -107,7 +107,10 @@ fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, Checkp
         let mut file = TensorFile::create(&path, &specs).map_err(write_error(&path))?;
         // A full disk is reported as an I/O error, not as an error of the plugin.
         let mut failed = None;
-        let exported = part.export(state, &mut |name, values| {
+        let exported = part.export(state, &mut |index, values| {
+            let name = parameters
+                .get(index as usize)
+                .map_or("", |info| info.name.as_str());
             file.f32s(name, values.f32s()?).map_err(|error| {
                 let reported = through_plugin(&error);
                 failed = Some(error);

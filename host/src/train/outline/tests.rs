@@ -1,7 +1,7 @@
 //! Compares the expected memory of a run with sums computed by hand.
 
 use super::*;
-use merv_plugin_api::{DType, Interpolation, PreprocessSpec, ResizeDomain};
+use merv_plugin_api::PreprocessSpec;
 use std::fs;
 use tempfile::tempdir;
 
@@ -15,40 +15,13 @@ fn settings(stage: TrainingStage, sets: &[&str]) -> Settings {
 
 /// Two layers of width 10: 12 · 10² parameters each, and the tables of 7 tokens.
 fn llm() -> LanguageModelInfo {
-    LanguageModelInfo {
-        width: 10,
-        vocab_size: 7,
-        context_length: 100,
-        bos: None.into(),
-        eos: Vec::new().into(),
-        dtype: DType::F32,
-        parameters: 2 * 1200 + 2 * 7 * 10,
-        macs_per_token: 0,
-        cache_bytes_per_token: 0,
-    }
+    LanguageModelInfo::new(10, 7, 100).cost(2 * 1200 + 2 * 7 * 10, 0, 0)
 }
 
 /// Three layers of width 4. A clip has `tokens` tokens in the layers, and 2 · 5 at the output.
 fn encoder(tokens: u64) -> EncoderInfo {
     let parameters = 3 * 12 * 4 * 4;
-    EncoderInfo {
-        width: 4,
-        num_frames: 2,
-        image_size: 6,
-        temporal: 2,
-        spatial: 5,
-        preprocess: PreprocessSpec {
-            image_size: 6,
-            short_side: 6,
-            interpolation: Interpolation::Bicubic,
-            domain: ResizeDomain::PillowU8,
-            mean: [0.5; 3],
-            std: [0.5; 3],
-        },
-        dtype: DType::F32,
-        parameters,
-        macs_per_clip: tokens * parameters,
-    }
+    EncoderInfo::new(4, 2, [2, 5], PreprocessSpec::new(6)).cost(parameters, tokens * parameters)
 }
 
 const BATCH: u64 = 3;

@@ -18,4 +18,4 @@ pub use operations::{activate, add_repeated, choose_rows, gated, repeated, resha
 pub use parameter::{Parameter, Values};
 pub use parameters::Parameters;
 pub(crate) use tape::recording;
-pub use tape::{Flow, Tape, checkpoint, note, record};
+pub use tape::{Flow, Tape, checkpoint, milestone, note, record};

@@ -6,10 +6,13 @@ use crate::{
     matrix::Matrix,
     precision::Precision,
 };
-use merv_plugin_api::{AdamWStep, PluginError, StatePart, TensorView};
+use merv_plugin_api::{AdamWStep, PluginError, StatePart};
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard},
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    },
 };
 
 /// A weight of a model. It stays in the mapped file until it is trained. From then on it is `f32` in memory,
@@ -79,6 +82,10 @@ impl Values<'_> {
 /// Locks `mutex`, even after a panic: the locked values are only numbers.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Parameter {
@@ -234,14 +241,23 @@ impl Parameter {
         });
     }
 
-    /// Passes the gradient to `visit`; zeros if none was added.
-    pub(super) fn visit<R>(&self, visit: impl FnOnce(&mut [f32]) -> R) -> Option<R> {
-        let trained = self.0.trained.get()?;
-        let mut gradient = lock(&trained.gradient);
-        if std::mem::replace(&mut gradient.zero, false) {
-            gradient.values.fill(0.0);
+    /// Passes one part of the state to `visit`, which may change it. A gradient to which nothing was added is zeros.
+    pub(super) fn visit<R>(
+        &self,
+        part: StatePart,
+        visit: impl FnOnce(&mut [f32]) -> Result<R>,
+    ) -> Result<R> {
+        let trained = self.trained()?;
+        match part {
+            StatePart::WEIGHTS => visit(&mut write(&trained.weights)),
+            StatePart::GRADIENT => visit(&mut self.gradient(trained).values),
+            StatePart::FIRST_MOMENT => visit(&mut self.moments(trained)[0]),
+            StatePart::SECOND_MOMENT => visit(&mut self.moments(trained)[1]),
+            other => Err(PluginError::unsupported(format!(
+                "`{}` has weights, a gradient and the two moments of AdamW; found the {other}",
+                self.name()
+            ))),
         }
-        Some(visit(&mut gradient.values))
     }
 
     pub(super) fn clear(&self) {
@@ -250,71 +266,47 @@ impl Parameter {
         }
     }
 
-    pub(super) fn step(&self, step: &AdamWStep) {
-        let Some(trained) = self.0.trained.get() else {
-            return;
+    /// Updates the elements in `range` with their gradients.
+    pub(super) fn step(&self, step: &AdamWStep, range: Range<usize>) -> Result<()> {
+        let trained = self.trained()?;
+        let mut weights = write(&trained.weights);
+        let mut moments = self.moments(trained);
+        let gradient = self.gradient(trained);
+        let parameter = AdamWParameter {
+            name: self.name(),
+            shape: self.shape(),
+            values: &mut weights[range.clone()],
+            gradient: &gradient.values[range.clone()],
+            moments: moments.each_mut().map(|moment| &mut moment[range.clone()]),
         };
-        let mut weights = trained
-            .weights
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut moments = lock(&trained.moments);
-        self.visit(|gradient| {
-            let [first, second] = moments.each_mut().map(|moment| {
-                moment.resize(gradient.len(), 0.0);
-                moment.as_mut_slice()
-            });
-            let parameter = AdamWParameter {
-                name: self.name(),
-                shape: self.shape(),
-                values: &mut weights,
-                gradient,
-                moments: [first, second],
-            };
-            parameter.apply(step);
-        });
+        parameter.apply(step);
+        Ok(())
     }
 
-    /// Passes one part of the state to `take`.
-    pub(super) fn export<R>(&self, part: StatePart, take: impl FnOnce(&[f32]) -> R) -> Option<R> {
-        let trained = self.0.trained.get()?;
-        let moment = |index: usize| {
-            let mut moments = lock(&trained.moments);
-            moments[index].resize(self.len(), 0.0);
-            moments
-        };
-        Some(match part {
-            StatePart::Weights => take(&self.values().f32s()),
-            StatePart::FirstMoment => take(&moment(0)[0]),
-            StatePart::SecondMoment => take(&moment(1)[1]),
+    fn trained(&self) -> Result<&Trained> {
+        self.0.trained.get().ok_or_else(|| {
+            PluginError::invalid(format!(
+                "`{}` is not trained, so it has no state of the optimizer",
+                self.name()
+            ))
         })
     }
 
-    pub(super) fn import(&self, part: StatePart, values: &TensorView<'_>) -> Result<()> {
-        let name = self.name();
-        let trained = self.0.trained.get().ok_or_else(|| {
-            PluginError::invalid(format!(
-                "`{name}` is not trained, so its state cannot be imported"
-            ))
-        })?;
-        if values.shape() != self.shape() {
-            return Err(PluginError::invalid(format!(
-                "`{name}` has shape {:?}, found {:?}",
-                self.shape(),
-                values.shape()
-            )));
+    /// Returns the gradient, with zeros if nothing was added.
+    fn gradient<'t>(&self, trained: &'t Trained) -> MutexGuard<'t, Gradient> {
+        let mut gradient = lock(&trained.gradient);
+        if std::mem::replace(&mut gradient.zero, false) {
+            gradient.values.fill(0.0);
         }
-        let values = values.f32s()?.to_vec();
-        match part {
-            StatePart::Weights => {
-                *trained
-                    .weights
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner) = values;
-            }
-            StatePart::FirstMoment => lock(&trained.moments)[0] = values,
-            StatePart::SecondMoment => lock(&trained.moments)[1] = values,
-        }
-        Ok(())
+        gradient
+    }
+
+    /// Returns both moments, which are zeros before the first step.
+    fn moments<'t>(&self, trained: &'t Trained) -> MutexGuard<'t, [Vec<f32>; 2]> {
+        let mut moments = lock(&trained.moments);
+        moments
+            .iter_mut()
+            .for_each(|moment| moment.resize(self.len(), 0.0));
+        moments
     }
 }

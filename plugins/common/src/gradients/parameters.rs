@@ -1,12 +1,15 @@
 //! All parameters of a model, for the host to train.
 
 use super::Parameter;
-use crate::{Result, threads::on_pool};
+use crate::{Result, kernels::squares::squares, threads::on_pool};
 use merv_plugin_api::{
-    AdamWStep, ParameterInfo, PluginError, StatePart, TakeTensor, TensorView, TrainingOptions,
-    VisitGradient,
+    AdamWStep, ParameterInfo, ParameterRange, PluginError, Ranges, ReadyGradients, StatePart,
+    TakeTensor, TensorView, TensorViewMut, TrainingOptions, VisitTensor,
 };
-use std::sync::{Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
 
 /// The parameters of a model, in the order in which the model took them. The methods implement those of
 /// [`Trainable`](merv_plugin_api::Trainable).
@@ -29,7 +32,11 @@ impl Parameters {
     ///
     /// When training has not begun.
     pub fn options(&self) -> Result<TrainingOptions> {
-        let options = *self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        let options = self
+            .options
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         options.ok_or_else(|| PluginError::invalid("training has not begun: call begin_training"))
     }
 
@@ -48,6 +55,11 @@ impl Parameters {
     ///
     /// When a weight is quantised, or when a model that is already being trained is to be frozen.
     pub fn begin(&self, requested: &TrainingOptions) -> Result<()> {
+        if let Some(key) = requested.extra.keys().next() {
+            return Err(PluginError::unsupported(format!(
+                "this plugin does not know the training option `{key}`"
+            )));
+        }
         let mut options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
         if requested.trainable {
             if let Some(reason) = self.all.iter().find_map(Parameter::untrainable) {
@@ -57,12 +69,12 @@ impl Parameters {
                 )));
             }
             self.all.iter().for_each(Parameter::train);
-        } else if options.is_some_and(|options| options.trainable) {
+        } else if options.as_ref().is_some_and(|options| options.trainable) {
             return Err(PluginError::invalid(
                 "the model is already being trained and cannot be frozen again; load it again instead",
             ));
         }
-        *options = Some(*requested);
+        *options = Some(requested.clone());
         Ok(())
     }
 
@@ -72,25 +84,71 @@ impl Parameters {
     ///
     /// When training has not begun, like every method below.
     pub fn list(&self) -> Result<Vec<ParameterInfo>> {
-        let info = |parameter: &Parameter| ParameterInfo {
-            name: parameter.name().into(),
-            shape: parameter.shape().to_vec().into(),
-        };
+        let info = |parameter: &Parameter| ParameterInfo::new(parameter.name(), parameter.shape());
         Ok(self.trained()?.iter().map(info).collect())
     }
 
-    /// See [`Trainable::visit_gradients`](merv_plugin_api::Trainable::visit_gradients).
+    /// See [`Trainable::visit`](merv_plugin_api::Trainable::visit).
     ///
     /// # Errors
     ///
-    /// When training has not begun, and the error of `visit`.
-    pub fn visit_gradients(&self, visit: &mut VisitGradient<'_>) -> Result<()> {
-        for parameter in self.trained()? {
-            if let Some(result) = parameter.visit(|gradient| visit(parameter.name(), gradient)) {
-                result?;
-            }
+    /// When training has not begun or there is no such part, and the error of `visit`.
+    pub fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<()> {
+        for (index, parameter) in (0..).zip(self.trained()?) {
+            parameter.visit(part, |values| {
+                visit(index, TensorViewMut::new(values, parameter.shape())?)
+            })?;
         }
         Ok(())
+    }
+
+    /// See [`Trainable::gradient_squares`](merv_plugin_api::Trainable::gradient_squares).
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun, or a range does not exist.
+    pub fn gradient_squares(&self, ranges: Ranges<'_>) -> Result<f64> {
+        let chosen = self.chosen(ranges)?;
+        on_pool(|| {
+            let mut sum = 0.0;
+            for Chosen {
+                parameter, range, ..
+            } in chosen
+            {
+                sum += parameter.visit(StatePart::GRADIENT, |gradient| {
+                    Ok(squares(&gradient[range]))
+                })?;
+            }
+            Ok(sum)
+        })
+    }
+
+    /// Tells that a backward pass is finished: it adds to the gradient of no parameter any more.
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun, and the error of `ready`.
+    pub fn all_ready(&self, ready: &mut ReadyGradients<'_>) -> Result<()> {
+        let all: Vec<u32> = (0..).zip(self.trained()?).map(|(index, _)| index).collect();
+        match all.is_empty() {
+            true => Ok(()),
+            false => ready(&all),
+        }
+    }
+
+    /// Returns the elements in `ranges`, by parameter.
+    fn chosen(&self, ranges: Ranges<'_>) -> Result<Vec<Chosen<'_>>> {
+        let trained = self.trained()?;
+        let whole = |(index, parameter)| Chosen {
+            index,
+            parameter,
+            range: 0..Parameter::len(parameter),
+            is_whole: true,
+        };
+        match ranges {
+            Ranges::All => Ok((0..).zip(trained).map(whole).collect()),
+            Ranges::Only(list) => list.iter().map(|range| find(trained, *range)).collect(),
+        }
     }
 
     /// See [`Trainable::clear_gradients`](merv_plugin_api::Trainable::clear_gradients).
@@ -107,9 +165,9 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When training has not begun, or a number of the step is out of range.
-    pub fn apply_adamw(&self, step: &AdamWStep) -> Result<()> {
-        let trained = self.trained()?;
+    /// When training has not begun, a number of the step is out of range, or a range does not exist.
+    pub fn apply_adamw(&self, step: &AdamWStep, ranges: Ranges<'_>) -> Result<()> {
+        let chosen = self.chosen(ranges)?;
         let is_share = |beta: f64| (0.0..1.0).contains(&beta);
         let finite = [
             step.learning_rate,
@@ -134,25 +192,39 @@ impl Parameters {
                 step.gradient_scale
             )));
         }
-        on_pool(|| trained.iter().for_each(|parameter| parameter.step(step)));
-        Ok(())
+        on_pool(|| {
+            let mut chosen = chosen.into_iter();
+            chosen.try_for_each(|part| part.parameter.step(step, part.range))
+        })
     }
 
     /// See [`Trainable::export`](merv_plugin_api::Trainable::export).
     ///
     /// # Errors
     ///
-    /// When training has not begun, and the error of `take`.
-    pub fn export(&self, part: StatePart, take: &mut TakeTensor<'_>) -> Result<()> {
-        for parameter in self.trained()? {
-            let result = parameter.export(part, |values| {
-                take(
-                    parameter.name(),
-                    TensorView::new(values, parameter.shape())?,
-                )
-            });
-            if let Some(result) = result {
-                result?;
+    /// When training has not begun or a range does not exist, and the error of `take`.
+    pub fn export(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        take: &mut TakeTensor<'_>,
+    ) -> Result<()> {
+        for chosen in self.chosen(ranges)? {
+            let Chosen {
+                index,
+                parameter,
+                range,
+                is_whole,
+            } = chosen;
+            let mut pass = |values: &[f32]| {
+                let length = [range.len()];
+                let shape = if is_whole { parameter.shape() } else { &length };
+                take(index, TensorView::new(&values[range.clone()], shape)?)
+            };
+            // Weights are read without a lock, so that computations go on.
+            match part {
+                StatePart::WEIGHTS => pass(&parameter.values().f32s())?,
+                part => parameter.visit(part, |values| pass(values))?,
             }
         }
         Ok(())
@@ -162,18 +234,66 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When training has not begun, or the model does not have a parameter of this name and shape.
-    pub fn import(&self, part: StatePart, name: &str, values: &TensorView<'_>) -> Result<()> {
-        let trained = self.trained()?;
-        let found = trained.iter().find(|parameter| parameter.name() == name);
-        let parameter = found.ok_or_else(|| {
-            PluginError::invalid(format!(
-                "`{name}` is not one of the {} parameters that are trained",
-                trained.len()
-            ))
-        })?;
-        parameter.import(part, values)
+    /// When training has not begun, the range does not exist, or `values` has another number of elements.
+    pub fn import(
+        &self,
+        part: StatePart,
+        range: ParameterRange,
+        values: &TensorView<'_>,
+    ) -> Result<()> {
+        let Chosen {
+            parameter, range, ..
+        } = find(self.trained()?, range)?;
+        let values = values.f32s()?;
+        if values.len() != range.len() {
+            return Err(PluginError::invalid(format!(
+                "expected {} elements for `{}`, found {}",
+                range.len(),
+                parameter.name(),
+                values.len()
+            )));
+        }
+        parameter.visit(part, |state| {
+            state[range].copy_from_slice(values);
+            Ok(())
+        })
     }
+}
+
+/// Some elements of a parameter.
+struct Chosen<'p> {
+    index: u32,
+    parameter: &'p Parameter,
+    range: Range<usize>,
+    /// Whether the call is about all parameters, and not about ranges.
+    is_whole: bool,
+}
+
+/// Finds the elements of a range.
+fn find(trained: &[Parameter], range: ParameterRange) -> Result<Chosen<'_>> {
+    let parameter = trained.get(range.parameter as usize).ok_or_else(|| {
+        PluginError::invalid(format!(
+            "parameter {} does not exist: {} parameters are trained",
+            range.parameter,
+            trained.len()
+        ))
+    })?;
+    let end = range.end.min(parameter.len() as u64) as usize;
+    if range.end != end as u64 || range.start > range.end {
+        return Err(PluginError::invalid(format!(
+            "`{}` has {} elements, found the range {}..{}",
+            parameter.name(),
+            parameter.len(),
+            range.start,
+            range.end
+        )));
+    }
+    Ok(Chosen {
+        index: range.parameter,
+        parameter,
+        range: range.start as usize..end,
+        is_whole: false,
+    })
 }
 
 /// Implements [`Trainable`](merv_plugin_api::Trainable) for a model with the field that contains its
@@ -193,36 +313,49 @@ macro_rules! trainable {
                 self.$field.list()
             }
 
-            fn visit_gradients(
+            fn visit(
                 &self,
-                visit: &mut ::merv_plugin_api::VisitGradient<'_>,
+                part: ::merv_plugin_api::StatePart,
+                visit: &mut ::merv_plugin_api::VisitTensor<'_>,
             ) -> $crate::Result<()> {
-                self.$field.visit_gradients(visit)
+                self.$field.visit(part, visit)
+            }
+
+            fn gradient_squares(
+                &self,
+                ranges: ::merv_plugin_api::Ranges<'_>,
+            ) -> $crate::Result<f64> {
+                self.$field.gradient_squares(ranges)
             }
 
             fn clear_gradients(&self) -> $crate::Result<()> {
                 self.$field.clear_gradients()
             }
 
-            fn apply_adamw(&self, step: &::merv_plugin_api::AdamWStep) -> $crate::Result<()> {
-                self.$field.apply_adamw(step)
+            fn apply_adamw(
+                &self,
+                step: &::merv_plugin_api::AdamWStep,
+                ranges: ::merv_plugin_api::Ranges<'_>,
+            ) -> $crate::Result<()> {
+                self.$field.apply_adamw(step, ranges)
             }
 
             fn export(
                 &self,
                 part: ::merv_plugin_api::StatePart,
+                ranges: ::merv_plugin_api::Ranges<'_>,
                 take: &mut ::merv_plugin_api::TakeTensor<'_>,
             ) -> $crate::Result<()> {
-                self.$field.export(part, take)
+                self.$field.export(part, ranges, take)
             }
 
             fn import(
                 &self,
                 part: ::merv_plugin_api::StatePart,
-                name: &str,
+                range: ::merv_plugin_api::ParameterRange,
                 values: &::merv_plugin_api::TensorView<'_>,
             ) -> $crate::Result<()> {
-                self.$field.import(part, name, values)
+                self.$field.import(part, range, values)
             }
         }
     };

@@ -2,16 +2,23 @@
 
 use crate::{Result, kernels::rows::add};
 use candle_core::{Tensor, TensorId};
-use merv_plugin_api::{ErrorKind, PluginError};
+use merv_plugin_api::{ErrorKind, PluginError, ReadyGradients};
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
+    ops::Range,
 };
 
 /// The backward pass of one layer, from the gradient of its result.
 type Step = Box<dyn FnOnce(Vec<f32>, &mut Flow) -> Result<()> + Send>;
 
-struct Note {
+enum Note {
+    Layer(Layer),
+    /// The layers after it are the only ones that add to the gradients of these parameters.
+    Milestone(Range<u32>),
+}
+
+struct Layer {
     /// The kind of layer, for error messages.
     layer: &'static str,
     result: TensorId,
@@ -82,11 +89,22 @@ pub fn note(
         {
             let result = result.id();
             tape.needed.insert(result);
-            tape.notes.push(Note {
+            tape.notes.push(Note::Layer(Layer {
                 layer,
                 result,
                 step: Box::new(step),
-            });
+            }));
+        }
+    });
+}
+
+/// Notes that the layers that follow are the only ones with the parameters in `range` (places in
+/// [`merv_plugin_api::Trainable::parameters`]), if this thread records a forward pass. In the backward pass, their
+/// gradients are then ready when it comes to this note.
+pub fn milestone(range: Range<u32>) {
+    RECORDING.with_borrow_mut(|recording| {
+        if let Some(tape) = recording {
+            tape.notes.push(Note::Milestone(range));
         }
     });
 }
@@ -149,20 +167,40 @@ impl Tape {
     ///
     /// When a step fails, or a layer receives no gradient because an operation between it and `result` was
     /// not noted.
-    pub fn backward(mut self, result: TensorId, gradient: Vec<f32>) -> Result<Flow> {
+    pub fn backward(self, result: TensorId, gradient: Vec<f32>) -> Result<Flow> {
+        self.backward_telling(result, gradient, &mut |_| Ok(()))
+    }
+
+    /// Does the same as [`Self::backward`], and calls `ready` at every [`milestone`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::backward`], and the error of `ready`.
+    pub fn backward_telling(
+        mut self,
+        result: TensorId,
+        gradient: Vec<f32>,
+        ready: &mut ReadyGradients<'_>,
+    ) -> Result<Flow> {
         let mut flow = Flow {
             gradients: HashMap::from([(result, gradient)]),
             needed: self.needed,
         };
-        while let Some(Note {
-            layer,
-            result,
-            step,
-        }) = self.notes.pop()
-        {
+        while let Some(note) = self.notes.pop() {
+            let Layer {
+                layer,
+                result,
+                step,
+            } = match note {
+                Note::Layer(layer) => layer,
+                Note::Milestone(range) => {
+                    ready(&range.collect::<Vec<_>>())?;
+                    continue;
+                }
+            };
             let gradient = flow.gradients.remove(&result).ok_or_else(|| {
                 PluginError::new(
-                    ErrorKind::Internal,
+                    ErrorKind::INTERNAL,
                     format!(
                         "no gradient reached a layer ({layer}): an operation after it was not noted"
                     ),

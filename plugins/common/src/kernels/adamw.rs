@@ -140,14 +140,8 @@ mod tests {
     }
 
     fn step(number: u64) -> AdamWStep {
-        AdamWStep {
-            step: number,
-            learning_rate: 0.1,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.5,
-            gradient_scale: 0.25,
-        }
+        AdamWStep::new(number, 0.1)
+            .weight_decay(0.5)
+            .gradient_scale(0.25)
     }
 }

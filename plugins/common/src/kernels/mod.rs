@@ -27,4 +27,5 @@ pub mod rows;
 #[cfg(test)]
 mod slopes;
 pub mod softmax;
+pub mod squares;
 mod tile;

@@ -338,7 +338,7 @@ fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tens
 mod tests {
     use super::*;
     use crate::{gradients::Parameters, kernels::numbers::numbers, precision::Precision};
-    use merv_plugin_api::TrainingOptions;
+    use merv_plugin_api::{StatePart, TensorViewMut, TrainingOptions};
 
     /// Computes `[rows, inner] · [inner, columns]` with the operands in `precision`.
     fn product(
@@ -375,11 +375,7 @@ mod tests {
             };
             let weight = Parameter::matrix(w.clone(), (outputs, inputs), precision);
             let parameters = Parameters::new(vec![weight.clone()]);
-            let options = TrainingOptions {
-                trainable: true,
-                checkpoint_activations: false,
-            };
-            parameters.begin(&options).unwrap();
+            parameters.begin(&TrainingOptions::new(true)).unwrap();
             let layer = Linear::from_parts(weight, None);
 
             let sizes = [rows, inputs, outputs];
@@ -405,11 +401,11 @@ mod tests {
             let sizes = [outputs, rows, inputs];
             layer.add_gradients(&x, &gradient);
             let mut found = Vec::new();
-            let mut take = |_: &str, gradient: &mut [f32]| {
-                found = gradient.to_vec();
+            let mut take = |_, gradient: TensorViewMut<'_>| {
+                found = gradient.view().f32s()?.to_vec();
                 Ok(())
             };
-            parameters.visit_gradients(&mut take).unwrap();
+            parameters.visit(StatePart::GRADIENT, &mut take).unwrap();
             let expected = product(
                 precision,
                 sizes,

@@ -49,7 +49,7 @@ pub(crate) fn clips_in_groups<'a>(
     info: &EncoderInfo,
     group: usize,
 ) -> Result<(usize, ChunksExact<'a, f32>)> {
-    let (frames, size) = (info.num_frames as usize, info.image_size as usize);
+    let (frames, size) = (info.num_frames as usize, info.image_size() as usize);
     let [batch, f, channels, height, width] = clips.dims::<5>()?;
     if [f, channels, height, width] != [frames, CHANNELS, size, size] || batch == 0 {
         return Err(PluginError::invalid(format!(

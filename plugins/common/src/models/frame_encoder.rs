@@ -19,7 +19,8 @@ use crate::{
 use candle_core::Tensor;
 use merv_checkpoint::Mapping;
 use merv_plugin_api::{
-    Encoder, EncoderInfo, PreprocessSpec, ResizeDomain, TensorBuf, TensorView, TrainableEncoder,
+    Clips, Encoder, EncoderInfo, PreprocessSpec, ReadyGradients, TensorBuf, TensorView,
+    TrainableEncoder,
 };
 use std::path::PathBuf;
 
@@ -102,24 +103,18 @@ impl FrameEncoder {
         let (config, image_size) = (&model.sizes, model.image_size);
         let patches = config.grid(image_size).pow(2);
         let (temporal, spatial) = features.choice().shape(num_frames as usize, patches);
-        EncoderInfo {
-            width: config.embed_dim as u32,
+        let preprocess = PreprocessSpec::new(image_size as u32)
+            .interpolation(model.interpolation)
+            .normalise(model.mean, model.std);
+        let macs = u64::from(num_frames).saturating_mul(config.macs(image_size, features));
+        EncoderInfo::new(
+            config.embed_dim as u32,
             num_frames,
-            image_size: image_size as u32,
-            temporal,
-            spatial,
-            preprocess: PreprocessSpec {
-                image_size: image_size as u32,
-                short_side: image_size as u32,
-                interpolation: model.interpolation,
-                domain: ResizeDomain::PillowU8,
-                mean: model.mean,
-                std: model.std,
-            },
-            dtype: model.precision.dtype(),
-            parameters: config.parameters(features),
-            macs_per_clip: u64::from(num_frames).saturating_mul(config.macs(image_size, features)),
-        }
+            [temporal, spatial],
+            preprocess,
+        )
+        .dtype(model.precision.dtype())
+        .cost(config.parameters(features), macs)
     }
 
     /// Loads the weights from timm's or open_clip's files. `unused` lists further tensors of the tower that
@@ -162,7 +157,7 @@ impl FrameEncoder {
             let last = scope.pp("blocks").pp(config.depth - 1);
             last.require("norm1.weight");
             Ok(Self {
-                vit: Vit::new(config, info.image_size as usize, blocks, &scope)?,
+                vit: Vit::new(config, info.image_size() as usize, blocks, &scope)?,
                 head: (features == VitFeatures::Pooled)
                     .then(|| Head::new(config, &scope))
                     .transpose()?,
@@ -206,18 +201,29 @@ crate::trainable!(FrameEncoder, parameters);
 impl TrainableEncoder for FrameEncoder {
     type Tape = ClipTape;
 
-    fn forward_train(&self, clips: &TensorView<'_>) -> Result<(TensorBuf, ClipTape)> {
+    fn forward_train(&self, clips: &Clips<'_>) -> Result<(TensorBuf, ClipTape)> {
         self.parameters.options()?;
         let (group, prefix) = (self.group(), self.prefix());
         let mut tape = ClipTape::default();
-        let features = encode_frames(clips, &self.info, group, self.choice, prefix, |frames| {
-            tape.record(|| self.forward(frames))
-        })?;
+        let features = encode_frames(
+            &clips.pixels,
+            &self.info,
+            group,
+            self.choice,
+            prefix,
+            |frames| tape.record(|| self.forward(frames)),
+        )?;
         Ok((features, tape))
     }
 
-    fn backward(&self, tape: ClipTape, gradient: &TensorView<'_>) -> Result<()> {
-        tape.backward_frames(&self.info, self.choice, self.prefix(), gradient)
+    fn backward(
+        &self,
+        tape: ClipTape,
+        gradient: &TensorView<'_>,
+        ready: &mut ReadyGradients<'_>,
+    ) -> Result<()> {
+        tape.backward_frames(&self.info, self.choice, self.prefix(), gradient)?;
+        self.parameters.all_ready(ready)
     }
 }
 
@@ -226,11 +232,16 @@ impl Encoder for FrameEncoder {
         self.info.clone()
     }
 
-    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf> {
+    fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf> {
         let (group, prefix) = (self.group(), self.prefix());
-        let features = encode_frames(clips, &self.info, group, self.choice, prefix, |frames| {
-            self.forward(frames)
-        });
+        let features = encode_frames(
+            &clips.pixels,
+            &self.info,
+            group,
+            self.choice,
+            prefix,
+            |frames| self.forward(frames),
+        );
         self.mapping.release();
         features
     }

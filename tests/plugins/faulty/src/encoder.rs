@@ -1,23 +1,45 @@
 //! Encoders that return mean colours, fail in various ways, or log messages.
 
 use merv_plugin_api::{
-    DType, Encoder, EncoderInfo, EncoderObject, EncoderRequest, Interpolation, LogLevel,
-    PluginError, PreprocessSpec, ResizeDomain, TensorBuf, TensorView, log,
+    Call, Clips, Encoder, EncoderInfo, EncoderObject, EncoderRequest, LogLevel, LogRecord,
+    PluginError, PreprocessSpec, Provided, TensorBuf, feature, log, log_record,
 };
-use std::{io, panic::panic_any};
+use std::{
+    error::Error,
+    fmt, io,
+    panic::panic_any,
+    time::{Duration, Instant},
+};
 
-pub const IDS: &[&str] = &[
-    "fine",
-    "panics-in-describe",
-    "panics-in-load",
-    "panics-in-encode",
-    "fails-in-encode",
-    "wrong-shape",
-    "panics-with-a-bomb",
-    "of-other-frames",
-    "of-no-width",
-    "talks",
+pub const ENCODERS: [Provided; 15] = [
+    encoder("fine"),
+    encoder("panics-in-describe"),
+    encoder("panics-in-load"),
+    encoder("panics-in-info"),
+    encoder("panics-in-encode"),
+    encoder("panics-in-another-thread"),
+    encoder("fails-in-encode"),
+    encoder("fails-with-endless-causes"),
+    encoder("runs-out-of-memory"),
+    encoder("wrong-shape"),
+    encoder("panics-with-a-bomb"),
+    encoder("of-other-frames"),
+    encoder("of-no-width"),
+    encoder("loads-another-size"),
+    encoder("talks"),
 ];
+
+/// An encoder that works until it is cancelled.
+pub const PATIENT: Provided = encoder("patient").features(&[feature::CANCEL]);
+
+const fn encoder(id: &'static str) -> Provided {
+    Provided::encoder(id, "no weights").without_weights()
+}
+
+fn is_provided(id: &str) -> bool {
+    let mut all = ENCODERS.iter().chain([&PATIENT]);
+    all.any(|provided| provided.id() == id)
+}
 
 const IMAGE: usize = 64;
 /// Patches per side, each a square of `IMAGE / GRID` pixels.
@@ -27,25 +49,13 @@ const WIDTH: usize = 64;
 pub fn describe(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
     match request.model.id.as_str() {
         "panics-in-describe" => panic!("describe blew up, as requested"),
-        id if !IDS.contains(&id) => Err(PluginError::unsupported(format!("no encoder `{id}`"))),
-        id => Ok(EncoderInfo {
-            width: if id == "of-no-width" { 0 } else { WIDTH as u32 },
-            num_frames: request.num_frames + u32::from(id == "of-other-frames"),
-            image_size: IMAGE as u32,
-            temporal: request.num_frames,
-            spatial: (GRID * GRID) as u32,
-            preprocess: PreprocessSpec {
-                image_size: IMAGE as u32,
-                short_side: IMAGE as u32,
-                interpolation: Interpolation::Bilinear,
-                domain: ResizeDomain::PillowU8,
-                mean: [0.0; 3],
-                std: [1.0; 3],
-            },
-            dtype: DType::F32,
-            parameters: 0,
-            macs_per_clip: 0,
-        }),
+        id if !is_provided(id) => Err(PluginError::unsupported(format!("no encoder `{id}`"))),
+        id => Ok(EncoderInfo::new(
+            if id == "of-no-width" { 0 } else { WIDTH as u32 },
+            request.num_frames + u32::from(id == "of-other-frames"),
+            [request.num_frames, (GRID * GRID) as u32],
+            PreprocessSpec::new(IMAGE as u32),
+        )),
     }
 }
 
@@ -53,7 +63,10 @@ pub fn load(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
     if request.model.id.as_str() == "panics-in-load" {
         panic!("load blew up, as requested");
     }
-    let info = describe(request)?;
+    let mut info = describe(request)?;
+    if request.model.id == "loads-another-size" {
+        info.preprocess.image_size = 32;
+    }
     Ok(EncoderObject::new(MeanColours {
         id: request.model.id.to_string(),
         info,
@@ -74,21 +87,67 @@ struct MeanColours {
     info: EncoderInfo,
 }
 
+/// An error that is its own cause.
+#[derive(Debug)]
+struct Endless;
+
+impl fmt::Display for Endless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the same again")
+    }
+}
+
+impl Error for Endless {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self)
+    }
+}
+
+/// Dropping it while another panic unwinds would end the process.
+impl Drop for MeanColours {
+    fn drop(&mut self) {
+        if self.id == "panics-in-info" {
+            panic!("drop blew up, as requested");
+        }
+    }
+}
+
 impl Encoder for MeanColours {
     fn info(&self) -> EncoderInfo {
+        if self.id == "panics-in-info" {
+            panic!("info blew up, as requested");
+        }
         self.info.clone()
     }
 
     /// `[B, F, 3, 64, 64] -> [B, F · 64, 64]`: the mean red, green and blue of each patch, repeated.
-    fn encode(&self, clips: &TensorView<'_>) -> Result<TensorBuf, PluginError> {
+    fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf, PluginError> {
+        let clips = &clips.pixels;
         match self.id.as_str() {
             "panics-in-encode" => panic!("encode blew up, as requested"),
+            "panics-in-another-thread" => {
+                let thread = std::thread::spawn(|| panic!("a thread blew up, as requested"));
+                if thread.join().is_err() {
+                    return Err(PluginError::invalid("a thread panicked, as requested"));
+                }
+            }
+            "fails-with-endless-causes" => return Err(Endless.into()),
+            "runs-out-of-memory" => {
+                Vec::<u8>::new().try_reserve_exact(isize::MAX as usize)?;
+            }
+            "patient" => {
+                let (call, started) = (Call::current(), Instant::now());
+                while started.elapsed() < Duration::from_secs(60) {
+                    call.check()?;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
             "panics-with-a-bomb" => panic_any(Bomb),
             "talks" => {
-                log(LogLevel::Error, "a word of error");
-                log(LogLevel::Warn, "a word of warning");
-                log(LogLevel::Info, "a word of information");
-                log(LogLevel::Debug, "a word of detail");
+                log(LogLevel::ERROR, "a word of error");
+                log(LogLevel::WARN, "a word of warning");
+                log(LogLevel::INFO, "a word of information");
+                log_record(LogRecord::new(LogLevel::DEBUG, "a word of detail").field("layer", 3));
             }
             "fails-in-encode" => {
                 let cause = io::Error::other(io::Error::other("the lowest cause"));

@@ -10,30 +10,37 @@ mod llm;
 
 use merv_plugin_api::{
     EncoderInfo, EncoderObject, EncoderRequest, HostServices, LanguageModelInfo,
-    LanguageModelObject, LanguageModelRequest, LogLevel, Manifest, Plugin, PluginError, log,
+    LanguageModelObject, LanguageModelRequest, LogLevel, Manifest, Plugin, PluginError, Provided,
+    log,
 };
 
 struct Faulty;
 
-impl Plugin for Faulty {
-    fn manifest() -> Manifest {
-        let manifest = Manifest::new("faulty", env!("CARGO_PKG_VERSION")).license("MIT");
-        let manifest = encoder::IDS
-            .iter()
-            .fold(manifest, |m, id| m.encoder_without_weights(id));
-        llm::IDS
-            .iter()
-            .fold(manifest, |m, id| m.llm(id, "no weights"))
+const PROVIDED: [Provided; encoder::ENCODERS.len() + 1 + llm::IDS.len()] = {
+    let mut all = [encoder::PATIENT; encoder::ENCODERS.len() + 1 + llm::IDS.len()];
+    let mut index = 0;
+    while index < encoder::ENCODERS.len() {
+        all[index + 1] = encoder::ENCODERS[index];
+        index += 1;
     }
+    let mut llm = 0;
+    while llm < llm::IDS.len() {
+        all[index + 1 + llm] = Provided::llm(llm::IDS[llm], "no weights");
+        llm += 1;
+    }
+    all
+};
+
+impl Plugin for Faulty {
+    const MANIFEST: Manifest = Manifest::new("faulty", env!("CARGO_PKG_VERSION"))
+        .license("MIT")
+        .provides(&PROVIDED);
 
     fn init(_: &HostServices) -> Result<(), PluginError> {
-        // This library panics often. Without the hook, each panic would print a line or, with `RUST_BACKTRACE`, a page.
-        // The hook applies only to this library, which has its own copy of the standard library.
-        std::panic::set_hook(Box::new(|_| {}));
         match std::env::var("MERV_FAULTY_INIT").as_deref() {
             Ok("panic") => panic!("init blew up, as requested"),
             Ok("error") => {
-                log(LogLevel::Info, "init was called");
+                log(LogLevel::INFO, "init was called");
                 Err(PluginError::unsupported("init refused, as requested"))
             }
             _ => Ok(()),

@@ -1,10 +1,10 @@
 //! Language models that sum up their inputs, or fail in various ways.
 
 use merv_plugin_api::{
-    DType, LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
+    LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
 };
 
-pub const IDS: &[&str] = &[
+pub const IDS: [&str; 5] = [
     "fine-llm",
     "panics-in-prefill",
     "panics-in-decode",
@@ -18,17 +18,10 @@ const CONTEXT: usize = 1024;
 
 pub fn info(id: &str) -> LanguageModelInfo {
     let width = if id == "llm-of-no-width" { 0 } else { WIDTH };
-    LanguageModelInfo {
-        width: width as u32,
-        vocab_size: VOCAB as u32,
-        context_length: CONTEXT as u32,
-        bos: Some(1).into(),
-        eos: vec![2].into(),
-        dtype: DType::F32,
-        parameters: 0,
-        macs_per_token: 0,
-        cache_bytes_per_token: 4,
-    }
+    LanguageModelInfo::new(width as u32, VOCAB as u32, CONTEXT as u32)
+        .bos(Some(1))
+        .eos(vec![2])
+        .cost(0, 0, 4)
 }
 
 /// A toy model. The first number of a token's embedding is its id, and the others are 0. After each position, the most
@@ -138,11 +131,7 @@ impl LanguageModel for Toy {
         session
             .numbers
             .extend(embeds.f32s()?.chunks_exact(WIDTH).map(|row| row[0]));
-        let first = match at {
-            LogitsAt::None => length,
-            LogitsAt::Last => length.saturating_sub(1),
-            LogitsAt::All => 0,
-        };
+        let first = length - at.rows(length)?;
         let rows = before + first + 1..=before + length;
         let values = rows
             .flat_map(|end| logits(&session.numbers[..end]))

@@ -1,5 +1,5 @@
-//! A shared library that is not a plugin: it exports nothing that the host looks for. On Linux it starts a thread when it
-//! is loaded. The thread would end with SIGSEGV if the library were unloaded.
+//! A shared library that is not a plugin: it has nothing that the host looks for. On Linux it starts a thread when it
+//! is loaded, which the host must not do.
 
 #[cfg(target_os = "linux")]
 mod initialiser {

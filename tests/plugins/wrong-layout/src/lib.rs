@@ -10,28 +10,23 @@ use abi_stable::{
     prefix_type::PrefixTypeTrait,
     sabi_types::VersionStrings,
 };
-use merv_plugin_api::{Manifest, Plugin, module::manifest_json};
-use std::{
-    ffi::{CString, c_char},
-    sync::OnceLock,
-};
+use merv_plugin_api::{Manifest, Provided};
 
-struct WrongLayout;
+const MANIFEST: Manifest = Manifest::new("wrong-layout", "0.1.0")
+    .license("MIT")
+    .provides(&[Provided::encoder("misplaced", "no weights")]);
 
-impl Plugin for WrongLayout {
-    fn manifest() -> Manifest {
-        Manifest::new("wrong-layout", "0.1.0")
-            .license("MIT")
-            .encoder("misplaced", "no weights")
-    }
-}
-
-/// The manifest, which the host reads first. It is correct.
+/// The manifest. It is correct.
+#[used]
 #[unsafe(no_mangle)]
-pub extern "C" fn merv_plugin_manifest() -> *const c_char {
-    static JSON: OnceLock<Option<CString>> = OnceLock::new();
-    manifest_json::<WrongLayout>(&JSON)
-}
+#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__merv_plugin"))]
+#[cfg_attr(windows, unsafe(link_section = ".mervpl"))]
+#[cfg_attr(
+    not(any(target_vendor = "apple", windows)),
+    unsafe(link_section = ".merv.plugin")
+)]
+#[allow(non_upper_case_globals)]
+pub static merv_plugin_2_manifest: [u8; MANIFEST.json_len()] = MANIFEST.json();
 
 /// A root module with the real one's name and different fields.
 #[repr(C)]
@@ -64,6 +59,6 @@ extern "C" fn module() -> RootModuleResult {
 /// The header that the host's layout check reads.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals)]
-pub static merv_plugin_root: LibHeader =
+pub static merv_plugin_2_root: LibHeader =
     // SAFETY: `module` returns an erased `PluginModuleRef`.
     unsafe { LibHeader::from_constructor::<PluginModuleRef>(module, CheckTypeLayout::Yes) };

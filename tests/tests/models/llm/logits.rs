@@ -152,12 +152,12 @@ fn logits_are_of_the_requested_positions() {
         let expected = case.io.get("prefill_logits");
 
         let mut session = case.model.open().unwrap();
-        let last = session.prefill(view, LogitsAt::Last).unwrap();
+        let last = session.prefill(view, LogitsAt::LAST).unwrap();
         assert_eq!(last.view().shape(), [1, expected.shape[1]], "{}", case.name);
         assert_close(case.name, &numbers(&last), expected.row(case.length() - 1));
 
         let mut session = case.model.open().unwrap();
-        let none = session.prefill(view, LogitsAt::None).unwrap();
+        let none = session.prefill(view, LogitsAt::NONE).unwrap();
         assert_eq!(none.view().shape(), [0, expected.shape[1]], "{}", case.name);
         case.replay("after a prefill without logits", &mut session);
     });

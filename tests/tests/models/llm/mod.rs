@@ -4,8 +4,8 @@ mod logits;
 mod sessions;
 
 use merv_host::plugin::{LanguageModel, Library, Session};
-use merv_plugin_api::{Device, LanguageModelRequest, LogitsAt, ModelSource, TensorBuf, TensorView};
-use merv_tests::{Tensors, artifacts, assert_close, chain, fixture, read};
+use merv_plugin_api::{LanguageModelRequest, LogitsAt, TensorBuf, TensorView};
+use merv_tests::{Tensors, artifacts, assert_close, chain, fixture, load_llm, model_source, read};
 use std::path::Path;
 
 const CASES: [&str; 7] = [
@@ -40,8 +40,7 @@ impl Case {
 
     fn of(name: &'static str, request: LanguageModelRequest) -> Self {
         let library = Library::open(artifacts().library("merv_llama2"), 2).unwrap();
-        let model = library
-            .load_llm(&request)
+        let model = load_llm(&library, &request)
             .unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
         let described = library.describe_llm(&request).unwrap();
         // The padding of the vocabulary is known only when the weights are opened.
@@ -70,7 +69,7 @@ impl Case {
         let embeds = &self.io.get("embeds").values[range.start * width..range.end * width];
         let shape = [range.len(), width];
         let view = TensorView::new(embeds, &shape).unwrap();
-        numbers(&session.prefill(view, LogitsAt::All).unwrap())
+        numbers(&session.prefill(view, LogitsAt::ALL).unwrap())
     }
 
     fn session_of(&self, length: usize) -> Session<'_> {
@@ -110,15 +109,7 @@ fn request_of(name: &str) -> LanguageModelRequest {
 }
 
 fn request(weights: &Path, config: Option<&Path>) -> LanguageModelRequest {
-    LanguageModelRequest {
-        model: ModelSource {
-            id: "llama".into(),
-            weights: vec![weights.display().to_string().into()].into(),
-            config: config.map(|path| path.display().to_string().into()).into(),
-            device: Device::CPU,
-            dtype: None.into(),
-        },
-    }
+    LanguageModelRequest::new(model_source("llama", weights, config))
 }
 
 fn numbers(tensor: &TensorBuf) -> Vec<f32> {

@@ -149,7 +149,7 @@ fn invalid_input_is_an_error_and_changes_nothing() {
         let shape = [long.len() / width, width];
         let view = TensorView::new(&long, &shape).unwrap();
         let error = session
-            .prefill(view, LogitsAt::Last)
+            .prefill(view, LogitsAt::LAST)
             .unwrap_err()
             .to_string();
         assert!(
@@ -163,7 +163,7 @@ fn invalid_input_is_an_error_and_changes_nothing() {
         let wide = vec![0.1; 2 * (width + 1)];
         let view = TensorView::new(&wide, &shape).unwrap();
         let error = session
-            .prefill(view, LogitsAt::Last)
+            .prefill(view, LogitsAt::LAST)
             .unwrap_err()
             .to_string();
         assert!(error.contains(&width.to_string()), "{}: {error}", case.name);
@@ -209,7 +209,7 @@ fn a_context_can_be_filled_to_the_last_position() {
         let embeds = vec![0.1; (context - 1) * case.width()];
         let shape = [context - 1, case.width()];
         let view = TensorView::new(&embeds, &shape).unwrap();
-        session.prefill(view, LogitsAt::None).unwrap();
+        session.prefill(view, LogitsAt::NONE).unwrap();
         case.model.decode(&mut [&mut session], &[1]).unwrap();
         let error = case
             .model

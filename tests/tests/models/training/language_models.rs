@@ -1,21 +1,31 @@
 //! The training of language models.
 
 use super::{
-    ENCODERS, LANGUAGE_MODELS, Llama, TRAINED, Video, assert_gradients, assert_gradients_aligned,
-    assert_near, error_of, gradients, largest, llama_library, source, state,
+    ENCODERS, LANGUAGE_MODELS, Llama, Video, assert_gradients, assert_gradients_aligned,
+    assert_near, error_of, frozen, gradients, largest, llama_library, source, state, trained,
 };
 use merv_plugin_api::{
-    AdamWStep, Backward, DType, LanguageModelRequest, StatePart, TensorView, TrainingOptions,
+    Backward, DType, LanguageModelRequest, ParameterRange, Ranges, StatePart, TensorView,
+    TrainingTexts,
 };
-use merv_tests::{LEAST_COSINE, chain};
+use merv_tests::{LEAST_COSINE, chain, load_llm};
+
+/// The range of all elements of a parameter.
+fn whole(parameter: u32, elements: usize) -> ParameterRange {
+    ParameterRange {
+        parameter,
+        start: 0,
+        end: elements as u64,
+    }
+}
 
 #[test]
 fn losses_and_gradients_of_language_models_match_torch() {
     for name in LANGUAGE_MODELS {
-        let llama = Llama::load(name, TRAINED);
+        let llama = Llama::load(name, trained());
         let rows = llama.expected.get("embeds").shape[0];
         let loss = llama.expected.get("loss_sum").values[0];
-        let only = llama.run(0..rows, Backward::LossOnly);
+        let only = llama.run(0..rows, Backward::LOSS_ONLY);
         assert_eq!(only.gradient.view().shape(), [0], "{name}");
         assert!(
             gradients(&llama.training)
@@ -43,7 +53,7 @@ fn losses_and_gradients_of_language_models_match_torch() {
 #[test]
 fn gradients_in_bf16_match_torch_up_to_rounding() {
     for name in LANGUAGE_MODELS {
-        let llama = Llama::load_in(Some(DType::BF16), name, TRAINED);
+        let llama = Llama::load_in(Some(DType::BF16), name, trained());
         let (answer, _) = llama.pass();
         let loss = f64::from(llama.expected.get("loss_sum").values[0]);
         let error = (answer.loss_sum / loss - 1.0).abs();
@@ -56,11 +66,11 @@ fn gradients_in_bf16_match_torch_up_to_rounding() {
     }
     for (plugin, case, id) in ENCODERS {
         let video = Video::load_in(Some(DType::BF16), plugin, case, id);
-        video.training.begin(&TRAINED).unwrap();
-        let (_, tape) = video.encoder.forward_train(video.clips()).unwrap();
+        video.training.begin(&trained()).unwrap();
+        let (_, tape) = video.encoder.forward_train(&video.clips()).unwrap();
         let gradient = video.expected.get("features_grad");
         let view = TensorView::new(&gradient.values, &gradient.shape).unwrap();
-        tape.backward(view)
+        tape.backward(view, &mut |_| Ok(()))
             .unwrap_or_else(|error| panic!("{}", chain(&error)));
         // Rounding decides which of two frames attention selects, as for the features in encoders.rs.
         let least = if case == "adapters" {
@@ -76,33 +86,21 @@ fn gradients_in_bf16_match_torch_up_to_rounding() {
 #[test]
 fn a_frozen_model_returns_the_same_gradient_and_stores_none() {
     for name in LANGUAGE_MODELS {
-        let frozen = Llama::load(
-            name,
-            TrainingOptions {
-                trainable: false,
-                ..TRAINED
-            },
-        );
+        let frozen = Llama::load(name, frozen());
         let (_, gradient) = frozen.pass();
-        let (_, expected) = Llama::load(name, TRAINED).pass();
+        let (_, expected) = Llama::load(name, trained()).pass();
         assert!(gradient == expected, "{name}");
         assert!(frozen.training.parameters().unwrap().is_empty());
         assert!(gradients(&frozen.training).is_empty());
-        assert!(state(&frozen.training, StatePart::Weights).is_empty());
+        assert!(state(&frozen.training, StatePart::WEIGHTS).is_empty());
     }
 }
 
 #[test]
 fn checkpointed_activations_change_nothing() {
     for name in LANGUAGE_MODELS {
-        let plain = Llama::load(name, TRAINED);
-        let checkpointed = Llama::load(
-            name,
-            TrainingOptions {
-                checkpoint_activations: true,
-                ..TRAINED
-            },
-        );
+        let plain = Llama::load(name, trained());
+        let checkpointed = Llama::load(name, trained().checkpoint_activations(true));
         let ((_, expected), (_, found)) = (plain.pass(), checkpointed.pass());
         assert!(expected == found, "{name}");
         let [expected, found] = [&plain, &checkpointed].map(|llama| gradients(&llama.training));
@@ -113,14 +111,14 @@ fn checkpointed_activations_change_nothing() {
 #[test]
 fn gradients_of_parts_of_a_batch_add_up_and_can_be_cleared() {
     for name in LANGUAGE_MODELS {
-        let whole = Llama::load(name, TRAINED);
+        let whole = Llama::load(name, trained());
         let (answer, _) = whole.pass();
-        let parts = Llama::load(name, TRAINED);
+        let parts = Llama::load(name, trained());
         parts.pass();
         parts.training.clear_gradients().unwrap();
         let (mut loss_sum, mut tokens) = (0.0, 0);
         for rows in [0..2, 2..3] {
-            let part = parts.run(rows.clone(), Backward::Gradients);
+            let part = parts.run(rows.clone(), Backward::GRADIENTS);
             loss_sum += part.loss_sum;
             tokens += part.tokens;
             parts.backward_embeddings(part.gradient.view().f32s().unwrap(), rows);
@@ -139,7 +137,7 @@ fn gradients_of_parts_of_a_batch_add_up_and_can_be_cleared() {
 #[test]
 fn optimiser_steps_match_torch_and_change_the_model() {
     for name in LANGUAGE_MODELS {
-        let llama = Llama::load(name, TRAINED);
+        let llama = Llama::load(name, trained());
         let before = llama.pass().0.loss_sum;
         let embedded = |ids: &[u32]| {
             llama
@@ -153,9 +151,12 @@ fn optimiser_steps_match_torch_and_change_the_model() {
         };
         let first = embedded(&[3]);
         for step in 1..=2 {
-            llama.training.apply_adamw(&llama.step(step)).unwrap();
+            llama
+                .training
+                .apply_adamw(&llama.step(step), Ranges::All)
+                .unwrap();
         }
-        let weights = state(&llama.training, StatePart::Weights);
+        let weights = state(&llama.training, StatePart::WEIGHTS);
         let stepped: Vec<_> = llama
             .expected
             .names()
@@ -184,38 +185,46 @@ fn optimiser_steps_match_torch_and_change_the_model() {
 fn training_resumes_bit_for_bit_from_an_export() {
     let name = "gqa-tied-llama3-rope";
     let parts = [
-        StatePart::Weights,
-        StatePart::FirstMoment,
-        StatePart::SecondMoment,
+        StatePart::WEIGHTS,
+        StatePart::FIRST_MOMENT,
+        StatePart::SECOND_MOMENT,
     ];
-    let unbroken = Llama::load(name, TRAINED);
+    let unbroken = Llama::load(name, trained());
     unbroken.pass();
-    unbroken.training.apply_adamw(&unbroken.step(1)).unwrap();
+    unbroken
+        .training
+        .apply_adamw(&unbroken.step(1), Ranges::All)
+        .unwrap();
     let saved = parts.map(|part| state(&unbroken.training, part));
 
-    let resumed = Llama::load(name, TRAINED);
+    let resumed = Llama::load(name, trained());
     for (part, saved) in parts.into_iter().zip(&saved) {
-        for (parameter, tensor) in saved {
+        for (index, parameter) in (0..).zip(resumed.training.parameters().unwrap()) {
+            let tensor = &saved[&parameter.name];
             let view = TensorView::new(&tensor.values, &tensor.shape).unwrap();
-            resumed.training.import(part, parameter, view).unwrap();
+            let range = whole(index, tensor.values.len());
+            resumed.training.import(part, range, view).unwrap();
         }
         assert!(&state(&resumed.training, part) == saved, "{part:?}");
     }
     for llama in [&unbroken, &resumed] {
         llama.training.clear_gradients().unwrap();
         llama.pass();
-        llama.training.apply_adamw(&llama.step(2)).unwrap();
+        llama
+            .training
+            .apply_adamw(&llama.step(2), Ranges::All)
+            .unwrap();
     }
     for part in parts {
         let [expected, found] = [&unbroken, &resumed].map(|llama| state(&llama.training, part));
         assert!(expected == found, "{part:?}");
-        assert!(part != StatePart::Weights || expected != saved[0]);
+        assert!(part != StatePart::WEIGHTS || expected != saved[0]);
     }
 }
 
 #[test]
 fn wrong_use_is_an_error() {
-    let llama = Llama::load("mha", TRAINED);
+    let llama = Llama::load("mha", trained());
     let training = &llama.training;
     let named = |error: merv_host::plugin::CallError, what: &str| {
         let text = chain(&error);
@@ -223,23 +232,25 @@ fn wrong_use_is_an_error() {
     };
     let numbers = [0.0f32; 4];
     let view = TensorView::new(&numbers, &[4]).unwrap();
-    let import = |name: &str| training.import(StatePart::Weights, name, view).unwrap_err();
-    named(import("no.such.weight"), "`no.such.weight` is not one of");
-    named(import("model.norm.weight"), "has shape [48], found [4]");
-    let step = AdamWStep {
-        step: 0,
-        ..llama.step(1)
+    let import = |range| {
+        let result = training.import(StatePart::WEIGHTS, range, view);
+        result.unwrap_err()
     };
+    let count = training.parameters().unwrap().len();
     named(
-        training.apply_adamw(&step).unwrap_err(),
+        import(whole(count as u32, 4)),
+        &format!("parameter {count} does not exist"),
+    );
+    named(import(whole(0, usize::MAX)), "found the range 0..");
+    named(import(whole(0, 5)), "expected 5 elements");
+    named(
+        training
+            .apply_adamw(&llama.step(0), Ranges::All)
+            .unwrap_err(),
         "expected a step from 1 on",
     );
-    let frozen = TrainingOptions {
-        trainable: false,
-        ..TRAINED
-    };
     named(
-        training.begin(&frozen).unwrap_err(),
+        training.begin(&frozen()).unwrap_err(),
         "cannot be frozen again",
     );
     let width = llama.model.info().width as usize;
@@ -257,18 +268,17 @@ fn wrong_use_is_an_error() {
     let labels = [0i64, 5000];
     let labels = TensorView::new(&labels, &[1, 2]).unwrap();
     let run = |labels| {
-        llama
-            .model
-            .forward_backward(embeds, mask, labels, Backward::Gradients)
+        let texts = TrainingTexts::new(embeds, mask, labels);
+        let model = &llama.model;
+        model.forward_backward(&texts, Backward::GRADIENTS, &mut |_| Ok(()))
     };
     named(run(labels).err().unwrap(), "found 5000");
     named(run(mask).err().unwrap(), "expected a tensor of i64");
 
-    let request = LanguageModelRequest {
-        model: source("llama2", "mha", "llama", "model.safetensors"),
-    };
-    let fresh = llama_library().load_llm(&request).unwrap();
-    let early = fresh.forward_backward(embeds, mask, labels, Backward::LossOnly);
+    let request = LanguageModelRequest::new(source("llama2", "mha", "llama", "model.safetensors"));
+    let fresh = load_llm(&llama_library(), &request).unwrap();
+    let texts = TrainingTexts::new(embeds, mask, labels);
+    let early = fresh.forward_backward(&texts, Backward::LOSS_ONLY, &mut |_| Ok(()));
     named(early.err().unwrap(), "training has not begun");
     named(
         fresh.training().unwrap().parameters().unwrap_err(),
@@ -279,18 +289,12 @@ fn wrong_use_is_an_error() {
 /// Quantised weights cannot be trained, but gradients pass through them.
 #[test]
 fn quantised_weights_stay_frozen() {
-    let request = LanguageModelRequest {
-        model: source("llama2", "gguf-llama-k-quants", "llama", "model.gguf"),
-    };
-    let model = llama_library().load_llm(&request).unwrap();
+    let model = source("llama2", "gguf-llama-k-quants", "llama", "model.gguf");
+    let model = load_llm(&llama_library(), &LanguageModelRequest::new(model)).unwrap();
     let training = model.training().unwrap();
-    let text = chain(&training.begin(&TRAINED).unwrap_err());
+    let text = chain(&training.begin(&trained()).unwrap_err());
     assert!(text.contains("is quantised"), "{text}");
-    let frozen = TrainingOptions {
-        trainable: false,
-        ..TRAINED
-    };
-    training.begin(&frozen).unwrap();
+    training.begin(&frozen()).unwrap();
 
     // Compares with the slope of the loss when one number changes.
     let width = model.info().width as usize;
@@ -304,21 +308,22 @@ fn quantised_weights_stay_frozen() {
         .to_vec();
     let labels: Vec<i64> = (1..=length as i64).collect();
     let run = |embeds: &[f32], what| {
-        let answer = model.forward_backward(
-            TensorView::new(embeds, &[1, length, width]).unwrap(),
-            TensorView::new(&[1u8; 5], &[1, length]).unwrap(),
-            TensorView::new(&labels, &[1, length]).unwrap(),
-            what,
+        let (three, two) = ([1, length, width], [1, length]);
+        let texts = TrainingTexts::new(
+            TensorView::new(embeds, &three).unwrap(),
+            TensorView::new(&[1u8; 5], &two).unwrap(),
+            TensorView::new(&labels, &two).unwrap(),
         );
+        let answer = model.forward_backward(&texts, what, &mut |_| Ok(()));
         answer.unwrap_or_else(|error| panic!("{}", chain(&error)))
     };
-    let answer = run(&embeds, Backward::Gradients);
+    let answer = run(&embeds, Backward::GRADIENTS);
     let gradient = answer.gradient.view().f32s().unwrap();
     let scale = gradient.iter().fold(0.0f32, |m, g| m.max(g.abs()));
     for at in [0, width + 3, 3 * width + 7] {
         let mut moved = |by: f32| {
             embeds[at] += by;
-            let loss = run(&embeds, Backward::LossOnly).loss_sum;
+            let loss = run(&embeds, Backward::LOSS_ONLY).loss_sum;
             embeds[at] -= by;
             loss
         };

@@ -5,10 +5,13 @@ mod language_models;
 
 use merv_host::plugin::{Encoder, LanguageModel, Training};
 use merv_plugin_api::{
-    AdamWStep, Backward, DType, Device, EncoderRequest, LanguageModelRequest, LossAndGradient,
-    ModelSource, StatePart, TensorView, TrainingOptions,
+    AdamWStep, Backward, Clips, DType, EncoderRequest, LanguageModelRequest, LossAndGradient,
+    ModelSource, Ranges, StatePart, TensorView, TrainingOptions, TrainingTexts,
 };
-use merv_tests::{Tensor, Tensors, artifacts, chain, cosine, encoder_library, fixture, read};
+use merv_tests::{
+    Tensor, Tensors, artifacts, chain, cosine, encoder_library, fixture, load_encoder, load_llm,
+    model_source, read,
+};
 use std::collections::BTreeMap;
 
 type Library = std::sync::Arc<merv_host::plugin::Library>;
@@ -37,23 +40,18 @@ const ENCODERS: [(&str, &str, &str); 4] = [
     ),
 ];
 
-const TRAINED: TrainingOptions = TrainingOptions {
-    trainable: true,
-    checkpoint_activations: false,
-};
+fn trained() -> TrainingOptions {
+    TrainingOptions::new(true)
+}
+
+fn frozen() -> TrainingOptions {
+    TrainingOptions::new(false)
+}
 
 fn source(plugin: &str, case: &str, id: &str, weights: &str) -> ModelSource {
-    let path = |file: &str| fixture(plugin).join(case).join(file).display().to_string();
-    ModelSource {
-        id: id.into(),
-        weights: vec![path(weights).into()].into(),
-        config: Some(path("config.json"))
-            .filter(|_| !weights.ends_with(".gguf"))
-            .map(Into::into)
-            .into(),
-        device: Device::CPU,
-        dtype: None.into(),
-    }
+    let path = |file: &str| fixture(plugin).join(case).join(file);
+    let config = Some(path("config.json")).filter(|_| !weights.ends_with(".gguf"));
+    model_source(id, &path(weights), config.as_deref())
 }
 
 fn expected(plugin: &str, case: &str) -> Tensors {
@@ -83,10 +81,11 @@ fn assert_near(what: &str, found: &[f32], expected: &[f32], floor: f64) {
 }
 
 fn gradients(training: &Training) -> BTreeMap<String, Vec<f32>> {
-    let mut all = BTreeMap::new();
+    let (parameters, mut all) = (training.parameters().unwrap(), BTreeMap::new());
     training
-        .visit_gradients(&mut |name, gradient| {
-            all.insert(name.to_owned(), gradient.to_vec());
+        .visit(StatePart::GRADIENT, &mut |index, gradient| {
+            let name = parameters[index as usize].name.clone();
+            all.insert(name, gradient.view().f32s()?.to_vec());
             Ok(())
         })
         .unwrap();
@@ -94,11 +93,12 @@ fn gradients(training: &Training) -> BTreeMap<String, Vec<f32>> {
 }
 
 fn state(training: &Training, part: StatePart) -> BTreeMap<String, Tensor> {
-    let mut all = BTreeMap::new();
+    let (parameters, mut all) = (training.parameters().unwrap(), BTreeMap::new());
     training
-        .export(part, &mut |name, values| {
+        .export(part, Ranges::All, &mut |index, values| {
             let (shape, values) = (values.shape().to_vec(), values.f32s()?.to_vec());
-            all.insert(name.to_owned(), Tensor { shape, values });
+            let name = parameters[index as usize].name.clone();
+            all.insert(name, Tensor { shape, values });
             Ok(())
         })
         .unwrap();
@@ -173,10 +173,9 @@ impl Llama {
     fn load_in(dtype: Option<DType>, name: &'static str, options: TrainingOptions) -> Self {
         let library = Library::clone(&llama_library());
         let mut model = source("llama2", name, "llama", "model.safetensors");
-        model.dtype = dtype.into();
-        let request = LanguageModelRequest { model };
-        let model = library
-            .load_llm(&request)
+        model.dtype = dtype;
+        let request = LanguageModelRequest::new(model);
+        let model = load_llm(&library, &request)
             .unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
         let training = model.training().unwrap();
         training.begin(&options).unwrap();
@@ -196,13 +195,13 @@ impl Llama {
         let cut = rows.start * length..rows.end * length;
         let (two, three) = ([rows.len(), length], [rows.len(), length, width]);
         let embeds = &embeds.values[cut.start * width..cut.end * width];
+        let texts = TrainingTexts::new(
+            TensorView::new(embeds, &three).unwrap(),
+            TensorView::new(&mask[cut.clone()], &two).unwrap(),
+            TensorView::new(&labels[cut], &two).unwrap(),
+        );
         self.model
-            .forward_backward(
-                TensorView::new(embeds, &three).unwrap(),
-                TensorView::new(&mask[cut.clone()], &two).unwrap(),
-                TensorView::new(&labels[cut], &two).unwrap(),
-                what,
-            )
+            .forward_backward(&texts, what, &mut |_| Ok(()))
             .unwrap_or_else(|error| panic!("{}: {}", self.name, chain(&error)))
     }
 
@@ -231,21 +230,15 @@ impl Llama {
     }
 
     fn step(&self, step: u64) -> AdamWStep {
-        AdamWStep {
-            step,
-            learning_rate: 0.01,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            gradient_scale: 1.0 / self.tokens() as f64,
-        }
+        AdamWStep::new(step, 0.01)
+            .weight_decay(0.1)
+            .gradient_scale(1.0 / self.tokens() as f64)
     }
 
     /// One forward and backward pass over the whole batch.
     fn pass(&self) -> (LossAndGradient, Vec<f32>) {
         let rows = self.expected.get("embeds").shape[0];
-        let answer = self.run(0..rows, Backward::Gradients);
+        let answer = self.run(0..rows, Backward::GRADIENTS);
         let gradient = answer.gradient.view().f32s().unwrap().to_vec();
         self.backward_embeddings(&gradient, 0..rows);
         (answer, gradient)
@@ -272,14 +265,10 @@ impl Video {
         let clips = read(&fixture(plugin).join(case).join("io.safetensors"));
         let clips = clips.get("clips").clone();
         let mut model = source(plugin, case, id, "model.safetensors");
-        model.dtype = dtype.into();
-        let request = EncoderRequest {
-            model,
-            num_frames: clips.shape[1] as u32,
-            image_size: Some(clips.shape[3] as u32).into(),
-        };
-        let encoder = encoder_library(plugin)
-            .load_encoder(&request)
+        model.dtype = dtype;
+        let mut request = EncoderRequest::new(model, clips.shape[1] as u32);
+        request.image_size = Some(clips.shape[3] as u32);
+        let encoder = load_encoder(&encoder_library(plugin), &request)
             .unwrap_or_else(|error| panic!("{plugin}/{case}: {}", chain(&error)));
         Self {
             training: encoder.training().unwrap(),
@@ -289,17 +278,18 @@ impl Video {
         }
     }
 
-    fn clips(&self) -> TensorView<'_> {
-        TensorView::new(&self.clips.values, &self.clips.shape).unwrap()
+    fn clips(&self) -> Clips<'_> {
+        Clips::new(TensorView::new(&self.clips.values, &self.clips.shape).unwrap())
     }
 
     fn pass(&self) {
-        let (features, tape) = self.encoder.forward_train(self.clips()).unwrap();
-        let plain = self.encoder.encode(self.clips()).unwrap();
+        let (features, tape) = self.encoder.forward_train(&self.clips()).unwrap();
+        let plain = self.encoder.encode(&self.clips()).unwrap();
         let [found, plain] = [&features, &plain].map(|f| f.view().f32s().unwrap().to_vec());
         assert!(error_of(&found, &plain) < 2e-6);
         let gradient = self.expected.get("features_grad");
-        tape.backward(TensorView::new(&gradient.values, &gradient.shape).unwrap())
+        let gradient = TensorView::new(&gradient.values, &gradient.shape).unwrap();
+        tape.backward(gradient, &mut |_| Ok(()))
             .unwrap_or_else(|error| panic!("{}", chain(&error)));
     }
 }

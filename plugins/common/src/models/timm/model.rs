@@ -78,7 +78,7 @@ pub fn resolve(
     [mean, std]: [[f32; 3]; 2],
 ) -> Result<TimmModel> {
     let precision = request::precision(&request.model)?;
-    let path = request::config(&request.model);
+    let path = request.model.config.clone();
     let timm = match &path {
         Some(path) => config::read::<TimmConfig>(path)?,
         None => TimmConfig {
@@ -90,10 +90,7 @@ pub fn resolve(
     let fits = |result| config::in_file(path.as_deref(), result);
     let sizes = fits(sizes_of(&timm, architectures, variant.features))?;
     let mut found = TimmModel {
-        image_size: match (
-            request.image_size.into_option(),
-            &timm.model_args.get("img_size"),
-        ) {
+        image_size: match (request.image_size, &timm.model_args.get("img_size")) {
             (Some(requested), _) => requested as usize,
             (None, Some(size)) if !size.is_null() => sizes.img_size,
             (None, _) => MERV_IMAGE_SIZE,
@@ -124,7 +121,7 @@ pub fn resolve(
         found.image_size,
         || format!("from {} pixels (one patch) to {MAX_IMAGE}", sides.start()),
     )?;
-    let paths = request::weights(&request.model);
+    let paths = request.model.weights.clone();
     if !paths.is_empty()
         && let Some(positions) = stored_positions(&paths)?
     {
@@ -183,8 +180,8 @@ impl PretrainedConfig {
     /// Returns how frames are resized: bicubic by default.
     fn interpolation(&self) -> Result<Interpolation> {
         match self.interpolation.as_deref() {
-            None | Some("bicubic") => Ok(Interpolation::Bicubic),
-            Some("bilinear") => Ok(Interpolation::Bilinear),
+            None | Some("bicubic") => Ok(Interpolation::BICUBIC),
+            Some("bilinear") => Ok(Interpolation::BILINEAR),
             Some(other) => Err(PluginError::weights(format!(
                 "expected `interpolation` to be `bicubic` or `bilinear`, found `{other}`"
             ))),

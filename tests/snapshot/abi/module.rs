@@ -1,0 +1,193 @@
+use super::{
+    encoder::EncoderObject,
+    error::{Wire, WireError, answer, receive},
+    host::{Received, WireSink, wrap},
+    llm::LanguageModelObject,
+    text,
+};
+use crate::{
+    EncoderInfo, EncoderRequest, HostServices, HostSink, LanguageModelInfo, LanguageModelRequest,
+    LogLevel, LogRecord, Plugin, PluginError, guard::panic_message, host, log_record,
+    manifest::kind,
+};
+use abi_stable::{
+    StableAbi,
+    library::RootModule,
+    package_version_strings,
+    prefix_type::PrefixTypeTrait,
+    sabi_types::VersionStrings,
+    std_types::{RResult, RStr, RString},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{panic, sync::Arc};
+
+/// The functions of a loaded library. Each runs inside [`crate::guard`]. Requests and descriptions are text.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = PluginModuleRef, prefix_fields = PluginModulePrefix)))]
+#[sabi(missing_field(option))]
+pub struct PluginModule {
+    /// See [`Plugin::init`].
+    pub init: extern "C" fn(RStr<'_>, WireSink) -> RResult<(), WireError>,
+    /// Describes what has a kind ([`kind`]), from its request. Every description without weights is this function.
+    pub describe: extern "C" fn(RStr<'_>, RStr<'_>) -> RResult<RString, WireError>,
+    /// See [`Plugin::load_encoder`].
+    pub load_encoder: extern "C" fn(RStr<'_>) -> RResult<EncoderObject, WireError>,
+    /// See [`Plugin::load_llm`].
+    #[sabi(last_prefix_field)]
+    pub load_llm: extern "C" fn(RStr<'_>) -> RResult<LanguageModelObject, WireError>,
+    #[cfg(next_minor)]
+    pub listen: extern "C" fn() -> u32,
+}
+
+impl RootModule for PluginModuleRef {
+    abi_stable::declare_root_module_statics! {PluginModuleRef}
+    const BASE_NAME: &'static str = "merv_plugin";
+    const NAME: &'static str = "merv_plugin";
+    // Not used: the host compares the manifest's API version instead, because abi_stable's own rule refuses
+    // plugins that are older than the host.
+    const VERSION_STRINGS: VersionStrings = package_version_strings!();
+}
+
+impl PluginModuleRef {
+    /// Returns the module of `P`. Called by [`crate::export_plugin!`].
+    pub fn of<P: Plugin>() -> Self {
+        PluginModule {
+            init: init::<P>,
+            describe: describe::<P>,
+            load_encoder: load_encoder::<P>,
+            load_llm: load_llm::<P>,
+            #[cfg(next_minor)]
+            listen,
+        }
+        .leak_into_prefix()
+    }
+}
+
+extern "C" fn init<P: Plugin>(services: RStr<'_>, sink: WireSink) -> Wire<()> {
+    let sink = Arc::new(Received(sink));
+    answer("init", || {
+        let services: HostServices = text::read(services.as_str())?;
+        let services = host::keep(services, sink);
+        log_panics();
+        P::init(services)
+    })
+}
+
+/// Sends the text of every panic of this library to the log. It has its own copy of the standard library, which would
+/// print to standard error. The error that the host receives has the text too, but not the place.
+fn log_panics() {
+    panic::set_hook(Box::new(|info| {
+        let mut record = LogRecord::new(LogLevel::DEBUG, panic_message(info.payload()));
+        if let Some(place) = info.location() {
+            record = record.field("panicked_at", place);
+        }
+        let thread = std::thread::current();
+        log_record(record.field("thread", thread.name().unwrap_or("unnamed")));
+    }));
+}
+
+extern "C" fn describe<P: Plugin>(what: RStr<'_>, request: RStr<'_>) -> Wire<RString> {
+    answer("describe", || {
+        fn described<R: DeserializeOwned, D: Serialize>(
+            request: &str,
+            describe: impl FnOnce(&R) -> Result<D, PluginError>,
+        ) -> Result<RString, PluginError> {
+            text::write(&describe(&text::read(request)?)?)
+        }
+        let request = request.as_str();
+        match what.as_str() {
+            kind::ENCODER => described(request, P::describe_encoder),
+            kind::LLM => described(request, P::describe_llm),
+            other => Err(PluginError::unsupported(format!(
+                "this plugin does not know what a `{other}` is; it was built for version {} of the plugin API",
+                crate::API_VERSION
+            ))),
+        }
+    })
+}
+
+extern "C" fn load_encoder<P: Plugin>(request: RStr<'_>) -> Wire<EncoderObject> {
+    answer("load_encoder", || {
+        P::load_encoder(&text::read(request.as_str())?)
+    })
+}
+
+extern "C" fn load_llm<P: Plugin>(request: RStr<'_>) -> Wire<LanguageModelObject> {
+    answer("load_llm", || P::load_llm(&text::read(request.as_str())?))
+}
+
+/// The functions of a loaded library, as the host calls them.
+#[derive(Clone, Copy)]
+pub struct Module(PluginModuleRef);
+
+impl Module {
+    /// Wraps the root module of a library.
+    pub fn new(module: PluginModuleRef) -> Self {
+        Self(module)
+    }
+
+    /// See [`Plugin::init`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plugin::init`], and [`crate::ErrorKind::PANIC`], which every method here may return.
+    pub fn init(&self, services: &HostServices, sink: impl HostSink) -> Result<(), PluginError> {
+        receive(self.0.init()(text::write(services)?.as_rstr(), wrap(sink)))
+    }
+
+    /// See [`Plugin::describe_encoder`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plugin::describe_encoder`].
+    pub fn describe_encoder(&self, request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
+        self.describe(kind::ENCODER, request)
+    }
+
+    /// See [`Plugin::load_encoder`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plugin::load_encoder`].
+    pub fn load_encoder(&self, request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
+        receive(self.0.load_encoder()(text::write(request)?.as_rstr()))
+    }
+
+    /// See [`Plugin::describe_llm`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plugin::describe_llm`].
+    pub fn describe_llm(
+        &self,
+        request: &LanguageModelRequest,
+    ) -> Result<LanguageModelInfo, PluginError> {
+        self.describe(kind::LLM, request)
+    }
+
+    /// See [`Plugin::load_llm`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plugin::load_llm`].
+    pub fn load_llm(
+        &self,
+        request: &LanguageModelRequest,
+    ) -> Result<LanguageModelObject, PluginError> {
+        receive(self.0.load_llm()(text::write(request)?.as_rstr()))
+    }
+
+    fn describe<D: DeserializeOwned>(
+        &self,
+        kind: &str,
+        request: &impl Serialize,
+    ) -> Result<D, PluginError> {
+        let request = text::write(request)?;
+        text::received(self.0.describe()(kind.into(), request.as_rstr()))
+    }
+}
+#[cfg(next_minor)]
+extern "C" fn listen() -> u32 {
+    42
+}

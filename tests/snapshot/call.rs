@@ -1,0 +1,66 @@
+use crate::{PluginError, host};
+use abi_stable::StableAbi;
+use std::cell::Cell;
+
+/// One call of the host into a plugin. It is passed with every call that may take long.
+#[repr(transparent)]
+#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Call(u64);
+
+thread_local! {
+    static CURRENT: Cell<Call> = const { Cell::new(Call::ENDLESS) };
+}
+
+impl Call {
+    /// A call that is never cancelled.
+    pub const ENDLESS: Self = Self(0);
+
+    /// The call with this number. The host numbers its calls; 0 is [`Self::ENDLESS`].
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns the host's number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the call that this thread is serving. A plugin whose other threads take part in the work asks here
+    /// first, and gives them the result.
+    pub fn current() -> Self {
+        CURRENT.get()
+    }
+
+    /// Returns whether the host cancelled the call. Any thread may ask, at any time. It costs about as much as a
+    /// lock: ask for each layer or block, not for each number.
+    pub fn cancelled(self) -> bool {
+        self != Self::ENDLESS && host::cancelled(self)
+    }
+
+    /// Returns an error of kind [`crate::ErrorKind::CANCELLED`] if the host cancelled the call.
+    ///
+    /// # Errors
+    ///
+    /// When the host cancelled the call.
+    pub fn check(self) -> Result<(), PluginError> {
+        match self.cancelled() {
+            true => Err(PluginError::cancelled()),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs `body` with this call as the current one.
+    pub(crate) fn serve<T>(self, body: impl FnOnce() -> T) -> T {
+        let _outer = Restore(CURRENT.replace(self));
+        body()
+    }
+}
+
+/// Restores the outer call, also when the inner one panics.
+struct Restore(Call);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}

@@ -1,0 +1,49 @@
+#![allow(dead_code, missing_docs, non_local_definitions, unused_imports)]
+// `#[sabi_trait]` of abi_stable 0.11.3 expands to impls inside an anonymous constant.
+
+#[cfg(panic = "abort")]
+compile_error!(
+    "merv-plugin-api catches panics at the plugin boundary, so they must unwind: remove `panic = \"abort\"` from the \
+     profile of this build"
+);
+
+mod code;
+mod error;
+mod guard;
+mod dtype;
+mod device;
+mod tensor;
+mod call;
+mod host;
+mod manifest;
+mod preprocess;
+mod request;
+mod training;
+mod encoder;
+mod llm;
+#[doc(hidden)]
+pub mod abi;
+mod plugin;
+
+pub use abi::{EncoderObject, FeaturesAndTape, LanguageModelObject, TapeId, TrainableObject};
+pub use call::Call;
+pub use device::{Device, DeviceKind, UnknownDevice};
+pub use dtype::{DType, TensorElement};
+pub use encoder::{Clips, Encoder, EncoderInfo, TrainableEncoder};
+pub use error::{ErrorKind, PluginError};
+pub use guard::guard;
+pub use host::{HostServices, HostSink, LogLevel, LogRecord, host, log, log_record, progress};
+pub use llm::{
+    Backward, IGNORED_LABEL, LanguageModel, LanguageModelInfo, LogitsAt, LossAndGradient,
+    SessionId, TrainableLanguageModel, TrainingTexts,
+};
+pub use manifest::{API_VERSION, MANIFEST_SECTION, Manifest, Provided, feature, kind};
+pub use plugin::Plugin;
+pub use preprocess::{Interpolation, PreprocessSpec, ResizeDomain};
+pub use request::{EncoderRequest, LanguageModelRequest, ModelSource};
+pub use tensor::{Stream, TensorBuf, TensorView, TensorViewMut};
+pub use training::{
+    AdamWStep, ParameterInfo, ParameterRange, Ranges, ReadyGradients, StatePart, TakeTensor,
+    Trainable, TrainingOptions, VisitTensor,
+};
+mod test_plugin;

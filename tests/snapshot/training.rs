@@ -1,0 +1,264 @@
+use crate::{PluginError, TensorView, TensorViewMut, code::open_code};
+use abi_stable::StableAbi;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How to train a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TrainingOptions {
+    /// Whether the model's parameters are trained. If not, they do not change, and only gradients of the
+    /// model's inputs are computed.
+    pub trainable: bool,
+    /// Whether a layer's intermediate results are recomputed in the backward pass instead of being kept.
+    /// This takes less memory and a third more time; the results are the same. A model that does not
+    /// support it may ignore it.
+    #[serde(default)]
+    pub checkpoint_activations: bool,
+    /// Further settings (adapters, seeds), for plugins that know them. A plugin refuses those that it does not know,
+    /// because training without them would be another training.
+    #[serde(default)]
+    pub extra: BTreeMap<String, String>,
+}
+
+impl TrainingOptions {
+    /// Options for a model whose parameters are trained or frozen.
+    pub fn new(trainable: bool) -> Self {
+        Self {
+            trainable,
+            checkpoint_activations: false,
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// Sets whether intermediate results are recomputed.
+    #[must_use]
+    pub fn checkpoint_activations(mut self, checkpoint: bool) -> Self {
+        self.checkpoint_activations = checkpoint;
+        self
+    }
+}
+
+/// A trainable parameter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ParameterInfo {
+    /// Its upstream name, as in the weights file.
+    pub name: String,
+    /// Its upstream shape.
+    pub shape: Vec<usize>,
+}
+
+impl ParameterInfo {
+    /// A parameter.
+    pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
+        Self {
+            name: name.into(),
+            shape: shape.into(),
+        }
+    }
+
+    /// Returns the number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// One step of AdamW (arXiv 1711.05101; `torch.optim.AdamW`), in `f32`.
+///
+/// With `g` the accumulated gradient times [`Self::gradient_scale`]: `w ← w − learning_rate ·
+/// weight_decay · w` for parameters of two or more dimensions that are not biases; `m ← β₁m + (1−β₁)g`;
+/// `v ← β₂v + (1−β₂)g²`; `w ← w − learning_rate · (m / (1−β₁ᵗ)) / (√(v / (1−β₂ᵗ)) + ε)`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AdamWStep {
+    /// t: the number of this step, from 1.
+    pub step: u64,
+    /// The learning rate of this step.
+    pub learning_rate: f64,
+    /// β₁, usually 0.9.
+    pub beta1: f64,
+    /// β₂, usually 0.999.
+    pub beta2: f64,
+    /// ε, usually 1e-8.
+    pub epsilon: f64,
+    /// The weight decay, decoupled from the gradient.
+    pub weight_decay: f64,
+    /// The factor that the accumulated gradients are multiplied by first: one over the number of tokens,
+    /// times the clipping factor.
+    pub gradient_scale: f64,
+}
+
+impl AdamWStep {
+    /// Step `step` with PyTorch's defaults, but without weight decay.
+    pub fn new(step: u64, learning_rate: f64) -> Self {
+        Self {
+            step,
+            learning_rate,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            gradient_scale: 1.0,
+        }
+    }
+
+    /// Sets β₁ and β₂.
+    #[must_use]
+    pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
+        (self.beta1, self.beta2) = (beta1, beta2);
+        self
+    }
+
+    /// Sets ε.
+    #[must_use]
+    pub fn epsilon(mut self, epsilon: f64) -> Self {
+        self.epsilon = epsilon;
+        self
+    }
+
+    /// Sets the weight decay.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = weight_decay;
+        self
+    }
+
+    /// Sets the factor of the gradients.
+    #[must_use]
+    pub fn gradient_scale(mut self, gradient_scale: f64) -> Self {
+        self.gradient_scale = gradient_scale;
+        self
+    }
+}
+
+open_code! {
+    /// A part of a parameter's state: a tensor of the parameter's shape, in `f32`.
+    StatePart, "part of the state" {
+        /// The parameter itself.
+        WEIGHTS = 1, "weights";
+        /// The accumulated gradient. It is visited, not exported.
+        GRADIENT = 2, "gradient";
+        /// AdamW's running mean of the gradient.
+        FIRST_MOMENT = 3, "first moment";
+        /// AdamW's running mean of the squared gradient.
+        SECOND_MOMENT = 4, "second moment";
+    }
+}
+
+/// Some elements of one parameter, counted in its upstream layout.
+#[repr(C)]
+#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ParameterRange {
+    /// The parameter's place in [`Trainable::parameters`].
+    pub parameter: u32,
+    /// The first element.
+    pub start: u64,
+    /// The element after the last one.
+    pub end: u64,
+}
+
+/// The elements that a call is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ranges<'a> {
+    /// All elements of all parameters.
+    All,
+    /// These elements. They do not overlap, and are in ascending order.
+    Only(&'a [ParameterRange]),
+}
+
+/// Called for each parameter with its place in [`Trainable::parameters`] and a view of one part of its state, on the
+/// model's device. The callback may change the elements.
+pub type VisitTensor<'a> = dyn FnMut(u32, TensorViewMut<'_>) -> Result<(), PluginError> + 'a;
+
+/// Called with a place in [`Trainable::parameters`] and a tensor of `f32` in main memory.
+pub type TakeTensor<'a> = dyn FnMut(u32, TensorView<'_>) -> Result<(), PluginError> + 'a;
+
+/// Called during a backward pass with places in [`Trainable::parameters`], as soon as that pass will not add to the
+/// gradients of these parameters any more, so that they can be sent while the rest is computed. Any thread may call it, one
+/// at a time. A pass names every trained parameter once. The exception is an embedding table, to which
+/// [`crate::TrainableLanguageModel::backward_embed`] adds afterwards.
+pub type ReadyGradients<'a> = dyn FnMut(&[u32]) -> Result<(), PluginError> + Send + 'a;
+
+/// The trainable parameters of a model. They exist in the plugin, from [`Self::begin_training`] on.
+///
+/// Like every method of the API, these may be called from any thread. A computation that runs while
+/// parameters change may use old values of some and new values of others, so the host does not run both
+/// at the same time. Later computations use the changed weights. Earlier results (the keys and values of
+/// an open session, the features of a clip) do not change.
+///
+/// A callback must not call into the plugin, and the plugin must not keep what it passes.
+pub trait Trainable: Send + Sync + 'static {
+    /// Prepares for training: makes the parameters changeable, if `options` requests it. May be called
+    /// again to make the model trainable or to change checkpointing.
+    ///
+    /// # Errors
+    ///
+    /// When the model cannot be trained (for example, because its weights are quantised), or when it is
+    /// already trainable and `options` requests the opposite.
+    fn begin_training(&self, options: &TrainingOptions) -> Result<(), PluginError>;
+
+    /// Returns the trainable parameters in a fixed order, or none when the model is not trainable.
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun.
+    fn parameters(&self) -> Result<Vec<ParameterInfo>, PluginError>;
+
+    /// Calls `visit` with one part of the state of every parameter, in the order of [`Self::parameters`].
+    /// Gradients to which nothing was added since [`Self::clear_gradients`] are zeros. The plugin uses the elements as
+    /// `visit` leaves them.
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun or the plugin does not have that part, and when `visit` returns an error, which
+    /// stops the visit.
+    fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<(), PluginError>;
+
+    /// Returns the sum of the squares of the gradients of some elements, in double precision.
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun or a range does not exist.
+    fn gradient_squares(&self, ranges: Ranges<'_>) -> Result<f64, PluginError>;
+
+    /// Sets all gradients to zero.
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun.
+    fn clear_gradients(&self) -> Result<(), PluginError>;
+
+    /// Updates some elements from their gradients. The gradients do not change.
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun, a value of `step` is invalid or a range does not exist. Nothing is changed then.
+    fn apply_adamw(&self, step: &AdamWStep, ranges: Ranges<'_>) -> Result<(), PluginError>;
+
+    /// Calls `take` with one part of the state, in the order of [`Self::parameters`]: with the whole of every
+    /// parameter in its shape, or with each range, `[elements]`.
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun or a range does not exist, and when `take` returns an error, which stops the
+    /// export.
+    fn export(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        take: &mut TakeTensor<'_>,
+    ) -> Result<(), PluginError>;
+
+    /// Restores one part of the state of some elements of one parameter, bit for bit as [`Self::export`] passed it.
+    ///
+    /// # Errors
+    ///
+    /// When training has not begun, the range does not exist, or `values` does not have as many elements.
+    fn import(
+        &self,
+        part: StatePart,
+        range: ParameterRange,
+        values: &TensorView<'_>,
+    ) -> Result<(), PluginError>;
+}
