@@ -1,6 +1,5 @@
 //! The call that a plugin is serving, and whether the host still wants its result.
 
-use crate::{PluginError, host};
 use abi_stable::StableAbi;
 use std::cell::Cell;
 
@@ -31,24 +30,6 @@ impl Call {
     /// first, and gives them the result.
     pub fn current() -> Self {
         CURRENT.get()
-    }
-
-    /// Returns whether the host cancelled the call. Any thread may ask, at any time. It costs about as much as a
-    /// lock: ask for each layer or block, not for each number.
-    pub fn cancelled(self) -> bool {
-        self != Self::ENDLESS && host::cancelled(self)
-    }
-
-    /// Returns an error of kind [`crate::ErrorKind::CANCELLED`] if the host cancelled the call.
-    ///
-    /// # Errors
-    ///
-    /// When the host cancelled the call.
-    pub fn check(self) -> Result<(), PluginError> {
-        match self.cancelled() {
-            true => Err(PluginError::cancelled()),
-            false => Ok(()),
-        }
     }
 
     /// Runs `body` with this call as the current one.
@@ -84,6 +65,5 @@ mod tests {
         let panicked = std::panic::catch_unwind(|| call.serve(|| panic!("no")));
         assert!(panicked.is_err());
         assert_eq!(Call::current(), Call::ENDLESS);
-        assert!(!call.cancelled(), "there is no host");
     }
 }

@@ -1,7 +1,8 @@
 //! Loading of shared libraries. No other module opens them.
 
 use super::{
-    CallError, Encoder, LanguageModel, PluginManifest, elf, manifest::is_not_newer, sink::Sink,
+    CallError, Encoder, LanguageModel, LoadError, PluginManifest, elf, manifest::is_not_newer,
+    sink::Sink,
 };
 use crate::{address_space, disk::file_id::FileId, transform};
 use abi_stable::{
@@ -13,8 +14,8 @@ use abi_stable::{
     library::AbiHeaderRef,
 };
 use merv_plugin_api::{
-    API_VERSION, EncoderInfo, EncoderRequest, ErrorKind, HostServices, LanguageModelInfo,
-    LanguageModelRequest, MANIFEST_SECTION, PluginError,
+    EncoderInfo, EncoderRequest, ErrorKind, HostServices, LanguageModelInfo, LanguageModelRequest,
+    PluginError,
     abi::{Module, PluginModuleRef, ROOT_SYMBOL},
 };
 use std::{
@@ -23,83 +24,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
-use thiserror::Error;
 
 /// The maximum length of one difference between two layouts in a message, and of the number of differences.
 const SHOWN_CHARS: usize = 300;
 const SHOWN_DIFFERENCES: usize = 3;
-
-/// A library that cannot be used as a plugin.
-#[derive(Debug, Clone, Error)]
-pub enum LoadError {
-    /// The file does not exist or cannot be read.
-    #[error("the plugin {} cannot be read", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: Arc<std::io::Error>,
-    },
-    /// The file is not a library that this machine can load.
-    #[error("{} cannot be loaded: {reason}\n  do: build or download the plugin again, for this machine", .path.display())]
-    NotALibrary {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The library does not export a manifest.
-    #[error(
-        "{} is a library, but not a merv plugin: it has no section `{MANIFEST_SECTION}`\n  \
-         do: use a library that was built with `merv_plugin_api::export_plugin!`", .path.display()
-    )]
-    NoManifest {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The manifest cannot be read.
-    #[error("{} has a manifest that cannot be read: {reason}\n  do: report it to the plugin's author", .path.display())]
-    BadManifest {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The plugin was built against an API version that this host does not support.
-    #[error(
-        "{} was built against version {found} of the plugin API, but this host supports {API_VERSION}\n  \
-         do: {advice}", .path.display()
-    )]
-    ApiVersion {
-        /// The file.
-        path: PathBuf,
-        /// The plugin's API version.
-        found: String,
-        /// What to do.
-        advice: &'static str,
-    },
-    /// The types of the plugin have a different layout.
-    #[error(
-        "{} states version {found} of the plugin API, but its types have another layout than those of version \
-         {API_VERSION}: {detail}\n  do: rebuild it against merv-plugin-api {API_VERSION}", .path.display()
-    )]
-    Layout {
-        /// The file.
-        path: PathBuf,
-        /// The plugin's API version.
-        found: String,
-        /// The difference.
-        detail: String,
-    },
-    /// The initialisation of the plugin failed.
-    #[error("{} was loaded, but did not start", .path.display())]
-    Init {
-        /// The file.
-        path: PathBuf,
-        /// The plugin's error.
-        source: CallError,
-    },
-}
 
 /// A loaded plugin. Libraries stay loaded until the process ends.
 pub struct Library {
@@ -344,18 +272,14 @@ fn same_encoder(described: &EncoderInfo, loaded: &EncoderInfo) -> Result<(), Plu
     same("preprocessing", preprocess(described), preprocess(loaded))
 }
 
-/// Refuses a loaded language model that is not the one that was planned with. Its vocabulary may be larger: the table of
-/// embeddings can have more rows than the config says.
+/// Refuses a loaded language model that is not the one that was planned with. Its vocabulary may differ: only the weights
+/// tell how many rows the table of embeddings has.
 fn same_llm(described: &LanguageModelInfo, loaded: &LanguageModelInfo) -> Result<(), PluginError> {
     same("width", described.width, loaded.width)?;
     let contexts = (described.context_length, loaded.context_length);
     same("context length", contexts.0, contexts.1)?;
     same("dtype", described.dtype, loaded.dtype)?;
-    same("device", described.device, loaded.device)?;
-    match loaded.vocab_size < described.vocab_size {
-        true => same("vocabulary", described.vocab_size, loaded.vocab_size),
-        false => Ok(()),
-    }
+    same("device", described.device, loaded.device)
 }
 
 fn same<T: PartialEq + fmt::Display>(

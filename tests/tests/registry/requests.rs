@@ -25,9 +25,9 @@ fn line_of(tiny: &Tiny, text: &str) -> String {
 
 #[test]
 fn unsupported_settings_are_refused_with_the_line_and_both_values() {
-    let plugins = Arc::new(plugin_folder(&["faulty", "older"]));
+    let plugins = Arc::new(plugin_folder(&["faulty", "snapshot-2-0"]));
     let fine = "id = \"fine\"\nplugin = \"faulty\"\nnum_frames = 16";
-    let older = "id = \"first-pixel\"\nplugin = \"older\"\nnum_frames = 16\nweights = { path = \"mixer.safetensors\" }";
+    let snapshot = "id = \"first-pixel-2.0.0\"\nplugin = \"snapshot-2-0\"\nnum_frames = 16\nweights = { path = \"mixer.safetensors\" }";
     let languagebind = "plugin = \"languagebind\"\nnum_frames = ";
     let vivit = "plugin = \"vivit\"\nnum_frames = ";
     let siglip = |line: &str| format!("{SIGLIP}\n{line}");
@@ -46,9 +46,9 @@ fn unsupported_settings_are_refused_with_the_line_and_both_values() {
         ),
         (
             SIGLIP,
-            format!("{older}\nimage_size = 64"),
+            format!("{snapshot}\nimage_size = 64"),
             "image_size = 64",
-            &["plugin `older`", "expected: 2, as", "found: 64"],
+            &["plugin `snapshot`", "expected: 2, as", "found: 64"],
         ),
         (
             SIGLIP,
@@ -91,9 +91,9 @@ fn unsupported_settings_are_refused_with_the_line_and_both_values() {
         ),
         (
             SIGLIP,
-            format!("{older}\ndtype = \"bf16\""),
+            format!("{snapshot}\ndtype = \"bf16\""),
             "dtype = \"bf16\"",
-            &["plugin `older`", "expected: f32"],
+            &["plugin `snapshot`", "expected: f32"],
         ),
         (
             "plugin = \"languagebind\"\nnum_frames = 16",

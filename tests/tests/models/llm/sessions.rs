@@ -145,7 +145,7 @@ fn invalid_input_is_an_error_and_changes_nothing() {
         let (context, vocab) = (info.context_length as usize, info.vocab_size);
         let mut session = case.session_of(case.length());
 
-        let long = vec![0.1; (context - case.length() + 1) * width];
+        let long = vec![0.1f32; (context - case.length() + 1) * width];
         let shape = [long.len() / width, width];
         let view = TensorView::new(&long, &shape).unwrap();
         let error = session
@@ -160,7 +160,7 @@ fn invalid_input_is_an_error_and_changes_nothing() {
         assert_eq!(session.len(), case.length());
 
         let shape = [2, width + 1];
-        let wide = vec![0.1; 2 * (width + 1)];
+        let wide = vec![0.1f32; 2 * (width + 1)];
         let view = TensorView::new(&wide, &shape).unwrap();
         let error = session
             .prefill(view, LogitsAt::LAST)
@@ -206,7 +206,7 @@ fn a_context_can_be_filled_to_the_last_position() {
     every_case(|case| {
         let context = case.model.info().context_length as usize;
         let mut session = case.model.open().unwrap();
-        let embeds = vec![0.1; (context - 1) * case.width()];
+        let embeds = vec![0.1f32; (context - 1) * case.width()];
         let shape = [context - 1, case.width()];
         let view = TensorView::new(&embeds, &shape).unwrap();
         session.prefill(view, LogitsAt::NONE).unwrap();
