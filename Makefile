@@ -23,7 +23,7 @@ PART ?= 0/400
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test test-long test-media mutants audit bench bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
+.PHONY: help demo test test-long test-media mutants audit bench bench-abi bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
 
 help:
 	@echo "make demo          describe a clip with merv-tiny and ask two questions about it (VIDEO=… PROMPT=… QUESTION=… CHOICE=…)"
@@ -33,6 +33,7 @@ help:
 	@echo "make mutants       plant small bugs one at a time and report those that no test notices (PART=0/400 is the first of 400)"
 	@echo "make audit         check licences, sources and versions of every dependency; advisories if they can be downloaded"
 	@echo "make bench         measure speed and memory, next to PyTorch if it is installed"
+	@echo "make bench-abi     measure the cost of a call through the plugin boundary"
 	@echo "make bench-eval    measure the questions per second of an evaluation, and of one question at a time"
 	@echo "make bench-train   measure the seconds per training step, next to PyTorch if it is installed"
 	@echo "make bench-memory  measure the memory at the sizes of merv-full, with 8 GB of random weights"
@@ -72,6 +73,9 @@ audit:
 
 bench: build
 	cargo run --locked --release --quiet --bin bench
+
+bench-abi: build
+	cargo run --locked --release --quiet --bin bench_abi
 
 bench-eval: build
 	cargo run --locked --release --quiet --bin bench_eval
