@@ -24,6 +24,8 @@
 //! * Libraries are never unloaded, so `'static` data of a plugin stays valid.
 //! * Every method may be called from any thread, and from several threads at the same time. Calls for
 //!   the same session wait for each other.
+//! * A borrow ends when the call returns. The tensors of a collective operation are the exception: they are borrowed
+//!   until it ends ([`Collective`]).
 //!
 //! Nothing can guard against some ends of a process. A plugin must avoid them:
 //!
@@ -38,11 +40,12 @@
 //! | type | allocated by | freed by | threads |
 //! |---|---|---|---|
 //! | [`TensorView`], [`TensorViewMut`], [`Clips`], [`TrainingTexts`] | the caller | the caller, after the call returned | the receiver may use them on any thread until it returns |
+//! | [`CollectiveBuffers`] | the caller | the caller, after the operation has ended ([`Collective`]) | the receiver may use the elements on any thread until then |
 //! | [`TensorBuf`] | its producer | its producer's release function, when the receiver drops it | any; the release too |
 //! | requests, descriptions, [`TrainingOptions`], [`AdamWStep`], [`ParameterInfo`], [`HostServices`] | the receiver: they cross as text and are read into its own memory | the receiver | any |
 //! | [`PluginError`], [`LogRecord`] | the receiver, who copies the texts | the receiver | any |
 //! | [`LossAndGradient`] | the plugin | its tensor as [`TensorBuf`] | any |
-//! | [`EncoderObject`], [`LanguageModelObject`], [`TrainableObject`] | the plugin | the plugin, when the host drops them | any, several at a time |
+//! | [`EncoderObject`], [`LanguageModelObject`], [`TrainableObject`], [`CollectiveObject`] | the plugin | the plugin, when the host drops them | any, several at a time |
 //! | callbacks ([`VisitTensor`], [`TakeTensor`]) | the host | the host, after the call returned | only the thread of the call |
 //! | [`ReadyGradients`] | the host | the host, after the call returned | any thread, one at a time, until the call returns |
 //!
@@ -155,16 +158,25 @@ mod request;
 mod training;
 mod encoder;
 mod llm;
+mod operation;
+mod group;
+mod collective_buffers;
+mod collective;
 #[doc(hidden)]
 pub mod abi;
 mod plugin;
 
-pub use abi::{EncoderObject, FeaturesAndTape, LanguageModelObject, TapeId, TrainableObject};
+pub use abi::{
+    CollectiveObject, EncoderObject, FeaturesAndTape, LanguageModelObject, TapeId, TrainableObject,
+};
 pub use call::Call;
+pub use collective::{Collective, OperationId};
+pub use collective_buffers::CollectiveBuffers;
 pub use device::{Device, DeviceKind, UnknownDevice};
 pub use dtype::{DType, TensorElement};
 pub use encoder::{Clips, Encoder, EncoderInfo, TrainableEncoder};
 pub use error::{ErrorKind, PluginError};
+pub use group::{CollectiveRequest, GroupInfo, ReductionOrder};
 pub use guard::guard;
 pub use host::{HostServices, HostSink, LogLevel, LogRecord, host, log, log_record, progress};
 pub use llm::{
@@ -172,6 +184,7 @@ pub use llm::{
     SessionId, TrainableLanguageModel, TrainingTexts,
 };
 pub use manifest::{API_VERSION, MANIFEST_SECTION, Manifest, Provided, feature, kind};
+pub use operation::{CollectiveOperation, OperationKind, Reduction};
 pub use plugin::Plugin;
 pub use preprocess::{Interpolation, PreprocessSpec, ResizeDomain};
 pub use request::{EncoderRequest, LanguageModelRequest, ModelSource};

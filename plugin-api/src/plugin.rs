@@ -1,8 +1,8 @@
 //! What the author of a library implements, and the macro that exports it.
 
 use crate::{
-    EncoderInfo, EncoderObject, EncoderRequest, HostServices, LanguageModelInfo,
-    LanguageModelObject, LanguageModelRequest, Manifest, PluginError,
+    CollectiveObject, CollectiveRequest, EncoderInfo, EncoderObject, EncoderRequest, HostServices,
+    LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest, PluginError,
 };
 
 /// A plugin. An author implements this trait once per library; methods for models that the plugin does
@@ -54,6 +54,16 @@ pub trait Plugin: 'static {
     /// When it cannot be described, or its weights do not match the description.
     fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {
         Err(not_provided("language models", &request.model.id))
+    }
+
+    /// Joins a group of processes. Returns when all members have joined.
+    ///
+    /// # Errors
+    ///
+    /// When the id is unknown, the request contradicts the launcher or another member, or the other members did not
+    /// come in time ([`crate::ErrorKind::TIMED_OUT`]).
+    fn join_collective(request: &CollectiveRequest) -> Result<CollectiveObject, PluginError> {
+        Err(not_provided("collectives", &request.id))
     }
 }
 

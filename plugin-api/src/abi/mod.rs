@@ -9,9 +9,11 @@ mod sessions;
 mod training;
 mod encoder;
 mod llm;
+mod collective;
 mod module;
 
 pub use abi_stable;
+pub use collective::CollectiveObject;
 pub use encoder::{EncoderObject, FeaturesAndTape};
 pub use llm::LanguageModelObject;
 pub use module::{Module, PluginModule, PluginModuleRef};

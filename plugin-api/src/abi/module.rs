@@ -1,6 +1,7 @@
 //! The root module of a library: the functions that every plugin exports.
 
 use super::{
+    collective::CollectiveObject,
     encoder::EncoderObject,
     error::{Wire, WireError, answer, receive},
     host::{Received, WireSink, wrap},
@@ -8,9 +9,9 @@ use super::{
     text,
 };
 use crate::{
-    EncoderInfo, EncoderRequest, HostServices, HostSink, LanguageModelInfo, LanguageModelRequest,
-    LogLevel, LogRecord, Plugin, PluginError, guard::panic_message, host, log_record,
-    manifest::kind,
+    CollectiveRequest, EncoderInfo, EncoderRequest, HostServices, HostSink, LanguageModelInfo,
+    LanguageModelRequest, LogLevel, LogRecord, Plugin, PluginError, guard::panic_message, host,
+    log_record, manifest::kind,
 };
 use abi_stable::{
     StableAbi,
@@ -36,8 +37,10 @@ pub struct PluginModule {
     /// See [`Plugin::load_encoder`].
     pub load_encoder: extern "C" fn(RStr<'_>) -> RResult<EncoderObject, WireError>,
     /// See [`Plugin::load_llm`].
-    #[sabi(last_prefix_field)]
     pub load_llm: extern "C" fn(RStr<'_>) -> RResult<LanguageModelObject, WireError>,
+    /// See [`Plugin::join_collective`].
+    #[sabi(last_prefix_field)]
+    pub load_collective: extern "C" fn(RStr<'_>) -> RResult<CollectiveObject, WireError>,
 }
 
 impl RootModule for PluginModuleRef {
@@ -57,6 +60,7 @@ impl PluginModuleRef {
             describe: describe::<P>,
             load_encoder: load_encoder::<P>,
             load_llm: load_llm::<P>,
+            load_collective: load_collective::<P>,
         }
         .leak_into_prefix()
     }
@@ -113,6 +117,12 @@ extern "C" fn load_encoder<P: Plugin>(request: RStr<'_>) -> Wire<EncoderObject> 
 
 extern "C" fn load_llm<P: Plugin>(request: RStr<'_>) -> Wire<LanguageModelObject> {
     answer("load_llm", || P::load_llm(&text::read(request.as_str())?))
+}
+
+extern "C" fn load_collective<P: Plugin>(request: RStr<'_>) -> Wire<CollectiveObject> {
+    answer("join_collective", || {
+        P::join_collective(&text::read(request.as_str())?)
+    })
 }
 
 /// The functions of a loaded library, as the host calls them.
@@ -174,6 +184,18 @@ impl Module {
         request: &LanguageModelRequest,
     ) -> Result<LanguageModelObject, PluginError> {
         receive(self.0.load_llm()(text::write(request)?.as_rstr()))
+    }
+
+    /// See [`Plugin::join_collective`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plugin::join_collective`].
+    pub fn join_collective(
+        &self,
+        request: &CollectiveRequest,
+    ) -> Result<CollectiveObject, PluginError> {
+        receive(self.0.load_collective()(text::write(request)?.as_rstr()))
     }
 
     fn describe<D: DeserializeOwned>(
