@@ -222,15 +222,15 @@ impl Group {
     pub fn abort(&self, error: &PluginError) {
         let mut state = self.state();
         let error = state.aborted.get_or_insert_with(|| error.clone()).clone();
+        // Whoever learns that this group was aborted finds those below it aborted.
+        for child in state.children.iter().filter_map(Weak::upgrade) {
+            child.abort(&error);
+        }
         for round in state.rounds.values_mut() {
             round.fail(&error);
         }
         self.changed.notify_all();
-        let children = state.children.clone();
         drop(self.computed(state, |_| true));
-        for child in children.iter().filter_map(Weak::upgrade) {
-            child.abort(&error);
-        }
     }
 
     /// Waits until none of the rounds with these numbers is being computed.
