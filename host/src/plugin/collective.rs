@@ -2,11 +2,10 @@
 
 use super::{
     CallError, Scope,
+    cancellation::RunningCall,
     collective_scope::{self, Member},
 };
-use merv_plugin_api::{
-    Call, CollectiveObject, CollectiveRequest, ErrorKind, GroupInfo, PluginError,
-};
+use merv_plugin_api::{CollectiveObject, CollectiveRequest, ErrorKind, GroupInfo, PluginError};
 use std::time::Duration;
 
 /// The membership of this process in a group, with its names for messages. Dropping it leaves the group.
@@ -118,7 +117,8 @@ impl Group {
         timeout: Duration,
     ) -> Result<Option<Self>, CallError> {
         let split = || {
-            let part = self.0.object.split(Call::ENDLESS, colour, key, timeout)?;
+            let call = RunningCall::begin();
+            let part = self.0.object.split(call.call(), colour, key, timeout)?;
             let Some(object) = part else {
                 return Ok(None);
             };

@@ -1,6 +1,6 @@
 //! Operations of a group whose tensors are borrowed until they have ended.
 
-use super::CallError;
+use super::{CallError, cancellation::RunningCall};
 use merv_plugin_api::{
     Call, CollectiveBuffers, CollectiveObject, CollectiveOperation, ErrorKind, GroupInfo,
     OperationId, PluginError, Reduction, TensorElement, TensorView, TensorViewMut,
@@ -295,8 +295,8 @@ impl Running<'_> {
         if self.operations().iter().any(known) {
             return Ok(());
         }
-        let result = self.member.object.wait(Call::ENDLESS, id, timeout);
-        match result {
+        let call = RunningCall::begin();
+        match self.member.object.wait(call.call(), id, timeout) {
             Err(error) if [ErrorKind::TIMED_OUT, ErrorKind::CANCELLED].contains(&error.kind) => {
                 Err(error)
             }

@@ -1,8 +1,8 @@
 //! Loading of shared libraries. No other module opens them.
 
 use super::{
-    CallError, Encoder, LanguageModel, LoadError, PluginManifest, elf, manifest::is_not_newer,
-    sink::Sink,
+    CallError, Encoder, Group, LanguageModel, LoadError, PluginManifest, elf,
+    manifest::is_not_newer, sink::Sink,
 };
 use crate::{address_space, disk::file_id::FileId, transform};
 use abi_stable::{
@@ -14,8 +14,8 @@ use abi_stable::{
     library::AbiHeaderRef,
 };
 use merv_plugin_api::{
-    EncoderInfo, EncoderRequest, ErrorKind, HostServices, LanguageModelInfo, LanguageModelRequest,
-    PluginError,
+    CollectiveRequest, EncoderInfo, EncoderRequest, ErrorKind, HostServices, LanguageModelInfo,
+    LanguageModelRequest, PluginError,
     abi::{Module, PluginModuleRef, ROOT_SYMBOL},
 };
 use std::{
@@ -195,6 +195,18 @@ impl Library {
             same_llm(described, &info).map(|()| (info, object))
         })?;
         Ok(LanguageModel::new(&self.manifest.name, id, info, object))
+    }
+
+    /// Joins a group of processes. Waits for the other members, at most as long as the request states.
+    ///
+    /// # Errors
+    ///
+    /// Returns the plugin's error, or an error if the group is not the requested one.
+    pub fn join_collective(&self, request: &CollectiveRequest) -> Result<Group, CallError> {
+        self.call("join", &request.id, || {
+            let object = self.module.join_collective(request)?;
+            Group::joined(&self.manifest.name, request, object)
+        })
     }
 
     fn call<T>(

@@ -1,9 +1,11 @@
 //! Plugins. [`PluginPath`] finds them, [`PluginManifest`] is what a file says about itself, and [`Library`] checks and
 //! loads it. Safe wrappers call it: [`Encoder`], [`LanguageModel`] and [`Session`], and [`Tape`] and [`Training`] for
-//! training. [`Cancellation`] ends long calls.
+//! training. [`Group`] exchanges tensors with other processes. [`Cancellation`] ends long calls.
 
 mod call;
 mod cancellation;
+mod collective;
+mod collective_scope;
 mod elf;
 mod encoder;
 mod failure;
@@ -17,6 +19,8 @@ mod training;
 
 pub use call::CallError;
 pub use cancellation::Cancellation;
+pub use collective::Group;
+pub use collective_scope::{Pending, PendingValues, Scope};
 pub use encoder::{Encoder, Tape};
 pub use failure::{BoundaryError, PluginFailure};
 pub use llm::{LanguageModel, Session};

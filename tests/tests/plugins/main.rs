@@ -1,7 +1,7 @@
 //! The loading of plugins: good, broken, faulty and older ones. None of them crashes the host.
 
 mod broken_files;
-
+mod collective;
 mod faults;
 mod start;
 mod versions;
