@@ -11,7 +11,7 @@
 //!
 //! 1. A section of the file ([`MANIFEST_SECTION`]) contains the [`Manifest`] as JSON. The host reads it without opening
 //!    the library, the API version first and alone. `merv-host plugins` does nothing more.
-//! 2. The library is opened. The static [`ROOT_SYMBOL`](abi::ROOT_SYMBOL) describes the layout of every type that
+//! 2. The library is opened. The static [`ROOT_SYMBOL`](module::ROOT_SYMBOL) describes the layout of every type that
 //!    crosses the boundary. `abi_stable` compares these layouts with the host's, type by type, and returns the root
 //!    module only if they match.
 //! 3. [`Plugin::init`] receives the [`HostServices`].
@@ -44,8 +44,8 @@
 //! | [`TensorBuf`] | its producer | its producer's release function, when the receiver drops it | any; the release too |
 //! | requests, descriptions, [`TrainingOptions`], [`AdamWStep`], [`ParameterInfo`], [`HostServices`] | the receiver: they cross as text and are read into its own memory | the receiver | any |
 //! | [`PluginError`], [`LogRecord`] | the receiver, who copies the texts | the receiver | any |
-//! | [`LossAndGradient`] | the plugin | its tensor as [`TensorBuf`] | any |
-//! | [`EncoderObject`], [`LanguageModelObject`], [`TrainableObject`], [`CollectiveObject`] | the plugin | the plugin, when the host drops them | any, several at a time |
+//! | [`LossAndGradient`], [`VisualTokens`] | the plugin | its tensor as [`TensorBuf`] | any |
+//! | [`EncoderObject`], [`LanguageModelObject`], [`MixerObject`], [`TrainableObject`], [`CollectiveObject`] | the plugin | the plugin, when the host drops them | any, several at a time |
 //! | callbacks ([`VisitTensor`], [`TakeTensor`]) | the host | the host, after the call returned | only the thread of the call |
 //! | [`ReadyGradients`] | the host | the host, after the call returned | any thread, one at a time, until the call returns |
 //!
@@ -158,6 +158,7 @@ mod request;
 mod training;
 mod encoder;
 mod llm;
+mod mixer;
 mod operation;
 mod group;
 mod collective_buffers;
@@ -165,9 +166,12 @@ mod collective;
 #[doc(hidden)]
 pub mod abi;
 mod plugin;
+#[doc(hidden)]
+pub mod module;
 
 pub use abi::{
-    CollectiveObject, EncoderObject, FeaturesAndTape, LanguageModelObject, TapeId, TrainableObject,
+    CollectiveObject, EncoderObject, FeaturesAndTape, LanguageModelObject, MixerObject, TapeId,
+    TrainableObject,
 };
 pub use call::Call;
 pub use collective::{Collective, OperationId};
@@ -184,6 +188,9 @@ pub use llm::{
     SessionId, TrainableLanguageModel, TrainingTexts,
 };
 pub use manifest::{API_VERSION, MANIFEST_SECTION, Manifest, Provided, feature, kind};
+pub use mixer::{
+    Mixer, MixerInfo, MixerInput, MixerRequest, MixerWeights, TrainableMixer, VisualTokens,
+};
 pub use operation::{CollectiveOperation, OperationKind, Reduction};
 pub use plugin::Plugin;
 pub use preprocess::{Interpolation, PreprocessSpec, ResizeDomain};

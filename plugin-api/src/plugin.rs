@@ -2,7 +2,8 @@
 
 use crate::{
     CollectiveObject, CollectiveRequest, EncoderInfo, EncoderObject, EncoderRequest, HostServices,
-    LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest, PluginError,
+    LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest, MixerInfo, MixerObject,
+    MixerRequest, MixerWeights, PluginError,
 };
 
 /// A plugin. An author implements this trait once per library; methods for models that the plugin does
@@ -56,6 +57,27 @@ pub trait Plugin: 'static {
         Err(not_provided("language models", &request.model.id))
     }
 
+    /// Describes a mixer or a fusion: its visual tokens and its parameters.
+    ///
+    /// # Errors
+    ///
+    /// When the id is unknown, or the mixer does not support these encoders.
+    fn describe_mixer(request: &MixerRequest) -> Result<MixerInfo, PluginError> {
+        Err(not_provided("mixers", &request.model.id))
+    }
+
+    /// Loads a mixer or a fusion. The host has read the weights, with the names and shapes of the description.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be described.
+    fn load_mixer(
+        request: &MixerRequest,
+        _weights: &MixerWeights<'_>,
+    ) -> Result<MixerObject, PluginError> {
+        Err(not_provided("mixers", &request.model.id))
+    }
+
     /// Joins a group of processes. Returns when all members have joined.
     ///
     /// # Errors
@@ -99,7 +121,7 @@ macro_rules! export_plugin {
             static merv_plugin_2_manifest: [u8; MANIFEST.json_len()] = MANIFEST.json();
 
             extern "C" fn merv_plugin_2_module() -> RootModuleResult {
-                __call_root_module_loader($crate::abi::PluginModuleRef::of::<$plugin>)
+                __call_root_module_loader($crate::module::PluginModuleRef::of::<$plugin>)
             }
 
             #[unsafe(no_mangle)]
@@ -107,7 +129,7 @@ macro_rules! export_plugin {
             static merv_plugin_2_root: LibHeader =
                 // SAFETY: `merv_plugin_2_module` returns an erased `PluginModuleRef`.
                 unsafe {
-                    LibHeader::from_constructor::<$crate::abi::PluginModuleRef>(
+                    LibHeader::from_constructor::<$crate::module::PluginModuleRef>(
                         merv_plugin_2_module,
                         CheckTypeLayout::Yes,
                     )

@@ -1,4 +1,3 @@
-use crate::{PluginError, host};
 use abi_stable::StableAbi;
 use std::cell::Cell;
 
@@ -29,24 +28,6 @@ impl Call {
     /// first, and gives them the result.
     pub fn current() -> Self {
         CURRENT.get()
-    }
-
-    /// Returns whether the host cancelled the call. Any thread may ask, at any time. It costs about as much as a
-    /// lock: ask for each layer or block, not for each number.
-    pub fn cancelled(self) -> bool {
-        self != Self::ENDLESS && host::cancelled(self)
-    }
-
-    /// Returns an error of kind [`crate::ErrorKind::CANCELLED`] if the host cancelled the call.
-    ///
-    /// # Errors
-    ///
-    /// When the host cancelled the call.
-    pub fn check(self) -> Result<(), PluginError> {
-        match self.cancelled() {
-            true => Err(PluginError::cancelled()),
-            false => Ok(()),
-        }
     }
 
     /// Runs `body` with this call as the current one.

@@ -24,6 +24,8 @@ open_code! {
         CANCELLED = 7, "cancelled";
         /// A process of a group did not answer in time.
         TIMED_OUT = 8, "timed out";
+        /// A process aborted the group or left it.
+        ABORTED = 9, "aborted";
     }
 }
 

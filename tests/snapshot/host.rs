@@ -117,9 +117,24 @@ pub fn progress(task: &str, done: u64, total: u64) {
     with_sink((), |sink| sink.progress(task, done, total));
 }
 
-/// Asks the host whether `call` was cancelled.
-pub(crate) fn cancelled(call: Call) -> bool {
-    with_sink(false, |sink| sink.cancelled(call))
+impl Call {
+    /// Returns whether the host cancelled the call. Any thread may ask, at any time. It costs about as much as a
+    /// lock: ask for each layer or block, not for each number.
+    pub fn cancelled(self) -> bool {
+        self != Self::ENDLESS && with_sink(false, |sink| sink.cancelled(self))
+    }
+
+    /// Returns an error of kind [`crate::ErrorKind::CANCELLED`] if the host cancelled the call.
+    ///
+    /// # Errors
+    ///
+    /// When the host cancelled the call.
+    pub fn check(self) -> Result<(), PluginError> {
+        match self.cancelled() {
+            true => Err(PluginError::cancelled()),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Calls the sink. Its panics are ignored: reporting must not make a computation fail.

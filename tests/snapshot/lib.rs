@@ -21,16 +21,29 @@ mod request;
 mod training;
 mod encoder;
 mod llm;
+mod mixer;
+mod operation;
+mod group;
+mod collective_buffers;
+mod collective;
 #[doc(hidden)]
 pub mod abi;
 mod plugin;
+#[doc(hidden)]
+pub mod module;
 
-pub use abi::{EncoderObject, FeaturesAndTape, LanguageModelObject, TapeId, TrainableObject};
+pub use abi::{
+    CollectiveObject, EncoderObject, FeaturesAndTape, LanguageModelObject, MixerObject, TapeId,
+    TrainableObject,
+};
 pub use call::Call;
+pub use collective::{Collective, OperationId};
+pub use collective_buffers::CollectiveBuffers;
 pub use device::{Device, DeviceKind, UnknownDevice};
 pub use dtype::{DType, TensorElement};
 pub use encoder::{Clips, Encoder, EncoderInfo, TrainableEncoder};
 pub use error::{ErrorKind, PluginError};
+pub use group::{CollectiveRequest, GroupInfo, ReductionOrder};
 pub use guard::guard;
 pub use host::{HostServices, HostSink, LogLevel, LogRecord, host, log, log_record, progress};
 pub use llm::{
@@ -38,6 +51,10 @@ pub use llm::{
     SessionId, TrainableLanguageModel, TrainingTexts,
 };
 pub use manifest::{API_VERSION, MANIFEST_SECTION, Manifest, Provided, feature, kind};
+pub use mixer::{
+    Mixer, MixerInfo, MixerInput, MixerRequest, MixerWeights, TrainableMixer, VisualTokens,
+};
+pub use operation::{CollectiveOperation, OperationKind, Reduction};
 pub use plugin::Plugin;
 pub use preprocess::{Interpolation, PreprocessSpec, ResizeDomain};
 pub use request::{EncoderRequest, LanguageModelRequest, ModelSource};

@@ -1,6 +1,7 @@
 use crate::{
-    EncoderInfo, EncoderObject, EncoderRequest, HostServices, LanguageModelInfo,
-    LanguageModelObject, LanguageModelRequest, Manifest, PluginError,
+    CollectiveObject, CollectiveRequest, EncoderInfo, EncoderObject, EncoderRequest, HostServices,
+    LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest, MixerInfo, MixerObject,
+    MixerRequest, MixerWeights, PluginError,
 };
 
 /// A plugin. An author implements this trait once per library; methods for models that the plugin does
@@ -53,6 +54,37 @@ pub trait Plugin: 'static {
     fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {
         Err(not_provided("language models", &request.model.id))
     }
+
+    /// Describes a mixer or a fusion: its visual tokens and its parameters.
+    ///
+    /// # Errors
+    ///
+    /// When the id is unknown, or the mixer does not support these encoders.
+    fn describe_mixer(request: &MixerRequest) -> Result<MixerInfo, PluginError> {
+        Err(not_provided("mixers", &request.model.id))
+    }
+
+    /// Loads a mixer or a fusion. The host has read the weights, with the names and shapes of the description.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be described.
+    fn load_mixer(
+        request: &MixerRequest,
+        _weights: &MixerWeights<'_>,
+    ) -> Result<MixerObject, PluginError> {
+        Err(not_provided("mixers", &request.model.id))
+    }
+
+    /// Joins a group of processes. Returns when all members have joined.
+    ///
+    /// # Errors
+    ///
+    /// When the id is unknown, the request contradicts the launcher or another member, or the other members did not
+    /// come in time ([`crate::ErrorKind::TIMED_OUT`]).
+    fn join_collective(request: &CollectiveRequest) -> Result<CollectiveObject, PluginError> {
+        Err(not_provided("collectives", &request.id))
+    }
 }
 
 fn not_provided(kind: &str, id: &str) -> PluginError {
@@ -87,7 +119,7 @@ macro_rules! export_plugin {
             static merv_plugin_2_manifest: [u8; MANIFEST.json_len()] = MANIFEST.json();
 
             extern "C" fn merv_plugin_2_module() -> RootModuleResult {
-                __call_root_module_loader($crate::abi::PluginModuleRef::of::<$plugin>)
+                __call_root_module_loader($crate::module::PluginModuleRef::of::<$plugin>)
             }
 
             #[unsafe(no_mangle)]
@@ -95,7 +127,7 @@ macro_rules! export_plugin {
             static merv_plugin_2_root: LibHeader =
                 // SAFETY: `merv_plugin_2_module` returns an erased `PluginModuleRef`.
                 unsafe {
-                    LibHeader::from_constructor::<$crate::abi::PluginModuleRef>(
+                    LibHeader::from_constructor::<$crate::module::PluginModuleRef>(
                         merv_plugin_2_module,
                         CheckTypeLayout::Yes,
                     )

@@ -84,17 +84,23 @@ impl Layout {
 
     /// Checks that the elements can be read here as `T`.
     fn readable_as<T: TensorElement>(&self) -> Result<(), PluginError> {
-        if !self.device.is_main_memory() {
-            return Err(PluginError::unsupported(format!(
-                "expected a tensor in main memory, found one on {}",
-                self.device
-            )));
-        }
+        self.readable()?;
         if self.dtype != T::DTYPE {
             return Err(PluginError::invalid(format!(
                 "expected a tensor of {}, found {}",
                 T::DTYPE,
                 self.dtype
+            )));
+        }
+        Ok(())
+    }
+
+    /// Checks that the elements can be read here.
+    fn readable(&self) -> Result<(), PluginError> {
+        if !self.device.is_main_memory() {
+            return Err(PluginError::unsupported(format!(
+                "expected a tensor in main memory, found one on {}",
+                self.device
             )));
         }
         if self.flags != 0 || self.stream != Stream::COMPLETE {
@@ -231,6 +237,20 @@ impl<'a> TensorView<'a> {
         // SAFETY: pointer and length come from a slice of this dtype that lives for 'a (`new`), from a buffer that
         // is borrowed for 'a (`TensorBuf::view`), or from a caller who promised as much (`from_raw`).
         Ok(unsafe { slice::from_raw_parts(self.data.cast::<T>(), self.layout.len) })
+    }
+
+    /// Returns the elements, in main memory, as bytes. For code that moves them without a use for their type.
+    ///
+    /// # Errors
+    ///
+    /// When the tensor is on another device.
+    pub fn as_bytes(&self) -> Result<&'a [u8], PluginError> {
+        self.layout.readable()?;
+        if self.layout.len == 0 {
+            return Ok(&[]);
+        }
+        // SAFETY: as for `elements`, and numbers of any type can be read as bytes.
+        Ok(unsafe { slice::from_raw_parts(self.data, self.bytes()) })
     }
 
     /// Returns the elements as `f32`. The same as [`Self::elements`] for the usual type.

@@ -16,7 +16,7 @@ use abi_stable::{
 use merv_plugin_api::{
     CollectiveRequest, EncoderInfo, EncoderRequest, ErrorKind, HostServices, LanguageModelInfo,
     LanguageModelRequest, PluginError,
-    abi::{Module, PluginModuleRef, ROOT_SYMBOL},
+    module::{Module, PluginModuleRef, ROOT_SYMBOL},
 };
 use std::{
     collections::HashMap,

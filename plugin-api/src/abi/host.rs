@@ -50,12 +50,12 @@ impl<S: HostSink> HostAbi for Adapter<S> {
 pub type WireSink = HostAbi_TO<'static, RArc<()>>;
 
 /// Wraps a sink for a plugin.
-pub(super) fn wrap(sink: impl HostSink) -> WireSink {
+pub(crate) fn wrap(sink: impl HostSink) -> WireSink {
     HostAbi_TO::from_ptr(RArc::new(Adapter(sink)), TD_Opaque)
 }
 
 /// A sink that a plugin received.
-pub(super) struct Received(pub WireSink);
+pub(crate) struct Received(pub WireSink);
 
 impl HostSink for Received {
     fn log(&self, record: LogRecord) {

@@ -7,7 +7,7 @@ use abi_stable::std_types::{RResult, RString};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Returns a value as text.
-pub(super) fn write(value: &impl Serialize) -> Result<RString, PluginError> {
+pub(crate) fn write(value: &impl Serialize) -> Result<RString, PluginError> {
     let text = serde_json::to_string(value);
     text.map(RString::from).map_err(|error| {
         let message = format!("a value cannot cross the plugin boundary: {error}");
@@ -16,7 +16,7 @@ pub(super) fn write(value: &impl Serialize) -> Result<RString, PluginError> {
 }
 
 /// Returns the value of a text.
-pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, PluginError> {
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, PluginError> {
     serde_json::from_str(text).map_err(|error| {
         let message = format!("a value that crossed the plugin boundary cannot be read: {error}");
         PluginError::new(ErrorKind::UNSUPPORTED, message)
@@ -24,7 +24,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, PluginError> {
 }
 
 /// Returns the value of a text that a call returned.
-pub(super) fn received<T: DeserializeOwned>(
+pub(crate) fn received<T: DeserializeOwned>(
     result: RResult<RString, WireError>,
 ) -> Result<T, PluginError> {
     read(&super::error::receive(result)?)

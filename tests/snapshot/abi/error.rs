@@ -14,7 +14,7 @@ pub struct WireError {
 }
 
 /// The result of every function that can fail.
-pub(super) type Wire<T> = RResult<T, WireError>;
+pub(crate) type Wire<T> = RResult<T, WireError>;
 
 impl From<PluginError> for WireError {
     fn from(error: PluginError) -> Self {
@@ -36,11 +36,11 @@ impl From<WireError> for PluginError {
 }
 
 /// Runs `body` inside [`guard`], for the other side.
-pub(super) fn answer<T>(method: &str, body: impl FnOnce() -> Result<T, PluginError>) -> Wire<T> {
+pub(crate) fn answer<T>(method: &str, body: impl FnOnce() -> Result<T, PluginError>) -> Wire<T> {
     guard(method, body).map_err(WireError::from).into()
 }
 
 /// Returns what the other side answered.
-pub(super) fn receive<T>(result: Wire<T>) -> Result<T, PluginError> {
+pub(crate) fn receive<T>(result: Wire<T>) -> Result<T, PluginError> {
     result.into_result().map_err(PluginError::from)
 }

@@ -245,7 +245,7 @@ impl LanguageModelObject {
         let info = model.get().map(|model| model.info());
         let adapter = Adapter {
             info,
-            sessions: Sessions::new(),
+            sessions: Sessions::new(["session", "open"]),
             training,
             model,
         };

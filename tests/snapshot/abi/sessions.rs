@@ -7,15 +7,18 @@ use std::{
     },
 };
 
-/// Sessions by number. Calls for the same session wait for each other.
+/// Sessions by number, or other states that stay in the plugin. Calls for the same session wait for each other.
 pub(super) struct Sessions<S> {
+    /// What a session is called in messages, and the state that it has while it is here.
+    names: [&'static str; 2],
     sessions: Mutex<HashMap<SessionId, Arc<Mutex<S>>>>,
     next: AtomicU64,
 }
 
 impl<S> Sessions<S> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(names: [&'static str; 2]) -> Self {
         Self {
+            names,
             sessions: Mutex::default(),
             next: AtomicU64::new(1),
         }
@@ -44,7 +47,7 @@ impl<S> Sessions<S> {
         body: impl FnOnce(&mut S) -> Result<T, PluginError>,
     ) -> Result<T, PluginError> {
         let found = self.find(id)?;
-        let mut session = lock(id, &found)?;
+        let mut session = self.lock(id, &found)?;
         body(&mut session)
     }
 
@@ -71,7 +74,7 @@ impl<S> Sessions<S> {
         let mut guards = order
             .iter()
             .zip(&found)
-            .map(|(&i, session)| Ok((i, lock(ids[i], session)?)))
+            .map(|(&i, session)| Ok((i, self.lock(ids[i], session)?)))
             .collect::<Result<Vec<_>, PluginError>>()?;
         guards.sort_unstable_by_key(|(i, _)| *i);
         let mut sessions: Vec<&mut S> = guards.iter_mut().map(|(_, state)| &mut **state).collect();
@@ -85,7 +88,21 @@ impl<S> Sessions<S> {
 
     fn find(&self, id: SessionId) -> Result<Arc<Mutex<S>>, PluginError> {
         let found = self.table().get(&id).cloned();
-        found.ok_or_else(|| PluginError::invalid(format!("session {id} is not open")))
+        let [name, state] = self.names;
+        found.ok_or_else(|| PluginError::invalid(format!("{name} {id} is not {state}")))
+    }
+
+    fn lock<'s>(
+        &self,
+        id: SessionId,
+        session: &'s Mutex<S>,
+    ) -> Result<MutexGuard<'s, S>, PluginError> {
+        let name = self.names[0];
+        session.lock().map_err(|_| {
+            PluginError::invalid(format!(
+                "{name} {id} is unusable because of an earlier panic"
+            ))
+        })
     }
 }
 
@@ -94,12 +111,4 @@ impl<S> Drop for Sessions<S> {
         let sessions = std::mem::take(&mut *self.table());
         guarded_drop(sessions);
     }
-}
-
-fn lock<S>(id: SessionId, session: &Mutex<S>) -> Result<MutexGuard<'_, S>, PluginError> {
-    session.lock().map_err(|_| {
-        PluginError::invalid(format!(
-            "session {id} is unusable because of an earlier panic"
-        ))
-    })
 }

@@ -21,13 +21,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let calls = |body: &dyn Fn()| {
         times(|| (0..CALLS).for_each(|_| body())).map(|seconds| seconds / CALLS as f64 * 1e6)
     };
-    show("a call of `encode`, in µs", calls(&|| drop(small.encode(&clips))));
+    show(
+        "a call of `encode`, in µs",
+        calls(&|| drop(small.encode(&clips))),
+    );
     let cancellation = Cancellation::new();
     show(
         "the same, where it could be cancelled, in µs",
         calls(&|| drop(cancellation.scope(|| small.encode(&clips)))),
     );
-    show("the same work without the boundary, in µs", calls(&|| drop(direct(&clips))));
+    show(
+        "the same work without the boundary, in µs",
+        calls(&|| drop(direct(&clips))),
+    );
 
     let large = encoder(&library, MANY_FRAMES)?;
     let mut pixels = vec![0.5f32; 12 * MANY_FRAMES];
@@ -36,8 +42,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let view = TensorView::new(&pixels, &shape).map_err(|error| error.message)?;
     let through = times(|| drop(large.encode(&Clips::new(view))));
     let without = times(|| drop(direct(&Clips::new(view))));
-    show("192 MiB through the boundary, in ms", through.map(|s| s * 1e3));
-    show("the same work without the boundary, in ms", without.map(|s| s * 1e3));
+    show(
+        "192 MiB through the boundary, in ms",
+        through.map(|s| s * 1e3),
+    );
+    show(
+        "the same work without the boundary, in ms",
+        without.map(|s| s * 1e3),
+    );
     show("a copy of the clip alone, in ms", copied.map(|s| s * 1e3));
     pixels.clear();
     Ok(())

@@ -1,17 +1,15 @@
-//! The root module of a library: the functions that every plugin exports.
-
-use super::{
-    collective::CollectiveObject,
-    encoder::EncoderObject,
-    error::{Wire, WireError, answer, receive},
-    host::{Received, WireSink, wrap},
-    llm::LanguageModelObject,
-    text,
-};
 use crate::{
-    CollectiveRequest, EncoderInfo, EncoderRequest, HostServices, HostSink, LanguageModelInfo,
-    LanguageModelRequest, LogLevel, LogRecord, Plugin, PluginError, guard::panic_message, host,
-    log_record, manifest::kind,
+    CollectiveObject, CollectiveRequest, EncoderInfo, EncoderObject, EncoderRequest, HostServices,
+    HostSink, LanguageModelInfo, LanguageModelObject, LanguageModelRequest, LogLevel, LogRecord,
+    MixerInfo, MixerObject, MixerRequest, MixerWeights, Plugin, PluginError, TensorView,
+    abi::{
+        error::{Wire, WireError, answer, receive},
+        host::{Received, WireSink, wrap},
+        text,
+    },
+    guard::panic_message,
+    host, log_record,
+    manifest::kind,
 };
 use abi_stable::{
     StableAbi,
@@ -19,10 +17,24 @@ use abi_stable::{
     package_version_strings,
     prefix_type::PrefixTypeTrait,
     sabi_types::VersionStrings,
-    std_types::{RResult, RStr, RString},
+    std_types::{RResult, RSlice, RStr, RString},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{panic, sync::Arc};
+
+/// The symbol of the static of type `LibHeader` that holds the layouts and creates the [`PluginModule`].
+///
+/// `merv_plugin_2_c` is reserved: a successor of `abi_stable` may export its root there, beside this one.
+pub const ROOT_SYMBOL: &str = "merv_plugin_2_root";
+
+/// The parameters of a mixer: their names as a list in text, their values, and the seed of new ones.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct WireMixerWeights<'a> {
+    names: RStr<'a>,
+    values: RSlice<'a, TensorView<'a>>,
+    seed: u64,
+}
 
 /// The functions of a loaded library. Each runs inside [`crate::guard`]. Requests and descriptions are text.
 #[repr(C)]
@@ -38,9 +50,14 @@ pub struct PluginModule {
     pub load_encoder: extern "C" fn(RStr<'_>) -> RResult<EncoderObject, WireError>,
     /// See [`Plugin::load_llm`].
     pub load_llm: extern "C" fn(RStr<'_>) -> RResult<LanguageModelObject, WireError>,
+    /// See [`Plugin::load_mixer`].
+    pub load_mixer:
+        extern "C" fn(RStr<'_>, WireMixerWeights<'_>) -> RResult<MixerObject, WireError>,
     /// See [`Plugin::join_collective`].
     #[sabi(last_prefix_field)]
     pub load_collective: extern "C" fn(RStr<'_>) -> RResult<CollectiveObject, WireError>,
+    #[cfg(next_minor)]
+    pub listen: extern "C" fn() -> u32,
 }
 
 impl RootModule for PluginModuleRef {
@@ -60,7 +77,10 @@ impl PluginModuleRef {
             describe: describe::<P>,
             load_encoder: load_encoder::<P>,
             load_llm: load_llm::<P>,
+            load_mixer: load_mixer::<P>,
             load_collective: load_collective::<P>,
+            #[cfg(next_minor)]
+            listen,
         }
         .leak_into_prefix()
     }
@@ -101,6 +121,7 @@ extern "C" fn describe<P: Plugin>(what: RStr<'_>, request: RStr<'_>) -> Wire<RSt
         match what.as_str() {
             kind::ENCODER => described(request, P::describe_encoder),
             kind::LLM => described(request, P::describe_llm),
+            kind::MIXER | kind::FUSION => described(request, P::describe_mixer),
             other => Err(PluginError::unsupported(format!(
                 "this plugin does not know what a `{other}` is; it was built for version {} of the plugin API",
                 crate::API_VERSION
@@ -122,6 +143,17 @@ extern "C" fn load_llm<P: Plugin>(request: RStr<'_>) -> Wire<LanguageModelObject
 extern "C" fn load_collective<P: Plugin>(request: RStr<'_>) -> Wire<CollectiveObject> {
     answer("join_collective", || {
         P::join_collective(&text::read(request.as_str())?)
+    })
+}
+
+extern "C" fn load_mixer<P: Plugin>(
+    request: RStr<'_>,
+    weights: WireMixerWeights<'_>,
+) -> Wire<MixerObject> {
+    answer("load_mixer", || {
+        let names: Vec<String> = text::read(weights.names.as_str())?;
+        let weights = MixerWeights::new(&names, weights.values.as_slice(), weights.seed)?;
+        P::load_mixer(&text::read(request.as_str())?, &weights)
     })
 }
 
@@ -198,6 +230,41 @@ impl Module {
         receive(self.0.load_collective()(text::write(request)?.as_rstr()))
     }
 
+    /// See [`Plugin::describe_mixer`]. `kind` is [`kind::MIXER`] or [`kind::FUSION`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plugin::describe_mixer`].
+    pub fn describe_mixer(
+        &self,
+        kind: &str,
+        request: &MixerRequest,
+    ) -> Result<MixerInfo, PluginError> {
+        self.describe(kind, request)
+    }
+
+    /// See [`Plugin::load_mixer`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plugin::load_mixer`].
+    pub fn load_mixer(
+        &self,
+        request: &MixerRequest,
+        weights: &MixerWeights<'_>,
+    ) -> Result<MixerObject, PluginError> {
+        let names = text::write(&weights.names())?;
+        let weights = WireMixerWeights {
+            names: names.as_rstr(),
+            values: weights.values().into(),
+            seed: weights.seed(),
+        };
+        receive(self.0.load_mixer()(
+            text::write(request)?.as_rstr(),
+            weights,
+        ))
+    }
+
     fn describe<D: DeserializeOwned>(
         &self,
         kind: &str,
@@ -206,4 +273,8 @@ impl Module {
         let request = text::write(request)?;
         text::received(self.0.describe()(kind.into(), request.as_rstr()))
     }
+}
+#[cfg(next_minor)]
+extern "C" fn listen() -> u32 {
+    42
 }
