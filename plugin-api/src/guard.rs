@@ -33,42 +33,6 @@ pub fn guard<T>(
     }
 }
 
-/// Drops `value`. If its destructor panics, the panic is logged and ignored.
-pub(crate) fn guarded_drop<T>(value: T) {
-    let dropped = guard("drop", || {
-        drop(value);
-        Ok(())
-    });
-    if let Err(error) = dropped {
-        crate::log(crate::LogLevel::ERROR, &error.message);
-    }
-}
-
-/// A value whose destructor may panic while another panic unwinds: it is dropped inside [`guard`].
-pub(crate) struct Guarded<T>(Option<T>);
-
-impl<T> Guarded<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Self(Some(value))
-    }
-
-    /// Returns the value.
-    ///
-    /// # Errors
-    ///
-    /// After the value was dropped.
-    pub(crate) fn get(&self) -> Result<&T, PluginError> {
-        let value = self.0.as_ref();
-        value.ok_or_else(|| PluginError::invalid("the object was dropped"))
-    }
-}
-
-impl<T> Drop for Guarded<T> {
-    fn drop(&mut self) {
-        guarded_drop(self.0.take());
-    }
-}
-
 /// Returns the text of a panic.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&str>() {
@@ -84,14 +48,6 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
 mod tests {
     use super::*;
 
-    struct Bomb;
-
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            panic!("boom");
-        }
-    }
-
     #[test]
     fn a_panic_becomes_an_error_naming_the_method() {
         let error = guard::<()>("encode", || panic!("frame {} is odd", 3)).unwrap_err();
@@ -101,23 +57,13 @@ mod tests {
 
     #[test]
     fn a_payload_that_panics_when_dropped_does_not_escape() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("boom");
+            }
+        }
         let result = guard::<()>("load", || std::panic::panic_any(Bomb));
         assert_eq!(result.unwrap_err().kind, ErrorKind::PANIC);
-    }
-
-    #[test]
-    fn a_panicking_destructor_does_not_escape() {
-        guarded_drop(Bomb);
-        drop(Guarded::new(Bomb));
-    }
-
-    #[test]
-    fn a_panicking_destructor_does_not_end_the_process_while_unwinding() {
-        let result = guard::<()>("load", || {
-            let _model = Guarded::new(Bomb);
-            panic!("info failed");
-        });
-        let message = result.unwrap_err().message;
-        assert_eq!(message, "panicked in `load`: info failed");
     }
 }

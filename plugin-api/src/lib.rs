@@ -147,11 +147,12 @@ compile_error!(
 mod code;
 mod error;
 mod guard;
+mod call;
+mod host;
+mod guarded;
 mod dtype;
 mod device;
 mod tensor;
-mod call;
-mod host;
 mod manifest;
 mod preprocess;
 mod request;
@@ -168,6 +169,7 @@ pub mod abi;
 mod plugin;
 #[doc(hidden)]
 pub mod module;
+mod export;
 
 pub use abi::{
     CollectiveObject, EncoderObject, FeaturesAndTape, LanguageModelObject, MixerObject, TapeId,

@@ -1,4 +1,4 @@
-//! What the author of a library implements, and the macro that exports it.
+//! What the author of a library implements.
 
 use crate::{
     CollectiveObject, CollectiveRequest, EncoderInfo, EncoderObject, EncoderRequest, HostServices,
@@ -93,47 +93,4 @@ fn not_provided(kind: &str, id: &str) -> PluginError {
     PluginError::unsupported(format!(
         "this plugin does not provide {kind}, so it cannot load `{id}`"
     ))
-}
-
-/// Exports a [`Plugin`](crate::Plugin) from a `cdylib`: the section with the manifest, and the root module.
-///
-/// Use it once, at the root of the crate. The crate needs no other dependency. Two crates that use it
-/// cannot be linked into one binary, so tests must load plugins as libraries too.
-#[macro_export]
-macro_rules! export_plugin {
-    ($plugin:ty) => {
-        const _: () = {
-            use $crate::abi::abi_stable::library::{
-                __call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult,
-            };
-
-            const MANIFEST: $crate::Manifest = <$plugin as $crate::Plugin>::MANIFEST;
-
-            #[used]
-            #[unsafe(no_mangle)]
-            #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__merv_plugin"))]
-            #[cfg_attr(windows, unsafe(link_section = ".mervpl"))]
-            #[cfg_attr(
-                not(any(target_vendor = "apple", windows)),
-                unsafe(link_section = ".merv.plugin")
-            )]
-            #[allow(non_upper_case_globals)]
-            static merv_plugin_2_manifest: [u8; MANIFEST.json_len()] = MANIFEST.json();
-
-            extern "C" fn merv_plugin_2_module() -> RootModuleResult {
-                __call_root_module_loader($crate::module::PluginModuleRef::of::<$plugin>)
-            }
-
-            #[unsafe(no_mangle)]
-            #[allow(non_upper_case_globals)]
-            static merv_plugin_2_root: LibHeader =
-                // SAFETY: `merv_plugin_2_module` returns an erased `PluginModuleRef`.
-                unsafe {
-                    LibHeader::from_constructor::<$crate::module::PluginModuleRef>(
-                        merv_plugin_2_module,
-                        CheckTypeLayout::Yes,
-                    )
-                };
-        };
-    };
 }

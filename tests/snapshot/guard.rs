@@ -31,42 +31,6 @@ pub fn guard<T>(
     }
 }
 
-/// Drops `value`. If its destructor panics, the panic is logged and ignored.
-pub(crate) fn guarded_drop<T>(value: T) {
-    let dropped = guard("drop", || {
-        drop(value);
-        Ok(())
-    });
-    if let Err(error) = dropped {
-        crate::log(crate::LogLevel::ERROR, &error.message);
-    }
-}
-
-/// A value whose destructor may panic while another panic unwinds: it is dropped inside [`guard`].
-pub(crate) struct Guarded<T>(Option<T>);
-
-impl<T> Guarded<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Self(Some(value))
-    }
-
-    /// Returns the value.
-    ///
-    /// # Errors
-    ///
-    /// After the value was dropped.
-    pub(crate) fn get(&self) -> Result<&T, PluginError> {
-        let value = self.0.as_ref();
-        value.ok_or_else(|| PluginError::invalid("the object was dropped"))
-    }
-}
-
-impl<T> Drop for Guarded<T> {
-    fn drop(&mut self) {
-        guarded_drop(self.0.take());
-    }
-}
-
 /// Returns the text of a panic.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&str>() {

@@ -10,11 +10,12 @@ compile_error!(
 mod code;
 mod error;
 mod guard;
+mod call;
+mod host;
+mod guarded;
 mod dtype;
 mod device;
 mod tensor;
-mod call;
-mod host;
 mod manifest;
 mod preprocess;
 mod request;
@@ -31,6 +32,7 @@ pub mod abi;
 mod plugin;
 #[doc(hidden)]
 pub mod module;
+mod export;
 
 pub use abi::{
     CollectiveObject, EncoderObject, FeaturesAndTape, LanguageModelObject, MixerObject, TapeId,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Call, Collective, CollectiveBuffers, CollectiveOperation, ErrorKind, GroupInfo, OperationId,
-    PluginError, TensorView, TensorViewMut, guard::Guarded,
+    PluginError, TensorView, TensorViewMut, guarded::Guarded,
 };
 use abi_stable::{
     StableAbi, sabi_trait,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Call, Mixer, MixerInfo, PluginError, ReadyGradients, TensorBuf, TensorView, TrainableMixer,
-    VisualTokens, guard::Guarded,
+    VisualTokens, guarded::Guarded,
 };
 use abi_stable::{
     StableAbi, sabi_trait,

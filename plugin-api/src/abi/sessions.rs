@@ -1,6 +1,6 @@
 //! The sessions of a language model. They stay in the plugin: only their numbers cross the boundary.
 
-use crate::{PluginError, SessionId, guard::guarded_drop};
+use crate::{PluginError, SessionId, guarded::guarded_drop};
 use std::{
     collections::HashMap,
     sync::{

@@ -1,6 +1,6 @@
 //! The tapes of forward passes. They stay in the plugin: only their numbers cross the boundary.
 
-use crate::{PluginError, guard::guarded_drop};
+use crate::{PluginError, guarded::guarded_drop};
 use std::{
     collections::HashMap,
     sync::{

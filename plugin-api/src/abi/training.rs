@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     AdamWStep, ParameterInfo, ParameterRange, PluginError, Ranges, ReadyGradients, StatePart,
-    TakeTensor, TensorView, TensorViewMut, Trainable, TrainingOptions, VisitTensor, guard::Guarded,
+    TakeTensor, TensorView, TensorViewMut, Trainable, TrainingOptions, VisitTensor,
+    guarded::Guarded,
 };
 use abi_stable::{
     RMut, StableAbi, sabi_trait,

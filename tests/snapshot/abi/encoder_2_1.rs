@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Call, Clips, Encoder, EncoderInfo, PluginError, ReadyGradients, TensorBuf, TensorView,
-    TrainableEncoder, guard::Guarded,
+    TrainableEncoder, guarded::Guarded,
 };
 use abi_stable::{
     StableAbi, sabi_trait,

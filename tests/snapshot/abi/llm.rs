@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Backward, Call, LanguageModel, LanguageModelInfo, LogitsAt, LossAndGradient, PluginError,
     ReadyGradients, SessionId, TensorBuf, TensorView, TrainableLanguageModel, TrainingTexts,
-    guard::Guarded,
+    guarded::Guarded,
 };
 use abi_stable::{
     StableAbi, sabi_trait,

@@ -1,4 +1,4 @@
-use crate::{PluginError, SessionId, guard::guarded_drop};
+use crate::{PluginError, SessionId, guarded::guarded_drop};
 use std::{
     collections::HashMap,
     sync::{

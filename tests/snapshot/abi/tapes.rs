@@ -1,4 +1,4 @@
-use crate::{PluginError, guard::guarded_drop};
+use crate::{PluginError, guarded::guarded_drop};
 use std::{
     collections::HashMap,
     sync::{
