@@ -1,10 +1,10 @@
 //! Loading of shared libraries. No other module opens them.
 
 use super::{
-    CallError, Encoder, Group, LanguageModel, LoadError, PluginManifest, elf,
-    manifest::is_not_newer, sink::Sink,
+    CallError, Encoder, Group, LanguageModel, LoadError, PluginManifest, PluginMixer, description,
+    elf, manifest::is_not_newer, sink::Sink,
 };
-use crate::{address_space, disk::file_id::FileId, transform};
+use crate::{address_space, disk::file_id::FileId};
 use abi_stable::{
     StableAbi,
     abi_stability::abi_checking::{
@@ -14,8 +14,8 @@ use abi_stable::{
     library::AbiHeaderRef,
 };
 use merv_plugin_api::{
-    CollectiveRequest, EncoderInfo, EncoderRequest, ErrorKind, HostServices, LanguageModelInfo,
-    LanguageModelRequest, PluginError,
+    CollectiveRequest, EncoderInfo, EncoderRequest, HostServices, LanguageModelInfo,
+    LanguageModelRequest, MixerInfo, MixerRequest, MixerWeights, PluginError,
     module::{Module, PluginModuleRef, ROOT_SYMBOL},
 };
 use std::{
@@ -138,7 +138,7 @@ impl Library {
     pub fn describe_encoder(&self, request: &EncoderRequest) -> Result<EncoderInfo, CallError> {
         self.call("describe", &request.model.id, || {
             let info = self.module.describe_encoder(request)?;
-            plausible_encoder(&info, request).map(|()| info)
+            description::plausible_encoder(&info, request).map(|()| info)
         })
     }
 
@@ -156,8 +156,8 @@ impl Library {
         let (info, object) = self.call("load", id, || {
             let object = self.module.load_encoder(request)?;
             let info = object.info()?;
-            plausible_encoder(&info, request)?;
-            same_encoder(described, &info).map(|()| (info, object))
+            description::plausible_encoder(&info, request)?;
+            description::same_encoder(described, &info).map(|()| (info, object))
         })?;
         Ok(Encoder::new(&self.manifest.name, id, info, object))
     }
@@ -173,7 +173,7 @@ impl Library {
     ) -> Result<LanguageModelInfo, CallError> {
         self.call("describe", &request.model.id, || {
             let info = self.module.describe_llm(request)?;
-            plausible_llm(&info).map(|()| info)
+            description::plausible_llm(&info).map(|()| info)
         })
     }
 
@@ -191,10 +191,46 @@ impl Library {
         let (info, object) = self.call("load", id, || {
             let object = self.module.load_llm(request)?;
             let info = object.info()?;
-            plausible_llm(&info)?;
-            same_llm(described, &info).map(|()| (info, object))
+            description::plausible_llm(&info)?;
+            description::same_llm(described, &info).map(|()| (info, object))
         })?;
         Ok(LanguageModel::new(&self.manifest.name, id, info, object))
+    }
+
+    /// Returns the description of a mixer or a fusion. `kind` is [`kind::MIXER`](merv_plugin_api::kind::MIXER) or
+    /// [`kind::FUSION`](merv_plugin_api::kind::FUSION).
+    ///
+    /// # Errors
+    ///
+    /// Returns the plugin's error.
+    pub fn describe_mixer(
+        &self,
+        kind: &str,
+        request: &MixerRequest,
+    ) -> Result<MixerInfo, CallError> {
+        self.call("describe", &request.model.id, || {
+            let info = self.module.describe_mixer(kind, request)?;
+            description::plausible_mixer(&info).map(|()| info)
+        })
+    }
+
+    /// Loads a mixer or a fusion that was described as `described`, with the values of its parameters.
+    ///
+    /// # Errors
+    ///
+    /// Returns the plugin's error, or an error if the loaded mixer describes itself differently.
+    pub fn load_mixer(
+        &self,
+        request: &MixerRequest,
+        described: &MixerInfo,
+        weights: &MixerWeights<'_>,
+    ) -> Result<PluginMixer, CallError> {
+        let (info, object) = self.call("load", &request.model.id, || {
+            let object = self.module.load_mixer(request, weights)?;
+            let info = object.info()?;
+            description::same_mixer(described, &info).map(|()| (info, object))
+        })?;
+        Ok(PluginMixer::new(&self.manifest.name, request, info, object))
     }
 
     /// Joins a group of processes. Waits for the other members, at most as long as the request states.
@@ -218,95 +254,6 @@ impl Library {
         body()
             .map_err(|error| CallError::new(&self.manifest.name, &format!("{verb} `{id}`"), error))
     }
-}
-
-/// The maximum of each size in a plugin's description. The host multiplies the sizes and allocates memory
-/// for them.
-const MAX_SIZE: u32 = 1 << 24;
-
-/// Refuses the description of an encoder that is impossible or does not match the request.
-fn plausible_encoder(info: &EncoderInfo, request: &EncoderRequest) -> Result<(), PluginError> {
-    let sizes = [info.width, info.image_size(), info.temporal, info.spatial];
-    if info.num_frames == request.num_frames
-        && sizes.iter().all(|size| (1..=MAX_SIZE).contains(size))
-        && info
-            .temporal
-            .checked_mul(info.spatial)
-            .is_some_and(|tokens| tokens <= MAX_SIZE)
-    {
-        return transform::check_spec(&info.preprocess)
-            .map_err(|error| PluginError::new(ErrorKind::INTERNAL, error));
-    }
-    Err(PluginError::new(
-        ErrorKind::INTERNAL,
-        format!(
-            "it describes an impossible encoder for {} frames: width {}, {} frames, images of {} pixels, \
-             {} · {} features",
-            request.num_frames,
-            info.width,
-            info.num_frames,
-            info.image_size(),
-            info.temporal,
-            info.spatial
-        ),
-    ))
-}
-
-/// Refuses the description of a language model that is impossible.
-fn plausible_llm(info: &LanguageModelInfo) -> Result<(), PluginError> {
-    let sizes = [info.width, info.vocab_size, info.context_length];
-    if sizes.iter().all(|size| (1..=MAX_SIZE).contains(size)) {
-        return Ok(());
-    }
-    let [width, vocabulary, context] = sizes;
-    let message = format!(
-        "it describes an impossible language model: width {width}, {vocabulary} tokens, a context of {context}"
-    );
-    Err(PluginError::new(ErrorKind::INTERNAL, message))
-}
-
-/// Refuses a loaded encoder that is not the one that was planned with.
-fn same_encoder(described: &EncoderInfo, loaded: &EncoderInfo) -> Result<(), PluginError> {
-    let sizes = |info: &EncoderInfo| {
-        let EncoderInfo {
-            width,
-            num_frames,
-            temporal,
-            spatial,
-            ..
-        } = info;
-        format!("width {width}, {num_frames} frames, {temporal} · {spatial} features")
-    };
-    same("sizes", sizes(described), sizes(loaded))?;
-    same("dtype", described.dtype, loaded.dtype)?;
-    same("device", described.device, loaded.device)?;
-    let preprocess = |info: &EncoderInfo| format!("{:?}", info.preprocess);
-    same("preprocessing", preprocess(described), preprocess(loaded))
-}
-
-/// Refuses a loaded language model that is not the one that was planned with. Its vocabulary may differ: only the weights
-/// tell how many rows the table of embeddings has.
-fn same_llm(described: &LanguageModelInfo, loaded: &LanguageModelInfo) -> Result<(), PluginError> {
-    same("width", described.width, loaded.width)?;
-    let contexts = (described.context_length, loaded.context_length);
-    same("context length", contexts.0, contexts.1)?;
-    same("dtype", described.dtype, loaded.dtype)?;
-    same("device", described.device, loaded.device)
-}
-
-fn same<T: PartialEq + fmt::Display>(
-    what: &str,
-    described: T,
-    loaded: T,
-) -> Result<(), PluginError> {
-    if described == loaded {
-        return Ok(());
-    }
-    let message = format!(
-        "a bug in the plugin: the {what} of the loaded model differs from its description; expected {described}, \
-         found {loaded}"
-    );
-    Err(PluginError::new(ErrorKind::INTERNAL, message))
 }
 
 /// Opens a library and resolves all of its symbols, so that a missing symbol is an error here. With lazy

@@ -4,12 +4,14 @@
 
 mod call;
 mod cancellation;
+mod description;
 mod collective;
 mod collective_scope;
 mod elf;
 mod encoder;
 mod failure;
 mod llm;
+mod mixer;
 mod load_error;
 mod loader;
 mod manifest;
@@ -27,6 +29,7 @@ pub use llm::{LanguageModel, Session};
 pub use load_error::LoadError;
 pub use loader::Library;
 pub use manifest::{PluginManifest, ProvidedModel};
+pub use mixer::{MixerTape, PluginMixer};
 pub use search::{PATH_VARIABLE, PluginNotFound, PluginPath, name_of};
 pub use sink::{Message, on_message};
 pub use training::Training;

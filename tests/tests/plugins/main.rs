@@ -3,6 +3,7 @@
 mod broken_files;
 mod collective;
 mod faults;
+mod mixers;
 mod start;
 mod versions;
 

@@ -1,0 +1,179 @@
+//! A loaded mixer or fusion of a plugin.
+
+use super::{CallError, Training, cancellation::RunningCall};
+use merv_plugin_api::{
+    ErrorKind, MixerInfo, MixerObject, MixerRequest, PluginError, ReadyGradients, TapeId,
+    TensorBuf, TensorView, VisualTokens,
+};
+
+/// A loaded mixer or fusion with its names for messages.
+pub struct PluginMixer {
+    plugin: String,
+    request: MixerRequest,
+    info: MixerInfo,
+    object: MixerObject,
+}
+
+impl PluginMixer {
+    pub(super) fn new(
+        plugin: &str,
+        request: &MixerRequest,
+        info: MixerInfo,
+        object: MixerObject,
+    ) -> Self {
+        Self {
+            plugin: plugin.to_owned(),
+            request: request.clone(),
+            info,
+            object,
+        }
+    }
+
+    /// Returns the mixer's description.
+    pub fn info(&self) -> &MixerInfo {
+        &self.info
+    }
+
+    /// Computes the visual tokens of a batch of clips. The features are borrowed, not copied.
+    ///
+    /// # Shapes
+    ///
+    /// For each encoder `[batch, temporal · spatial, width]` → tokens `[batch, tokens, llm_width]` and, if the mixer has
+    /// weights, `[batch, encoders]`
+    ///
+    /// # Errors
+    ///
+    /// Returns the plugin's error, or an error if the tokens or weights do not have the shape that the plugin described.
+    pub fn forward(&self, features: &[TensorView<'_>]) -> Result<VisualTokens, CallError> {
+        let call = RunningCall::begin();
+        let mixed = self.object.forward(call.call(), features);
+        let mixed = mixed.and_then(|mixed| self.checked(features, mixed));
+        mixed.map_err(|error| self.failed("mix features", error))
+    }
+
+    /// Returns the parameters for training.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the mixer cannot be trained.
+    pub fn training(&self) -> Result<Training, CallError> {
+        match self.object.training() {
+            Ok(object) => Ok(Training::new(&self.plugin, &self.request.model.id, object)),
+            Err(error) => Err(self.failed("train", error)),
+        }
+    }
+
+    /// Does the same as [`Self::forward`], and keeps the intermediate values for [`MixerTape::backward`].
+    ///
+    /// # Errors
+    ///
+    /// The same as [`Self::forward`]. Also returns an error if training has not begun.
+    pub fn forward_train(
+        &self,
+        features: &[TensorView<'_>],
+    ) -> Result<(VisualTokens, MixerTape<'_>), CallError> {
+        let call = RunningCall::begin();
+        let output = self.object.forward_train(call.call(), features);
+        let (mixed, id) = output.map_err(|error| self.failed("mix features", error))?;
+        // Created before the check, so that the plugin's tape is always freed.
+        let tape = MixerTape {
+            mixer: self,
+            id,
+            shapes: features.iter().map(|view| view.shape().to_vec()).collect(),
+        };
+        match self.checked(features, mixed) {
+            Ok(mixed) => Ok((mixed, tape)),
+            Err(error) => Err(self.failed("mix features", error)),
+        }
+    }
+
+    fn failed(&self, doing: &str, error: PluginError) -> CallError {
+        let id = &self.request.model.id;
+        CallError::new(&self.plugin, &format!("{doing} with `{id}`"), error)
+    }
+
+    /// Checks that the result has the shape that the plugin described.
+    fn checked(
+        &self,
+        features: &[TensorView<'_>],
+        mixed: VisualTokens,
+    ) -> Result<VisualTokens, PluginError> {
+        let first = features.first().and_then(|view| view.shape().first());
+        let batch = first.copied().unwrap_or_default();
+        let width = self.request.llm_width as usize;
+        has_shape(&mixed.tokens, &[batch, self.info.tokens as usize, width])?;
+        match (&mixed.weights, self.info.weighs) {
+            (Some(weights), true) => has_shape(weights, &[batch, features.len()])?,
+            (None, false) => {}
+            (found, _) => {
+                return Err(bug(format!(
+                    "it described a mixer {} weights for the encoders, and returned {}",
+                    if self.info.weighs { "with" } else { "without" },
+                    if found.is_some() { "some" } else { "none" }
+                )));
+            }
+        }
+        Ok(mixed)
+    }
+}
+
+fn bug(what: String) -> PluginError {
+    PluginError::new(ErrorKind::INTERNAL, format!("a bug in the plugin: {what}"))
+}
+
+fn has_shape(tensor: &TensorBuf, expected: &[usize]) -> Result<(), PluginError> {
+    if tensor.view().shape() == expected && tensor.view().f32s().is_ok() {
+        return Ok(());
+    }
+    Err(bug(format!(
+        "expected f32 {expected:?}, but it returned {:?}",
+        tensor.view()
+    )))
+}
+
+/// The intermediate values of a forward pass that its backward pass needs. They are stored in the plugin, and
+/// freed when the tape is dropped.
+pub struct MixerTape<'m> {
+    mixer: &'m PluginMixer,
+    id: TapeId,
+    shapes: Vec<Vec<usize>>,
+}
+
+impl MixerTape<'_> {
+    /// Runs the backward pass for `gradient`, the gradient of the visual tokens, accumulates the gradients of the
+    /// parameters, and returns the gradient of each encoder's features.
+    ///
+    /// # Shapes
+    ///
+    /// `[batch, tokens, llm_width]` → for each encoder `[batch, temporal · spatial, width]`
+    ///
+    /// # Errors
+    ///
+    /// Returns the plugin's error, an error if a gradient has another shape than the features, and any error of
+    /// `ready`.
+    pub fn backward(
+        self,
+        gradient: TensorView<'_>,
+        ready: &mut ReadyGradients<'_>,
+    ) -> Result<Vec<TensorBuf>, CallError> {
+        let (call, object) = (RunningCall::begin(), &self.mixer.object);
+        let gradients = object.backward(call.call(), self.id, gradient, ready);
+        let checked = gradients.and_then(|gradients| {
+            if gradients.len() != self.shapes.len() {
+                let (expected, found) = (self.shapes.len(), gradients.len());
+                return Err(bug(format!("expected {expected} gradients, found {found}")));
+            }
+            let mut pairs = gradients.iter().zip(&self.shapes);
+            pairs.try_for_each(|(gradient, shape)| has_shape(gradient, shape))?;
+            Ok(gradients)
+        });
+        checked.map_err(|error| self.mixer.failed("run the backward pass", error))
+    }
+}
+
+impl Drop for MixerTape<'_> {
+    fn drop(&mut self) {
+        // After `backward`, this has no effect.
+        self.mixer.object.forget(self.id);
+    }
+}
