@@ -54,7 +54,18 @@ pub struct Prepared {
     /// The inputs of the encoders whose features are not in the cache.
     clips: Vec<Option<Arc<Clip>>>,
     frame_indices: Vec<usize>,
+    /// The time of each frame, in seconds from the first frame of the video. Empty if it was not read.
+    frame_seconds: Vec<f64>,
     timings: BTreeMap<Stage, f64>,
+}
+
+impl Prepared {
+    /// Returns the times of the `count` frames that an encoder takes.
+    fn seconds(&self, count: usize) -> Vec<f64> {
+        let every = self.frame_seconds.len().checked_div(count).unwrap_or(0);
+        let times = self.frame_seconds.iter().step_by(every.max(1));
+        times.copied().collect()
+    }
 }
 
 /// The features of a video.
@@ -207,6 +218,7 @@ impl Encoders {
             cached: vec![None; self.loaded.len()],
             clips: vec![None; self.loaded.len()],
             frame_indices: Vec::new(),
+            frame_seconds: Vec::new(),
             timings: BTreeMap::new(),
             keys,
         };
@@ -268,6 +280,7 @@ impl Encoders {
         let frames = video::read(video, selection, &limits);
         let frames = frames.map_err(|error| Error::of_file(video, error))?;
         prepared.frame_indices = frames.indices;
+        prepared.frame_seconds = frames.seconds;
         lap(prepared, Stage::Decode);
         observer.progress(Stage::Transform, "frames", 0, 1);
         let missing = || (0..self.loaded.len()).filter(|&index| prepared.cached[index].is_none());
@@ -303,15 +316,14 @@ impl Encoders {
         cache: Option<&FeatureCache>,
         observer: &mut dyn Observer,
     ) -> Result<Features, Error> {
+        memory::check().map_err(Error::LittleMemory)?;
+        let started = Instant::now();
         let Prepared {
             keys,
             cached,
             clips,
-            frame_indices,
-            mut timings,
-        } = prepared;
-        memory::check().map_err(Error::LittleMemory)?;
-        let started = Instant::now();
+            ..
+        } = &prepared;
         let count = cached.iter().flatten().count();
         let mut tensors = Vec::with_capacity(self.loaded.len());
         for (index, loaded) in self.loaded.iter().enumerate() {
@@ -319,7 +331,8 @@ impl Encoders {
                 (None, Some(clip)) => {
                     let id = &loaded.identity.id;
                     observer.progress(Stage::Encode, id, index, self.loaded.len());
-                    let features = encode(&loaded.encoder, clip)?;
+                    let seconds = prepared.seconds(clip.num_frames);
+                    let features = encode(&loaded.encoder, clip, &seconds)?;
                     check_finite(&features, id, &loaded.weights)?;
                     match cache.zip(keys.get(index)) {
                         Some((cache, key)) => cache.put(key, &features)?,
@@ -334,6 +347,12 @@ impl Encoders {
             };
             tensors.push(features.unsqueeze(0)?);
         }
+        let Prepared {
+            clips,
+            frame_indices,
+            mut timings,
+            ..
+        } = prepared;
         timings.insert(Stage::Encode, started.elapsed().as_secs_f64());
         Ok(Features {
             tensors,
@@ -381,9 +400,10 @@ impl Encoders {
             ];
             let data: Vec<&[f32]> = clips.iter().map(|clip| &clip.data[..]).collect();
             let data = data.concat();
-            let (features, tape) = loaded
-                .encoder
-                .forward_train(&Clips::new(TensorView::new(&data, &shape)?))?;
+            let seconds = videos.iter().map(|video| video.seconds(first.num_frames));
+            let seconds: Vec<f64> = seconds.flatten().collect();
+            let batch = Clips::new(TensorView::new(&data, &shape)?).at(&seconds)?;
+            let (features, tape) = loaded.encoder.forward_train(&batch)?;
             let view = features.view();
             let features = Tensor::from_slice(view.f32s()?, view.shape(), &Device::Cpu)?;
             check_finite(&features, &loaded.identity.id, &loaded.weights)?;
@@ -438,10 +458,10 @@ pub(crate) fn check_finite(
 }
 
 /// Computes the features `[tokens, width]` of a clip. The plugin borrows the clip without a copy.
-fn encode(encoder: &Encoder, clip: &Clip) -> Result<Tensor, Error> {
+fn encode(encoder: &Encoder, clip: &Clip, seconds: &[f64]) -> Result<Tensor, Error> {
     let size = clip.image_size;
     let shape = [1, clip.num_frames, 3, size, size];
-    let clips = Clips::new(TensorView::new(&clip.data, &shape)?);
+    let clips = Clips::new(TensorView::new(&clip.data, &shape)?).at(seconds)?;
     let features = encoder.encode(&clips)?;
     let view = features.view();
     let [_, tokens, width] = view.dims::<3>()?;

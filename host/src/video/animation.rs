@@ -94,7 +94,13 @@ impl<P: PatchDecoder> Animation<'_, P> {
             seconds if seconds > 0.0 => seconds,
             _ => UNSTATED_DURATION,
         };
-        let fps = n as f64 / self.patches.iter().map(shown).sum::<f64>();
+        let mut length = 0.0;
+        let mut starts = Vec::with_capacity(n);
+        for patch in &self.patches {
+            starts.push(length);
+            length += shown(patch);
+        }
+        let fps = n as f64 / length;
         let bounded = selection.has_window() || selection.end_frame.is_some_and(|frame| frame >= 0);
         let indices = if bounded {
             sample::frame_indices(self.path, n, fps, selection)?
@@ -107,8 +113,10 @@ impl<P: PatchDecoder> Animation<'_, P> {
             .iter()
             .filter_map(|index| found.get(index).cloned())
             .collect();
+        let seconds = indices.iter().map(|&index| starts[index]).collect();
         Ok(Frames {
             frames,
+            seconds,
             indices,
             total_frames: n,
             fps,

@@ -37,6 +37,8 @@ pub(super) fn read(
         });
         return Ok(Frames {
             frames: frames.collect::<Result<_, _>>()?,
+            // The timestamps cannot be relied on.
+            seconds: vec![f64::NAN; indices.len()],
             indices,
             total_frames: total,
             fps: reader.fps,

@@ -61,8 +61,10 @@ pub(super) fn read(
         frames.push(frame);
     }
     let fps = selection.folder_fps.unwrap_or(0.0);
+    let rate = selection.folder_fps.unwrap_or(f64::NAN);
     Ok(Frames {
         frames,
+        seconds: indices.iter().map(|&index| index as f64 / rate).collect(),
         indices,
         total_frames: n,
         fps,

@@ -26,6 +26,8 @@ pub struct Frames {
     pub frames: Vec<Arc<RgbFrame>>,
     /// The index of each frame in the file, counted from 0 in presentation order.
     pub indices: Vec<usize>,
+    /// The time at which each frame is shown, in seconds from the first frame of the file. NaN if the file does not tell.
+    pub seconds: Vec<f64>,
     /// The number of frames in the file.
     pub total_frames: usize,
     /// Average frames per second. 0 for still images and for folders without a frame rate.

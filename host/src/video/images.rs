@@ -41,6 +41,7 @@ pub(super) fn read(
     Ok(Frames {
         frames: vec![frame; selection.num_frames],
         indices: vec![0; selection.num_frames],
+        seconds: vec![f64::NAN; selection.num_frames],
         total_frames: 1,
         fps: 0.0,
     })

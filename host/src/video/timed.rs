@@ -54,6 +54,7 @@ pub(super) fn read(
         });
         return Ok(Some(Frames {
             frames: frames.collect(),
+            seconds: search.seconds(reader, &indices),
             total_frames: search.order.len(),
             fps: reader.fps,
             indices,
@@ -124,6 +125,16 @@ impl SeekReader {
         self.update_frame_of();
         // The decoder is past all remaining frames.
         self.previous = Some(self.order.len());
+    }
+
+    /// Returns the time at which each of the frames is shown, in seconds from the first frame of the file.
+    fn seconds(&self, reader: &VideoReader<'_>, frames: &[usize]) -> Vec<f64> {
+        let time = |frame: usize| reader.index.entries[self.order[frame] as usize].pts;
+        let seconds = |&frame: &usize| match (time(0), time(frame)) {
+            (Some(first), Some(time)) => time.saturating_sub(first) as f64 * reader.tick,
+            _ => f64::NAN,
+        };
+        frames.iter().map(seconds).collect()
     }
 
     fn choose_frames(

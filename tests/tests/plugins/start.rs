@@ -133,6 +133,23 @@ fn a_missing_plugin_folder_is_an_error() {
     }));
 }
 
+/// The clip has 48 frames, 25 a second. 32 frames are spread over it, of which this encoder takes every second one.
+#[test]
+fn an_encoder_gets_the_time_of_each_frame() {
+    let folder = plugin_folder(&["faulty"]);
+    let run = swapped(folder.path(), Some("tells-the-time"), None).arg("-v");
+    let run = run.finish().succeeded();
+    let line = run
+        .stderr
+        .lines()
+        .find(|line| line.contains("plugin `faulty`"));
+    let (_, times) = line.unwrap().split_once(": ").unwrap();
+    let expected = (0..32)
+        .step_by(2)
+        .map(|i| format!("{:.2}", f64::from(i * 47 / 31) / 25.0));
+    assert_eq!(times, expected.collect::<Vec<_>>().join(" "));
+}
+
 #[test]
 fn messages_of_plugins_follow_the_verbosity() {
     let folder = plugin_folder(&["faulty"]);

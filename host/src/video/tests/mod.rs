@@ -555,6 +555,28 @@ fn nesting_in_other_containers_does_no_harm() {
 }
 
 #[test]
+fn frames_of_animations_and_folders_have_times_too() {
+    let gif = get("motion.gif", &Selection::new(4)).unwrap();
+    // Every picture is shown for a tenth of a second, as ffprobe tells.
+    for (&frame, seconds) in gif.indices.iter().zip(&gif.seconds) {
+        assert!(
+            (seconds - frame as f64 / 10.0).abs() < 1e-9,
+            "{frame}: {seconds} s"
+        );
+    }
+    let mut selection = Selection::new(4);
+    let unknown = get("frames", &selection).unwrap();
+    assert!(unknown.seconds.iter().all(|seconds| seconds.is_nan()));
+    selection.folder_fps = Some(2.0);
+    let folder = get("frames", &selection).unwrap();
+    for (&frame, seconds) in folder.indices.iter().zip(&folder.seconds) {
+        assert_eq!(*seconds, frame as f64 / 2.0);
+    }
+    let still = get("still.jpg", &Selection::new(2)).unwrap();
+    assert!(still.seconds.iter().all(|seconds| seconds.is_nan()));
+}
+
+#[test]
 fn seconds_are_presentation_times() {
     let times = json("streams/seconds.json");
     let times = times["vfr.mp4"].as_array().unwrap();
@@ -575,6 +597,13 @@ fn seconds_are_presentation_times() {
     };
     let found = get("vfr.mp4", &window).unwrap();
     assert_eq!(found.indices, (5..20).collect::<Vec<_>>());
+    for (&frame, seconds) in found.indices.iter().zip(&found.seconds) {
+        let expected = time(frame) - time(0);
+        assert!(
+            (seconds - expected).abs() < 1e-6,
+            "{frame}: {seconds} s, {expected} s"
+        );
+    }
     let as_the_original = Selection {
         seconds: Seconds::AverageRate,
         ..window
