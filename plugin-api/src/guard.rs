@@ -26,11 +26,21 @@ pub fn guard<T>(
                 "panicked in `{method}`: {}",
                 panic_message(payload.as_ref())
             );
-            // The payload can be any value, and its destructor could panic again, outside `catch_unwind`.
-            std::mem::forget(payload);
+            drop_payload(payload);
             Err(PluginError::new(ErrorKind::PANIC, message))
         }
     }
+}
+
+/// Drops the payload of a panic. It can be any value, and its destructor could panic again, with another payload.
+fn drop_payload(mut payload: Box<dyn Any + Send>) {
+    for _ in 0..8 {
+        match catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+            Ok(()) => return,
+            Err(next) => payload = next,
+        }
+    }
+    std::mem::forget(payload);
 }
 
 /// Returns the text of a panic.
@@ -57,13 +67,17 @@ mod tests {
 
     #[test]
     fn a_payload_that_panics_when_dropped_does_not_escape() {
-        struct Bomb;
+        struct Bomb(usize);
         impl Drop for Bomb {
             fn drop(&mut self) {
-                panic!("boom");
+                if self.0 > 0 {
+                    std::panic::panic_any(Bomb(self.0 - 1));
+                }
             }
         }
-        let result = guard::<()>("load", || std::panic::panic_any(Bomb));
-        assert_eq!(result.unwrap_err().kind, ErrorKind::PANIC);
+        for depth in [1, 100] {
+            let result = guard::<()>("load", || std::panic::panic_any(Bomb(depth)));
+            assert_eq!(result.unwrap_err().kind, ErrorKind::PANIC);
+        }
     }
 }

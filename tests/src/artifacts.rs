@@ -99,7 +99,13 @@ fn separate_project(folder: &'static str) -> &'static Path {
     })
 }
 
+/// A folder with `merv-host` and all cdylibs, to be tested instead of what cargo builds. `scripts/check-abi` sets it.
+const BUILD: &str = "MERV_TEST_BUILD";
+
 fn build() -> Artifacts {
+    if let Some(folder) = var_os(BUILD) {
+        return found_in(Path::new(&folder));
+    }
     let Built {
         host,
         libraries,
@@ -109,6 +115,26 @@ fn build() -> Artifacts {
         host: host.expect("the workspace builds merv-host"),
         libraries,
         dependencies,
+    }
+}
+
+/// The files in a folder.
+fn found_in(folder: &Path) -> Artifacts {
+    let entries = folder
+        .read_dir()
+        .unwrap_or_else(|error| panic!("{BUILD}={}: {error}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("the folder can be read").path());
+    let libraries = paths.filter_map(|path| {
+        let name = path.file_name()?.to_str()?;
+        let target = name
+            .strip_prefix(consts::DLL_PREFIX)?
+            .strip_suffix(consts::DLL_SUFFIX)?;
+        Some((target.to_owned(), path.clone()))
+    });
+    Artifacts {
+        libraries: libraries.collect(),
+        host: folder.join("merv-host"),
+        dependencies: HashSet::new(),
     }
 }
 
