@@ -24,11 +24,21 @@ pub fn guard<T>(
                 "panicked in `{method}`: {}",
                 panic_message(payload.as_ref())
             );
-            // The payload can be any value, and its destructor could panic again, outside `catch_unwind`.
-            std::mem::forget(payload);
+            drop_payload(payload);
             Err(PluginError::new(ErrorKind::PANIC, message))
         }
     }
+}
+
+/// Drops the payload of a panic. It can be any value, and its destructor could panic again, with another payload.
+fn drop_payload(mut payload: Box<dyn Any + Send>) {
+    for _ in 0..8 {
+        match catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+            Ok(()) => return,
+            Err(next) => payload = next,
+        }
+    }
+    std::mem::forget(payload);
 }
 
 /// Returns the text of a panic.

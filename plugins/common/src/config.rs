@@ -97,8 +97,7 @@ pub fn in_file<T>(path: Option<&Path>, result: Result<T>) -> Result<T> {
                 "the config file {} does not describe a supported model: {}",
                 path.display(),
                 error.message
-            )
-            .into();
+            );
         }
         error
     })

@@ -52,7 +52,7 @@ fn embeddings_and_logits_match_transformers() {
 fn logits_in_bf16_match_transformers_in_f32_up_to_rounding() {
     for name in CASES {
         let mut request = request_of(name);
-        request.model.dtype = Some(DType::BF16).into();
+        request.model.dtype = Some(DType::BF16);
         let case = Case::of(name, request);
         assert_eq!(case.model.info().dtype, DType::BF16, "{name}");
         let mut session = case.model.open().unwrap();
