@@ -45,7 +45,8 @@
 //! | requests, descriptions, [`TrainingOptions`], [`AdamWStep`], [`ParameterInfo`], [`HostServices`] | the receiver: they cross as text and are read into its own memory | the receiver | any |
 //! | [`PluginError`], [`LogRecord`] | the receiver, who copies the texts | the receiver | any |
 //! | [`LossAndGradient`], [`VisualTokens`] | the plugin | its tensor as [`TensorBuf`] | any |
-//! | [`EncoderObject`], [`LanguageModelObject`], [`MixerObject`], [`TrainableObject`], [`CollectiveObject`] | the plugin | the plugin, when the host drops them | any, several at a time |
+//! | [`DeviceBuffer`] | the plugin's device service | the plugin, when the host drops it | any, one at a time while it is written |
+//! | [`EncoderObject`], [`LanguageModelObject`], [`MixerObject`], [`TrainableObject`], [`CollectiveObject`], [`DeviceServiceObject`] | the plugin | the plugin, when the host drops them | any, several at a time |
 //! | callbacks ([`VisitTensor`], [`TakeTensor`]) | the host | the host, after the call returned | only the thread of the call |
 //! | [`ReadyGradients`] | the host | the host, after the call returned | any thread, one at a time, until the call returns |
 //!
@@ -153,6 +154,7 @@ mod guarded;
 mod dtype;
 mod device;
 mod tensor;
+mod device_service;
 mod manifest;
 mod preprocess;
 mod request;
@@ -172,13 +174,14 @@ pub mod module;
 mod export;
 
 pub use abi::{
-    CollectiveObject, EncoderObject, FeaturesAndTape, LanguageModelObject, MixerObject, TapeId,
-    TrainableObject,
+    CollectiveObject, DeviceServiceObject, EncoderObject, FeaturesAndTape, LanguageModelObject,
+    MixerObject, TapeId, TrainableObject,
 };
 pub use call::Call;
 pub use collective::{Collective, OperationId};
 pub use collective_buffers::CollectiveBuffers;
 pub use device::{Device, DeviceKind, UnknownDevice};
+pub use device_service::{DeviceBuffer, DeviceInfo, DeviceService};
 pub use dtype::{DType, TensorElement};
 pub use encoder::{Clips, Encoder, EncoderInfo, TrainableEncoder};
 pub use error::{ErrorKind, PluginError};

@@ -1,9 +1,9 @@
 //! What the author of a library implements.
 
 use crate::{
-    CollectiveObject, CollectiveRequest, EncoderInfo, EncoderObject, EncoderRequest, HostServices,
-    LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest, MixerInfo, MixerObject,
-    MixerRequest, MixerWeights, PluginError,
+    CollectiveObject, CollectiveRequest, DeviceServiceObject, EncoderInfo, EncoderObject,
+    EncoderRequest, HostServices, LanguageModelInfo, LanguageModelObject, LanguageModelRequest,
+    Manifest, MixerInfo, MixerObject, MixerRequest, MixerWeights, PluginError,
 };
 
 /// A plugin. An author implements this trait once per library; methods for models that the plugin does
@@ -86,6 +86,17 @@ pub trait Plugin: 'static {
     /// come in time ([`crate::ErrorKind::TIMED_OUT`]).
     fn join_collective(request: &CollectiveRequest) -> Result<CollectiveObject, PluginError> {
         Err(not_provided("collectives", &request.id))
+    }
+
+    /// Returns the service for the memory of the plugin's devices. Called once, when the host first needs it.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::ErrorKind::UNSUPPORTED`] when the plugin uses only main memory, which is the default.
+    fn devices() -> Result<DeviceServiceObject, PluginError> {
+        Err(PluginError::unsupported(
+            "this plugin does not have a device service: it uses only main memory",
+        ))
     }
 }
 

@@ -392,7 +392,7 @@ pub struct TensorBuf {
     release: unsafe extern "C" fn(*mut c_void, Stream),
 }
 
-// SAFETY: the buffer is owned and never written to. Every owner is `Send + Sync`.
+// SAFETY: the buffer is owned, and is written only through an exclusive borrow. Every owner is `Send + Sync`.
 unsafe impl Send for TensorBuf {}
 // SAFETY: as above.
 unsafe impl Sync for TensorBuf {}
@@ -435,7 +435,7 @@ impl TensorBuf {
     }
 
     /// Makes a tensor of memory that `release` owns. It is called once, on any thread, with the stream of the last
-    /// use ([`Self::used_on`]): memory must not be reused before the device has finished that stream.
+    /// use: `stream`, or that of [`Self::used_on`]. Memory must not be reused before the device has finished it.
     ///
     /// # Errors
     ///
@@ -468,7 +468,7 @@ impl TensorBuf {
             data,
             shape: shape.to_vec().into(),
             layout,
-            last_use: Stream::COMPLETE,
+            last_use: layout.stream,
             owner: Box::into_raw(Box::new(owner)).cast(),
             release: release::<F>,
         }
@@ -478,6 +478,16 @@ impl TensorBuf {
     pub fn view(&self) -> TensorView<'_> {
         TensorView {
             data: self.data,
+            shape: self.shape.as_rslice(),
+            layout: self.layout,
+            _borrow: PhantomData,
+        }
+    }
+
+    /// Borrows the tensor to be written. Only [`crate::DeviceBuffer`] does so.
+    pub(crate) fn writable(&mut self) -> TensorViewMut<'_> {
+        TensorViewMut {
+            data: self.data.cast_mut(),
             shape: self.shape.as_rslice(),
             layout: self.layout,
             _borrow: PhantomData,
@@ -574,6 +584,9 @@ mod tests {
         assert!(released.lock().unwrap().is_empty());
         drop(buffer);
         assert_eq!(*released.lock().unwrap(), [Stream(9)]);
+        let (buffer, released) = on_a_device(&[2, 2], Stream(7));
+        drop(buffer);
+        assert_eq!(*released.lock().unwrap(), [Stream(7)]);
     }
 
     #[test]

@@ -155,7 +155,8 @@ pub trait Encoder: Send + Sync + 'static {
     /// # Shapes
     ///
     /// `[batch, num_frames, 3, image_size, image_size]` →
-    /// `[batch, temporal * spatial, width]` of `f32`, in main memory or on the encoder's device.
+    /// `[batch, temporal * spatial, width]` of `f32`, in main memory, or on the encoder's device if the encoder has
+    /// [`crate::feature::DEVICE_TENSORS`].
     ///
     /// # Errors
     ///

@@ -16,6 +16,7 @@ mod guarded;
 mod dtype;
 mod device;
 mod tensor;
+mod device_service;
 mod manifest;
 mod preprocess;
 mod request;
@@ -35,13 +36,14 @@ pub mod module;
 mod export;
 
 pub use abi::{
-    CollectiveObject, EncoderObject, FeaturesAndTape, LanguageModelObject, MixerObject, TapeId,
-    TrainableObject,
+    CollectiveObject, DeviceServiceObject, EncoderObject, FeaturesAndTape, LanguageModelObject,
+    MixerObject, TapeId, TrainableObject,
 };
 pub use call::Call;
 pub use collective::{Collective, OperationId};
 pub use collective_buffers::CollectiveBuffers;
 pub use device::{Device, DeviceKind, UnknownDevice};
+pub use device_service::{DeviceBuffer, DeviceInfo, DeviceService};
 pub use dtype::{DType, TensorElement};
 pub use encoder::{Clips, Encoder, EncoderInfo, TrainableEncoder};
 pub use error::{ErrorKind, PluginError};

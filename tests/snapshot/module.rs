@@ -1,7 +1,8 @@
 use crate::{
-    CollectiveObject, CollectiveRequest, EncoderInfo, EncoderObject, EncoderRequest, HostServices,
-    HostSink, LanguageModelInfo, LanguageModelObject, LanguageModelRequest, LogLevel, LogRecord,
-    MixerInfo, MixerObject, MixerRequest, MixerWeights, Plugin, PluginError, TensorView,
+    CollectiveObject, CollectiveRequest, DeviceServiceObject, EncoderInfo, EncoderObject,
+    EncoderRequest, HostServices, HostSink, LanguageModelInfo, LanguageModelObject,
+    LanguageModelRequest, LogLevel, LogRecord, MixerInfo, MixerObject, MixerRequest, MixerWeights,
+    Plugin, PluginError, TensorView,
     abi::{
         error::{Wire, WireError, answer, receive},
         host::{Received, WireSink, wrap},
@@ -54,8 +55,10 @@ pub struct PluginModule {
     pub load_mixer:
         extern "C" fn(RStr<'_>, WireMixerWeights<'_>) -> RResult<MixerObject, WireError>,
     /// See [`Plugin::join_collective`].
-    #[sabi(last_prefix_field)]
     pub load_collective: extern "C" fn(RStr<'_>) -> RResult<CollectiveObject, WireError>,
+    /// See [`Plugin::devices`].
+    #[sabi(last_prefix_field)]
+    pub devices: extern "C" fn() -> RResult<DeviceServiceObject, WireError>,
     #[cfg(next_minor)]
     pub listen: extern "C" fn() -> u32,
 }
@@ -79,6 +82,7 @@ impl PluginModuleRef {
             load_llm: load_llm::<P>,
             load_mixer: load_mixer::<P>,
             load_collective: load_collective::<P>,
+            devices: devices::<P>,
             #[cfg(next_minor)]
             listen,
         }
@@ -155,6 +159,10 @@ extern "C" fn load_mixer<P: Plugin>(
         let weights = MixerWeights::new(&names, weights.values.as_slice(), weights.seed)?;
         P::load_mixer(&text::read(request.as_str())?, &weights)
     })
+}
+
+extern "C" fn devices<P: Plugin>() -> Wire<DeviceServiceObject> {
+    answer("devices", P::devices)
 }
 
 /// The functions of a loaded library, as the host calls them.
@@ -263,6 +271,15 @@ impl Module {
             text::write(request)?.as_rstr(),
             weights,
         ))
+    }
+
+    /// See [`Plugin::devices`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Plugin::devices`].
+    pub fn devices(&self) -> Result<DeviceServiceObject, PluginError> {
+        receive(self.0.devices()())
     }
 
     fn describe<D: DeserializeOwned>(

@@ -9,11 +9,13 @@ mod sessions;
 mod training;
 mod encoder;
 mod llm;
+mod device_service;
 mod mixer;
 mod collective;
 
 pub use abi_stable;
 pub use collective::CollectiveObject;
+pub use device_service::DeviceServiceObject;
 pub use encoder::{EncoderObject, FeaturesAndTape};
 pub use llm::LanguageModelObject;
 pub use mixer::MixerObject;
