@@ -44,9 +44,12 @@ pub struct Global {
     /// Number of threads to compute with [default: all]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub threads: Option<u16>,
-    /// Where to compute: auto, cpu or cuda:N; overrides the registry
+    /// Where to compute: auto, cpu, or a kind of device and its number, such as cuda:0; overrides the registry
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Option<merv_host::registry::DeviceChoice>,
+    /// What the plugins compute with, such as candle; overrides the names of plugins in the registry
+    #[arg(long, global = true, value_name = "NAME")]
+    pub backend: Option<String>,
     /// Number format of the matrix products of encoders and language model: auto, f32 or bf16; overrides the
     /// registry
     #[arg(long, global = true, value_name = "DTYPE")]

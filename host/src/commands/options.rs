@@ -90,6 +90,7 @@ pub(super) fn load_options(global: &Global) -> LoadOptions {
         plugin_folders: global.plugin_dir.clone(),
         threads: global.threads.map(usize::from),
         device: global.device,
+        backend: global.backend.clone(),
         precision: global.precision,
         precision_option: None,
         hub: hub::Settings {

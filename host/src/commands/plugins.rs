@@ -2,7 +2,7 @@ use super::{CommandResult, print, print_json, table::table};
 use crate::args::{Global, plugins::Plugins};
 use merv_host::{
     in_one_line,
-    plugin::{Library, PATH_VARIABLE, PluginManifest, PluginPath, ProvidedModel, name_of},
+    plugin::{Listed, PATH_VARIABLE, PluginManifest, PluginPath, ProvidedModel, Wanted, name_of},
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -25,15 +25,30 @@ struct Row {
     api_version: Option<String>,
     /// The kinds that it provides, joined by `+`.
     kind: Option<String>,
-    models: Vec<ProvidedModel>,
+    models: Vec<ModelRow>,
     backend: Option<String>,
     devices: Vec<String>,
     license: Option<String>,
 }
 
+/// A model of a plugin.
+#[derive(Serialize)]
+struct ModelRow {
+    #[serde(flatten)]
+    model: ProvidedModel,
+    /// Whether a registry gets the model from this plugin if it does not name a plugin.
+    taken: bool,
+    /// Why or why not.
+    reason: String,
+}
+
 pub fn run(global: &Global, args: &Plugins) -> CommandResult {
     let path = PluginPath::from_env(&global.plugin_dir);
-    let plugins: Vec<Row> = path.list().iter().map(|path| row(path)).collect();
+    let listed: Vec<Listed> = path.list().iter().map(|path| Listed::read(path)).collect();
+    let plugins = listed.iter();
+    let plugins: Vec<Row> = plugins
+        .map(|library| row(library, &listed, global))
+        .collect();
     if args.json {
         return print_json(&Listing {
             plugins,
@@ -55,26 +70,49 @@ pub fn run(global: &Global, args: &Plugins) -> CommandResult {
     print(&text(&plugins))
 }
 
-fn row(path: &Path) -> Row {
-    let inspected = Library::inspect(path);
-    let error = inspected.as_ref().err().map(|error| in_one_line(error));
-    let manifest = inspected.ok();
-    let known = |get: fn(&PluginManifest) -> &String| manifest.as_ref().map(|m| get(m).clone());
+fn row(library: &Listed, all: &[Listed], global: &Global) -> Row {
+    let Listed { path, manifest } = library;
+    let error = manifest.as_ref().err().map(|error| in_one_line(error));
+    let manifest = manifest.as_ref().ok();
+    let known = |get: fn(&PluginManifest) -> &String| manifest.map(|m| get(m).clone());
+    let models = manifest.iter().flat_map(|m| &m.provides);
     Row {
         name: known(|m| &m.name).unwrap_or_else(|| name_of(path)),
-        path: path.to_owned(),
+        path: path.clone(),
         state: if error.is_some() { "broken" } else { "ready" },
         error,
         version: known(|m| &m.version),
         api_version: known(|m| &m.api_version),
-        kind: manifest.as_ref().map(|m| m.kinds().join("+")),
+        kind: manifest.map(|m| m.kinds().join("+")),
         backend: known(|m| &m.backend),
         license: known(|m| &m.license),
-        devices: manifest
-            .as_ref()
-            .map(|m| m.devices.clone())
-            .unwrap_or_default(),
-        models: manifest.map(|m| m.provides).unwrap_or_default(),
+        devices: manifest.map(|m| m.devices.clone()).unwrap_or_default(),
+        models: models
+            .map(|model| model_row(model, path, all, global))
+            .collect(),
+    }
+}
+
+/// Returns whether a model is taken from the plugin at `path`, with the requested device and backend.
+fn model_row(model: &ProvidedModel, path: &Path, all: &[Listed], global: &Global) -> ModelRow {
+    let wanted = Wanted {
+        kind: &model.kind,
+        id: &model.id,
+        device: global.device.and_then(|choice| choice.device()),
+        backend: global.backend.as_deref(),
+    };
+    let (taken, not_taken) = match wanted.choose(all) {
+        Ok(choice) => (Some((choice.path, choice.reason)), choice.not_taken),
+        Err(error) => (None, error.not_taken),
+    };
+    let taken = taken.filter(|(file, _)| file == path);
+    let is_taken = taken.is_some();
+    let other = || not_taken.into_iter().find(|other| other.path == path);
+    let reason = taken.map(|(_, reason)| reason);
+    ModelRow {
+        model: model.clone(),
+        taken: is_taken,
+        reason: reason.or_else(|| Some(other()?.reason)).unwrap_or_default(),
     }
 }
 
@@ -103,15 +141,30 @@ fn text(plugins: &[Row]) -> String {
     let models: Vec<Vec<String>> = plugins
         .iter()
         .flat_map(|row| {
-            row.models
-                .iter()
-                .map(|m| vec![m.id.clone(), row.name.clone(), m.license.clone()])
+            row.models.iter().map(
+                |ModelRow {
+                     model,
+                     taken,
+                     reason,
+                 }| {
+                    let taken = match taken {
+                        true => "yes".to_owned(),
+                        false => format!("no: {reason}"),
+                    };
+                    vec![
+                        model.id.clone(),
+                        row.name.clone(),
+                        model.license.clone(),
+                        taken,
+                    ]
+                },
+            )
         })
         .collect();
     if !models.is_empty() {
         text.push_str("\n\n");
         text.push_str(&table(
-            &["MODEL", "PLUGIN", "LICENCE OF ITS WEIGHTS"],
+            &["MODEL", "PLUGIN", "LICENCE OF ITS WEIGHTS", "TAKEN"],
             &models,
         ));
     }

@@ -58,6 +58,9 @@ fn parts(registry: &Registry) -> Vec<(String, Value)> {
         add(&part, "config", json!(entry.config.as_ref().map(source)));
         add(&part, "image_size", json!(entry.image_size));
         add(&part, "dtype", json!(entry.dtype.to_string()));
+        if !entry.options.is_empty() {
+            add(&part, "options", json!(entry.options));
+        }
     }
     let (llm, mixer) = (&registry.llm, &registry.mixer);
     let prompt = match &llm.prompt {
@@ -77,6 +80,9 @@ fn parts(registry: &Registry) -> Vec<(String, Value)> {
     }
     add("llm", "max_length", json!(llm.max_length));
     add("llm", "dtype", json!(llm.dtype.to_string()));
+    if !llm.options.is_empty() {
+        add("llm", "options", json!(llm.options));
+    }
     let kind = mixer.kind;
     add("mixer", "projector", json!(kind.projector.to_string()));
     add("mixer", "fusion", json!(kind.fusion.to_string()));
@@ -95,6 +101,7 @@ fn parts(registry: &Registry) -> Vec<(String, Value)> {
 
 fn plugin(plugin: &PluginRef) -> String {
     match plugin {
+        PluginRef::Any => "any".to_owned(),
         PluginRef::Name(name) => name.clone(),
         PluginRef::Library { path, .. } => whole(path),
     }

@@ -159,6 +159,7 @@ impl VidLm {
             library,
             request: mut llm_request,
             info: described,
+            ..
         } = llm;
         let llm = files.paths(&registry.llm.weights).and_then(|paths| {
             set_weights(&mut llm_request.model, &paths)?;

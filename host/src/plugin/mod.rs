@@ -1,9 +1,11 @@
 //! Plugins. [`PluginPath`] finds them, [`PluginManifest`] is what a file says about itself, and [`Library`] checks and
 //! loads it. Safe wrappers call it: [`Encoder`], [`LanguageModel`] and [`Session`], and [`Tape`] and [`Training`] for
 //! training. [`Group`] exchanges tensors with other processes. [`Cancellation`] ends long calls.
+//! [`Wanted`] chooses a plugin by what it can do.
 
 mod call;
 mod cancellation;
+mod choice;
 mod description;
 mod collective;
 mod collective_scope;
@@ -21,6 +23,7 @@ mod training;
 
 pub use call::CallError;
 pub use cancellation::Cancellation;
+pub use choice::{Choice, Listed, NoChoice, NotTaken, Wanted};
 pub use collective::Group;
 pub use collective_scope::{Pending, PendingValues, Scope};
 pub use encoder::{Encoder, Tape};

@@ -1,5 +1,6 @@
 //! The resolved registry, which the rest of the program uses.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -54,6 +55,8 @@ pub struct EncoderEntry {
     pub device: DeviceChoice,
     /// The number format of the computation.
     pub dtype: DtypeChoice,
+    /// Keys that only the plugin knows.
+    pub options: BTreeMap<String, String>,
     /// The lines in the registry, for messages.
     pub(crate) lines: TableLines,
 }
@@ -67,12 +70,20 @@ pub(crate) struct TableLines {
     pub(crate) table: usize,
     /// The keys and their lines.
     pub(crate) keys: Vec<(&'static str, usize)>,
+    /// The keys of `options` and their lines.
+    pub(crate) options: Vec<(String, usize)>,
 }
 
 impl TableLines {
     /// Returns the line of a key, or of its table if the key is not written.
     pub(crate) fn of(&self, key: &str) -> usize {
         let found = self.keys.iter().find(|(name, _)| *name == key);
+        found.map_or(self.table, |(_, line)| *line)
+    }
+
+    /// Returns the line of a key of `options`, or of the table if the key is not written.
+    pub(crate) fn of_option(&self, key: &str) -> usize {
+        let found = self.options.iter().find(|(name, _)| name == key);
         found.map_or(self.table, |(_, line)| *line)
     }
 }
@@ -105,6 +116,8 @@ pub struct LlmEntry {
     pub device: DeviceChoice,
     /// The number format of the computation.
     pub dtype: DtypeChoice,
+    /// Keys that only the plugin knows.
+    pub options: BTreeMap<String, String>,
     /// The lines in the registry, for messages.
     pub(crate) lines: TableLines,
 }
@@ -260,6 +273,8 @@ impl fmt::Display for MixerWeights {
 /// A reference to a plugin library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PluginRef {
+    /// The plugin on the plugin path that provides the model and serves its device.
+    Any,
     /// The name of a plugin on the plugin path. It consists of letters, digits, `_` and `-`.
     Name(String),
     /// The path of a library.

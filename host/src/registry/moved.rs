@@ -240,6 +240,8 @@ fn blocks(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Vec<Range<usiz
 fn make_absolute(table: &DeTable<'_>, folder: &Path, edits: &mut Vec<Edit>) {
     for (key, value) in table {
         match value.get_ref() {
+            // Only the plugin knows what its options are.
+            DeValue::Table(_) if key.get_ref() == "options" => {}
             DeValue::Table(inner) => make_absolute(inner, folder, edits),
             DeValue::Array(items) => {
                 let first = || {

@@ -4,17 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::nearest::nearest;
+use merv_plugin_api::Device;
 
 /// The device that a model runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DeviceChoice {
-    /// The best device that the plugin supports.
+    /// The CPU if the plugin serves it, otherwise the first device that the plugin serves.
     #[default]
     Auto,
-    /// The CPU.
-    Cpu,
-    /// The CUDA device with this ordinal.
-    Cuda(u32),
+    /// This device.
+    On(Device),
 }
 
 /// The number format that a model computes in.
@@ -31,28 +30,32 @@ pub enum DtypeChoice {
     Bf16,
 }
 
+impl DeviceChoice {
+    /// Returns the device, unless the plugin's devices decide.
+    pub fn device(self) -> Option<Device> {
+        match self {
+            Self::Auto => None,
+            Self::On(device) => Some(device),
+        }
+    }
+}
+
 impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => return Ok(Self::Auto),
-            "cpu" => return Ok(Self::Cpu),
-            _ => {}
+        if text == "auto" {
+            return Ok(Self::Auto);
         }
-        if let Some(ordinal) = text.strip_prefix("cuda:")
-            && ordinal.bytes().all(|b| b.is_ascii_digit())
-            && let Ok(ordinal) = ordinal.parse()
-        {
-            return Ok(Self::Cuda(ordinal));
-        }
-        let hint = match text.to_lowercase().as_str() {
-            "cuda" | "gpu" => "; for the first GPU, write `cuda:0`",
-            _ => "",
-        };
-        Err(format!(
-            "a device is `auto`, `cpu` or `cuda:N` with N starting at 0{hint}"
-        ))
+        text.parse().map(Self::On).map_err(|_| {
+            let hint = match text.to_lowercase().as_str() {
+                "gpu" => "; for the first GPU, write `cuda:0`",
+                _ => "",
+            };
+            format!(
+                "a device is `auto`, `cpu`, or a kind and a number that starts at 0, such as `cuda:1`{hint}"
+            )
+        })
     }
 }
 
@@ -60,8 +63,7 @@ impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            Self::On(device) => device.fmt(f),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::entries::TableLines;
 use crate::plugin::{CallError, PluginManifest};
 use crate::settings_file::Problem;
 use merv_plugin_api::ErrorKind;
-use std::error::Error;
+use std::{collections::BTreeMap, error::Error};
 
 /// Keys of a table that a plugin can refuse. If a message contains several, the first one is reported.
 const REFUSABLE: [&str; 5] = ["num_frames", "image_size", "dtype", "device", "id"];
@@ -59,6 +59,37 @@ impl RequestContext<'_> {
             .then(|| self.differs("device", requested, &devices.join(" or ")))
     }
 
+    /// Returns the problem that the plugin does not honour an option with its requested value. `honoured` are those that
+    /// it honours.
+    pub(crate) fn option_problem(
+        &self,
+        key: &str,
+        requested: &str,
+        honoured: &BTreeMap<String, String>,
+    ) -> Problem {
+        let Self { id, manifest, .. } = self;
+        let (plugin, table) = (&manifest.name, &self.lines.name);
+        let what = format!("`{key}` in `options` of {table}");
+        let line = self.lines.of_option(key);
+        let found = format!("`{requested}`");
+        match honoured.get(key) {
+            Some(value) => Problem::new(
+                line,
+                format!("{what} does not match what plugin `{plugin}` describes for `{id}`"),
+            )
+            .expected(format!("`{value}`, as the plugin describes this model"))
+            .found(found)
+            .hint("write that value, or omit it"),
+            None => Problem::new(
+                line,
+                format!("{what} has no effect on `{id}` of plugin `{plugin}`"),
+            )
+            .expected("an option that the plugin's description of this model repeats")
+            .found(found)
+            .hint("remove it, or correct its name"),
+        }
+    }
+
     /// Returns the problem that `weights` is missing although the model needs weights.
     pub(crate) fn no_weights(&self) -> Problem {
         let Self { id, manifest, .. } = self;
@@ -82,17 +113,23 @@ impl RequestContext<'_> {
         if !kinds.contains(&error.failure.kind) {
             return None;
         }
-        let key = REFUSABLE.iter().find(|key| {
+        let names = |key: &str| {
             error.failure.message.contains(&format!("`{key}`"))
                 || error.failure.message.contains(&format!("`{key} = "))
-        });
+        };
+        let option = self.lines.options.iter().find(|(key, _)| names(key));
+        let key = REFUSABLE.iter().find(|key| names(key));
         let causes = std::iter::successors(error.source(), |&cause: &&(dyn Error + 'static)| {
             cause.source()
         });
         let what = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-        let (line, name) = match key {
-            Some(key) => self.origin(key),
-            None => (Some(self.lines.table), self.lines.name.clone()),
+        let (line, name) = match (option, key) {
+            (Some((key, line)), _) => {
+                let table = &self.lines.name;
+                (Some(*line), format!("`{key}` in `options` of {table}"))
+            }
+            (None, Some(key)) => self.origin(key),
+            (None, None) => (Some(self.lines.table), self.lines.name.clone()),
         };
         Some(Problem::new(line, what).hint(format!("correct {name}")))
     }

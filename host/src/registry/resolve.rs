@@ -1,10 +1,12 @@
 //! Resolving and checking a registry: paths are joined and must exist, names are parsed, and defaults are
 //! filled in.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::entries::{
-    EncoderEntry, LlmEntry, MixerEntry, PromptEntry, Registry, TableLines, TransformEntry,
+    EncoderEntry, LlmEntry, MixerEntry, PluginRef, PromptEntry, Registry, TableLines,
+    TransformEntry,
 };
 use super::error::RegistryError;
 use super::fields::Fields;
@@ -12,7 +14,7 @@ use super::file_names::same_file;
 use super::find::{SearchPath, find};
 use super::mixer_kind::{FusionKind, MixerKind, Pooling, ProjectorKind};
 use super::schema::{
-    self, RawEncoder, RawLlm, RawMixer, RawPrompt, RawRegistry, RawTransform, refuse,
+    self, RawEncoder, RawLlm, RawMixer, RawPlugin, RawPrompt, RawRegistry, RawTransform, refuse,
 };
 use super::source_fields::RelatedFile;
 use super::sources::WeightSource;
@@ -220,11 +222,13 @@ fn encoder(raw: RawEncoder, fields: &mut Fields<'_>) -> Option<EncoderEntry> {
         table: raw.line,
         keys: lines_of(&[
             ("id", raw.id.as_ref().map(|at| at.line)),
+            ("plugin", raw.plugin.as_ref().and_then(RawPlugin::line)),
             ("num_frames", raw.num_frames.as_ref().map(|at| at.line)),
             ("image_size", raw.image_size.as_ref().map(|at| at.line)),
             ("device", raw.device.as_ref().map(|at| at.line)),
             ("dtype", raw.dtype.as_ref().map(|at| at.line)),
         ]),
+        options: option_lines(&raw.options),
     };
     // The outer `None` means that a problem was reported.
     let weights = match raw.weights {
@@ -232,7 +236,10 @@ fn encoder(raw: RawEncoder, fields: &mut Fields<'_>) -> Option<EncoderEntry> {
         None => Some(None),
     };
     let config = fields.config(table, raw.config, weights.as_ref().and_then(Option::as_ref));
-    let plugin = raw.plugin.and_then(|plugin| fields.plugin(table, plugin));
+    let plugin = match raw.plugin {
+        Some(plugin) => fields.plugin(table, plugin),
+        None => Some(PluginRef::Any),
+    };
     let device = fields.parse_or_default(table, "device", raw.device);
     let dtype = fields.parse_or_default(table, "dtype", raw.dtype);
     Some(EncoderEntry {
@@ -244,6 +251,7 @@ fn encoder(raw: RawEncoder, fields: &mut Fields<'_>) -> Option<EncoderEntry> {
         image_size: raw.image_size.map(|at| at.value),
         device: device?,
         dtype: dtype?,
+        options: texts_of(raw.options),
         lines,
     })
 }
@@ -254,6 +262,16 @@ fn lines_of(keys: &[(&'static str, Option<usize>)]) -> Vec<(&'static str, usize)
     written.collect()
 }
 
+fn option_lines(options: &[(String, At<String>)]) -> Vec<(String, usize)> {
+    let lines = options.iter();
+    lines.map(|(key, at)| (key.clone(), at.line)).collect()
+}
+
+fn texts_of(options: Vec<(String, At<String>)>) -> BTreeMap<String, String> {
+    let texts = options.into_iter();
+    texts.map(|(key, at)| (key, at.value)).collect()
+}
+
 fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
     let table = "[llm]";
     let lines = TableLines {
@@ -261,16 +279,21 @@ fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
         table: raw.line,
         keys: lines_of(&[
             ("id", raw.id.as_ref().map(|at| at.line)),
+            ("plugin", raw.plugin.as_ref().and_then(RawPlugin::line)),
             ("weights", raw.weights.as_ref().map(|raw| raw.line)),
             ("device", raw.device.as_ref().map(|at| at.line)),
             ("dtype", raw.dtype.as_ref().map(|at| at.line)),
             ("tokenizer", raw.tokenizer.as_ref().map(|raw| raw.line)),
             ("max_length", raw.max_length.as_ref().map(|at| at.line)),
         ]),
+        options: option_lines(&raw.options),
     };
     let weights = fields.required_source(table, "weights", raw.weights);
     let config = fields.config(table, raw.config, weights.as_ref());
-    let plugin = raw.plugin.and_then(|plugin| fields.plugin(table, plugin));
+    let plugin = match raw.plugin {
+        Some(plugin) => fields.plugin(table, plugin),
+        None => Some(PluginRef::Any),
+    };
     let device = fields.parse_or_default(table, "device", raw.device);
     let dtype = fields.parse_or_default(table, "dtype", raw.dtype);
     let tokenizer = match raw.tokenizer {
@@ -317,6 +340,7 @@ fn llm(raw: RawLlm, fields: &mut Fields<'_>) -> Option<LlmEntry> {
         max_length: raw.max_length.map_or(DEFAULT_MAX_LENGTH, |at| at.value),
         device: device?,
         dtype: dtype?,
+        options: texts_of(raw.options),
         lines,
     })
 }

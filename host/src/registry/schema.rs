@@ -31,14 +31,23 @@ const TOP: Shape = Shape {
 
 const ENCODER: Shape = Shape {
     name: "[[encoders]]",
-    required: &["id", "plugin", "num_frames"],
-    optional: &["weights", "config", "image_size", "device", "dtype"],
+    required: &["id", "num_frames"],
+    optional: &[
+        "plugin",
+        "weights",
+        "config",
+        "image_size",
+        "device",
+        "dtype",
+        "options",
+    ],
 };
 
 const LLM: Shape = Shape {
     name: "[llm]",
-    required: &["id", "plugin", "weights", "prompt"],
+    required: &["id", "weights", "prompt"],
     optional: &[
+        "plugin",
         "tokenizer",
         "config",
         "system_prompt",
@@ -47,6 +56,7 @@ const LLM: Shape = Shape {
         "max_length",
         "device",
         "dtype",
+        "options",
     ],
 };
 
@@ -147,6 +157,7 @@ pub(super) struct RawEncoder {
     pub(super) image_size: Option<At<usize>>,
     pub(super) device: Option<At<String>>,
     pub(super) dtype: Option<At<String>>,
+    pub(super) options: Vec<(String, At<String>)>,
 }
 
 /// The `[llm]` table.
@@ -165,6 +176,7 @@ pub(super) struct RawLlm {
     pub(super) max_length: Option<At<usize>>,
     pub(super) device: Option<At<String>>,
     pub(super) dtype: Option<At<String>>,
+    pub(super) options: Vec<(String, At<String>)>,
 }
 
 /// The `[transform]` table.
@@ -246,6 +258,16 @@ pub(super) enum RawPlugin {
     },
 }
 
+impl RawPlugin {
+    /// Returns the line of the name or the path.
+    pub(super) fn line(&self) -> Option<usize> {
+        match self {
+            Self::Name(at) => Some(at.line),
+            Self::Library { path, .. } => path.as_ref().map(|at| at.line),
+        }
+    }
+}
+
 /// Reads the tables of a file. Returns `None` if the schema version is not supported. The keys of other
 /// versions are unknown, so nothing else is checked then.
 pub(super) fn read(document: &DeTable<'_>, reader: &mut Reader<'_>) -> Option<RawRegistry> {
@@ -303,6 +325,7 @@ fn encoder(table: &Table<'_>, reader: &mut Reader<'_>) -> RawEncoder {
         image_size: table.count("image_size", MAX_IMAGE_SIZE, reader),
         device: table.text("device", reader),
         dtype: table.text("dtype", reader),
+        options: table.strings("options", reader),
     }
 }
 
@@ -321,6 +344,7 @@ fn llm(table: &Table<'_>, reader: &mut Reader<'_>) -> RawLlm {
         max_length: table.count("max_length", MAX_CONTEXT, reader),
         device: table.text("device", reader),
         dtype: table.text("dtype", reader),
+        options: table.strings("options", reader),
     }
 }
 

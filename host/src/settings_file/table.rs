@@ -279,6 +279,28 @@ impl<'t> Table<'t> {
         None
     }
 
+    /// Reads a table of strings, whose keys may have any name. A table that is absent is empty.
+    pub(crate) fn strings(&self, key: &str, reader: &mut Reader<'_>) -> Vec<(String, At<String>)> {
+        let Some((value, line)) = self.get(key, reader) else {
+            return Vec::new();
+        };
+        let DeValue::Table(table) = value else {
+            let problem = self.wrong_type(key, line, "a table of strings", value);
+            let hint = format!("write `{key} = {{ name = \"…\" }}`");
+            reader.problems.push(problem.hint(hint));
+            return Vec::new();
+        };
+        let inner = Table {
+            table,
+            name: format!("`{key}` of {}", self.name),
+            line,
+        };
+        let names = table.keys().map(|key| key.get_ref().to_string());
+        let strings = names.map(|name| Some((inner.any_text(&name, reader)?, name)));
+        let strings = strings.flatten();
+        strings.map(|(text, name)| (name, text)).collect()
+    }
+
     /// Reads an array of tables, in order.
     pub(crate) fn tables(
         &self,

@@ -1,6 +1,7 @@
 //! The loading of plugins: good, broken, faulty and older ones. None of them crashes the host.
 
 mod broken_files;
+mod choice;
 mod collective;
 mod faults;
 mod mixers;

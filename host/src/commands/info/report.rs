@@ -4,6 +4,7 @@ use super::memory::Memory;
 use merv_host::{
     Plan,
     model::plan::{PlannedEncoder, PlannedLlm, UntrainedMixer},
+    plugin::Choice,
     registry::{EncoderEntry, LlmEntry},
 };
 use serde::Serialize;
@@ -34,6 +35,10 @@ pub struct InfoReport {
 pub struct EncoderReport {
     pub id: String,
     pub plugin: String,
+    /// The plugin's file, why it was taken, and the other plugins that were considered.
+    pub plugin_choice: Choice,
+    pub backend: String,
+    pub device: String,
     pub weights: String,
     pub num_frames: u32,
     pub image_size: u32,
@@ -68,6 +73,10 @@ pub struct MixerReport {
 pub struct LlmReport {
     pub id: String,
     pub plugin: String,
+    /// The plugin's file, why it was taken, and the other plugins that were considered.
+    pub plugin_choice: Choice,
+    pub backend: String,
+    pub device: String,
     pub weights: String,
     pub width: u32,
     pub vocab_size: u32,
@@ -138,6 +147,9 @@ fn encoder(
     Ok(EncoderReport {
         id: entry.id.clone(),
         plugin: planned.library.manifest().name.clone(),
+        plugin_choice: planned.choice.clone(),
+        backend: planned.library.manifest().backend.clone(),
+        device: info.device.to_string(),
         weights: entry.weights_name(),
         num_frames: info.num_frames,
         image_size: info.image_size(),
@@ -178,6 +190,9 @@ fn llm_report(entry: &LlmEntry, planned: &PlannedLlm, visual_tokens: usize) -> M
     Ok(LlmReport {
         id: entry.id.clone(),
         plugin: planned.library.manifest().name.clone(),
+        plugin_choice: planned.choice.clone(),
+        backend: planned.library.manifest().backend.clone(),
+        device: info.device.to_string(),
         weights: entry.weights.to_string(),
         width: info.width,
         vocab_size: info.vocab_size,

@@ -34,6 +34,7 @@ pub fn text(report: &InfoReport) -> String {
         ),
         format!("memory      {}", memory(report)),
     ];
+    lines.extend(plugins(report));
     lines.extend(unchecked::text(&report.unchecked));
     lines.extend(report.mixer.untrained.iter().map(untrained::text));
     if let Some(license) = &report.license {
@@ -84,6 +85,24 @@ fn rows(report: &InfoReport) -> Vec<Vec<String>> {
         llm.weights.clone(),
     ]);
     rows
+}
+
+/// Returns why each plugin was taken.
+fn plugins(report: &InfoReport) -> Vec<String> {
+    let encoders = report.encoders.iter();
+    let encoders = encoders.map(|part| (&part.plugin, &part.device, &part.plugin_choice));
+    let llm = &report.llm;
+    let parts = encoders.chain([(&llm.plugin, &llm.device, &llm.plugin_choice)]);
+    let mut lines: Vec<String> = Vec::new();
+    for (plugin, device, choice) in parts {
+        let label = if lines.is_empty() { "plugins" } else { "" };
+        let line = format!("`{plugin}` on {device}: {}", choice.reason);
+        // Several parts may have the same plugin.
+        if !lines.iter().any(|known| known.ends_with(&line)) {
+            lines.push(format!("{label:<12}{line}"));
+        }
+    }
+    lines
 }
 
 fn shape(encoder: &EncoderReport) -> String {

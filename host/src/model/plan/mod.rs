@@ -2,30 +2,36 @@
 //! against each other. Weights are not loaded.
 
 mod mixer;
+mod plugins;
+mod requested;
 
 pub use mixer::{MixerTensor, PlannedMixer, UntrainedMixer};
 
 use crate::{
-    Error, hub, memory,
+    Error, hub,
     mixer::EncoderShape,
     model::{
         files::{Files, set_weights, utf8},
         published,
     },
-    plugin::{CallError, Library, PluginPath},
+    plugin::{CallError, Choice, Library, PluginPath, Wanted},
     registry::{
         DescribedEncoder, DeviceChoice, DtypeChoice, EncoderEntry, LlmEntry, PluginRef, Problem,
         Problems, Registry, RegistryError, RequestContext, SourceError, TableLines, WeightSource,
-        verify,
     },
     threads,
 };
 use merv_checkpoint::Checkpoint;
 use merv_plugin_api::{
-    DType, Device, DeviceKind, EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo,
-    LanguageModelRequest, ModelSource, kind,
+    DType, Device, EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo, LanguageModelRequest,
+    ModelSource, kind,
+};
+use plugins::Plugins;
+use requested::{
+    check_id, device_of, dtype_of, other_device, wrong_device, wrong_dtype, wrong_options,
 };
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -39,6 +45,9 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// The device of all models. It overrides the registry.
     pub device: Option<DeviceChoice>,
+    /// The library that the plugins compute with: `candle`, `libtorch`, … It overrides the names of plugins in the
+    /// registry.
+    pub backend: Option<String>,
     /// The number format of matrix multiplications in the encoders and the language model. It overrides the
     /// registry.
     pub precision: Option<DtypeChoice>,
@@ -95,6 +104,8 @@ pub struct Plan {
 pub struct PlannedEncoder {
     /// Its plugin.
     pub library: Arc<Library>,
+    /// Why this plugin was taken.
+    pub choice: Choice,
     /// The request to the plugin. It contains only the weights that are on this machine.
     pub request: EncoderRequest,
     /// The plugin's description of the encoder.
@@ -107,6 +118,8 @@ pub struct PlannedEncoder {
 pub struct PlannedLlm {
     /// Its plugin.
     pub library: Arc<Library>,
+    /// Why this plugin was taken.
+    pub choice: Choice,
     /// The request to the plugin. It contains only the weights that are on this machine.
     pub request: LanguageModelRequest,
     /// The plugin's description of the language model.
@@ -184,6 +197,8 @@ impl Plan {
         let mixer = mixer.map_or(Ok(None), |source| planner.readable(source));
         let ((encoders, llm), mixer) = Error::both(models, mixer)?;
         let width = llm.info.width as usize;
+        let mut registry = registry;
+        name_plugins(&mut registry, &encoders, &llm);
         registry.check_tokens(&described(&registry, &encoders), width)?;
         // A mixer is a single file. No mixer is published in shards.
         let path = mixer.and_then(|paths| paths.into_iter().next());
@@ -210,6 +225,21 @@ impl Plan {
     /// Returns the output shapes of the encoders for the mixer.
     pub fn shapes(&self) -> Vec<EncoderShape> {
         shapes(&self.encoders)
+    }
+}
+
+/// Replaces plugins that were chosen by their names, which a report of the model needs.
+fn name_plugins(registry: &mut Registry, encoders: &[PlannedEncoder], llm: &PlannedLlm) {
+    let planned = encoders
+        .iter()
+        .map(|planned| &planned.library)
+        .chain([&llm.library]);
+    let encoders = registry.encoders.iter_mut().map(|entry| &mut entry.plugin);
+    let entries = encoders.chain([&mut registry.llm.plugin]);
+    for (entry, library) in entries.zip(planned) {
+        if !matches!(entry, PluginRef::Library { .. }) {
+            *entry = PluginRef::Name(library.manifest().name.clone());
+        }
     }
 }
 
@@ -260,7 +290,8 @@ struct Planner<'f> {
     /// Keys whose values come from the command line, with their options.
     overridden: Vec<(&'static str, &'static str)>,
     files: &'f Files,
-    path: PluginPath,
+    plugins: Plugins,
+    backend: Option<String>,
     threads: usize,
 }
 
@@ -269,31 +300,20 @@ impl<'f> Planner<'f> {
         let device = options.device.map(|_| ("device", "--device"));
         let option = options.precision_option.unwrap_or("--precision");
         let dtype = options.precision.map(|_| ("dtype", option));
+        let path = PluginPath::from_env(&options.plugin_folders);
         Self {
             registry: registry.to_owned(),
             overridden: device.into_iter().chain(dtype).collect(),
             files,
-            path: PluginPath::from_env(&options.plugin_folders),
+            plugins: Plugins::new(registry, path, options.threads()),
+            backend: options.backend.clone(),
             threads: options.threads(),
         }
     }
 
-    fn library(&self, plugin: &PluginRef) -> Result<Arc<Library>, Error> {
-        let path = match plugin {
-            PluginRef::Name(name) => self.path.find(name)?,
-            PluginRef::Library { path, sha256 } => {
-                if let Some(digest) = sha256 {
-                    verify(path, digest)?;
-                }
-                path.clone()
-            }
-        };
-        memory::check().map_err(Error::LittleMemory)?;
-        Ok(Library::open(&path, self.threads)?)
-    }
-
     fn encoder(&self, entry: &EncoderEntry) -> Result<PlannedEncoder, Error> {
-        let library = self.library(&entry.plugin)?;
+        let wanted = self.wanted(kind::ENCODER, &entry.id, entry.device);
+        let (library, choice) = self.plugins.open(&entry.plugin, &wanted, &entry.lines)?;
         let known = check_id(&library, &entry.id, kind::ENCODER);
         let context = self.context(&library, &entry.id, &entry.lines);
         self.accept(wrong_device(&context, entry.device))?;
@@ -306,8 +326,9 @@ impl<'f> Planner<'f> {
             id: &entry.id,
             weights: entry.weights.as_ref(),
             config: entry.config.as_ref(),
-            device: entry.device,
+            device: device_of(entry.device, library.manifest()),
             dtype: entry.dtype,
+            options: &entry.options,
         })?;
         let mut request = EncoderRequest::new(model, entry.num_frames as u32);
         request.image_size = entry.image_size.map(|size| size as u32);
@@ -327,12 +348,17 @@ impl<'f> Planner<'f> {
             let described = info.image_size().to_string();
             context.differs("image_size", &size.to_string(), &described)
         });
-        Error::both(
-            self.accept(size),
-            self.accept(wrong_dtype(&context, entry.dtype, info.dtype)),
+        self.accept_all(
+            [
+                size,
+                wrong_dtype(&context, entry.dtype, info.dtype),
+                other_device(&context, request.model.device, info.device),
+            ],
+            wrong_options(&context, &entry.options, &info.options),
         )?;
         Ok(PlannedEncoder {
             library: Arc::clone(&library),
+            choice,
             request,
             info,
             without_weights,
@@ -340,7 +366,8 @@ impl<'f> Planner<'f> {
     }
 
     fn llm(&self, entry: &LlmEntry) -> Result<PlannedLlm, Error> {
-        let library = self.library(&entry.plugin)?;
+        let wanted = self.wanted(kind::LLM, &entry.id, entry.device);
+        let (library, choice) = self.plugins.open(&entry.plugin, &wanted, &entry.lines)?;
         check_id(&library, &entry.id, kind::LLM)?;
         let context = self.context(&library, &entry.id, &entry.lines);
         self.accept(wrong_device(&context, entry.device))?;
@@ -354,14 +381,22 @@ impl<'f> Planner<'f> {
             id: &entry.id,
             weights: Some(&entry.weights),
             config: entry.config.as_ref(),
-            device: entry.device,
+            device: device_of(entry.device, library.manifest()),
             dtype: entry.dtype,
+            options: &entry.options,
         })?);
         let info = self.answered(&context, library.describe_llm(&request))?;
-        self.accept(wrong_dtype(&context, entry.dtype, info.dtype))?;
+        self.accept_all(
+            [
+                wrong_dtype(&context, entry.dtype, info.dtype),
+                other_device(&context, request.model.device, info.device),
+            ],
+            wrong_options(&context, &entry.options, &info.options),
+        )?;
         self.readable(&entry.weights)?;
         Ok(PlannedLlm {
             library: Arc::clone(&library),
+            choice,
             request,
             info,
         })
@@ -402,6 +437,28 @@ impl<'f> Planner<'f> {
         }
     }
 
+    /// Returns an error if there are problems with the registry.
+    fn accept_all<const N: usize>(
+        &self,
+        problems: [Option<Problem>; N],
+        more: impl Iterator<Item = Problem>,
+    ) -> Result<(), Error> {
+        let problems: Vec<Problem> = problems.into_iter().flatten().chain(more).collect();
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(RegistryError::from(Problems::new(&self.registry, problems)).into()),
+        }
+    }
+
+    fn wanted<'w>(&'w self, kind: &'w str, id: &'w str, device: DeviceChoice) -> Wanted<'w> {
+        Wanted {
+            kind,
+            id,
+            device: device.device(),
+            backend: self.backend.as_deref(),
+        }
+    }
+
     /// Returns the plugin's description. A refusal is a problem with the registry, unless a file is the cause.
     fn answered<T>(
         &self,
@@ -420,12 +477,8 @@ impl<'f> Planner<'f> {
             let path = self.files.path(source)?;
             utf8(&path).map(PathBuf::from)
         });
-        let device = match entry.device {
-            // The plugins of this version compute on the CPU.
-            DeviceChoice::Auto | DeviceChoice::Cpu => Device::CPU,
-            DeviceChoice::Cuda(ordinal) => Device::new(DeviceKind::CUDA, ordinal),
-        };
-        let mut model = ModelSource::new(entry.id, device);
+        let mut model = ModelSource::new(entry.id, entry.device);
+        model.options = entry.options.clone();
         model.config = config.transpose()?;
         model.dtype = dtype_of(entry.dtype);
         let present = entry.weights.map(|weights| self.files.present(weights));
@@ -440,61 +493,9 @@ struct ModelEntry<'e> {
     id: &'e str,
     weights: Option<&'e WeightSource>,
     config: Option<&'e WeightSource>,
-    device: DeviceChoice,
+    device: Device,
     dtype: DtypeChoice,
-}
-
-/// Returns the requested dtype, if there is one.
-fn dtype_of(choice: DtypeChoice) -> Option<DType> {
-    match choice {
-        DtypeChoice::Auto => None,
-        DtypeChoice::F32 => Some(DType::F32),
-        DtypeChoice::F16 => Some(DType::F16),
-        DtypeChoice::Bf16 => Some(DType::BF16),
-    }
-}
-
-fn wrong_dtype(
-    context: &RequestContext<'_>,
-    choice: DtypeChoice,
-    described: DType,
-) -> Option<Problem> {
-    let wrong = dtype_of(choice).filter(|&dtype| dtype != described)?;
-    Some(context.differs("dtype", &wrong.to_string(), &described.to_string()))
-}
-
-fn wrong_device(context: &RequestContext<'_>, choice: DeviceChoice) -> Option<Problem> {
-    match choice {
-        DeviceChoice::Auto => None,
-        DeviceChoice::Cpu => context.device_problem("cpu", "cpu"),
-        DeviceChoice::Cuda(_) => context.device_problem("cuda", &choice.to_string()),
-    }
-}
-
-fn check_id(library: &Library, id: &str, kind: &str) -> Result<(), Error> {
-    let manifest = library.manifest();
-    if manifest.provided(kind, id).is_some() {
-        return Ok(());
-    }
-    let known: Vec<_> = manifest
-        .provides
-        .iter()
-        .filter(|model| model.kind == kind)
-        .map(|model| model.id.as_str())
-        .collect();
-    Err(Error::UnknownModel {
-        plugin: library.manifest().name.clone(),
-        kind: match kind {
-            kind::ENCODER => "encoder",
-            _ => "language model",
-        },
-        id: id.to_owned(),
-        known: if known.is_empty() {
-            "none: it has no such models".into()
-        } else {
-            known.join(", ")
-        },
-    })
+    options: &'e BTreeMap<String, String>,
 }
 
 #[cfg(test)]

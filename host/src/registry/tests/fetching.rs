@@ -143,6 +143,26 @@ fn weights_of_an_encoder_are_optional() {
 
 /// A source with its own table header is replaced with all its lines, wherever they are in the file.
 #[test]
+fn options_move_with_the_registry_unchanged() {
+    let folder = folder_with(&FILES);
+    let options = "[llm.options]\npath = \"one.safetensors\"\nconfig = \"fast\"\n\n[transform]";
+    let text = changed("[transform]", options);
+    let registry = Registry::from_file(&write(&folder, &text)).unwrap_or_else(|e| panic!("{e}"));
+    let moved = Moved {
+        llm: Some(MovedFile {
+            path: "two.safetensors",
+            sha256: None,
+        }),
+        ..Moved::default()
+    };
+    let text = moved.text(&text, &registry);
+    let moved =
+        Registry::from_file(&write(&folder, &text)).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert_eq!(moved.llm.options, registry.llm.options);
+    assert_eq!(moved.llm.options["path"], "one.safetensors");
+}
+
+#[test]
 fn a_table_with_a_header_is_replaced_as_a_whole() {
     let folder = folder_with(&FILES);
     let text = changed("weights = { path = \"mixer.safetensors\" }\n", "")

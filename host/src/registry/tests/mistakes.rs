@@ -25,7 +25,7 @@ fn wrong_keys_and_types_are_reported() {
             "num_frames = 32\nnum_frame = 3",
             &[
                 "x.toml:15: unknown key `num_frame` in [[encoders]] #2",
-                "expected: one of `id`, `plugin`, `num_frames`",
+                "expected: one of `id`, `num_frames`, `plugin`",
                 "do: write `num_frames`",
             ],
         ),
@@ -33,6 +33,23 @@ fn wrong_keys_and_types_are_reported() {
             "[llm]\n",
             "[llm]\nresize = 1\n",
             &["x.toml:21:", "do: move it to [transform]"],
+        ),
+        (
+            "dtype = \"bf16\"",
+            "options = \"fast\"",
+            &[
+                "x.toml:18: `options` in [[encoders]] #2 has the wrong type",
+                "expected: a table of strings",
+                "options = { name = ",
+            ],
+        ),
+        (
+            "dtype = \"bf16\"",
+            "options = { heads = 3 }",
+            &[
+                "x.toml:18: `heads` in `options` of [[encoders]] #2 has the wrong type",
+                "expected: a string",
+            ],
         ),
         (
             "[llm]\n",
@@ -246,13 +263,13 @@ fn wrong_values_are_reported() {
         ),
         (
             "device = \"cuda:1\"",
-            "device = \"cuda\"",
+            "device = \"GPU\"",
             &["x.toml:17: `device`", "`cuda:0`"],
         ),
         (
             "device = \"cuda:1\"",
             "device = \"cuda:+1\"",
-            &["`auto`, `cpu` or `cuda:N`"],
+            &["`auto`, `cpu`, or a kind and a number"],
         ),
         (
             "dtype = \"bf16\"",

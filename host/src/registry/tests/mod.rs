@@ -8,6 +8,7 @@ mod mistakes;
 mod mixers;
 mod names;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::prompt::PromptFormat;
 use crate::transform::ResizeStrategy;
+use merv_plugin_api::{Device, DeviceKind};
 
 /// A registry without mistakes, the template of [`changed`]. The tests depend on its line numbers.
 const GOOD: &str = r#"schema = 1
@@ -141,7 +143,10 @@ fn defaults_are_filled_in() {
     );
     assert_eq!(
         (two.device, two.dtype),
-        (DeviceChoice::Cuda(1), DtypeChoice::Bf16)
+        (
+            DeviceChoice::On(Device::new(DeviceKind::CUDA, 1)),
+            DtypeChoice::Bf16
+        )
     );
     assert_eq!(two.image_size, Some(224));
     assert_eq!(registry.llm.tokenizer, local("llm/tokenizer.json"));
@@ -150,6 +155,32 @@ fn defaults_are_filled_in() {
     assert_eq!(registry.transform.resize, ResizeStrategy::ResizeNaive);
     assert_eq!(registry.mixer.kind.token_side(), 4);
     assert!(registry.mixer.kind.projector.no_align);
+}
+
+#[test]
+fn a_plugin_may_be_omitted_and_have_options() {
+    let options =
+        "[encoders.options]\nheads = \"3\"\nmode = \"\"\n\n[llm]\noptions = { kv = \"f8\" }";
+    let text = changed("plugin = \"siglip\"\n", "").replace("[llm]", options);
+    let folder = folder_with(&FILES);
+    let registry = Registry::from_file(&write(&folder, text)).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(registry.encoders[0].plugin, PluginRef::Any);
+    assert!(registry.encoders[0].options.is_empty());
+    let two = &registry.encoders[1];
+    let pairs = |options: &BTreeMap<String, String>| -> Vec<String> {
+        options
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect()
+    };
+    assert_eq!(pairs(&two.options), ["heads=3", "mode="]);
+    assert_eq!(
+        [two.lines.of_option("heads"), two.lines.of_option("mode")],
+        [20, 21]
+    );
+    assert_eq!(two.lines.of_option("unknown"), two.lines.table);
+    assert_eq!(pairs(&registry.llm.options), ["kv=f8"]);
+    assert_eq!(registry.llm.plugin, PluginRef::Name("llama2".into()));
 }
 
 #[test]

@@ -56,9 +56,11 @@ fn names_of_projectors_and_fusions_are_parsed() {
 
 #[test]
 fn names_of_devices_and_dtypes_are_parsed() {
-    for name in ["auto", "cpu", "cuda:0", "cuda:12"] {
+    for name in ["auto", "cpu", "cuda:0", "cuda:12", "ext:1"] {
         assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
     }
+    let first = "cuda".parse::<DeviceChoice>().unwrap();
+    assert_eq!(first.to_string(), "cuda:0");
     for name in [
         "",
         "gpu",
@@ -66,6 +68,7 @@ fn names_of_devices_and_dtypes_are_parsed() {
         "cuda:-1",
         "cuda:99999999999999999999",
         "CPU",
+        "cpu:1",
     ] {
         assert!(name.parse::<DeviceChoice>().is_err(), "{name}");
     }
