@@ -6,7 +6,7 @@ use crate::{
     args::{Global, generate::Generate},
     ui::Ui,
 };
-use merv_host::{Reply, Stage, Stop, VidLm};
+use merv_host::{Reply, Stage, Stop, VidLm, plugin::Copies};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -25,6 +25,8 @@ struct GenerateReport<'a> {
     /// False if the answer is meaningless because the mixer is not trained yet.
     mixer_is_trained: bool,
     timings: &'a BTreeMap<Stage, f64>,
+    /// Copies between main memory and devices, of tensors that cross between host and plugins.
+    copies: Copies,
     /// The peak of the main memory in use; null if the system does not report it.
     peak_resident_bytes: Option<u64>,
 }
@@ -52,6 +54,7 @@ pub fn run(global: &Global, args: &Generate, ui: Ui) -> CommandResult {
             mixer_weights: &reply.mixer_weights,
             mixer_is_trained: untrained.is_none(),
             timings: &reply.timings,
+            copies: Copies::so_far(),
             peak_resident_bytes: report::peak_resident_bytes(),
         })?;
     } else {

@@ -4,16 +4,16 @@
 use super::{Next, ReplyBuilder, Stop};
 use crate::{
     Error,
-    plugin::{LanguageModel, Session},
+    plugin::{LanguageModel, PluginTensor, Session},
 };
-use merv_plugin_api::{LogitsAt, TensorBuf};
+use merv_plugin_api::LogitsAt;
 
 /// A reply to generate.
 pub struct ReplyRequest<'m, 't> {
     /// The session of this reply, with the context so far.
     pub session: Session<'m>,
     /// The embeddings to prefill: `[length, width]`, with a length of at least one.
-    pub embeds: TensorBuf,
+    pub embeds: PluginTensor,
     /// The builder of the reply.
     pub reply: ReplyBuilder<'t>,
 }
@@ -67,7 +67,7 @@ pub fn generate_many<'m, 't>(
             embeds,
             mut reply,
         } = request;
-        let logits = session.prefill(embeds.view(), LogitsAt::LAST)?;
+        let logits = session.prefill(&embeds, LogitsAt::LAST)?;
         let first = logits.view().f32s()?;
         first_logits.push(first.to_vec());
         match reply.next(first, session.len(), model.info(), |_| ())? {

@@ -4,8 +4,11 @@ use super::{
     limits::Stop,
     reply_builder::{Next, ReplyBuilder},
 };
-use crate::{Error, plugin::Session};
-use merv_plugin_api::{LogitsAt, TensorView};
+use crate::{
+    Error,
+    plugin::{PluginTensor, Session},
+};
+use merv_plugin_api::LogitsAt;
 use std::time::{Duration, Instant};
 
 /// A reply with its timings.
@@ -32,7 +35,7 @@ pub struct GeneratedReply {
 /// When the language model, the sampler or the tokenizer fails.
 pub fn generate(
     session: &mut Session<'_>,
-    embeds: TensorView<'_>,
+    embeds: &PluginTensor,
     mut reply: ReplyBuilder<'_>,
     mut show: impl FnMut(&str),
 ) -> Result<GeneratedReply, Error> {

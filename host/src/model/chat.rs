@@ -146,7 +146,7 @@ impl<'m> Chat<'m> {
             decode,
         } = generate::generate(
             &mut session,
-            embeds.view(),
+            &embeds,
             ReplyBuilder::new(
                 sampler,
                 TextStream::new(responder.prompter.tokenizer()),

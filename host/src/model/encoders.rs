@@ -10,7 +10,7 @@ use crate::{
         options::VideoOptions,
         plan::{self, LoadOptions, PlannedEncoder},
     },
-    plugin::{Encoder, Tape},
+    plugin::{Encoder, PluginTensor, Tape},
     registry::{MixerKind, Registry},
     transform::{self, Clip, ClipRequest, ResizeStrategy},
     video,
@@ -18,6 +18,7 @@ use crate::{
 use candle_core::{Device, Tensor};
 use merv_plugin_api::{Clips, EncoderInfo, TensorView};
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt::Display,
     fs,
@@ -404,8 +405,7 @@ impl Encoders {
             let seconds: Vec<f64> = seconds.flatten().collect();
             let batch = Clips::new(TensorView::new(&data, &shape)?).at(&seconds)?;
             let (features, tape) = loaded.encoder.forward_train(&batch)?;
-            let view = features.view();
-            let features = Tensor::from_slice(view.f32s()?, view.shape(), &Device::Cpu)?;
+            let features = tensor(&features, features.shape())?;
             check_finite(&features, &loaded.identity.id, &loaded.weights)?;
             outputs.push((features, tape));
         }
@@ -457,17 +457,19 @@ pub(crate) fn check_finite(
     })
 }
 
-/// Computes the features `[tokens, width]` of a clip. The plugin borrows the clip without a copy.
+/// Computes the features `[tokens, width]` of a clip, in main memory.
 fn encode(encoder: &Encoder, clip: &Clip, seconds: &[f64]) -> Result<Tensor, Error> {
     let size = clip.image_size;
     let shape = [1, clip.num_frames, 3, size, size];
     let clips = Clips::new(TensorView::new(&clip.data, &shape)?).at(seconds)?;
     let features = encoder.encode(&clips)?;
-    let view = features.view();
-    let [_, tokens, width] = view.dims::<3>()?;
-    Ok(Tensor::from_slice(
-        view.f32s()?,
-        (tokens, width),
-        &Device::Cpu,
-    )?)
+    tensor(&features, &features.shape()[1..])
+}
+
+/// Returns a tensor of a plugin as one of the mixer.
+fn tensor(values: &PluginTensor, shape: &[usize]) -> Result<Tensor, Error> {
+    Ok(match values.f32s()? {
+        Cow::Borrowed(values) => Tensor::from_slice(values, shape, &Device::Cpu)?,
+        Cow::Owned(values) => Tensor::from_vec(values, shape, &Device::Cpu)?,
+    })
 }

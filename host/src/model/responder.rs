@@ -67,7 +67,7 @@ impl Responder {
         begin: &[u32],
         fused: Option<&Tensor>,
     ) -> Result<Session<'_>, Error> {
-        let mut embeds = self.llm.embed(begin)?.view().f32s()?.to_vec();
+        let mut embeds = self.llm.embed(begin)?.f32s()?.into_owned();
         if let Some(fused) = fused {
             embeds.extend(fused.flatten_all()?.to_vec1::<f32>()?);
         }

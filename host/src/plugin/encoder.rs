@@ -1,9 +1,8 @@
 //! A loaded encoder.
 
-use super::{CallError, Training, cancellation::RunningCall};
+use super::{CallError, Input, PluginTensor, Training, cancellation::RunningCall, device::Place};
 use merv_plugin_api::{
-    Clips, EncoderInfo, EncoderObject, ErrorKind, PluginError, ReadyGradients, TapeId, TensorBuf,
-    TensorView,
+    Clips, EncoderInfo, EncoderObject, PluginError, ReadyGradients, TapeId, TensorView,
 };
 
 /// A loaded encoder with its names for messages.
@@ -11,15 +10,23 @@ pub struct Encoder {
     plugin: String,
     id: String,
     info: EncoderInfo,
+    place: Place,
     object: EncoderObject,
 }
 
 impl Encoder {
-    pub(super) fn new(plugin: &str, id: &str, info: EncoderInfo, object: EncoderObject) -> Self {
+    pub(super) fn new(
+        plugin: &str,
+        id: &str,
+        info: EncoderInfo,
+        place: Place,
+        object: EncoderObject,
+    ) -> Self {
         Self {
             plugin: plugin.to_owned(),
             id: id.to_owned(),
             info,
+            place,
             object,
         }
     }
@@ -29,7 +36,8 @@ impl Encoder {
         &self.info
     }
 
-    /// Computes the features of a batch of clips. The clips are borrowed, not copied.
+    /// Computes the features of a batch of clips. The clips are borrowed, and copied only if the encoder takes them on its
+    /// device. The features stay where the encoder returns them.
     ///
     /// # Shapes
     ///
@@ -38,12 +46,12 @@ impl Encoder {
     /// # Errors
     ///
     /// Returns the plugin's error, or an error if the features do not have the shape that the plugin described.
-    pub fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf, CallError> {
-        let batch = clips.pixels.shape().first().copied().unwrap_or_default();
-        let call = RunningCall::begin();
-        let checked = self.object.encode(call.call(), clips);
-        let checked = checked.and_then(|features| self.checked(batch, features));
-        checked.map_err(|error| self.failed("encode", error))
+    pub fn encode(&self, clips: &Clips<'_>) -> Result<PluginTensor, CallError> {
+        self.with_placed(clips, |clips| {
+            let call = RunningCall::begin();
+            let features = self.object.encode(call.call(), clips)?;
+            self.place.returned(features, &self.shape(clips))
+        })
     }
 
     /// Returns the parameters for training.
@@ -63,40 +71,42 @@ impl Encoder {
     /// # Errors
     ///
     /// The same as [`Self::encode`]. Also returns an error if training has not begun.
-    pub fn forward_train(&self, clips: &Clips<'_>) -> Result<(TensorBuf, Tape<'_>), CallError> {
-        let batch = clips.pixels.shape().first().copied().unwrap_or_default();
-        let call = RunningCall::begin();
-        let output = self.object.forward_train(call.call(), clips);
-        let output = output.map_err(|error| self.failed("encode", error))?;
-        // Created before the check, so that the plugin's tape is always freed.
-        let tape = Tape {
-            encoder: self,
-            id: output.tape,
-        };
-        match self.checked(batch, output.features) {
-            Ok(features) => Ok((features, tape)),
-            Err(error) => Err(self.failed("encode", error)),
-        }
+    pub fn forward_train(&self, clips: &Clips<'_>) -> Result<(PluginTensor, Tape<'_>), CallError> {
+        self.with_placed(clips, |clips| {
+            let call = RunningCall::begin();
+            let output = self.object.forward_train(call.call(), clips)?;
+            // Created before the check, so that the plugin's tape is always freed.
+            let tape = Tape {
+                encoder: self,
+                id: output.tape,
+            };
+            let features = self.place.returned(output.features, &self.shape(clips))?;
+            Ok((features, tape))
+        })
     }
 
     fn failed(&self, doing: &str, error: PluginError) -> CallError {
         CallError::new(&self.plugin, &format!("{doing} with `{}`", self.id), error)
     }
 
-    /// Checks that the features have the shape that the plugin described.
-    fn checked(&self, batch: usize, features: TensorBuf) -> Result<TensorBuf, PluginError> {
+    /// Calls `encode` with the clips where the encoder takes them.
+    fn with_placed<T>(
+        &self,
+        clips: &Clips<'_>,
+        encode: impl FnOnce(&Clips<'_>) -> Result<T, PluginError>,
+    ) -> Result<T, CallError> {
+        let encoded = self.place.place(clips.pixels.into()).and_then(|pixels| {
+            let placed = Clips::new(pixels.view()).at(clips.seconds)?;
+            encode(&placed)
+        });
+        encoded.map_err(|error| self.failed("encode", error))
+    }
+
+    /// Returns the shape of the features of these clips.
+    fn shape(&self, clips: &Clips<'_>) -> [usize; 3] {
+        let batch = clips.pixels.shape().first().copied().unwrap_or_default();
         let tokens = self.info.temporal as usize * self.info.spatial as usize;
-        let expected = [batch, tokens, self.info.width as usize];
-        if features.view().shape() == expected && features.view().f32s().is_ok() {
-            return Ok(features);
-        }
-        Err(PluginError::new(
-            ErrorKind::INTERNAL,
-            format!(
-                "a bug in the plugin: it described features of f32 {expected:?} and returned {:?}",
-                features.view()
-            ),
-        ))
+        [batch, tokens, self.info.width as usize]
     }
 }
 
@@ -124,8 +134,12 @@ impl Tape<'_> {
         gradient: TensorView<'_>,
         ready: &mut ReadyGradients<'_>,
     ) -> Result<(), CallError> {
-        let (call, object) = (RunningCall::begin(), &self.encoder.object);
-        let result = object.backward(call.call(), self.id, gradient, ready);
+        let (call, encoder) = (RunningCall::begin(), self.encoder);
+        let gradient = encoder.place.place(Input::Host(gradient));
+        let result = gradient.and_then(|gradient| {
+            let object = &encoder.object;
+            object.backward(call.call(), self.id, gradient.view(), ready)
+        });
         result.map_err(|error| self.encoder.failed("run the backward pass", error))
     }
 }

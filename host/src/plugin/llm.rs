@@ -1,9 +1,9 @@
 //! A loaded language model and its sessions.
 
-use super::{CallError, Training, cancellation::RunningCall};
+use super::{CallError, Input, PluginTensor, Training, cancellation::RunningCall, device::Place};
 use merv_plugin_api::{
-    Backward, ErrorKind, LanguageModelInfo, LanguageModelObject, LogitsAt, LossAndGradient,
-    PluginError, ReadyGradients, SessionId, TensorBuf, TensorView, TrainingTexts,
+    Backward, LanguageModelInfo, LanguageModelObject, LogitsAt, LossAndGradient, PluginError,
+    ReadyGradients, SessionId, TensorBuf, TensorView, TrainingTexts,
 };
 
 /// A loaded language model with its names for messages.
@@ -11,6 +11,7 @@ pub struct LanguageModel {
     plugin: String,
     id: String,
     info: LanguageModelInfo,
+    place: Place,
     object: LanguageModelObject,
 }
 
@@ -26,12 +27,14 @@ impl LanguageModel {
         plugin: &str,
         id: &str,
         info: LanguageModelInfo,
+        place: Place,
         object: LanguageModelObject,
     ) -> Self {
         Self {
             plugin: plugin.to_owned(),
             id: id.to_owned(),
             info,
+            place,
             object,
         }
     }
@@ -41,14 +44,14 @@ impl LanguageModel {
         &self.info
     }
 
-    /// Returns the embeddings of tokens: `[length]` → `[length, width]`.
+    /// Returns the embeddings of tokens: `[length]` → `[length, width]`. They stay where the model returns them.
     ///
     /// # Errors
     ///
     /// Returns the plugin's error.
-    pub fn embed(&self, ids: &[u32]) -> Result<TensorBuf, CallError> {
+    pub fn embed(&self, ids: &[u32]) -> Result<PluginTensor, CallError> {
         let shape = [ids.len(), self.info.width as usize];
-        self.checked("embed tokens", &shape, self.object.embed(ids))
+        self.returned("embed tokens", &shape, self.object.embed(ids))
     }
 
     /// Opens an empty session.
@@ -68,7 +71,7 @@ impl LanguageModel {
         })
     }
 
-    /// Advances each session by one token, and returns logits `[sessions, vocab_size]`.
+    /// Advances each session by one token, and returns logits `[sessions, vocab_size]` in main memory.
     ///
     /// # Errors
     ///
@@ -89,9 +92,9 @@ impl LanguageModel {
         let shape = [ids.len(), self.info.vocab_size as usize];
         let call = RunningCall::begin();
         let answer = self.object.decode(call.call(), &ids, tokens);
-        let logits = self.checked("decode", &shape, answer)?;
+        let logits = self.returned("decode", &shape, answer)?;
         sessions.iter_mut().for_each(|session| session.length += 1);
-        Ok(logits)
+        logits.into_main()
     }
 
     /// Returns the parameters for training.
@@ -111,7 +114,7 @@ impl LanguageModel {
     ///
     /// # Shapes
     ///
-    /// A gradient `[batch, length, width]`, or `[0]` for [`Backward::LOSS_ONLY`]
+    /// A gradient `[batch, length, width]` in main memory, or `[0]` for [`Backward::LOSS_ONLY`]
     ///
     /// # Errors
     ///
@@ -127,14 +130,21 @@ impl LanguageModel {
             Backward::LOSS_ONLY => vec![0],
             _ => texts.embeds.shape().to_vec(),
         };
-        let call = RunningCall::begin();
-        let answer = self
-            .object
-            .forward_backward(call.call(), texts, what, ready);
+        let embeds = self.place.place(texts.embeds.into());
+        let answer = embeds.and_then(|embeds| {
+            let texts = TrainingTexts::new(embeds.view(), texts.mask, texts.labels);
+            let call = RunningCall::begin();
+            let object = &self.object;
+            object.forward_backward(call.call(), &texts, what, ready)
+        });
         let answer = answer.map_err(|error| self.failed(doing, error))?;
         let (loss_sum, tokens) = (answer.loss_sum, answer.tokens);
-        let gradient = self.checked(doing, &shape, Ok(answer.gradient))?;
-        Ok(LossAndGradient::new(loss_sum, tokens, gradient))
+        let gradient = self.returned(doing, &shape, Ok(answer.gradient))?;
+        Ok(LossAndGradient::new(
+            loss_sum,
+            tokens,
+            gradient.into_main()?,
+        ))
     }
 
     /// Accumulates the gradient `[length, width]` of embeddings from [`Self::embed`] in the gradient of the
@@ -144,7 +154,8 @@ impl LanguageModel {
     ///
     /// Returns the plugin's error.
     pub fn backward_embed(&self, ids: &[u32], gradient: TensorView<'_>) -> Result<(), CallError> {
-        let result = self.object.backward_embed(ids, gradient);
+        let gradient = self.place.place(Input::Host(gradient));
+        let result = gradient.and_then(|gradient| self.object.backward_embed(ids, gradient.view()));
         result.map_err(|error| self.failed("run the backward pass of the embedding", error))
     }
 
@@ -152,25 +163,14 @@ impl LanguageModel {
         CallError::new(&self.plugin, &format!("{doing} with `{}`", self.id), error)
     }
 
-    fn checked(
+    fn returned(
         &self,
         doing: &str,
         shape: &[usize],
         answer: Result<TensorBuf, PluginError>,
-    ) -> Result<TensorBuf, CallError> {
-        let checked = answer.and_then(|tensor| {
-            if tensor.view().shape() == shape && tensor.view().f32s().is_ok() {
-                return Ok(tensor);
-            }
-            Err(PluginError::new(
-                ErrorKind::INTERNAL,
-                format!(
-                    "a bug in the plugin: expected f32 {shape:?}, but it returned {:?}",
-                    tensor.view()
-                ),
-            ))
-        });
-        checked.map_err(|error| self.failed(doing, error))
+    ) -> Result<PluginTensor, CallError> {
+        let returned = answer.and_then(|tensor| self.place.returned(tensor, shape));
+        returned.map_err(|error| self.failed(doing, error))
     }
 }
 
@@ -190,25 +190,30 @@ impl<'m> Session<'m> {
         self.length == 0
     }
 
-    /// Appends embeddings `[length, width]`, and returns logits `[0, 1 or length, vocab_size]` as requested.
+    /// Appends embeddings `[length, width]`, and returns logits `[0, 1 or length, vocab_size]` in main memory, as requested.
+    /// The embeddings are copied only if they are not where the model takes them.
     ///
     /// # Errors
     ///
     /// Returns the plugin's error. The session is unchanged then.
-    pub fn prefill(
+    pub fn prefill<'a>(
         &mut self,
-        embeds: TensorView<'_>,
+        embeds: impl Into<Input<'a>>,
         logits: LogitsAt,
     ) -> Result<TensorBuf, CallError> {
+        let (embeds, model) = (embeds.into(), self.model);
         let length = embeds.shape().first().copied().unwrap_or_default();
         let rows = logits.rows(length);
-        let rows = rows.map_err(|error| self.model.failed("prefill", error))?;
-        let shape = [rows, self.model.info.vocab_size as usize];
-        let (call, object) = (RunningCall::begin(), &self.model.object);
-        let answer = object.prefill(call.call(), self.id, embeds, logits);
-        let logits = self.model.checked("prefill", &shape, answer)?;
+        let rows = rows.map_err(|error| model.failed("prefill", error))?;
+        let shape = [rows, model.info.vocab_size as usize];
+        let placed = model.place.place(embeds);
+        let answer = placed.and_then(|embeds| {
+            let (call, object) = (RunningCall::begin(), &model.object);
+            object.prefill(call.call(), self.id, embeds.view(), logits)
+        });
+        let logits = model.returned("prefill", &shape, answer)?;
         self.length += length;
-        Ok(logits)
+        logits.into_main()
     }
 
     /// Returns a copy of the session.

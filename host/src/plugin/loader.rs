@@ -1,8 +1,8 @@
 //! Loading of shared libraries. No other module opens them.
 
 use super::{
-    CallError, Encoder, Group, LanguageModel, LoadError, PluginManifest, PluginMixer, description,
-    elf, manifest::is_not_newer, sink::Sink,
+    CallError, Devices, Encoder, Group, LanguageModel, LoadError, PluginManifest, PluginMixer,
+    description, device::Place, elf, manifest::is_not_newer, sink::Sink,
 };
 use crate::{address_space, disk::file_id::FileId};
 use abi_stable::{
@@ -14,8 +14,8 @@ use abi_stable::{
     library::AbiHeaderRef,
 };
 use merv_plugin_api::{
-    CollectiveRequest, EncoderInfo, EncoderRequest, HostServices, LanguageModelInfo,
-    LanguageModelRequest, MixerInfo, MixerRequest, MixerWeights, PluginError,
+    CollectiveRequest, Device, EncoderInfo, EncoderRequest, HostServices, LanguageModelInfo,
+    LanguageModelRequest, MixerInfo, MixerRequest, MixerWeights, PluginError, feature, kind,
     module::{Module, PluginModuleRef, ROOT_SYMBOL},
 };
 use std::{
@@ -34,6 +34,7 @@ pub struct Library {
     path: PathBuf,
     manifest: PluginManifest,
     module: Module,
+    devices: Arc<Devices>,
 }
 
 impl fmt::Debug for Library {
@@ -105,6 +106,7 @@ impl Library {
         })?;
         Ok(Self {
             path: path.to_owned(),
+            devices: Arc::new(Devices::new(&manifest.name, module)),
             manifest,
             module,
         })
@@ -130,6 +132,11 @@ impl Library {
         &self.manifest
     }
 
+    /// Returns the plugin's devices.
+    pub fn devices(&self) -> &Arc<Devices> {
+        &self.devices
+    }
+
     /// Returns the description of an encoder without loading its weights.
     ///
     /// # Errors
@@ -153,13 +160,14 @@ impl Library {
         described: &EncoderInfo,
     ) -> Result<Encoder, CallError> {
         let id = &request.model.id;
-        let (info, object) = self.call("load", id, || {
+        let (info, place, object) = self.call("load", id, || {
+            let place = self.place(kind::ENCODER, id, described.device)?;
             let object = self.module.load_encoder(request)?;
             let info = object.info()?;
             description::plausible_encoder(&info, request)?;
-            description::same_encoder(described, &info).map(|()| (info, object))
+            description::same_encoder(described, &info).map(|()| (info, place, object))
         })?;
-        Ok(Encoder::new(&self.manifest.name, id, info, object))
+        Ok(Encoder::new(&self.manifest.name, id, info, place, object))
     }
 
     /// Returns the description of a language model without loading its weights.
@@ -188,13 +196,22 @@ impl Library {
         described: &LanguageModelInfo,
     ) -> Result<LanguageModel, CallError> {
         let id = &request.model.id;
-        let (info, object) = self.call("load", id, || {
+        let (info, place, object) = self.call("load", id, || {
+            let place = self.place(kind::LLM, id, described.device)?;
             let object = self.module.load_llm(request)?;
             let info = object.info()?;
             description::plausible_llm(&info)?;
-            description::same_llm(described, &info).map(|()| (info, object))
+            description::same_llm(described, &info).map(|()| (info, place, object))
         })?;
-        Ok(LanguageModel::new(&self.manifest.name, id, info, object))
+        let plugin = &self.manifest.name;
+        Ok(LanguageModel::new(plugin, id, info, place, object))
+    }
+
+    /// Returns where a model takes and returns tensors.
+    fn place(&self, kind: &str, id: &str, device: Device) -> Result<Place, PluginError> {
+        let provided = self.manifest.provided(kind, id);
+        let on_device = provided.is_some_and(|model| model.has(feature::DEVICE_TENSORS));
+        Place::new(&self.devices, device, on_device)
     }
 
     /// Returns the description of a mixer or a fusion. `kind` is [`kind::MIXER`](merv_plugin_api::kind::MIXER) or

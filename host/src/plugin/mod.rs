@@ -1,12 +1,13 @@
 //! Plugins. [`PluginPath`] finds them, [`PluginManifest`] is what a file says about itself, and [`Library`] checks and
 //! loads it. Safe wrappers call it: [`Encoder`], [`LanguageModel`] and [`Session`], and [`Tape`] and [`Training`] for
 //! training. [`Group`] exchanges tensors with other processes. [`Cancellation`] ends long calls.
-//! [`Wanted`] chooses a plugin by what it can do.
+//! [`PluginTensor`] is in main memory or on one of a plugin's [`Devices`]. [`Wanted`] chooses a plugin by what it can do.
 
 mod call;
 mod cancellation;
 mod choice;
 mod description;
+mod device;
 mod collective;
 mod collective_scope;
 mod elf;
@@ -26,6 +27,7 @@ pub use cancellation::Cancellation;
 pub use choice::{Choice, Listed, NoChoice, NotTaken, Wanted};
 pub use collective::Group;
 pub use collective_scope::{Pending, PendingValues, Scope};
+pub use device::{Copied, Copies, Devices, Input, PluginTensor};
 pub use encoder::{Encoder, Tape};
 pub use failure::{BoundaryError, PluginFailure};
 pub use llm::{LanguageModel, Session};

@@ -245,7 +245,7 @@ impl Model {
         let bos = self.llm.info().bos;
         let layout = BatchLayout::new(&rows, bos, self.visual_tokens());
         let text = self.llm.embed(&layout.ids)?;
-        let embeds = layout.embeds(text.view().f32s()?, &visual, width);
+        let embeds = layout.embeds(&text.f32s()?, &visual, width);
         drop(text);
         let shape = [layout.batch, layout.length, width];
         let flat = [layout.batch, layout.length];

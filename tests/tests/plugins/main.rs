@@ -3,6 +3,7 @@
 mod broken_files;
 mod choice;
 mod collective;
+mod devices;
 mod faults;
 mod mixers;
 mod start;

@@ -7,7 +7,7 @@ use crate::{
     ui::Ui,
 };
 use merv_host::counted;
-use merv_host::{Encoders, VideoOptions, features::FeatureCache, in_one_line};
+use merv_host::{Encoders, VideoOptions, features::FeatureCache, in_one_line, plugin::Copies};
 use queue::{NextClip, Queue};
 use serde::Serialize;
 use std::{path::PathBuf, sync::mpsc::sync_channel, thread, time::Instant};
@@ -24,6 +24,8 @@ struct EncodeReport {
     broken: Vec<BrokenClip>,
     /// The number of features in the cache now.
     features: usize,
+    /// Copies between main memory and devices, of tensors that cross between host and plugins.
+    copies: Copies,
     seconds: f64,
 }
 
@@ -49,6 +51,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> CommandResult {
         cached: 0,
         broken: Vec::new(),
         features: 0,
+        copies: Copies::default(),
         seconds: 0.0,
     };
     // At most three clips are in memory: one is encoded, one waits, and one is decoded.
@@ -98,6 +101,7 @@ pub fn run(global: &Global, args: &Encode, ui: Ui) -> CommandResult {
         ui.warn(&notice);
     }
     report.features = cache.len();
+    report.copies = Copies::so_far();
     report.seconds = started.elapsed().as_secs_f64();
     if report.broken.len() == report.clips {
         let why = match report.clips {
