@@ -1,6 +1,9 @@
 //! The index of a data set: the position of each example in the file. The examples themselves are not kept in
 //! memory, so a million of them take 24 MB.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     DataError, Example, Modality,
     entry::ExampleFault,
@@ -334,131 +337,4 @@ fn name(path: &Path, layout: FileLayout, number: usize) -> String {
         FileLayout::Lines => "line",
     };
     format!("{}, {what} {number}", path.display())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    fn read(json: &str) -> Result<Index, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("d.json");
-        fs::write(&path, json).unwrap();
-        Index::read(&path, Task::Conversation).map_err(|error| error.to_string())
-    }
-
-    fn example(id: &str, question: &str, rest: &str) -> String {
-        format!(
-            r#"{{"id": "{id}", {rest} "conversations": [{{"from": "human", "value": "{question}"}},
-               {{"from": "gpt", "value": "two words"}}]}}"#
-        )
-    }
-
-    #[test]
-    fn brackets_in_strings_do_not_confuse_the_scan() {
-        let tricky = r#"a ] } , \" \\"#;
-        let json = format!(
-            "\u{feff} [ {},\n{}\t, {} ]\n",
-            example("a", tricky, ""),
-            example("ä", "<image> one", r#""image": "x.jpg","#),
-            example("c", "", r#""video": "v.mp4", "nested": {"a": [{}]},"#),
-        );
-        let index = read(&json).unwrap();
-        let kinds: Vec<_> = index.entries().iter().map(|entry| entry.modality).collect();
-        assert_eq!(kinds, [Modality::Text, Modality::Image, Modality::Video]);
-        let words: Vec<_> = index.entries().iter().map(|entry| entry.words).collect();
-        assert_eq!(words, [8, 3, 2]);
-        let ids = index
-            .entries()
-            .iter()
-            .map(|entry| index.example(entry).unwrap().id);
-        assert_eq!(ids.collect::<Vec<_>>(), ["a", "ä", "c"]);
-        let first = index.example(&index.entries()[0]).unwrap();
-        assert_eq!(first.turns[0], "a ] } , \" \\");
-    }
-
-    #[test]
-    fn a_broken_example_is_skipped_and_reported() {
-        let json = format!(r#"[{{"id": 1}}, {}, {{"a" 1}}]"#, example("b", "x", ""));
-        let index = read(&json).unwrap();
-        assert_eq!((index.entries().len(), index.total()), (1, 3));
-        let names: Vec<_> = index.broken().iter().map(|broken| &broken.name).collect();
-        assert!(names[0].ends_with("d.json, example 1"), "{names:?}");
-        assert!(names[1].ends_with("d.json, example 3"), "{names:?}");
-    }
-
-    #[test]
-    fn a_file_that_is_not_a_list_is_refused_with_the_position() {
-        for (json, words) in [
-            ("", "the file is empty"),
-            (
-                "3",
-                "found `3` where `[` or `{` was expected, at line 1, column 1",
-            ),
-            (
-                "[{}\n {}]",
-                "found `{` where `,` or `]` was expected, at line 2, column 2",
-            ),
-            (
-                "[{},]",
-                "found `]` where `{` was expected, at line 1, column 5",
-            ),
-            ("[{\"a\": \"}]", "ends in the middle, at line 1, column 11"),
-            (
-                "[{}]\n\nx",
-                "found `x` where the end was expected, at line 3, column 1",
-            ),
-            ("[]", "no example can be trained on"),
-            (
-                "[{}]",
-                "d.json, example 1: `conversations` (or `messages`) is missing",
-            ),
-            ("{}", "d.json, line 1: `conversations`"),
-            (
-                "\u{feff}{\n",
-                "d.json, line 1: EOF while parsing an object, column 4",
-            ),
-        ] {
-            let error = read(json).err().unwrap();
-            assert!(error.contains(words), "{json}: {error}");
-        }
-    }
-
-    #[test]
-    fn one_example_per_line_is_read_like_a_list() {
-        let line = |id, rest| example(id, "x", rest).replace('\n', "");
-        let json = format!(
-            "\u{feff}{}\r\n\n  {}\n{{\"id\": \"torn\n[1]\n{}",
-            line("a", ""),
-            line("b", r#""video": "v.mp4","#),
-            line("c", ""),
-        );
-        let index = read(&json).unwrap();
-        let ids = index
-            .entries()
-            .iter()
-            .map(|entry| index.example(entry).unwrap().id);
-        assert_eq!(ids.collect::<Vec<_>>(), ["a", "b", "c"]);
-        let names = index.entries().iter().map(|entry| index.name(entry));
-        let names: Vec<_> = names.collect();
-        for (name, line) in names.iter().zip([1, 3, 6]) {
-            assert!(name.ends_with(&format!("d.json, line {line}")), "{name}");
-        }
-        let broken = index.broken();
-        assert!(broken[0].name.ends_with("d.json, line 4"), "{broken:?}");
-        assert_eq!(broken[0].why, "EOF while parsing a string, column 12");
-        assert!(broken[1].why.contains("expected an example"), "{broken:?}");
-    }
-
-    #[test]
-    fn a_syntax_error_is_reported_with_its_position_in_the_file() {
-        let json = format!("[{}, {{\"a\" 1}},\n{{\n \"b\": }}]", example("b", "x", ""));
-        let index = read(&json).unwrap();
-        let line = json.lines().nth(1).unwrap();
-        let column = line.find('1').unwrap() + 1;
-        let whys: Vec<_> = index.broken().iter().map(|broken| &broken.why).collect();
-        assert_eq!(whys[0], &format!("expected `:`, line 2, column {column}"));
-        assert_eq!(whys[1], "expected value, line 4, column 7");
-    }
 }
