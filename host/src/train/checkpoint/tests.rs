@@ -221,3 +221,63 @@ fn names_that_a_file_cannot_contain_are_refused_before_it_is_created() {
         assert!(!path.exists());
     }
 }
+
+/// A file of two tensors, `a` of two numbers and `b` of one.
+fn announced(folder: &TempDir) -> tensor_file::TensorFile {
+    let spec = |name: &str, elements| tensor_file::TensorSpec {
+        name: name.to_owned(),
+        dtype: "F32",
+        bits: 32,
+        shape: vec![elements],
+    };
+    let path = folder.path().join("llm.safetensors");
+    tensor_file::TensorFile::create(&path, &[spec("a", 2), spec("b", 1)]).unwrap()
+}
+
+#[test]
+fn only_the_announced_tensors_are_written_in_their_order() {
+    for (name, values, words) in [
+        ("b", &[1.0][..], ["`b` of 4 bytes", "`a` of 8 bytes"]),
+        ("b", &[1.0, 2.0], ["`b` of 8 bytes", "`a` of 8 bytes"]),
+        ("a", &[1.0], ["`a` of 4 bytes", "`a` of 8 bytes"]),
+        ("a", &[1.0, 2.0, 3.0], ["`a` of 12 bytes", "`a` of 8 bytes"]),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let error = announced(&folder).f32s(name, values).unwrap_err();
+        let error = error.to_string();
+        for word in words {
+            assert!(error.contains(word), "{name} {values:?}: {error}");
+        }
+    }
+    let folder = TempDir::new().unwrap();
+    let mut file = announced(&folder);
+    file.f32s("a", &[1.0, 2.0]).unwrap();
+    file.raw("b", &3f32.to_le_bytes()).unwrap();
+    let more = file.f32s("c", &[4.0]).unwrap_err().to_string();
+    assert!(more.contains("`c` is not expected"), "{more}");
+    file.finish().unwrap();
+    let bytes = fs::read(folder.path().join("llm.safetensors")).unwrap();
+    let data = [1f32, 2.0, 3.0].map(f32::to_le_bytes).concat();
+    assert!(bytes.ends_with(&data));
+    let folder = TempDir::new().unwrap();
+    let mut file = announced(&folder);
+    file.f32s("a", &[1.0, 2.0]).unwrap();
+    let missing = file.finish().err().unwrap().to_string();
+    assert!(missing.contains("`b` was not written"), "{missing}");
+}
+
+#[test]
+fn a_folder_without_a_checkpoint_has_none() {
+    let run = TempDir::new().unwrap();
+    assert!(!Checkpoints::exist(run.path()).unwrap());
+    let mut checkpoints = Checkpoints::open(run.path(), 2).unwrap();
+    assert!(run.path().join("checkpoints").is_dir());
+    assert!(!Checkpoints::exist(run.path()).unwrap());
+    assert!(
+        Checkpoints::newest_of(run.path(), |_| ())
+            .unwrap()
+            .is_none()
+    );
+    save(&mut checkpoints, 1, None);
+    assert!(Checkpoints::exist(run.path()).unwrap());
+}
