@@ -1,8 +1,8 @@
 //! Compares the expected memory of a run with sums computed by hand.
 
 use super::*;
-use merv_plugin_api::PreprocessSpec;
-use std::fs;
+use merv_plugin_api::{Device, PreprocessSpec};
+use std::{fs, path::Path};
 use tempfile::tempdir;
 
 fn settings(stage: TrainingStage, sets: &[&str]) -> Settings {
@@ -83,4 +83,23 @@ fn clips_are_read_ahead_for_each_encoder() {
         examples(&settings, &[&encoder(0), &encoder(0)]),
         5 * 3 * 2 * (2 * 6 * 6 * 3 * 4)
     );
+}
+
+/// The files were written by ggml's own converter and by safetensors.
+#[test]
+fn only_quantised_files_are_quantised() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/llama2");
+    let model = |files: &[&str]| {
+        let mut model = ModelSource::new("llama", Device::CPU);
+        model.weights = files.iter().map(|file| folder.join(file)).collect();
+        model
+    };
+    for (files, expected) in [
+        (&["gguf-llama-k-quants/model.gguf"][..], true),
+        (&["gguf-qwen2-mixed/model.gguf"], true),
+        (&["mha/model.safetensors"], false),
+        (&[], false),
+    ] {
+        assert_eq!(is_quantised(&model(files)).unwrap(), expected, "{files:?}");
+    }
 }
