@@ -197,12 +197,6 @@ fn replace(text: &str, table: &DeTable<'_>, new: &Pairs, edits: &mut Vec<Edit>) 
     {
         ranges = blocks(text, value.span(), inner);
     }
-    // Earlier edits inside the replaced ranges are obsolete.
-    let is_inside = |edit: &Range<usize>| {
-        let mut ranges = ranges.iter();
-        ranges.any(|range| range.start <= edit.start && edit.end <= range.end)
-    };
-    edits.retain(|(edit, _)| !is_inside(edit));
     let mut ranges = ranges.into_iter();
     let first = ranges.next()?;
     edits.extend(ranges.map(|range| (range, String::new())));

@@ -207,3 +207,47 @@ fn a_table_with_a_header_is_replaced_as_a_whole() {
     };
     assert_eq!(registry.llm.tokenizer, pinned);
 }
+
+/// The values of a table stay where they are, and so does a table within it. All other paths become absolute.
+#[test]
+fn only_the_weights_are_replaced() {
+    let folder = folder_with(&FILES);
+    let text = changed("weights = { path = \"mixer.safetensors\" }\n", "");
+    let (rest, mixer) = text.split_once("[mixer]").unwrap();
+    let (top, rest) = rest.split_once("[[encoders]]").unwrap();
+    // The mixer comes first. Its weights have a header, and the last of them is an inline table.
+    let text = format!(
+        "{top}[mixer]{mixer}\n[mixer.weights]\ninit = true\n\
+         reuse = {{ path = \"mixer.safetensors\" }}\n\n[[encoders]]{rest}"
+    );
+    let before = Registry::from_file(&write(&folder, &text)).unwrap_or_else(|e| panic!("{e}"));
+    let elsewhere = folder_with(&["m.safetensors", "l.safetensors"]);
+    let file = |path| Some(MovedFile { path, sha256: None });
+    let moved = Moved {
+        mixer: file("m.safetensors"),
+        llm: file("l.safetensors"),
+        ..Moved::default()
+    };
+    let text = moved.text(&text, &before);
+    assert!(!text.contains("init") && !text.contains("reuse"), "{text}");
+    let path = write(&elsewhere, &text);
+    let after = Registry::from_file(&path).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let local = |folder: &TempDir, name: &str| WeightSource::Local {
+        path: folder.path().canonicalize().unwrap().join(name),
+        sha256: None,
+    };
+    assert_eq!(
+        after.mixer.weights.trained(),
+        Some(&local(&elsewhere, "m.safetensors"))
+    );
+    assert_eq!(after.llm.weights, local(&elsewhere, "l.safetensors"));
+    assert_eq!(after.llm.tokenizer, local(&folder, "llm/tokenizer.json"));
+    let weights = after.encoders.iter().map(|entry| entry.weights.clone());
+    let expected = ["one.safetensors", "two.safetensors"].map(|name| Some(local(&folder, name)));
+    assert_eq!(weights.collect::<Vec<_>>(), expected);
+    let PluginRef::Library { path, .. } = &after.encoders[1].plugin else {
+        panic!("{text}")
+    };
+    let library = folder.path().canonicalize().unwrap().join("libmerv_two.so");
+    assert_eq!(path, &library);
+}
