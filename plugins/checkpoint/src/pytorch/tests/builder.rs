@@ -105,6 +105,43 @@ pub(super) fn archive(entries: &[Entry]) -> Vec<u8> {
     bytes
 }
 
+/// An archive of `count` empty entries, with the zip64 end record that more than 65,535 of them require
+/// (APPNOTE.TXT 4.3.14 to 4.3.16).
+pub(super) fn empty_entries(count: u32) -> Vec<u8> {
+    let (mut bytes, mut directory) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let name = format!("{number:08}");
+        directory.extend(b"PK\x01\x02");
+        directory.extend([0; 24]);
+        directory.extend(
+            [name.len() as u16, 0, 0, 0, 0]
+                .map(u16::to_le_bytes)
+                .concat(),
+        );
+        directory.extend([0, bytes.len() as u32].map(u32::to_le_bytes).concat());
+        directory.extend(name.as_bytes());
+        bytes.extend(b"PK\x03\x04");
+        bytes.extend([0; 22]);
+        bytes.extend([name.len() as u16, 0].map(u16::to_le_bytes).concat());
+        bytes.extend(name.as_bytes());
+    }
+    let start = bytes.len() as u64;
+    bytes.extend(&directory);
+    let end = bytes.len() as u64;
+    bytes.extend(b"PK\x06\x06");
+    bytes.extend(44u64.to_le_bytes());
+    bytes.extend([0; 12]);
+    let numbers = [count.into(), count.into(), directory.len() as u64, start];
+    bytes.extend(numbers.map(u64::to_le_bytes).concat());
+    bytes.extend(b"PK\x06\x07\0\0\0\0");
+    bytes.extend(end.to_le_bytes());
+    bytes.extend(1u32.to_le_bytes());
+    bytes.extend(b"PK\x05\x06\0\0\0\0");
+    bytes.extend([0xff; 12]);
+    bytes.extend([0, 0]);
+    bytes
+}
+
 /// A checkpoint of the object that `body` builds, with a storage `0` of 16 bytes.
 pub(super) fn pickled(body: &[u8]) -> Vec<u8> {
     let pickle = [b"\x80\x02", body, b"."].concat();

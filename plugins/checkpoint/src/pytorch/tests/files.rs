@@ -1,6 +1,6 @@
 //! Damaged and malicious archives and legacy files.
 
-use super::builder::*;
+use super::{super::zip, builder::*};
 
 #[test]
 fn malicious_archives_are_refused() {
@@ -115,6 +115,17 @@ fn malicious_archives_are_refused() {
     let mut lost = large.clone();
     lost[record + 56 + 8..record + 56 + 16].copy_from_slice(&u64::MAX.to_le_bytes());
     refused("a record beyond the end", &lost, &["64-bit end"]);
+}
+
+#[test]
+fn an_archive_has_a_largest_number_of_entries() {
+    let most = empty_entries(1 << 18);
+    assert_eq!(zip::entries(&most).unwrap().len(), 1 << 18);
+    refused(
+        "one entry too many",
+        &empty_entries((1 << 18) + 1),
+        &["262145 entries"],
+    );
 }
 
 #[test]
