@@ -135,6 +135,58 @@ fn special_tokens_in_messages_stay_plain_in_templates() {
     assert_eq!(ids.iter().filter(|&&own| own == id).count(), 1);
 }
 
+/// A prompter of the template `text`, and a second tokenizer of the same family.
+fn templated(family: &str, text: &str, bos: Option<&str>) -> (Prompter, TextTokenizer) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.jinja");
+    fs::write(&path, text).unwrap();
+    let [tokenizer, other] = [(); 2].map(|()| {
+        let file = fixture("tokenizers").join(family).join("tokenizer.gguf");
+        TextTokenizer::load(&file).unwrap()
+    });
+    let bos = bos.map(|bos| tokenizer.id(bos).unwrap());
+    let style = PromptStyle::Template(Box::new(Template::load(&path).unwrap()));
+    let marks = VisualMarks::default();
+    (
+        Prompter::new(style, None, marks, tokenizer, (bos, None)),
+        other,
+    )
+}
+
+/// Transformers tokenises what a template renders without adding special tokens.
+#[test]
+fn a_bos_that_a_template_spells_out_is_the_only_one() {
+    for space in ["", " ", "\n\n", " \n \t\n "] {
+        let text = format!("{space}<s>In: {{{{ messages[-1].content }}}}\nOut:");
+        let (prompter, tokenizer) = templated("llama", &text, None);
+        let bos = tokenizer.id("<s>").unwrap();
+        let encoded = prompter.encode(&Default::default(), "What?").unwrap();
+        let rendered = format!("{space}<s>In: What?\nOut:");
+        let expected = tokenizer.encode_continuation(&rendered).unwrap();
+        assert_eq!(encoded.ids, expected, "{space:?}");
+        let place = expected.iter().position(|&id| id == bos).unwrap();
+        assert_eq!(expected.iter().filter(|&&id| id == bos).count(), 1);
+        // The visual tokens follow the BOS.
+        assert_eq!(encoded.begin, place + 1, "{space:?}");
+    }
+}
+
+#[test]
+fn the_bos_of_a_template_counts_if_the_tokenizer_adds_none() {
+    let bos = "<|im_start|>";
+    let text = "{{ bos_token }}In: {{ messages[-1].content }}";
+    let (prompter, tokenizer) = templated("qwen2", text, Some(bos));
+    assert!(tokenizer.begin().is_empty());
+    let encoded = prompter.encode(&Default::default(), "What?").unwrap();
+    let expected = tokenizer.encode_continuation(&format!("{bos}In: What?"));
+    assert_eq!(encoded.ids, expected.unwrap());
+    assert_eq!(encoded.ids[0], tokenizer.id(bos).unwrap());
+    assert_eq!(encoded.begin, 1);
+    let (without, _) = templated("qwen2", "In: {{ messages[-1].content }}", Some(bos));
+    let encoded = without.encode(&Default::default(), "What?").unwrap();
+    assert_eq!(encoded.begin, 0);
+}
+
 #[test]
 fn the_models_end_token_replaces_one_that_the_tokenizer_lacks() {
     // For example Llama 3 in a format of Llama 2, whose `</s>` is not one of its tokens.
