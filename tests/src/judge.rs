@@ -236,16 +236,16 @@ fn respond(request: &Request, state: &mut State, reply: Option<&str>) -> (u16, S
                 status,
                 output: None,
             });
-            shown(&state.batches, state.batches.len() - 1)
+            shown(state, state.batches.len() - 1)
         }
         ("GET", ["batches"]) => {
-            let all = (0..state.batches.len()).map(|i| shown(&state.batches, i));
+            let all = (0..state.batches.len()).map(|i| shown(state, i));
             json!({"data": all.collect::<Vec<_>>()})
         }
         ("GET", ["batches", id]) => {
             let index = number(id);
             advance(state, index);
-            shown(&state.batches, index)
+            shown(state, index)
         }
         ("GET", ["files", id, "content"]) => return (200, state.files[number(id)].clone()),
         _ => {
@@ -304,14 +304,15 @@ fn advance(state: &mut State, index: usize) {
     };
 }
 
-fn shown(batches: &[Batch], index: usize) -> Value {
+fn shown(State { batches, files, .. }: &State, index: usize) -> Value {
     let batch = &batches[index];
+    let lines = |file: usize| files[file].lines().count();
     json!({
         "id": format!("batch-{index}"), "status": batch.status, "metadata": batch.metadata,
         "input_file_id": format!("file-{}", batch.input),
         "output_file_id": batch.output.map(|file| format!("file-{file}")),
         "errors": {"data": [{"message": "the input file is not valid"}]},
-        "request_counts": {"total": 1, "completed": usize::from(batch.output.is_some())},
+        "request_counts": {"total": lines(batch.input), "completed": batch.output.map_or(0, lines)},
     })
 }
 

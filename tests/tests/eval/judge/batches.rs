@@ -1,10 +1,17 @@
 //! Judging in batches.
 
 use super::Judged;
-use merv_tests::{JudgeFault, artifacts, root};
+use merv_host::eval::judge::{
+    DEFAULT_MODEL, Service, Verdicts,
+    batch::{BatchOptions, judge},
+    cases,
+};
+use merv_tests::{JudgeFault, Run, artifacts, root};
+use serde_json::json;
 use std::{
     fs,
     process::{Command, Stdio},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -91,4 +98,54 @@ fn unanswered_requests_of_a_batch_are_sent_again() {
         .finish()
         .succeeded();
     failing.check(&run.stdout);
+}
+
+#[test]
+fn batches_of_other_evaluations_are_left_alone() {
+    let judged = Judged::new(10);
+    // More than the number of times that unanswered cases are sent.
+    for other in 0..4 {
+        let line = json!({
+            "question_id": "1", "video_name": "v", "question": format!("question {other}?"),
+            "answer": "dog", "pred": "dog",
+        });
+        let path = judged.path(&format!("other{other}_pred_merge.jsonl"));
+        fs::write(&path, line.to_string() + "\n").unwrap();
+        Run::new()
+            .env("OPENAI_BASE_URL", judged.server.base_url())
+            .env("OPENAI_API_KEY", "sk-right")
+            .args(["eval", "judge", "--batch", "--poll", "0.02"])
+            .arg(path)
+            .finish()
+            .succeeded();
+    }
+    let run = judged.run().args(["--batch", "--poll", "0.02"]);
+    judged.check(&run.finish().succeeded().stdout);
+    assert_eq!(judged.server.batches(), [1, 1, 1, 1, 10]);
+}
+
+#[test]
+fn the_progress_is_the_sum_over_all_batches() {
+    let judged = Judged::new(10);
+    judged.server.finish_batches_after(1);
+    let (cases, stem, _) = cases(&judged.path("toy_pred_merge.jsonl")).unwrap();
+    let service = Service {
+        base_url: judged.server.base_url(),
+        key: None,
+        timeout: Duration::from_secs(60),
+        tries: 3,
+        first_delay: Duration::from_millis(1),
+        notices: Arc::new(|notice| panic!("{notice}")),
+    };
+    let options = BatchOptions {
+        max_requests: 4,
+        poll: Duration::from_millis(1),
+        ..BatchOptions::default()
+    };
+    let mut verdicts = Verdicts::open(&stem, DEFAULT_MODEL).unwrap();
+    let mut seen = Vec::new();
+    let mut progress = |done, total| seen.push((done, total));
+    judge(&service, options, &mut verdicts, &cases, &mut progress).unwrap();
+    // Nothing has been sent; three batches of 4, 4 and 2 are sent, and complete.
+    assert_eq!(seen, [(0, 0), (0, 10), (10, 10)]);
 }
