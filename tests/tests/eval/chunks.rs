@@ -1,7 +1,7 @@
 //! Evaluations in several processes, and killed evaluations.
 
 use super::{SHORT, start};
-use merv_tests::{Benchmark, artifacts, root, small_clip};
+use merv_tests::{Benchmark, Tiny, artifacts, root, small_clip};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -90,6 +90,28 @@ fn kills_lose_nothing_and_repeat_nothing() {
     );
     // No files of other numbers of chunks and no partial files remain.
     assert_eq!(toy.files("out"), toy.files("whole"));
+}
+
+#[test]
+fn a_finished_chunk_reports_what_remains_and_needs_no_model() {
+    let toy = Benchmark::open_ended(4);
+    let tiny = Tiny::new();
+    let chunk = |index: &str| {
+        let run = toy.ask(&tiny.registry(), "open-ended", "out").args(SHORT);
+        let run = run.args(["--json", "--num-chunks", "3", "--chunk-idx", index]);
+        let report: Value = serde_json::from_str(&run.finish().succeeded().stdout).unwrap();
+        ["complete", "asked", "left"].map(|key| report[key].clone())
+    };
+    // Twelve questions in three chunks.
+    assert_eq!(chunk("0"), [json!(false), json!(4), json!(8)]);
+    assert_eq!(chunk("2"), [json!(false), json!(4), json!(4)]);
+    let weights = tiny.path("llm/model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, "no weights").unwrap();
+    assert_eq!(chunk("0"), [json!(false), json!(0), json!(4)]);
+    fs::write(&weights, bytes).unwrap();
+    let [complete, asked, _] = chunk("1");
+    assert_eq!([complete, asked], [json!(true), json!(4)]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Evaluations that are refused because of unusable videos or results of other settings.
 
 use super::SHORT;
-use merv_tests::{Benchmark, Tiny, json_lines, small_clip};
+use merv_tests::{Benchmark, Tiny, artifacts, json_lines, small_clip};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -103,6 +103,13 @@ fn results_of_other_settings_are_not_mixed() {
     rounded.failed(1, &words);
     // Results of another model with the same id are not mixed either.
     let tiny = Tiny::new();
+    let library = artifacts().library("merv_llama2").canonicalize().unwrap();
+    let library = library.display().to_string();
+    tiny.replace(
+        "registry.toml",
+        "plugin = \"llama2\"",
+        &format!("plugin = {{ path = \"{library}\" }}"),
+    );
     let with_tiny = || toy.ask(&tiny.registry(), "open-ended", "out").args(SHORT);
     let run = with_tiny().finish();
     // The message uses the words of a registry, and lists only the differences.
@@ -116,10 +123,12 @@ fn results_of_other_settings_are_not_mixed() {
     ] {
         assert!(!run.stderr.contains(debug), "{debug}: {run}");
     }
+    let plugin = format!("- llm plugin: recorded \"llama2\", requested \"{library}\"");
     let words = [
         "other settings",
         "- llm weights: recorded",
         "- mixer weights: recorded",
+        &plugin,
     ];
     run.failed(1, &words);
     // The settings of a failed run do not restrict later runs.
