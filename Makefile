@@ -23,7 +23,7 @@ PART ?= 0/400
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test test-long test-media mutants audit bench bench-abi bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
+.PHONY: help demo test test-long test-media mutants audit check-abi bench bench-abi bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
 
 help:
 	@echo "make demo          describe a clip with merv-tiny and ask two questions about it (VIDEO=… PROMPT=… QUESTION=… CHOICE=…)"
@@ -31,6 +31,7 @@ help:
 	@echo "make test-long     twenty training runs, killed at random moments and resumed"
 	@echo "make test-media    compare the frames of 2,200 files, whole and damaged, with those of the ffmpeg command (5 minutes)"
 	@echo "make mutants       plant small bugs one at a time and report those that no test notices (PART=0/400 is the first of 400)"
+	@echo "make check-abi     load plugins of another compiler, and check the boundary with AddressSanitizer (needs nightly)"
 	@echo "make audit         check licences, sources and versions of every dependency; advisories if they can be downloaded"
 	@echo "make bench         measure speed and memory, next to PyTorch if it is installed"
 	@echo "make bench-abi     measure the cost of a call through the plugin boundary"
@@ -67,6 +68,9 @@ test-long: build
 
 mutants: build
 	@scripts/mutants target/mutants "$(PART)"
+
+check-abi: build
+	scripts/check-abi
 
 audit:
 	@scripts/audit

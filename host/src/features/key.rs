@@ -104,6 +104,9 @@ impl EncoderKey {
         }
         fields.number("dtype", info.dtype);
         fields.number("device", info.device);
+        for dtype in &info.clip_dtypes {
+            fields.number("clip dtype", dtype);
+        }
         for (key, value) in &info.options {
             fields.text(key, value);
         }

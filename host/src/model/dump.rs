@@ -10,6 +10,7 @@ use crate::{
     },
     model::{options::GenerateOptions, visual::Visual},
     registry::{Registry, WeightSource},
+    transform::Pixels,
 };
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
@@ -53,6 +54,14 @@ fn floats(values: &[f32], shape: Vec<usize>) -> Item {
         dtype: Dtype::F32,
         shape,
         bytes,
+    }
+}
+
+fn bytes(values: &[u8], shape: Vec<usize>) -> Item {
+    Item {
+        dtype: Dtype::U8,
+        shape,
+        bytes: values.to_vec(),
     }
 }
 
@@ -126,7 +135,7 @@ impl Dump {
         Ok(Self { path, file })
     }
 
-    /// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]`, `features.<id>` `[1, T·S, D]`, `projected.<id>`,
+    /// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]` (`u8` for encoders that take bytes), `features.<id>` `[1, T·S, D]`, `projected.<id>`,
     /// `fused`, `prompt_ids`, and `logits` `[vocab_size]` of the first step. If the fusion is a weighted sum,
     /// `mixer_weights` `[1, E]` is written too.
     ///
@@ -175,7 +184,11 @@ fn items(
         // If the features came from a cache, the clip was not decoded.
         if let Some(clip) = &visual.clips[index] {
             let shape = vec![clip.num_frames, 3, clip.image_size, clip.image_size];
-            items.push((format!("clip.{id}"), floats(&clip.data, shape)));
+            let item = match &clip.data {
+                Pixels::F32(values) => floats(values, shape),
+                Pixels::U8(values) => bytes(values, shape),
+            };
+            items.push((format!("clip.{id}"), item));
         }
         items.push((format!("features.{id}"), tensor(&visual.features[index])?));
         items.push((

@@ -12,11 +12,11 @@ use crate::{
     },
     plugin::{Encoder, PluginTensor, Tape},
     registry::{MixerKind, Registry},
-    transform::{self, Clip, ClipRequest, ResizeStrategy},
+    transform::{self, Clip, ClipRequest, PixelKind, Pixels, ResizeStrategy},
     video,
 };
 use candle_core::{Device, Tensor};
-use merv_plugin_api::{Clips, EncoderInfo, TensorView};
+use merv_plugin_api::{Clips, EncoderInfo};
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -291,6 +291,7 @@ impl Encoders {
                 ClipRequest {
                     spec: &info.preprocess,
                     num_frames: info.num_frames as usize,
+                    pixels: PixelKind::of(info),
                 }
             })
             .collect();
@@ -399,11 +400,11 @@ impl Encoders {
                 first.image_size,
                 first.image_size,
             ];
-            let data: Vec<&[f32]> = clips.iter().map(|clip| &clip.data[..]).collect();
-            let data = data.concat();
+            let data: Vec<&Pixels> = clips.iter().map(|clip| &clip.data).collect();
+            let data = Pixels::concat(&data)?;
             let seconds = videos.iter().map(|video| video.seconds(first.num_frames));
             let seconds: Vec<f64> = seconds.flatten().collect();
-            let batch = Clips::new(TensorView::new(&data, &shape)?).at(&seconds)?;
+            let batch = Clips::new(data.view(&shape)?).at(&seconds)?;
             let (features, tape) = loaded.encoder.forward_train(&batch)?;
             let features = tensor(&features, features.shape())?;
             check_finite(&features, &loaded.identity.id, &loaded.weights)?;
@@ -461,7 +462,7 @@ pub(crate) fn check_finite(
 fn encode(encoder: &Encoder, clip: &Clip, seconds: &[f64]) -> Result<Tensor, Error> {
     let size = clip.image_size;
     let shape = [1, clip.num_frames, 3, size, size];
-    let clips = Clips::new(TensorView::new(&clip.data, &shape)?).at(seconds)?;
+    let clips = Clips::new(clip.data.view(&shape)?).at(seconds)?;
     let features = encoder.encode(&clips)?;
     tensor(&features, &features.shape()[1..])
 }

@@ -2,8 +2,8 @@
 
 use crate::transform;
 use merv_plugin_api::{
-    EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo, MixerInfo, ParameterInfo,
-    PluginError,
+    DType, EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo, MixerInfo, ParameterInfo,
+    PluginError, ResizeDomain,
 };
 use std::fmt;
 
@@ -27,6 +27,13 @@ pub(super) fn plausible_encoder(
             .checked_mul(info.spatial)
             .is_some_and(|tokens| tokens <= MAX_SIZE)
     {
+        let takes_bytes = info.clip_dtypes.contains(&DType::U8);
+        if takes_bytes && info.preprocess.domain != ResizeDomain::PILLOW_U8 {
+            return Err(PluginError::new(
+                ErrorKind::INTERNAL,
+                "it takes clips of bytes, which need the resize domain pillow-u8",
+            ));
+        }
         return transform::check_spec(&info.preprocess)
             .map_err(|error| PluginError::new(ErrorKind::INTERNAL, error));
     }

@@ -7,6 +7,7 @@ use merv_plugin_api::{Interpolation, PreprocessSpec, ResizeDomain};
 
 use super::geometry::axes;
 use super::normalize::NormalizationTable;
+use super::pixels::{FrameMut, PixelKind, Pixels};
 use super::{ResizeStrategy, TransformError, resize, torch_resize};
 use crate::video::RgbFrame;
 
@@ -16,8 +17,8 @@ const MAX_IMAGE_SIZE: u32 = 8192;
 /// The frames of one video, preprocessed for one encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clip {
-    /// `[num_frames, 3, image_size, image_size]`, normalised.
-    pub data: Vec<f32>,
+    /// `[num_frames, 3, image_size, image_size]`
+    pub data: Pixels,
     /// Number of frames.
     pub num_frames: usize,
     /// Height and width, in pixels.
@@ -31,6 +32,8 @@ pub struct ClipRequest<'a> {
     pub spec: &'a PreprocessSpec,
     /// The number of frames it takes. It must divide the number of available frames.
     pub num_frames: usize,
+    /// The form of its values.
+    pub pixels: PixelKind,
 }
 
 /// Computes a clip for each request, on up to `threads` threads.
@@ -56,7 +59,9 @@ pub fn clips(
         .iter()
         .map(|request| {
             let same = |plan: &ClipPlan| {
-                plan.spec == *request.spec && plan.num_frames == request.num_frames
+                plan.spec == *request.spec
+                    && plan.num_frames == request.num_frames
+                    && plan.pixels == request.pixels
             };
             plans.iter().position(same).unwrap_or_else(|| {
                 plans.push(ClipPlan::new(request, strategy, frames.len(), &distinct));
@@ -85,7 +90,7 @@ pub fn clips(
     for plan in &mut plans {
         let (spec, sources, table) = (&plan.spec, &plan.sources, &plan.table);
         let shape = plan.shape;
-        for (place, values) in plan.data.chunks_exact_mut(plan.frame_len).enumerate() {
+        for (place, values) in plan.data.frames_mut(plan.frame_len).into_iter().enumerate() {
             let source = sources[place];
             if sources[..place].contains(&source) {
                 continue;
@@ -99,19 +104,24 @@ pub fn clips(
             });
         }
     }
-    in_parallel(tasks, threads, |task| match task.shape {
-        Some(shape) => {
-            let square = squares.get(&(shape, task.source)).and_then(OnceLock::get);
-            task.table
-                .normalize(square.map_or(&[], Vec::as_slice), task.values);
+    let square = |shape, source| {
+        let square = squares.get(&(shape, source)).and_then(OnceLock::get);
+        square.map_or(&[][..], Vec::as_slice)
+    };
+    in_parallel(tasks, threads, |task| match (task.shape, task.values) {
+        (Some(shape), FrameMut::F32(values)) => {
+            task.table.normalize(square(shape, task.source), values);
         }
-        None => torch_resize::resize(
+        (Some(shape), FrameMut::U8(values)) => planes(square(shape, task.source), values),
+        (None, FrameMut::F32(values)) => torch_resize::resize(
             &frames[distinct.first[task.source]],
             task.spec.image_size as usize,
             task.spec.short_side as usize,
             task.table,
-            task.values,
+            values,
         ),
+        // Refused by `check`.
+        (None, FrameMut::U8(_)) => {}
     });
 
     let finished: Vec<Arc<Clip>> = plans
@@ -151,8 +161,26 @@ fn check(frames: &[Arc<RgbFrame>], requests: &[ClipRequest<'_>]) -> Result<(), T
             });
         }
         check_spec(request.spec)?;
+        if request.pixels == PixelKind::U8 && request.spec.domain != ResizeDomain::PILLOW_U8 {
+            return Err(TransformError::BadSpec {
+                reason: "clips of bytes need the resize domain pillow-u8",
+                spec: Box::new(request.spec.clone()),
+            });
+        }
     }
     Ok(())
+}
+
+/// Arranges pixels by channel.
+///
+/// # Shapes
+/// `[height, width, 3]` → `[3, height, width]`
+fn planes(pixels: &[u8], into: &mut [u8]) {
+    let (pixels, _) = pixels.as_chunks::<3>();
+    for (channel, values) in into.chunks_exact_mut(pixels.len().max(1)).enumerate() {
+        let pairs = values.iter_mut().zip(pixels);
+        pairs.for_each(|(value, pixel)| *value = pixel[channel]);
+    }
 }
 
 /// Checks that frames can be preprocessed as a plugin describes.
@@ -265,6 +293,7 @@ impl ResizeKey {
 struct ClipPlan {
     spec: PreprocessSpec,
     num_frames: usize,
+    pixels: PixelKind,
     /// `None` for a clip that is resized as floats.
     shape: Option<ResizeKey>,
     /// The number of the distinct frame at each index of the clip.
@@ -272,7 +301,7 @@ struct ClipPlan {
     table: NormalizationTable,
     /// The number of values of one frame.
     frame_len: usize,
-    data: Vec<f32>,
+    data: Pixels,
 }
 
 impl ClipPlan {
@@ -288,13 +317,14 @@ impl ClipPlan {
         let every = frames / request.num_frames;
         Self {
             num_frames: request.num_frames,
+            pixels: request.pixels,
             shape: (spec.domain == ResizeDomain::PILLOW_U8)
                 .then(|| ResizeKey::new(&spec, strategy)),
             sources: distinct.at.iter().copied().step_by(every).collect(),
             table: NormalizationTable::new(spec.mean, spec.std),
             spec,
             frame_len,
-            data: vec![0.0; request.num_frames * frame_len],
+            data: Pixels::zeros(request.pixels, request.num_frames * frame_len),
         }
     }
 
@@ -307,9 +337,7 @@ impl ClipPlan {
                 .position(|other| other == source)
                 .unwrap_or(place);
             if first != place {
-                let from = first * self.frame_len;
-                self.data
-                    .copy_within(from..from + self.frame_len, place * self.frame_len);
+                self.data.copy_frame(first, place, self.frame_len);
             }
         }
         let image_size = self.spec.image_size as usize;
@@ -327,7 +355,7 @@ struct FrameTask<'a> {
     shape: Option<ResizeKey>,
     source: usize,
     table: &'a NormalizationTable,
-    values: &'a mut [f32],
+    values: FrameMut<'a>,
 }
 
 /// Calls `work` for every task, on this thread and up to `threads - 1` others.

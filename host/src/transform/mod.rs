@@ -11,6 +11,7 @@ mod clip;
 mod error;
 mod geometry;
 mod normalize;
+mod pixels;
 mod resize;
 mod strategy;
 #[cfg(test)]
@@ -19,4 +20,5 @@ mod torch_resize;
 
 pub use clip::{Clip, ClipRequest, check_spec, clips};
 pub use error::TransformError;
+pub use pixels::{PixelKind, Pixels};
 pub use strategy::ResizeStrategy;

@@ -6,6 +6,7 @@ use merv_plugin_api::{Interpolation, PreprocessSpec, ResizeDomain};
 use safetensors::{Dtype, SafeTensors};
 
 use super::geometry::{Axis, axes, centre};
+use super::pixels::{PixelKind, Pixels};
 use super::{Clip, ClipRequest, ResizeStrategy, TransformError, clips, resize};
 use crate::video::RgbFrame;
 
@@ -65,14 +66,31 @@ fn spec(name: &str) -> PreprocessSpec {
         .normalise(mean, std)
 }
 
-fn one(frame: &Arc<RgbFrame>, spec: &PreprocessSpec, strategy: ResizeStrategy) -> Arc<Clip> {
-    let request = ClipRequest {
+fn request(spec: &PreprocessSpec, num_frames: usize) -> ClipRequest<'_> {
+    ClipRequest {
         spec,
-        num_frames: 1,
-    };
-    clips(std::slice::from_ref(frame), &[request], strategy, 1)
-        .unwrap()
-        .remove(0)
+        num_frames,
+        pixels: PixelKind::F32,
+    }
+}
+
+/// The normalised values of a clip.
+fn floats(clip: &Clip) -> &[f32] {
+    match &clip.data {
+        Pixels::F32(values) => values,
+        Pixels::U8(_) => panic!("bytes"),
+    }
+}
+
+fn one(frame: &Arc<RgbFrame>, spec: &PreprocessSpec, strategy: ResizeStrategy) -> Arc<Clip> {
+    clips(
+        std::slice::from_ref(frame),
+        &[request(spec, 1)],
+        strategy,
+        1,
+    )
+    .unwrap()
+    .remove(0)
 }
 
 #[test]
@@ -137,12 +155,11 @@ fn clips_equal_torchvision_and_torch() {
             .iter()
             .map(|&bytes| f32::from_le_bytes(bytes))
             .collect();
-        assert_eq!(clip.data.len(), expected.len(), "{key}");
+        assert_eq!(floats(&clip).len(), expected.len(), "{key}");
         let scale = expected
             .iter()
             .fold(0f32, |most, value| most.max(value.abs()));
-        let off = clip
-            .data
+        let off = floats(&clip)
             .iter()
             .zip(&expected)
             .fold(0f32, |most, (a, b)| most.max((a - b).abs()));
@@ -179,21 +196,9 @@ fn requests_share_work_and_threads_do_not_change_results() {
     let mut frames: Vec<_> = (0..8).map(|seed| noise(40, 30, seed)).collect();
     frames[5] = frames[4].clone();
     let specs = ["siglip", "dinov2", "vivit", "languagebind"].map(spec);
-    let mut requests: Vec<_> = specs
-        .iter()
-        .map(|spec| ClipRequest {
-            spec,
-            num_frames: 4,
-        })
-        .collect();
-    requests.push(ClipRequest {
-        spec: &specs[2],
-        num_frames: 8,
-    });
-    requests.push(ClipRequest {
-        spec: &specs[0],
-        num_frames: 4,
-    });
+    let mut requests: Vec<_> = specs.iter().map(|spec| request(spec, 4)).collect();
+    requests.push(request(&specs[2], 8));
+    requests.push(request(&specs[0], 4));
 
     for strategy in ResizeStrategy::ALL {
         let alone = clips(&frames, &requests, strategy, 1).unwrap();
@@ -204,20 +209,52 @@ fn requests_share_work_and_threads_do_not_change_results() {
         );
         let frame_len = 3 * 56 * 56;
         for (request, clip) in requests.iter().zip(&alone) {
-            assert_eq!(clip.data.len(), request.num_frames * frame_len);
+            assert_eq!(floats(clip).len(), request.num_frames * frame_len);
             let every = frames.len() / request.num_frames;
-            for (values, frame) in clip
-                .data
+            for (values, frame) in floats(clip)
                 .chunks(frame_len)
                 .zip(frames.iter().step_by(every))
             {
                 assert!(
-                    values == one(frame, request.spec, strategy).data,
+                    values == floats(&one(frame, request.spec, strategy)),
                     "{strategy}"
                 );
             }
         }
     }
+}
+
+/// The normalised value of a byte is known, so bytes and floats can be compared exactly.
+#[test]
+fn bytes_are_the_pixels_before_normalisation() {
+    let frames: Vec<_> = (0..4).map(|seed| noise(40, 30, seed)).collect();
+    for name in ["siglip", "dinov2", "vivit"] {
+        let spec = spec(name);
+        let bytes = ClipRequest {
+            pixels: PixelKind::U8,
+            ..request(&spec, 2)
+        };
+        for strategy in ResizeStrategy::ALL {
+            let both = clips(&frames, &[request(&spec, 2), bytes], strategy, 2).unwrap();
+            let Pixels::U8(found) = &both[1].data else {
+                panic!("floats")
+            };
+            let plane = 56 * 56;
+            for (index, (byte, value)) in found.iter().zip(floats(&both[0])).enumerate() {
+                let channel = index / plane % 3;
+                let expected = (f32::from(*byte) / 255.0 - spec.mean[channel]) / spec.std[channel];
+                assert_eq!(*value, expected, "{name}, {index}");
+            }
+            assert_eq!(found.len(), 2 * 3 * plane);
+        }
+    }
+    let spec = spec("languagebind");
+    let bytes = ClipRequest {
+        pixels: PixelKind::U8,
+        ..request(&spec, 2)
+    };
+    let refused = clips(&frames, &[bytes], ResizeStrategy::ResizeNaive, 1).unwrap_err();
+    assert!(matches!(refused, TransformError::BadSpec { .. }));
 }
 
 #[test]
@@ -227,8 +264,8 @@ fn extreme_shapes_need_no_more_memory_than_the_crop() {
         for strategy in ResizeStrategy::ALL {
             for name in ["siglip", "vivit", "languagebind"] {
                 let clip = one(&frame, &spec(name), strategy);
-                assert_eq!(clip.data.len(), 3 * 56 * 56);
-                assert!(clip.data.iter().all(|value| value.is_finite()));
+                assert_eq!(floats(&clip).len(), 3 * 56 * 56);
+                assert!(floats(&clip).iter().all(|value| value.is_finite()));
             }
         }
     }
@@ -261,7 +298,7 @@ fn impossible_requests_are_errors() {
     let frames = vec![noise(8, 8, 1); 6];
     let good = spec("siglip");
     let request_clip = |spec: &PreprocessSpec, num_frames| {
-        let request = ClipRequest { spec, num_frames };
+        let request = request(spec, num_frames);
         clips(&frames, &[request], ResizeStrategy::ResizeNaive, 2).unwrap_err()
     };
     for num_frames in [0, 4, 12] {
@@ -315,10 +352,7 @@ fn sizes_at_the_limit_are_accepted_and_larger_ones_refused() {
             .short_side(short_side)
             .normalise([mean; 3], [std; 3]);
         spec.image_size = image_size;
-        let request = ClipRequest {
-            num_frames: 1,
-            spec: &spec,
-        };
+        let request = request(&spec, 1);
         clips(
             std::slice::from_ref(&picture),
             &[request],

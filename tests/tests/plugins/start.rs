@@ -151,6 +151,38 @@ fn an_encoder_gets_the_time_of_each_frame() {
 }
 
 #[test]
+fn an_encoder_that_takes_bytes_gets_the_same_pixels() {
+    let folder = plugin_folder(&["faulty"]);
+    let dump = |id| {
+        let out = tempfile::TempDir::new().unwrap();
+        let path = out.path().join("dump");
+        let run = swapped(folder.path(), Some(id), None)
+            .arg("--dump")
+            .arg(&path);
+        run.finish().succeeded();
+        std::fs::read(path).unwrap()
+    };
+    let [fine, bytes] = ["fine", "takes-bytes"].map(dump);
+    let [fine, bytes] =
+        [&fine, &bytes].map(|file| safetensors::SafeTensors::deserialize(file).unwrap());
+    let (floats, raw) = (
+        fine.tensor("clip.fine").unwrap(),
+        bytes.tensor("clip.takes-bytes").unwrap(),
+    );
+    assert_eq!(raw.dtype(), safetensors::Dtype::U8);
+    assert_eq!(raw.shape(), floats.shape());
+    let features = [
+        fine.tensor("features.fine"),
+        bytes.tensor("features.takes-bytes"),
+    ];
+    let [fine, bytes] = features.map(|tensor| tensor.unwrap().data().to_vec());
+    assert!(fine == bytes, "the features are the same, bit for bit");
+
+    let error = swapped(folder.path(), Some("takes-bytes-of-torch"), None).finish();
+    error.failed(1, &["plugin `faulty`", "takes clips of bytes", "pillow-u8"]);
+}
+
+#[test]
 fn messages_of_plugins_follow_the_verbosity() {
     let folder = plugin_folder(&["faulty"]);
     let words = ["error", "warning", "information", "detail"];

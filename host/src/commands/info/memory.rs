@@ -3,10 +3,11 @@
 //! Weights and the language model's cache are computed exactly. The memory that a plugin needs while it computes
 //! is estimated from the sizes that it states.
 
+use merv_host::transform::PixelKind;
 use merv_plugin_api::{EncoderInfo, LanguageModelInfo};
 use serde::Serialize;
 
-/// Bytes of a number in the host: of clips, features and mixer parameters.
+/// Bytes of a number in the host: of features and mixer parameters.
 const F32: u64 = 4;
 
 /// The number of copies of the tokens in memory while a block of an encoder runs: the residual stream, the output
@@ -58,7 +59,9 @@ impl Memory {
         let tokens = inside.max(product(&[info.temporal, info.spatial]));
         Self {
             weights,
-            features: clip.saturating_add(features).saturating_mul(F32),
+            features: clip
+                .saturating_mul(PixelKind::of(info).bytes() as u64)
+                .saturating_add(features.saturating_mul(F32)),
             activations: [u64::from(info.width), ENCODER_COPIES, F32]
                 .into_iter()
                 .fold(tokens, u64::saturating_mul),

@@ -1,8 +1,8 @@
 //! Encoders that return mean colours, fail in various ways, or log messages.
 
 use merv_plugin_api::{
-    Call, Clips, Encoder, EncoderInfo, EncoderObject, EncoderRequest, LogLevel, LogRecord,
-    PluginError, PreprocessSpec, Provided, TensorBuf, feature, log, log_record,
+    Call, Clips, DType, Encoder, EncoderInfo, EncoderObject, EncoderRequest, LogLevel, LogRecord,
+    PluginError, PreprocessSpec, Provided, ResizeDomain, TensorBuf, feature, log, log_record,
 };
 use std::{
     error::Error,
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub const ENCODERS: [Provided; 16] = [
+pub const ENCODERS: [Provided; 18] = [
     encoder("fine"),
     encoder("panics-in-describe"),
     encoder("panics-in-load"),
@@ -28,6 +28,8 @@ pub const ENCODERS: [Provided; 16] = [
     encoder("loads-another-size"),
     encoder("talks"),
     encoder("tells-the-time"),
+    encoder("takes-bytes").features(&[feature::U8_CLIPS]),
+    encoder("takes-bytes-of-torch").features(&[feature::U8_CLIPS]),
 ];
 
 /// An encoder that works until it is cancelled.
@@ -51,6 +53,15 @@ pub fn describe(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
     match request.model.id.as_str() {
         "panics-in-describe" => panic!("describe blew up, as requested"),
         id if !is_provided(id) => Err(PluginError::unsupported(format!("no encoder `{id}`"))),
+        id if id.starts_with("takes-bytes") => {
+            let mut preprocess = PreprocessSpec::new(IMAGE as u32);
+            if id == "takes-bytes-of-torch" {
+                preprocess = preprocess.domain(ResizeDomain::TORCH_F32);
+            }
+            let grid = [request.num_frames, (GRID * GRID) as u32];
+            let info = EncoderInfo::new(WIDTH as u32, request.num_frames, grid, preprocess);
+            Ok(info.clip_dtype(DType::U8))
+        }
         id => Ok(EncoderInfo::new(
             if id == "of-no-width" { 0 } else { WIDTH as u32 },
             request.num_frames + u32::from(id == "of-other-frames"),
@@ -168,7 +179,15 @@ impl Encoder for MeanColours {
                 clips.shape()
             )));
         }
-        let (planes, patch) = (clips.f32s()?, IMAGE / GRID);
+        let normalised: Vec<f32>;
+        let planes = if clips.dtype() == DType::U8 && self.id == "takes-bytes" {
+            let bytes = clips.elements::<u8>()?.iter();
+            normalised = bytes.map(|&byte| f32::from(byte) / 255.0).collect();
+            &normalised
+        } else {
+            clips.f32s()?
+        };
+        let patch = IMAGE / GRID;
         let mut features = Vec::<f32>::with_capacity(batch * frames * GRID * GRID * WIDTH);
         for frame in planes.chunks_exact(3 * IMAGE * IMAGE) {
             for (top, left) in (0..GRID * GRID).map(|i| (i / GRID * patch, i % GRID * patch)) {
