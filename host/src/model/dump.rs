@@ -135,9 +135,9 @@ impl Dump {
         Ok(Self { path, file })
     }
 
-    /// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]` (`u8` for encoders that take bytes), `features.<id>` `[1, T·S, D]`, `projected.<id>`,
-    /// `fused`, `prompt_ids`, and `logits` `[vocab_size]` of the first step. If the fusion is a weighted sum,
-    /// `mixer_weights` `[1, E]` is written too.
+    /// Writes `frame_indices`, `clip.<id>` `[F, 3, S, S]` (`u8` for encoders that take bytes), `features.<id>`
+    /// `[1, T·S, D]`, `projected.<id>`, `fused`, `prompt_ids`, and `logits` `[vocab_size]` of the first step. If the
+    /// fusion is a weighted sum, `mixer_weights` `[1, E]` is written too.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! The thread pool of a plugin.
 
 use crate::Result;
-use merv_plugin_api::{HostServices, PluginError};
+use merv_plugin_api::{Call, HostServices, PluginError};
 use std::sync::{Mutex, PoisonError};
 
 /// Starts this library's rayon pool with as many threads as the host allows.
@@ -22,7 +22,8 @@ pub fn init(host: &HostServices) -> Result<()> {
 /// Runs a computation of many parallel steps on a thread of the pool. Only one computation runs at a time.
 ///
 /// On any other thread, each step would have to wake the pool and wait for it, which takes longer than the
-/// steps of small models. A tape belongs to one thread, so recording must start inside `compute`.
+/// steps of small models. A tape belongs to one thread, so recording must start inside `compute`. The host's call is also
+/// the current one there.
 pub fn on_pool<R: Send>(compute: impl FnOnce() -> R + Send) -> R {
     static TURN: Mutex<()> = Mutex::new(());
     if rayon::current_thread_index().is_some() {
@@ -31,7 +32,8 @@ pub fn on_pool<R: Send>(compute: impl FnOnce() -> R + Send) -> R {
     // A pool thread that waits for one of its parts would otherwise start another caller's computation in the
     // middle of this one, with this one's tape and locks.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    rayon::scope(|_| compute())
+    let call = Call::current();
+    rayon::scope(|_| call.serve(compute))
 }
 
 #[cfg(test)]

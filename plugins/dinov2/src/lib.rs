@@ -23,7 +23,8 @@ const UNUSED: &[&str] = &["mask_token"];
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-const PROVIDED: [Provided; VARIANTS.len()] = variants::provided(&VARIANTS, &[feature::TRAIN]);
+const PROVIDED: [Provided; VARIANTS.len()] =
+    variants::provided(&VARIANTS, &[feature::TRAIN, feature::CANCEL]);
 
 struct DinoV2;
 

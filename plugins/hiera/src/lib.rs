@@ -11,8 +11,8 @@ mod model;
 
 use config::{Config, VARIANTS};
 use merv_plugin_api::{
-    EncoderInfo, EncoderObject, EncoderRequest, Interpolation, Manifest, PreprocessSpec,
-    ResizeDomain, Provided};
+    EncoderInfo, EncoderObject, EncoderRequest, Manifest, PreprocessSpec, Provided, feature,
+};
 use merv_plugin_sdk::{
     Result,
     config::{in_file, read},
@@ -42,7 +42,7 @@ const FUSION_HEADS: &str = "multi_scale_fusion_heads.";
 /// The dictionary that contains the weights in `.pth` files.
 const STATE: &str = "model_state";
 
-const PROVIDED: [Provided; VARIANTS.len()] = variants::provided(&VARIANTS, &[]);
+const PROVIDED: [Provided; VARIANTS.len()] = variants::provided(&VARIANTS, &[feature::CANCEL]);
 
 struct Hiera;
 

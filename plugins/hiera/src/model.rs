@@ -208,9 +208,10 @@ impl Encoder for Hiera {
     }
 
     fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf> {
-        let features = encode_in_groups(&clips.pixels, &self.info, self.config.frames(), |frames| {
-            self.forward(frames)
-        });
+        let features =
+            encode_in_groups(&clips.pixels, &self.info, self.config.frames(), |frames| {
+                self.forward(frames)
+            });
         self.mapping.release();
         features
     }

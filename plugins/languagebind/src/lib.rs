@@ -23,7 +23,8 @@ use std::path::PathBuf;
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
-const PROVIDED: [Provided; VARIANTS.len()] = variants::provided(&VARIANTS, &[feature::TRAIN]);
+const PROVIDED: [Provided; VARIANTS.len()] =
+    variants::provided(&VARIANTS, &[feature::TRAIN, feature::CANCEL]);
 
 struct LanguageBind;
 

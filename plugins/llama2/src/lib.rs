@@ -48,7 +48,7 @@ const PROVIDED: [Provided; 13] = [
 ];
 
 const fn llm(id: &'static str, license: &'static str) -> Provided {
-    Provided::llm(id, license).features(&[feature::TRAIN])
+    Provided::llm(id, license).features(&[feature::TRAIN, feature::CANCEL])
 }
 
 struct LlamaPlugin;

@@ -9,7 +9,7 @@ use crate::{
 };
 use candle_core::Tensor;
 use merv_plugin_api::{
-    LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
+    Call, LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
 };
 use merv_plugin_sdk::{
     Result,
@@ -214,6 +214,7 @@ impl Llama {
             .iter()
             .enumerate()
             .try_fold(x, |x, (index, layer)| {
+                Call::current().check()?;
                 layer.forward(&x, |qkv| self.attend_cached(index, qkv, sessions, new))
             });
         for session in sessions.iter_mut() {

@@ -6,8 +6,8 @@ use crate::{
 };
 use candle_core::Tensor;
 use merv_plugin_api::{
-    Backward, IGNORED_LABEL, LossAndGradient, PluginError, ReadyGradients, TensorBuf, TensorView,
-    TrainableLanguageModel, TrainingTexts,
+    Backward, Call, IGNORED_LABEL, LossAndGradient, PluginError, ReadyGradients, TensorBuf,
+    TensorView, TrainableLanguageModel, TrainingTexts,
 };
 use merv_plugin_sdk::{
     Result,
@@ -246,6 +246,7 @@ impl Llama {
         let attention = Arc::new(SelfAttention::new(self, packed));
         let mut x = x.clone();
         for (layer, places) in self.layers.iter().zip(&self.places.others) {
+            Call::current().check()?;
             note_places(layer.is_trained(), places);
             let (layer, attention) = (Arc::clone(layer), Arc::clone(&attention));
             let trained = layer.is_trained();

@@ -18,7 +18,8 @@ use merv_plugin_sdk::{
 };
 use std::path::PathBuf;
 
-const PROVIDED: [Provided; VARIANTS.len()] = variants::provided(&VARIANTS, &[feature::TRAIN]);
+const PROVIDED: [Provided; VARIANTS.len()] =
+    variants::provided(&VARIANTS, &[feature::TRAIN, feature::CANCEL]);
 
 struct Siglip;
 

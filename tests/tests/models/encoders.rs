@@ -1,6 +1,6 @@
 //! The encoders against the original PyTorch implementations.
 
-use merv_host::plugin::{CallError, Encoder};
+use merv_host::plugin::{CallError, Cancellation, Encoder};
 use merv_plugin_api::{Clips, DType, EncoderRequest, ErrorKind, TensorView};
 use merv_tests::{
     LEAST_COSINE, Tensor, assert_aligned, assert_close, chain, encoder_library, fixture,
@@ -236,6 +236,22 @@ fn info_matches_the_shape_of_the_features() {
             );
         },
     );
+}
+
+#[test]
+fn a_cancelled_clip_is_not_encoded() {
+    every_case(|name, case| {
+        let cancellation = Cancellation::new();
+        cancellation.cancel();
+        let (encoder, clips) = (&case.encoder, &case.clips);
+        let error = cancellation.scope(|| encode(encoder, &clips.values, &clips.shape));
+        assert_eq!(
+            error.err().unwrap().failure.kind,
+            ErrorKind::CANCELLED,
+            "{name}"
+        );
+        encode(encoder, &clips.values, &clips.shape).unwrap();
+    });
 }
 
 #[test]

@@ -139,7 +139,10 @@ fn every_shipped_plugin_has_its_manifest_in_the_section() {
         let path = artifacts().library(target);
         let manifest = Library::inspect(path).unwrap();
         assert!(
-            manifest.provides.iter().all(|model| model.has("train")),
+            manifest
+                .provides
+                .iter()
+                .all(|model| model.has("train") && model.has("cancel")),
             "{manifest:?}"
         );
         assert!(!MANIFEST_SECTION.is_empty());

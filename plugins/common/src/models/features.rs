@@ -2,7 +2,7 @@
 
 use crate::{Result, config::CHANNELS, tensor::with_slice, threads::on_pool};
 use candle_core::Tensor;
-use merv_plugin_api::{EncoderInfo, PluginError, TensorBuf, TensorView};
+use merv_plugin_api::{Call, EncoderInfo, PluginError, TensorBuf, TensorView};
 use std::slice::ChunksExact;
 
 /// Runs `encode` on consecutive groups of `group` frames of every clip and returns all features.
@@ -24,6 +24,7 @@ pub fn encode_in_groups(
     let mut features = Vec::with_capacity(batch * tokens_of(info) * info.width as usize);
     on_pool(|| {
         for part in groups {
+            Call::current().check()?;
             with_slice(&encode(part)?, |rows| {
                 features.extend_from_slice(rows);
                 Ok(())

@@ -7,7 +7,7 @@ use crate::{
     threads::on_pool,
 };
 use candle_core::Tensor;
-use merv_plugin_api::{EncoderInfo, PluginError, TensorBuf, TensorView};
+use merv_plugin_api::{Call, EncoderInfo, PluginError, TensorBuf, TensorView};
 
 /// The tokens of each frame that an encoder returns. MERV has variants of the same model that differ in this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +161,7 @@ pub fn encode_frames(
     let mut features = vec![0.0; batch * clip];
     on_pool(|| {
         for (index, part) in groups.enumerate() {
+            Call::current().check()?;
             let tokens = encode(part)?;
             let (found, count, found_width) = tokens.dims3()?;
             let patches = count.saturating_sub(prefix);

@@ -1,8 +1,8 @@
 //! Sessions: prefilled in parts, batched, forked, truncated and full.
 
 use super::{Case, every_case, numbers};
-use merv_host::plugin::Session;
-use merv_plugin_api::{LogitsAt, TensorView};
+use merv_host::plugin::{Cancellation, Session};
+use merv_plugin_api::{ErrorKind, LogitsAt, TensorView};
 use merv_tests::{assert_close, chain};
 
 #[test]
@@ -200,6 +200,25 @@ fn invalid_input_is_an_error_and_changes_nothing() {
         let rest = case.prefill(&mut other, 3..case.length());
         let expected = &case.io.get("prefill_logits").values[3 * vocab as usize..];
         assert_close(case.name, &rest, expected);
+    });
+}
+
+#[test]
+fn a_cancelled_call_changes_nothing() {
+    every_case(|case| {
+        let mut session = case.session_of(case.length());
+        let cancellation = Cancellation::new();
+        cancellation.cancel();
+        let errors = cancellation.scope(|| {
+            let embeds = case.model.embed(&[1]).unwrap();
+            let prefilled = session.prefill(embeds.view(), LogitsAt::LAST).map(drop);
+            let decoded = case.model.decode(&mut [&mut session], &[1]).map(drop);
+            [prefilled.unwrap_err(), decoded.unwrap_err()]
+        });
+        for error in errors {
+            assert_eq!(error.failure.kind, ErrorKind::CANCELLED, "{}", case.name);
+        }
+        case.replay("after a cancelled call", &mut session);
     });
 }
 
