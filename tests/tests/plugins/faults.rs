@@ -237,3 +237,31 @@ fn a_panic_in_a_destructor_has_no_effect() {
         "{panics}"
     );
 }
+
+/// Only the message is checked: other errors follow, because the dependencies are not given.
+#[test]
+fn a_build_that_aborts_on_panics_is_refused() {
+    let compile = |arguments: &[&str]| {
+        let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+        let source = merv_tests::root().join("plugin-api/src/lib.rs");
+        let output = std::process::Command::new(rustc)
+            .args([
+                "--edition",
+                "2024",
+                "--crate-type",
+                "lib",
+                "--emit",
+                "metadata",
+            ])
+            .args(["-o", "/dev/null"])
+            .args(arguments)
+            .arg(source)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let message = "remove `panic = \"abort\"`";
+    let refused = compile(&["-C", "panic=abort"]);
+    assert!(refused.contains(message), "{refused}");
+    assert!(!compile(&[]).contains(message));
+}

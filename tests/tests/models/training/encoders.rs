@@ -52,7 +52,18 @@ fn a_tape_accepts_one_gradient_of_the_right_shape() {
     video.pass();
     let once = gradients(&video.training);
     let (_, third) = video.encoder.forward_train(&video.clips()).unwrap();
-    third.backward(view, &mut |_| Ok(())).unwrap();
+    let mut told = Vec::new();
+    let mut ready = |parameters: &[u32]| {
+        told.extend_from_slice(parameters);
+        Ok(())
+    };
+    third.backward(view, &mut ready).unwrap();
+    let all = 0..video.training.parameters().unwrap().len() as u32;
+    assert_eq!(
+        told,
+        all.collect::<Vec<_>>(),
+        "every gradient is ready once"
+    );
     for (name, twice) in gradients(&video.training) {
         let expected: Vec<f32> = once[&name].iter().map(|g| 2.0 * g).collect();
         assert!(

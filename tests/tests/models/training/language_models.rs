@@ -50,6 +50,45 @@ fn losses_and_gradients_of_language_models_match_torch() {
     }
 }
 
+/// The embedding table's gradient is finished later, by `backward_embed`.
+#[test]
+fn every_gradient_is_ready_once_and_the_last_layer_first() {
+    for name in LANGUAGE_MODELS {
+        for checkpoint in [false, true] {
+            let llama = Llama::load(name, trained().checkpoint_activations(checkpoint));
+            let rows = llama.expected.get("embeds").shape[0];
+            let mut told: Vec<u32> = Vec::new();
+            llama.run_telling(0..rows, Backward::GRADIENTS, &mut |parameters| {
+                told.extend_from_slice(parameters);
+                Ok(())
+            });
+            let parameters = llama.training.parameters().unwrap();
+            let place = |end: &str| {
+                let mut names = parameters.iter();
+                names.position(|info| info.name.ends_with(end)).unwrap() as u32
+            };
+            let when = |place: u32| told.iter().position(|&other| other == place).unwrap();
+            let first = when(place("layers.0.mlp.down_proj.weight"));
+            assert!(
+                when(place("layers.1.self_attn.q_proj.weight")) < first,
+                "{name}"
+            );
+            assert!(when(place("model.norm.weight")) < first, "{name}");
+            told.sort_unstable();
+            let table = place("embed_tokens.weight");
+            let all = (0..parameters.len() as u32).filter(|&place| place != table);
+            assert_eq!(told, all.collect::<Vec<_>>(), "{name}");
+
+            told.clear();
+            llama.run_telling(0..rows, Backward::LOSS_ONLY, &mut |parameters| {
+                told.extend_from_slice(parameters);
+                Ok(())
+            });
+            assert!(told.is_empty(), "{name}: a loss has no gradients");
+        }
+    }
+}
+
 #[test]
 fn gradients_in_bf16_match_torch_up_to_rounding() {
     for name in LANGUAGE_MODELS {
@@ -178,6 +217,73 @@ fn optimiser_steps_match_torch_and_change_the_model() {
         );
         llama.training.clear_gradients().unwrap();
         assert_ne!(llama.pass().0.loss_sum, before, "{name}");
+    }
+}
+
+/// Two processes that hold half of the optimizer's state each do together what one does alone.
+#[test]
+fn the_optimizers_state_can_be_divided() {
+    let name = "gqa-tied-llama3-rope";
+    let (whole, divided) = (Llama::load(name, trained()), Llama::load(name, trained()));
+    let parameters = whole.training.parameters().unwrap();
+    let half = |upper: bool| -> Vec<ParameterRange> {
+        let ranges = (0..).zip(&parameters).map(|(parameter, info)| {
+            let (end, middle) = (info.elements() as u64, info.elements() as u64 / 3);
+            match upper {
+                true => ParameterRange {
+                    parameter,
+                    start: middle,
+                    end,
+                },
+                false => ParameterRange {
+                    parameter,
+                    start: 0,
+                    end: middle,
+                },
+            }
+        });
+        ranges.collect()
+    };
+    let halves = [half(false), half(true)];
+    for number in 1..=2 {
+        for llama in [&whole, &divided] {
+            llama.training.clear_gradients().unwrap();
+            llama.pass();
+        }
+        let squares = |ranges| divided.training.gradient_squares(ranges).unwrap();
+        let all = squares(Ranges::All);
+        let sum: f64 = halves.iter().map(|half| squares(Ranges::Only(half))).sum();
+        assert!((sum / all - 1.0).abs() < 1e-12 && all > 0.0, "{sum} {all}");
+        let step = whole.step(number);
+        whole.training.apply_adamw(&step, Ranges::All).unwrap();
+        for half in &halves {
+            divided
+                .training
+                .apply_adamw(&step, Ranges::Only(half))
+                .unwrap();
+        }
+    }
+    let fresh = Llama::load(name, trained());
+    for part in [
+        StatePart::WEIGHTS,
+        StatePart::FIRST_MOMENT,
+        StatePart::SECOND_MOMENT,
+    ] {
+        let expected = state(&whole.training, part);
+        assert!(state(&divided.training, part) == expected, "{part:?}");
+        // The halves of the state are saved and restored one by one.
+        for half in &halves {
+            let mut ranges = half.iter();
+            let mut import = |parameter: u32, values: TensorView<'_>| {
+                let range = *ranges.next().unwrap();
+                assert_eq!((parameter, values.shape().len()), (range.parameter, 1));
+                fresh.training.import(part, range, values).unwrap();
+                Ok(())
+            };
+            let ranges = Ranges::Only(half);
+            divided.training.export(part, ranges, &mut import).unwrap();
+        }
+        assert!(state(&fresh.training, part) == expected, "{part:?}");
     }
 }
 

@@ -6,7 +6,7 @@ mod language_models;
 use merv_host::plugin::{Encoder, LanguageModel, Training};
 use merv_plugin_api::{
     AdamWStep, Backward, Clips, DType, EncoderRequest, LanguageModelRequest, LossAndGradient,
-    ModelSource, Ranges, StatePart, TensorView, TrainingOptions, TrainingTexts,
+    ModelSource, Ranges, ReadyGradients, StatePart, TensorView, TrainingOptions, TrainingTexts,
 };
 use merv_tests::{
     Tensor, Tensors, artifacts, chain, cosine, encoder_library, fixture, load_encoder, load_llm,
@@ -188,6 +188,15 @@ impl Llama {
     }
 
     fn run(&self, rows: std::ops::Range<usize>, what: Backward) -> LossAndGradient {
+        self.run_telling(rows, what, &mut |_| Ok(()))
+    }
+
+    fn run_telling(
+        &self,
+        rows: std::ops::Range<usize>,
+        what: Backward,
+        ready: &mut ReadyGradients<'_>,
+    ) -> LossAndGradient {
         let [embeds, mask, labels] = ["embeds", "mask", "labels"].map(|n| self.expected.get(n));
         let (length, width) = (embeds.shape[1], embeds.shape[2]);
         let mask: Vec<u8> = mask.values.iter().map(|&x| x as u8).collect();
@@ -201,7 +210,7 @@ impl Llama {
             TensorView::new(&labels[cut], &two).unwrap(),
         );
         self.model
-            .forward_backward(&texts, what, &mut |_| Ok(()))
+            .forward_backward(&texts, what, ready)
             .unwrap_or_else(|error| panic!("{}: {}", self.name, chain(&error)))
     }
 
