@@ -62,8 +62,8 @@ pub fn run(global: &Global, args: &Generate, ui: Ui) -> CommandResult {
         print("")?;
     }
     if args.show_mixer {
-        let fusion = model.registry().mixer.kind.fusion;
-        if fusion.weighs() {
+        let fusion = model.registry().mixer.fusion_name();
+        if !reply.mixer_weights.is_empty() {
             ui.show(&mixer_chart(&reply));
         } else {
             ui.show(&format!(

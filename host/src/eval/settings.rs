@@ -85,7 +85,7 @@ fn parts(registry: &Registry) -> Vec<(String, Value)> {
     }
     let kind = mixer.kind;
     add("mixer", "projector", json!(kind.projector.to_string()));
-    add("mixer", "fusion", json!(kind.fusion.to_string()));
+    add("mixer", "fusion", json!(mixer.fusion_name()));
     add("mixer", "token_length", json!(kind.token_length));
     let length = kind.visual_feature_length;
     add("mixer", "visual_feature_length", json!(length));

@@ -6,6 +6,7 @@ use super::{
     parameters::{Parameter, Unused},
     projector::Projector,
 };
+use crate::plugin::{CallError, Training};
 use candle_core::Tensor;
 use merv_checkpoint::StoredTensor;
 use merv_plugin_sdk::{PluginError, Result};
@@ -43,6 +44,18 @@ impl Mixer {
             Ok((name.clone(), tensor))
         });
         all.collect()
+    }
+
+    /// Prepares the fusion of a plugin for training. Returns `None` if the fusion is not of a plugin.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be trained.
+    pub(crate) fn begin_training(&self) -> std::result::Result<Option<Training>, CallError> {
+        match &self.fusion {
+            Fusion::Plugin(Some(fusion)) => fusion.begin_training().map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Computes the visual tokens.

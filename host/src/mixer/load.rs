@@ -4,10 +4,11 @@ use super::{
     EncoderShape, MixerError,
     forward::Mixer,
     fusion::{Fusion, PUBLISHED_QUERY_WIDTH, UNUSED},
+    model::MixerModel,
     parameters::{Collected, Origin, Scope, TensorSpec, Unused},
     projector::Projector,
 };
-use crate::registry::{FusionKind, MixerKind};
+use crate::registry::FusionKind;
 use merv_checkpoint::{Checkpoint, published};
 use merv_plugin_sdk::{PluginError, Result, weights};
 use std::path::Path;
@@ -15,11 +16,12 @@ use std::path::Path;
 /// Builds the parts of a mixer with tensors from `scope`. The widths are those of the language model and of the
 /// learned query.
 fn build(
-    kind: MixerKind,
+    model: MixerModel<'_>,
     encoders: &[EncoderShape],
     (llm_width, query_width): (usize, usize),
     scope: &Scope<'_>,
 ) -> Result<(Vec<Projector>, Fusion)> {
+    let kind = model.kind;
     kind.projector
         .runnable(encoders.len())
         .map_err(PluginError::invalid)?;
@@ -29,7 +31,7 @@ fn build(
     });
     let projectors = projectors.collect::<Result<_>>()?;
     let scope = scope.pp("feature_fusion");
-    let fusion = Fusion::new(kind, encoders.len(), llm_width, query_width, &scope)?;
+    let fusion = Fusion::new(model, encoders.len(), llm_width, query_width, &scope)?;
     Ok((projectors, fusion))
 }
 
@@ -39,15 +41,16 @@ impl Mixer {
     /// # Errors
     ///
     /// When `kind` cannot mix these encoders, the file cannot be read, or its tensors are not those of this mixer.
-    pub fn new(
-        kind: MixerKind,
+    pub fn new<'p>(
+        model: impl Into<MixerModel<'p>>,
         encoders: &[EncoderShape],
         llm_width: usize,
         path: &Path,
     ) -> std::result::Result<Self, MixerError> {
+        let model = model.into();
         let checkpoint = weights::open(&[path.to_path_buf()], published::mixer_name)?;
         let query_width = query_width(&checkpoint).unwrap_or(PUBLISHED_QUERY_WIDTH);
-        let unused: Vec<String> = match kind.fusion {
+        let unused: Vec<String> = match model.kind.fusion {
             FusionKind::CrossAttentionAvgLq => UNUSED
                 .map(|name| format!("feature_fusion.attention.{name}"))
                 .into(),
@@ -61,7 +64,7 @@ impl Mixer {
         let collected = Collected::default();
         let (projectors, fusion) = weights::load_checkpoint(checkpoint, &unused, |scope| {
             let scope = Scope::root(Origin::File(scope), &collected);
-            build(kind, encoders, (llm_width, query_width), &scope)
+            build(model, encoders, (llm_width, query_width), &scope)
         })?;
         Ok(Self {
             projectors,
@@ -74,20 +77,20 @@ impl Mixer {
 
 /// Returns the specifications of all tensors of a mixer, without creating them.
 pub(super) fn specs(
-    kind: MixerKind,
+    model: MixerModel<'_>,
     encoders: &[EncoderShape],
     llm_width: usize,
     query_width: usize,
 ) -> Result<Vec<TensorSpec>> {
     let collected = Collected::default();
     let scope = Scope::root(Origin::Nowhere, &collected);
-    build(kind, encoders, (llm_width, query_width), &scope)?;
+    build(model, encoders, (llm_width, query_width), &scope)?;
     Ok(collected.into_specs())
 }
 
 /// Builds a mixer with all tensors of `reused`; the others are initialised from `seed`.
 pub(super) fn untrained(
-    kind: MixerKind,
+    model: MixerModel<'_>,
     encoders: &[EncoderShape],
     widths: (usize, usize),
     seed: u64,
@@ -108,7 +111,7 @@ pub(super) fn untrained(
     let collected = Collected::default();
     let make = |reused: Option<weights::Scope<'_>>| {
         let scope = Scope::root(Origin::Init(seed, reused), &collected);
-        build(kind, encoders, widths, &scope)
+        build(model, encoders, widths, &scope)
     };
     let (projectors, fusion) = match reused {
         Some(reused) => weights::load_checkpoint(reused, &names, |scope| make(Some(scope)))?,

@@ -12,6 +12,7 @@ mod fusion;
 mod init;
 mod layers;
 mod load;
+mod model;
 mod parameters;
 mod plan;
 mod projector;
@@ -26,23 +27,25 @@ pub use cost::Cost;
 pub use error::MixerError;
 pub use forward::{Mixed, Mixer};
 pub use fusion::PUBLISHED_QUERY_WIDTH;
+pub use model::{FusionPlugin, MixerModel};
 pub use parameters::Parameter;
 pub use plan::{MixerPlan, PlannedTensor};
 pub use shape::EncoderShape;
 
 /// Returns the cost of a mixer for these encoders. `query_width` is the width of the learned query of
 /// `cross_attention_avg_lq`, which is known from its weights only (see [`query_width`]).
-pub fn cost(
-    kind: MixerKind,
+pub fn cost<'p>(
+    model: impl Into<MixerModel<'p>>,
     encoders: &[EncoderShape],
     llm_width: usize,
     query_width: usize,
 ) -> Cost {
+    let model = model.into();
     let projectors: Cost = encoders
         .iter()
-        .map(|&encoder| projector::cost(kind, encoder, llm_width))
+        .map(|&encoder| projector::cost(model.kind, encoder, llm_width))
         .sum();
-    projectors + fusion::cost(kind, encoders.len(), llm_width, query_width)
+    projectors + fusion::cost(model, encoders.len(), llm_width, query_width)
 }
 
 /// Returns the width of the learned query in the weights at `path`. Returns that of the published models if the mixer

@@ -134,6 +134,33 @@ impl<'a> Scope<'a> {
         Ok(tensor)
     }
 
+    /// Returns the values of the tensor `name` of `shape`, and records it. Returns `None` if it is new, or if only
+    /// specifications are collected.
+    pub fn stored(&self, name: &str, shape: &[usize], init: Init) -> Option<Vec<f32>> {
+        let name = self.full(name);
+        self.describe(&name, shape, init, true);
+        match &self.origin {
+            Origin::File(file) => Some(file.vector(&name, shape)),
+            Origin::Init(_, Some(reused)) if reused.contains(&name) => {
+                Some(reused.vector(&name, shape))
+            }
+            Origin::Init(..) | Origin::Nowhere => None,
+        }
+    }
+
+    /// Returns whether only the specifications of tensors are collected.
+    pub fn only_collects(&self) -> bool {
+        matches!(self.origin, Origin::Nowhere)
+    }
+
+    /// Returns the seed of new tensors.
+    pub fn seed(&self) -> u64 {
+        match self.origin {
+            Origin::Init(seed, _) => seed,
+            Origin::File(_) | Origin::Nowhere => 0,
+        }
+    }
+
     /// Records that the tensor `name` belongs to the mixer although the computation does not use it.
     pub fn unused(&self, name: &str, shape: &[usize], init: Init) {
         self.describe(&self.full(name), shape, init, false);

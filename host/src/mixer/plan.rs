@@ -1,8 +1,8 @@
 //! An untrained mixer: which of its tensors are new, and which are reused from another mixer.
 
 use super::{
-    EncoderShape, MixerError, forward::Mixer, fusion::PUBLISHED_QUERY_WIDTH, load,
-    parameters::TensorSpec,
+    EncoderShape, FusionPlugin, MixerError, MixerModel, forward::Mixer,
+    fusion::PUBLISHED_QUERY_WIDTH, load, parameters::TensorSpec,
 };
 use crate::registry::{MixerEntry, MixerInit, MixerKind, MixerWeights};
 use merv_checkpoint::{Checkpoint, StoredDtype, StoredTensor, published};
@@ -18,6 +18,7 @@ pub struct MixerPlan {
     /// The tensors, in the order of the computation.
     pub tensors: Vec<PlannedTensor>,
     kind: MixerKind,
+    plugin: Option<FusionPlugin>,
     specs: Vec<TensorSpec>,
     /// The tensors that are reused from another mixer, under their new names.
     reused: Option<Checkpoint>,
@@ -41,13 +42,15 @@ impl MixerPlan {
     /// # Errors
     ///
     /// When `kind` does not support these encoders, or the file cannot be read or does not contain a matching tensor.
-    pub fn new(
-        kind: MixerKind,
+    pub fn new<'p>(
+        model: impl Into<MixerModel<'p>>,
         encoders: &[EncoderShape],
         llm_width: usize,
         init: &MixerInit,
         reuse: Option<&Path>,
     ) -> Result<Self, MixerError> {
+        let model = model.into();
+        let kind = model.kind;
         let projectors = init
             .reuse
             .as_ref()
@@ -64,7 +67,7 @@ impl MixerPlan {
             .query_width
             .or_else(|| load::query_width(stored.as_ref()?));
         let query_width = query_width.unwrap_or(PUBLISHED_QUERY_WIDTH);
-        let specs = load::specs(kind, encoders, llm_width, query_width)?;
+        let specs = load::specs(model, encoders, llm_width, query_width)?;
         let source_of = |tensor: &TensorSpec| {
             let stored = stored.as_ref()?.get(&tensor.name)?;
             fits(tensor, stored).then(|| names.source(&tensor.name))
@@ -94,6 +97,7 @@ impl MixerPlan {
             seed: init.seed,
             query_width,
             kind,
+            plugin: model.plugin.cloned(),
             reused: reused.transpose()?,
             tensors,
             specs,
@@ -107,7 +111,7 @@ impl MixerPlan {
     /// When there is not enough memory.
     pub fn build(self, encoders: &[EncoderShape], llm_width: usize) -> Result<Mixer, MixerError> {
         load::untrained(
-            self.kind,
+            MixerModel::new(self.kind, self.plugin.as_ref()),
             encoders,
             (llm_width, self.query_width),
             self.seed,
@@ -126,18 +130,18 @@ impl Mixer {
     /// Like [`Self::new`] and [`MixerPlan::new`].
     pub(crate) fn load(
         entry: &MixerEntry,
+        plugin: Option<&FusionPlugin>,
         encoders: &[EncoderShape],
         llm_width: usize,
         path: Option<&Path>,
     ) -> std::result::Result<Self, MixerError> {
+        let model = MixerModel::new(entry.kind, plugin);
         match (&entry.weights, path) {
             (MixerWeights::Init(init), _) => {
-                let plan = MixerPlan::new(entry.kind, encoders, llm_width, init, path)?;
+                let plan = MixerPlan::new(model, encoders, llm_width, init, path)?;
                 plan.build(encoders, llm_width)
             }
-            (MixerWeights::Trained(_), Some(path)) => {
-                Self::new(entry.kind, encoders, llm_width, path)
-            }
+            (MixerWeights::Trained(_), Some(path)) => Self::new(model, encoders, llm_width, path),
             (MixerWeights::Trained(weights), None) => {
                 let why = format!("its weights {weights} are not on this machine");
                 Err(PluginError::weights(why).into())

@@ -126,6 +126,7 @@ impl VidLm {
             encoders,
             llm,
             threads,
+            mixer: planned_mixer,
             ..
         } = plan;
         let parts = encoders.len() + 2;
@@ -134,7 +135,8 @@ impl VidLm {
         let mixer = mixer.map(|source| files.path(source)).transpose();
         let mixer = mixer.and_then(|path| {
             let path = path.as_deref();
-            Ok(Mixer::load(&registry.mixer, &shapes, width, path)?)
+            let fusion = planned_mixer.fusion.as_ref();
+            Ok(Mixer::load(&registry.mixer, fusion, &shapes, width, path)?)
         });
         let tokenizer = files.path(&registry.llm.tokenizer);
         let tokenizer = tokenizer.and_then(|path| {

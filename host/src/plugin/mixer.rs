@@ -5,6 +5,7 @@ use merv_plugin_api::{
     ErrorKind, MixerInfo, MixerObject, MixerRequest, PluginError, ReadyGradients, TapeId,
     TensorBuf, TensorView, VisualTokens,
 };
+use std::sync::Arc;
 
 /// A loaded mixer or fusion with its names for messages.
 pub struct PluginMixer {
@@ -69,15 +70,15 @@ impl PluginMixer {
     ///
     /// The same as [`Self::forward`]. Also returns an error if training has not begun.
     pub fn forward_train(
-        &self,
+        self: &Arc<Self>,
         features: &[TensorView<'_>],
-    ) -> Result<(VisualTokens, MixerTape<'_>), CallError> {
+    ) -> Result<(VisualTokens, MixerTape), CallError> {
         let call = RunningCall::begin();
         let output = self.object.forward_train(call.call(), features);
         let (mixed, id) = output.map_err(|error| self.failed("mix features", error))?;
         // Created before the check, so that the plugin's tape is always freed.
         let tape = MixerTape {
-            mixer: self,
+            mixer: Arc::clone(self),
             id,
             shapes: features.iter().map(|view| view.shape().to_vec()).collect(),
         };
@@ -87,7 +88,8 @@ impl PluginMixer {
         }
     }
 
-    fn failed(&self, doing: &str, error: PluginError) -> CallError {
+    /// Adds the names of the plugin, the operation and the mixer to an error.
+    pub(crate) fn failed(&self, doing: &str, error: PluginError) -> CallError {
         let id = &self.request.model.id;
         CallError::new(&self.plugin, &format!("{doing} with `{id}`"), error)
     }
@@ -133,13 +135,13 @@ fn has_shape(tensor: &TensorBuf, expected: &[usize]) -> Result<(), PluginError> 
 
 /// The intermediate values of a forward pass that its backward pass needs. They are stored in the plugin, and
 /// freed when the tape is dropped.
-pub struct MixerTape<'m> {
-    mixer: &'m PluginMixer,
+pub struct MixerTape {
+    mixer: Arc<PluginMixer>,
     id: TapeId,
     shapes: Vec<Vec<usize>>,
 }
 
-impl MixerTape<'_> {
+impl MixerTape {
     /// Runs the backward pass for `gradient`, the gradient of the visual tokens, accumulates the gradients of the
     /// parameters, and returns the gradient of each encoder's features.
     ///
@@ -171,7 +173,7 @@ impl MixerTape<'_> {
     }
 }
 
-impl Drop for MixerTape<'_> {
+impl Drop for MixerTape {
     fn drop(&mut self) {
         // After `backward`, this has no effect.
         self.mixer.object.forget(self.id);

@@ -171,12 +171,37 @@ pub struct TransformEntry {
 pub struct MixerEntry {
     /// The projector, the fusion and the token counts. They support the number of encoders in the registry.
     pub kind: MixerKind,
+    /// The plugin of the fusion, if the kind is [`FusionKind::Plugin`].
+    pub fusion_plugin: Option<FusionEntry>,
     /// The weights of the projectors and the fusion.
     pub weights: MixerWeights,
     /// Whether the registry is compared with the config that is published with the checkpoint.
     pub check_config: bool,
     /// The line of `visual_feature_length`, for messages.
     pub(super) visual_feature_length_line: usize,
+}
+
+impl MixerEntry {
+    /// Returns the name of the fusion, or its id if a plugin brings it.
+    pub fn fusion_name(&self) -> String {
+        match &self.fusion_plugin {
+            Some(entry) => entry.id.clone(),
+            None => self.kind.fusion.to_string(),
+        }
+    }
+}
+
+/// A fusion that a plugin brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FusionEntry {
+    /// The id, which the plugin must provide.
+    pub id: String,
+    /// The plugin.
+    pub plugin: PluginRef,
+    /// Keys that only the plugin knows.
+    pub options: BTreeMap<String, String>,
+    /// The lines in the registry, for messages.
+    pub(crate) lines: TableLines,
 }
 
 /// The source of a mixer's weights.

@@ -72,6 +72,8 @@ pub enum FusionKind {
     QueryMlp,
     /// `cross_attention_avg_lq`: a weighted sum. One learned query attends to each encoder's mean feature.
     CrossAttentionAvgLq,
+    /// A fusion that a plugin brings, which has an id and not a name.
+    Plugin,
 }
 
 const POOLINGS: [(&str, Pooling); 5] = [
@@ -306,7 +308,8 @@ impl FromStr for FusionKind {
 
 impl fmt::Display for FusionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name_of(&FUSIONS, *self).unwrap_or_default())
+        // Only the fusions of plugins have no name.
+        f.write_str(name_of(&FUSIONS, *self).unwrap_or("plugin"))
     }
 }
 

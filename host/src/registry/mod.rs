@@ -31,8 +31,8 @@ pub use crate::disk::digest::Sha256Digest;
 pub use crate::settings_file::{Problem, Problems};
 pub(crate) use entries::TableLines;
 pub use entries::{
-    EncoderEntry, LlmEntry, MixerEntry, MixerInit, MixerReuse, MixerWeights, PluginRef,
-    PromptEntry, Registry, TransformEntry,
+    EncoderEntry, FusionEntry, LlmEntry, MixerEntry, MixerInit, MixerReuse, MixerWeights,
+    PluginRef, PromptEntry, Registry, TransformEntry,
 };
 pub use error::RegistryError;
 pub(crate) use file_names::file_name;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::entries::{
-    EncoderEntry, LlmEntry, MixerEntry, PluginRef, PromptEntry, Registry, TableLines,
+    EncoderEntry, FusionEntry, LlmEntry, MixerEntry, PluginRef, PromptEntry, Registry, TableLines,
     TransformEntry,
 };
 use super::error::RegistryError;
@@ -14,7 +14,8 @@ use super::file_names::same_file;
 use super::find::{SearchPath, find};
 use super::mixer_kind::{FusionKind, MixerKind, Pooling, ProjectorKind};
 use super::schema::{
-    self, RawEncoder, RawLlm, RawMixer, RawPlugin, RawPrompt, RawRegistry, RawTransform, refuse,
+    self, RawEncoder, RawFusion, RawLlm, RawMixer, RawPlugin, RawPluginFusion, RawPrompt,
+    RawRegistry, RawTransform, refuse,
 };
 use super::source_fields::RelatedFile;
 use super::sources::WeightSource;
@@ -406,6 +407,29 @@ fn transform(raw: RawTransform, fields: &mut Fields<'_>) -> Option<TransformEntr
     Some(TransformEntry { resize })
 }
 
+fn plugin_fusion(raw: RawPluginFusion, fields: &mut Fields<'_>) -> Option<FusionEntry> {
+    let table = "`fusion` of [mixer]";
+    let lines = TableLines {
+        name: table.to_owned(),
+        table: raw.line,
+        keys: lines_of(&[
+            ("id", raw.id.as_ref().map(|at| at.line)),
+            ("plugin", raw.plugin.as_ref().and_then(RawPlugin::line)),
+        ]),
+        options: option_lines(&raw.options),
+    };
+    let plugin = match raw.plugin {
+        Some(plugin) => fields.plugin(table, plugin),
+        None => Some(PluginRef::Any),
+    };
+    Some(FusionEntry {
+        id: raw.id?.value,
+        plugin: plugin?,
+        options: texts_of(raw.options),
+        lines,
+    })
+}
+
 fn mixer(raw: RawMixer, encoders: &[&str], fields: &mut Fields<'_>) -> Option<MixerEntry> {
     let table = "[mixer]";
     let projector = raw.projector.and_then(|at| {
@@ -414,12 +438,20 @@ fn mixer(raw: RawMixer, encoders: &[&str], fields: &mut Fields<'_>) -> Option<Mi
             .runnable(table, "projector", &at, kind.runnable(encoders.len()))
             .then_some(kind)
     });
-    let fusion = raw.fusion.and_then(|at| {
-        let kind = fields.parse::<FusionKind>(table, "fusion", &at)?;
-        fields
-            .runnable(table, "fusion", &at, kind.runnable(encoders.len()))
-            .then_some(kind)
-    });
+    let (fusion, fusion_plugin) = match raw.fusion {
+        Some(RawFusion::Name(at)) => {
+            let kind = fields.parse::<FusionKind>(table, "fusion", &at);
+            let kind = kind.filter(|kind| {
+                fields.runnable(table, "fusion", &at, kind.runnable(encoders.len()))
+            });
+            (kind, None)
+        }
+        Some(RawFusion::Plugin(raw)) => {
+            let entry = plugin_fusion(raw, fields);
+            (entry.as_ref().map(|_| FusionKind::Plugin), entry)
+        }
+        None => (None, None),
+    };
     // Without pooling, `token_length` has no effect.
     let pooled = projector.is_none_or(|kind| kind.pooling != Pooling::None);
     if let Some(At { value, line }) = raw.token_length
@@ -465,6 +497,7 @@ fn mixer(raw: RawMixer, encoders: &[&str], fields: &mut Fields<'_>) -> Option<Mi
             token_length: raw.token_length?.value,
             visual_feature_length: length.value,
         },
+        fusion_plugin,
         weights: weights?,
         check_config: raw.check_config.is_none_or(|at| at.value),
         visual_feature_length_line: length.line,

@@ -121,6 +121,12 @@ const PLUGIN: Shape = Shape {
     optional: &["sha256"],
 };
 
+const FUSION: Shape = Shape {
+    name: "{ id = \"…\", plugin = \"…\" }",
+    required: &["id"],
+    optional: &["plugin", "options"],
+};
+
 const PROMPT: Shape = Shape {
     name: "{ template = \"…\" }",
     required: &["template"],
@@ -189,11 +195,29 @@ pub(super) struct RawTransform {
 #[derive(Debug)]
 pub(super) struct RawMixer {
     pub(super) projector: Option<At<String>>,
-    pub(super) fusion: Option<At<String>>,
+    pub(super) fusion: Option<RawFusion>,
     pub(super) token_length: Option<At<usize>>,
     pub(super) visual_feature_length: Option<At<usize>>,
     pub(super) weights: Option<RawMixerWeights>,
     pub(super) check_config: Option<At<bool>>,
+}
+
+/// The value of `fusion`.
+#[derive(Debug)]
+pub(super) enum RawFusion {
+    /// One of the fusions of this program.
+    Name(At<String>),
+    /// A fusion that a plugin brings.
+    Plugin(RawPluginFusion),
+}
+
+/// A table with a fusion that a plugin brings.
+#[derive(Debug)]
+pub(super) struct RawPluginFusion {
+    pub(super) line: usize,
+    pub(super) id: Option<At<String>>,
+    pub(super) plugin: Option<RawPlugin>,
+    pub(super) options: Vec<(String, At<String>)>,
 }
 
 /// The value of `weights` in `[mixer]`.
@@ -351,7 +375,20 @@ fn llm(table: &Table<'_>, reader: &mut Reader<'_>) -> RawLlm {
 fn mixer(table: &Table<'_>, reader: &mut Reader<'_>) -> RawMixer {
     RawMixer {
         projector: table.text("projector", reader),
-        fusion: table.text("fusion", reader),
+        fusion: table.text_or_table(
+            "fusion",
+            &FUSION,
+            reader,
+            Some(RawFusion::Name),
+            |table, reader| {
+                RawFusion::Plugin(RawPluginFusion {
+                    line: table.line,
+                    id: table.text("id", reader),
+                    plugin: plugin(&table, reader),
+                    options: table.strings("options", reader),
+                })
+            },
+        ),
         token_length: table.count("token_length", MAX_TOKENS, reader),
         visual_feature_length: table.count("visual_feature_length", MAX_TOKENS, reader),
         weights: mixer_weights(table, reader),

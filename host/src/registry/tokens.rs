@@ -3,7 +3,7 @@
 
 use super::entries::{EncoderEntry, Registry};
 use super::error::RegistryError;
-use super::mixer_kind::{Mlp, Pooling};
+use super::mixer_kind::{FusionKind, Mlp, Pooling};
 use crate::messages::listed;
 use crate::settings_file::{Problem, Problems};
 
@@ -178,6 +178,10 @@ impl Registry {
     /// Returns the problems with the numbers of tokens after the projectors.
     fn length_problems(&self, ends: &[(&EncoderEntry, &DescribedEncoder)]) -> Vec<Problem> {
         let kind = self.mixer.kind;
+        // The plugin decides which numbers of tokens it can fuse.
+        if kind.fusion == FusionKind::Plugin {
+            return Vec::new();
+        }
         let single = ends.len() > 1 && kind.fusion.takes_single_tokens();
         let mut reference: Option<&DescribedEncoder> = None;
         let mut problems = Vec::new();

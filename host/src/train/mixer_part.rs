@@ -1,6 +1,6 @@
 //! The mixer during training: its gradients and the optimizer's moments.
 
-use super::part::TrainedPart;
+use super::part::{PluginPart, TrainedPart};
 use crate::{Error, mixer::Mixer};
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
 use merv_plugin_api::{AdamWStep, ParameterInfo, PluginError, StatePart, TakeTensor, TensorView};
@@ -9,6 +9,8 @@ use merv_plugin_sdk::kernels::{adamw::AdamWParameter, squares::squares};
 /// The mixer's parameters, with the training state of each.
 pub struct MixerPart {
     slots: Vec<ParameterState>,
+    /// The fusion, if a plugin brings it. Its parameters come last.
+    fusion: Option<PluginPart>,
 }
 
 struct ParameterState {
@@ -24,7 +26,11 @@ struct ParameterState {
 
 impl MixerPart {
     /// Shares the parameters of `mixer`, so updates change the mixer.
-    pub fn new(mixer: &Mixer) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the fusion is of a plugin and cannot be trained.
+    pub fn new(mixer: &Mixer) -> Result<Self, Error> {
         let slots = mixer.parameters().iter().map(|parameter| {
             let count = parameter.var.elem_count();
             ParameterState {
@@ -36,9 +42,17 @@ impl MixerPart {
                 second: vec![0.0; count],
             }
         });
-        Self {
+        let fusion = mixer.begin_training()?;
+        Ok(Self {
             slots: slots.collect(),
-        }
+            fusion: fusion.map(|training| PluginPart::new("mixer".to_owned(), training)),
+        })
+    }
+
+    /// Returns the place of a parameter of the fusion in the fusion.
+    fn in_fusion(&mut self, parameter: u32) -> Option<(&mut PluginPart, u32)> {
+        let place = parameter.checked_sub(self.slots.len() as u32)?;
+        Some((self.fusion.as_mut()?, place))
     }
 
     /// Adds the gradients of one backward pass.
@@ -57,6 +71,8 @@ impl MixerPart {
                 None => slot.gradient = Some(new),
             }
         }
+        // The plugin added its gradients during the backward pass.
+        self.fusion.iter_mut().for_each(PluginPart::touch);
         Ok(())
     }
 }
@@ -96,7 +112,11 @@ impl TrainedPart for MixerPart {
     fn parameters(&self) -> Result<Vec<ParameterInfo>, Error> {
         let infos = self.slots.iter();
         let infos = infos.map(|slot| ParameterInfo::new(&slot.name, slot.shape.as_slice()));
-        Ok(infos.collect())
+        let mut infos: Vec<ParameterInfo> = infos.collect();
+        if let Some(fusion) = &self.fusion {
+            infos.extend(fusion.parameters()?);
+        }
+        Ok(infos)
     }
 
     fn gradient_squares(&self) -> Result<Option<f64>, Error> {
@@ -104,16 +124,30 @@ impl TrainedPart for MixerPart {
             .slots
             .iter()
             .filter_map(|slot| slot.gradient.as_deref());
-        Ok(gradients.map(squares).reduce(|sum, more| sum + more))
+        let own = gradients.map(squares).reduce(|sum, more| sum + more);
+        let fusion = self.fusion.as_ref().map(PluginPart::gradient_squares);
+        Ok(match (own, fusion.transpose()?.flatten()) {
+            (Some(own), Some(fusion)) => Some(own + fusion),
+            (own, fusion) => own.or(fusion),
+        })
     }
 
     fn clear_gradients(&mut self) -> Result<(), Error> {
         self.slots.iter_mut().for_each(|slot| slot.gradient = None);
-        Ok(())
+        match &mut self.fusion {
+            Some(fusion) => fusion.clear_gradients(),
+            None => Ok(()),
+        }
     }
 
     fn apply_adamw(&mut self, step: &AdamWStep) -> Result<(), Error> {
-        self.slots.iter_mut().try_for_each(|slot| slot.apply(step))
+        self.slots
+            .iter_mut()
+            .try_for_each(|slot| slot.apply(step))?;
+        match &mut self.fusion {
+            Some(fusion) => fusion.apply_adamw(step),
+            None => Ok(()),
+        }
     }
 
     fn export(&self, state: StatePart, take: &mut TakeTensor<'_>) -> Result<(), Error> {
@@ -130,7 +164,11 @@ impl TrainedPart for MixerPart {
             };
             take(index, TensorView::new(part, &slot.shape)?)?;
         }
-        Ok(())
+        let first = self.slots.len() as u32;
+        match &self.fusion {
+            Some(fusion) => fusion.export(state, &mut |index, values| take(first + index, values)),
+            None => Ok(()),
+        }
     }
 
     fn import(
@@ -139,6 +177,9 @@ impl TrainedPart for MixerPart {
         parameter: u32,
         values: TensorView<'_>,
     ) -> Result<(), Error> {
+        if let Some((fusion, place)) = self.in_fusion(parameter) {
+            return fusion.import(state, place, values);
+        }
         let slot = self.slots.get_mut(parameter as usize);
         let slot = slot
             .filter(|slot| slot.shape == values.shape())
@@ -190,6 +231,7 @@ mod tests {
     fn two_steps_agree_with_pytorch() {
         let mut part = MixerPart {
             slots: vec![slot("a.weight", &[1, 2], &[1.0, -2.0])],
+            fusion: None,
         };
         for (number, gradient) in [(1, [4.0, -2.0]), (2, [1.0, 8.0])] {
             part.slots[0].gradient = Some(gradient.to_vec());

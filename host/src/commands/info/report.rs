@@ -170,7 +170,7 @@ fn mixer_report(plan: &Plan, projected: &[usize], visual_tokens: usize) -> Mixer
     let (width, cost) = (plan.llm.info.width, plan.mixer.cost);
     MixerReport {
         projector: entry.kind.projector.to_string(),
-        fusion: entry.kind.fusion.to_string(),
+        fusion: entry.fusion_name(),
         weights: entry.weights.to_string(),
         token_length: entry.kind.token_length,
         tokens: visual_tokens,

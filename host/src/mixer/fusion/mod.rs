@@ -3,14 +3,16 @@
 mod concat_channel;
 mod cross_attention;
 mod fused;
+mod plugin;
 mod scalar;
 
-use super::{cost::Cost, parameters::Scope};
-use crate::registry::{FusionKind, MixerKind};
+use super::{cost::Cost, model::MixerModel, parameters::Scope};
+use crate::registry::FusionKind;
 use candle_core::Tensor;
 use concat_channel::ConcatChannel;
 use cross_attention::CrossAttention;
 use merv_plugin_sdk::{PluginError, Result};
+use plugin::PluginFusion;
 use scalar::Scalar;
 
 pub use cross_attention::{PUBLISHED_QUERY_WIDTH, UNUSED};
@@ -28,6 +30,8 @@ pub enum Fusion {
     Scalar(Scalar),
     /// `cross_attention_avg_lq`.
     CrossAttention(CrossAttention),
+    /// A fusion that a plugin brings. `None` if only the specifications of tensors are collected.
+    Plugin(Option<PluginFusion>),
 }
 
 impl Fusion {
@@ -38,12 +42,13 @@ impl Fusion {
     ///
     /// When the fusion does not support this number of encoders.
     pub fn new(
-        kind: MixerKind,
+        model: MixerModel<'_>,
         encoders: usize,
         llm_width: usize,
         query_width: usize,
         scope: &Scope<'_>,
     ) -> Result<Self> {
+        let kind = model.kind;
         kind.fusion
             .runnable(encoders)
             .map_err(PluginError::invalid)?;
@@ -59,6 +64,14 @@ impl Fusion {
                 let tokens = kind.visual_feature_length;
                 Self::CrossAttention(CrossAttention::new(tokens, llm_width, query_width, scope)?)
             }
+            FusionKind::Plugin => match model.plugin {
+                Some(plugin) => Self::Plugin(PluginFusion::new(plugin, scope)?),
+                None => {
+                    return Err(PluginError::invalid(
+                        "the plugin of the fusion is not given",
+                    ));
+                }
+            },
             // Refused above.
             FusionKind::QueryMlp => return Err(PluginError::invalid("`query_mlp` cannot run")),
         })
@@ -89,12 +102,20 @@ impl Fusion {
             Self::ConcatChannel(fusion) => Ok(unweighted(fusion.forward(projected)?)),
             Self::Scalar(fusion) => fusion.forward(projected),
             Self::CrossAttention(fusion) => fusion.forward(projected),
+            Self::Plugin(Some(fusion)) => fusion.forward(projected),
+            Self::Plugin(None) => Err(PluginError::invalid("the fusion is not loaded")),
         }
     }
 }
 
 /// Returns the cost of a fusion of `encoders` encoders. `query_width` is the width of the learned query, if it has one.
-pub(super) fn cost(kind: MixerKind, encoders: usize, llm_width: usize, query_width: usize) -> Cost {
+pub(super) fn cost(
+    model: MixerModel<'_>,
+    encoders: usize,
+    llm_width: usize,
+    query_width: usize,
+) -> Cost {
+    let kind = model.kind;
     let tokens = kind.visual_feature_length;
     match kind.fusion {
         FusionKind::None | FusionKind::First | FusionKind::Concat | FusionKind::QueryMlp => {
@@ -106,5 +127,6 @@ pub(super) fn cost(kind: MixerKind, encoders: usize, llm_width: usize, query_wid
         FusionKind::CrossAttentionAvgLq => {
             cross_attention::cost(encoders, llm_width, tokens, query_width)
         }
+        FusionKind::Plugin => model.plugin.map_or_else(Cost::default, plugin::cost),
     }
 }

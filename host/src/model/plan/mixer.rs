@@ -2,7 +2,8 @@
 
 use crate::{
     mixer::{
-        self, Cost, EncoderShape, MixerError, MixerPlan, PUBLISHED_QUERY_WIDTH, PlannedTensor,
+        self, Cost, EncoderShape, FusionPlugin, MixerError, MixerModel, MixerPlan,
+        PUBLISHED_QUERY_WIDTH, PlannedTensor,
     },
     registry::{MixerEntry, MixerWeights},
 };
@@ -16,6 +17,8 @@ pub struct PlannedMixer {
     pub cost: Cost,
     /// Its initialisation, if it has not been trained.
     pub untrained: Option<UntrainedMixer>,
+    /// The fusion, if a plugin brings it.
+    pub fusion: Option<FusionPlugin>,
 }
 
 /// The initialisation of a mixer that has not been trained.
@@ -59,17 +62,20 @@ impl PlannedMixer {
     /// Plans a mixer. `path` is the file of its weights, or the file that it reuses, if it is on this machine.
     pub(super) fn new(
         entry: &MixerEntry,
+        fusion: Option<FusionPlugin>,
         encoders: &[EncoderShape],
         llm_width: usize,
         path: Option<&Path>,
     ) -> Result<Self, MixerError> {
-        let cost = |query_width| mixer::cost(entry.kind, encoders, llm_width, query_width);
+        let model = MixerModel::new(entry.kind, fusion.as_ref());
+        let cost = |query_width| mixer::cost(model, encoders, llm_width, query_width);
         let init = match &entry.weights {
             MixerWeights::Init(init) => init,
             MixerWeights::Trained(_) => {
                 return Ok(Self {
                     cost: cost(mixer::query_width(entry.kind, path)?),
                     untrained: None,
+                    fusion,
                 });
             }
         };
@@ -82,7 +88,7 @@ impl PlannedMixer {
         };
         let mut query_width = init.query_width.unwrap_or(PUBLISHED_QUERY_WIDTH);
         if path.is_some() || init.reuse.is_none() {
-            let mixer_plan = MixerPlan::new(entry.kind, encoders, llm_width, init, path)?;
+            let mixer_plan = MixerPlan::new(model, encoders, llm_width, init, path)?;
             let tensors = mixer_plan.tensors.iter().map(MixerTensor::from);
             let (reused, new) = tensors.partition(|tensor| tensor.from.is_some());
             untrained.reused = Some(reused);
@@ -92,6 +98,7 @@ impl PlannedMixer {
         Ok(Self {
             cost: cost(query_width),
             untrained: Some(untrained),
+            fusion,
         })
     }
 }

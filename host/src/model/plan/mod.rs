@@ -9,7 +9,7 @@ pub use mixer::{MixerTensor, PlannedMixer, UntrainedMixer};
 
 use crate::{
     Error, hub,
-    mixer::EncoderShape,
+    mixer::{EncoderShape, FusionPlugin},
     model::{
         files::{Files, set_weights, utf8},
         published,
@@ -24,7 +24,7 @@ use crate::{
 use merv_checkpoint::Checkpoint;
 use merv_plugin_api::{
     DType, Device, EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo, LanguageModelRequest,
-    ModelSource, kind,
+    MixerInput, MixerRequest, ModelSource, kind,
 };
 use plugins::Plugins;
 use requested::{
@@ -202,7 +202,9 @@ impl Plan {
         registry.check_tokens(&described(&registry, &encoders), width)?;
         // A mixer is a single file. No mixer is published in shards.
         let path = mixer.and_then(|paths| paths.into_iter().next());
-        let mixer = PlannedMixer::new(&registry.mixer, &shapes(&encoders), width, path.as_deref())?;
+        let fusion = planner.fusion(&registry, &encoders, llm.info.width)?;
+        let shapes = shapes(&encoders);
+        let mixer = PlannedMixer::new(&registry.mixer, fusion, &shapes, width, path.as_deref())?;
         Ok(Self {
             threads: planner.threads,
             registry,
@@ -400,6 +402,52 @@ impl<'f> Planner<'f> {
             request,
             info,
         })
+    }
+
+    /// Plans the fusion that a plugin brings, if the registry has one.
+    fn fusion(
+        &self,
+        registry: &Registry,
+        encoders: &[PlannedEncoder],
+        llm_width: u32,
+    ) -> Result<Option<FusionPlugin>, Error> {
+        let Some(entry) = &registry.mixer.fusion_plugin else {
+            return Ok(None);
+        };
+        let wanted = self.wanted(kind::FUSION, &entry.id, DeviceChoice::Auto);
+        let (library, _) = self.plugins.open(&entry.plugin, &wanted, &entry.lines)?;
+        check_id(&library, &entry.id, kind::FUSION)?;
+        let device = device_of(DeviceChoice::Auto, library.manifest());
+        let mut model = ModelSource::new(&entry.id, device);
+        model.options = entry.options.clone();
+        let mixer = &registry.mixer.kind;
+        let inputs = encoders.iter().map(|planned| {
+            let shape = shape_of(&planned.info);
+            let tokens = mixer.projected_tokens(shape.temporal, shape.spatial);
+            let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+            MixerInput::new(&planned.request.model.id, llm_width, [1, tokens])
+        });
+        let request = MixerRequest::new(model, inputs.collect(), llm_width);
+        let context = self.context(&library, &entry.id, &entry.lines);
+        let described = library.describe_mixer(kind::FUSION, &request);
+        let info = self.answered(&context, described)?;
+        let (wanted, found) = (mixer.visual_feature_length, info.tokens as usize);
+        let length = (wanted != found).then(|| {
+            let found = found.to_string();
+            context.differs("visual_feature_length", &wanted.to_string(), &found)
+        });
+        self.accept_all(
+            [
+                length,
+                other_device(&context, request.model.device, info.device),
+            ],
+            wrong_options(&context, &entry.options, &info.options),
+        )?;
+        Ok(Some(FusionPlugin {
+            library: Arc::clone(&library),
+            request,
+            info,
+        }))
     }
 
     /// Returns the files of a source if they are on this machine. They are opened, so that damaged files are

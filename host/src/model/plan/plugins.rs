@@ -121,6 +121,7 @@ fn no_choice(wanted: &Wanted<'_>, error: &NoChoice, lines: &TableLines) -> Probl
     let Wanted { id, .. } = wanted;
     let model = match wanted.kind {
         kind::ENCODER => "encoder",
+        kind::FUSION => "fusion",
         _ => "language model",
     };
     let device = wanted.device.map(|device| format!(" on {device}"));

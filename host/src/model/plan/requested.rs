@@ -78,6 +78,7 @@ pub(super) fn check_id(library: &Library, id: &str, kind: &str) -> Result<(), Er
         plugin: library.manifest().name.clone(),
         kind: match kind {
             kind::ENCODER => "encoder",
+            kind::FUSION => "fusion",
             _ => "language model",
         },
         id: id.to_owned(),
