@@ -51,7 +51,7 @@ impl Mixer {
     /// # Errors
     ///
     /// When it cannot be trained.
-    pub(crate) fn begin_training(&self) -> std::result::Result<Option<Training>, CallError> {
+    pub fn begin_training(&self) -> std::result::Result<Option<Training>, CallError> {
         match &self.fusion {
             Fusion::Plugin(Some(fusion)) => fusion.begin_training().map(Some),
             _ => Ok(None),

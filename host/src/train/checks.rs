@@ -4,10 +4,12 @@ use super::{
     Schedule, Settings, TrainError, TrainingStage,
     checkpoint::State,
     data::{BrokenExample, DataError, Entry, ExampleTokenizer, Index},
+    mixer_part::MixerPart,
 };
 use crate::{
     counted,
     features::FeatureCache,
+    mixer::Mixer,
     model::encoders::Encoders,
     plugin::{CallError, LanguageModel, Training},
     prompt::PromptFormat,
@@ -271,6 +273,22 @@ impl Trainings {
 pub(super) enum PluginModel {
     Llm,
     Encoder(usize),
+}
+
+/// Prepares the mixer for training, which every stage trains.
+///
+/// # Errors
+///
+/// When its fusion is of a plugin and cannot be trained.
+pub(super) fn begin_mixer(mixer: &Mixer, registry: &Registry) -> Result<MixerPart, TrainError> {
+    MixerPart::new(mixer).map_err(|source| TrainError::Untrainable {
+        what: format!(
+            "training trains the mixer, and its fusion `{}` cannot be trained",
+            registry.mixer.fusion_name()
+        ),
+        remedy: "choose a fusion that can be trained",
+        source: Box::new(source),
+    })
 }
 
 fn of_llm(stage: TrainingStage, registry: &Registry, source: CallError) -> TrainError {

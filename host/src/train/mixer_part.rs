@@ -1,7 +1,7 @@
 //! The mixer during training: its gradients and the optimizer's moments.
 
 use super::part::{PluginPart, TrainedPart};
-use crate::{Error, mixer::Mixer};
+use crate::{Error, mixer::Mixer, plugin::CallError};
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
 use merv_plugin_api::{AdamWStep, ParameterInfo, PluginError, StatePart, TakeTensor, TensorView};
 use merv_plugin_sdk::kernels::{adamw::AdamWParameter, squares::squares};
@@ -30,7 +30,7 @@ impl MixerPart {
     /// # Errors
     ///
     /// When the fusion is of a plugin and cannot be trained.
-    pub fn new(mixer: &Mixer) -> Result<Self, Error> {
+    pub fn new(mixer: &Mixer) -> Result<Self, CallError> {
         let slots = mixer.parameters().iter().map(|parameter| {
             let count = parameter.var.elem_count();
             ParameterState {

@@ -96,7 +96,7 @@ impl Model {
         let encoder_parts = encoder_parts
             .map(|(entry, training)| PluginPart::new(encoder_part(&entry.id), training));
         let encoder_parts = encoder_parts.collect();
-        let mixer_part = MixerPart::new(&parts.mixer)?;
+        let mixer_part = checks::begin_mixer(&parts.mixer, &parts.registry)?;
         let mut model = Self {
             registry: parts.registry,
             encoders: Arc::new(parts.encoders),

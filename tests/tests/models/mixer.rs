@@ -2,12 +2,14 @@
 
 use candle_core::{Device, Tensor, Var};
 use merv_host::{
-    mixer::{self, Cost, EncoderShape, Mixed, Mixer},
-    registry::{MixerKind, ProjectorKind},
+    mixer::{self, Cost, EncoderShape, FusionPlugin, Mixed, Mixer, MixerModel},
+    plugin::Library,
+    registry::{FusionKind, MixerKind, ProjectorKind},
 };
-use merv_tests::{Tensors, assert_close, fixture, read};
+use merv_plugin_api::{MixerInput, MixerRequest, ModelSource, Ranges, kind};
+use merv_tests::{Tensors, artifacts, assert_close, fixture, read};
 use serde_json::Value;
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
 
 struct Case {
     name: String,
@@ -176,6 +178,59 @@ fn gradients_match_the_original() {
                 case.check(&name, found, &name);
             }
         }
+    }
+}
+
+/// The fusion of the plugin in `tests/plugins/mixers` computes the same as the original's `scalar`.
+#[test]
+fn a_fusion_of_a_plugin_matches_the_original() {
+    let library = Library::open(artifacts().library("test_plugin_mixers"), 1).unwrap();
+    let scalar = |case: &Case| case.kind.fusion == FusionKind::Scalar;
+    let cases: Vec<Case> = cases().filter(scalar).collect();
+    assert!(!cases.is_empty());
+    for case in cases {
+        let tokens = case.shapes.iter();
+        let tokens = tokens.map(|shape| case.kind.projected_tokens(shape.temporal, shape.spatial));
+        let inputs =
+            tokens.map(|tokens| MixerInput::new("e", case.width as u32, [1, tokens as u32]));
+        let model = ModelSource::new("scalar-of-a-plugin", merv_plugin_api::Device::CPU);
+        let request = MixerRequest::new(model, inputs.collect(), case.width as u32);
+        let info = library.describe_mixer(kind::FUSION, &request).unwrap();
+        let plugin = FusionPlugin {
+            library: Arc::clone(&library),
+            request,
+            info,
+        };
+        let kind = MixerKind {
+            fusion: FusionKind::Plugin,
+            ..case.kind
+        };
+        let model = MixerModel::new(kind, Some(&plugin));
+        let mixer = Mixer::new(model, &case.shapes, case.width, &case.path).unwrap();
+        let mixed = mixer.forward(&case.features()).unwrap();
+        case.check("fused", &mixed.fused, "fused");
+        case.check("weights", &mixed.weights.unwrap(), "weights");
+        if let Some(expected) = case.cost {
+            let found = mixer::cost(model, &case.shapes, case.width, 0);
+            assert_eq!(found.parameters, expected.parameters, "{}", case.name);
+        }
+
+        let training = mixer.begin_training().unwrap().unwrap();
+        let vars = case.features();
+        let vars: Vec<Var> = vars.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
+        let features: Vec<_> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let fused = mixer.forward(&features).unwrap().fused;
+        let loss = (fused * case.tensor("fused_grad")).unwrap();
+        let gradients = loss.sum_all().unwrap().backward().unwrap();
+        for (index, var) in vars.iter().enumerate() {
+            let name = format!("features_grad.{index}");
+            case.check(&name, gradients.get(var).unwrap(), &name);
+        }
+        assert!(
+            training.gradient_squares(Ranges::All).unwrap() > 0.0,
+            "{}",
+            case.name
+        );
     }
 }
 

@@ -5,6 +5,7 @@ mod choice;
 mod collective;
 mod devices;
 mod faults;
+mod fusion;
 mod mixers;
 mod start;
 mod versions;

@@ -19,7 +19,7 @@ fn request(id: &str, shapes: [[u32; 2]; 2], llm_width: u32) -> MixerRequest {
 }
 
 /// The fusion, with its learned numbers.
-fn fusion(learned: &[f32]) -> PluginMixer {
+fn fusion(learned: &[f32]) -> Arc<PluginMixer> {
     let request = request("scalar-of-a-plugin", [[2, 3], [2, 3]], 3);
     let described = library().describe_mixer(kind::FUSION, &request).unwrap();
     assert_eq!(described.parameters[0].name, "feature_fusion.scalar");
@@ -27,9 +27,8 @@ fn fusion(learned: &[f32]) -> PluginMixer {
     let shape = [learned.len()];
     let values = [TensorView::new(learned, &shape).unwrap()];
     let weights = MixerWeights::new(&names, &values, 0).unwrap();
-    library()
-        .load_mixer(&request, &described, &weights)
-        .unwrap()
+    let mixer = library().load_mixer(&request, &described, &weights);
+    Arc::new(mixer.unwrap())
 }
 
 const FIRST: [f32; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];

@@ -1,5 +1,5 @@
-//! A plugin with a fusion that computes the same as the host's `scalar` and can be trained, and a whole mixer that cannot
-//! be trained.
+//! A plugin with a fusion that computes the same as the host's `scalar`, once with and once without training, and a whole
+//! mixer that cannot be trained.
 
 mod mean_token;
 mod scalar;
@@ -16,12 +16,13 @@ impl Plugin for Mixers {
         .license("MIT")
         .provides(&[
             Provided::fusion("scalar-of-a-plugin").features(&[feature::TRAIN]),
+            Provided::fusion("frozen-scalar"),
             Provided::mixer("mean-token"),
         ]);
 
     fn describe_mixer(request: &MixerRequest) -> Result<MixerInfo, PluginError> {
         match request.model.id.as_str() {
-            "scalar-of-a-plugin" => scalar::describe(request),
+            "scalar-of-a-plugin" | "frozen-scalar" => scalar::describe(request),
             "mean-token" => Ok(mean_token::describe(request)),
             id => Err(PluginError::unsupported(format!("no mixer `{id}`"))),
         }
@@ -33,6 +34,7 @@ impl Plugin for Mixers {
     ) -> Result<MixerObject, PluginError> {
         match request.model.id.as_str() {
             "scalar-of-a-plugin" => scalar::load(request, weights).map(MixerObject::trainable),
+            "frozen-scalar" => scalar::load(request, weights).map(MixerObject::new),
             _ => mean_token::load(request, weights).map(MixerObject::new),
         }
     }

@@ -1,0 +1,181 @@
+//! Registries whose fusion a plugin brings: it computes and learns the same as the host's own.
+
+use merv_tests::{Finished, Stored, Tensors, Tiny, TrainingRun, edit, plugin_folder, read};
+use serde_json::Value;
+use std::{fs, path::Path};
+use tempfile::TempDir;
+
+const FUSION: &str = "fusion = \"cross_attention_avg_lq\"";
+
+const OWN: &str = "fusion = \"scalar\"";
+
+/// The fusion with this id, of the plugin that is found by it.
+fn of_a_plugin(id: &str) -> String {
+    format!("fusion = {{ id = \"{id}\" }}")
+}
+
+/// The lively model with another fusion, and learned numbers for four encoders.
+fn model(fusion: &str) -> Tiny {
+    let tiny = Tiny::new();
+    tiny.replace("registry.toml", FUSION, fusion);
+    edit(&tiny.path("mixer.safetensors"), |tensors| {
+        tensors.retain(|name, _| !name.starts_with("feature_fusion."));
+        let learned = [0.5f32, -0.25, 0.0, 1.0];
+        let stored = Stored {
+            dtype: safetensors::Dtype::F32,
+            shape: vec![4],
+            bytes: learned.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        tensors.insert("feature_fusion.scalar".to_owned(), stored);
+    });
+    tiny
+}
+
+#[track_caller]
+fn assert_near(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(
+            (found - expected).abs() <= tolerance * scale,
+            "{what}: {found}, {expected}"
+        );
+    }
+}
+
+#[test]
+fn a_model_answers_as_with_the_hosts_own_fusion() {
+    let folder = plugin_folder(&["mixers"]);
+    let dump = |fusion: &str| -> (Value, Tensors) {
+        let (tiny, out) = (model(fusion), TempDir::new().unwrap());
+        let path = out.path().join("dump");
+        let run = tiny
+            .generate()
+            .args(["--json", "--plugin-dir"])
+            .arg(folder.path());
+        let run = run.arg("--dump").arg(&path).finish().succeeded();
+        (serde_json::from_str(&run.stdout).unwrap(), read(&path))
+    };
+    let (own, of_a_plugin) = (dump(OWN), dump(&of_a_plugin("scalar-of-a-plugin")));
+    assert_eq!(own.0["text"], of_a_plugin.0["text"]);
+    for name in ["fused", "mixer_weights", "logits"] {
+        let [own, of_a_plugin] = [&own.1, &of_a_plugin.1].map(|dump| &dump.get(name).values);
+        assert_near(name, of_a_plugin, own, 1e-5);
+    }
+}
+
+#[test]
+fn info_counts_its_parameters() {
+    let folder = plugin_folder(&["mixers"]);
+    let mixer = |fusion: &str| -> Value {
+        let run = model(fusion).run().args(["info", "--json", "--plugin-dir"]);
+        let run = run.arg(folder.path()).finish().succeeded();
+        serde_json::from_str::<Value>(&run.stdout).unwrap()["mixer"].clone()
+    };
+    let (own, found) = (mixer(OWN), mixer(&of_a_plugin("scalar-of-a-plugin")));
+    assert_eq!(found["fusion"], "scalar-of-a-plugin");
+    assert_eq!(found["parameters"], own["parameters"]);
+    assert_eq!(found["tokens"], own["tokens"]);
+}
+
+fn training(tiny: &Tiny, plugins: &Path, steps: u64) -> TrainingRun {
+    TrainingRun::new("align")
+        .arg("--registry")
+        .arg(tiny.registry().display().to_string())
+        .arg("--plugin-dir")
+        .arg(plugins.display().to_string())
+        .set("epochs", 9)
+        .set("max_steps", steps)
+        .set("learning_rate", 1e-2)
+}
+
+#[test]
+fn it_learns_as_the_hosts_own_fusion_and_is_resumed() {
+    let folder = plugin_folder(&["mixers"]);
+    let learned = |fusion: &str| -> (TrainingRun, Tensors) {
+        let run = training(&model(fusion), folder.path(), 4);
+        run.run().finish().succeeded();
+        let mixer = read(&run.checkpoint(4).join("mixer.safetensors"));
+        (run, mixer)
+    };
+    let plugins = of_a_plugin("scalar-of-a-plugin");
+    let ((own_run, own), (run, found)) = (learned(OWN), learned(&plugins));
+    let name = "feature_fusion.scalar";
+    assert_near(name, &found.get(name).values, &own.get(name).values, 1e-4);
+    for (found, expected) in run.curve("loss").iter().zip(own_run.curve("loss")) {
+        assert!((found / expected - 1.0).abs() < 1e-4, "{found} {expected}");
+    }
+    assert_ne!(own.get(name).values, [0.5, -0.25, 0.0, 1.0]);
+
+    // Its weights and its state of the optimizer are in the checkpoint.
+    let tiny = model(&plugins);
+    let resumed = training(&tiny, folder.path(), 2);
+    resumed.run().finish().succeeded();
+    let more = resumed
+        .resumed()
+        .args(["--set", "max_steps=4", "--plugin-dir"]);
+    more.arg(folder.path()).finish().succeeded();
+    assert_eq!(resumed.curve("loss"), run.curve("loss"));
+    assert_eq!(resumed.digests(4), run.digests(4));
+    // The run is a registry that names the same fusion.
+    let text = fs::read_to_string(run.out().join("registry.toml")).unwrap();
+    assert!(text.contains(&plugins), "{text}");
+}
+
+#[test]
+fn mistakes_are_refused_with_their_line() {
+    let folder = plugin_folder(&["mixers"]);
+    let info = |fusion: &str, change: &dyn Fn(&Tiny)| -> Finished {
+        let tiny = model(fusion);
+        change(&tiny);
+        let run = tiny.run().args(["info", "--plugin-dir"]).arg(folder.path());
+        run.finish()
+    };
+    let unchanged = |_: &Tiny| ();
+    info(&of_a_plugin("scalar-of-b"), &unchanged).failed(
+        1,
+        &[
+            "`id` in `fusion` of [mixer]",
+            "fusion `scalar-of-b`",
+            "a similar id is `scalar-of-a-plugin`",
+        ],
+    );
+    // A whole mixer is not a fusion.
+    info(&of_a_plugin("mean-token"), &unchanged).failed(1, &["fusion `mean-token`"]);
+    info("fusion = { plugin = \"mixers\" }", &unchanged).failed(1, &["`id`", "missing"]);
+    let longer = |tiny: &Tiny| {
+        let (old, new) = ("visual_feature_length = 256", "visual_feature_length = 272");
+        tiny.replace("registry.toml", old, new);
+    };
+    info(&of_a_plugin("scalar-of-a-plugin"), &longer).failed(
+        1,
+        &[
+            "`visual_feature_length`",
+            "plugin `mixers`",
+            "expected: 256",
+            "found: 272",
+        ],
+    );
+    let options = "fusion = { id = \"scalar-of-a-plugin\", options = { sharpness = \"2\" } }";
+    info(options, &unchanged).failed(1, &["sharpness", "plugin `mixers`"]);
+}
+
+#[test]
+fn a_fusion_that_cannot_be_trained_answers_but_is_not_trained() {
+    let folder = plugin_folder(&["mixers"]);
+    let frozen = of_a_plugin("frozen-scalar");
+    let run = model(&frozen)
+        .generate()
+        .arg("--plugin-dir")
+        .arg(folder.path());
+    run.finish().succeeded();
+    let tiny = model(&frozen);
+    let run = training(&tiny, folder.path(), 1);
+    for run in [run.run().arg("--dry-run"), run.run()] {
+        let words = [
+            "`frozen-scalar` cannot be trained",
+            "choose a fusion that can be trained",
+        ];
+        run.finish().failed(1, &words);
+    }
+}
