@@ -93,7 +93,8 @@ fn training(tiny: &Tiny, plugins: &Path, steps: u64) -> TrainingRun {
 fn it_learns_as_the_hosts_own_fusion_and_is_resumed() {
     let folder = plugin_folder(&["mixers"]);
     let learned = |fusion: &str| -> (TrainingRun, Tensors) {
-        let run = training(&model(fusion), folder.path(), 4);
+        let tiny = model(fusion);
+        let run = training(&tiny, folder.path(), 4);
         run.run().finish().succeeded();
         let mixer = read(&run.checkpoint(4).join("mixer.safetensors"));
         (run, mixer)
@@ -109,12 +110,11 @@ fn it_learns_as_the_hosts_own_fusion_and_is_resumed() {
 
     // Its weights and its state of the optimizer are in the checkpoint.
     let tiny = model(&plugins);
-    let resumed = training(&tiny, folder.path(), 2);
+    let resumed = training(&tiny, folder.path(), 4).set("save_every", 2);
     resumed.run().finish().succeeded();
-    let more = resumed
-        .resumed()
-        .args(["--set", "max_steps=4", "--plugin-dir"]);
-    more.arg(folder.path()).finish().succeeded();
+    fs::remove_dir_all(resumed.checkpoint(4)).unwrap();
+    let more = resumed.resumed().arg("--plugin-dir").arg(folder.path());
+    more.finish().succeeded();
     assert_eq!(resumed.curve("loss"), run.curve("loss"));
     assert_eq!(resumed.digests(4), run.digests(4));
     // The run is a registry that names the same fusion.
@@ -132,11 +132,11 @@ fn mistakes_are_refused_with_their_line() {
         run.finish()
     };
     let unchanged = |_: &Tiny| ();
-    info(&of_a_plugin("scalar-of-b"), &unchanged).failed(
+    info(&of_a_plugin("scalar-of-plugin"), &unchanged).failed(
         1,
         &[
             "`id` in `fusion` of [mixer]",
-            "fusion `scalar-of-b`",
+            "fusion `scalar-of-plugin`",
             "a similar id is `scalar-of-a-plugin`",
         ],
     );
