@@ -29,6 +29,10 @@ impl CallError {
             ErrorKind::PANIC => Some(
                 "this is a bug in the plugin: report it to its author, with the command you ran",
             ),
+            ErrorKind::TIMED_OUT => Some(
+                "look at the output of the processes that did not come: they have failed, or need more time",
+            ),
+            ErrorKind::ABORTED => Some("look at the output of the process that aborted or left"),
             ErrorKind::OUT_OF_MEMORY => Some("close other programs, or choose a smaller model"),
             _ => None,
         }

@@ -60,6 +60,12 @@ fn assert_failed<T: Debug>(result: Result<T, CallError>, kind: ErrorKind, words:
     let error = result.unwrap_err();
     let message = error.to_string();
     assert_eq!(error.failure.kind, kind, "{message}");
+    let has_hint = [ErrorKind::TIMED_OUT, ErrorKind::ABORTED].contains(&kind);
+    assert_eq!(
+        message.contains("do: look at the output"),
+        has_hint,
+        "{message}"
+    );
     for word in ["plugin `thread-group` could not"].iter().chain(words) {
         assert!(message.contains(word), "`{word}` is not in: {message}");
     }
@@ -378,6 +384,24 @@ fn check_part(rank: u32, part: &Group) {
         ];
         assert_failed(part.barrier(SHORT), ErrorKind::TIMED_OUT, &words);
     }
+}
+
+#[test]
+fn a_part_can_be_split() {
+    members("split twice", 4, |group| {
+        let rank = group.info().rank;
+        let part = group
+            .split(Some(u32::from(rank > 0)), 0, LONG)
+            .unwrap()
+            .unwrap();
+        if rank > 0 {
+            let part = part.split(Some(7), 10 - rank, LONG).unwrap().unwrap();
+            assert_eq!(part.info().members, [3, 2, 1]);
+            let mut sum = [i64::from(rank)];
+            run(&part, SUM, &mut sum).unwrap();
+            assert_eq!(sum, [6]);
+        }
+    });
 }
 
 #[test]
