@@ -240,3 +240,19 @@ impl<T: fmt::Display> fmt::Display for FirstFew<'_, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_five_items_are_listed() {
+        let shown =
+            |count: usize| FirstFew(&["a", "b", "c", "d", "e", "f", "g"][..count]).to_string();
+        assert_eq!(shown(0), "");
+        assert_eq!(shown(2), "- a\n- b");
+        assert_eq!(shown(5), "- a\n- b\n- c\n- d\n- e");
+        assert_eq!(shown(6), "- a\n- b\n- c\n- d\n- e\n- and 1 more");
+        assert_eq!(shown(7), "- a\n- b\n- c\n- d\n- e\n- and 2 more");
+    }
+}
