@@ -388,6 +388,12 @@ mod tests {
             let parts = files(&all, "m", limits);
             assert!(parts.len() > 1);
             assert_eq!(parts.concat(), whole);
+            // A file ends only where the next request would exceed a limit.
+            for pair in parts.windows(2) {
+                let next = pair[1].iter().position(|&byte| byte == b'\n').unwrap() + 1;
+                let lines = pair[0].iter().filter(|&&byte| byte == b'\n').count();
+                assert!(lines == max_requests || pair[0].len() + next > max_bytes);
+            }
             for part in &parts {
                 let lines = part.iter().filter(|&&byte| byte == b'\n').count();
                 // A request above the limit gets a file of its own: the service may accept it.

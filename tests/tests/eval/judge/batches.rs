@@ -149,3 +149,24 @@ fn the_progress_is_the_sum_over_all_batches() {
     // Nothing has been sent; three batches of 4, 4 and 2 are sent, and complete.
     assert_eq!(seen, [(0, 0), (0, 10), (10, 10)]);
 }
+
+#[test]
+fn the_wait_between_attempts_doubles() {
+    let judged = Judged::new(1);
+    // The upload is accepted, and the batch is refused six times.
+    let refusals = (0..6).map(|_| JudgeFault::Status(500, ""));
+    let accepted = [JudgeFault::Slow(Duration::ZERO)];
+    judged.server.fail(accepted.into_iter().chain(refusals));
+    let run = judged.run().args(["--batch", "--poll", "0.01"]);
+    run.args(["--tries", "6"])
+        .finish()
+        .failed(1, &["/batches failed 6 times"]);
+    // Before each wait a batch is refused, and after it the batches are listed.
+    let times = judged.server.times();
+    let waits = times[2..].chunks(2).map(|pair| pair[1] - pair[0]);
+    let waits: Vec<_> = waits.collect();
+    assert_eq!(waits.len(), 6);
+    for (wait, least) in waits.iter().zip([10, 20, 40, 80, 160, 320]) {
+        assert!(*wait >= Duration::from_millis(least), "{waits:?}");
+    }
+}
