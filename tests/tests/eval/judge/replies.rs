@@ -1,7 +1,8 @@
 //! Which predictions are judged, and how the judge's replies are read.
 
 use super::Judged;
-use merv_tests::{JudgeFault, json_lines};
+use merv_host::eval::judge::{Verdicts, cases, local};
+use merv_tests::{JudgeFault, json_lines, tiny_model};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -79,6 +80,18 @@ fn a_local_judge_needs_no_service() {
         json_lines(&judged.path("toy_gpt.jsonl"))[0]["judge"],
         "merv-tiny"
     );
+}
+
+#[test]
+fn a_local_judge_reports_its_progress() {
+    let judged = Judged::new(5);
+    let (cases, stem, _) = cases(&judged.path("toy_pred_merge.jsonl")).unwrap();
+    let mut verdicts = Verdicts::open(&stem, "lively").unwrap();
+    let mut seen = Vec::new();
+    let mut progress = |done, total| seen.push((done, total));
+    local::judge(&tiny_model(), 2, &mut verdicts, &cases, &mut progress).unwrap();
+    assert_eq!(seen, [(2, 5), (4, 5), (5, 5)]);
+    assert!(verdicts.pending(&cases).is_empty());
 }
 
 #[test]
