@@ -15,6 +15,7 @@ fn open_ended_answers_match_single_questions() {
         .arg("--json")
         .finish()
         .succeeded();
+    assert!(!run.stderr.contains("note:"), "{run}");
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(
         (&report["complete"], &report["count"], &report["asked"]),
@@ -79,6 +80,7 @@ fn multiple_choice_is_answered_by_letter_and_by_likelihood() {
         .to_vec();
     assert!(letters.iter().all(|ids| !ids.is_empty()), "{letters:?}");
     let (mut by_letter, mut by_likelihood) = (0, 0);
+    let mut rights = Vec::new();
     for (i, line) in lines.iter().enumerate() {
         let asked = format!(
             "Which is number {i}? Select the correct answer from the following options. Write your answer as only one of A, B, C and nothing else.\n\n    A. red\nB. green\nC. blue"
@@ -115,7 +117,9 @@ fn multiple_choice_is_answered_by_letter_and_by_likelihood() {
             .unwrap();
         assert_eq!(line["likelihood_char"], ["A", "B", "C"][best]);
         by_likelihood += usize::from(best == i % 3);
-        by_letter += usize::from(protocol::first_letter(&alone.text, 3) == Some(i % 3));
+        let right = protocol::first_letter(&alone.text, 3) == Some(i % 3);
+        by_letter += usize::from(right);
+        rights.push(right);
     }
     let value = |i: usize| report["measures"][i]["value"].as_f64().unwrap() * 6.0;
     assert_eq!(report["measures"][1]["measure"], "likelihood");
@@ -129,10 +133,14 @@ fn multiple_choice_is_answered_by_letter_and_by_likelihood() {
     let verdicts: Value =
         serde_json::from_str(&fs::read_to_string(toy.result("toy_naive_gpt.json")).unwrap())
             .unwrap();
-    let first = &verdicts["q_0"];
-    assert_eq!(first[0]["score"], 0);
-    assert_eq!(first[0]["pred"] == "yes", first[1]["acc"] == true);
-    assert_eq!(first[1]["pred"], lines[0]["pred"]);
+    assert!(rights.contains(&false));
+    for (i, right) in rights.into_iter().enumerate() {
+        let verdict = &verdicts[format!("q_{i}")];
+        assert_eq!(verdict[0]["score"], 0);
+        assert_eq!(verdict[0]["pred"], if right { "yes" } else { "no" });
+        assert_eq!(verdict[1]["acc"], right);
+        assert_eq!(verdict[1]["pred"], lines[i]["pred"]);
+    }
     // A single strategy.
     let run = toy
         .run("mcq")

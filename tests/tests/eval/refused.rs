@@ -78,6 +78,34 @@ fn unusable_videos_are_reported_and_counted() {
 }
 
 #[test]
+fn a_question_that_cannot_be_asked_is_reported_and_not_counted() {
+    let mut toy = Benchmark::new();
+    for (id, question) in [("1", "what?"), ("2", &"why ".repeat(600)), ("3", "who?")] {
+        toy.add(
+            json!({"video_name": "a", "question_id": id, "question": question}),
+            json!({"answer": "it"}),
+        );
+    }
+    toy.write();
+    let run = toy.run("open-ended").args(SHORT).arg("--json");
+    let run = run.finish().succeeded();
+    assert!(run.stderr.contains("question `2` is skipped: "), "{run}");
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    let counts = ["count", "asked", "failed"].map(|key| report[key].clone());
+    assert_eq!(counts, [json!(2), json!(3), json!(1)]);
+    let failure = &report["failures"][0];
+    assert_eq!(
+        (&failure["question_id"], &failure["video_name"]),
+        (&json!("2"), &json!("a"))
+    );
+    assert!(
+        failure["error"].as_str().unwrap().contains("512"),
+        "{failure}"
+    );
+    assert_eq!(json_lines(&toy.result("toy_failed.jsonl")).len(), 1);
+}
+
+#[test]
 fn results_of_other_settings_are_not_mixed() {
     let toy = Benchmark::open_ended(1);
     toy.run("open-ended").args(SHORT).finish().succeeded();

@@ -105,6 +105,15 @@ fn several_results_are_shown_side_by_side() {
          | colour | 20 | 95.0 % | **95.5 %** |\n\
          | order | 10 | **80.0 %** | **80.0 %** |\n"
     );
+    // The only model is not the best of several.
+    assert_eq!(
+        table(&[&mix]).finish().succeeded().stdout,
+        "| kind | questions | mix |\n\
+         | --- | --- | --- |\n\
+         | all | 30 | 90.0 % |\n\
+         | colour | 20 | 95.0 % |\n\
+         | order | 10 | 80.0 % |\n"
+    );
     let object = table(&[&one, &mix])
         .arg("--json")
         .finish()
