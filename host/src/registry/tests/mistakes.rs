@@ -26,7 +26,7 @@ fn wrong_keys_and_types_are_reported() {
             &[
                 "x.toml:15: unknown key `num_frame` in [[encoders]] #2",
                 "expected: one of `id`, `num_frames`, `plugin`",
-                "do: write `num_frames`",
+                "do: write `num_frames`, the closest known key",
             ],
         ),
         (
@@ -380,6 +380,11 @@ fn wrong_sources_and_missing_files_are_reported() {
         ),
         (
             one,
+            "{ path = \"/dev/null\" }",
+            &["x.toml:9:", "is not a regular file", "a device"],
+        ),
+        (
+            one,
             "{ path = \"one.safetensors/x\" }",
             &["x.toml:9:", "one.safetensors/x"],
         ),
@@ -522,4 +527,9 @@ fn forty_problems_are_printed_and_the_others_are_counted() {
         assert_eq!(message.contains("… and"), !more.is_empty());
         assert!(message.ends_with(more), "{message}");
     }
+    let message = message(format!("wrong = 1\n{GOOD}"));
+    assert!(
+        message.starts_with("x.toml:1: unknown key `wrong`"),
+        "{message}"
+    );
 }
