@@ -281,3 +281,78 @@ fn a_folder_without_a_checkpoint_has_none() {
     save(&mut checkpoints, 1, None);
     assert!(Checkpoints::exist(run.path()).unwrap());
 }
+
+#[test]
+fn older_checkpoints_are_not_checked() {
+    let run = TempDir::new().unwrap();
+    let mut checkpoints = Checkpoints::open(run.path(), 2).unwrap();
+    save(&mut checkpoints, 1, None);
+    save(&mut checkpoints, 2, None);
+    fs::write(run.path().join("checkpoints/step-00000001/state.json"), "").unwrap();
+    let mut again = Checkpoints::open(run.path(), 2).unwrap();
+    let newest = again.newest(|warning| panic!("{warning}")).unwrap();
+    assert_eq!(newest.unwrap().step, 2);
+}
+
+/// AdamW's moments are zero before its first step.
+#[test]
+fn a_part_that_never_changed_has_weights_and_no_moments() {
+    let run = TempDir::new().unwrap();
+    let mut checkpoints = Checkpoints::open(run.path(), 2).unwrap();
+    save(&mut checkpoints, 0, None);
+    let folder = run.path().join("checkpoints/step-00000000");
+    assert!(folder.join("mixer.safetensors").exists());
+    assert!(!folder.join("mixer.first-moment.safetensors").exists());
+    let state = checkpoints.newest(|_| ()).unwrap().unwrap();
+    let mut part = Number::new(5.0);
+    assert_eq!(checkpoints.restore(&state, &mut part).unwrap(), 0);
+    let kinds = [(0, 0.0), (1, 6.0), (2, 7.0)];
+    let expected = kinds.map(|(kind, value)| (kind, vec![value, 0.5]));
+    assert_eq!(part.0, BTreeMap::from(expected));
+}
+
+#[test]
+fn tensors_that_are_not_trained_keep_their_types() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let header = br#"{"f":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"h":{"dtype":"F16","shape":[2],"data_offsets":[4,8]},"b":{"dtype":"BF16","shape":[1,2],"data_offsets":[8,12]},"i":{"dtype":"I64","shape":[1],"data_offsets":[12,20]},"u":{"dtype":"U8","shape":[4],"data_offsets":[20,24]}}"#;
+    let length = (header.len() as u64).to_le_bytes();
+    let data: Vec<u8> = (0..24).collect();
+    fs::write(&path, [&length[..], header, &data].concat()).unwrap();
+    let stored = merv_checkpoint::Checkpoint::open(&[&path]).unwrap();
+    let untrained: Vec<_> = ["f", "h", "b", "i"]
+        .map(|name| (name.to_owned(), stored.get(name).unwrap().clone()))
+        .into();
+    assert!(untrained.iter().all(|(_, tensor)| is_writable(tensor)));
+    assert!(!is_writable(stored.get("u").unwrap()));
+    let part = Number::new(1.0);
+    let parts = [PartToSave {
+        part: &part,
+        optimizer_steps: 1,
+        untrained: &untrained,
+    }];
+    let run = TempDir::new().unwrap();
+    let mut checkpoints = Checkpoints::open(run.path(), 1).unwrap();
+    let state = |version, parts| State {
+        version,
+        step: 1,
+        stage: "align".to_owned(),
+        data_sha256: String::new(),
+        broken: Vec::new(),
+        validation_loss: None,
+        parts,
+        crc32: None,
+    };
+    checkpoints.save(&parts, 1, state).unwrap();
+    let saved = run
+        .path()
+        .join("checkpoints/step-00000001/mixer.safetensors");
+    let saved = merv_checkpoint::Checkpoint::open(&[&saved]).unwrap();
+    assert_eq!(saved.len(), 1 + untrained.len());
+    for (name, tensor) in &untrained {
+        let found = saved.get(name).unwrap();
+        assert_eq!(found.dtype, tensor.dtype, "{name}");
+        assert_eq!(found.shape, tensor.shape, "{name}");
+        assert_eq!(found.bytes(), tensor.bytes(), "{name}");
+    }
+}
