@@ -71,6 +71,19 @@ fn a_file_that_is_not_a_list_is_refused_with_the_position() {
             "[{}]\n\nx",
             "found `x` where the end was expected, at line 3, column 1",
         ),
+        // A byte-order mark is only allowed at the beginning.
+        (
+            "[{}\u{feff}]",
+            "where `,` or `]` was expected, at line 1, column 4",
+        ),
+        (
+            "[\u{feff}{}]",
+            "where `{` was expected, at line 1, column 2",
+        ),
+        (
+            "   \u{feff}[{}]",
+            "where `[` or `{` was expected, at line 1, column 4",
+        ),
         ("[]", "no example can be trained on"),
         (
             "[{}]",
@@ -150,4 +163,41 @@ fn a_file_that_changes_after_it_was_indexed_is_reported() {
     // The second example begins one byte later.
     let longer = format!("[{first},  {second}]");
     assert_eq!(changed(&longer).last(), Some(&Err(path.clone())));
+}
+
+#[test]
+fn the_first_thousand_broken_examples_are_kept() {
+    let broken = "{\"id\": 1}\n".repeat(1003);
+    let index = read(&(broken + &example("a", "x", "").replace('\n', " "))).unwrap();
+    assert_eq!(index.broken_count(), 1003);
+    assert_eq!(index.broken().len(), 1000);
+    assert!(index.broken()[999].name.ends_with("d.json, line 1000"));
+    assert_eq!((index.entries().len(), index.total()), (1, 1004));
+}
+
+/// A reader whose every other call fails with this error.
+struct Failing<'r>(&'r [u8], io::ErrorKind, bool);
+
+impl Read for Failing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.2 = !self.2;
+        if self.2 {
+            return Err(self.1.into());
+        }
+        let few = buffer.len().min(7);
+        self.0.read(&mut buffer[..few])
+    }
+}
+
+#[test]
+fn an_interrupted_read_is_repeated_and_another_fault_is_reported() {
+    let json = format!("[{}, {}]", example("a", "x", ""), example("b", "x", ""));
+    let scanned = |kind| {
+        let mut count = 0;
+        let reader = Failing(json.as_bytes(), kind, false);
+        scan_file(Path::new("d.json"), reader, |_, _, _| count += 1).map(|_| count)
+    };
+    assert_eq!(scanned(io::ErrorKind::Interrupted).unwrap(), 2);
+    let broken = scanned(io::ErrorKind::BrokenPipe);
+    assert!(matches!(broken, Err(DataError::Read { .. })));
 }
