@@ -1,5 +1,8 @@
 //! Video encoders: clips in, features out.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     DType, Device, PluginError, PreprocessSpec, ReadyGradients, TensorBuf, TensorView, Trainable,
 };
