@@ -41,6 +41,8 @@ pub(super) struct Entry {
     pub offset: Option<u32>,
     pub method: u16,
     pub flags: u16,
+    /// The extra fields of both headers.
+    pub extra: Vec<u8>,
 }
 
 pub(super) fn entry(name: &'static str, data: &[u8]) -> Entry {
@@ -53,6 +55,7 @@ pub(super) fn entry(name: &'static str, data: &[u8]) -> Entry {
         offset: None,
         method: 0,
         flags: 0,
+        extra: Vec::new(),
     }
 }
 
@@ -73,8 +76,14 @@ pub(super) fn archive(entries: &[Entry]) -> Vec<u8> {
                 .concat(),
         );
         bytes.extend([0, own_size, own_size].map(u32::to_le_bytes).concat());
-        bytes.extend([own_name.len() as u16, 0].map(u16::to_le_bytes).concat());
+        let extra = entry.extra.len() as u16;
+        bytes.extend(
+            [own_name.len() as u16, extra]
+                .map(u16::to_le_bytes)
+                .concat(),
+        );
         bytes.extend(own_name.as_bytes());
+        bytes.extend(&entry.extra);
         bytes.extend(&entry.data);
         directory.extend(b"PK\x01\x02\0\0\0\0");
         directory.extend(
@@ -84,12 +93,13 @@ pub(super) fn archive(entries: &[Entry]) -> Vec<u8> {
         );
         directory.extend([0, size, size].map(u32::to_le_bytes).concat());
         directory.extend(
-            [entry.name.len() as u16, 0, 0, 0, 0]
+            [entry.name.len() as u16, extra, 0, 0, 0]
                 .map(u16::to_le_bytes)
                 .concat(),
         );
         directory.extend([0, offset].map(u32::to_le_bytes).concat());
         directory.extend(entry.name.as_bytes());
+        directory.extend(&entry.extra);
     }
     let start = bytes.len() as u32;
     let count = entries.len() as u16;

@@ -117,6 +117,73 @@ fn malicious_archives_are_refused() {
     refused("a record beyond the end", &lost, &["64-bit end"]);
 }
 
+/// An extra field: its kind, its length and its bytes (APPNOTE.TXT 4.5.1).
+fn extra(kind: u16, bytes: &[u8]) -> Vec<u8> {
+    let head = [kind, bytes.len() as u16].map(u16::to_le_bytes).concat();
+    [&head, bytes].concat()
+}
+
+#[test]
+fn sizes_are_read_from_where_the_format_has_them() {
+    let pickle = [
+        b"\x80\x02",
+        &dict(&tensor(&floats(), 0, &[4], &[1]))[..],
+        b".",
+    ]
+    .concat();
+    let with = |change: &dyn Fn(&mut Entry)| {
+        let mut storage = entry("a/data/0", &[7; 16]);
+        change(&mut storage);
+        archive(&[entry("a/data.pkl", &pickle), storage])
+    };
+    let read = |change: &dyn Fn(&mut Entry)| {
+        let checkpoint = open(&with(change)).unwrap();
+        assert_eq!(checkpoint.get("x").unwrap().bytes(), [7; 16]);
+    };
+    let sizes = extra(1, &[16u64, 16].map(u64::to_le_bytes).concat());
+    let large = |extra: &[u8]| {
+        let extra = extra.to_vec();
+        move |entry: &mut Entry| {
+            entry.size = Some(u32::MAX);
+            entry.own_size = Some(u32::MAX);
+            entry.extra.clone_from(&extra);
+        }
+    };
+    // The kind of PyTorch's padding is "FB".
+    let padding = extra(u16::from_le_bytes(*b"FB"), b"ZZZZ");
+    read(&|entry| entry.extra.clone_from(&padding));
+    read(&large(&sizes));
+    read(&large(&[&padding[..], &sizes].concat()));
+    read(&large(&[&sizes[..], &padding].concat()));
+    refused(
+        "two extensions",
+        &with(&large(&[&sizes[..], &sizes].concat())),
+        &["two zip64 extensions"],
+    );
+    refused(
+        "an extension that is too short",
+        &with(&large(&extra(1, &[0; 12]))),
+        &["zip64"],
+    );
+    refused(
+        "an extra field that is cut",
+        &with(&large(&sizes[..sizes.len() - 1])),
+        &["extra fields are truncated"],
+    );
+    // The local header may leave the sizes to the directory, if a flag says so.
+    read(&|entry| {
+        entry.own_size = Some(0);
+        entry.flags = 1 << 3;
+    });
+    for (flags, own_size) in [(0, 0), (1 << 3, 8)] {
+        let other = with(&|entry| {
+            entry.own_size = Some(own_size);
+            entry.flags = flags;
+        });
+        refused("sizes that differ", &other, &["contradicts"]);
+    }
+}
+
 #[test]
 fn an_archive_has_a_largest_number_of_entries() {
     let most = empty_entries(1 << 18);

@@ -314,6 +314,11 @@ fn declared_lengths_are_checked() {
         let body = empty.escape_ascii().to_string();
         refused(&body, &pickled(empty), &["its pickle, at byte"]);
     }
+    refused(
+        "a tuple across a mark",
+        &pickled(b"N(N\x86t0"),
+        &["its stack is empty"],
+    );
     refused("nothing", &pickled(b""), &["one object"]);
     refused("an open mark", &pickled(b"}("), &["one object"]);
     refused("protocol 6", &pickled(b"\x80\x06}"), &["protocol 6"]);
