@@ -240,6 +240,22 @@ mod tests {
     }
 
     #[test]
+    fn an_index_has_a_largest_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors.index.json");
+        fs::write(folder.path().join("one"), shard(&["a"])).unwrap();
+        let mut text = br#"{"weight_map": {"a": "one"}}"#.to_vec();
+        text.resize(1 << 26, b' ');
+        fs::write(&path, &text).unwrap();
+        assert_eq!(ShardIndex::read(&path).unwrap().len(), 1);
+        text.push(b' ');
+        fs::write(&path, &text).unwrap();
+        let error = ShardIndex::read(&path).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("larger than an index"), "{cause}");
+    }
+
+    #[test]
     fn each_file_is_listed_once() {
         let index = ShardIndex::from_bytes(&index(&["b.bin", "a.bin", "b.bin"])).unwrap();
         assert_eq!(index.files(), ["a.bin", "b.bin"]);
