@@ -469,6 +469,28 @@ mod tests {
         assert_eq!(config().cache_bytes_per_token(), 3 * 2 * 2 * 10 * 4);
     }
 
+    /// A rotary embedding rotates pairs of coordinates, and query heads share key heads in equal groups.
+    #[test]
+    fn heads_must_be_even_and_share_key_heads_equally() {
+        config().check().unwrap();
+        let with = |head_dim, hidden_size, num_key_value_heads| Config {
+            head_dim,
+            hidden_size,
+            num_key_value_heads,
+            ..config()
+        };
+        with(None, 8, Some(4)).check().unwrap();
+        for (wrong, words) in [
+            (with(Some(9), 6, Some(2)), "even width, found 9"),
+            (with(None, 12, Some(2)), "even width, found 3"),
+            (with(None, 10, Some(2)), "expected heads"),
+            (with(Some(10), 6, Some(3)), "3 key heads do not divide 4"),
+        ] {
+            let error = wrong.check().unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
     #[test]
     fn heads_share_the_width_by_default() {
         let default = Config {

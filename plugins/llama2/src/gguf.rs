@@ -1,6 +1,9 @@
 //! Llama and Qwen2 in GGUF files: the sizes in the metadata and the names of the tensors, as written by
 //! `convert_hf_to_gguf.py` with `gguf-py/gguf/constants.py` of `ggml-org/llama.cpp`.
 
+#[cfg(test)]
+mod tests;
+
 use crate::config::{Architecture, Config, OneOrMany, RopePairs, RopeScaling, Sizes};
 use merv_plugin_sdk::{
     PluginError, Result,
