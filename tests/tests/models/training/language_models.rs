@@ -380,6 +380,35 @@ fn wrong_use_is_an_error() {
     };
     named(run(labels).err().unwrap(), "found 5000");
     named(run(mask).err().unwrap(), "expected a tensor of i64");
+    let (long, wide) = ([1, 3], [1, 2, width + 1]);
+    let (long_mask, long_labels, wide_embeds) =
+        ([1u8; 3], [0i64; 3], vec![0.0f32; 2 * (width + 1)]);
+    let labels = [0i64, 1];
+    let labels = TensorView::new(&labels, &[1, 2]).unwrap();
+    for (embeds, mask, labels, shapes) in [
+        (
+            embeds,
+            TensorView::new(&long_mask, &long).unwrap(),
+            labels,
+            "[1, 3] and [1, 2]",
+        ),
+        (
+            embeds,
+            mask,
+            TensorView::new(&long_labels, &long).unwrap(),
+            "[1, 2] and [1, 3]",
+        ),
+        (
+            TensorView::new(&wide_embeds, &wide).unwrap(),
+            mask,
+            labels,
+            "[1, 2] and [1, 2]",
+        ),
+    ] {
+        let model = &llama.model;
+        let error = model.forward_backward(embeds, mask, labels, Backward::LossOnly);
+        named(error.err().unwrap(), shapes);
+    }
 
     let request = LanguageModelRequest::new(source("llama2", "mha", "llama", "model.safetensors"));
     let fresh = load_llm(&llama_library(), &request).unwrap();
