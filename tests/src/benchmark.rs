@@ -180,12 +180,21 @@ pub fn json_lines(path: &Path) -> Vec<Map<String, Value>> {
 ///
 /// If it cannot be loaded.
 pub fn tiny_model() -> VidLm {
+    let options = tiny_options();
+    let registry = super::fixture("lively/registry.toml");
+    VidLm::load_with(registry, &options, &mut ()).expect("the lively model loads")
+}
+
+/// Options that load models with the built plugins, on two threads.
+///
+/// # Panics
+///
+/// If the plugins cannot be built.
+pub fn tiny_options() -> LoadOptions {
     let folder = artifacts().host.parent().expect("a file has a folder");
-    let options = LoadOptions {
+    LoadOptions {
         plugin_folders: vec![folder.to_owned()],
         threads: Some(2),
         ..LoadOptions::default()
-    };
-    let registry = super::fixture("lively/registry.toml");
-    VidLm::load_with(registry, &options, &mut ()).expect("the lively model loads")
+    }
 }

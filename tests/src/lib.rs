@@ -15,7 +15,7 @@ mod tiny;
 mod training;
 
 pub use artifacts::{artifacts, encoder_library, library_file};
-pub use benchmark::{Benchmark, json_lines, tiny_model};
+pub use benchmark::{Benchmark, json_lines, tiny_model, tiny_options};
 pub use close::{LEAST_COSINE, TOLERANCE, assert_aligned, assert_close, cosine};
 pub use hub::{COMMIT, Fault, FileKind, HubRequest, HubServer, TOKEN};
 pub use judge::{JudgeFault, JudgeServer};

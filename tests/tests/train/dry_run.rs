@@ -286,6 +286,10 @@ fn a_folder_in_use_is_refused() {
     fs::create_dir_all(strange.run.out()).unwrap();
     fs::write(strange.run.out().join("thesis.txt"), "").unwrap();
     strange.check_refused(&["thesis.txt", "does not belong to a run"]);
+    let settings = BadRun::new("align", &tiny);
+    fs::create_dir_all(settings.run.out()).unwrap();
+    fs::write(settings.run.out().join("config.toml"), "schema = 1").unwrap();
+    settings.check_refused(&["config.toml", "does not belong to a run"]);
     // A run that could be resumed, and two that could not.
     let resumed = |run: &TrainingRun| run.run().args(["--resume", "--dry-run"]).finish();
     resumed(&taken.run).succeeded();

@@ -90,6 +90,10 @@ fn a_wrong_media_key_is_refused() {
         (r#""img": "a.png","#, "unknown key `img`: write `image`"),
         (r#""video": "","#, "`video` is empty"),
         (
+            r#""img": {"path": "a.png"},"#,
+            "unknown key `img`: write `image`",
+        ),
+        (
             r#""videos": ["a.mp4", "a.mp4"],"#,
             "lists 2 files; expected one",
         ),
@@ -360,4 +364,32 @@ fn encode_accepts_the_same_files() {
             .contains("d.jsonl, line 2 is skipped: `conversations`");
         assert_eq!(reported, file == "d.jsonl", "{run}");
     }
+}
+
+/// Unless `media` is set, the media of each file are beside it.
+#[test]
+fn held_out_examples_may_be_in_another_folder() {
+    let (data, other) = (Data::new(), TempDir::new().unwrap());
+    fs::copy(small_clip(), other.path().join("b.mp4")).unwrap();
+    let held_out = other.path().join("held.json");
+    fs::write(&held_out, format!("[{}]", llava(r#""video": "b.mp4","#))).unwrap();
+    let list = format!("[{}]", llava(r#""video": "a.mp4","#));
+    let validation = format!("validation={}", held_out.display());
+    let train = |more: &[&str]| {
+        let more = [&["--set", &validation], more].concat();
+        let run = data.train_with("align", "d.json", list.as_bytes(), &more);
+        let text = fs::read_to_string(data.path("run/metrics.jsonl")).unwrap();
+        let step: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        (run.succeeded().stderr, step["validation_loss"].clone())
+    };
+    let (stderr, loss) = train(&[]);
+    assert!(loss.is_number(), "{loss}: {stderr}");
+    let elsewhere = Data::new();
+    let media = format!("media={}", elsewhere.folder.path().display());
+    let (stderr, loss) = train(&["--set", &media]);
+    assert!(loss.is_null(), "{loss}");
+    assert!(
+        stderr.contains("1 held-out examples") && stderr.contains("held.json"),
+        "{stderr}"
+    );
 }

@@ -1,8 +1,16 @@
 //! Runs that are killed, interrupted by a signal, or stopped by a full disk.
 
 use super::{STEPS, lines, short, short_resumed, uninterrupted};
-use merv_tests::tiny_with_one_encoder;
-use std::{fs, time::SystemTime};
+use merv_host::{
+    Observer,
+    train::{Settings, StepMetrics, TrainObserver, TrainOptions, TrainingStage, train},
+};
+use merv_tests::{fixture, tiny_options, tiny_with_one_encoder};
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    time::SystemTime,
+};
 
 /// Kills runs at random moments, resumes each, and checks that the result is that of an uninterrupted run.
 fn check_kills(stage: &str, kills: u32) {
@@ -95,4 +103,41 @@ fn a_full_disk_does_not_damage_checkpoints() {
     assert_eq!(run.digests(4), whole.digests(4));
     let left = fs::read_dir(run.out().join("checkpoints")).unwrap().count();
     assert_eq!(left, run.checkpoints().len(), "a partial file remains");
+}
+
+/// Asks the run to stop when a step is complete.
+struct StopAfter<'s> {
+    step: u64,
+    stop: &'s AtomicBool,
+}
+
+impl Observer for StopAfter<'_> {}
+
+impl TrainObserver for StopAfter<'_> {
+    fn step(&mut self, metrics: &StepMetrics) {
+        let due = metrics.step == self.step;
+        self.stop.fetch_or(due, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_stop_after_the_last_step_is_not_an_interruption() {
+    let file = fixture("training_runs/settings.toml");
+    let sets = ["max_steps=2", "global_batch=3", "device_batch=3"].map(str::to_owned);
+    let settings = Settings::load(&file, TrainingStage::Align, &sets).unwrap();
+    for (step, stopped) in [(1, true), (2, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(false);
+        let options = TrainOptions {
+            load: tiny_options(),
+            out: folder.path().join("run"),
+            resume: false,
+        };
+        let mut observer = StopAfter { step, stop: &stop };
+        let summary = train(&settings, &options, &stop, &mut observer).unwrap();
+        assert_eq!(
+            (summary.steps, summary.total_steps, summary.stopped),
+            (step, 2, stopped)
+        );
+    }
 }

@@ -111,6 +111,20 @@ fn broken_examples_are_reported_and_too_many_stop_the_run() {
     );
 }
 
+/// A run begins with its first step, not with its first checkpoint.
+#[test]
+fn a_folder_with_a_completed_step_is_not_overwritten() {
+    let tiny = tiny_with_one_encoder();
+    let run = short(&tiny, "align").set("max_steps", 1);
+    run.run().finish().succeeded();
+    fs::remove_dir_all(run.out().join("checkpoints")).unwrap();
+    fs::remove_file(run.out().join("registry.toml")).unwrap();
+    let plan = || run.run().arg("--dry-run").finish();
+    plan().failed(1, &["already contains a run", "--resume"]);
+    fs::write(run.out().join("metrics.jsonl"), "").unwrap();
+    plan().succeeded();
+}
+
 #[test]
 fn a_dry_run_shows_the_plan_and_does_nothing() {
     let run = TrainingRun::new("finetune").set("global_batch", 2);
@@ -130,4 +144,28 @@ fn a_dry_run_shows_the_plan_and_does_nothing() {
     assert_eq!(outline["visual_tokens"], 256);
     assert!(outline["memory_bytes"].as_u64().unwrap() > 1 << 20);
     assert!(!run.out().exists());
+    // The files are in single precision, so that weights take the same whether they are trained or used as they are
+    // stored. A file may contain a few more numbers than parameters.
+    let weights = |stage: &str| {
+        let json = TrainingRun::new(stage)
+            .run()
+            .args(["--dry-run", "--json"])
+            .finish()
+            .succeeded()
+            .stdout;
+        let outline: Value = serde_json::from_str(&json).unwrap();
+        let number = |value: &Value| value.as_u64().unwrap();
+        let parameters =
+            number(&outline["trained_parameters"]) + number(&outline["frozen_parameters"]);
+        (number(&outline["memory"]["weights"]), 4 * parameters)
+    };
+    let (all_trained, expected) = weights("full-finetune");
+    assert_eq!(all_trained, expected);
+    for stage in ["align", "finetune"] {
+        let (stored, expected) = weights(stage);
+        assert!(
+            (expected..expected + 1000).contains(&stored),
+            "{stage}: {stored}"
+        );
+    }
 }
