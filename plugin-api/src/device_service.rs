@@ -103,8 +103,8 @@ pub trait DeviceService: Send + Sync + 'static {
         target: &mut TensorViewMut<'_>,
     ) -> Result<(), PluginError>;
 
-    /// Makes `consumer`, a stream of the device, wait for `producer`: later work on `consumer` begins after the work that
-    /// is now on `producer`. It returns at once.
+    /// Makes `consumer`, a stream of the device, wait for `producer`: later work on `consumer` begins after the work
+    /// that is now on `producer`. It returns at once.
     ///
     /// # Errors
     ///

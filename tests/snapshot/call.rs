@@ -25,13 +25,13 @@ impl Call {
     }
 
     /// Returns the call that this thread is serving. A plugin whose other threads take part in the work asks here
-    /// first, and gives them the result.
+    /// first, and passes the result to them ([`Self::serve`]).
     pub fn current() -> Self {
         CURRENT.get()
     }
 
-    /// Runs `body` with this call as the current one.
-    pub(crate) fn serve<T>(self, body: impl FnOnce() -> T) -> T {
+    /// Runs `body` with this call as the current one: on a thread of the plugin that takes part in the work.
+    pub fn serve<T>(self, body: impl FnOnce() -> T) -> T {
         let _outer = Restore(CURRENT.replace(self));
         body()
     }

@@ -11,8 +11,8 @@ pub type OperationId = u64;
 ///
 /// Operations have no tags: the first operation that a member starts meets the first of every other member, the second
 /// the second, and so on. Every member therefore starts the same operations and splits in the same order. They may be
-/// waited for in any order, and the operations of different groups do not wait for each other. Several members in one
-/// process are used from a thread each.
+/// waited for in any order. Processes that share several groups start the operations of these groups in one common
+/// order: on a device, they may share a queue. Several members in one process are used from a thread each.
 ///
 /// # Failures
 ///
@@ -27,11 +27,11 @@ pub type OperationId = u64;
 /// # Safety
 ///
 /// The implementation accesses the elements of an operation's tensors only until [`Self::wait`] has returned for it
-/// (except with `TIMED_OUT` and `CANCELLED`) or panicked, [`Self::abort`] has returned or panicked, or the pending
-/// operation was dropped. An implementation that cannot withdraw memory from its transport therefore passes it copies.
-/// It writes only to receive tensors, whatever other members do.
+/// (except with `TIMED_OUT` and `CANCELLED`) or panicked, [`Self::abort`] has returned or panicked and no `wait` for
+/// the operation is running, or the pending operation was dropped. An implementation that cannot withdraw memory from
+/// its transport therefore passes it copies. It writes only to receive tensors, whatever other members do.
 pub unsafe trait Collective: Send + Sync + Sized + 'static {
-    /// A started operation. Dropping it gives the operation up, which the other members see as a failure.
+    /// A started operation. Dropping it gives up its result. The other members may see that as a failure.
     type Pending: Send + 'static;
 
     /// Returns the description of the group. Called once.

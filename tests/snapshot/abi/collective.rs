@@ -177,8 +177,8 @@ impl CollectiveObject {
     ///
     /// Until the operation ends, the elements of both tensors stay valid, nothing changes those of the send tensor, and
     /// nothing else accesses those of the receive tensor. It ends when [`Self::wait`] returns anything but
-    /// [`ErrorKind::TIMED_OUT`] and [`ErrorKind::CANCELLED`], when [`Self::abort`] returns, or when this object is
-    /// dropped. If this function returns an error, it did not begin.
+    /// [`ErrorKind::TIMED_OUT`] and [`ErrorKind::CANCELLED`], when [`Self::abort`] returns and no `wait` for it is
+    /// running, or when this object is dropped. If this function returns an error, it did not begin.
     pub unsafe fn start(
         &self,
         operation: CollectiveOperation,
