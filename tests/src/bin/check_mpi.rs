@@ -181,7 +181,7 @@ fn in_flight(group: &Group) {
         .scope::<_, CallError>(LONG, |scope| {
             let sum = scope.all_reduce(Reduction::SUM, &mut first)?;
             let most = scope.all_reduce(Reduction::MAX, &mut second)?;
-            if rank(group) % 2 == 0 {
+            if rank(group).is_multiple_of(2) {
                 assert_eq!(most.wait()?, [3; 3]);
                 assert_eq!(sum.wait()?[99_999], 4.0);
             } else {

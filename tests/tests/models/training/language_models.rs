@@ -406,7 +406,8 @@ fn wrong_use_is_an_error() {
         ),
     ] {
         let model = &llama.model;
-        let error = model.forward_backward(embeds, mask, labels, Backward::LossOnly);
+        let texts = TrainingTexts::new(embeds, mask, labels);
+        let error = model.forward_backward(&texts, Backward::LOSS_ONLY, &mut |_| Ok(()));
         named(error.err().unwrap(), shapes);
     }
 
