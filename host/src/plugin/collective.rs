@@ -84,6 +84,20 @@ impl Group {
     /// # }
     /// ```
     ///
+    /// Tensors that the body owns do not live long enough:
+    ///
+    /// ```compile_fail,E0597
+    /// # use merv_host::plugin::{CallError, Group};
+    /// # use merv_plugin_api::Reduction;
+    /// # use std::time::Duration;
+    /// # fn example(group: &Group) -> Result<(), CallError> {
+    /// group.scope(Duration::from_secs(60), |scope| {
+    ///     let mut values = [1.0f32; 4];
+    ///     scope.all_reduce(Reduction::SUM, &mut values).map(drop)
+    /// })
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns the error of `body`, or else the first error of an operation that it did not wait for.
