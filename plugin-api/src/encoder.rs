@@ -200,18 +200,3 @@ pub trait TrainableEncoder: Encoder + Trainable {
         ready: &mut ReadyGradients<'_>,
     ) -> Result<(), PluginError>;
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_frame_has_a_time_or_none_has() {
-        let (pixels, shape) = ([0.0f32; 12], [2, 2, 3, 1, 1]);
-        let clips = Clips::new(TensorView::new(&pixels, &shape).unwrap());
-        assert_eq!(clips.at(&[0.0, 0.5, 3.0, 3.5]).unwrap().seconds.len(), 4);
-        assert!(clips.at(&[]).unwrap().seconds.is_empty());
-        let error = clips.at(&[0.0, 1.0, 2.0]).unwrap_err();
-        assert!(error.message.contains("4 frames, found 3"), "{error:?}");
-    }
-}

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::{
-    AdamWStep, ErrorKind, Interpolation, ParameterInfo, ResizeDomain, StatePart, TakeTensor,
-    TrainingOptions, VisitGradient,
+    AdamWStep, Call, EncoderObject, ErrorKind, ParameterInfo, ParameterRange, Ranges, StatePart,
+    TakeTensor, TrainingOptions, VisitTensor,
 };
+use std::sync::Arc;
 
 /// An encoder of one number. Its tapes are copies of `alive`, and its destructor panics if `is_bomb`.
 struct Number {
@@ -20,27 +21,10 @@ impl Drop for Number {
 
 impl Encoder for Number {
     fn info(&self) -> EncoderInfo {
-        EncoderInfo {
-            width: 1,
-            num_frames: 1,
-            image_size: 1,
-            temporal: 1,
-            spatial: 1,
-            preprocess: PreprocessSpec {
-                image_size: 1,
-                short_side: 1,
-                interpolation: Interpolation::Bilinear,
-                domain: ResizeDomain::PillowU8,
-                mean: [0.0; 3],
-                std: [1.0; 3],
-            },
-            dtype: DType::F32,
-            parameters: 1,
-            macs_per_clip: 1,
-        }
+        EncoderInfo::new(1, 1, [1, 1], PreprocessSpec::new(1))
     }
 
-    fn encode(&self, _: &TensorView<'_>) -> Result<TensorBuf, PluginError> {
+    fn encode(&self, _: &Clips<'_>) -> Result<TensorBuf, PluginError> {
         TensorBuf::from_vec(vec![1.0f32], &[1, 1, 1])
     }
 }
@@ -48,11 +32,16 @@ impl Encoder for Number {
 impl TrainableEncoder for Number {
     type Tape = Arc<()>;
 
-    fn forward_train(&self, clips: &TensorView<'_>) -> Result<(TensorBuf, Arc<()>), PluginError> {
+    fn forward_train(&self, clips: &Clips<'_>) -> Result<(TensorBuf, Arc<()>), PluginError> {
         Ok((self.encode(clips)?, Arc::clone(&self.alive)))
     }
 
-    fn backward(&self, _: Arc<()>, _: &TensorView<'_>) -> Result<(), PluginError> {
+    fn backward(
+        &self,
+        _: Arc<()>,
+        _: &TensorView<'_>,
+        _: &mut ReadyGradients<'_>,
+    ) -> Result<(), PluginError> {
         Ok(())
     }
 }
@@ -66,23 +55,37 @@ impl Trainable for Number {
         Ok(Vec::new())
     }
 
-    fn visit_gradients(&self, _: &mut VisitGradient<'_>) -> Result<(), PluginError> {
+    fn visit(&self, _: StatePart, _: &mut VisitTensor<'_>) -> Result<(), PluginError> {
         Ok(())
+    }
+
+    fn gradient_squares(&self, _: Ranges<'_>) -> Result<f64, PluginError> {
+        Ok(0.0)
     }
 
     fn clear_gradients(&self) -> Result<(), PluginError> {
         Ok(())
     }
 
-    fn apply_adamw(&self, _: &AdamWStep) -> Result<(), PluginError> {
+    fn apply_adamw(&self, _: &AdamWStep, _: Ranges<'_>) -> Result<(), PluginError> {
         Ok(())
     }
 
-    fn export(&self, _: StatePart, _: &mut TakeTensor<'_>) -> Result<(), PluginError> {
+    fn export(
+        &self,
+        _: StatePart,
+        _: Ranges<'_>,
+        _: &mut TakeTensor<'_>,
+    ) -> Result<(), PluginError> {
         Ok(())
     }
 
-    fn import(&self, _: StatePart, _: &str, _: &TensorView<'_>) -> Result<(), PluginError> {
+    fn import(
+        &self,
+        _: StatePart,
+        _: ParameterRange,
+        _: &TensorView<'_>,
+    ) -> Result<(), PluginError> {
         Ok(())
     }
 }
@@ -98,11 +101,14 @@ fn a_tape_lives_until_it_is_used_or_forgotten() {
     let tapes = || Arc::strong_count(&alive) - 2;
     let encoder = EncoderObject::trainable(number);
     let values = [0.5f32; 3];
-    let clips = || TensorView::new(&values, &[1, 1, 3, 1, 1]).unwrap();
-    let [first, second, third] = [(); 3].map(|()| encoder.forward_train(clips()).unwrap().tape);
+    let clips = || Clips::new(TensorView::new(&values, &[1, 1, 3, 1, 1]).unwrap());
+    let call = Call::ENDLESS;
+    let [first, second, third] =
+        [(); 3].map(|()| encoder.forward_train(call, &clips()).unwrap().tape);
     assert_eq!(tapes(), 3);
     let gradient = || TensorView::new(&values[..1], &[1, 1, 1]).unwrap();
-    encoder.backward(second, gradient()).unwrap();
+    let backward = |tape| encoder.backward(call, tape, gradient(), &mut |_| Ok(()));
+    backward(second).unwrap();
     assert_eq!(tapes(), 2);
     encoder.forget(third);
     assert_eq!(tapes(), 1);
@@ -110,10 +116,10 @@ fn a_tape_lives_until_it_is_used_or_forgotten() {
     encoder.forget(second);
     encoder.forget(99);
     for gone in [second, third, 99] {
-        let error = encoder.backward(gone, gradient()).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::InvalidInput);
+        let error = backward(gone).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::INVALID_INPUT);
     }
-    encoder.backward(first, gradient()).unwrap();
+    backward(first).unwrap();
     assert_eq!(tapes(), 0);
 }
 
@@ -137,4 +143,14 @@ fn a_model_whose_destructor_panics_does_not_end_the_host() {
         }
         assert_eq!(Arc::strong_count(&alive), 1);
     }
+}
+
+#[test]
+fn every_frame_has_a_time_or_none_has() {
+    let (pixels, shape) = ([0.0f32; 12], [2, 2, 3, 1, 1]);
+    let clips = Clips::new(TensorView::new(&pixels, &shape).unwrap());
+    assert_eq!(clips.at(&[0.0, 0.5, 3.0, 3.5]).unwrap().seconds.len(), 4);
+    assert!(clips.at(&[]).unwrap().seconds.is_empty());
+    let error = clips.at(&[0.0, 1.0, 2.0]).unwrap_err();
+    assert!(error.message.contains("4 frames, found 3"), "{error:?}");
 }

@@ -306,8 +306,12 @@ fn a_part_that_never_changed_has_weights_and_no_moments() {
     let state = checkpoints.newest(|_| ()).unwrap().unwrap();
     let mut part = Number::new(5.0);
     assert_eq!(checkpoints.restore(&state, &mut part).unwrap(), 0);
-    let kinds = [(0, 0.0), (1, 6.0), (2, 7.0)];
-    let expected = kinds.map(|(kind, value)| (kind, vec![value, 0.5]));
+    let states = [
+        (StatePart::WEIGHTS, 0.0),
+        (StatePart::FIRST_MOMENT, 6.0),
+        (StatePart::SECOND_MOMENT, 7.0),
+    ];
+    let expected = states.map(|(state, value)| (state, vec![value, 0.5]));
     assert_eq!(part.0, BTreeMap::from(expected));
 }
 

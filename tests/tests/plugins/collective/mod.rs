@@ -27,7 +27,6 @@ fn request(name: &str, rank: u32, size: u32) -> CollectiveRequest {
 
 /// Runs `body` as each of `size` members, in threads, and returns their results in the order of the ranks.
 #[track_caller]
-
 fn members<T: Send>(name: &str, size: u32, body: impl Fn(Group) -> T + Sync) -> Vec<T> {
     let library = library();
     thread::scope(|scope| {
@@ -47,7 +46,6 @@ fn members<T: Send>(name: &str, size: u32, body: impl Fn(Group) -> T + Sync) -> 
 }
 
 #[track_caller]
-
 fn assert_failed<T: Debug>(result: Result<T, CallError>, kind: ErrorKind, words: &[&str]) {
     let error = result.unwrap_err();
     let message = error.to_string();

@@ -1,7 +1,7 @@
 //! What operations compute, and when they end.
 
 use super::assert_failed;
-use super::{LONG, SUM, members, run};
+use super::{LONG, members, run};
 use half::bf16;
 use merv_host::plugin::CallError;
 use merv_plugin_api::{CollectiveOperation, ErrorKind, Reduction, TensorElement};
