@@ -8,6 +8,7 @@ mod faults;
 mod fusion;
 mod mixers;
 mod start;
+mod torch;
 mod versions;
 
 use merv_host::plugin::{CallError, Encoder, LanguageModel, Library};
