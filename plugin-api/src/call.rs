@@ -3,7 +3,12 @@
 use abi_stable::StableAbi;
 use std::cell::Cell;
 
-/// One call of the host into a plugin. It is passed with every call that may take long.
+/// One call of the host into a plugin, which the host may cancel.
+///
+/// A method of a model does not receive it, but asks for [`Self::current`] at its start, on the thread that the host
+/// called, and then checks it for each frame, layer or block. The calls that can be cancelled are those that compute:
+/// `encode`, `prefill`, `decode`, `forward`, their counterparts for training, and a collective's `wait` and `split`. In
+/// every other method the current call is [`Self::ENDLESS`].
 #[repr(transparent)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Call(u64);

@@ -35,7 +35,8 @@ pub struct EncoderInfo {
     pub parameters: u64,
     /// Multiply-accumulate operations for one clip.
     pub macs_per_clip: u64,
-    /// The requested options that the encoder honours, with the values in effect.
+    /// The requested options that the encoder honours, with the values in effect. A value is compared with the
+    /// requested one as text, so it must be written the same. Options that were not requested may be stated too.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
     /// Further properties, for hosts that know them.
@@ -114,8 +115,9 @@ impl EncoderInfo {
 pub struct Clips<'a> {
     /// `[batch, num_frames, 3, image_size, image_size]` of `f32`, or of a dtype in [`EncoderInfo::clip_dtypes`].
     pub pixels: TensorView<'a>,
-    /// `[batch · num_frames]`: the time at which each frame is shown, in seconds from the start of the video. It is
-    /// NaN where it is not known, as in a folder of images. An empty slice means that no time is known.
+    /// `[batch · num_frames]`: the time at which each frame is shown, in seconds from the start of the video; that of
+    /// frame `f` of clip `b` is at `b · num_frames + f`. It is NaN where it is not known, as in a folder of images. An
+    /// empty slice means that no time is known.
     pub seconds: &'a [f64],
 }
 
@@ -170,7 +172,8 @@ pub trait TrainableEncoder: Encoder + Trainable {
     /// What a forward pass records for the backward pass.
     type Tape: Send + 'static;
 
-    /// Does the same as [`Encoder::encode`] and also records what [`Self::backward`] needs.
+    /// Does the same as [`Encoder::encode`] and also records what [`Self::backward`] needs: copies, because the clips
+    /// are borrowed. Several tapes may exist at the same time.
     ///
     /// # Shapes
     ///

@@ -1,11 +1,18 @@
 //! The contract between `merv-host` and its plugins.
 //!
-//! A plugin is a `cdylib` that provides video encoders, language models, or both. Its author
-//! implements ordinary Rust traits that return ordinary `Result`s ([`Plugin`], [`Encoder`],
-//! [`LanguageModel`]) and calls [`export_plugin!`] once. The adapters in this crate do the
-//! foreign-function work. This crate does not depend on a machine-learning library: a plugin may
-//! compute with candle, libtorch or its own kernels, and may be built with a different compiler
-//! version than the host.
+//! A plugin is a `cdylib` that provides video encoders, language models, mixers, fusions or collectives. Its author
+//! implements [`Plugin`] and the traits of what it provides, which are ordinary Rust and return ordinary `Result`s,
+//! and calls [`export_plugin!`] once. The adapters in this crate do the foreign-function work. This crate does not
+//! depend on a machine-learning library: a plugin may compute with candle, libtorch or its own kernels, and may be built
+//! with a different compiler version than the host.
+//!
+//! | in the manifest | methods of [`Plugin`] | trait | for training |
+//! |---|---|---|---|
+//! | [`Provided::encoder`] | [`Plugin::describe_encoder`], [`Plugin::load_encoder`] | [`Encoder`] | [`TrainableEncoder`] |
+//! | [`Provided::llm`] | [`Plugin::describe_llm`], [`Plugin::load_llm`] | [`LanguageModel`] | [`TrainableLanguageModel`] |
+//! | [`Provided::mixer`], [`Provided::fusion`] | [`Plugin::describe_mixer`], [`Plugin::load_mixer`] | [`Mixer`] | [`TrainableMixer`] |
+//! | [`Provided::collective`] | [`Plugin::join_collective`] | [`Collective`] | |
+//! | [`feature::DEVICE_TENSORS`] | [`Plugin::devices`] | [`DeviceService`] | |
 //!
 //! # How a library is loaded
 //!

@@ -16,10 +16,10 @@ pub struct LanguageModelInfo {
     pub vocab_size: u32,
     /// The largest number of positions in a session.
     pub context_length: u32,
-    /// The id of the token that begins a text, if the model has one.
+    /// The id of the token that begins a text, if the model has one. It is below `vocab_size`.
     #[serde(default)]
     pub bos: Option<u32>,
-    /// The ids of the tokens that end a reply.
+    /// The ids of the tokens that end a reply. They are below `vocab_size`.
     #[serde(default)]
     pub eos: Vec<u32>,
     /// The dtype that the model computes in.
@@ -32,7 +32,8 @@ pub struct LanguageModelInfo {
     pub macs_per_token: u64,
     /// The number of bytes that a session keeps for each position.
     pub cache_bytes_per_token: u64,
-    /// The requested options that the model honours, with the values in effect.
+    /// The requested options that the model honours, with the values in effect. A value is compared with the requested
+    /// one as text, so it must be written the same. Options that were not requested may be stated too.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
     /// Further properties, for hosts that know them.
@@ -113,7 +114,7 @@ open_code! {
     LogitsAt, "choice of logits" {
         /// No position: `[0, vocab_size]`. The embeddings only extend the session.
         NONE = 0, "none";
-        /// The last position: `[1, vocab_size]`.
+        /// The last position: `[1, vocab_size]`, or `[0, vocab_size]` if nothing was appended.
         LAST = 1, "last";
         /// Every position: `[length, vocab_size]`.
         ALL = 2, "all";
@@ -162,12 +163,13 @@ pub trait LanguageModel: Send + Sync + 'static {
     /// When memory runs out.
     fn open(&self) -> Result<Self::Session, PluginError>;
 
-    /// Appends embeddings `[length, width]` of `f32` to the session.
+    /// Appends embeddings `[length, width]` of `f32` to the session: those of [`Self::embed`], unchanged, and visual
+    /// tokens, which are no token's embeddings.
     ///
     /// # Errors
     ///
-    /// When the shape is wrong or the session would exceed the context length. The session is then
-    /// unchanged.
+    /// When the shape is wrong, the session would exceed the context length, or the call is cancelled. The session is
+    /// then unchanged.
     fn prefill(
         &self,
         session: &mut Self::Session,
@@ -175,12 +177,13 @@ pub trait LanguageModel: Send + Sync + 'static {
         logits: LogitsAt,
     ) -> Result<TensorBuf, PluginError>;
 
-    /// Advances each session by one token and returns logits `[sessions, vocab_size]` of `f32`.
+    /// Appends one token to each session and returns the logits after it, `[sessions, vocab_size]` of `f32`. The sessions
+    /// are different ones, and there is one token for each: the adapter has checked it.
     ///
     /// # Errors
     ///
-    /// When an id is not below the vocabulary size or a session would exceed the context length. All
-    /// sessions are then unchanged.
+    /// When an id is not below the vocabulary size, a session would exceed the context length, or the call is cancelled.
+    /// All sessions are then unchanged.
     fn decode(
         &self,
         sessions: &mut [&mut Self::Session],

@@ -74,14 +74,15 @@ pub struct MixerInfo {
     /// Bytes that a forward pass of one clip needs beside parameters, features and visual tokens.
     #[serde(default)]
     pub working_bytes: u64,
-    /// Whether the result is a weighted sum, so that each encoder has a weight.
+    /// Whether the result is a weighted sum, so that each encoder has a weight. They need not add up to 1.
     #[serde(default)]
     pub weighs: bool,
     /// The dtype that the mixer computes in.
     pub dtype: DType,
     /// The device that the mixer computes on.
     pub device: Device,
-    /// The requested options that the mixer honours, with the values in effect.
+    /// The requested options that the mixer honours, with the values in effect. A value is compared with the requested
+    /// one as text, so it must be written the same. Options that were not requested may be stated too.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
     /// Further properties, for hosts that know them.
@@ -254,7 +255,8 @@ pub trait TrainableMixer: Mixer + Trainable {
     /// What a forward pass records for the backward pass.
     type Tape: Send + 'static;
 
-    /// Does the same as [`Mixer::forward`] and also records what [`Self::backward`] needs.
+    /// Does the same as [`Mixer::forward`] and also records what [`Self::backward`] needs: copies, because the features
+    /// are borrowed. Several tapes may exist at the same time.
     ///
     /// # Errors
     ///
@@ -265,7 +267,8 @@ pub trait TrainableMixer: Mixer + Trainable {
     ) -> Result<(VisualTokens, Self::Tape), PluginError>;
 
     /// Propagates `gradient`, the gradient of the visual tokens, adds the result to the gradients of the parameters, and
-    /// returns the gradient of each encoder's features, for the encoders and projectors before the mixer.
+    /// returns the gradient of each encoder's features, for the encoders and projectors before the mixer. The parameters
+    /// must not have changed since the tape was recorded.
     ///
     /// # Shapes
     ///

@@ -1,7 +1,8 @@
 /// Exports a [`Plugin`](crate::Plugin) from a `cdylib`: the section with the manifest, and the root module.
 ///
 /// Use it once, at the root of the crate. The crate needs no other dependency. Two crates that use it
-/// cannot be linked into one binary, so tests must load plugins as libraries too.
+/// cannot be linked into one binary. Unit tests of the crate itself can call the methods of
+/// [`Plugin`](crate::Plugin), and of the objects that it returns.
 #[macro_export]
 macro_rules! export_plugin {
     ($plugin:ty) => {

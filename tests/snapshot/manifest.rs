@@ -32,7 +32,7 @@ pub mod feature {
     pub const U8_CLIPS: &str = "u8-clips";
     /// The model takes and returns tensors of its device: [`crate::DeviceService`].
     pub const DEVICE_TENSORS: &str = "device-tensors";
-    /// Long calls end soon after the host cancels them: [`crate::Call::cancelled`].
+    /// Long calls end soon after the host cancels them: they check [`crate::Call::current`].
     pub const CANCEL: &str = "cancel";
 }
 
@@ -88,7 +88,8 @@ impl Provided {
         self.id
     }
 
-    /// States that the model has no weights, so that a registry may omit them.
+    /// States that the model has no weights, so that a registry may omit them. A registry always names the weights of a
+    /// language model, because its tokenizer is found next to them.
     #[must_use]
     pub const fn without_weights(mut self) -> Self {
         self.without_weights = true;
@@ -115,7 +116,8 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// A manifest for the CPU that provides nothing yet. `name` is the plugin's name in registries.
+    /// A manifest for the CPU that provides nothing yet. `name` is the plugin's name in registries. The library must be
+    /// called `libmerv_NAME.so`, with `_` for each `-`: other files are not found by this name.
     pub const fn new(name: &'static str, version: &'static str) -> Self {
         Self {
             name,

@@ -66,9 +66,9 @@ impl ParameterInfo {
 
 /// One step of AdamW (arXiv 1711.05101; `torch.optim.AdamW`), in `f32`.
 ///
-/// With `g` the accumulated gradient times [`Self::gradient_scale`]: `w ← w − learning_rate ·
-/// weight_decay · w` for parameters of two or more dimensions that are not biases; `m ← β₁m + (1−β₁)g`;
-/// `v ← β₂v + (1−β₂)g²`; `w ← w − learning_rate · (m / (1−β₁ᵗ)) / (√(v / (1−β₂ᵗ)) + ε)`.
+/// With `g` the accumulated gradient times [`Self::gradient_scale`]: `w ← w − learning_rate · weight_decay · w` for
+/// parameters of two or more dimensions whose names do not end in `bias`; `m ← β₁m + (1−β₁)g`; `v ← β₂v + (1−β₂)g²`;
+/// `w ← w − learning_rate · (m / (1−β₁ᵗ)) / (√(v / (1−β₂ᵗ)) + ε)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AdamWStep {
@@ -187,7 +187,8 @@ pub type ReadyGradients<'a> = dyn FnMut(&[u32]) -> Result<(), PluginError> + Sen
 /// at the same time. Later computations use the changed weights. Earlier results (the keys and values of
 /// an open session, the features of a clip) do not change.
 ///
-/// A callback must not call into the plugin, and the plugin must not keep what it passes.
+/// The methods take `&self`, so a plugin keeps the parameters behind a lock. A callback must not call into the plugin,
+/// and the plugin must not keep what it passes. If the parameters are frozen, every method concerns no parameters.
 pub trait Trainable: Send + Sync + 'static {
     /// Prepares for training: makes the parameters changeable, if `options` requests it. May be called
     /// again to make the model trainable or to change checkpointing.

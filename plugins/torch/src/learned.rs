@@ -227,7 +227,7 @@ impl Learned {
         let decays = self
             .trained()?
             .get(part.parameter)
-            .is_some_and(|known| known.info.shape.len() > 1 && !known.info.name.ends_with(".bias"));
+            .is_some_and(|known| known.info.shape.len() > 1 && !known.info.name.ends_with("bias"));
         if decays {
             let _ = weights.f_mul_scalar_(1.0 - step.learning_rate * step.weight_decay)?;
         }

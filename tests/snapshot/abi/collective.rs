@@ -140,7 +140,7 @@ impl<C: Collective> CollectiveAbi for Adapter<C> {
     }
 }
 
-/// A member of a group behind the ABI. `load_collective` returns it, and the host calls it.
+/// A member of a group behind the ABI. [`crate::Plugin::join_collective`] returns it, and the host calls it.
 #[repr(transparent)]
 #[derive(StableAbi)]
 pub struct CollectiveObject(CollectiveAbi_TO<'static, RBox<()>>);
