@@ -3,10 +3,10 @@
 
 use crate::{
     config,
-    failure::Result,
+    failure::{Failure, Result},
     learned::Learned,
     model::{Model, places},
-    tensor::{copied_as, given, size},
+    tensor::{copied_as, given, shape, size},
     weights::{Linear, Weights},
 };
 use merv_plugin_api::{
@@ -270,13 +270,11 @@ impl TrainableEncoder for Model<EncoderInfo, Siglip> {
         gradient: &TensorView<'_>,
         ready: &mut ReadyGradients<'_>,
     ) -> Result<(), PluginError> {
-        let gradient = copied_as("a gradient", gradient, &crate::tensor::shape(&features))?;
+        let gradient = copied_as("a gradient", gradient, &shape(&features))?;
         let inner = self.lock();
         // The gradient of this sum with respect to the features is `gradient`.
         let sum = features.f_mul(&gradient).and_then(|x| x.f_sum(None));
-        inner
-            .1
-            .backward(&sum.map_err(crate::failure::Failure::from)?, None)?;
+        inner.1.backward(&sum.map_err(Failure::from)?, None)?;
         ready(&places(&inner.1)?)
     }
 }
