@@ -22,16 +22,17 @@ fn build(
     scope: &Scope<'_>,
 ) -> Result<(Vec<Projector>, Fusion)> {
     let kind = model.kind;
-    kind.projector
-        .runnable(encoders.len())
-        .map_err(PluginError::invalid)?;
+    if !kind.is_of_plugin() {
+        kind.projector
+            .runnable(encoders.len())
+            .map_err(PluginError::invalid)?;
+    }
     let projectors = encoders.iter().enumerate().map(|(index, encoder)| {
         let scope = scope.pp("projectors").pp(index);
         Projector::new(kind, *encoder, llm_width, &scope)
     });
     let projectors = projectors.collect::<Result<_>>()?;
-    let scope = scope.pp("feature_fusion");
-    let fusion = Fusion::new(model, encoders.len(), llm_width, query_width, &scope)?;
+    let fusion = Fusion::new(model, encoders.len(), llm_width, query_width, scope)?;
     Ok((projectors, fusion))
 }
 

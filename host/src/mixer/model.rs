@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// The prefix of the names of a fusion's tensors.
 pub(super) const FUSION_PREFIX: &str = "feature_fusion.";
 
-/// A fusion of a plugin that has described it.
+/// A fusion or a whole mixer of a plugin that has described it.
 #[derive(Debug, Clone)]
 pub struct FusionPlugin {
     /// Its plugin.

@@ -121,6 +121,11 @@ impl MixerKind {
         self.token_length.isqrt()
     }
 
+    /// Returns whether the fusion of a plugin gets the encoders' own features: it is a whole mixer then.
+    pub fn is_of_plugin(&self) -> bool {
+        self.fusion == FusionKind::Plugin && self.projector.changes_nothing()
+    }
+
     /// Returns the number of tokens after the projector for an encoder with `temporal · spatial` tokens.
     pub fn projected_tokens(&self, temporal: usize, spatial: usize) -> usize {
         match self.projector.pooling {
@@ -151,6 +156,11 @@ impl ProjectorKind {
         temporal / self.frame_divisor.map_or(1, NonZeroUsize::get)
     }
 
+    /// Returns whether the features stay as they are, which only the mixer of a plugin can use.
+    pub fn changes_nothing(&self) -> bool {
+        (self.pooling, self.mlp) == (Pooling::None, Mlp::None)
+    }
+
     /// Returns whether the pooling arranges the tokens of a time step in rows and columns.
     pub fn needs_grid(&self) -> bool {
         !matches!(self.pooling, Pooling::None | Pooling::Attntv)
@@ -165,7 +175,7 @@ impl ProjectorKind {
             (Pooling::None, Mlp::None) => Err(
                 "a projector without pooling and without MLP does not change the features, \
                  and the original code cannot build it; use `3davg+linear`, or `3davg+none` for an \
-                 encoder that is as wide as the language model"
+                 encoder that is as wide as the language model, or a mixer of a plugin in `fusion`"
                     .to_owned(),
             ),
             (Pooling::None, Mlp::Linear | Mlp::FusedGelu) if encoders > 1 => Err(format!(

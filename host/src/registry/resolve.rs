@@ -432,8 +432,12 @@ fn plugin_fusion(raw: RawPluginFusion, fields: &mut Fields<'_>) -> Option<Fusion
 
 fn mixer(raw: RawMixer, encoders: &[&str], fields: &mut Fields<'_>) -> Option<MixerEntry> {
     let table = "[mixer]";
+    let is_of_plugin = matches!(raw.fusion, Some(RawFusion::Plugin(_)));
     let projector = raw.projector.and_then(|at| {
         let kind = fields.parse::<ProjectorKind>(table, "projector", &at)?;
+        if is_of_plugin && kind.changes_nothing() {
+            return Some(kind);
+        }
         fields
             .runnable(table, "projector", &at, kind.runnable(encoders.len()))
             .then_some(kind)

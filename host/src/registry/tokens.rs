@@ -153,7 +153,8 @@ impl Registry {
                     .hint("end `projector` in `linear`, `gelu-mlp` or `fused-gelu-mlp`"),
             );
         }
-        if projector.pooling == Pooling::None && self.encoders.len() > 1 && found.spatial != 1 {
+        let is_alone = self.encoders.len() == 1 || self.mixer.kind.is_of_plugin();
+        if projector.pooling == Pooling::None && !is_alone && found.spatial != 1 {
             return Some(
                 problem("has several tokens per time step, but the projector has no pooling")
                     .expected("one token per time step, because there are several encoders")

@@ -1,4 +1,4 @@
-//! Registries whose fusion a plugin brings: it computes and learns the same as the host's own.
+//! Registries whose fusion, or whole mixer, a plugin brings.
 
 use merv_tests::{Finished, Stored, Tensors, Tiny, TrainingRun, edit, plugin_folder, read};
 use serde_json::Value;
@@ -8,6 +8,9 @@ use tempfile::TempDir;
 const FUSION: &str = "fusion = \"cross_attention_avg_lq\"";
 
 const OWN: &str = "fusion = \"scalar\"";
+
+/// The width of the lively model's language model.
+const LLM_WIDTH: usize = 96;
 
 /// The fusion with this id, of the plugin that is found by it.
 fn of_a_plugin(id: &str) -> String {
@@ -62,6 +65,115 @@ fn a_model_answers_as_with_the_hosts_own_fusion() {
         let [own, of_a_plugin] = [&own.1, &of_a_plugin.1].map(|dump| &dump.get(name).values);
         assert_near(name, of_a_plugin, own, 1e-5);
     }
+}
+
+/// The lively model with the whole mixer of a plugin, with weights for encoders of these widths.
+fn whole(widths: &[usize]) -> Tiny {
+    let tiny = model(&of_a_plugin("mean-token"));
+    tiny.replace(
+        "registry.toml",
+        "projector = \"3davg+linear\"",
+        "projector = \"none\"",
+    );
+    let length = "visual_feature_length = 256";
+    tiny.replace("registry.toml", length, "visual_feature_length = 1");
+    edit(&tiny.path("mixer.safetensors"), |tensors| {
+        tensors.clear();
+        for (index, &width) in widths.iter().enumerate() {
+            let weights = weights_of(index, width);
+            let stored = Stored {
+                dtype: safetensors::Dtype::F32,
+                shape: vec![LLM_WIDTH, width],
+                bytes: weights.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            };
+            tensors.insert(format!("projectors.{index}.weight"), stored);
+        }
+    });
+    tiny
+}
+
+fn weights_of(encoder: usize, width: usize) -> Vec<f32> {
+    let waves = (0..LLM_WIDTH * width).map(|index| ((index * 7 + encoder) as f32).sin());
+    waves.collect()
+}
+
+#[test]
+fn a_whole_mixer_gets_the_features_of_the_encoders() {
+    let folder = plugin_folder(&["mixers"]);
+    let dump = |tiny: &Tiny| -> Tensors {
+        let out = TempDir::new().unwrap();
+        let path = out.path().join("dump");
+        let run = tiny.generate().arg("--plugin-dir").arg(folder.path());
+        run.arg("--dump").arg(&path).finish().succeeded();
+        read(&path)
+    };
+    let features = dump(&Tiny::new());
+    let names = features
+        .names()
+        .filter(|name| name.starts_with("features."));
+    let text = fs::read_to_string(Tiny::new().registry()).unwrap();
+    let mut names: Vec<&str> = names.collect();
+    names.sort_by_key(|name| text.find(name.trim_start_matches("features.")).unwrap());
+    let shapes: Vec<&[usize]> = names
+        .iter()
+        .map(|name| &features.get(name).shape[..])
+        .collect();
+    let widths: Vec<usize> = shapes.iter().map(|shape| shape[2]).collect();
+    assert_eq!(widths.len(), 4);
+
+    let mut expected = vec![0.0f32; LLM_WIDTH];
+    for (index, name) in names.iter().enumerate() {
+        let (width, values) = (widths[index], &features.get(name).values);
+        let tokens = values.chunks_exact(width);
+        let count = tokens.len() as f32;
+        let mut mean = vec![0.0f32; width];
+        for token in tokens {
+            mean.iter_mut()
+                .zip(token)
+                .for_each(|(sum, x)| *sum += x / count);
+        }
+        for (row, sum) in weights_of(index, width)
+            .chunks_exact(width)
+            .zip(&mut expected)
+        {
+            *sum += row.iter().zip(&mean).map(|(w, x)| w * x).sum::<f32>();
+        }
+    }
+    let tiny = whole(&widths);
+    let mixed = dump(&tiny);
+    assert_eq!(mixed.get("fused").shape, [1, 1, LLM_WIDTH]);
+    assert_near("fused", &mixed.get("fused").values, &expected, 1e-4);
+
+    let run = tiny.run().args(["info", "--json", "--plugin-dir"]);
+    let run = run.arg(folder.path()).finish().succeeded();
+    let info: Value = serde_json::from_str(&run.stdout).unwrap();
+    let parameters: usize = widths.iter().map(|width| LLM_WIDTH * width).sum();
+    assert_eq!(info["mixer"]["parameters"], parameters);
+    assert_eq!(info["mixer"]["tokens"], 1);
+
+    let words = ["`mean-token` cannot be trained"];
+    let run = training(&tiny, folder.path(), 1).run().arg("--dry-run");
+    run.finish().failed(1, &words);
+}
+
+#[test]
+fn a_fusion_is_no_whole_mixer() {
+    let folder = plugin_folder(&["mixers"]);
+    let tiny = whole(&[]);
+    let (mixer, fusion) = ("mean-token", "scalar-of-a-plugin");
+    tiny.replace("registry.toml", mixer, fusion);
+    let run = tiny.run().args(["info", "--plugin-dir"]).arg(folder.path());
+    run.finish().failed(1, &["mixer `scalar-of-a-plugin`"]);
+    // Only the mixer of a plugin can do without a projector.
+    let tiny = Tiny::new();
+    let (from, to) = ("projector = \"3davg+linear\"", "projector = \"none\"");
+    tiny.replace("registry.toml", from, to);
+    let words = [
+        "`projector`",
+        "does not change the features",
+        "a mixer of a plugin",
+    ];
+    tiny.run().arg("info").finish().failed(1, &words);
 }
 
 #[test]

@@ -6,7 +6,11 @@ mod fused;
 mod plugin;
 mod scalar;
 
-use super::{cost::Cost, model::MixerModel, parameters::Scope};
+use super::{
+    cost::Cost,
+    model::{FUSION_PREFIX, MixerModel},
+    parameters::Scope,
+};
 use crate::registry::FusionKind;
 use candle_core::Tensor;
 use concat_channel::ConcatChannel;
@@ -35,7 +39,7 @@ pub enum Fusion {
 }
 
 impl Fusion {
-    /// Takes its tensors from `scope`. `query_width` is the width of the learned query of
+    /// Takes its tensors from `scope`, that of the mixer. `query_width` is the width of the learned query of
     /// `cross_attention_avg_lq`.
     ///
     /// # Errors
@@ -52,6 +56,8 @@ impl Fusion {
         kind.fusion
             .runnable(encoders)
             .map_err(PluginError::invalid)?;
+        let of_mixer = scope;
+        let scope = &scope.pp("feature_fusion");
         Ok(match kind.fusion {
             FusionKind::None | FusionKind::First => Self::First,
             FusionKind::Concat => Self::Concat,
@@ -65,7 +71,11 @@ impl Fusion {
                 Self::CrossAttention(CrossAttention::new(tokens, llm_width, query_width, scope)?)
             }
             FusionKind::Plugin => match model.plugin {
-                Some(plugin) => Self::Plugin(PluginFusion::new(plugin, scope)?),
+                // A whole mixer names its tensors as it likes.
+                Some(plugin) if kind.is_of_plugin() => {
+                    Self::Plugin(PluginFusion::new(plugin, "", of_mixer)?)
+                }
+                Some(plugin) => Self::Plugin(PluginFusion::new(plugin, FUSION_PREFIX, scope)?),
                 None => {
                     return Err(PluginError::invalid(
                         "the plugin of the fusion is not given",

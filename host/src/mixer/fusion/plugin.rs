@@ -1,13 +1,8 @@
-//! Fusions that plugins bring. In the graph of the gradients, such a fusion is one operation.
+//! Fusions and whole mixers that plugins bring. In the graph of the gradients, each is one operation.
 
 use super::fused::Fused;
 use crate::{
-    mixer::{
-        cost::Cost,
-        init::Init,
-        model::{FUSION_PREFIX, FusionPlugin},
-        parameters::Scope,
-    },
+    mixer::{cost::Cost, init::Init, model::FusionPlugin, parameters::Scope},
     plugin::{CallError, MixerTape, PluginMixer, Training},
 };
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
@@ -25,12 +20,13 @@ pub struct PluginFusion {
 }
 
 impl PluginFusion {
-    /// Takes its tensors from `scope`. Returns `None` if only the specifications of tensors are collected.
+    /// Takes its tensors from `scope`, whose names begin with `prefix`. Returns `None` if only the specifications of
+    /// tensors are collected.
     ///
     /// # Errors
     ///
     /// When the plugin reports an error, or describes a tensor that does not belong to a fusion.
-    pub fn new(plugin: &FusionPlugin, scope: &Scope<'_>) -> Result<Option<Self>> {
+    pub fn new(plugin: &FusionPlugin, prefix: &str, scope: &Scope<'_>) -> Result<Option<Self>> {
         let FusionPlugin {
             library,
             request,
@@ -38,9 +34,9 @@ impl PluginFusion {
         } = plugin;
         let mut stored = Vec::new();
         for parameter in &info.parameters {
-            let name = parameter.name.strip_prefix(FUSION_PREFIX).ok_or_else(|| {
+            let name = parameter.name.strip_prefix(prefix).ok_or_else(|| {
                 PluginError::invalid(format!(
-                    "plugin `{}` names a tensor of `{}` `{}`; expected a name that begins with `{FUSION_PREFIX}`",
+                    "plugin `{}` names a tensor of `{}` `{}`; expected a name that begins with `{prefix}`",
                     library.manifest().name,
                     request.model.id,
                     parameter.name

@@ -404,7 +404,7 @@ impl<'f> Planner<'f> {
         })
     }
 
-    /// Plans the fusion that a plugin brings, if the registry has one.
+    /// Plans the fusion or the whole mixer that a plugin brings, if the registry has one.
     fn fusion(
         &self,
         registry: &Registry,
@@ -414,22 +414,30 @@ impl<'f> Planner<'f> {
         let Some(entry) = &registry.mixer.fusion_plugin else {
             return Ok(None);
         };
-        let wanted = self.wanted(kind::FUSION, &entry.id, DeviceChoice::Auto);
+        let mixer = &registry.mixer.kind;
+        let kind = match mixer.is_of_plugin() {
+            true => kind::MIXER,
+            false => kind::FUSION,
+        };
+        let wanted = self.wanted(kind, &entry.id, DeviceChoice::Auto);
         let (library, _) = self.plugins.open(&entry.plugin, &wanted, &entry.lines)?;
-        check_id(&library, &entry.id, kind::FUSION)?;
+        check_id(&library, &entry.id, kind)?;
         let device = device_of(DeviceChoice::Auto, library.manifest());
         let mut model = ModelSource::new(&entry.id, device);
         model.options = entry.options.clone();
-        let mixer = &registry.mixer.kind;
         let inputs = encoders.iter().map(|planned| {
-            let shape = shape_of(&planned.info);
+            let (info, id) = (&planned.info, &planned.request.model.id);
+            if mixer.is_of_plugin() {
+                return MixerInput::new(id, info.width, [info.temporal, info.spatial]);
+            }
+            let shape = shape_of(info);
             let tokens = mixer.projected_tokens(shape.temporal, shape.spatial);
             let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
-            MixerInput::new(&planned.request.model.id, llm_width, [1, tokens])
+            MixerInput::new(id, llm_width, [1, tokens])
         });
         let request = MixerRequest::new(model, inputs.collect(), llm_width);
         let context = self.context(&library, &entry.id, &entry.lines);
-        let described = library.describe_mixer(kind::FUSION, &request);
+        let described = library.describe_mixer(kind, &request);
         let info = self.answered(&context, described)?;
         let (wanted, found) = (mixer.visual_feature_length, info.tokens as usize);
         let length = (wanted != found).then(|| {

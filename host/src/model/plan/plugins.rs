@@ -117,13 +117,19 @@ fn other_backend(path: &Path, backend: &str, lines: &TableLines) -> Problem {
         .hint("omit `--backend`, or remove `plugin` so that a plugin is chosen by its id")
 }
 
-fn no_choice(wanted: &Wanted<'_>, error: &NoChoice, lines: &TableLines) -> Problem {
-    let Wanted { id, .. } = wanted;
-    let model = match wanted.kind {
+/// Returns what messages call a model of this kind.
+pub(super) fn noun(kind: &str) -> &'static str {
+    match kind {
         kind::ENCODER => "encoder",
         kind::FUSION => "fusion",
+        kind::MIXER => "mixer",
         _ => "language model",
-    };
+    }
+}
+
+fn no_choice(wanted: &Wanted<'_>, error: &NoChoice, lines: &TableLines) -> Problem {
+    let Wanted { id, .. } = wanted;
+    let model = noun(wanted.kind);
     let device = wanted.device.map(|device| format!(" on {device}"));
     let backend = wanted
         .backend

@@ -1,11 +1,12 @@
 //! Comparing what a registry requests with what a plugin's manifest and description state.
 
+use super::plugins::noun;
 use crate::{
     Error,
     plugin::{Library, PluginManifest},
     registry::{DeviceChoice, DtypeChoice, Problem, RequestContext},
 };
-use merv_plugin_api::{DType, Device, DeviceKind, kind};
+use merv_plugin_api::{DType, Device, DeviceKind};
 use std::collections::BTreeMap;
 
 /// Returns the device to request: the chosen one, or the CPU if the plugin serves it, or the first that it serves.
@@ -76,11 +77,7 @@ pub(super) fn check_id(library: &Library, id: &str, kind: &str) -> Result<(), Er
         .collect();
     Err(Error::UnknownModel {
         plugin: library.manifest().name.clone(),
-        kind: match kind {
-            kind::ENCODER => "encoder",
-            kind::FUSION => "fusion",
-            _ => "language model",
-        },
+        kind: noun(kind),
         id: id.to_owned(),
         known: if known.is_empty() {
             "none: it has no such models".into()
