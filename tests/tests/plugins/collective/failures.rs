@@ -1,6 +1,6 @@
 //! Operations that fail, and what the other members learn.
 
-use super::{LONG, SHORT, SUM, assert_failed, members, run};
+use super::{LONG, SHORT, SUM, assert_failed, members, run, wait_for};
 use merv_host::plugin::{CallError, Cancellation};
 use merv_plugin_api::{
     CollectiveBuffers, CollectiveOperation, DType, Device, DeviceKind, ErrorKind, Reduction,
@@ -50,9 +50,7 @@ fn a_deadline_names_the_ranks_that_did_not_come() {
         let rank = group.info().rank;
         group.barrier(LONG).unwrap();
         if rank % 2 == 1 {
-            while waiting.load(Ordering::SeqCst) < 2 {
-                thread::sleep(Duration::from_millis(5));
-            }
+            wait_for(&waiting, 2);
             // The group was aborted when the first operation was not completed.
             assert_failed(
                 group.barrier(LONG),
@@ -88,9 +86,7 @@ fn an_abort_wakes_every_waiter_and_ends_the_group() {
         let rank = group.info().rank;
         let part = group.split(Some(rank % 2), 0, LONG).unwrap().unwrap();
         if rank == 3 {
-            while waiting.load(Ordering::SeqCst) < 3 {
-                thread::sleep(Duration::from_millis(5));
-            }
+            wait_for(&waiting, 3);
             thread::sleep(Duration::from_millis(30));
             group.abort("the data set is empty").unwrap();
             group.abort("a later reason").unwrap();
@@ -210,9 +206,7 @@ fn a_cancelled_member_stops_waiting() {
     let stopped = AtomicUsize::new(0);
     members("cancelled", 2, |group| {
         if group.info().rank == 1 {
-            while stopped.load(Ordering::SeqCst) == 0 {
-                thread::sleep(Duration::from_millis(5));
-            }
+            wait_for(&stopped, 1);
             let words = ["rank 0 aborted the group: the call was cancelled"];
             assert_failed(group.barrier(LONG), ErrorKind::ABORTED, &words);
             return;

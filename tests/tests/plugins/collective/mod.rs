@@ -9,7 +9,15 @@ use merv_plugin_api::{
     CollectiveOperation, CollectiveRequest, ErrorKind, Reduction, TensorElement,
 };
 use merv_tests::artifacts;
-use std::{fmt::Debug, sync::Arc, thread, time::Duration};
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -70,6 +78,16 @@ fn run<T: TensorElement>(
     group.scope(LONG, |scope| {
         scope.start_values(operation, None, values).map(drop)
     })
+}
+
+/// Waits until other members have counted to `count`. They do not if they have failed.
+#[track_caller]
+fn wait_for(counter: &AtomicUsize, count: usize) {
+    let start = Instant::now();
+    while counter.load(Ordering::SeqCst) < count {
+        assert!(start.elapsed() < 2 * LONG, "the other members did not come");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 const SUM: CollectiveOperation = CollectiveOperation::all_reduce(Reduction::SUM);

@@ -1,7 +1,6 @@
 //! What operations compute, and when they end.
 
-use super::assert_failed;
-use super::{LONG, members, run};
+use super::{LONG, assert_failed, members, run, wait_for};
 use half::bf16;
 use merv_host::plugin::CallError;
 use merv_plugin_api::{CollectiveOperation, ErrorKind, Reduction, TensorElement};
@@ -264,9 +263,7 @@ fn asking_does_not_end_an_operation() {
         group
             .scope::<_, CallError>(LONG, |scope| {
                 if group.info().rank == 1 {
-                    while asked.load(Ordering::SeqCst) == 0 {
-                        thread::yield_now();
-                    }
+                    wait_for(&asked, 1);
                 }
                 let sum = scope.all_reduce(Reduction::SUM, &mut values)?;
                 if group.info().rank == 0 {
