@@ -1,6 +1,8 @@
 //! Registries whose fusion, or whole mixer, a plugin brings.
 
-use merv_tests::{Finished, Stored, Tensors, Tiny, TrainingRun, edit, plugin_folder, read};
+use merv_tests::{
+    Finished, Stored, Tensors, Tiny, TrainingRun, edit, plugin_folder, read, tiny_with_one_encoder,
+};
 use serde_json::Value;
 use std::{fs, path::Path};
 use tempfile::TempDir;
@@ -87,6 +89,8 @@ fn whole(widths: &[usize]) -> Tiny {
                 bytes: weights.iter().flat_map(|x| x.to_le_bytes()).collect(),
             };
             tensors.insert(format!("projectors.{index}.weight"), stored);
+            let zeros = Stored::zeros(safetensors::Dtype::F32, &[LLM_WIDTH]);
+            tensors.insert(format!("projectors.{index}.bias"), zeros);
         }
     });
     tiny
@@ -147,13 +151,73 @@ fn a_whole_mixer_gets_the_features_of_the_encoders() {
     let run = tiny.run().args(["info", "--json", "--plugin-dir"]);
     let run = run.arg(folder.path()).finish().succeeded();
     let info: Value = serde_json::from_str(&run.stdout).unwrap();
-    let parameters: usize = widths.iter().map(|width| LLM_WIDTH * width).sum();
+    let parameters: usize = widths.iter().map(|width| LLM_WIDTH * (width + 1)).sum();
     assert_eq!(info["mixer"]["parameters"], parameters);
     assert_eq!(info["mixer"]["tokens"], 1);
 
-    let words = ["`mean-token` cannot be trained"];
+    tiny.replace("registry.toml", "mean-token", "frozen-mean-token");
+    let words = ["`frozen-mean-token` cannot be trained"];
     let run = training(&tiny, folder.path(), 1).run().arg("--dry-run");
     run.finish().failed(1, &words);
+}
+
+/// With one encoder, the mixer of the plugin computes the same as our own pooling to a single token.
+#[test]
+fn a_whole_mixer_learns_with_the_encoder_before_it() {
+    let folder = plugin_folder(&["mixers"]);
+    let learned =
+        |projector: &str, fusion: &str, names: [&str; 2]| -> (TrainingRun, [Vec<f32>; 3]) {
+            let tiny = tiny_with_one_encoder();
+            for (from, to) in [
+                ("projector = \"3davg+linear\"", projector),
+                (FUSION, fusion),
+                ("visual_feature_length = 256", "visual_feature_length = 1"),
+                ("token_length = 16", "token_length = 1"),
+            ] {
+                tiny.replace("registry.toml", from, to);
+            }
+            edit(&tiny.path("mixer.safetensors"), |tensors| {
+                let own = ["weight", "bias"]
+                    .map(|part| format!("projectors.0.projector.projector.{part}"));
+                let kept = own.map(|name| tensors.remove(&name).unwrap());
+                tensors.clear();
+                tensors.extend(names.map(str::to_owned).into_iter().zip(kept));
+            });
+            let run = TrainingRun::new("full-finetune")
+                .arg("--registry")
+                .arg(tiny.registry().display().to_string())
+                .arg("--plugin-dir")
+                .arg(folder.path().display().to_string())
+                .set("epochs", 9)
+                .set("max_steps", 3)
+                .set("learning_rate", 1e-3);
+            run.run().finish().succeeded();
+            let mixer = read(&run.checkpoint(3).join("mixer.safetensors"));
+            let [weight, bias] = names.map(|name| mixer.get(name).values.clone());
+            let encoder = "encoder-siglip-vit-b16-224px-all-no-cls.safetensors";
+            let encoder = read(&run.checkpoint(3).join(encoder));
+            (run, [weight, bias, encoder.get("pos_embed").values.clone()])
+        };
+    let (own_run, own) = learned(
+        "projector = \"3davg+frame16+linear\"",
+        "fusion = \"none\"",
+        [
+            "projectors.0.projector.projector.weight",
+            "projectors.0.projector.projector.bias",
+        ],
+    );
+    let (run, found) = learned(
+        "projector = \"none\"",
+        &of_a_plugin("mean-token"),
+        ["projectors.0.weight", "projectors.0.bias"],
+    );
+    for (found, expected) in run.curve("loss").iter().zip(own_run.curve("loss")) {
+        assert!((found / expected - 1.0).abs() < 1e-4, "{found} {expected}");
+    }
+    let parts = ["weight", "bias", "pos_embed"];
+    for (part, (found, own)) in parts.into_iter().zip(found.iter().zip(&own)) {
+        assert_near(part, found, own, 1e-4);
+    }
 }
 
 #[test]

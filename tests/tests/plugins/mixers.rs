@@ -184,7 +184,12 @@ fn a_whole_mixer_begins_from_a_seed_or_from_values() {
     for (found, expected) in found.iter().zip([10.021, 0.021, 0.021, 0.021]) {
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
     }
-    let refused = mixer.training().err().unwrap();
+    mixer.training().unwrap();
+
+    let mut frozen = request;
+    frozen.model.id = "frozen-mean-token".to_owned();
+    let frozen = library().load_mixer(&frozen, &described, &weights).unwrap();
+    let refused = frozen.training().err().unwrap();
     assert_eq!(refused.failure.kind, ErrorKind::UNSUPPORTED);
 }
 

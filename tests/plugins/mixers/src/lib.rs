@@ -1,7 +1,8 @@
-//! A plugin with a fusion that computes the same as the host's `scalar`, once with and once without training, and a whole
-//! mixer that cannot be trained.
+//! A plugin with a fusion that computes the same as the host's `scalar`, and a whole mixer, each once with and once
+//! without training.
 
 mod mean_token;
+mod model;
 mod scalar;
 
 use merv_plugin_api::{
@@ -17,13 +18,14 @@ impl Plugin for Mixers {
         .provides(&[
             Provided::fusion("scalar-of-a-plugin").features(&[feature::TRAIN]),
             Provided::fusion("frozen-scalar"),
-            Provided::mixer("mean-token"),
+            Provided::mixer("mean-token").features(&[feature::TRAIN]),
+            Provided::mixer("frozen-mean-token"),
         ]);
 
     fn describe_mixer(request: &MixerRequest) -> Result<MixerInfo, PluginError> {
         match request.model.id.as_str() {
             "scalar-of-a-plugin" | "frozen-scalar" => scalar::describe(request),
-            "mean-token" => Ok(mean_token::describe(request)),
+            "mean-token" | "frozen-mean-token" => Ok(mean_token::describe(request)),
             id => Err(PluginError::unsupported(format!("no mixer `{id}`"))),
         }
     }
@@ -35,6 +37,7 @@ impl Plugin for Mixers {
         match request.model.id.as_str() {
             "scalar-of-a-plugin" => scalar::load(request, weights).map(MixerObject::trainable),
             "frozen-scalar" => scalar::load(request, weights).map(MixerObject::new),
+            "mean-token" => mean_token::load(request, weights).map(MixerObject::trainable),
             _ => mean_token::load(request, weights).map(MixerObject::new),
         }
     }
