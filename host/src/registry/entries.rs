@@ -171,7 +171,7 @@ pub struct TransformEntry {
 pub struct MixerEntry {
     /// The projector, the fusion and the token counts. They support the number of encoders in the registry.
     pub kind: MixerKind,
-    /// The plugin of the fusion, if the kind is [`FusionKind::Plugin`].
+    /// The plugin of the fusion, if the kind is [`FusionKind::Plugin`](super::FusionKind::Plugin).
     pub fusion_plugin: Option<FusionEntry>,
     /// The weights of the projectors and the fusion.
     pub weights: MixerWeights,
