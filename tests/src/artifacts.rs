@@ -42,13 +42,15 @@ pub fn artifacts() -> &'static Artifacts {
     ARTIFACTS.get_or_init(build)
 }
 
-/// The profile and the target folder of the running test, which is at `<target>/<profile>/deps/<test>`.
+/// The profile and the target folder of the running test, which is at `<target>/<profile>/deps/<test>`, or of the
+/// running benchmark, which is at `<target>/<profile>/<benchmark>`.
 fn build_of_this_test() -> (String, PathBuf) {
     let exe = current_exe().expect("the path of the running test is known");
-    let folder = exe
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests are in <target>/<profile>/deps");
+    let folder = exe.parent().expect("a file has a folder");
+    let folder = match folder.ends_with("deps") {
+        true => folder.parent().expect("`deps` is in <target>/<profile>"),
+        false => folder,
+    };
     let profile = folder
         .file_name()
         .and_then(|name| name.to_str())
