@@ -146,7 +146,10 @@ fn section(path: &Path) -> Result<Vec<u8>, LoadError> {
         );
         return Err(bad(path, reason));
     }
-    Ok(section.data().map_err(not_a_library)?.to_vec())
+    let data = section.data().map_err(not_a_library)?;
+    // Linkers and sanitizers fill a section up with zeros.
+    let end = data.iter().rposition(|&byte| byte != 0);
+    Ok(data[..end.map_or(0, |last| last + 1)].to_vec())
 }
 
 /// Checks the API version, which is read alone: nothing else of the manifest of another version has to make sense.

@@ -1,7 +1,7 @@
 //! Files that are not usable plugins. Each is refused with its name and the reason.
 
 use super::{SIGLIP, assert_usable, row};
-use merv_host::plugin::Library;
+use merv_host::plugin::{Library, PluginManifest};
 use merv_plugin_api::API_VERSION;
 use merv_tests::{Run, Tiny, artifacts, assert_cases, chain, library_file, plugin_folder};
 use serde_json::Value;
@@ -400,4 +400,25 @@ fn a_library_that_started_a_thread_stays_loaded() {
     // Long enough for the thread to run code of an unloaded library.
     sleep(Duration::from_millis(20));
     assert!(has_thread("manifest-only"));
+}
+
+/// Linkers and sanitizers fill a section up with zeros.
+#[test]
+fn zeros_after_a_manifest_do_not_count() {
+    let mut bytes = fs::read(artifacts().library("merv_siglip")).unwrap();
+    let beginning = b"{\"api_version\"";
+    let mut windows = bytes.windows(beginning.len());
+    let start = windows.position(|found| found == beginning).unwrap();
+    let mut values = serde_json::Deserializer::from_slice(&bytes[start..]).into_iter::<Value>();
+    values.next().unwrap().unwrap();
+    let end = start + values.byte_offset();
+    let text = String::from_utf8(bytes[start..end].to_vec()).unwrap();
+    let shorter = text.replacen("MIT OR Apache-2.0", "MIT", 1);
+    assert!(shorter.len() < text.len());
+    bytes[start..end].fill(0);
+    bytes[start..start + shorter.len()].copy_from_slice(shorter.as_bytes());
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(library_file("merv_siglip"));
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(PluginManifest::read(&path).unwrap().license, "MIT");
 }
