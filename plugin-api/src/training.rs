@@ -16,7 +16,7 @@
 use crate::{PluginError, TensorView, TensorViewMut, code::open_code};
 use abi_stable::StableAbi;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 /// How to train a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,10 @@ pub struct TrainingOptions {
     /// support it may ignore it.
     #[serde(default)]
     pub checkpoint_activations: bool,
+    /// Whether a mixer computes the gradients of its features. They are not needed if no encoder before it is trained.
+    /// Other models ignore this.
+    #[serde(default = "yes")]
+    pub input_gradients: bool,
     /// Further settings (adapters, seeds), for plugins that know them. A plugin refuses those that it does not know,
     /// because training without them would be another training.
     #[serde(default)]
@@ -42,6 +46,7 @@ impl TrainingOptions {
         Self {
             trainable,
             checkpoint_activations: false,
+            input_gradients: true,
             extra: BTreeMap::new(),
         }
     }
@@ -52,6 +57,17 @@ impl TrainingOptions {
         self.checkpoint_activations = checkpoint;
         self
     }
+
+    /// Sets whether a mixer computes the gradients of its features.
+    #[must_use]
+    pub fn input_gradients(mut self, input_gradients: bool) -> Self {
+        self.input_gradients = input_gradients;
+        self
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A trainable parameter.
@@ -145,6 +161,39 @@ impl AdamWStep {
         self.gradient_scale = gradient_scale;
         self
     }
+
+    /// Checks the numbers. Implementations of [`Trainable::apply_adamw`] call this before they change anything.
+    ///
+    /// # Errors
+    ///
+    /// When the step is 0, a beta is not from 0 to below 1, or a number is not finite.
+    pub fn check(&self) -> Result<(), PluginError> {
+        let is_share = |beta: f64| (0.0..1.0).contains(&beta);
+        let finite = [
+            self.learning_rate,
+            self.epsilon,
+            self.weight_decay,
+            self.gradient_scale,
+        ];
+        if self.step > 0
+            && is_share(self.beta1)
+            && is_share(self.beta2)
+            && finite.iter().all(|number| number.is_finite())
+        {
+            return Ok(());
+        }
+        Err(PluginError::invalid(format!(
+            "expected a step from 1 on, betas from 0 to below 1 and finite numbers, found step {}, betas {} and {}, \
+             epsilon {}, learning rate {}, weight decay {}, gradient scale {}",
+            self.step,
+            self.beta1,
+            self.beta2,
+            self.epsilon,
+            self.learning_rate,
+            self.weight_decay,
+            self.gradient_scale
+        )))
+    }
 }
 
 open_code! {
@@ -171,6 +220,46 @@ pub struct ParameterRange {
     pub start: u64,
     /// The element after the last one.
     pub end: u64,
+}
+
+impl ParameterRange {
+    /// All elements of a parameter.
+    pub fn whole(parameter: u32, elements: usize) -> Self {
+        Self {
+            parameter,
+            start: 0,
+            end: elements as u64,
+        }
+    }
+
+    /// Finds the parameter and the elements of the range. `describe` returns the name of a parameter and its number of
+    /// elements.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such parameter, or it does not have these elements.
+    pub fn find<'p, P>(
+        &self,
+        parameters: &'p [P],
+        describe: impl Fn(&P) -> (&str, usize),
+    ) -> Result<(&'p P, Range<usize>), PluginError> {
+        let parameter = parameters.get(self.parameter as usize).ok_or_else(|| {
+            PluginError::invalid(format!(
+                "parameter {} does not exist: {} parameters are trained",
+                self.parameter,
+                parameters.len()
+            ))
+        })?;
+        let (name, count) = describe(parameter);
+        let end = self.end.min(count as u64);
+        if self.end != end || self.start > end {
+            return Err(PluginError::invalid(format!(
+                "`{name}` has {count} elements, found the range {}..{}",
+                self.start, self.end
+            )));
+        }
+        Ok((parameter, self.start as usize..end as usize))
+    }
 }
 
 /// The elements that a call is about.

@@ -121,12 +121,7 @@ impl TrainedPart for PluginPart {
         parameter: u32,
         values: TensorView<'_>,
     ) -> Result<(), Error> {
-        let elements = values.shape().iter().product::<usize>();
-        let range = ParameterRange {
-            parameter,
-            start: 0,
-            end: elements as u64,
-        };
+        let range = ParameterRange::whole(parameter, values.shape().iter().product());
         Ok(self.training.import(state, range, values)?)
     }
 }

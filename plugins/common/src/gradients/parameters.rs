@@ -168,30 +168,7 @@ impl Parameters {
     /// When training has not begun, a number of the step is out of range, or a range does not exist.
     pub fn apply_adamw(&self, step: &AdamWStep, ranges: Ranges<'_>) -> Result<()> {
         let chosen = self.chosen(ranges)?;
-        let is_share = |beta: f64| (0.0..1.0).contains(&beta);
-        let finite = [
-            step.learning_rate,
-            step.epsilon,
-            step.weight_decay,
-            step.gradient_scale,
-        ];
-        if step.step == 0
-            || !is_share(step.beta1)
-            || !is_share(step.beta2)
-            || !finite.iter().all(|number| number.is_finite())
-        {
-            return Err(PluginError::invalid(format!(
-                "expected a step from 1 on, betas from 0 to below 1 and finite numbers, found step {}, \
-                 betas {} and {}, epsilon {}, learning rate {}, weight decay {}, gradient scale {}",
-                step.step,
-                step.beta1,
-                step.beta2,
-                step.epsilon,
-                step.learning_rate,
-                step.weight_decay,
-                step.gradient_scale
-            )));
-        }
+        step.check()?;
         on_pool(|| {
             let mut chosen = chosen.into_iter();
             chosen.try_for_each(|part| part.parameter.step(step, part.range))
@@ -271,27 +248,12 @@ struct Chosen<'p> {
 
 /// Finds the elements of a range.
 fn find(trained: &[Parameter], range: ParameterRange) -> Result<Chosen<'_>> {
-    let parameter = trained.get(range.parameter as usize).ok_or_else(|| {
-        PluginError::invalid(format!(
-            "parameter {} does not exist: {} parameters are trained",
-            range.parameter,
-            trained.len()
-        ))
-    })?;
-    let end = range.end.min(parameter.len() as u64) as usize;
-    if range.end != end as u64 || range.start > range.end {
-        return Err(PluginError::invalid(format!(
-            "`{}` has {} elements, found the range {}..{}",
-            parameter.name(),
-            parameter.len(),
-            range.start,
-            range.end
-        )));
-    }
+    let (parameter, elements) =
+        range.find(trained, |parameter| (parameter.name(), parameter.len()))?;
     Ok(Chosen {
         index: range.parameter,
         parameter,
-        range: range.start as usize..end,
+        range: elements,
         is_whole: false,
     })
 }
