@@ -267,12 +267,14 @@ pub trait TrainableMixer: Mixer + Trainable {
     ) -> Result<(VisualTokens, Self::Tape), PluginError>;
 
     /// Propagates `gradient`, the gradient of the visual tokens, adds the result to the gradients of the parameters, and
-    /// returns the gradient of each encoder's features, for the encoders and projectors before the mixer. The parameters
-    /// must not have changed since the tape was recorded.
+    /// returns the gradient of each encoder's features, for the encoders and projectors before the mixer. A tensor of
+    /// shape `[0]` stands for a gradient that does not exist: the visual tokens do not depend on these features, or
+    /// [`crate::TrainingOptions::input_gradients`] is false. The parameters must not have changed since the tape was
+    /// recorded.
     ///
     /// # Shapes
     ///
-    /// `[batch, tokens, llm_width]` of `f32` → for each encoder `[batch, temporal · spatial, width]`
+    /// `[batch, tokens, llm_width]` of `f32` → for each encoder `[batch, temporal · spatial, width]`, or `[0]`
     ///
     /// # Errors
     ///

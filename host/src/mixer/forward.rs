@@ -9,6 +9,7 @@ use super::{
 use crate::plugin::{CallError, Training};
 use candle_core::Tensor;
 use merv_checkpoint::StoredTensor;
+use merv_plugin_api::{MixerInfo, TrainingOptions};
 use merv_plugin_sdk::{PluginError, Result};
 
 /// A mixer with its weights.
@@ -17,9 +18,15 @@ pub struct Mixer {
     pub(super) fusion: Fusion,
     pub(super) parameters: Vec<Parameter>,
     pub(super) unused: Vec<(String, Unused)>,
+    pub(super) info: MixerInfo,
 }
 
 impl Mixer {
+    /// Returns the description of the mixer, in the form in which plugins describe theirs.
+    pub fn info(&self) -> &MixerInfo {
+        &self.info
+    }
+
     /// Returns the parameters, under their names in MERV's checkpoint. Changes to them take effect in the next
     /// [`Self::forward`].
     pub fn parameters(&self) -> &[Parameter] {
@@ -51,9 +58,12 @@ impl Mixer {
     /// # Errors
     ///
     /// When it cannot be trained.
-    pub fn begin_training(&self) -> std::result::Result<Option<Training>, CallError> {
+    pub(super) fn begin_training(
+        &self,
+        options: &TrainingOptions,
+    ) -> std::result::Result<Option<Training>, CallError> {
         match &self.fusion {
-            Fusion::Plugin(Some(fusion)) => fusion.begin_training().map(Some),
+            Fusion::Plugin(Some(fusion)) => fusion.begin_training(options).map(Some),
             _ => Ok(None),
         }
     }
@@ -68,13 +78,17 @@ impl Mixer {
     ///
     /// When the number or the shape of the features does not match the mixer.
     pub fn forward(&self, features: &[Tensor]) -> std::result::Result<Mixed, MixerError> {
+        Ok(self.mix(features)?)
+    }
+
+    /// See [`Self::forward`].
+    pub(super) fn mix(&self, features: &[Tensor]) -> Result<Mixed> {
         if features.len() != self.projectors.len() {
             return Err(PluginError::invalid(format!(
                 "expected the features of {} encoders, found {}",
                 self.projectors.len(),
                 features.len()
-            ))
-            .into());
+            )));
         }
         let projected = self
             .projectors

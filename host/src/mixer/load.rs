@@ -5,11 +5,12 @@ use super::{
     forward::Mixer,
     fusion::{Fusion, PUBLISHED_QUERY_WIDTH, UNUSED},
     model::MixerModel,
-    parameters::{Collected, Origin, Scope, TensorSpec, Unused},
+    parameters::{Collected, Origin, Parameter, Scope, TensorSpec, Unused},
     projector::Projector,
 };
 use crate::registry::FusionKind;
 use merv_checkpoint::{Checkpoint, published};
+use merv_plugin_api::MixerInfo;
 use merv_plugin_sdk::{PluginError, Result, weights};
 use std::path::Path;
 
@@ -63,14 +64,17 @@ impl Mixer {
         let stored = stored.collect();
         let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
         let collected = Collected::default();
+        let widths = (llm_width, query_width);
         let (projectors, fusion) = weights::load_checkpoint(checkpoint, &unused, |scope| {
             let scope = Scope::root(Origin::File(scope), &collected);
-            build(model, encoders, (llm_width, query_width), &scope)
+            build(model, encoders, widths, &scope)
         })?;
+        let parameters = collected.into_parameters();
         Ok(Self {
             projectors,
             fusion,
-            parameters: collected.into_parameters(),
+            info: describe(model, encoders, widths, &parameters),
+            parameters,
             unused: stored,
         })
     }
@@ -118,12 +122,37 @@ pub(super) fn untrained(
         Some(reused) => weights::load_checkpoint(reused, &names, |scope| make(Some(scope)))?,
         None => make(None)?,
     };
+    let parameters = collected.into_parameters();
     Ok(Mixer {
         projectors,
         fusion,
-        parameters: collected.into_parameters(),
+        info: describe(model, encoders, widths, &parameters),
+        parameters,
         unused,
     })
+}
+
+/// Describes a mixer as plugins describe theirs. The widths are those of the language model and of the learned query.
+fn describe(
+    model: MixerModel<'_>,
+    encoders: &[EncoderShape],
+    (llm_width, query_width): (usize, usize),
+    parameters: &[Parameter],
+) -> MixerInfo {
+    let kind = model.kind;
+    let projected = encoders.iter();
+    let projected = projected.map(|shape| kind.projected_tokens(shape.temporal, shape.spatial));
+    let tokens = kind.visual_tokens(&projected.collect::<Vec<_>>());
+    let cost = super::cost(model, encoders, llm_width, query_width);
+    let mut info = MixerInfo::new(tokens as u32).cost(cost.macs, 0);
+    for parameter in parameters {
+        info = info.parameter(&parameter.name, parameter.var.dims());
+    }
+    let of_plugin = model.plugin.map(|plugin| &plugin.info);
+    let of_plugin_parameters = of_plugin.into_iter().flat_map(|info| &info.parameters);
+    info.parameters.extend(of_plugin_parameters.cloned());
+    info.weighs = kind.fusion.weighs() || of_plugin.is_some_and(|info| info.weighs);
+    info
 }
 
 /// Returns the width of the learned query in the tensors of a mixer.

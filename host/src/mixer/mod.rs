@@ -5,12 +5,14 @@
 //! `merv/util/nn_utils.py`). Its weights are in MERV's checkpoint, or in a separate file under the same names:
 //! `projectors.<i>.…` and `feature_fusion.…`.
 
+mod core;
 mod cost;
 mod error;
 mod forward;
 mod fusion;
 mod init;
 mod layers;
+mod learned;
 mod load;
 mod model;
 mod parameters;
@@ -23,6 +25,7 @@ use merv_checkpoint::published;
 use merv_plugin_sdk::weights;
 use std::path::Path;
 
+pub use core::CoreMixer;
 pub use cost::Cost;
 pub use error::MixerError;
 pub use forward::{Mixed, Mixer};

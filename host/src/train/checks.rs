@@ -4,12 +4,11 @@ use super::{
     Schedule, Settings, TrainError, TrainingStage,
     checkpoint::State,
     data::{BrokenExample, DataError, Entry, ExampleTokenizer, Index},
-    mixer_part::MixerPart,
 };
 use crate::{
     counted,
     features::FeatureCache,
-    mixer::Mixer,
+    mixer::{CoreMixer, Mixer},
     model::encoders::Encoders,
     plugin::{CallError, LanguageModel, Training},
     prompt::PromptFormat,
@@ -280,8 +279,15 @@ pub(super) enum PluginModel {
 /// # Errors
 ///
 /// When its fusion is of a plugin and cannot be trained.
-pub(super) fn begin_mixer(mixer: &Mixer, registry: &Registry) -> Result<MixerPart, TrainError> {
-    MixerPart::new(mixer).map_err(|source| TrainError::Untrainable {
+pub(super) fn begin_mixer(
+    stage: TrainingStage,
+    mixer: Mixer,
+    registry: &Registry,
+) -> Result<Arc<CoreMixer>, TrainError> {
+    let mixer = CoreMixer::new(mixer);
+    let options = TrainingOptions::new(true).input_gradients(stage.trains_encoders());
+    let begun = mixer.begin(&options).map(|()| Arc::new(mixer));
+    begun.map_err(|source| TrainError::Untrainable {
         what: format!(
             "training trains the mixer, and its fusion `{}` cannot be trained",
             registry.mixer.fusion_name()

@@ -15,15 +15,15 @@ use crate::{
     Error, LoadOptions, Observer, VidLm,
     disk::tensor_names::{self, check_names},
     features::FeatureCache,
-    mixer::Mixer,
+    mixer::{CoreMixer, MixerError},
     model::encoders::{Encoders, Prepared},
     plugin::{LanguageModel, Tape},
     registry::{Registry, SourceError},
     tokenizer::TextTokenizer,
 };
-use candle_core::{Device, Tensor, Var};
+use candle_core::Tensor;
 use merv_checkpoint::{Checkpoint, StoredTensor};
-use merv_plugin_api::{AdamWStep, Backward, TensorView, TrainingTexts};
+use merv_plugin_api::{AdamWStep, Backward, TensorView, TrainableMixer, TrainingTexts};
 use rayon::ThreadPool;
 use std::{path::Path, sync::Arc};
 
@@ -41,7 +41,7 @@ pub(super) struct Model {
     pub(super) encoders: Arc<Encoders>,
     pub(super) tokenizer: Arc<TextTokenizer>,
     pub(super) cache: Option<Arc<FeatureCache>>,
-    mixer: Mixer,
+    mixer: Arc<CoreMixer>,
     llm: LanguageModel,
     pool: ThreadPool,
     mixer_part: MixerPart,
@@ -96,23 +96,24 @@ impl Model {
         let encoder_parts = encoder_parts
             .map(|(entry, training)| PluginPart::new(encoder_part(&entry.id), training));
         let encoder_parts = encoder_parts.collect();
-        let mixer_part = checks::begin_mixer(&parts.mixer, &parts.registry)?;
+        let unused = parts.mixer.unused()?;
+        let mixer = checks::begin_mixer(stage, parts.mixer, &parts.registry)?;
         let mut model = Self {
             registry: parts.registry,
             encoders: Arc::new(parts.encoders),
             tokenizer: Arc::new(parts.tokenizer),
             cache: cache.map(Arc::new),
-            mixer: parts.mixer,
+            mixer_part: MixerPart::new(Arc::clone(&mixer)),
+            mixer,
             llm: parts.llm,
             pool: parts.pool,
-            mixer_part,
             llm_part,
             encoder_parts,
             optimizer_steps: Vec::new(),
             untrained: Vec::new(),
         };
         model.optimizer_steps = vec![0; model.parts().len()];
-        model.untrained = model.untrained_tensors()?;
+        model.untrained = model.untrained_tensors(unused)?;
         model.check_names()?;
         Ok(model)
     }
@@ -131,9 +132,13 @@ impl Model {
         Ok(())
     }
 
-    /// Returns the tensors in the files of the parts that are not trained. Checkpoints must contain them too.
-    fn untrained_tensors(&self) -> Result<Vec<Vec<(String, StoredTensor)>>, TrainError> {
-        let unused = self.mixer.unused()?.into_iter();
+    /// Returns the tensors in the files of the parts that are not trained, with those of the mixer that its computation
+    /// does not use. Checkpoints must contain them too.
+    fn untrained_tensors(
+        &self,
+        unused: Vec<(String, StoredTensor)>,
+    ) -> Result<Vec<Vec<(String, StoredTensor)>>, TrainError> {
+        let unused = unused.into_iter();
         let mut all = vec![unused.filter(|(_, tensor)| is_writable(tensor)).collect()];
         // All tensors of a language model are trained.
         all.extend(self.llm_part.iter().map(|_| Vec::new()));
@@ -218,24 +223,26 @@ impl Model {
         let trains_encoders = !self.encoder_parts.is_empty() && what == Backward::GRADIENTS;
         let seen = videos.len();
         let encoders = Arc::clone(&self.encoders);
-        let mut tapes: Vec<(Var, Tape<'_>)> = Vec::new();
+        let mut tapes: Vec<Tape<'_>> = Vec::new();
         let mut features = Vec::new();
         if seen > 0 && trains_encoders {
             for (made, tape) in encoders.forward_train(&videos)? {
-                let var = Var::from_tensor(&made)?;
-                features.push(var.as_tensor().clone());
-                tapes.push((var, tape));
+                features.push(made);
+                tapes.push(tape);
             }
         } else if seen > 0 {
             features = self.frozen_features(videos)?;
         }
         let mixed = match features.is_empty() {
             true => None,
-            false => Some(self.pool.install(|| self.mixer.forward(&features))?),
+            false => {
+                let mixed = self.pool.install(|| self.mixer.record(features));
+                Some(mixed.map_err(MixerError::from)?)
+            }
         };
         let width = self.llm.info().width as usize;
         let visual = match &mixed {
-            Some(mixed) => mixed.fused.flatten_all()?.to_vec1::<f32>()?,
+            Some((mixed, _)) => mixed.tokens.view().f32s()?.to_vec(),
             None => Vec::new(),
         };
         let rows: Vec<_> = texts
@@ -260,12 +267,13 @@ impl Model {
         sums.labels += found.tokens;
         sums.tokens += layout.tokens() as u64;
         sums.examples += layout.batch as u64;
-        if let Some(weights) = mixed.as_ref().and_then(|mixed| mixed.weights.as_ref()) {
+        if let Some(weights) = mixed.as_ref().and_then(|(mixed, _)| mixed.weights.as_ref()) {
             sums.seen += seen as u64;
-            for row in weights.to_vec2::<f32>()? {
+            let [_, encoders] = weights.view().dims::<2>()?;
+            for row in weights.view().f32s()?.chunks_exact(encoders.max(1)) {
                 sums.mixer_weights.resize(row.len(), 0.0);
                 let pairs = sums.mixer_weights.iter_mut().zip(row);
-                pairs.for_each(|(sum, weight)| *sum += f64::from(weight));
+                pairs.for_each(|(sum, weight)| *sum += f64::from(*weight));
             }
         }
         if what == Backward::LOSS_ONLY {
@@ -279,22 +287,20 @@ impl Model {
                 .backward_embed(&layout.ids, TensorView::new(&text, &shape)?)?;
             part.touch();
         }
-        let Some(mixed) = mixed else { return Ok(()) };
-        let gradient = Tensor::from_vec(visual, mixed.fused.shape(), &Device::Cpu)?;
-        // The derivative of this sum by the visual tokens is the gradient that the language model returned.
-        let gradients = self
-            .pool
-            .install(|| (mixed.fused * gradient)?.sum_all()?.backward())?;
-        self.mixer_part.add(&gradients)?;
-        for ((var, tape), part) in tapes.into_iter().zip(&mut self.encoder_parts) {
+        let Some((mixed, tape)) = mixed else {
+            return Ok(());
+        };
+        let gradient = TensorView::new(&visual, mixed.tokens.view().shape())?;
+        let backward = || self.mixer.backward(tape, &gradient, &mut |_| Ok(()));
+        let gradients = self.pool.install(backward).map_err(MixerError::from)?;
+        self.mixer_part.touch();
+        let parts = tapes.into_iter().zip(&mut self.encoder_parts);
+        for ((tape, part), gradient) in parts.zip(&gradients) {
             // An encoder that the fusion does not use has no gradient.
-            let Some(gradient) = gradients.get(var.as_tensor()) else {
-                continue;
-            };
-            let values = gradient.flatten_all()?.to_vec1::<f32>()?;
-            let gradient = TensorView::new(&values, gradient.dims())?;
-            tape.backward(gradient, &mut |_| Ok(()))?;
-            part.touch();
+            if gradient.view().shape() != [0] {
+                tape.backward(gradient.view(), &mut |_| Ok(()))?;
+                part.touch();
+            }
         }
         Ok(())
     }

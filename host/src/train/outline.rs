@@ -266,7 +266,7 @@ fn check_model(
     };
     let (stage, registry) = (settings.stage, &model.registry);
     let trainings = Trainings::new(stage, registry, &model.llm, &model.encoders)?;
-    checks::begin_mixer(&model.mixer, registry)?;
+    checks::begin_mixer(stage, model.mixer, registry)?;
     // Training copies the weights. Only quantised weights are prepared for it, because the plugin may refuse them.
     let llm = stage.trains_llm() && is_quantised(&plan.llm.request.model)?;
     let encoders = plan.encoders.iter();

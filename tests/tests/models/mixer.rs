@@ -1,12 +1,15 @@
 //! The mixer against the original projectors and fusions.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 use merv_host::{
-    mixer::{self, Cost, EncoderShape, FusionPlugin, Mixed, Mixer, MixerModel},
+    mixer::{self, CoreMixer, Cost, EncoderShape, FusionPlugin, Mixed, Mixer, MixerModel},
     plugin::Library,
     registry::{FusionKind, MixerKind, ProjectorKind},
 };
-use merv_plugin_api::{MixerInput, MixerRequest, ModelSource, Ranges, kind};
+use merv_plugin_api::{
+    Call, MixerInput, MixerObject, MixerRequest, ModelSource, ParameterRange, Ranges, TensorBuf,
+    TensorView, TrainingOptions, VisualTokens, kind,
+};
 use merv_tests::{Tensors, artifacts, assert_close, fixture, read};
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
@@ -157,27 +160,88 @@ fn tokens_and_weights_match_the_original() {
     }
 }
 
+/// Runs a mixer behind the API, as a plugin's mixer is run, forward and backward. Compares tokens, weights and gradients
+/// of the features with the original's.
+fn check_behind_the_api(case: &Case, mixer: Mixer) -> MixerObject {
+    let name = &case.name;
+    let object = MixerObject::trainable(CoreMixer::new(mixer));
+    let stored: Vec<_> = (0..case.shapes.len())
+        .map(|index| case.io.get(&format!("features.{index}")))
+        .collect();
+    let views: Vec<_> = stored
+        .iter()
+        .map(|stored| TensorView::new(&stored.values, &stored.shape).unwrap())
+        .collect();
+    let check = |what: &str, found: &TensorBuf| {
+        let expected = case.io.get(what);
+        let found = found.view();
+        assert_eq!(found.shape(), expected.shape, "{name}, {what}");
+        assert_close(
+            &format!("{name}, {what}"),
+            found.f32s().unwrap(),
+            &expected.values,
+        );
+    };
+    let compare = |mixed: &VisualTokens| {
+        check("fused", &mixed.tokens);
+        let weighs = object.info().unwrap().weighs;
+        assert_eq!(
+            (mixed.weights.is_some(), weighs),
+            (case.has("weights"), case.has("weights"))
+        );
+        mixed
+            .weights
+            .iter()
+            .for_each(|weights| check("weights", weights));
+    };
+    compare(&object.forward(Call::ENDLESS, &views).unwrap());
+    let training = object.training().unwrap();
+    let error = object.forward_train(Call::ENDLESS, &views).unwrap_err();
+    assert!(error.message.contains("training has not begun"), "{error}");
+
+    let expected = case.io.get("fused_grad");
+    let gradient = TensorView::new(&expected.values, &expected.shape).unwrap();
+    let mut squares = Vec::new();
+    for differentiates in [true, false] {
+        let options = TrainingOptions::new(true).input_gradients(differentiates);
+        training.begin_training(&options).unwrap();
+        training.clear_gradients().unwrap();
+        let (mixed, tape) = object.forward_train(Call::ENDLESS, &views).unwrap();
+        compare(&mixed);
+        let mut ready = Vec::new();
+        let mut tell = |places: &[u32]| {
+            ready.extend_from_slice(places);
+            Ok(())
+        };
+        let gradients = object.backward(Call::ENDLESS, tape, gradient, &mut tell);
+        for (index, found) in gradients.unwrap().iter().enumerate() {
+            let what = format!("features_grad.{index}");
+            match differentiates && case.has(&what) {
+                true => check(&what, found),
+                false => assert_eq!(found.view().shape(), [0], "{name}, {what}"),
+            }
+        }
+        let parameters = training.parameters().unwrap();
+        assert_eq!(parameters, object.info().unwrap().parameters, "{name}");
+        assert_eq!(
+            ready,
+            (0..parameters.len() as u32).collect::<Vec<_>>(),
+            "{name}"
+        );
+        squares.push(training.gradient_squares(Ranges::All).unwrap());
+    }
+    assert_eq!(
+        squares[0], squares[1],
+        "{name}: the gradients of the parameters are the same"
+    );
+    object
+}
+
 /// Every training stage trains the mixer, so gradients must pass through it.
 #[test]
 fn gradients_match_the_original() {
     for case in cases() {
-        let features: Vec<Var> = case
-            .features()
-            .iter()
-            .map(|features| Var::from_tensor(features).unwrap())
-            .collect();
-        let tensors: Vec<_> = features.iter().map(|var| var.as_tensor().clone()).collect();
-        let fused = case.load().forward(&tensors).unwrap().fused;
-        let loss = (fused * case.tensor("fused_grad")).unwrap();
-        let gradients = loss.sum_all().unwrap().backward().unwrap();
-        for (index, features) in features.iter().enumerate() {
-            let name = format!("features_grad.{index}");
-            let found = gradients.get(features);
-            assert_eq!(found.is_some(), case.has(&name), "{}, {name}", case.name);
-            if let Some(found) = found {
-                case.check(&name, found, &name);
-            }
-        }
+        check_behind_the_api(&case, case.load());
     }
 }
 
@@ -207,30 +271,24 @@ fn a_fusion_of_a_plugin_matches_the_original() {
         };
         let model = MixerModel::new(kind, Some(&plugin));
         let mixer = Mixer::new(model, &case.shapes, case.width, &case.path).unwrap();
-        let mixed = mixer.forward(&case.features()).unwrap();
-        case.check("fused", &mixed.fused, "fused");
-        case.check("weights", &mixed.weights.unwrap(), "weights");
         if let Some(expected) = case.cost {
             let found = mixer::cost(model, &case.shapes, case.width, 0);
             assert_eq!(found.parameters, expected.parameters, "{}", case.name);
         }
 
-        let training = mixer.begin_training().unwrap().unwrap();
-        let vars = case.features();
-        let vars: Vec<Var> = vars.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
-        let features: Vec<_> = vars.iter().map(|var| var.as_tensor().clone()).collect();
-        let fused = mixer.forward(&features).unwrap().fused;
-        let loss = (fused * case.tensor("fused_grad")).unwrap();
-        let gradients = loss.sum_all().unwrap().backward().unwrap();
-        for (index, var) in vars.iter().enumerate() {
-            let name = format!("features_grad.{index}");
-            case.check(&name, gradients.get(var).unwrap(), &name);
-        }
-        assert!(
-            training.gradient_squares(Ranges::All).unwrap() > 0.0,
-            "{}",
-            case.name
-        );
+        let training = check_behind_the_api(&case, mixer).training().unwrap();
+        let squares = training.gradient_squares(Ranges::All).unwrap();
+        assert!(squares > 0.0, "{}", case.name);
+        // The parameters of the fusion come last, and work may be divided there too.
+        let last = training.parameters().unwrap().len() as u32 - 1;
+        let parts = (0..=last).map(|parameter| {
+            let elements = training.parameters().unwrap()[parameter as usize].elements();
+            let range = ParameterRange::whole(parameter, elements);
+            training.gradient_squares(Ranges::Only(&[range])).unwrap()
+        });
+        let parts: Vec<f64> = parts.collect();
+        assert!(parts[last as usize] > 0.0, "{}", case.name);
+        assert!((parts.iter().sum::<f64>() - squares).abs() < 1e-9 * squares);
     }
 }
 

@@ -21,6 +21,7 @@ use scalar::Scalar;
 
 pub use cross_attention::{PUBLISHED_QUERY_WIDTH, UNUSED};
 pub use fused::Fused;
+pub(super) use plugin::passed_on;
 
 /// A fusion with its weights.
 pub enum Fusion {

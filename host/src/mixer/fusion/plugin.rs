@@ -67,9 +67,13 @@ impl PluginFusion {
     /// # Errors
     ///
     /// When it cannot be trained.
-    pub fn begin_training(&self) -> std::result::Result<Training, CallError> {
+    pub fn begin_training(
+        &self,
+        options: &TrainingOptions,
+    ) -> std::result::Result<Training, CallError> {
         let training = self.mixer.training()?;
-        training.begin(&TrainingOptions::new(true))?;
+        // The projectors before the fusion are trained, even if the encoders are not.
+        training.begin(&options.clone().input_gradients(true))?;
         self.trains.store(true, Ordering::Relaxed);
         Ok(training)
     }
@@ -122,7 +126,7 @@ pub fn cost(plugin: &FusionPlugin) -> Cost {
 }
 
 /// Passes a plugin's error on as one of the mixer, with its causes.
-fn passed_on(error: CallError) -> PluginError {
+pub fn passed_on(error: CallError) -> PluginError {
     let mut passed = PluginError::new(error.failure.kind, &error);
     if let Some(source) = std::error::Error::source(&error) {
         passed = passed.caused_by(source);
@@ -224,7 +228,13 @@ impl CustomOp1 for Operation {
         let view = view.map_err(|error| candle_core::Error::Msg(error.message))?;
         let gradients = tape.backward(view, &mut |_| Ok(()));
         let gradients = gradients.map_err(candle_core::Error::wrap)?;
-        let parts = gradients.iter().map(values);
+        let parts = gradients.iter().zip(&self.shapes).map(|(gradient, shape)| {
+            // A gradient that does not exist is zero.
+            match gradient.view().shape() {
+                [0] => Ok(vec![0.0; shape.iter().product()]),
+                _ => values(gradient),
+            }
+        });
         let joined = parts.collect::<candle_core::Result<Vec<_>>>()?.concat();
         Ok(Some(Tensor::from_vec(
             joined,
