@@ -1,11 +1,14 @@
 //! Groups of processes that exchange tensors through a plugin.
 
 use super::{
-    CallError, Scope,
+    CallError, Devices, Scope,
     cancellation::RunningCall,
     collective_scope::{self, Member},
 };
-use merv_plugin_api::{CollectiveObject, CollectiveRequest, ErrorKind, GroupInfo, PluginError};
+use merv_plugin_api::{
+    CollectiveBuffers, CollectiveObject, CollectiveOperation, CollectiveRequest, ErrorKind,
+    GroupInfo, PluginError, TensorViewMut,
+};
 use std::time::Duration;
 
 /// The membership of this process in a group, with its names for messages. Dropping it leaves the group.
@@ -107,6 +110,34 @@ impl Group {
         body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> Result<T, E>,
     ) -> Result<T, E> {
         collective_scope::scope(&self.0, timeout, body)
+    }
+
+    /// Runs an operation in place on a tensor, which may be on a device of the plugin that `devices` belong to. If the
+    /// group does not take tensors on that device, they are copied to main memory and back; then they must be `f32`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of either plugin.
+    pub fn run<'env>(
+        &'env self,
+        operation: CollectiveOperation,
+        tensor: TensorViewMut<'env>,
+        devices: &Devices,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        let device = tensor.view().device();
+        if device.is_main_memory() || self.info().devices.contains(&device.kind) {
+            return self.scope(timeout, |scope| {
+                let started = scope.start(operation, CollectiveBuffers::in_place(tensor));
+                started.map(drop)
+            });
+        }
+        let mut values = devices.read(tensor.view())?;
+        let staged = &mut values[..];
+        self.scope(timeout, |scope| {
+            scope.start_values(operation, None, staged).map(drop)
+        })?;
+        devices.write(&values, tensor)
     }
 
     /// Waits until every member has come here.

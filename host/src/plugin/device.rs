@@ -113,6 +113,27 @@ impl Devices {
         Ok(PluginTensor::new(self, tensor))
     }
 
+    /// Copies a tensor of `f32` on a device to main memory.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the tensor is not of `f32`, and the plugin's error.
+    pub fn read(&self, source: TensorView<'_>) -> Result<Vec<f32>, CallError> {
+        let values = self.downloaded(source);
+        values.map_err(|error| self.failed("copy to main memory", error))
+    }
+
+    /// Copies values to a tensor of `f32` on a device.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the tensor does not have as many values, and the plugin's error.
+    pub fn write(&self, values: &[f32], target: TensorViewMut<'_>) -> Result<(), CallError> {
+        let device = target.view().device();
+        let written = self.uploaded(values, target);
+        written.map_err(|error| self.failed(&format!("copy to {device}"), error))
+    }
+
     fn try_service(&self) -> Result<&DeviceServiceObject, PluginError> {
         let service = self.service.get_or_init(|| self.module.devices());
         service.as_ref().map_err(Clone::clone)
@@ -148,6 +169,17 @@ impl Devices {
             TO_MAIN.add(source.bytes());
         }
         Ok(values)
+    }
+
+    fn uploaded(&self, values: &[f32], target: TensorViewMut<'_>) -> Result<(), PluginError> {
+        let shape = target.view().shape().to_vec();
+        let source = TensorView::new(values, &shape)?;
+        if source.bytes() > 0 {
+            let call = RunningCall::begin();
+            self.try_service()?.copy(call.call(), source, target)?;
+            TO_DEVICE.add(source.bytes());
+        }
+        Ok(())
     }
 
     fn failed(&self, doing: &str, error: PluginError) -> CallError {

@@ -1,8 +1,10 @@
 //! Encoders that return mean colours.
 
-use crate::{memory, present};
+use crate::{memory, present, scale::Scale};
 use merv_plugin_api::{
-    Clips, Encoder, EncoderInfo, EncoderRequest, PluginError, PreprocessSpec, TensorBuf,
+    AdamWStep, Clips, Device, Encoder, EncoderInfo, EncoderRequest, ParameterInfo, ParameterRange,
+    PluginError, PreprocessSpec, Ranges, ReadyGradients, StatePart, TakeTensor, TensorBuf,
+    TensorView, Trainable, TrainableEncoder, TrainingOptions, VisitTensor,
 };
 
 /// An encoder that takes clips on its device, and returns features on it.
@@ -55,25 +57,24 @@ pub struct MeanColours {
     info: EncoderInfo,
     gain: f32,
     on_device: bool,
+    scale: Scale,
 }
 
 impl MeanColours {
     pub fn load(request: &EncoderRequest) -> Result<Self, PluginError> {
+        let on_device = request.model.id == ON_DEVICE;
+        let info = describe(request)?;
+        let place = if on_device { info.device } else { Device::CPU };
         Ok(Self {
-            info: describe(request)?,
+            info,
             gain: gain(request)?.unwrap_or(1.0),
-            on_device: request.model.id == ON_DEVICE,
+            on_device,
+            scale: Scale::new(WIDTH, place),
         })
     }
-}
 
-impl Encoder for MeanColours {
-    fn info(&self) -> EncoderInfo {
-        self.info.clone()
-    }
-
-    /// `[B, F, 3, 64, 64] -> [B, F · 64, 64]`: the mean red, green and blue of each patch, repeated.
-    fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf, PluginError> {
+    /// `[B, F, 3, 64, 64] -> [B, F · 64, 64]`: the mean red, green and blue of each patch, repeated. Before the scale.
+    fn means(&self, clips: &Clips<'_>) -> Result<(Vec<f32>, [usize; 3]), PluginError> {
         let [batch, frames, channels, height, width] = clips.pixels.dims::<5>()?;
         if [channels, height, width] != [3, IMAGE, IMAGE] {
             return Err(PluginError::invalid(format!(
@@ -97,10 +98,104 @@ impl Encoder for MeanColours {
                 features.extend(means.iter().cycle().take(WIDTH));
             }
         }
-        let shape = [batch, frames * GRID * GRID, WIDTH];
+        Ok((features, [batch, frames * GRID * GRID, WIDTH]))
+    }
+
+    /// Multiplies each column with its factor.
+    fn scaled(&self, means: &[f32], shape: &[usize]) -> Result<TensorBuf, PluginError> {
+        let factors = self.scale.factors()?;
+        let pairs = means.iter().zip(factors.iter().cycle());
+        let features = pairs.map(|(mean, factor)| mean * factor).collect();
         match self.on_device {
-            true => memory::result(features, self.info.device, &shape),
-            false => TensorBuf::from_vec(features, &shape),
+            true => memory::result(features, self.info.device, shape),
+            false => TensorBuf::from_vec(features, shape),
         }
+    }
+}
+
+impl Encoder for MeanColours {
+    fn info(&self) -> EncoderInfo {
+        self.info.clone()
+    }
+
+    /// `[B, F, 3, 64, 64] -> [B, F · 64, 64]`
+    fn encode(&self, clips: &Clips<'_>) -> Result<TensorBuf, PluginError> {
+        let (means, shape) = self.means(clips)?;
+        self.scaled(&means, &shape)
+    }
+}
+
+impl TrainableEncoder for MeanColours {
+    type Tape = Vec<f32>;
+
+    fn forward_train(&self, clips: &Clips<'_>) -> Result<(TensorBuf, Self::Tape), PluginError> {
+        self.scale.is_trained()?;
+        let (means, shape) = self.means(clips)?;
+        Ok((self.scaled(&means, &shape)?, means))
+    }
+
+    fn backward(
+        &self,
+        means: Self::Tape,
+        gradient: &TensorView<'_>,
+        ready: &mut ReadyGradients<'_>,
+    ) -> Result<(), PluginError> {
+        let gradient = match self.on_device {
+            true => memory::input(gradient)?,
+            false => gradient.f32s()?.to_vec(),
+        };
+        if gradient.len() != means.len() {
+            return Err(PluginError::invalid("expected a gradient of the features"));
+        }
+        self.scale.change(StatePart::GRADIENT, |sums| {
+            for (index, (mean, gradient)) in means.iter().zip(&gradient).enumerate() {
+                sums[index % WIDTH] += mean * gradient;
+            }
+        })?;
+        ready(&[0])
+    }
+}
+
+impl Trainable for MeanColours {
+    fn begin_training(&self, options: &TrainingOptions) -> Result<(), PluginError> {
+        self.scale.begin(options)
+    }
+
+    fn parameters(&self) -> Result<Vec<ParameterInfo>, PluginError> {
+        self.scale.parameters()
+    }
+
+    fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<(), PluginError> {
+        self.scale.visit(part, visit)
+    }
+
+    fn gradient_squares(&self, ranges: Ranges<'_>) -> Result<f64, PluginError> {
+        self.scale.gradient_squares(ranges)
+    }
+
+    fn clear_gradients(&self) -> Result<(), PluginError> {
+        self.scale.clear_gradients()
+    }
+
+    fn apply_adamw(&self, step: &AdamWStep, ranges: Ranges<'_>) -> Result<(), PluginError> {
+        self.scale.apply_adamw(step, ranges)
+    }
+
+    fn export(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        take: &mut TakeTensor<'_>,
+    ) -> Result<(), PluginError> {
+        self.scale.export(part, ranges, take)
+    }
+
+    fn import(
+        &self,
+        part: StatePart,
+        range: ParameterRange,
+        values: &TensorView<'_>,
+    ) -> Result<(), PluginError> {
+        self.scale.import(part, range, values)
     }
 }

@@ -7,6 +7,7 @@
 mod encoder;
 mod llm;
 mod memory;
+mod scale;
 mod service;
 mod table;
 
@@ -25,7 +26,7 @@ impl Plugin for PretendDevice {
         .provides(&[
             Provided::encoder(encoder::ON_DEVICE, "no weights")
                 .without_weights()
-                .features(&[feature::DEVICE_TENSORS]),
+                .features(&[feature::DEVICE_TENSORS, feature::TRAIN]),
             Provided::encoder(encoder::IN_MAIN_MEMORY, "no weights").without_weights(),
             Provided::llm(llm::ID, "no weights").features(&[feature::DEVICE_TENSORS]),
         ]);
@@ -35,7 +36,11 @@ impl Plugin for PretendDevice {
     }
 
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        Ok(EncoderObject::new(encoder::MeanColours::load(request)?))
+        let model = encoder::MeanColours::load(request)?;
+        Ok(match request.model.id == encoder::ON_DEVICE {
+            true => EncoderObject::trainable(model),
+            false => EncoderObject::new(model),
+        })
     }
 
     fn describe_llm(request: &LanguageModelRequest) -> Result<LanguageModelInfo, PluginError> {

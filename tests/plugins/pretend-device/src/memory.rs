@@ -110,6 +110,13 @@ pub fn input(view: &TensorView<'_>) -> Result<Vec<f32>, PluginError> {
     Ok(values.collect())
 }
 
+/// Changes a tensor by a computation of the plugin, after its stream.
+pub fn store(values: &[f32], target: &TensorView<'_>) -> Result<(), PluginError> {
+    let bytes = values.iter().flat_map(|value| value.to_ne_bytes());
+    table().complete(target)?.bytes = bytes.collect();
+    Ok(())
+}
+
 /// Copies a tensor from main memory to a device, after its stream.
 pub fn write(bytes: &[u8], target: &TensorView<'_>) -> Result<(), PluginError> {
     let mut table = table();
