@@ -65,6 +65,19 @@ pub(super) fn plausible_llm(info: &LanguageModelInfo) -> Result<(), PluginError>
     Err(PluginError::new(ErrorKind::INTERNAL, message))
 }
 
+/// Refuses a loaded language model whose tokens that begin or end a text are outside of its vocabulary.
+pub(super) fn knows_its_tokens(info: &LanguageModelInfo) -> Result<(), PluginError> {
+    let mut tokens = info.bos.iter().chain(&info.eos);
+    match tokens.find(|&&id| id >= info.vocab_size) {
+        None => Ok(()),
+        Some(id) => Err(PluginError::weights(format!(
+            "its tokens that begin and end a text do not belong to its vocabulary: expected ids below {}, found {id}; \
+             correct `bos_token_id` or `eos_token_id` in its config",
+            info.vocab_size
+        ))),
+    }
+}
+
 /// Refuses the description of a mixer that is impossible.
 pub(super) fn plausible_mixer(info: &MixerInfo) -> Result<(), PluginError> {
     let elements = |parameter: &ParameterInfo| {

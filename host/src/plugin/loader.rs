@@ -21,6 +21,7 @@ use merv_plugin_api::{
 use std::{
     collections::HashMap,
     fmt,
+    mem::ManuallyDrop,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -201,6 +202,7 @@ impl Library {
             let object = self.module.load_llm(request)?;
             let info = object.info()?;
             description::plausible_llm(&info)?;
+            description::knows_its_tokens(&info)?;
             description::same_llm(described, &info).map(|()| (info, place, object))
         })?;
         let plugin = &self.manifest.name;
@@ -321,7 +323,7 @@ fn root_module(path: &Path, manifest: &PluginManifest) -> Result<PluginModuleRef
     })?;
     // A library is never unloaded, even if it is not a plugin: its initialisers may have started threads, and
     // the objects and functions of a plugin live as long as the process.
-    let library: &'static libloading::Library = Box::leak(Box::new(library));
+    let library = ManuallyDrop::new(library);
     // SAFETY: the symbol's name is specific to this project. By the contract it is a `LibHeader`, and `upgrade`
     // checks its start before the rest is read.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()) }

@@ -6,7 +6,7 @@ use merv_plugin_api::{ErrorKind, LogitsAt};
 use merv_tests::{assert_cases, chain, plugin_folder};
 
 /// A model of the faulty plugin, the operation that fails, and words that the message must contain.
-const FAULTS: [(&str, &str, &[&str]); 15] = [
+const FAULTS: [(&str, &str, &[&str]); 16] = [
     (
         "panics-in-describe",
         "describe",
@@ -70,6 +70,11 @@ const FAULTS: [(&str, &str, &[&str]); 15] = [
         &["impossible language model", "width 0"],
     ),
     (
+        "llm-of-other-tokens",
+        "load",
+        &["expected ids below 1024, found 1024", "`eos_token_id`"],
+    ),
+    (
         "panics-in-prefill",
         "prefill",
         &["panicked in `prefill`: prefill blew up"],
@@ -84,7 +89,7 @@ const FAULTS: [(&str, &str, &[&str]); 15] = [
 fn is_llm(id: &str) -> bool {
     matches!(
         id,
-        "panics-in-prefill" | "panics-in-decode" | "llm-of-no-width"
+        "panics-in-prefill" | "panics-in-decode" | "llm-of-no-width" | "llm-of-other-tokens"
     )
 }
 

@@ -4,12 +4,13 @@ use merv_plugin_api::{
     LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
 };
 
-pub const IDS: [&str; 5] = [
+pub const IDS: [&str; 6] = [
     "fine-llm",
     "panics-in-prefill",
     "panics-in-decode",
     "panics-on-drop",
     "llm-of-no-width",
+    "llm-of-other-tokens",
 ];
 
 const WIDTH: usize = 96;
@@ -18,9 +19,13 @@ const CONTEXT: usize = 1024;
 
 pub fn info(id: &str) -> LanguageModelInfo {
     let width = if id == "llm-of-no-width" { 0 } else { WIDTH };
+    let end = match id {
+        "llm-of-other-tokens" => VOCAB as u32,
+        _ => 2,
+    };
     LanguageModelInfo::new(width as u32, VOCAB as u32, CONTEXT as u32)
         .bos(Some(1))
-        .eos(vec![2])
+        .eos(vec![2, end])
         .cost(0, 0, 4)
 }
 
