@@ -2,7 +2,10 @@ use super::{CommandResult, print, print_json, table::table};
 use crate::args::{Global, plugins::Plugins};
 use merv_host::{
     in_one_line,
-    plugin::{Listed, PATH_VARIABLE, PluginManifest, PluginPath, ProvidedModel, Wanted, name_of},
+    plugin::{
+        Listed, PATH_VARIABLE, PluginManifest, PluginPath, ProvidedModel, Wanted, file_name,
+        name_of,
+    },
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -21,6 +24,8 @@ struct Row {
     /// `ready`, or `broken`; `error` then has the reason.
     state: &'static str,
     error: Option<String>,
+    /// What is wrong although it can be used.
+    warning: Option<String>,
     version: Option<String>,
     api_version: Option<String>,
     /// The kinds that it provides, joined by `+`.
@@ -74,6 +79,7 @@ fn row(library: &Listed, all: &[Listed], global: &Global) -> Row {
     let Listed { path, manifest } = library;
     let error = manifest.as_ref().err().map(|error| in_one_line(error));
     let manifest = manifest.as_ref().ok();
+    let warning = manifest.and_then(|manifest| other_name(path, manifest));
     let known = |get: fn(&PluginManifest) -> &String| manifest.map(|m| get(m).clone());
     let models = manifest.iter().flat_map(|m| &m.provides);
     Row {
@@ -81,6 +87,7 @@ fn row(library: &Listed, all: &[Listed], global: &Global) -> Row {
         path: path.clone(),
         state: if error.is_some() { "broken" } else { "ready" },
         error,
+        warning,
         version: known(|m| &m.version),
         api_version: known(|m| &m.api_version),
         kind: manifest.map(|m| m.kinds().join("+")),
@@ -91,6 +98,19 @@ fn row(library: &Listed, all: &[Listed], global: &Global) -> Row {
             .map(|model| model_row(model, path, all, global))
             .collect(),
     }
+}
+
+/// Returns a warning if the file does not have the plugin's name, by which registries would look for it.
+fn other_name(path: &Path, manifest: &PluginManifest) -> Option<String> {
+    let name = &manifest.name;
+    (name_of(path) != *name).then(|| {
+        format!(
+            "the plugin is called `{name}`, so a registry with `plugin = \"{name}\"` looks for {}\n  found: {}\n  do: \
+             rename the file",
+            file_name(name),
+            path.display()
+        )
+    })
 }
 
 /// Returns whether a model is taken from the plugin at `path`, with the requested device and backend.
@@ -169,6 +189,9 @@ fn text(plugins: &[Row]) -> String {
         ));
     }
     for row in plugins {
+        if let Some(warning) = &row.warning {
+            text.push_str(&format!("\n\nwarning: {warning}"));
+        }
         if let Some(error) = &row.error {
             text.push_str(&format!("\n\n{} is broken: {error}", row.name));
         }

@@ -35,6 +35,6 @@ pub use load_error::LoadError;
 pub use loader::Library;
 pub use manifest::{PluginManifest, ProvidedModel};
 pub use mixer::{MixerTape, PluginMixer};
-pub use search::{PATH_VARIABLE, PluginNotFound, PluginPath, name_of};
+pub use search::{PATH_VARIABLE, PluginNotFound, PluginPath, file_name, name_of};
 pub use sink::{Message, on_message};
 pub use training::Training;

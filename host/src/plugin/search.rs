@@ -122,7 +122,7 @@ impl PluginPath {
 }
 
 /// Returns the file name of a plugin on this system, such as `libmerv_<name>.so`.
-fn file_name(name: &str) -> String {
+pub fn file_name(name: &str) -> String {
     format!("{DLL_PREFIX}merv_{}{DLL_SUFFIX}", name.replace('-', "_"))
 }
 

@@ -227,6 +227,29 @@ fn unknown_kinds_and_keys_of_a_manifest_are_listed_or_ignored() {
 }
 
 #[test]
+fn a_file_with_another_name_than_its_plugin_is_listed_with_a_warning() {
+    let folder = TempDir::new().unwrap();
+    for name in ["siglip", "other"] {
+        let file = folder.path().join(library_file(&format!("merv_{name}")));
+        fs::copy(artifacts().library("merv_siglip"), file).unwrap();
+    }
+    let run = Run::new().arg("--plugin-dir").arg(folder.path());
+    let run = run.args(["plugins", "--json"]).finish().succeeded();
+    assert!(row(&run.stdout, folder.path(), "siglip")["warning"].is_null());
+    let row = row(&run.stdout, folder.path(), "other");
+    assert_eq!(row["state"], "ready");
+    let warning = row["warning"].as_str().unwrap();
+    for words in [
+        "`plugin = \"siglip\"`",
+        "merv_siglip",
+        "merv_other",
+        "rename",
+    ] {
+        assert!(warning.contains(words), "{warning}");
+    }
+}
+
+#[test]
 fn a_different_layout_is_refused_with_the_difference() {
     let path = artifacts().library("test_plugin_wrong_layout");
     assert_eq!(Library::inspect(path).unwrap().name, "wrong-layout");
