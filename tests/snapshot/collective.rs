@@ -22,6 +22,9 @@ pub type OperationId = u64;
 /// * [`crate::ErrorKind::ABORTED`]: a member aborted the group or left it. The message states which one, and why, if
 ///   the plugin can know it. A group that was aborted refuses everything afterwards.
 ///
+/// An operation that is complete when the group is aborted returns its result or `ABORTED`: both are allowed, because the
+/// members do not learn of the abort at the same time.
+///
 /// Every other error ends the operation. The group can be used afterwards if all members received the error.
 ///
 /// # Safety
