@@ -166,7 +166,7 @@ fn a_whole_mixer_gets_the_features_of_the_encoders() {
 fn a_whole_mixer_learns_with_the_encoder_before_it() {
     let folder = plugin_folder(&["mixers"]);
     let learned =
-        |projector: &str, fusion: &str, names: [&str; 2]| -> (TrainingRun, [Vec<f32>; 3]) {
+        |projector: &str, fusion: &str, names: [&str; 2]| -> ((Tiny, TrainingRun), [Vec<f32>; 3]) {
             let tiny = tiny_with_one_encoder();
             for (from, to) in [
                 ("projector = \"3davg+linear\"", projector),
@@ -190,15 +190,17 @@ fn a_whole_mixer_learns_with_the_encoder_before_it() {
                 .arg(folder.path().display().to_string())
                 .set("epochs", 9)
                 .set("max_steps", 3)
+                .set("save_every", 1)
                 .set("learning_rate", 1e-3);
             run.run().finish().succeeded();
             let mixer = read(&run.checkpoint(3).join("mixer.safetensors"));
             let [weight, bias] = names.map(|name| mixer.get(name).values.clone());
             let encoder = "encoder-siglip-vit-b16-224px-all-no-cls.safetensors";
             let encoder = read(&run.checkpoint(3).join(encoder));
-            (run, [weight, bias, encoder.get("pos_embed").values.clone()])
+            let pos_embed = encoder.get("pos_embed").values.clone();
+            ((tiny, run), [weight, bias, pos_embed])
         };
-    let (own_run, own) = learned(
+    let ((_own_model, own_run), own) = learned(
         "projector = \"3davg+frame16+linear\"",
         "fusion = \"none\"",
         [
@@ -206,7 +208,7 @@ fn a_whole_mixer_learns_with_the_encoder_before_it() {
             "projectors.0.projector.projector.bias",
         ],
     );
-    let (run, found) = learned(
+    let ((_model, run), found) = learned(
         "projector = \"none\"",
         &of_a_plugin("mean-token"),
         ["projectors.0.weight", "projectors.0.bias"],
@@ -218,6 +220,13 @@ fn a_whole_mixer_learns_with_the_encoder_before_it() {
     for (part, (found, own)) in parts.into_iter().zip(found.iter().zip(&own)) {
         assert_near(part, found, own, 1e-4);
     }
+    // Resumed after any step, it ends the same.
+    let (curve, digests) = (run.curve("loss"), run.digests(3));
+    fs::remove_dir_all(run.checkpoint(3)).unwrap();
+    let more = run.resumed().arg("--plugin-dir").arg(folder.path());
+    more.finish().succeeded();
+    assert_eq!(run.curve("loss"), curve);
+    assert_eq!(run.digests(3), digests);
 }
 
 #[test]
