@@ -256,8 +256,8 @@ pub enum Ranges<'a> {
     Only(&'a [ParameterRange]),
 }
 
-/// Called for each parameter with its place in [`Trainable::parameters`] and a view of one part of its state, on the
-/// model's device. The callback may change the elements.
+/// Called with a place in [`Trainable::parameters`] and a view of one part of the parameter's state, on the model's
+/// device. The callback may change the elements.
 pub type VisitTensor<'a> = dyn FnMut(u32, TensorViewMut<'_>) -> Result<(), PluginError> + 'a;
 
 /// Called with a place in [`Trainable::parameters`] and a tensor of `f32` in main memory.
@@ -295,15 +295,23 @@ pub trait Trainable: Send + Sync + 'static {
     /// When training has not begun.
     fn parameters(&self) -> Result<Vec<ParameterInfo>, PluginError>;
 
-    /// Calls `visit` with one part of the state of every parameter, in the order of [`Self::parameters`].
-    /// Gradients to which nothing was added since [`Self::clear_gradients`] are zeros. The plugin uses the elements as
-    /// `visit` leaves them.
+    /// Calls `visit` with one part of the state, in the order of [`Self::parameters`]: with the whole of every parameter
+    /// in its shape, or with each range, `[elements]`. Gradients to which nothing was added since
+    /// [`Self::clear_gradients`] are zeros. The plugin uses the elements as `visit` leaves them.
+    ///
+    /// The host may visit gradients that a backward pass has named as ready ([`ReadyGradients`]) from another thread, while
+    /// that pass goes on. A plugin that cannot give access to them yet makes the visit wait.
     ///
     /// # Errors
     ///
-    /// When training has not begun or the plugin does not have that part, and when `visit` returns an error, which
-    /// stops the visit.
-    fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<(), PluginError>;
+    /// When training has not begun, the plugin does not have that part or a range does not exist, and when `visit` returns
+    /// an error, which stops the visit.
+    fn visit(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<(), PluginError>;
 
     /// Returns the sum of the squares of the gradients of some elements, in double precision.
     ///

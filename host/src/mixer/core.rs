@@ -10,8 +10,8 @@ use crate::plugin::{CallError, Training};
 use candle_core::{Tensor, Var};
 use merv_plugin_api::{
     AdamWStep, MixerInfo, ParameterInfo, ParameterRange, Ranges, ReadyGradients, StatePart,
-    TakeTensor, TensorBuf, TensorView, Trainable, TrainableMixer, TrainingOptions, VisitTensor,
-    VisualTokens,
+    TakeTensor, TensorBuf, TensorView, TensorViewMut, Trainable, TrainableMixer, TrainingOptions,
+    VisitTensor, VisualTokens,
 };
 use merv_plugin_sdk::{
     PluginError, Result,
@@ -119,12 +119,6 @@ impl State {
         self.options.trainable
     }
 
-    /// Returns the fusion of a plugin and the place of its first parameter.
-    fn fusion(&self) -> Option<(&Training, u32)> {
-        let fusion = self.fusion.as_ref()?;
-        Some((fusion, self.learned.len() as u32))
-    }
-
     /// Calls `own` with the ranges of the host's parameters, and `of_fusion` with those of the fusion of a plugin.
     fn divided<R>(
         &mut self,
@@ -177,24 +171,32 @@ impl Trainable for CoreMixer {
                 return Ok(Vec::new());
             }
             let mut infos = state.learned.infos();
-            if let Some((fusion, _)) = state.fusion() {
+            if let Some(fusion) = &state.fusion {
                 infos.extend(fusion.parameters().map_err(passed_on)?);
             }
             Ok(infos)
         })
     }
 
-    fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<()> {
+    fn visit(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<()> {
         self.with(|state| {
-            if !state.is_trained() {
-                return Ok(());
-            }
-            state.learned.visit(part, visit)?;
-            let Some((fusion, first)) = state.fusion() else {
-                return Ok(());
-            };
-            let visited = fusion.visit(part, &mut |index, values| visit(first + index, values));
-            visited.map_err(passed_on)
+            let first = state.learned.len() as u32;
+            let visit = RefCell::new(visit);
+            let visited = state.divided(
+                ranges,
+                |learned, ranges| learned.visit(part, ranges, &mut **visit.borrow_mut()),
+                |fusion, ranges| {
+                    let mut visit = visit.borrow_mut();
+                    let mut visit = |index, values: TensorViewMut<'_>| visit(first + index, values);
+                    fusion.visit(part, ranges, &mut visit)
+                },
+            );
+            visited.map(|_| ())
         })
     }
 

@@ -138,12 +138,27 @@ impl Learned {
     ///
     /// # Errors
     ///
-    /// When there is no such part, and the error of `visit`.
-    pub fn visit(&mut self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<()> {
-        for (index, state) in (0..).zip(&mut self.0) {
-            let shape = state.shape.clone();
+    /// When there is no such part or range, and the error of `visit`.
+    pub fn visit(
+        &mut self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<()> {
+        let whole = matches!(ranges, Ranges::All);
+        for chosen in self.chosen(ranges)? {
+            let Chosen {
+                parameter,
+                elements,
+            } = chosen;
+            let state = &mut self.0[parameter];
+            let shape = match whole {
+                true => state.shape.clone(),
+                false => vec![elements.len()],
+            };
             state.change(part, |values| {
-                visit(index, TensorViewMut::new(values, &shape)?)
+                let view = TensorViewMut::new(&mut values[elements], &shape)?;
+                visit(parameter as u32, view)
             })?;
         }
         Ok(())
@@ -341,7 +356,7 @@ mod tests {
         let mut learned = learned("a.weight", &[1.0, 2.0, 3.0]);
         assert_eq!(learned.gradient_squares(Ranges::All).unwrap(), 0.0);
         learned
-            .visit(StatePart::GRADIENT, &mut |index, mut view| {
+            .visit(StatePart::GRADIENT, Ranges::All, &mut |index, mut view| {
                 assert_eq!((index, view.view().shape()), (0, &[1, 3][..]));
                 view.elements_mut::<f32>()?
                     .copy_from_slice(&[1.0, 2.0, 4.0]);
@@ -381,7 +396,8 @@ mod tests {
         let expected = "`a.weight` has 2 elements, found the range 1..3";
         assert!(error.message.contains(expected), "{error}");
         let other = StatePart::from_number(77);
-        let error = learned.visit(other, &mut |_, _| Ok(())).unwrap_err();
+        let error = learned.visit(other, Ranges::All, &mut |_, _| Ok(()));
+        let error = error.unwrap_err();
         assert!(error.message.contains("two moments"), "{error}");
         let short = TensorView::new(&[1.0f32], &[1]).unwrap();
         let error = learned

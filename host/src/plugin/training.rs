@@ -41,14 +41,20 @@ impl Training {
         self.named("list the parameters", self.object.parameters())
     }
 
-    /// Calls `visit` with one part of the state of every parameter, in the order of [`Self::parameters`]. It can read and
-    /// change the values.
+    /// Calls `visit` with one part of the state of every parameter, in the order of [`Self::parameters`], or of ranges. It
+    /// can read and change the values.
     ///
     /// # Errors
     ///
     /// Returns an error if training has not begun, and any error of `visit`.
-    pub fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<(), CallError> {
-        self.named(&format!("visit the {part}"), self.object.visit(part, visit))
+    pub fn visit(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<(), CallError> {
+        let visited = self.object.visit(part, ranges, visit);
+        self.named(&format!("visit the {part}"), visited)
     }
 
     /// Returns the sum of the squares of the gradients of some elements.

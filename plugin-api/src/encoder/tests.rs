@@ -55,7 +55,12 @@ impl Trainable for Number {
         Ok(Vec::new())
     }
 
-    fn visit(&self, _: StatePart, _: &mut VisitTensor<'_>) -> Result<(), PluginError> {
+    fn visit(
+        &self,
+        _: StatePart,
+        _: Ranges<'_>,
+        _: &mut VisitTensor<'_>,
+    ) -> Result<(), PluginError> {
         Ok(())
     }
 

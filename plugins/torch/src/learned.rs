@@ -176,21 +176,25 @@ impl Learned {
         Ok(flat.f_narrow(0, size(part.start), size(part.length))?)
     }
 
-    pub fn visit(&self, what: StatePart, visit: &mut VisitTensor<'_>) -> Result<()> {
-        for (index, parameter) in (0u32..).zip(self.trained()?) {
-            let tensor = self.tensor(index as usize, what)?;
-            let data = tensor.data_ptr().cast();
-            // SAFETY: the tensor is contiguous `f32` in main memory, and the caller holds the only lock on it.
-            let view = unsafe {
-                TensorViewMut::from_raw(
-                    data,
-                    DType::F32,
-                    Device::CPU,
-                    &parameter.info.shape,
-                    Stream::COMPLETE,
-                )
+    pub fn visit(
+        &self,
+        what: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<()> {
+        let whole = matches!(ranges, Ranges::All);
+        for part in self.parts(ranges)? {
+            let tensor = match whole {
+                true => self.tensor(part.parameter, what)?,
+                false => self.flat(&part, what)?,
             };
-            visit(index, view?)?;
+            let (data, shape) = (tensor.data_ptr().cast(), shape(&tensor));
+            // SAFETY: a parameter and a range of it are contiguous `f32` in main memory, and the caller holds the only
+            // lock on it.
+            let view = unsafe {
+                TensorViewMut::from_raw(data, DType::F32, Device::CPU, &shape, Stream::COMPLETE)
+            };
+            visit(u32::try_from(part.parameter).unwrap_or(u32::MAX), view?)?;
         }
         Ok(())
     }

@@ -53,8 +53,13 @@ where
         Ok(trained.map(|parameter| parameter.info.clone()).collect())
     }
 
-    fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<(), PluginError> {
-        Ok(self.lock().1.visit(part, visit)?)
+    fn visit(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<(), PluginError> {
+        Ok(self.lock().1.visit(part, ranges, visit)?)
     }
 
     fn gradient_squares(&self, ranges: Ranges<'_>) -> Result<f64, PluginError> {

@@ -73,6 +73,7 @@ pub trait TrainableAbi: Send + Sync {
     fn visit(
         &self,
         part: StatePart,
+        ranges: WireRanges<'_>,
         visit: VisitTensorAbi_TO<'_, RMut<'_, ()>>,
     ) -> RResult<(), WireError>;
     fn gradient_squares(&self, ranges: WireRanges<'_>) -> RResult<f64, WireError>;
@@ -147,9 +148,15 @@ impl<M: Trainable> TrainableAbi for Adapter<M> {
         answer("parameters", || text::write(&self.0.get()?.parameters()?))
     }
 
-    fn visit(&self, part: StatePart, mut visit: VisitTensorAbi_TO<'_, RMut<'_, ()>>) -> Wire<()> {
+    fn visit(
+        &self,
+        part: StatePart,
+        ranges: WireRanges<'_>,
+        mut visit: VisitTensorAbi_TO<'_, RMut<'_, ()>>,
+    ) -> Wire<()> {
         answer("visit", || {
-            self.0.get()?.visit(part, &mut |parameter, values| {
+            let model = self.0.get()?;
+            model.visit(part, ranges.into(), &mut |parameter, values| {
                 receive(visit.call(parameter, values))
             })
         })
@@ -228,10 +235,15 @@ impl TrainableObject {
     /// # Errors
     ///
     /// As for [`Trainable::visit`].
-    pub fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<(), PluginError> {
+    pub fn visit(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<(), PluginError> {
         let mut closure = HostClosure(visit);
         let visit = VisitTensorAbi_TO::from_ptr(&mut closure, TD_Opaque);
-        receive(self.0.visit(part, visit))
+        receive(self.0.visit(part, ranges.into(), visit))
     }
 
     /// See [`Trainable::gradient_squares`].

@@ -576,7 +576,7 @@ fn gradients_on_a_device_are_staged_through_main_memory() {
         let before = Copies::so_far();
         let sum = CollectiveOperation::all_reduce(Reduction::SUM);
         group.barrier(timeout).unwrap();
-        let visited = training.visit(StatePart::GRADIENT, &mut |_, view| {
+        let visited = training.visit(StatePart::GRADIENT, Ranges::All, &mut |_, view| {
             assert_eq!(view.view().device(), FIRST);
             let run = group.run(sum, view, pretend().devices(), timeout);
             run.map_err(|error| PluginError::invalid(chain(&error)))

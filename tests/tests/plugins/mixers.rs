@@ -3,7 +3,7 @@
 use merv_host::plugin::{CallError, Library, PluginMixer};
 use merv_plugin_api::{
     AdamWStep, Device, ErrorKind, MixerInput, MixerRequest, MixerWeights, ModelSource,
-    ParameterRange, Ranges, StatePart, TensorView, TrainingOptions, kind,
+    ParameterRange, Ranges, StatePart, TensorView, TensorViewMut, TrainingOptions, kind,
 };
 use merv_tests::{artifacts, chain};
 use std::sync::Arc;
@@ -103,7 +103,7 @@ fn a_fusion_is_differentiated() {
     }
     let mut found = Vec::new();
     training
-        .visit(StatePart::GRADIENT, &mut |_, view| {
+        .visit(StatePart::GRADIENT, Ranges::All, &mut |_, view| {
             found = view.view().f32s()?.to_vec();
             Ok(())
         })
@@ -142,11 +142,27 @@ fn a_fusion_is_differentiated() {
         start: 0,
         end: 1,
     };
-    let half = TensorView::new(&[1.0f32], &[1]).unwrap();
-    let refused = training
-        .import(StatePart::WEIGHTS, range, half)
-        .unwrap_err();
-    assert_eq!(refused.failure.kind, ErrorKind::UNSUPPORTED);
+    let first = TensorView::new(&[7.0f32], &[1]).unwrap();
+    training.import(StatePart::WEIGHTS, range, first).unwrap();
+    let mut seen = Vec::new();
+    let mut see = |_: u32, view: TensorViewMut<'_>| {
+        seen.push((view.view().shape().to_vec(), view.view().f32s()?.to_vec()));
+        Ok(())
+    };
+    for ranges in [Ranges::All, Ranges::Only(&[range])] {
+        training
+            .visit(StatePart::WEIGHTS, ranges, &mut see)
+            .unwrap();
+    }
+    assert_eq!(seen[0], (vec![2], vec![7.0, learned[1]]));
+    assert_eq!(seen[1], (vec![1], vec![7.0]));
+    let past = ParameterRange { end: 3, ..range };
+    let refused = training.visit(
+        StatePart::WEIGHTS,
+        Ranges::Only(&[past]),
+        &mut |_, _| Ok(()),
+    );
+    assert_eq!(refused.unwrap_err().failure.kind, ErrorKind::INVALID_INPUT);
 }
 
 #[test]

@@ -92,11 +92,19 @@ impl Parameters {
     ///
     /// # Errors
     ///
-    /// When training has not begun or there is no such part, and the error of `visit`.
-    pub fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<()> {
-        for (index, parameter) in (0..).zip(self.trained()?) {
-            parameter.visit(part, |values| {
-                visit(index, TensorViewMut::new(values, parameter.shape())?)
+    /// When training has not begun or there is no such part or range, and the error of `visit`.
+    pub fn visit(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<()> {
+        for chosen in self.chosen(ranges)? {
+            let length = [chosen.range.len()];
+            chosen.parameter.visit(part, |values| {
+                let shape = chosen.shape(&length);
+                let values = &mut values[chosen.range.clone()];
+                visit(chosen.index, TensorViewMut::new(values, shape)?)
             })?;
         }
         Ok(())
@@ -187,21 +195,18 @@ impl Parameters {
         take: &mut TakeTensor<'_>,
     ) -> Result<()> {
         for chosen in self.chosen(ranges)? {
-            let Chosen {
-                index,
-                parameter,
-                range,
-                is_whole,
-            } = chosen;
+            let length = [chosen.range.len()];
             let mut pass = |values: &[f32]| {
-                let length = [range.len()];
-                let shape = if is_whole { parameter.shape() } else { &length };
-                take(index, TensorView::new(&values[range.clone()], shape)?)
+                let values = &values[chosen.range.clone()];
+                take(
+                    chosen.index,
+                    TensorView::new(values, chosen.shape(&length))?,
+                )
             };
             // Weights are read without a lock, so that computations go on.
             match part {
-                StatePart::WEIGHTS => pass(&parameter.values().f32s())?,
-                part => parameter.visit(part, |values| pass(values))?,
+                StatePart::WEIGHTS => pass(&chosen.parameter.values().f32s())?,
+                part => chosen.parameter.visit(part, |values| pass(values))?,
             }
         }
         Ok(())
@@ -246,6 +251,16 @@ struct Chosen<'p> {
     is_whole: bool,
 }
 
+impl Chosen<'_> {
+    /// Returns the shape of the elements. `length` is their number.
+    fn shape<'s>(&'s self, length: &'s [usize; 1]) -> &'s [usize] {
+        match self.is_whole {
+            true => self.parameter.shape(),
+            false => length,
+        }
+    }
+}
+
 /// Finds the elements of a range.
 fn find(trained: &[Parameter], range: ParameterRange) -> Result<Chosen<'_>> {
     let (parameter, elements) =
@@ -278,9 +293,10 @@ macro_rules! trainable {
             fn visit(
                 &self,
                 part: ::merv_plugin_api::StatePart,
+                ranges: ::merv_plugin_api::Ranges<'_>,
                 visit: &mut ::merv_plugin_api::VisitTensor<'_>,
             ) -> $crate::Result<()> {
-                self.$field.visit(part, visit)
+                self.$field.visit(part, ranges, visit)
             }
 
             fn gradient_squares(

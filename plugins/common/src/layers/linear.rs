@@ -338,7 +338,7 @@ fn scaled_added(y: &Tensor, residual: &Tensor, scale: &Parameter) -> Result<Tens
 mod tests {
     use super::*;
     use crate::{gradients::Parameters, kernels::numbers::numbers, precision::Precision};
-    use merv_plugin_api::{StatePart, TensorViewMut, TrainingOptions};
+    use merv_plugin_api::{Ranges, StatePart, TensorViewMut, TrainingOptions};
 
     /// Computes `[rows, inner] · [inner, columns]` with the operands in `precision`.
     fn product(
@@ -405,7 +405,9 @@ mod tests {
                 found = gradient.view().f32s()?.to_vec();
                 Ok(())
             };
-            parameters.visit(StatePart::GRADIENT, &mut take).unwrap();
+            parameters
+                .visit(StatePart::GRADIENT, Ranges::All, &mut take)
+                .unwrap();
             let expected = product(
                 precision,
                 sizes,

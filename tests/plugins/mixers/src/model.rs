@@ -5,7 +5,10 @@ use merv_plugin_api::{
     ReadyGradients, StatePart, TakeTensor, TensorBuf, TensorView, TensorViewMut, Trainable,
     TrainableMixer, TrainingOptions, VisitTensor, VisualTokens,
 };
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// The features of one encoder, copied from the host: `[batch, tokens, width]`.
 pub struct Features {
@@ -73,22 +76,28 @@ impl<C: Computation> Model<C> {
         trained.ok_or_else(|| PluginError::invalid("training has not begun"))
     }
 
-    /// Returns the places of the parameters that `ranges` names. Only whole parameters can be named.
-    fn places(&self, ranges: Ranges<'_>) -> Result<Vec<usize>, PluginError> {
-        let states = self.states();
-        let Ranges::Only(ranges) = ranges else {
-            return Ok((0..states.len()).collect());
-        };
-        let places = ranges.iter().map(|range| {
-            let place = range.parameter as usize;
-            match states.get(place) {
-                Some([values, ..]) if (range.start, range.end) == (0, values.len() as u64) => {
-                    Ok(place)
-                }
-                _ => Err(PluginError::unsupported("only whole parameters")),
+    /// Returns the places of parameters and their elements in `ranges`.
+    fn parts(&self, ranges: Ranges<'_>) -> Result<Vec<(usize, Range<usize>)>, PluginError> {
+        let parameters = &self.info.parameters;
+        let whole = |(place, info): (usize, &ParameterInfo)| (place, 0..info.elements());
+        match ranges {
+            Ranges::All => Ok(parameters.iter().enumerate().map(whole).collect()),
+            Ranges::Only(list) => {
+                let found = list.iter().map(|range| {
+                    let found = range.find(parameters, |info| (&info.name, info.elements()))?;
+                    Ok((range.parameter as usize, found.1))
+                });
+                found.collect()
             }
-        });
-        places.collect()
+        }
+    }
+
+    /// Returns the shape in which some elements of a parameter cross.
+    fn shape(&self, ranges: Ranges<'_>, place: usize, elements: &Range<usize>) -> Vec<usize> {
+        match ranges {
+            Ranges::All => self.info.parameters[place].shape.clone(),
+            Ranges::Only(_) => vec![elements.len()],
+        }
     }
 }
 
@@ -172,20 +181,26 @@ impl<C: Computation> Trainable for Model<C> {
         })
     }
 
-    fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<(), PluginError> {
+    fn visit(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<(), PluginError> {
         let (index, mut states) = (index(part)?, self.states());
-        for ((place, state), parameter) in (0..).zip(states.iter_mut()).zip(&self.info.parameters) {
-            visit(
-                place,
-                TensorViewMut::new(&mut state[index], &parameter.shape)?,
-            )?;
+        for (place, elements) in self.parts(ranges)? {
+            let shape = self.shape(ranges, place, &elements);
+            let values = &mut states[place][index][elements];
+            visit(place as u32, TensorViewMut::new(values, &shape)?)?;
         }
         Ok(())
     }
 
     fn gradient_squares(&self, ranges: Ranges<'_>) -> Result<f64, PluginError> {
-        let (places, states) = (self.places(ranges)?, self.states());
-        let gradients = places.iter().flat_map(|&place| &states[place][1]);
+        let (parts, states) = (self.parts(ranges)?, self.states());
+        let gradients = parts
+            .into_iter()
+            .flat_map(|(place, elements)| &states[place][1][elements]);
         Ok(gradients.map(|&g| f64::from(g) * f64::from(g)).sum())
     }
 
@@ -198,10 +213,10 @@ impl<C: Computation> Trainable for Model<C> {
     }
 
     fn apply_adamw(&self, step: &AdamWStep, ranges: Ranges<'_>) -> Result<(), PluginError> {
-        let (places, mut states) = (self.places(ranges)?, self.states());
+        let (parts, mut states) = (self.parts(ranges)?, self.states());
         let (b1, b2) = (step.beta1 as f32, step.beta2 as f32);
         let (rate, t) = (step.learning_rate as f32, step.step as i32);
-        for place in places {
+        for (place, elements) in parts {
             let info = &self.info.parameters[place];
             let decays = info.shape.len() > 1 && !info.name.ends_with("bias");
             let decay = if decays {
@@ -210,7 +225,7 @@ impl<C: Computation> Trainable for Model<C> {
                 0.0
             };
             let [weights, gradient, first, second] = &mut states[place];
-            for index in 0..weights.len() {
+            for index in elements {
                 let g = gradient[index] * step.gradient_scale as f32;
                 first[index] = b1 * first[index] + (1.0 - b1) * g;
                 second[index] = b2 * second[index] + (1.0 - b2) * g * g;
@@ -229,10 +244,11 @@ impl<C: Computation> Trainable for Model<C> {
         ranges: Ranges<'_>,
         take: &mut TakeTensor<'_>,
     ) -> Result<(), PluginError> {
-        let (places, index, states) = (self.places(ranges)?, index(part)?, self.states());
-        for place in places {
-            let shape = &self.info.parameters[place].shape;
-            take(place as u32, TensorView::new(&states[place][index], shape)?)?;
+        let (index, states) = (index(part)?, self.states());
+        for (place, elements) in self.parts(ranges)? {
+            let shape = self.shape(ranges, place, &elements);
+            let values = &states[place][index][elements];
+            take(place as u32, TensorView::new(values, &shape)?)?;
         }
         Ok(())
     }
@@ -243,8 +259,8 @@ impl<C: Computation> Trainable for Model<C> {
         range: ParameterRange,
         values: &TensorView<'_>,
     ) -> Result<(), PluginError> {
-        for place in self.places(Ranges::Only(&[range]))? {
-            self.states()[place][index(part)?].copy_from_slice(values.f32s()?);
+        for (place, elements) in self.parts(Ranges::Only(&[range]))? {
+            self.states()[place][index(part)?][elements].copy_from_slice(values.f32s()?);
         }
         Ok(())
     }

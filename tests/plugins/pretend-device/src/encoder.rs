@@ -165,8 +165,13 @@ impl Trainable for MeanColours {
         self.scale.parameters()
     }
 
-    fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<(), PluginError> {
-        self.scale.visit(part, visit)
+    fn visit(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<(), PluginError> {
+        self.scale.visit(part, ranges, visit)
     }
 
     fn gradient_squares(&self, ranges: Ranges<'_>) -> Result<f64, PluginError> {

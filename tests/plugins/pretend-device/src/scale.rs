@@ -133,22 +133,43 @@ impl Scale {
         values.set(&changed)
     }
 
-    pub fn visit(&self, part: StatePart, visit: &mut VisitTensor<'_>) -> Result<(), PluginError> {
+    /// Shows the elements, where they are.
+    pub fn visit(
+        &self,
+        part: StatePart,
+        ranges: Ranges<'_>,
+        visit: &mut VisitTensor<'_>,
+    ) -> Result<(), PluginError> {
+        let all = self.elements(ranges)?;
         let mut state = self.lock();
-        if !state.is_trained()? {
-            return Ok(());
-        }
-        match state.values(part)? {
-            Values::Main(values) => visit(0, TensorViewMut::new(values, &self.shape)?),
-            Values::Device(tensor) => {
-                let (data, stream) = (tensor.view().as_ptr().cast_mut(), tensor.view().stream());
-                // SAFETY: the plugin accesses the tensor behind this lock only.
-                let view = unsafe {
-                    TensorViewMut::from_raw(data, DType::F32, self.device, &self.shape, stream)
-                };
-                visit(0, view?)
+        for elements in all {
+            let shape = [elements.len()];
+            match state.values(part)? {
+                Values::Main(values) => {
+                    visit(0, TensorViewMut::new(&mut values[elements], &shape)?)?;
+                }
+                Values::Device(tensor) if shape == self.shape => {
+                    let view = tensor.view();
+                    // SAFETY: the plugin accesses the tensor behind this lock only.
+                    let view = unsafe {
+                        let data = view.as_ptr().cast_mut();
+                        TensorViewMut::from_raw(
+                            data,
+                            DType::F32,
+                            self.device,
+                            &shape,
+                            view.stream(),
+                        )
+                    };
+                    visit(0, view?)?;
+                }
+                // The addresses of the device cannot be calculated with.
+                Values::Device(_) => {
+                    return Err(PluginError::unsupported("parts of a tensor on the device"));
+                }
             }
         }
+        Ok(())
     }
 
     fn elements(&self, ranges: Ranges<'_>) -> Result<Vec<Range<usize>>, PluginError> {

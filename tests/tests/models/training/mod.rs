@@ -83,7 +83,7 @@ fn assert_near(what: &str, found: &[f32], expected: &[f32], floor: f64) {
 fn gradients(training: &Training) -> BTreeMap<String, Vec<f32>> {
     let (parameters, mut all) = (training.parameters().unwrap(), BTreeMap::new());
     training
-        .visit(StatePart::GRADIENT, &mut |index, gradient| {
+        .visit(StatePart::GRADIENT, Ranges::All, &mut |index, gradient| {
             let name = parameters[index as usize].name.clone();
             all.insert(name, gradient.view().f32s()?.to_vec());
             Ok(())
