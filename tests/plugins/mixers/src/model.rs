@@ -42,7 +42,7 @@ pub struct Model<C> {
     info: MixerInfo,
     computation: C,
     states: Mutex<Vec<State>>,
-    trained: Mutex<Option<bool>>,
+    options: Mutex<Option<TrainingOptions>>,
 }
 
 impl<C: Computation> Model<C> {
@@ -63,7 +63,7 @@ impl<C: Computation> Model<C> {
             states: Mutex::new(states.collect::<Result<_, PluginError>>()?),
             info,
             computation,
-            trained: Mutex::default(),
+            options: Mutex::default(),
         })
     }
 
@@ -71,9 +71,10 @@ impl<C: Computation> Model<C> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_trained(&self) -> Result<bool, PluginError> {
-        let trained = *self.trained.lock().unwrap_or_else(PoisonError::into_inner);
-        trained.ok_or_else(|| PluginError::invalid("training has not begun"))
+    fn options(&self) -> Result<TrainingOptions, PluginError> {
+        let options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        let options = options.clone();
+        options.ok_or_else(|| PluginError::invalid("training has not begun"))
     }
 
     /// Returns the places of parameters and their elements in `ranges`.
@@ -132,7 +133,7 @@ impl<C: Computation> TrainableMixer for Model<C> {
         &self,
         features: &[TensorView<'_>],
     ) -> Result<(VisualTokens, Self::Tape), PluginError> {
-        self.is_trained()?;
+        self.options()?;
         let kept = features.iter().map(|view| {
             Ok(Features {
                 values: view.f32s()?.to_vec(),
@@ -149,12 +150,12 @@ impl<C: Computation> TrainableMixer for Model<C> {
         gradient: &TensorView<'_>,
         ready: &mut ReadyGradients<'_>,
     ) -> Result<Vec<TensorBuf>, PluginError> {
-        let trained = self.is_trained()?;
+        let options = self.options()?;
         let mut states = self.states();
         let from = gradient.f32s()?;
         let (of_parameters, of_features) =
             self.computation.backward(&weights(&states), &tape, from)?;
-        if trained {
+        if options.trainable {
             for ([_, sum, ..], gradient) in states.iter_mut().zip(of_parameters) {
                 let pairs = sum.iter_mut().zip(gradient);
                 pairs.for_each(|(sum, g)| *sum += g);
@@ -163,19 +164,24 @@ impl<C: Computation> TrainableMixer for Model<C> {
             drop(states);
             ready(&places)?;
         }
-        Ok(of_features)
+        if options.input_gradients {
+            return Ok(of_features);
+        }
+        let none = of_features.iter();
+        none.map(|_| TensorBuf::from_vec(Vec::<f32>::new(), &[0]))
+            .collect()
     }
 }
 
 impl<C: Computation> Trainable for Model<C> {
     fn begin_training(&self, options: &TrainingOptions) -> Result<(), PluginError> {
-        let mut trained = self.trained.lock().unwrap_or_else(PoisonError::into_inner);
-        *trained = Some(options.trainable);
+        let mut begun = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        *begun = Some(options.clone());
         Ok(())
     }
 
     fn parameters(&self) -> Result<Vec<ParameterInfo>, PluginError> {
-        Ok(match self.is_trained()? {
+        Ok(match self.options()?.trainable {
             true => self.info.parameters.clone(),
             false => Vec::new(),
         })
