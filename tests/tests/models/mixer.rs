@@ -7,8 +7,8 @@ use merv_host::{
     registry::{FusionKind, MixerKind, ProjectorKind},
 };
 use merv_plugin_api::{
-    Call, MixerInput, MixerObject, MixerRequest, ModelSource, ParameterRange, Ranges, TensorBuf,
-    TensorView, TrainingOptions, VisualTokens, kind,
+    Call, MixerInput, MixerObject, MixerRequest, ModelSource, ParameterRange, Ranges, StatePart,
+    TensorBuf, TensorView, TensorViewMut, TrainingOptions, VisualTokens, kind,
 };
 use merv_tests::{Tensors, artifacts, assert_close, fixture, read};
 use serde_json::Value;
@@ -229,6 +229,20 @@ fn check_behind_the_api(case: &Case, mixer: Mixer) -> MixerObject {
             "{name}"
         );
         squares.push(training.gradient_squares(Ranges::All).unwrap());
+        let mut visited = Vec::new();
+        let mut visit = |index: u32, view: TensorViewMut<'_>| {
+            visited.push((index, view.view().shape().to_vec()));
+            Ok(())
+        };
+        training
+            .visit(StatePart::GRADIENT, Ranges::All, &mut visit)
+            .unwrap();
+        let shapes = parameters.into_iter().map(|info| info.shape);
+        assert_eq!(visited, (0..).zip(shapes).collect::<Vec<_>>(), "{name}");
+        // To begin again keeps what was learned.
+        training.begin_training(&options).unwrap();
+        let kept = training.gradient_squares(Ranges::All).unwrap();
+        assert_eq!(Some(&kept), squares.last(), "{name}");
     }
     assert_eq!(
         squares[0], squares[1],

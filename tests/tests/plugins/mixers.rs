@@ -120,6 +120,13 @@ fn a_fusion_is_differentiated() {
             "{slope} {found:?}"
         );
     }
+    // A mixer before which nothing is trained may leave out the gradients of the features.
+    let frozen = TrainingOptions::new(true).input_gradients(false);
+    let second = fusion(&LEARNED);
+    second.training().unwrap().begin(&frozen).unwrap();
+    let (_, tape) = second.forward_train(&features()).unwrap();
+    let none = tape.backward(gradient, &mut |_| Ok(())).unwrap();
+    assert!(none.iter().all(|gradient| gradient.view().shape() == [0]));
     let squares = found
         .iter()
         .map(|&g| f64::from(g) * f64::from(g))

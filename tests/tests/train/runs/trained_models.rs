@@ -1,7 +1,7 @@
 //! The model that a run leaves.
 
 use super::{STEPS, short};
-use merv_tests::{Run, TrainingRun, fixture, small_clip, tiny_with_one_encoder};
+use merv_tests::{Run, Tiny, TrainingRun, edit, fixture, read, small_clip, tiny_with_one_encoder};
 use serde_json::Value;
 use std::fs;
 
@@ -131,4 +131,38 @@ fn held_out_examples_select_the_checkpoint() {
     let mut kept = vec![best, STEPS];
     kept.dedup();
     assert_eq!(run.checkpoints(), kept);
+}
+
+/// The fusion `first` uses one encoder. PyTorch does not update parameters without a gradient, so weight decay does not
+/// reach the other encoders and their projectors.
+#[test]
+fn what_the_fusion_does_not_use_stays_as_it_is() {
+    let tiny = Tiny::new();
+    let (old, new) = ("fusion = \"cross_attention_avg_lq\"", "fusion = \"first\"");
+    tiny.replace("registry.toml", old, new);
+    edit(&tiny.path("mixer.safetensors"), |tensors| {
+        tensors.retain(|name, _| !name.starts_with("feature_fusion."));
+    });
+    let run = short(&tiny, "full-finetune")
+        .set("max_steps", 3)
+        .set("learning_rate", 1e-2)
+        .set("weight_decay", 0.5);
+    run.run().finish().succeeded();
+    let (before, after) = (
+        read(&tiny.path("mixer.safetensors")),
+        read(&run.checkpoint(3).join("mixer.safetensors")),
+    );
+    for name in before.names() {
+        let changed = before.get(name).values != after.get(name).values;
+        assert_eq!(changed, name.starts_with("projectors.0."), "{name}");
+    }
+    let parts = run.digests(3);
+    let steps = parts.as_array().unwrap().iter().map(|part| {
+        let name = part["name"].as_str().unwrap().to_owned();
+        (name, part["optimizer_steps"].as_u64().unwrap())
+    });
+    for (name, steps) in steps {
+        let is_used = ["mixer", "llm", "encoder-languagebind-video-noclass"].contains(&&*name);
+        assert_eq!(steps > 0, is_used, "{name}: {steps}");
+    }
 }
