@@ -183,3 +183,131 @@ impl Drop for MixerTape {
         self.mixer.object.forget(self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use merv_plugin_api::{
+        AdamWStep, Device, Mixer, MixerInput, ModelSource, ParameterInfo, ParameterRange, Ranges,
+        StatePart, TakeTensor, Trainable, TrainableMixer, TrainingOptions, VisitTensor,
+    };
+
+    /// A mixer for one feature of one encoder that returns gradients of these shapes.
+    struct Returns(Vec<Vec<usize>>);
+
+    impl Mixer for Returns {
+        fn info(&self) -> MixerInfo {
+            MixerInfo::new(1)
+        }
+
+        fn forward(&self, _: &[TensorView<'_>]) -> Result<VisualTokens, PluginError> {
+            Ok(VisualTokens::new(TensorBuf::from_vec(
+                vec![0.0f32; 2],
+                &[1, 1, 2],
+            )?))
+        }
+    }
+
+    impl TrainableMixer for Returns {
+        type Tape = ();
+
+        fn forward_train(
+            &self,
+            features: &[TensorView<'_>],
+        ) -> Result<(VisualTokens, ()), PluginError> {
+            Ok((self.forward(features)?, ()))
+        }
+
+        fn backward(
+            &self,
+            (): (),
+            _: &TensorView<'_>,
+            _: &mut ReadyGradients<'_>,
+        ) -> Result<Vec<TensorBuf>, PluginError> {
+            let shapes = self.0.iter();
+            let zeros = |shape: &Vec<usize>| vec![0.0f32; shape.iter().product()];
+            shapes
+                .map(|shape| TensorBuf::from_vec(zeros(shape), shape))
+                .collect()
+        }
+    }
+
+    impl Trainable for Returns {
+        fn begin_training(&self, _: &TrainingOptions) -> Result<(), PluginError> {
+            Ok(())
+        }
+
+        fn parameters(&self) -> Result<Vec<ParameterInfo>, PluginError> {
+            Ok(Vec::new())
+        }
+
+        fn visit(
+            &self,
+            _: StatePart,
+            _: Ranges<'_>,
+            _: &mut VisitTensor<'_>,
+        ) -> Result<(), PluginError> {
+            Ok(())
+        }
+
+        fn gradient_squares(&self, _: Ranges<'_>) -> Result<f64, PluginError> {
+            Ok(0.0)
+        }
+
+        fn clear_gradients(&self) -> Result<(), PluginError> {
+            Ok(())
+        }
+
+        fn apply_adamw(&self, _: &AdamWStep, _: Ranges<'_>) -> Result<(), PluginError> {
+            Ok(())
+        }
+
+        fn export(
+            &self,
+            _: StatePart,
+            _: Ranges<'_>,
+            _: &mut TakeTensor<'_>,
+        ) -> Result<(), PluginError> {
+            Ok(())
+        }
+
+        fn import(
+            &self,
+            _: StatePart,
+            _: ParameterRange,
+            _: &TensorView<'_>,
+        ) -> Result<(), PluginError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn gradients_of_other_shapes_are_a_bug_of_the_plugin() {
+        let backward = |shapes: &[&[usize]]| {
+            let model = ModelSource::new("m", Device::CPU);
+            let inputs = vec![MixerInput::new("e", 3, [1, 1])];
+            let request = MixerRequest::new(model, inputs, 2);
+            let shapes = shapes.iter().map(|shape| shape.to_vec()).collect();
+            let object = MixerObject::trainable(Returns(shapes));
+            let mixer = Arc::new(PluginMixer::new("p", &request, MixerInfo::new(1), object));
+            let features = [TensorView::new(&[0.0f32; 3], &[1, 1, 3]).unwrap()];
+            let (_, tape) = mixer.forward_train(&features).unwrap();
+            let gradient = TensorView::new(&[0.0f32; 2], &[1, 1, 2]).unwrap();
+            tape.backward(gradient, &mut |_| Ok(()))
+        };
+        for right in [&[1, 1, 3][..], &[0]] {
+            let found = backward(&[right]).unwrap();
+            assert_eq!(found[0].view().shape(), right);
+        }
+        for (wrong, words) in [
+            (&[&[1, 3][..]][..], "expected f32 [1, 1, 3]"),
+            (&[&[1, 1, 2]], "expected f32 [1, 1, 3]"),
+            (&[], "expected 1 gradients, found 0"),
+            (&[&[1, 1, 3], &[0]], "expected 1 gradients, found 2"),
+        ] {
+            let error = backward(wrong).unwrap_err().to_string();
+            assert!(error.contains("a bug in the plugin"), "{error}");
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
