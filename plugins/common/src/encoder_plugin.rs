@@ -1,6 +1,6 @@
 //! Plugins whose models are encoders.
 
-use crate::{Result, threads};
+use crate::{Result, request, threads};
 use merv_plugin_api::{EncoderInfo, EncoderObject, EncoderRequest, HostServices, Manifest, Plugin};
 use std::{marker::PhantomData, path::PathBuf};
 
@@ -12,7 +12,8 @@ pub trait EncoderFamily: 'static {
     /// The name, version, licence and encoders of the plugin.
     const MANIFEST: Manifest;
 
-    /// Describes the encoder that is requested. The weights need not be there.
+    /// Describes the encoder that is requested. The weights need not be there. The dtype that it computes in is added to
+    /// the description.
     ///
     /// # Errors
     ///
@@ -39,11 +40,18 @@ impl<F: EncoderFamily> Plugin for EncoderPlugin<F> {
     }
 
     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo> {
-        Ok(F::describe(request)?.1)
+        Ok(described::<F>(request)?.1)
     }
 
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject> {
-        let (model, info) = F::describe(request)?;
+        let (model, info) = described::<F>(request)?;
         F::load(model, info, &request.model.weights)
     }
+}
+
+/// Describes an encoder in the precision that is requested.
+fn described<F: EncoderFamily>(request: &EncoderRequest) -> Result<(F::Model, EncoderInfo)> {
+    let precision = request::precision(&request.model)?;
+    let (model, info) = F::describe(request)?;
+    Ok((model, info.dtype(precision.dtype())))
 }

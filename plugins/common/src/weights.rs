@@ -9,94 +9,18 @@ use crate::{
     matrix::{Matrix, Taken, computable},
     precision::Precision,
 };
-use merv_checkpoint::{Checkpoint, CheckpointError, Mapping};
-use merv_plugin_api::PluginError;
-use std::{cell::RefCell, collections::BTreeSet, error::Error, path::PathBuf};
+use merv_architectures::weights::{self as names};
+use merv_checkpoint::{Checkpoint, Mapping};
+use std::{cell::RefCell, path::PathBuf};
 
-/// The number of problems that an error lists. It only counts the others.
-const LISTED_PROBLEMS: usize = 12;
-
-/// Maps `paths`, in any format that [`Checkpoint`] reads, and renames the tensors. Tensors for which `rename`
-/// returns `None` belong to another model and are skipped.
-///
-/// # Errors
-///
-/// When a file cannot be read or is damaged, when two tensors have the same name, and when all tensors belong
-/// to other models.
-pub fn open(paths: &[PathBuf], rename: impl Fn(&str) -> Option<String>) -> Result<Checkpoint> {
-    let weights = |error: CheckpointError| {
-        let outer = PluginError::weights(&error);
-        match error.source() {
-            Some(source) => outer.caused_by(source),
-            None => outer,
-        }
-    };
-    let all = Checkpoint::open(paths).map_err(weights)?;
-    let count = all.len();
-    let renamed = all.rename(rename).map_err(weights)?;
-    if renamed.is_empty() && count > 0 {
-        return Err(PluginError::weights(format!(
-            "none of the {count} tensors in {} belongs to this model: they belong to other models (for example, \
-             a checkpoint of the align stage does not contain a language model)",
-            listed(renamed.paths())
-        )));
-    }
-    Ok(renamed)
-}
-
-fn listed(paths: &[PathBuf]) -> String {
-    let paths = paths.iter().map(|path| path.display().to_string());
-    paths.collect::<Vec<_>>().join(", ")
-}
-
-/// A tensor whose shape depends on the config: its possible names, its expected shape, and the config keys
-/// that determine the shape.
-pub type Telling<'a> = (&'a [&'a str], &'a [usize], &'a str);
-
-/// Checks that the weights have the sizes of their config, without loading them. Does nothing without
-/// `paths`. Missing tensors are reported by [`load`].
-///
-/// # Errors
-///
-/// When a file cannot be read, or a tensor has another shape. The message contains the tensor's name, both
-/// shapes and the keys.
-pub fn agree(paths: &[PathBuf], telling: &[Telling<'_>]) -> Result<()> {
-    if paths.is_empty() {
-        return Ok(());
-    }
-    let checkpoint = open(paths, |name| Some(name.to_owned()))?;
-    for (names, expected, keys) in telling {
-        let stored = names
-            .iter()
-            .find_map(|name| Some((name, checkpoint.get(name)?)));
-        if let Some((name, tensor)) = stored
-            && tensor.shape != *expected
-        {
-            return Err(PluginError::weights(format!(
-                "`{name}` in {} has shape {:?}, but with {keys} of the model's config it is {expected:?}; \
-                 correct them, or use the config file that belongs to these weights",
-                listed(checkpoint.paths()),
-                tensor.shape
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// What `load` records while a model takes its tensors.
-struct Ledger {
-    checkpoint: Checkpoint,
-    used: RefCell<BTreeSet<String>>,
-    problems: RefCell<Vec<String>>,
-    /// In the order in which the model took them.
-    parameters: RefCell<Vec<Parameter>>,
-}
+pub use merv_architectures::weights::{Telling, agree, open};
 
 /// A prefix of tensor names, which are nested as in `torch.nn.Module`.
 #[derive(Clone)]
 pub struct Scope<'a> {
-    ledger: &'a Ledger,
-    prefix: String,
+    names: names::Scope<'a>,
+    /// In the order in which the model took them.
+    parameters: &'a RefCell<Vec<Parameter>>,
     precision: Precision,
 }
 
@@ -129,59 +53,14 @@ pub fn load_checkpoint<T>(
     unused: &[&str],
     build: impl FnOnce(Scope<'_>) -> Result<T>,
 ) -> Result<T> {
-    let ledger = Ledger {
-        checkpoint,
-        used: RefCell::default(),
-        problems: RefCell::default(),
-        parameters: RefCell::default(),
-    };
-    let model = build(Scope {
-        ledger: &ledger,
-        prefix: String::new(),
-        precision: Precision::F32,
-    });
-    let mut problems = ledger.problems.take();
-    let used = ledger.used.take();
-    for (name, tensor) in ledger.checkpoint.iter() {
-        if model.is_err() {
-            // The tensors that it would have taken are unknown.
-            break;
-        }
-        let known = unused
-            .iter()
-            .any(|&known| name == known || (known.ends_with('.') && name.starts_with(known)));
-        // Older checkpoints store the position numbers. No model needs them.
-        let known = known || (!tensor.dtype.is_float() && name.ends_with(".position_ids"));
-        if !used.contains(name) && !known {
-            problems.push(format!(
-                "tensor `{name}` {:?} is not part of the model",
-                tensor.shape
-            ));
-        }
-    }
-    if problems.is_empty() {
-        return model;
-    }
-    let count = problems.len();
-    let mut list = problems
-        .iter()
-        .take(LISTED_PROBLEMS)
-        .cloned()
-        .collect::<Vec<_>>();
-    if count > LISTED_PROBLEMS {
-        list.push(format!("and {} more", count - LISTED_PROBLEMS));
-    }
-    Err(PluginError::weights(format!(
-        "the tensors in {} do not match the model ({}): {}. \
-         Check that the weights and the config file belong together",
-        listed(ledger.checkpoint.paths()),
-        if count == 1 {
-            "1 tensor does not fit".to_owned()
-        } else {
-            format!("{count} tensors do not fit")
-        },
-        list.join("; ")
-    )))
+    let parameters = RefCell::default();
+    names::load_checkpoint(checkpoint, unused, |names| {
+        build(Scope {
+            names,
+            parameters: &parameters,
+            precision: Precision::F32,
+        })
+    })
 }
 
 impl Scope<'_> {
@@ -189,10 +68,15 @@ impl Scope<'_> {
     #[must_use]
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         Self {
-            ledger: self.ledger,
-            prefix: self.full(&name.to_string()),
-            precision: self.precision,
+            names: self.names.pp(name),
+            ..*self
         }
+    }
+
+    /// Returns the scope below `name`, if there is one.
+    #[must_use]
+    pub fn below(&self, name: Option<&str>) -> Self {
+        name.map_or_else(|| self.clone(), |name| self.pp(name))
     }
 
     /// Returns the same scope with another precision for its matrix products. The default is `f32`.
@@ -208,55 +92,40 @@ impl Scope<'_> {
 
     /// Returns the mapping of the files.
     pub fn mapping(&self) -> Mapping {
-        self.ledger.checkpoint.mapping()
+        self.names.mapping()
     }
 
     /// Returns whether the files contain `name` below this scope.
     pub fn contains(&self, name: &str) -> bool {
-        self.ledger.checkpoint.get(&self.full(name)).is_some()
+        self.names.contains(name)
     }
 
     /// Returns the shape of `name` in the files.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.ledger
-            .checkpoint
-            .get(&self.full(name))
-            .map(|tensor| tensor.shape.as_slice())
+        self.names.shape(name)
     }
 
     fn full(&self, name: &str) -> String {
-        if self.prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.prefix)
-        }
+        self.names.full(name)
     }
 
     /// Takes `name`. Records a problem and returns `None` if it is missing or unsuitable.
     fn take(&self, name: &str, shape: &[usize]) -> Option<Taken> {
-        let full = self.full(name);
-        let problem = match self.ledger.checkpoint.get(&full) {
-            Some(tensor) if tensor.shape == shape && computable(tensor) => {
-                self.ledger.used.borrow_mut().insert(full);
-                return Some(Taken::new(tensor));
-            }
-            Some(tensor) => {
-                let problem = if !computable(tensor) {
-                    format!(
-                        "tensor `{full}` is of {}, expected F32, F16, BF16 or one of ggml's quantised types",
-                        tensor.dtype
-                    )
-                } else {
-                    let found = &tensor.shape;
-                    format!("tensor `{full}` has shape {found:?}, expected {shape:?}")
-                };
-                self.ledger.used.borrow_mut().insert(full);
-                problem
-            }
-            None => format!("tensor `{full}` {shape:?} is missing"),
-        };
-        self.ledger.problems.borrow_mut().push(problem);
-        None
+        let taken = self.names.take(name, shape, |tensor| {
+            (!computable(tensor)).then(|| {
+                format!(
+                    "is of {}, expected F32, F16, BF16 or one of ggml's quantised types",
+                    tensor.dtype
+                )
+            })
+        });
+        taken.map(Taken::new)
+    }
+
+    /// Records a problem if `name` is missing, without taking it. For tensors that belong to the model but
+    /// are not used in the computation.
+    pub fn require(&self, name: &str) {
+        self.names.require(name);
     }
 
     /// Takes a matrix, which stays mapped. `shape` can have more than two dimensions (the kernel of a
@@ -291,28 +160,19 @@ impl Scope<'_> {
     }
 
     fn record(&self, parameter: Parameter) -> Parameter {
-        let mut all = self.ledger.parameters.borrow_mut();
+        let mut all = self.parameters.borrow_mut();
         all.push(parameter.clone());
         parameter
     }
 
     /// Returns the number of parameters that were taken so far, in this and in all other scopes.
     pub fn taken(&self) -> u32 {
-        self.ledger.parameters.borrow().len() as u32
+        self.parameters.borrow().len() as u32
     }
 
     /// Returns all parameters that were taken so far, in this and in all other scopes.
     pub fn parameters(&self) -> Parameters {
-        Parameters::new(self.ledger.parameters.borrow().clone())
-    }
-
-    /// Records a problem if `name` is missing, without taking it. For tensors that belong to the model but
-    /// are not used in the computation.
-    pub fn require(&self, name: &str) {
-        if !self.contains(name) {
-            let problem = format!("tensor `{}` is missing", self.full(name));
-            self.ledger.problems.borrow_mut().push(problem);
-        }
+        Parameters::new(self.parameters.borrow().clone())
     }
 
     /// Takes a copy of a small tensor as `f32`: a bias, a norm's scale, a position embedding. Records a

@@ -2,15 +2,15 @@
 //! `Hiera` in `hiera/hiera.py`: the feature map of the last stage, without the final norm.
 
 use crate::{
-    config::{BlockPlan, Config},
-    mask_units::{gather, order, pool, scatter},
     patch::PatchEmbed,
+    rows::{gather, pool, scatter},
 };
 use candle_core::Tensor;
 use merv_plugin_api::{Clips, Encoder, EncoderInfo, TensorBuf};
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
+    architectures::hiera::{BlockPlan, Config, EPSILON, order},
     checkpoint::Mapping,
     kernels::attention::{AttentionShape, BatchStride, Strided, attention},
     layers::{linear::Linear, mlp::Mlp, norm::LayerNorm},
@@ -18,9 +18,6 @@ use merv_plugin_sdk::{
     tensor::{from_vec, with_slice},
     weights::Scope,
 };
-
-/// The epsilon of the norms.
-const EPSILON: f64 = 1e-6;
 
 /// A block: attention that may pool its queries, and an MLP, each on a residual branch.
 struct Block {

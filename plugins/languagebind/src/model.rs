@@ -6,13 +6,13 @@
 //! contains separate low-rank adapters of the attention over time (LoRA, arXiv 2106.09685), with the names
 //! that peft uses. Their output is added to that of their layers.
 
-use crate::config::Config;
 use candle_core::Tensor;
 use merv_plugin_api::{
     Clips, Encoder, EncoderInfo, ReadyGradients, TensorBuf, TensorView, TrainableEncoder,
 };
 use merv_plugin_sdk::{
     Result,
+    architectures::languagebind::{self, ADAPTER, BASE_LAYER, Config},
     checkpoint::Mapping,
     config::CHANNELS,
     gradients::{Parameter, Parameters, add_repeated, reshape, swap_rows},
@@ -33,12 +33,6 @@ use merv_plugin_sdk::{
     trainable,
     weights::Scope,
 };
-
-/// The prefix of the layers.
-pub const LAYERS: &str = "encoder";
-
-/// The prefix of the layers in files in which peft has wrapped the encoder.
-pub const ADAPTED_LAYERS: &str = "encoder.base_model.model";
 
 /// A layer: attention over time, followed by CLIP's own block over space.
 struct Layer {
@@ -104,14 +98,10 @@ fn attention(config: &Config, scope: &Scope<'_>) -> Result<SelfAttention> {
 /// Loads a projection, with its adapter if the file contains one.
 fn projection(config: &Config, scope: &Scope<'_>) -> Linear {
     let d = config.hidden_size;
-    // Newer versions of peft store the layer itself under `base_layer`.
-    let base = if scope.contains("base_layer.weight") {
-        scope.pp("base_layer")
-    } else {
-        scope.clone()
-    };
+    let is_wrapped = scope.contains(&format!("{BASE_LAYER}.weight"));
+    let base = scope.below(is_wrapped.then_some(BASE_LAYER));
     let linear = Linear::new(d, d, true, &base);
-    let (down, up) = ("lora_A.default.weight", "lora_B.default.weight");
+    let [down, up] = ADAPTER;
     match scope.shape(down) {
         // The file determines the rank. The rest of the shape is checked when the tensor is loaded.
         Some(&[rank, _]) if rank > 0 => {
@@ -159,12 +149,7 @@ impl LanguageBind {
     ) -> Result<Self> {
         let (d, vision) = (config.hidden_size, scope.pp("vision_model"));
         let embeddings = vision.pp("embeddings");
-        let adapted = vision.pp(ADAPTED_LAYERS).pp("layers");
-        let layers = if adapted.contains("0.layer_norm1.weight") {
-            adapted
-        } else {
-            vision.pp(LAYERS).pp("layers")
-        };
+        let layers = vision.pp(languagebind::layers(|name| vision.contains(name)));
         // If the unused last layer is missing, the file belongs to a smaller model.
         layers
             .pp(config.used_layers())

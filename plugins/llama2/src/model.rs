@@ -4,16 +4,16 @@
 
 use crate::{
     cache::{LayerCache, Session},
-    config::Config,
     rope::Rope,
 };
 use candle_core::Tensor;
-use merv_plugin_api::{
-    Call, LanguageModel, LanguageModelInfo, LogitsAt, PluginError, TensorBuf, TensorView,
-};
+use merv_plugin_api::{Call, LanguageModel, LanguageModelInfo, LogitsAt, TensorBuf, TensorView};
 use merv_plugin_sdk::{
     Result,
     activation::Activation,
+    architectures::llama::{
+        Config, ROPE_FACTORS, check_embeds, check_id, check_room, check_truncation,
+    },
     gradients::{Parameter, Parameters, gated},
     kernels::{
         attention::{AttentionShape, BatchStride, Strided, attention},
@@ -94,12 +94,10 @@ impl Layer {
     }
 }
 
-/// Returns the divisors of the rotary frequencies in GGUF files of Llama 3.1, which store them instead of
-/// the scaling of the config. Returns none for other files.
+/// Returns the divisors of the rotary frequencies, if the file has them.
 fn rope_factors(config: &Config, scope: &Scope<'_>) -> Vec<f32> {
-    let name = "rope_freqs.weight";
-    if scope.contains(name) {
-        scope.vector(name, &[config.head_dim() / 2])
+    if scope.contains(ROPE_FACTORS) {
+        scope.vector(ROPE_FACTORS, &[config.head_dim() / 2])
     } else {
         Vec::new()
     }
@@ -179,7 +177,7 @@ impl Llama {
                 others: ends.windows(2).map(|pair| pair[0]..pair[1]).collect(),
             },
             rope: Arc::new(Rope::new(&config)?.divide_by(&rope_factors(&config, scope))),
-            info: config.info(scope.precision()),
+            info: config.info().dtype(scope.precision().dtype()),
             config,
             parameters: scope.parameters(),
         })
@@ -201,13 +199,7 @@ impl Llama {
     /// `[sessions · new, width]` → `[sessions · new, width]`, before the final norm
     fn forward(&self, x: Tensor, sessions: &mut [&mut Session], new: usize) -> Result<Tensor> {
         for session in sessions.iter() {
-            let after = session.length + new;
-            if after > self.config.max_position_embeddings {
-                return Err(PluginError::invalid(format!(
-                    "the text would have {after} tokens, but the context length of the model is {}",
-                    self.config.max_position_embeddings
-                )));
-            }
+            check_room(session.length, new, &self.config)?;
         }
         let result = self
             .layers
@@ -301,12 +293,7 @@ impl Llama {
 
     /// Returns the row of a token in the embedding table.
     pub fn row_of(&self, id: u32) -> Result<usize> {
-        if id as usize >= self.config.vocab_size {
-            return Err(PluginError::invalid(format!(
-                "expected token ids below {}, found {id}; check that the tokenizer belongs to the model",
-                self.config.vocab_size
-            )));
-        }
+        check_id(id, &self.config)?;
         Ok(id as usize)
     }
 
@@ -346,14 +333,7 @@ impl LanguageModel for Llama {
         embeds: &TensorView<'_>,
         logits: LogitsAt,
     ) -> Result<TensorBuf> {
-        let [length, width] = embeds.dims::<2>()?;
-        if width != self.config.hidden_size || length == 0 {
-            return Err(PluginError::invalid(format!(
-                "expected embeddings [length, {}], found {:?}",
-                self.config.hidden_size,
-                embeds.shape()
-            )));
-        }
+        let length = check_embeds(embeds, &self.config)?;
         let rows = logits.rows(length)?;
         on_pool(|| {
             let hidden = self.forward(import(embeds)?, &mut [session], length)?;
@@ -392,12 +372,7 @@ impl LanguageModel for Llama {
     }
 
     fn truncate(&self, session: &mut Session, length: usize) -> Result<()> {
-        if length > session.length {
-            return Err(PluginError::invalid(format!(
-                "cannot truncate a session of {} positions to {length}",
-                session.length
-            )));
-        }
+        check_truncation(session.length, length)?;
         session.truncate(length, self.cache_row());
         Ok(())
     }

@@ -6,11 +6,15 @@ use crate::{
 };
 use candle_core::Tensor;
 use merv_plugin_api::{
-    Backward, Call, IGNORED_LABEL, LossAndGradient, PluginError, ReadyGradients, TensorBuf,
-    TensorView, TrainableLanguageModel, TrainingTexts,
+    Backward, Call, LossAndGradient, PluginError, ReadyGradients, TensorBuf, TensorView,
+    TrainableLanguageModel, TrainingTexts,
 };
 use merv_plugin_sdk::{
     Result,
+    architectures::{
+        llama::{check_embeds_gradient, check_texts, predicted},
+        training::tell,
+    },
     gradients::{checkpoint, choose_rows, milestone, note, record},
     kernels::attention::{
         AttentionGradients, BatchStride, Heads, Span, Strided, attention_backward, attention_of,
@@ -48,23 +52,16 @@ impl Packed {
         };
         let texts = mask.chunks_exact(length).zip(labels.chunks_exact(length));
         for (text, (mask, labels)) in texts.enumerate() {
-            let next = |position: usize| -> Option<i64> {
-                let label = *labels.get(position + 1)?;
-                let real = mask[position] != 0 && mask[position + 1] != 0;
-                (real && label != IGNORED_LABEL).then_some(label)
-            };
-            let end = (0..length).rev().find(|&position| next(position).is_some());
-            let Some(end) = end else {
+            let mut next = Vec::with_capacity(length);
+            for position in 0..length {
+                next.push(predicted(mask, labels, position)?);
+            }
+            let Some(end) = next.iter().rposition(Option::is_some) else {
                 continue;
             };
             let start = packed.origins.len();
             for position in (0..=end).filter(|&position| mask[position] != 0) {
-                if let Some(label) = next(position) {
-                    let label = u32::try_from(label).map_err(|_| {
-                        PluginError::invalid(format!(
-                            "expected labels of at least 0, or {IGNORED_LABEL}, found {label}"
-                        ))
-                    })?;
+                if let Some(label) = next[position] {
                     packed.predicting.push(packed.origins.len());
                     packed.labels.push(label);
                 }
@@ -227,18 +224,15 @@ fn note_places(trained: bool, places: &Range<u32>) {
 }
 
 /// Tells the host which gradients are ready.
-fn tell(ready: &mut ReadyGradients<'_>, places: &Range<u32>) -> Result<()> {
-    match places.is_empty() {
-        true => Ok(()),
-        false => ready(&places.clone().collect::<Vec<_>>()),
-    }
+fn tell_range(ready: &mut ReadyGradients<'_>, places: &Range<u32>) -> Result<()> {
+    tell(ready, &places.clone().collect::<Vec<_>>())
 }
 
 impl Llama {
     /// Tells the host that all gradients but that of the embedding table are ready.
     fn all_ready(&self, ready: &mut ReadyGradients<'_>) -> Result<()> {
         let mut places = std::iter::once(&self.places.head).chain(&self.places.others);
-        places.try_for_each(|places| tell(ready, places))
+        places.try_for_each(|places| tell_range(ready, places))
     }
 
     /// `[rows, width]` → `[predicting rows, width]`, after the final norm
@@ -273,36 +267,14 @@ impl TrainableLanguageModel for Llama {
         ready: &mut ReadyGradients<'_>,
     ) -> Result<LossAndGradient> {
         let options = self.parameters.options()?;
-        let TrainingTexts {
-            embeds,
-            mask,
-            labels,
-            ..
-        } = texts;
-        let [batch, length, width] = embeds.dims::<3>()?;
-        let fits = [batch, length] == mask.dims::<2>()? && [batch, length] == labels.dims::<2>()?;
-        if !fits || width != self.config.hidden_size {
-            return Err(PluginError::invalid(format!(
-                "expected embeddings [batch, length, {}] with a mask and labels [batch, length], found \
-                 {:?}, {:?} and {:?}",
-                self.config.hidden_size,
-                embeds.shape(),
-                mask.shape(),
-                labels.shape()
-            )));
-        }
-        if length > self.config.max_position_embeddings {
-            return Err(PluginError::invalid(format!(
-                "the texts have {length} tokens, but the context length of the model is {}",
-                self.config.max_position_embeddings
-            )));
-        }
+        let [batch, length] = check_texts(texts, &self.config)?;
+        let (embeds, width) = (&texts.embeds, self.config.hidden_size);
         let with_gradients = match what {
             Backward::LOSS_ONLY => false,
             Backward::GRADIENTS => true,
             other => return Err(PluginError::unsupported(format!("unknown {other}"))),
         };
-        let packed = Packed::new(mask.elements()?, labels.elements()?, length)?;
+        let packed = Packed::new(texts.mask.elements()?, texts.labels.elements()?, length)?;
         let tokens = packed.labels.len() as u64;
         let empty = || TensorBuf::from_vec(Vec::<f32>::new(), &[0]);
         if tokens == 0 {
@@ -336,7 +308,7 @@ impl TrainableLanguageModel for Llama {
                 cross_entropy(h, &self.head, &packed.labels, true)
             })?;
             if options.trainable {
-                tell(ready, &self.places.head)?;
+                tell_range(ready, &self.places.head)?;
             }
             let mut flow = tape.backward_telling(hidden.id(), gradient, ready)?;
             Ok::<_, PluginError>((loss_sum, flow.take(&x).unwrap_or_default()))
@@ -349,13 +321,7 @@ impl TrainableLanguageModel for Llama {
     fn backward_embed(&self, ids: &[u32], gradient: &TensorView<'_>) -> Result<()> {
         self.parameters.options()?;
         let width = self.config.hidden_size;
-        if gradient.dims::<2>()? != [ids.len(), width] {
-            return Err(PluginError::invalid(format!(
-                "expected a gradient of shape [{}, {width}] for {0} ids, found {:?}",
-                ids.len(),
-                gradient.shape()
-            )));
-        }
+        check_embeds_gradient(gradient, ids.len(), &self.config)?;
         let rows = gradient.f32s()?;
         let ids: Vec<usize> = ids
             .iter()

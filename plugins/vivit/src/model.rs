@@ -1,13 +1,13 @@
 //! ViViT, model 1 (arXiv 2103.15691): one transformer over all tubelets of a clip. Agrees with the
 //! `last_hidden_state` of `VivitModel` in `transformers/models/vivit/modeling_vivit.py`.
 
-use crate::config::{ClipTokens, Config};
 use candle_core::Tensor;
 use merv_plugin_api::{
     Clips, Encoder, EncoderInfo, ReadyGradients, TensorBuf, TensorView, TrainableEncoder,
 };
 use merv_plugin_sdk::{
     Result,
+    architectures::vivit::{self, ClipTokens, Config},
     checkpoint::Mapping,
     gradients::{Parameters, choose_rows},
     layers::{
@@ -49,12 +49,7 @@ impl Vivit {
         scope: &Scope<'_>,
     ) -> Result<Self> {
         let d = config.hidden_size;
-        let bare = scope.contains("embeddings.cls_token");
-        let scope = if bare {
-            scope.clone()
-        } else {
-            scope.pp("vivit")
-        };
+        let scope = scope.below(vivit::root(|name| scope.contains(name)));
         let embeddings = scope.pp("embeddings");
         let projection = embeddings.pp("patch_embeddings").pp("projection");
         let [tubelet, patch, _] = config.tubelet_size;

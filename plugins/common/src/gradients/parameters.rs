@@ -2,6 +2,7 @@
 
 use super::Parameter;
 use crate::{Result, kernels::squares::squares, threads::on_pool};
+use merv_architectures::training;
 use merv_plugin_api::{
     AdamWStep, ParameterInfo, ParameterRange, PluginError, Ranges, ReadyGradients, StatePart,
     TakeTensor, TensorView, TensorViewMut, TrainingOptions, VisitTensor,
@@ -37,7 +38,7 @@ impl Parameters {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        options.ok_or_else(|| PluginError::invalid("training has not begun: call begin_training"))
+        options.ok_or_else(training::not_begun)
     }
 
     /// Returns the parameters that are trained: all or none.
@@ -55,11 +56,7 @@ impl Parameters {
     ///
     /// When a weight is quantised, or when a model that is already being trained is to be frozen.
     pub fn begin(&self, requested: &TrainingOptions) -> Result<()> {
-        if let Some(key) = requested.extra.keys().next() {
-            return Err(PluginError::unsupported(format!(
-                "this plugin does not know the training option `{key}`"
-            )));
-        }
+        training::check_options(requested)?;
         let mut options = self.options.lock().unwrap_or_else(PoisonError::into_inner);
         if requested.trainable {
             if let Some(reason) = self.all.iter().find_map(Parameter::untrainable) {
@@ -70,9 +67,7 @@ impl Parameters {
             }
             self.all.iter().for_each(Parameter::train);
         } else if options.as_ref().is_some_and(|options| options.trainable) {
-            return Err(PluginError::invalid(
-                "the model is already being trained and cannot be frozen again; load it again instead",
-            ));
+            return Err(training::cannot_freeze());
         }
         *options = Some(requested.clone());
         Ok(())
@@ -138,10 +133,7 @@ impl Parameters {
     /// When training has not begun, and the error of `ready`.
     pub fn all_ready(&self, ready: &mut ReadyGradients<'_>) -> Result<()> {
         let all: Vec<u32> = (0..).zip(self.trained()?).map(|(index, _)| index).collect();
-        match all.is_empty() {
-            true => Ok(()),
-            false => ready(&all),
-        }
+        training::tell(ready, &all)
     }
 
     /// Returns the elements in `ranges`, by parameter.
@@ -227,14 +219,7 @@ impl Parameters {
             parameter, range, ..
         } = find(self.trained()?, range)?;
         let values = values.f32s()?;
-        if values.len() != range.len() {
-            return Err(PluginError::invalid(format!(
-                "expected {} elements for `{}`, found {}",
-                range.len(),
-                parameter.name(),
-                values.len()
-            )));
-        }
+        training::same_length(parameter.name(), range.len(), values.len())?;
         parameter.visit(part, |state| {
             state[range].copy_from_slice(values);
             Ok(())

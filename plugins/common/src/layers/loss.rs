@@ -1,6 +1,7 @@
 //! The loss of a language model.
 
 use crate::{Result, kernels, layers::linear::Linear};
+use merv_architectures::llama::check_labels;
 
 /// The largest number of logits in memory at the same time: 16 MiB.
 const LOGITS: usize = 4 << 20;
@@ -23,12 +24,7 @@ pub fn cross_entropy(
     backward: bool,
 ) -> Result<(f64, Vec<f32>)> {
     let (width, vocabulary) = (head.inputs(), head.outputs());
-    if let Some(label) = labels.iter().find(|&&label| label as usize >= vocabulary) {
-        return Err(merv_plugin_api::PluginError::invalid(format!(
-            "expected labels below {vocabulary} or -100, found {label}; check that the tokenizer and the \
-             model belong together"
-        )));
-    }
+    check_labels(labels, vocabulary)?;
     let rows = (LOGITS / vocabulary.max(1)).clamp(16, 1 << 20);
     let mut sum = 0.0;
     let mut gradient = vec![0.0; if backward { hidden.len() } else { 0 }];

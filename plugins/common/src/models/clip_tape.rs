@@ -3,11 +3,12 @@
 use crate::{
     Result,
     gradients::{Tape, record},
-    models::{features::tokens_of, frame_tokens::FrameTokens},
+    models::frame_tokens::{FrameTokens, lift},
     threads::on_pool,
 };
 use candle_core::{Tensor, TensorId};
-use merv_plugin_api::{EncoderInfo, PluginError, TensorView};
+use merv_architectures::features::{check_gradient, tokens_of};
+use merv_plugin_api::{EncoderInfo, TensorView};
 
 /// The tapes of a batch of clips, one for each group of frames, in order.
 #[derive(Default)]
@@ -45,7 +46,8 @@ impl ClipTape {
     /// When the gradient does not have the shape of the features, or the backward pass fails.
     pub fn backward(self, info: &EncoderInfo, gradient: &TensorView<'_>) -> Result<()> {
         let elements: usize = self.0.iter().map(|group| group.elements).sum();
-        check(info, gradient, |numbers| numbers == elements)?;
+        let clip = tokens_of(info) * info.width as usize;
+        check_gradient(gradient, info, |batch| batch * clip == elements)?;
         let mut rest = gradient.f32s()?;
         on_pool(|| {
             for group in self.0 {
@@ -72,9 +74,8 @@ impl ClipTape {
     ) -> Result<()> {
         let (frames, width) = (info.num_frames as usize, info.width as usize);
         let clip = tokens_of(info) * width;
-        let batch = gradient.shape().first().copied().unwrap_or_default();
         let recorded: usize = self.0.iter().map(|group| group.frames).sum();
-        check(info, gradient, |_| batch * frames == recorded)?;
+        check_gradient(gradient, info, |batch| batch * frames == recorded)?;
         let numbers = gradient.f32s()?;
         let mut frame = 0;
         on_pool(|| {
@@ -83,7 +84,7 @@ impl ClipTape {
                 let mut lifted = vec![0.0; group.elements];
                 for out in lifted.chunks_exact_mut(tokens.max(1)) {
                     let from = &numbers[frame / frames * clip..][..clip];
-                    choice.lift((frame % frames, frames), from, (prefix, width), out);
+                    lift(choice, (frame % frames, frames), from, (prefix, width), out);
                     frame += 1;
                 }
                 group.tape.backward(group.result, lifted)?;
@@ -91,21 +92,4 @@ impl ClipTape {
             Ok(())
         })
     }
-}
-
-fn check(
-    info: &EncoderInfo,
-    gradient: &TensorView<'_>,
-    fits: impl FnOnce(usize) -> bool,
-) -> Result<()> {
-    let [batch, tokens, width] = gradient.dims::<3>()?;
-    if [tokens, width] == [tokens_of(info), info.width as usize] && fits(batch * tokens * width) {
-        return Ok(());
-    }
-    Err(PluginError::invalid(format!(
-        "expected a gradient of the features, [batch of the forward pass, {}, {}], found {:?}",
-        tokens_of(info),
-        info.width,
-        gradient.shape()
-    )))
 }

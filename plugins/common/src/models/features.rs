@@ -2,6 +2,7 @@
 
 use crate::{Result, config::CHANNELS, tensor::with_slice, threads::on_pool};
 use candle_core::Tensor;
+use merv_architectures::features::{check_clips, tokens_of};
 use merv_plugin_api::{Call, EncoderInfo, PluginError, TensorBuf, TensorView};
 use std::slice::ChunksExact;
 
@@ -35,11 +36,6 @@ pub fn encode_in_groups(
     TensorBuf::from_vec(features, &[batch, tokens_of(info), info.width as usize])
 }
 
-/// Returns the number of features of a clip.
-pub(crate) fn tokens_of(info: &EncoderInfo) -> usize {
-    info.temporal as usize * info.spatial as usize
-}
-
 /// Returns the number of clips, and their frames in groups.
 ///
 /// # Errors
@@ -50,19 +46,8 @@ pub(crate) fn clips_in_groups<'a>(
     info: &EncoderInfo,
     group: usize,
 ) -> Result<(usize, ChunksExact<'a, f32>)> {
-    let (frames, size) = (info.num_frames as usize, info.image_size() as usize);
-    let [batch, f, channels, height, width] = clips.dims::<5>()?;
-    if [f, channels, height, width] != [frames, CHANNELS, size, size] || batch == 0 {
-        return Err(PluginError::invalid(format!(
-            "expected clips of shape [batch, {frames}, {CHANNELS}, {size}, {size}], found {:?}",
-            clips.shape()
-        )));
-    }
-    if group == 0 || !frames.is_multiple_of(group) {
-        return Err(PluginError::invalid(format!(
-            "{frames} frames cannot be divided into groups of {group}"
-        )));
-    }
+    let batch = check_clips(clips, info, group)?;
+    let size = info.image_size() as usize;
     let groups = clips.f32s()?.chunks_exact(group * CHANNELS * size * size);
     Ok((batch, groups))
 }

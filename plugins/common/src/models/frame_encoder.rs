@@ -7,32 +7,22 @@ use crate::{
     models::{
         ClipTape,
         frame_tokens::{FrameTokens, encode_frames},
-        timm::{
-            Pool, TimmModel, VitConfig, VitFeatures,
-            config::{OPEN_CLIP, POSITIONS},
-        },
         vit::Vit,
     },
     precision::Precision,
     weights::{self, Scope},
 };
 use candle_core::Tensor;
+use merv_architectures::timm::{self, Pool, VitConfig, VitFeatures};
 use merv_checkpoint::Mapping;
 use merv_plugin_api::{
-    Clips, Encoder, EncoderInfo, PreprocessSpec, ReadyGradients, TensorBuf, TensorView,
-    TrainableEncoder,
+    Clips, Encoder, EncoderInfo, ReadyGradients, TensorBuf, TensorView, TrainableEncoder,
 };
 use std::path::PathBuf;
 
 /// The number of frames that run through the blocks together. Their activations stay in the cache, and the
 /// products are large enough for all cores.
 const FRAMES_AT_ONCE: usize = 4;
-
-/// Tensors of open_clip's files that do not belong to the tower.
-const OPEN_CLIP_REST: [&str; 4] = ["text.", "logit_scale", "logit_bias", "visual.head."];
-
-/// Tensors after the blocks, which only pooled features need.
-const POOLING: [&str; 4] = ["norm.", "attn_pool.", "fc_norm.", "head."];
 
 /// timm's final norm and `global_pool`, which turn the tokens of a frame into one vector.
 struct Head {
@@ -98,25 +88,6 @@ pub struct FrameEncoder {
 }
 
 impl FrameEncoder {
-    /// Describes an encoder.
-    pub fn describe(model: &TimmModel, features: VitFeatures, num_frames: u32) -> EncoderInfo {
-        let (config, image_size) = (&model.sizes, model.image_size);
-        let patches = config.grid(image_size).pow(2);
-        let (temporal, spatial) = features.choice().shape(num_frames as usize, patches);
-        let preprocess = PreprocessSpec::new(image_size as u32)
-            .interpolation(model.interpolation)
-            .normalise(model.mean, model.std);
-        let macs = u64::from(num_frames).saturating_mul(config.macs(image_size, features));
-        EncoderInfo::new(
-            config.embed_dim as u32,
-            num_frames,
-            [temporal, spatial],
-            preprocess,
-        )
-        .dtype(model.precision.dtype())
-        .cost(config.parameters(features), macs)
-    }
-
     /// Loads the weights from timm's or open_clip's files. `unused` lists further tensors of the tower that
     /// are not needed.
     ///
@@ -131,28 +102,11 @@ impl FrameEncoder {
         info: EncoderInfo,
     ) -> Result<Self> {
         let blocks = features.blocks(config);
-        let last = format!("blocks.{}.", config.depth - 1);
-        let mut rest = unused.to_vec();
-        if features == VitFeatures::Pooled {
-            rest.push("head.");
-        } else {
-            rest.extend(POOLING);
-            rest.push(&last);
-        }
-        let in_open_clip: Vec<_> = rest
-            .iter()
-            .map(|name| format!("{OPEN_CLIP}{name}"))
-            .collect();
-        rest.extend(in_open_clip.iter().map(String::as_str));
-        rest.extend(OPEN_CLIP_REST);
-        weights::load(paths, &rest, |scope| {
+        let unused = timm::unused(config, features, unused);
+        let unused: Vec<&str> = unused.iter().map(String::as_str).collect();
+        weights::load(paths, &unused, |scope| {
             let scope = scope.in_precision(Precision::of(info.dtype));
-            let open_clip = scope.contains(&format!("{OPEN_CLIP}{POSITIONS}"));
-            let scope = if open_clip {
-                scope.pp(OPEN_CLIP.trim_end_matches('.'))
-            } else {
-                scope
-            };
+            let scope = scope.below(timm::root(|name| scope.contains(name)));
             // A file without the last block belongs to a smaller model.
             let last = scope.pp("blocks").pp(config.depth - 1);
             last.require("norm1.weight");

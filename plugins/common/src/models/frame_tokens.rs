@@ -1,130 +1,91 @@
 //! The tokens of each frame that become features, and their order.
 
-use crate::{
-    Result,
-    models::features::{clips_in_groups, tokens_of},
-    tensor::with_slice,
-    threads::on_pool,
-};
+use crate::{Result, models::features::clips_in_groups, tensor::with_slice, threads::on_pool};
 use candle_core::Tensor;
+use merv_architectures::features::tokens_of;
 use merv_plugin_api::{Call, EncoderInfo, PluginError, TensorBuf, TensorView};
 
-/// The tokens of each frame that an encoder returns. MERV has variants of the same model that differ in this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameTokens {
-    /// The patches of every frame.
-    Patches,
-    /// The class token of every frame, followed by its patches.
-    All,
-    /// The mean of all tokens of a frame.
-    Mean,
-    /// The class token of every frame, or the first token if there is no class token.
-    Class,
-    /// The class tokens of all frames, then the patches of all frames.
-    ClassesFirst,
-    /// The mean of the class tokens of all frames, then the patches of all frames.
-    MeanClassFirst,
-}
+pub use merv_architectures::frame_tokens::FrameTokens;
 
-impl FrameTokens {
-    /// Returns the number of time steps, and the number of features in each.
-    ///
-    /// If class tokens come before the patches of the first frame, the features cannot be divided into frames
-    /// or arranged as a grid. They form one time step.
-    pub fn shape(self, frames: usize, patches: usize) -> (u32, u32) {
-        let (temporal, spatial) = match self {
-            Self::Patches => (frames, patches),
-            Self::All => (frames, 1 + patches),
-            Self::Mean | Self::Class => (frames, 1),
-            Self::ClassesFirst => (1, frames.saturating_mul(1 + patches)),
-            Self::MeanClassFirst => (1, frames.saturating_mul(patches).saturating_add(1)),
-        };
-        let fits = |size| u32::try_from(size).unwrap_or(u32::MAX);
-        (fits(temporal), fits(spatial))
-    }
-
-    /// Adds frame `index` of `frames` to `clip`, the features of its clip, which start as zeros. `tokens` are
-    /// the tokens of the frame: `prefix` tokens, with the class token first, and the patches.
-    fn place(
-        self,
-        (index, frames): (usize, usize),
-        tokens: &[f32],
-        (prefix, width): (usize, usize),
-        clip: &mut [f32],
-    ) {
-        let class = &tokens[..width];
-        let patches = &tokens[(prefix * width).min(tokens.len())..];
-        let mut put = |at: usize, what: &[f32]| {
-            clip[at * width..][..what.len()].copy_from_slice(what);
-        };
-        let (each, count) = (patches.len() / width, tokens.len() / width);
-        match self {
-            Self::Patches => put(index * each, patches),
-            Self::Class => put(index, class),
-            Self::All => {
-                put(index * (1 + each), class);
-                put(index * (1 + each) + 1, patches);
-            }
-            Self::ClassesFirst => {
-                put(index, class);
-                put(frames + index * each, patches);
-            }
-            Self::MeanClassFirst => {
-                put(1 + index * each, patches);
-                add(&mut clip[..width], class, frames);
-            }
-            Self::Mean => {
-                let mean = &mut clip[index * width..][..width];
-                for token in tokens.chunks_exact(width) {
-                    add(mean, token, count);
-                }
+/// Adds frame `index` of `frames` to `clip`, the features of its clip, which start as zeros. `tokens` are
+/// the tokens of the frame: `prefix` tokens, with the class token first, and the patches.
+fn place(
+    choice: FrameTokens,
+    (index, frames): (usize, usize),
+    tokens: &[f32],
+    (prefix, width): (usize, usize),
+    clip: &mut [f32],
+) {
+    let class = &tokens[..width];
+    let patches = &tokens[(prefix * width).min(tokens.len())..];
+    let mut put = |at: usize, what: &[f32]| {
+        clip[at * width..][..what.len()].copy_from_slice(what);
+    };
+    let (each, count) = (patches.len() / width, tokens.len() / width);
+    match choice {
+        FrameTokens::Patches => put(index * each, patches),
+        FrameTokens::Class => put(index, class),
+        FrameTokens::All => {
+            put(index * (1 + each), class);
+            put(index * (1 + each) + 1, patches);
+        }
+        FrameTokens::ClassesFirst => {
+            put(index, class);
+            put(frames + index * each, patches);
+        }
+        FrameTokens::MeanClassFirst => {
+            put(1 + index * each, patches);
+            add(&mut clip[..width], class, frames);
+        }
+        FrameTokens::Mean => {
+            let mean = &mut clip[index * width..][..width];
+            for token in tokens.chunks_exact(width) {
+                add(mean, token, count);
             }
         }
     }
 }
 
-impl FrameTokens {
-    /// The backward pass of [`Self::place`]: from the gradient of a clip's features to that of the tokens of
-    /// one frame, which starts as zeros.
-    pub(crate) fn lift(
-        self,
-        (index, frames): (usize, usize),
-        clip: &[f32],
-        (prefix, width): (usize, usize),
-        tokens: &mut [f32],
-    ) {
-        let count = tokens.len() / width;
-        let (class, rest) = tokens.split_at_mut(width.min(tokens.len()));
-        let skipped = (prefix.saturating_sub(1) * width).min(rest.len());
-        // Without a prefix, the first token is a patch too.
-        let each = count.saturating_sub(prefix);
-        let get = |at: usize, what: &mut [f32]| {
-            what.copy_from_slice(&clip[at * width..][..what.len()]);
-        };
-        match self {
-            Self::Patches if prefix == 0 => {
-                get(index * each, class);
-                get(index * each + 1, rest);
-            }
-            Self::Patches => get(index * each, &mut rest[skipped..]),
-            Self::Class => get(index, class),
-            Self::All => {
-                get(index * (1 + each), class);
-                get(index * (1 + each) + 1, &mut rest[skipped..]);
-            }
-            Self::ClassesFirst => {
-                get(index, class);
-                get(frames + index * each, &mut rest[skipped..]);
-            }
-            Self::MeanClassFirst => {
-                get(1 + index * each, &mut rest[skipped..]);
-                add(class, &clip[..width], frames);
-            }
-            Self::Mean => {
-                let mean = &clip[index * width..][..width];
-                for token in tokens.chunks_exact_mut(width) {
-                    add(token, mean, count);
-                }
+/// The backward pass of [`place`]: from the gradient of a clip's features to that of the tokens of
+/// one frame, which starts as zeros.
+pub(crate) fn lift(
+    choice: FrameTokens,
+    (index, frames): (usize, usize),
+    clip: &[f32],
+    (prefix, width): (usize, usize),
+    tokens: &mut [f32],
+) {
+    let count = tokens.len() / width;
+    let (class, rest) = tokens.split_at_mut(width.min(tokens.len()));
+    let skipped = (prefix.saturating_sub(1) * width).min(rest.len());
+    // Without a prefix, the first token is a patch too.
+    let each = count.saturating_sub(prefix);
+    let get = |at: usize, what: &mut [f32]| {
+        what.copy_from_slice(&clip[at * width..][..what.len()]);
+    };
+    match choice {
+        FrameTokens::Patches if prefix == 0 => {
+            get(index * each, class);
+            get(index * each + 1, rest);
+        }
+        FrameTokens::Patches => get(index * each, &mut rest[skipped..]),
+        FrameTokens::Class => get(index, class),
+        FrameTokens::All => {
+            get(index * (1 + each), class);
+            get(index * (1 + each) + 1, &mut rest[skipped..]);
+        }
+        FrameTokens::ClassesFirst => {
+            get(index, class);
+            get(frames + index * each, &mut rest[skipped..]);
+        }
+        FrameTokens::MeanClassFirst => {
+            get(1 + index * each, &mut rest[skipped..]);
+            add(class, &clip[..width], frames);
+        }
+        FrameTokens::Mean => {
+            let mean = &clip[index * width..][..width];
+            for token in tokens.chunks_exact_mut(width) {
+                add(token, mean, count);
             }
         }
     }
@@ -176,7 +137,13 @@ pub fn encode_frames(
                 for (offset, tokens) in tokens.chunks_exact(count * width).enumerate() {
                     let frame = index * group + offset;
                     let out = &mut features[frame / frames * clip..][..clip];
-                    choice.place((frame % frames, frames), tokens, (prefix, width), out);
+                    place(
+                        choice,
+                        (frame % frames, frames),
+                        tokens,
+                        (prefix, width),
+                        out,
+                    );
                 }
                 Ok(())
             })?;
@@ -195,7 +162,7 @@ mod tests {
         let (temporal, spatial) = choice.shape(2, 2);
         let mut clip = vec![0.0; (temporal * spatial) as usize];
         for (index, tokens) in [[1., 9., 2., 3.], [5., 9., 6., 7.]].iter().enumerate() {
-            choice.place((index, 2), tokens, (2, 1), &mut clip);
+            place(choice, (index, 2), tokens, (2, 1), &mut clip);
         }
         clip
     }
@@ -227,13 +194,13 @@ mod tests {
             let (temporal, spatial) = choice.shape(2, 4 - prefix);
             let mut clip = vec![0.0; (temporal * spatial) as usize];
             for (index, tokens) in tokens.iter().enumerate() {
-                choice.place((index, 2), tokens, (prefix, 1), &mut clip);
+                place(choice, (index, 2), tokens, (prefix, 1), &mut clip);
             }
             let gradient: Vec<f32> = (0..clip.len()).map(|i| i as f32 - 2.5).collect();
             let mut backward = 0.0;
             for (index, tokens) in tokens.iter().enumerate() {
                 let mut lifted = [0.0; 4];
-                choice.lift((index, 2), &gradient, (prefix, 1), &mut lifted);
+                lift(choice, (index, 2), &gradient, (prefix, 1), &mut lifted);
                 backward += tokens.iter().zip(lifted).map(|(a, b)| a * b).sum::<f32>();
             }
             let forward: f32 = clip.iter().zip(&gradient).map(|(a, b)| a * b).sum();

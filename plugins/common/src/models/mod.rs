@@ -5,7 +5,6 @@ mod clip_tape;
 pub mod features;
 pub mod frame_encoder;
 pub mod frame_tokens;
-pub mod timm;
 pub mod vit;
 
 pub use clip_tape::ClipTape;

@@ -9,11 +9,11 @@ use crate::{
         attention::SelfAttention, block::Block, linear::Linear, mlp::Mlp, norm::LayerNorm,
         patch::PatchEmbed, position::TokenEmbedding,
     },
-    models::timm::{VitConfig, config::POSITIONS},
     tensor::rows,
     weights::Scope,
 };
 use candle_core::Tensor;
+use merv_architectures::timm::{POSITIONS, VitConfig};
 
 /// The first blocks of a vision transformer, without the final norm.
 pub struct Vit {

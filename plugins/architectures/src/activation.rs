@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// An activation that [`crate::layers::linear::Linear`] can apply to its output.
+/// The activation of a perceptron.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Activation {
     /// The exact GELU.

@@ -1,12 +1,11 @@
 //! The sizes of a Llama or Qwen2 model: Hugging Face's `config.json` (`LlamaConfig`, `Qwen2Config`).
 
-use merv_plugin_api::LanguageModelInfo;
-use merv_plugin_sdk::{
+use crate::{
     Result,
     activation::Activation,
     config::{MAX_LAYERS, MAX_SIZE, clamped, require, within},
-    precision::Precision,
 };
+use merv_plugin_api::LanguageModelInfo;
 use serde::{Deserialize, de::IgnoredAny};
 
 /// The largest number of positions.
@@ -342,8 +341,8 @@ impl Config {
         )
     }
 
-    /// Returns the description of the model for the host.
-    pub fn info(&self, precision: Precision) -> LanguageModelInfo {
+    /// Returns the description of the model for the host, in `f32` on the CPU.
+    pub fn info(&self) -> LanguageModelInfo {
         let eos = self.eos_token_id.as_ref().map(OneOrMany::to_vec);
         let (parameters, macs) = (self.parameters(), self.macs_per_token());
         LanguageModelInfo::new(
@@ -353,7 +352,6 @@ impl Config {
         )
         .bos(self.bos_token_id)
         .eos(eos.unwrap_or_default())
-        .dtype(precision.dtype())
         .cost(parameters, macs, self.cache_bytes_per_token())
     }
 
@@ -515,7 +513,7 @@ mod tests {
                 bos_token_id: Some(4),
                 ..config()
             };
-            let info = config.info(Precision::F32);
+            let info = config.info();
             assert_eq!(info.eos.as_slice(), expected);
             assert_eq!(info.bos, Some(4));
             assert_eq!((info.width, info.vocab_size), (6, 7));

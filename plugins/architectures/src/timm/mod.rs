@@ -2,9 +2,11 @@
 //! both.
 
 mod arguments;
-pub(crate) mod config;
+mod config;
 mod model;
+mod tensors;
 
 pub use arguments::Arguments;
-pub use config::{Pool, VitConfig, VitFeatures, VitVariant};
+pub use config::{POSITIONS, Pool, VitConfig, VitFeatures, VitVariant};
 pub use model::{PretrainedConfig, TimmConfig, TimmModel, resolve};
+pub use tensors::{root, unused};

@@ -32,49 +32,15 @@ fn grid([t, h, w]: [usize; 3]) -> impl Iterator<Item = (usize, usize, usize)> {
     (0..t * h * w).map(move |index| (index / (h * w), index / w % h, index % w))
 }
 
-/// Returns the rows of `x` in `order`.
-pub fn gather(x: &[f32], order: &[usize], width: usize) -> Vec<f32> {
-    let mut rows = Vec::with_capacity(x.len());
-    for &row in order {
-        rows.extend_from_slice(&x[row * width..][..width]);
-    }
-    rows
-}
-
-/// Inverts [`gather`]: row `i` moves to row `order[i]`.
-pub fn scatter(x: &[f32], order: &[usize], width: usize) -> Vec<f32> {
-    let mut rows = vec![0.0; x.len()];
-    for (row, &place) in x.chunks_exact(width).zip(order) {
-        rows[place * width..][..width].copy_from_slice(row);
-    }
-    rows
-}
-
-/// Returns the elementwise maximum over `parts` equal parts of `x`.
-pub fn pool(x: &[f32], parts: usize) -> Vec<f32> {
-    let mut parts = x.chunks_exact((x.len() / parts).max(1));
-    let mut maxima = parts.next().unwrap_or_default().to_vec();
-    for part in parts {
-        for (maximum, &value) in maxima.iter_mut().zip(part) {
-            *maximum = maximum.max(value);
-        }
-    }
-    maxima
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pooling_is_a_maximum_over_squares() {
+    fn the_first_pooling_has_the_highest_digits() {
         // One frame of 4 × 4 tokens. Its second square has tokens 2, 3, 6 and 7.
         let places = order([1, 4, 4], &[[1, 2, 2]]);
         assert_eq!(places[..8], [0, 2, 8, 10, 1, 3, 9, 11]);
-        let rows: Vec<f32> = (0..16).map(|x| x as f32).collect();
-        let unrolled = gather(&rows, &places, 1);
-        assert_eq!(pool(&unrolled, 4), [5., 7., 13., 15.]);
-        assert_eq!(scatter(&unrolled, &places, 1), rows);
     }
 
     #[test]

@@ -4,21 +4,21 @@ use crate::{
     Result,
     activation::Activation,
     config::{CHANNELS, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, require, within},
-    models::frame_tokens::FrameTokens,
+    frame_tokens::FrameTokens,
 };
 
 /// The prefix of the tower in open_clip's files (`open_clip/timm_model.py`). timm's own files have no prefix.
-pub(crate) const OPEN_CLIP: &str = "visual.trunk.";
+pub const OPEN_CLIP: &str = "visual.trunk.";
 
 /// The name of the position embeddings.
-pub(crate) const POSITIONS: &str = "pos_embed";
+pub const POSITIONS: &str = "pos_embed";
 
 /// How timm turns the tokens of an image into one vector (`global_pool`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
     /// The class token.
     Token,
-    /// [`AttentionPool`](crate::layers::attention_pool::AttentionPool).
+    /// `AttentionPoolLatent`: a learned query combines all tokens.
     Map,
 }
 

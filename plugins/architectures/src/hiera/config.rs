@@ -1,7 +1,7 @@
 //! The ids of Hiera encoders, and the sizes in the `config.json` that `hiera` (`hiera/hfhub.py`) writes: the
 //! arguments of the model's constructor.
 
-use merv_plugin_sdk::{
+use crate::{
     Result,
     config::{
         CHANNELS, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, heads_divide, only_size, require,
@@ -426,7 +426,7 @@ mod tests {
             |c| c.mask_unit_size = [1, 5, 5],
             |c| c.mask_unit_attn = vec![],
             |c| c.patch_padding = [usize::MAX; 3],
-            |c| c.patch_stride = [1, 4, 4],
+            |c| c.patch_stride = [3, 4, 4],
             |c| c.dim_mul = 1.0,
             |c| c.head_mul = 0.0,
         ];

@@ -4,8 +4,8 @@
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Architecture, Config, OneOrMany, RopePairs, RopeScaling, Sizes};
-use merv_plugin_sdk::{
+use super::config::{Architecture, Config, OneOrMany, RopePairs, RopeScaling, Sizes};
+use crate::{
     PluginError, Result,
     checkpoint::{Checkpoint, CheckpointError, FromGguf, GgufMetadata},
     config::require,

@@ -1,18 +1,56 @@
-//! The ids of LanguageBind encoders, and the sizes of the video tower: `vision_config` in Hugging Face's
-//! `config.json`.
+//! LanguageBind (arXiv 2310.01852): the ids of the encoders, and the sizes of the video tower, `vision_config` in Hugging
+//! Face's `config.json`.
 
-use merv_plugin_sdk::{
+use crate::{
     Result,
     activation::Activation,
     config::{
-        CHANNELS, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, colour, heads_divide, only_size,
-        require, within,
+        CHANNELS, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, colour, heads_divide, in_file,
+        only_size, read, require, within,
     },
-    models::frame_tokens::FrameTokens,
+    frame_tokens::FrameTokens,
     request,
-    variants::Variant,
+    variants::{self, Variant},
+    weights,
 };
+use merv_plugin_api::{EncoderInfo, EncoderRequest, PreprocessSpec, ResizeDomain};
 use serde::Deserialize;
+
+/// The prefixes that the layers can have below `vision_model`. The second one is that of files in which peft has wrapped the
+/// encoder.
+const LAYERS: [&str; 2] = ["encoder.layers", "encoder.base_model.model.layers"];
+
+/// The layer that an adapter changes, in files of newer versions of peft.
+pub const BASE_LAYER: &str = "base_layer";
+
+/// The two weights of a low-rank adapter (LoRA, arXiv 2106.09685), with the names that peft uses.
+pub const ADAPTER: [&str; 2] = ["lora_A.default.weight", "lora_B.default.weight"];
+
+/// OpenAI CLIP's mean and standard deviation.
+const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+
+/// Returns the prefix of the layers. `contains` tells whether the files have a tensor below `vision_model`.
+pub fn layers(contains: impl Fn(&str) -> bool) -> &'static str {
+    let [plain, adapted] = LAYERS;
+    match contains(&format!("{adapted}.0.layer_norm1.weight")) {
+        true => adapted,
+        false => plain,
+    }
+}
+
+/// Returns the other tensors of the files: the text tower, the projections into the shared space, and the last layer.
+pub fn unused(config: &Config) -> Vec<String> {
+    let last = LAYERS.map(|layers| format!("vision_model.{layers}.{}.", config.used_layers()));
+    let others = [
+        "text_model.",
+        "visual_projection.",
+        "text_projection.",
+        "logit_scale",
+        "vision_model.post_layernorm.",
+    ];
+    others.map(str::to_owned).into_iter().chain(last).collect()
+}
 
 /// MERV's ids.
 pub const VARIANTS: [Variant<FrameTokens>; 5] = [
@@ -34,11 +72,55 @@ const fn variant(id: &'static str, model: FrameTokens) -> Variant<FrameTokens> {
     }
 }
 
+/// Determines the sizes of the encoder that is requested, and its description.
+///
+/// # Errors
+///
+/// When the id is unknown, the config file cannot be read, or the request or the weights do not fit the model.
+pub fn describe(request: &EncoderRequest) -> Result<((Config, FrameTokens), EncoderInfo)> {
+    let choice = *variants::find(&VARIANTS, &request.model.id)?;
+    let path = request.model.config.clone();
+    let config = match &path {
+        Some(path) => read::<ConfigFile>(path)?.vision_config,
+        None => Config::published(),
+    };
+    let requested = request.image_size.map(|size| size as usize);
+    in_file(path.as_deref(), config.check())?;
+    config.check_clips(request.num_frames as usize, requested)?;
+    let width = config.hidden_size;
+    let temporal_names = LAYERS.map(|layers| format!("vision_model.{layers}.0.temporal_embedding"));
+    weights::agree(
+        &request.model.weights,
+        &[
+            (
+                &["vision_model.embeddings.position_embedding.weight"],
+                &[config.tokens(), width],
+                "`image_size`, `patch_size` and `hidden_size`",
+            ),
+            (
+                &[&temporal_names[0], &temporal_names[1]],
+                &[1, config.num_frames, width],
+                "`num_frames` and `hidden_size`",
+            ),
+        ],
+    )?;
+    let image_size = config.image_size as u32;
+    let (temporal, spatial) = choice.shape(request.num_frames as usize, config.grid().pow(2));
+    let preprocess = PreprocessSpec::new(image_size)
+        .domain(ResizeDomain::TORCH_F32)
+        .normalise(MEAN, STD);
+    let macs = u64::from(request.num_frames) * config.macs_per_frame();
+    let grid = [temporal, spatial];
+    let info = EncoderInfo::new(width as u32, request.num_frames, grid, preprocess)
+        .cost(config.parameters(), macs);
+    Ok(((config, choice), info))
+}
+
 /// The config file. The config of the text tower is ignored.
 #[derive(Debug, Deserialize)]
-pub struct ConfigFile {
+struct ConfigFile {
     /// The config of the video tower.
-    pub vision_config: Config,
+    vision_config: Config,
 }
 
 /// The sizes of the video tower, with the names of `CLIPVisionConfig` and LanguageBind's additions.

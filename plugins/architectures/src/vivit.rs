@@ -1,16 +1,27 @@
-//! The ids of ViViT encoders, and the sizes in Hugging Face's `config.json` (`VivitConfig`).
+//! ViViT (arXiv 2103.15691): the ids of the encoders, and the sizes in Hugging Face's `config.json` (`VivitConfig`).
 
-use merv_plugin_sdk::{
+use crate::{
     Result,
     activation::Activation,
     config::{
-        CHANNELS, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, colour, heads_divide, only_size,
-        require, within,
+        CHANNELS, MAX_IMAGE, MAX_LAYERS, MAX_SIZE, clamped, colour, heads_divide, in_file,
+        only_size, read, require, within,
     },
     request,
-    variants::Variant,
+    variants::{self, Variant},
+    weights,
 };
+use merv_plugin_api::{EncoderInfo, EncoderRequest, PreprocessSpec};
 use serde::Deserialize;
+
+/// The other tensors of the files: the classifier.
+pub const UNUSED: &[&str] = &["classifier."];
+
+/// Returns the prefix of the model's tensors: the files of the classifier have one. `contains` tells whether they have a
+/// tensor.
+pub fn root(contains: impl Fn(&str) -> bool) -> Option<&'static str> {
+    (!contains("embeddings.cls_token")).then_some("vivit")
+}
 
 /// The tokens of a clip that become features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +52,43 @@ const fn variant(id: &'static str, model: ClipTokens) -> Variant<ClipTokens> {
         license: "MIT (google/vivit-b-16x2-kinetics400)",
         model,
     }
+}
+
+/// Determines the sizes of the encoder that is requested, and its description.
+///
+/// # Errors
+///
+/// When the id is unknown, the config file cannot be read, or the request or the weights do not fit the model.
+pub fn describe(request: &EncoderRequest) -> Result<((Config, ClipTokens), EncoderInfo)> {
+    let tokens = *variants::find(&VARIANTS, &request.model.id)?;
+    let path = request.model.config.clone();
+    let config = match &path {
+        Some(path) => read::<Config>(path)?,
+        None => Config::published(),
+    };
+    let requested = request.image_size.map(|size| size as usize);
+    in_file(path.as_deref(), config.check())?;
+    config.check_clips(request.num_frames as usize, requested)?;
+    let positions = "embeddings.position_embeddings";
+    weights::agree(
+        &request.model.weights,
+        &[(
+            &[positions, &format!("vivit.{positions}")],
+            &[1, config.tokens(), config.hidden_size],
+            "`num_frames`, `image_size`, `tubelet_size` and `hidden_size`",
+        )],
+    )?;
+    let image_size = config.image_size as u32;
+    let (temporal, spatial) = config.shape(tokens);
+    // The original image processor scales the short side to 256 for crops of 224.
+    let preprocess = PreprocessSpec::new(image_size)
+        .short_side(image_size * 256 / 224)
+        .normalise([0.5; 3], [0.5; 3]);
+    let (width, grid) = (config.hidden_size as u32, [temporal, spatial]);
+    let grid = grid.map(|size| size as u32);
+    let info = EncoderInfo::new(width, request.num_frames, grid, preprocess)
+        .cost(config.parameters(), config.macs());
+    Ok(((config, tokens), info))
 }
 
 /// The sizes, with Hugging Face's names.
@@ -84,7 +132,7 @@ fn yes() -> bool {
 
 impl Config {
     /// Returns the config of `google/vivit-b-16x2-kinetics400`.
-    pub fn published() -> Self {
+    fn published() -> Self {
         Self {
             model_type: None,
             num_channels: three(),

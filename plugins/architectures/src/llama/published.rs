@@ -1,7 +1,7 @@
 //! The sizes of the models in MERV's `merv/models/backbones/llm`, for weights without a config: those in
 //! MERV's own checkpoint.
 
-use crate::config::{Architecture, Config, OneOrMany, RopeScaling, Sizes};
+use super::config::{Architecture, Config, OneOrMany, RopeScaling, Sizes};
 
 /// Returns the config of MERV's model `id`. The ids are those of `LLM_BACKBONES` in
 /// `merv/models/materialize.py`.

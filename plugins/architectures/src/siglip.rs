@@ -1,12 +1,12 @@
-//! The ids of SigLIP encoders and the sizes of timm's vision towers.
+//! SigLIP (arXiv 2303.15343): the ids of the encoders and the sizes of timm's vision towers.
 
-use merv_plugin_sdk::{
-    models::{
-        frame_tokens::FrameTokens,
-        timm::{Pool, VitConfig, VitFeatures, VitVariant},
-    },
-    variants::Variant,
+use crate::{
+    Result,
+    frame_tokens::FrameTokens,
+    timm::{self, Pool, VitConfig, VitFeatures, VitVariant},
+    variants::{self, Variant},
 };
+use merv_plugin_api::{EncoderInfo, EncoderRequest, PluginError};
 
 const B16_224: &str = "vit_base_patch16_siglip_224";
 const B16_256: &str = "vit_base_patch16_siglip_256";
@@ -56,8 +56,27 @@ const fn variant(
     }
 }
 
+/// Determines the sizes of the encoder that is requested, and its description.
+///
+/// # Errors
+///
+/// When the id is unknown, the config file cannot be read, or the request does not fit the model.
+pub fn describe(request: &EncoderRequest) -> Result<((VitConfig, VitFeatures), EncoderInfo)> {
+    let id = request.model.id.as_str();
+    if id == WITHOUT_CLASS_TOKEN {
+        return Err(PluginError::unsupported(format!(
+            "`{id}` needs a class token before the patches, but SigLIP has none; \
+             use `siglip-vit-b16-224px-all-no-cls`"
+        )));
+    }
+    let variant = variants::find(&VARIANTS, id)?;
+    let model = timm::resolve(request, &architectures(), variant, [[0.5; 3]; 2])?;
+    let info = model.describe(variant.features, request.num_frames);
+    Ok(((model.sizes, variant.features), info))
+}
+
 /// Returns timm's architectures by name.
-pub fn architectures() -> Vec<(&'static str, VitConfig)> {
+fn architectures() -> Vec<(&'static str, VitConfig)> {
     let base = |img_size| VitConfig {
         img_size,
         class_token: false,

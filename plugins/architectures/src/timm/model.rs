@@ -7,10 +7,9 @@ use super::{
 use crate::{
     Result,
     config::{self, MAX_IMAGE, require},
-    precision::Precision,
     request, weights,
 };
-use merv_plugin_api::{EncoderRequest, Interpolation, PluginError};
+use merv_plugin_api::{EncoderInfo, EncoderRequest, Interpolation, PluginError, PreprocessSpec};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -50,8 +49,6 @@ pub struct TimmModel {
     pub sizes: VitConfig,
     /// The height and width of its input frames, in pixels.
     pub image_size: usize,
-    /// The precision of its matrix products.
-    pub precision: Precision,
     /// Subtracted from each channel.
     pub mean: [f32; 3],
     /// Each channel is then divided by this.
@@ -60,7 +57,7 @@ pub struct TimmModel {
     pub interpolation: Interpolation,
 }
 
-/// Determines the sizes of a timm model, its image size, its precision, and its preprocessing.
+/// Determines the sizes of a timm model, its image size, and its preprocessing.
 ///
 /// The sizes come from the config file, or from the variant's architecture if there is no config file. The
 /// grid of the positions comes from the weights, if they are there. The image size is the requested one, else
@@ -77,7 +74,6 @@ pub fn resolve(
     variant: &VitVariant,
     [mean, std]: [[f32; 3]; 2],
 ) -> Result<TimmModel> {
-    let precision = request::precision(&request.model)?;
     let path = request.model.config.clone();
     let timm = match &path {
         Some(path) => config::read::<TimmConfig>(path)?,
@@ -95,7 +91,6 @@ pub fn resolve(
             (None, Some(size)) if !size.is_null() => sizes.img_size,
             (None, _) => MERV_IMAGE_SIZE,
         },
-        precision,
         mean: pixels.mean.unwrap_or(mean),
         std: pixels.std.unwrap_or(std),
         interpolation: config::in_file(path.as_deref(), pixels.interpolation())?,
@@ -128,6 +123,26 @@ pub fn resolve(
         found.sizes = found.sizes.at_stored_size(&positions)?;
     }
     Ok(found)
+}
+
+impl TimmModel {
+    /// Describes the encoder that takes `features` from the model.
+    pub fn describe(&self, features: VitFeatures, num_frames: u32) -> EncoderInfo {
+        let (config, image_size) = (&self.sizes, self.image_size);
+        let patches = config.grid(image_size).pow(2);
+        let (temporal, spatial) = features.choice().shape(num_frames as usize, patches);
+        let preprocess = PreprocessSpec::new(image_size as u32)
+            .interpolation(self.interpolation)
+            .normalise(self.mean, self.std);
+        let macs = u64::from(num_frames).saturating_mul(config.macs(image_size, features));
+        EncoderInfo::new(
+            config.embed_dim as u32,
+            num_frames,
+            [temporal, spatial],
+            preprocess,
+        )
+        .cost(config.parameters(features), macs)
+    }
 }
 
 /// Returns the shape of the position embeddings in a file of timm or open_clip.

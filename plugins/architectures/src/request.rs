@@ -4,7 +4,7 @@ use crate::{Result, precision::Precision};
 use merv_plugin_api::{DType, Device, ModelSource, PluginError};
 use std::fmt::Display;
 
-/// Returns the precision that a request selects for matrix products: `f32` by default.
+/// Returns the precision that a request selects for matrix products on the CPU: `f32` by default.
 ///
 /// # Errors
 ///
@@ -17,13 +17,23 @@ pub fn precision(source: &ModelSource) -> Result<Precision> {
             source.id, source.device
         )));
     }
+    precision_or(source, Precision::F32)
+}
+
+/// Returns the precision that a request selects for matrix products on its device, or `default`.
+///
+/// # Errors
+///
+/// When the request selects a dtype other than `f32` and `bf16`.
+pub fn precision_or(source: &ModelSource, default: Precision) -> Result<Precision> {
     match source.dtype {
-        None | Some(DType::F32) => Ok(Precision::F32),
+        None => Ok(default),
+        Some(DType::F32) => Ok(Precision::F32),
         Some(DType::BF16) => Ok(Precision::Bf16),
         Some(other) => Err(PluginError::unsupported(format!(
-            "`{}` was requested in {other}, but on the cpu it computes in f32 or bf16; \
+            "`{}` was requested in {other}, but on the {} it computes in f32 or bf16; \
              set `dtype = \"auto\"` (weights in f16 and bf16 need no conversion)",
-            source.id
+            source.id, source.device.kind
         ))),
     }
 }

@@ -2,16 +2,14 @@
 
 use merv_plugin_api::DType;
 
-/// The precision of the numbers that a layer multiplies. Its inputs, outputs and sums are always `f32`, and
-/// so are trained weights, their gradients and the optimizer's state.
+/// The precision of the numbers that a layer multiplies. Products are always summed in `f32`, and trained weights, their
+/// gradients and the optimizer's state are `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// Single precision.
     #[default]
     F32,
-    /// Both operands are rounded to `bf16`, and products are summed in `f32`. This is faster on a CPU with
-    /// AVX-512 BF16 and slower on one without. Attention, low-rank adapters, and forward products of up to
-    /// [`FEW_ROWS`](crate::kernels::linear::FEW_ROWS) rows (decoding) stay in `f32`.
+    /// Both operands are rounded to `bf16`. What else is rounded depends on the backend.
     Bf16,
 }
 
