@@ -20,12 +20,18 @@ impl From<TchError> for Failure {
         let text = error.to_string();
         // The lines after the first are the addresses of C++ functions.
         let first = text.lines().next().unwrap_or_default();
-        // No error of libtorch on a CPU has a kind of its own.
-        let kind = match first.contains("can't allocate memory") {
-            true => ErrorKind::OUT_OF_MEMORY,
-            false => ErrorKind::INTERNAL,
-        };
-        Self(PluginError::new(kind, format!("libtorch: {first}")))
+        // libtorch says so of a device, and its allocator of main memory.
+        let full = ["out of memory", "can't allocate memory"];
+        Self(match full.iter().any(|words| first.contains(words)) {
+            true => PluginError::new(
+                ErrorKind::OUT_OF_MEMORY,
+                format!(
+                    "libtorch: {first}. Use fewer or shorter clips at once, `dtype = \"bf16\"`, or another device; \
+                     training takes less with `checkpoint_activations`"
+                ),
+            ),
+            false => PluginError::new(ErrorKind::INTERNAL, format!("libtorch: {first}")),
+        })
     }
 }
 

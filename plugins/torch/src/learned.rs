@@ -1,133 +1,178 @@
 //! The parameters of a model, their gradients, and AdamW's moments (arXiv 1711.05101).
 
 use crate::{
-    failure::{Failure, Result},
-    tensor::{copied_as, shape, size, sizes},
+    failure::Result,
+    tensor::{DEFAULT_STREAM, input, shape, size},
 };
+use merv_architectures::training;
 use merv_plugin_api::{
-    AdamWStep, DType, Device, ParameterInfo, ParameterRange, PluginError, Ranges, StatePart,
-    Stream, TakeTensor, TensorView, TensorViewMut, VisitTensor,
+    AdamWStep, DType, Device, ParameterInfo, ParameterRange, PluginError, Ranges, ReadyGradients,
+    StatePart, Stream, TakeTensor, TensorView, TensorViewMut, TrainingOptions, VisitTensor,
 };
-use tch::{Kind, Tensor, no_grad};
+use std::{
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
+use tch::{Kind, Tensor, no_grad_guard};
 
 /// A tensor of the model, with its upstream name.
 pub struct Parameter {
     pub info: ParameterInfo,
+    /// What the layers compute with.
     pub weights: Tensor,
 }
 
-/// What a trained parameter has beside its weights.
+/// What a trained parameter has beside its weights, in `f32`.
 struct State {
+    /// The weights that are learned. If the layers compute in `f32`, it is the same memory.
+    master: Tensor,
     gradient: Tensor,
     moments: [Tensor; 2],
 }
 
-/// All parameters of a model.
+struct Training {
+    options: TrainingOptions,
+    /// One for each parameter, or none if the parameters are frozen.
+    states: Vec<State>,
+}
+
+/// All parameters of a model, on one device.
 pub struct Learned {
     parameters: Vec<Parameter>,
-    /// `None` until training has begun, and nothing in it if the parameters are frozen.
-    training: Option<Vec<State>>,
+    device: Device,
+    /// `None` until training has begun.
+    training: Option<Training>,
+    /// Held by who adds to gradients: backward passes may run at the same time.
+    adding: Mutex<()>,
 }
 
 /// Some elements of a parameter.
 struct Part {
     parameter: usize,
-    start: usize,
-    length: usize,
+    elements: Range<usize>,
 }
 
 impl Learned {
-    pub fn new(parameters: Vec<Parameter>) -> Self {
+    pub fn new(parameters: Vec<Parameter>, device: Device) -> Self {
         Self {
             parameters,
+            device,
             training: None,
+            adding: Mutex::new(()),
         }
     }
 
     /// Makes the parameters changeable, or leaves them frozen.
-    pub fn begin(&mut self, trainable: bool) -> Result<()> {
-        match (&self.training, trainable) {
-            (Some(states), false) if !states.is_empty() => {
-                let message = "the parameters are trained already, and cannot be frozen any more";
-                return Err(PluginError::invalid(message).into());
-            }
-            (Some(states), true) if !states.is_empty() => return Ok(()),
-            _ => {}
-        }
-        let mut states = Vec::new();
-        if trainable {
+    pub fn begin(&mut self, options: &TrainingOptions) -> Result<()> {
+        training::check_options(options)?;
+        let old = self.training.take();
+        let mut states = old.map(|old| old.states).unwrap_or_default();
+        if options.trainable && states.is_empty() {
             for parameter in &self.parameters {
-                let zeros = || parameter.weights.f_zeros_like();
+                let _ = parameter.weights.f_set_requires_grad(true)?;
+                let _guard = no_grad_guard();
+                let master = parameter.weights.f_detach()?.f_to_kind(Kind::Float)?;
+                let zeros = || master.f_zeros_like();
                 states.push(State {
                     gradient: zeros()?,
                     moments: [zeros()?, zeros()?],
+                    master,
                 });
             }
-            for parameter in &self.parameters {
-                let _ = parameter.weights.f_set_requires_grad(true)?;
-            }
         }
-        self.training = Some(states);
-        Ok(())
+        let refused = !options.trainable && !states.is_empty();
+        let mut options = options.clone();
+        options.trainable |= refused;
+        self.training = Some(Training { options, states });
+        match refused {
+            true => Err(training::cannot_freeze().into()),
+            false => Ok(()),
+        }
     }
 
-    fn states(&self) -> Result<&[State], PluginError> {
-        let states = self.training.as_deref();
-        states.ok_or_else(|| PluginError::invalid("training has not begun"))
+    fn training(&self) -> Result<&Training, PluginError> {
+        self.training.as_ref().ok_or_else(training::not_begun)
     }
 
-    /// Returns whether the parameters are trained.
-    pub fn is_trained(&self) -> Result<bool, PluginError> {
-        Ok(!self.states()?.is_empty())
+    /// Returns how the model is trained.
+    pub fn options(&self) -> Result<&TrainingOptions, PluginError> {
+        Ok(&self.training()?.options)
     }
 
-    /// Returns the trained parameters.
+    /// Returns the trained parameters: all or none.
     pub fn trained(&self) -> Result<&[Parameter], PluginError> {
-        Ok(match self.is_trained()? {
-            true => &self.parameters,
-            false => &[],
+        Ok(match self.training()?.states.is_empty() {
+            true => &[],
+            false => &self.parameters,
         })
     }
 
-    /// Adds the gradients of `sum`, a number, to those of the trained parameters, and returns its gradient with respect
-    /// to `input`.
-    pub fn backward(&self, sum: &Tensor, input: Option<&Tensor>) -> Result<Option<Tensor>> {
-        let trained = self.trained()?.iter().map(|parameter| &parameter.weights);
-        let of: Vec<&Tensor> = trained.chain(input).collect();
-        if of.is_empty() {
-            return Ok(None);
+    /// Returns a parameter by its place among all.
+    pub fn parameter(&self, place: usize) -> Option<&Tensor> {
+        self.parameters
+            .get(place)
+            .map(|parameter| &parameter.weights)
+    }
+
+    /// Tells the host that the gradients of all trained parameters are ready.
+    pub fn all_ready(&self, ready: &mut ReadyGradients<'_>) -> Result<()> {
+        let places: Vec<u32> = (0..).zip(self.trained()?).map(|(place, _)| place).collect();
+        Ok(training::tell(ready, &places)?)
+    }
+
+    /// Propagates the gradient of `output`: adds to the gradients of the trained parameters in `places`, and returns those
+    /// of `inputs`. An input that the output does not depend on has an undefined one.
+    pub fn backward(
+        &self,
+        output: &Tensor,
+        gradient: &Tensor,
+        places: Range<usize>,
+        inputs: &[&Tensor],
+    ) -> Result<Vec<Tensor>> {
+        let training = self.training()?;
+        let places = match training.states.is_empty() {
+            true => 0..0,
+            false => places,
+        };
+        let parameters = &self.parameters[places.clone()];
+        let mut of: Vec<&Tensor> = parameters.iter().map(|known| &known.weights).collect();
+        of.extend(inputs);
+        if of.is_empty() || !output.requires_grad() {
+            return Ok(inputs.iter().map(|_| Tensor::new()).collect());
         }
+        // The gradient of this sum with respect to the output is `gradient`.
+        let sum = output.f_mul(gradient)?.f_sum(None)?;
         let mut gradients = Tensor::f_run_backward(&[sum], &of, false, false)?;
-        let of_input = input.and_then(|_| gradients.pop());
-        no_grad(|| {
-            for (state, gradient) in self.states()?.iter().zip(gradients) {
-                // A parameter that the computation does not use has no gradient.
-                if gradient.defined() {
-                    let _ = state.gradient.shallow_clone().f_add_(&gradient)?;
-                }
+        let of_inputs = gradients.split_off(parameters.len());
+        let _guard = no_grad_guard();
+        let _turn = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        for (state, gradient) in training.states[places].iter().zip(gradients) {
+            // A parameter that the output does not depend on has no gradient.
+            if gradient.defined() {
+                let _ = state.gradient.shallow_clone().f_add_(&gradient)?;
             }
-            Ok(of_input)
-        })
+        }
+        Ok(of_inputs)
     }
 
     /// Adds `gradient [length, width]` to the rows `ids` of a parameter's gradient.
-    pub fn add_rows(&self, parameter: usize, ids: &Tensor, gradient: &Tensor) -> Result<()> {
-        if let Some(state) = self.states()?.get(parameter) {
-            let mut table = state.gradient.shallow_clone();
-            let _ = table.f_index_add_(0, ids, gradient)?;
+    pub fn add_rows(&self, place: usize, ids: &Tensor, gradient: &Tensor) -> Result<()> {
+        if let Some(state) = self.training()?.states.get(place) {
+            let _guard = no_grad_guard();
+            let _turn = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = state
+                .gradient
+                .shallow_clone()
+                .f_index_add_(0, ids, gradient)?;
         }
         Ok(())
     }
 
-    fn tensor(&self, parameter: usize, part: StatePart) -> Result<Tensor> {
-        let state = self.states()?.get(parameter);
-        let parameter = self.parameters.get(parameter);
-        let (Some(state), Some(parameter)) = (state, parameter) else {
-            return Err(PluginError::invalid("no such parameter").into());
-        };
+    fn tensor(&self, place: usize, part: StatePart) -> Result<Tensor> {
+        let state = self.training()?.states.get(place);
+        let state = state.ok_or_else(|| PluginError::invalid("no such parameter"))?;
         Ok(match part {
-            // The result shares the memory, but it is no part of a graph.
-            StatePart::WEIGHTS => parameter.weights.f_detach()?,
+            StatePart::WEIGHTS => state.master.shallow_clone(),
             StatePart::GRADIENT => state.gradient.shallow_clone(),
             StatePart::FIRST_MOMENT => state.moments[0].shallow_clone(),
             StatePart::SECOND_MOMENT => state.moments[1].shallow_clone(),
@@ -135,47 +180,51 @@ impl Learned {
         })
     }
 
+    /// Makes the layers compute with the weights that were learned.
+    fn use_learned(&self, place: usize) -> Result<()> {
+        let state = self.training()?.states.get(place);
+        if let (Some(state), Some(weights)) = (state, self.parameter(place))
+            && weights.kind() != Kind::Float
+        {
+            let _guard = no_grad_guard();
+            weights.f_detach()?.f_copy_(&state.master)?;
+        }
+        Ok(())
+    }
+
+    fn part(&self, range: ParameterRange) -> Result<Part, PluginError> {
+        let trained = self.trained()?;
+        let (_, elements) = range.find(trained, |known| {
+            (known.info.name.as_str(), known.info.elements())
+        })?;
+        Ok(Part {
+            parameter: range.parameter as usize,
+            elements,
+        })
+    }
+
     fn parts(&self, ranges: Ranges<'_>) -> Result<Vec<Part>, PluginError> {
-        let parameters = self.trained()?;
-        let ranges = match ranges {
+        match ranges {
             Ranges::All => {
-                let all = parameters
-                    .iter()
-                    .enumerate()
-                    .map(|(index, parameter)| Part {
-                        parameter: index,
-                        start: 0,
-                        length: parameter.info.elements(),
-                    });
-                return Ok(all.collect());
+                let all = self.trained()?.iter().enumerate();
+                let whole = |(parameter, known): (usize, &Parameter)| Part {
+                    parameter,
+                    elements: 0..known.info.elements(),
+                };
+                Ok(all.map(whole).collect())
             }
-            Ranges::Only(ranges) => ranges,
-        };
-        let parts = ranges.iter().map(|range| {
-            let parameter = range.parameter as usize;
-            let elements = parameters.get(parameter).map(|known| known.info.elements());
-            let start = usize::try_from(range.start).ok();
-            let end = usize::try_from(range.end).ok();
-            match (elements, start, end) {
-                (Some(elements), Some(start), Some(end)) if start <= end && end <= elements => {
-                    Ok(Part {
-                        parameter,
-                        start,
-                        length: end - start,
-                    })
-                }
-                _ => Err(PluginError::invalid(format!("no such elements: {range:?}"))),
-            }
-        });
-        parts.collect()
+            Ranges::Only(ranges) => ranges.iter().map(|&range| self.part(range)).collect(),
+        }
     }
 
     /// Returns the elements of a part as a flat tensor that shares the memory.
     fn flat(&self, part: &Part, what: StatePart) -> Result<Tensor> {
         let flat = self.tensor(part.parameter, what)?.f_view([-1])?;
-        Ok(flat.f_narrow(0, size(part.start), size(part.length))?)
+        Ok(flat.f_narrow(0, size(part.elements.start), size(part.elements.len()))?)
     }
 
+    /// Visits one part of the state. Gradients may be visited while backward passes add to others; whoever visits anything
+    /// else keeps computations out.
     pub fn visit(
         &self,
         what: StatePart,
@@ -183,20 +232,31 @@ impl Learned {
         visit: &mut VisitTensor<'_>,
     ) -> Result<()> {
         let whole = matches!(ranges, Ranges::All);
+        let _turn = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         for part in self.parts(ranges)? {
             let tensor = match whole {
                 true => self.tensor(part.parameter, what)?,
                 false => self.flat(&part, what)?,
             };
             let (data, shape) = (tensor.data_ptr().cast(), shape(&tensor));
-            // SAFETY: a parameter and a range of it are contiguous `f32` in main memory, and the caller holds the only
-            // lock on it.
+            // SAFETY: a parameter and a range of it are contiguous `f32` on the device. Nothing else reads or writes them
+            // meanwhile: gradients are changed in turn, and for the rest the caller holds the only lock.
             let view = unsafe {
-                TensorViewMut::from_raw(data, DType::F32, Device::CPU, &shape, Stream::COMPLETE)
+                TensorViewMut::from_raw(data, DType::F32, self.device, &shape, self.stream())
             };
             visit(u32::try_from(part.parameter).unwrap_or(u32::MAX), view?)?;
+            if what == StatePart::WEIGHTS {
+                self.use_learned(part.parameter)?;
+            }
         }
         Ok(())
+    }
+
+    fn stream(&self) -> Stream {
+        match self.device {
+            Device::CPU => Stream::COMPLETE,
+            _ => DEFAULT_STREAM,
+        }
     }
 
     pub fn gradient_squares(&self, ranges: Ranges<'_>) -> Result<f64> {
@@ -210,16 +270,20 @@ impl Learned {
     }
 
     pub fn clear_gradients(&self) -> Result<()> {
-        for state in self.states()? {
+        for state in &self.training()?.states {
             let _ = state.gradient.shallow_clone().f_zero_()?;
         }
         Ok(())
     }
 
     pub fn apply_adamw(&self, step: &AdamWStep, ranges: Ranges<'_>) -> Result<()> {
-        check(step)?;
         let parts = self.parts(ranges)?;
-        no_grad(|| parts.iter().try_for_each(|part| self.step(step, part)))
+        step.check()?;
+        let _guard = no_grad_guard();
+        parts.iter().try_for_each(|part| {
+            self.step(step, part)?;
+            self.use_learned(part.parameter)
+        })
     }
 
     fn step(&self, step: &AdamWStep, part: &Part) -> Result<()> {
@@ -228,11 +292,8 @@ impl Learned {
         let mut weights = self.flat(part, StatePart::WEIGHTS)?;
         let mut first = self.flat(part, StatePart::FIRST_MOMENT)?;
         let mut second = self.flat(part, StatePart::SECOND_MOMENT)?;
-        let decays = self
-            .trained()?
-            .get(part.parameter)
-            .is_some_and(|known| known.info.shape.len() > 1 && !known.info.name.ends_with("bias"));
-        if decays {
+        let info = self.trained()?.get(part.parameter).map(|known| &known.info);
+        if info.is_some_and(|info| training::decays(&info.name, &info.shape)) {
             let _ = weights.f_mul_scalar_(1.0 - step.learning_rate * step.weight_decay)?;
         }
         let _ = first.f_mul_scalar_(step.beta1)?;
@@ -247,6 +308,7 @@ impl Learned {
         Ok(())
     }
 
+    /// Passes on tensors in main memory.
     pub fn export(
         &self,
         what: StatePart,
@@ -259,9 +321,9 @@ impl Learned {
                 true => self.tensor(part.parameter, what)?,
                 false => self.flat(&part, what)?,
             };
+            let tensor = tensor.f_to(tch::Device::Cpu)?;
             let (data, shape) = (tensor.data_ptr().cast_const().cast(), shape(&tensor));
-            // SAFETY: a parameter and a range of it are contiguous `f32` in main memory, and the caller holds the only
-            // lock on it.
+            // SAFETY: the tensor is contiguous `f32` in main memory, and nothing changes it meanwhile.
             let view = unsafe {
                 TensorView::from_raw(data, DType::F32, Device::CPU, &shape, Stream::COMPLETE)
             };
@@ -276,42 +338,16 @@ impl Learned {
         range: ParameterRange,
         values: &TensorView<'_>,
     ) -> Result<()> {
-        let parts = self.parts(Ranges::Only(&[range]))?;
-        for part in &parts {
-            let elements: usize = values.shape().iter().product();
-            let shape = match elements == part.length {
-                true => values.shape().to_vec(),
-                false => vec![part.length],
-            };
-            let values = copied_as("values", values, &shape)?;
-            let values = values.f_view(sizes(&[part.length]).as_slice())?;
-            no_grad(|| {
-                self.flat(part, what)?
-                    .f_copy_(&values)
-                    .map_err(Failure::from)
-            })?;
+        let part = self.part(range)?;
+        let known = &self.trained()?[part.parameter].info.name;
+        let found = values.shape().iter().product();
+        training::same_length(known, part.elements.len(), found)?;
+        let values = input(values, self.device)?.f_view([-1])?;
+        let _guard = no_grad_guard();
+        self.flat(&part, what)?.f_copy_(&values)?;
+        match what {
+            StatePart::WEIGHTS => self.use_learned(part.parameter),
+            _ => Ok(()),
         }
-        Ok(())
-    }
-}
-
-fn check(step: &AdamWStep) -> Result<(), PluginError> {
-    let numbers = [
-        step.learning_rate,
-        step.beta1,
-        step.beta2,
-        step.epsilon,
-        step.weight_decay,
-        step.gradient_scale,
-    ];
-    let is_rate = |beta: f64| (0.0..1.0).contains(&beta);
-    let valid = step.step > 0
-        && numbers.iter().all(|number| number.is_finite())
-        && is_rate(step.beta1)
-        && is_rate(step.beta2)
-        && step.epsilon >= 0.0;
-    match valid {
-        true => Ok(()),
-        false => Err(PluginError::invalid(format!("no step of AdamW: {step:?}"))),
     }
 }

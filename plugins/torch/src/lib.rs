@@ -1,33 +1,71 @@
-//! A `merv-host` plugin whose encoder and language model compute and learn with libtorch, through `tch`: SigLIP's patches
-//! (arXiv 2303.15343) and Llama-like language models (arXiv 2307.09288), in `f32` on the CPU, from safetensors.
+//! A `merv-host` plugin whose models compute and learn with libtorch, through `tch`: the encoders of MERV and Hiera, and
+//! Llama-like language models, on the CPU and on CUDA devices.
 //!
-//! It is a separate project, outside `merv-host`'s workspace. `make check-torch` gets libtorch, builds the plugin, and
-//! compares it with the plugins that compute with candle: features, logits, losses and trained weights.
+//! It is a separate project, outside `merv-host`'s workspace. `make torch` gets libtorch and builds it; `make test-torch`
+//! runs the tests of models with it. Ids, config files and names of weights are those of `merv-architectures`, which the
+//! plugins that compute with candle use too.
+//!
+//! Sums along a model, norms, trained weights and the optimizer's state are `f32`. The operands of matrix products are `f32`
+//! on the CPU and `bf16` on CUDA, unless the registry says otherwise. Calls of one model run at the same time; only a change
+//! of its weights waits for them.
 //!
 //! # Limits
 //!
-//! * Calls of one model run one after the other, on all the threads that libtorch uses.
-//! * Pictures have the size that the encoder was trained at.
-//! * `rope_scaling`, biases in the language model, and every other setting that is not built here are refused.
-//! * `checkpoint_activations` is ignored.
+//! * Weights are copied from their files into memory. Quantised ones are refused.
 
-mod config;
 mod failure;
+mod placement;
 mod tensor;
 mod learned;
-mod weights;
 mod model;
-mod siglip;
+mod weights;
+mod layers;
+mod encoders;
 mod llama;
 
+use encoders::Family;
 use failure::Result;
 use merv_plugin_api::{
-    DType, EncoderInfo, EncoderObject, EncoderRequest, LanguageModelInfo, LanguageModelObject,
-    LanguageModelRequest, Manifest, ModelSource, Plugin, PluginError, Provided, feature,
+    EncoderInfo, EncoderObject, EncoderRequest, HostServices, LanguageModelInfo,
+    LanguageModelObject, LanguageModelRequest, Manifest, Plugin, PluginError, Provided, feature,
 };
 
-const ENCODER: &str = "siglip-vit-b16-224px-all-no-cls";
-const LANGUAGE_MODEL: &str = "llama";
+const ENCODERS: usize = count(&encoders::PROVIDED);
+const LANGUAGE_MODELS: usize = merv_architectures::llama::PROVIDED.len();
+
+/// Everything that the plugin provides.
+static PROVIDED: [Provided; ENCODERS + LANGUAGE_MODELS] = provided();
+
+const fn count(parts: &[&[Provided]]) -> usize {
+    let (mut count, mut part) = (0, 0);
+    while part < parts.len() {
+        count += parts[part].len();
+        part += 1;
+    }
+    count
+}
+
+const fn provided() -> [Provided; ENCODERS + LANGUAGE_MODELS] {
+    const FEATURES: &[&str] = &[feature::TRAIN, feature::CANCEL, feature::DEVICE_TENSORS];
+    let mut all = [Provided::encoder("", ""); ENCODERS + LANGUAGE_MODELS];
+    let (mut index, mut part) = (0, 0);
+    while part < encoders::PROVIDED.len() {
+        let mut row = 0;
+        while row < encoders::PROVIDED[part].len() {
+            all[index] = encoders::PROVIDED[part][row];
+            index += 1;
+            row += 1;
+        }
+        part += 1;
+    }
+    let mut row = 0;
+    while row < LANGUAGE_MODELS {
+        all[index] = merv_architectures::llama::PROVIDED[row].features(FEATURES);
+        index += 1;
+        row += 1;
+    }
+    all
+}
 
 struct Torch;
 
@@ -35,47 +73,28 @@ impl Plugin for Torch {
     const MANIFEST: Manifest = Manifest::new("torch", env!("CARGO_PKG_VERSION"))
         .license(env!("CARGO_PKG_LICENSE"))
         .backend("libtorch")
-        .provides(&[
-            Provided::encoder(ENCODER, "Apache-2.0").features(&[feature::TRAIN]),
-            Provided::llm(LANGUAGE_MODEL, "that of the weights").features(&[feature::TRAIN]),
-        ]);
+        .devices(&["cpu", "cuda"])
+        .provides(&PROVIDED);
+
+    fn init(host: &HostServices) -> Result<(), PluginError> {
+        tch::set_num_threads(i32::try_from(host.threads).unwrap_or(i32::MAX));
+        Ok(())
+    }
 
     fn describe_encoder(request: &EncoderRequest) -> Result<EncoderInfo, PluginError> {
-        check(&request.model, ENCODER)?;
-        siglip::Sizes::read(request)?.describe(request)
+        Family::of(&request.model.id)?.describe(request)
     }
 
     fn load_encoder(request: &EncoderRequest) -> Result<EncoderObject, PluginError> {
-        check(&request.model, ENCODER)?;
-        Ok(EncoderObject::trainable(siglip::load(request)?))
+        Family::of(&request.model.id)?.load(request)
     }
 
     fn describe_llm(request: &LanguageModelRequest) -> Result<LanguageModelInfo, PluginError> {
-        check(&request.model, LANGUAGE_MODEL)?;
-        Ok(llama::Config::read(&request.model)?.describe())
+        llama::describe(request)
     }
 
     fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {
-        check(&request.model, LANGUAGE_MODEL)?;
-        Ok(LanguageModelObject::trainable(llama::load(&request.model)?))
-    }
-}
-
-/// Checks what a request asks of every model.
-fn check(model: &ModelSource, id: &str) -> Result<(), PluginError> {
-    if model.id != id {
-        let message = format!("this plugin provides `{id}`, not `{}`", model.id);
-        return Err(PluginError::unsupported(message));
-    }
-    if !model.device.is_main_memory() {
-        let message = format!("this plugin computes on the CPU, not on {}", model.device);
-        return Err(PluginError::unsupported(message));
-    }
-    match model.dtype {
-        None | Some(DType::F32) => Ok(()),
-        Some(dtype) => Err(PluginError::unsupported(format!(
-            "this plugin computes in f32, not in {dtype}"
-        ))),
+        Ok(llama::load(request)?)
     }
 }
 

@@ -1,38 +1,45 @@
-//! A network and its parameters behind one lock: the part of a plugin's model that every kind shares.
+//! A network and its parameters: the part of a plugin's model that every kind shares.
 
 use crate::{failure::Result, learned::Learned};
 use merv_plugin_api::{
     AdamWStep, ParameterInfo, ParameterRange, PluginError, Ranges, StatePart, TakeTensor,
     TensorView, Trainable, TrainingOptions, VisitTensor,
 };
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A loaded model. The network's tensors are those of the parameters.
 pub struct Model<I, N> {
     pub info: I,
-    inner: Mutex<(N, Learned)>,
+    inner: RwLock<Inner<N>>,
 }
+
+/// A network and its parameters.
+pub struct Inner<N> {
+    pub network: N,
+    pub learned: Learned,
+}
+
+// SAFETY: several threads may compute with the same tensors of libtorch. Whoever changes weights holds the lock alone, and
+// gradients are changed under a lock of their own.
+unsafe impl<N: Send> Sync for Inner<N> {}
 
 impl<I, N> Model<I, N> {
     pub fn new(info: I, network: N, learned: Learned) -> Self {
         Self {
             info,
-            inner: Mutex::new((network, learned)),
+            inner: RwLock::new(Inner { network, learned }),
         }
     }
 
-    /// Locks the network and its parameters. A panic left them as they were, because libtorch changes no tensor halfway.
-    pub fn lock(&self) -> MutexGuard<'_, (N, Learned)> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the network and its parameters to compute with. Many threads may do so at the same time. A panic left them
+    /// as they were, because libtorch changes no tensor halfway.
+    pub fn read(&self) -> RwLockReadGuard<'_, Inner<N>> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Returns the places of all trained parameters.
-pub fn places(learned: &Learned) -> Result<Vec<u32>> {
-    Ok((0..)
-        .zip(learned.trained()?)
-        .map(|(place, _)| place)
-        .collect())
+    fn write(&self) -> RwLockWriteGuard<'_, Inner<N>> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<I, N> Trainable for Model<I, N>
@@ -41,15 +48,12 @@ where
     N: Send + 'static,
 {
     fn begin_training(&self, options: &TrainingOptions) -> Result<(), PluginError> {
-        if let Some(key) = options.extra.keys().next() {
-            return Err(PluginError::unsupported(format!("no setting `{key}`")));
-        }
-        Ok(self.lock().1.begin(options.trainable)?)
+        Ok(self.write().learned.begin(options)?)
     }
 
     fn parameters(&self) -> Result<Vec<ParameterInfo>, PluginError> {
-        let inner = self.lock();
-        let trained = inner.1.trained()?.iter();
+        let inner = self.read();
+        let trained = inner.learned.trained()?.iter();
         Ok(trained.map(|parameter| parameter.info.clone()).collect())
     }
 
@@ -59,19 +63,23 @@ where
         ranges: Ranges<'_>,
         visit: &mut VisitTensor<'_>,
     ) -> Result<(), PluginError> {
-        Ok(self.lock().1.visit(part, ranges, visit)?)
+        // A backward pass waits for the host, which may be waiting for gradients that it has named.
+        Ok(match part {
+            StatePart::GRADIENT => self.read().learned.visit(part, ranges, visit)?,
+            _ => self.write().learned.visit(part, ranges, visit)?,
+        })
     }
 
     fn gradient_squares(&self, ranges: Ranges<'_>) -> Result<f64, PluginError> {
-        Ok(self.lock().1.gradient_squares(ranges)?)
+        Ok(self.read().learned.gradient_squares(ranges)?)
     }
 
     fn clear_gradients(&self) -> Result<(), PluginError> {
-        Ok(self.lock().1.clear_gradients()?)
+        Ok(self.write().learned.clear_gradients()?)
     }
 
     fn apply_adamw(&self, step: &AdamWStep, ranges: Ranges<'_>) -> Result<(), PluginError> {
-        Ok(self.lock().1.apply_adamw(step, ranges)?)
+        Ok(self.write().learned.apply_adamw(step, ranges)?)
     }
 
     fn export(
@@ -80,7 +88,7 @@ where
         ranges: Ranges<'_>,
         take: &mut TakeTensor<'_>,
     ) -> Result<(), PluginError> {
-        Ok(self.lock().1.export(part, ranges, take)?)
+        Ok(self.read().learned.export(part, ranges, take)?)
     }
 
     fn import(
@@ -89,6 +97,6 @@ where
         range: ParameterRange,
         values: &TensorView<'_>,
     ) -> Result<(), PluginError> {
-        Ok(self.lock().1.import(part, range, values)?)
+        Ok(self.write().learned.import(part, range, values)?)
     }
 }

@@ -1,209 +1,161 @@
 //! The layers of a language model.
 
-use super::config::Config;
+use super::rotation::Rope;
 use crate::{
     failure::Result,
-    learned::Learned,
-    model::Model,
+    layers::{Linear, RmsNorm, activate},
     tensor::size,
-    weights::{Linear, Weights},
+    weights::Scope,
 };
-use merv_plugin_api::{LanguageModelInfo, ModelSource, PluginError};
-use tch::{Device, Kind, Tensor};
+use merv_architectures::{activation::Activation, llama::Config};
+use std::ops::Range;
+use tch::Tensor;
 
-struct Norm {
-    weight: Tensor,
-    epsilon: f64,
-}
-
-impl Norm {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_rms_norm(self.weight.size(), Some(&self.weight), self.epsilon)?)
-    }
-}
-
-struct Layer {
-    input_norm: Norm,
+/// One layer.
+pub struct Layer {
+    attention_norm: RmsNorm,
     qkv: [Linear; 3],
     output: Linear,
-    mlp_norm: Norm,
+    mlp_norm: RmsNorm,
     gate: Linear,
     up: Linear,
     down: Linear,
-}
-
-/// The keys and values of a layer, `[batch, heads, positions, head_dim]`. They are replaced, not changed.
-pub type Cache = (Tensor, Tensor);
-
-/// Cosines and sines of positions, `[positions, head_dim]`.
-struct Rotation(Tensor, Tensor);
-
-impl Rotation {
-    /// Rotates `[batch, heads, positions, head_dim]`.
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let halves = x.f_chunk(2, -1)?;
-        let turned = match &halves[..] {
-            [first, second] => Tensor::f_cat(&[second.f_neg()?, first.shallow_clone()], -1)?,
-            _ => return Err(PluginError::invalid("the width of a head is odd").into()),
-        };
-        Ok(x.f_mul(&self.0)?.f_add(&turned.f_mul(&self.1)?)?)
-    }
+    activation: Activation,
+    head_dim: i64,
 }
 
 impl Layer {
-    fn new(weights: &mut Weights, index: usize, config: &Config) -> Result<Self> {
-        let (d, hidden) = (config.hidden_size, config.intermediate_size);
+    fn new(config: &Config, scope: &Scope<'_>) -> Self {
+        let (d, h) = (config.hidden_size, config.intermediate_size);
         let queries = config.num_attention_heads * config.head_dim();
         let keys = config.kv_heads() * config.head_dim();
-        let name = |part: &str| format!("model.layers.{index}.{part}");
-        let mut linear = |part: &str, sizes| Linear::new(weights, &name(part), sizes, false);
-        let qkv = [
-            linear("self_attn.q_proj", [d, queries])?,
-            linear("self_attn.k_proj", [d, keys])?,
-            linear("self_attn.v_proj", [d, keys])?,
-        ];
-        let output = linear("self_attn.o_proj", [queries, d])?;
-        let gate = linear("mlp.gate_proj", [d, hidden])?;
-        let up = linear("mlp.up_proj", [d, hidden])?;
-        let down = linear("mlp.down_proj", [hidden, d])?;
-        Ok(Self {
-            input_norm: norm(weights, &name("input_layernorm"), config)?,
-            qkv,
-            output,
-            mlp_norm: norm(weights, &name("post_attention_layernorm"), config)?,
-            gate,
-            up,
-            down,
-        })
+        let norm = |name| RmsNorm::new(d, config.rms_norm_eps, &scope.pp(name));
+        let attention = |name, inputs, outputs, bias| {
+            Linear::new(inputs, outputs, bias, &scope.pp("self_attn").pp(name))
+        };
+        let mlp = |name, inputs, outputs| {
+            Linear::new(inputs, outputs, config.mlp_bias, &scope.pp("mlp").pp(name))
+        };
+        let (bias, output_bias) = (config.qkv_bias(), config.attention_bias);
+        Self {
+            attention_norm: norm("input_layernorm"),
+            qkv: [
+                attention("q_proj", d, queries, bias),
+                attention("k_proj", d, keys, bias),
+                attention("v_proj", d, keys, bias),
+            ],
+            output: attention("o_proj", queries, d, output_bias),
+            mlp_norm: norm("post_attention_layernorm"),
+            gate: mlp("gate_proj", d, h),
+            up: mlp("up_proj", d, h),
+            down: mlp("down_proj", h, d),
+            activation: config.hidden_act,
+            head_dim: size(config.head_dim()),
+        }
     }
 
-    /// `[batch, length, width]` → the same, and the cache that has these positions too. `mask` says which positions may be
-    /// read, `[…, length, past + length]`.
-    fn forward(
+    /// `[batch, length, width]` → the same. `mix` computes the attention from queries, keys and values `[batch, heads, length,
+    /// head_dim]`, `[batch, heads, length, head_dim]`.
+    pub fn forward(
         &self,
         x: &Tensor,
-        rotation: &Rotation,
-        mask: &Tensor,
-        past: Option<&Cache>,
-    ) -> Result<(Tensor, Cache)> {
+        mix: impl FnOnce([Tensor; 3]) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let (batch, length, _) = x.size3()?;
-        let head_dim = rotation.0.size().last().copied().unwrap_or(1);
-        let normed = self.input_norm.forward(x)?;
+        let normed = self.attention_norm.forward(x)?;
         let heads = |linear: &Linear| -> Result<Tensor> {
             let y = linear.forward(&normed)?;
-            Ok(y.f_view([batch, length, -1, head_dim])?.f_transpose(1, 2)?)
+            let y = y.f_view([batch, length, -1, self.head_dim])?;
+            Ok(y.f_transpose(1, 2)?)
         };
         let [q, k, v] = &self.qkv;
-        let q = rotation.apply(&heads(q)?)?;
-        let (mut k, mut v) = (rotation.apply(&heads(k)?)?, heads(v)?);
-        if let Some((keys, values)) = past {
-            k = Tensor::f_cat(&[keys, &k], 2)?;
-            v = Tensor::f_cat(&[values, &v], 2)?;
-        }
-        let mixed =
-            Tensor::f_scaled_dot_product_attention(&q, &k, &v, Some(mask), 0.0, false, None, true)?;
-        let mixed = mixed.f_transpose(1, 2)?.f_reshape([batch, length, -1])?;
+        let mixed = mix([heads(q)?, heads(k)?, heads(v)?])?;
+        let mixed = mixed.f_transpose(1, 2)?.f_flatten(2, 3)?;
         let x = x.f_add(&self.output.forward(&mixed)?)?;
         let normed = self.mlp_norm.forward(&x)?;
-        let gated = self.gate.forward(&normed)?.f_silu()?;
-        let hidden = gated.f_mul(&self.up.forward(&normed)?)?;
-        Ok((x.f_add(&self.down.forward(&hidden)?)?, (k, v)))
+        let gate = activate(&self.gate.forward(&normed)?, self.activation)?;
+        let hidden = gate.f_mul(&self.up.forward(&normed)?)?;
+        Ok(x.f_add(&self.down.forward(&hidden)?)?)
     }
 }
 
-fn norm(weights: &mut Weights, name: &str, config: &Config) -> Result<Norm> {
-    Ok(Norm {
-        weight: weights.take(&format!("{name}.weight"), &[config.hidden_size])?,
-        epsilon: config.rms_norm_eps,
-    })
+/// The places of parameters among all. The embedding table is the first.
+pub struct Places {
+    /// That of the head. Empty if it shares the embedding table.
+    pub head: Range<usize>,
+    pub layers: Vec<Range<usize>>,
+    pub norm: Range<usize>,
 }
 
 /// The network.
 pub struct Llama {
     /// `[vocab_size, width]`
     pub embeddings: Tensor,
-    layers: Vec<Layer>,
-    norm: Norm,
-    pub head: Linear,
-    /// `[head_dim / 2]`, in `f32` as in the original, because at large positions a rounding difference changes the angle.
-    frequencies: Tensor,
-}
-
-/// Loads the language model.
-pub fn load(model: &ModelSource) -> Result<Model<LanguageModelInfo, Llama>> {
-    let config = Config::read(model)?;
-    let mut weights = Weights::read(model)?;
-    let table = [config.vocab_size, config.hidden_size];
-    let embeddings = weights.take("model.embed_tokens.weight", &table)?;
-    let layers =
-        (0..config.num_hidden_layers).map(|index| Layer::new(&mut weights, index, &config));
-    let layers = layers.collect::<Result<_>>()?;
-    let norm = norm(&mut weights, "model.norm", &config)?;
-    let head = match config.tie_word_embeddings {
-        true => Linear::sharing(&embeddings),
-        false => Linear::new(&mut weights, "lm_head", [table[1], table[0]], false)?,
-    };
-    let dim = config.head_dim();
-    let frequencies = (0..dim / 2).map(|i| {
-        let exponent = (2 * i) as f32 / dim as f32;
-        1.0 / (config.rope_theta as f32).powf(exponent)
-    });
-    let network = Llama {
-        embeddings,
-        layers,
-        norm,
-        head,
-        frequencies: Tensor::f_from_slice(&frequencies.collect::<Vec<f32>>())?,
-    };
-    Ok(Model::new(
-        config.describe(),
-        network,
-        Learned::new(weights.taken),
-    ))
+    pub layers: Vec<Layer>,
+    norm: RmsNorm,
+    head: Linear,
+    pub rope: Rope,
+    pub config: Config,
+    pub places: Places,
 }
 
 impl Llama {
-    fn rotation(&self, start: usize, length: i64) -> Result<Rotation> {
-        let options = (Kind::Float, Device::Cpu);
-        let positions = Tensor::f_arange_start(size(start), size(start) + length, options)?;
-        let angles = positions.f_outer(&self.frequencies)?;
-        let angles = Tensor::f_cat(&[&angles, &angles], -1)?;
-        Ok(Rotation(angles.f_cos()?, angles.f_sin()?))
-    }
-
-    /// `[batch, length, width]` at the positions from `start` on → hidden states after the last norm, and the caches.
-    pub fn forward(
-        &self,
-        x: &Tensor,
-        mask: &Tensor,
-        past: &[Cache],
-        start: usize,
-    ) -> Result<(Tensor, Vec<Cache>)> {
-        let rotation = self.rotation(start, x.size3()?.1)?;
-        let (mut x, mut caches) = (x.shallow_clone(), Vec::new());
-        for (index, layer) in self.layers.iter().enumerate() {
-            let (y, cache) = layer.forward(&x, &rotation, mask, past.get(index))?;
-            x = y;
-            caches.push(cache);
+    /// Takes the weights from `scope`. The size of the vocabulary is that of the embedding table.
+    pub fn new(config: &Config, scope: &Scope<'_>) -> Result<Self> {
+        let model = scope.pp("model");
+        let embedding = model.pp("embed_tokens");
+        let mut config = config.clone();
+        // The table may be padded, while the config still has the original size.
+        if let Some(&[rows, _]) = embedding.shape("weight") {
+            config.vocab_size = rows;
         }
-        Ok((self.norm.forward(&x)?, caches))
+        config.check()?;
+        let (d, vocab) = (config.hidden_size, config.vocab_size);
+        let embeddings = embedding.matrix("weight", &[vocab, d]);
+        let of_head = scope.taken();
+        let head = match config.tie_word_embeddings {
+            true => Linear::from_parts(&embeddings, None),
+            false => Linear::new(d, vocab, false, &scope.pp("lm_head")),
+        };
+        let head_places = of_head..scope.taken();
+        let mut of_layers = Vec::new();
+        let layers = (0..config.num_hidden_layers).map(|index| {
+            let first = scope.taken();
+            let layer = Layer::new(&config, &model.pp("layers").pp(index));
+            of_layers.push(first..scope.taken());
+            layer
+        });
+        let layers = layers.collect();
+        let of_norm = scope.taken();
+        let norm = RmsNorm::new(d, config.rms_norm_eps, &model.pp("norm"));
+        Ok(Self {
+            embeddings,
+            layers,
+            norm,
+            head,
+            rope: Rope::new(&config, scope)?,
+            places: Places {
+                head: head_places,
+                layers: of_layers,
+                norm: of_norm..scope.taken(),
+            },
+            config,
+        })
     }
 
-    /// Appends `[length, width]` to a session of `start` positions.
-    pub fn append(
-        &self,
-        embeds: &Tensor,
-        past: &[Cache],
-        start: usize,
-    ) -> Result<(Tensor, Vec<Cache>)> {
-        let (length, _) = embeds.size2()?;
-        let mask = causal(length, size(start))?;
-        self.forward(&embeds.f_unsqueeze(0)?, &mask, past, start)
+    /// Returns the rows `ids` of the embedding table, `[ids, width]` of `f32`.
+    pub fn embed(&self, ids: &Tensor) -> Result<Tensor> {
+        let rows = self.embeddings.f_index_select(0, ids)?;
+        Ok(rows.f_to_kind(tch::Kind::Float)?)
     }
-}
 
-/// Which of `past + length` positions each of the last `length` may read.
-pub fn causal(length: i64, past: i64) -> Result<Tensor> {
-    let all = Tensor::f_ones([length, past + length], (Kind::Bool, Device::Cpu))?;
-    Ok(all.f_tril(past)?)
+    /// `[…, width]` → the same, normed
+    pub fn normed(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.norm.forward(hidden)
+    }
+
+    /// `[…, width]`, normed → `[…, vocab_size]` of `f32`
+    pub fn logits(&self, normed: &Tensor) -> Result<Tensor> {
+        Ok(self.head.forward(normed)?.f_to_kind(tch::Kind::Float)?)
+    }
 }
