@@ -22,12 +22,14 @@ mod weights;
 mod layers;
 mod encoders;
 mod llama;
+mod cuda;
 
 use encoders::Family;
 use failure::Result;
 use merv_plugin_api::{
-    EncoderInfo, EncoderObject, EncoderRequest, HostServices, LanguageModelInfo,
-    LanguageModelObject, LanguageModelRequest, Manifest, Plugin, PluginError, Provided, feature,
+    DeviceServiceObject, EncoderInfo, EncoderObject, EncoderRequest, HostServices,
+    LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest, Plugin, PluginError,
+    Provided, feature,
 };
 
 const ENCODERS: usize = count(&encoders::PROVIDED);
@@ -95,6 +97,10 @@ impl Plugin for Torch {
 
     fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {
         Ok(llama::load(request)?)
+    }
+
+    fn devices() -> Result<DeviceServiceObject, PluginError> {
+        Ok(DeviceServiceObject::new(cuda::Service))
     }
 }
 

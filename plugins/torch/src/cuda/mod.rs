@@ -1,0 +1,6 @@
+//! CUDA devices: their memory, as the host uses it.
+
+mod driver;
+mod service;
+
+pub use service::Service;
