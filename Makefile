@@ -23,7 +23,7 @@ PART ?= 0/400
 # Python with the original implementations, for `bench-memory`, `parity` and `fixtures`.
 VENV := target/python
 
-.PHONY: help demo test test-long test-media mutants audit check-abi check-mpi check-torch bench bench-abi bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
+.PHONY: help demo test test-long test-media mutants audit check-abi check-mpi torch test-torch bench bench-abi bench-eval bench-train bench-memory parity parity-llm table lint fixtures build install uninstall dist system
 
 help:
 	@echo "make demo          describe a clip with merv-tiny and ask two questions about it (VIDEO=… PROMPT=… QUESTION=… CHOICE=…)"
@@ -41,7 +41,8 @@ help:
 	@echo "make parity        compare the encoders at full size with PyTorch, which it installs"
 	@echo "make parity-llm    compare a real language model, SmolLM2, with llama.cpp's answers"
 	@echo "make check-mpi     exchange tensors between four processes over MPI, which it installs"
-	@echo "make check-torch   run and train models with libtorch (1 GB, which it downloads), and compare them with candle's"
+	@echo "make torch         build the plugin that computes with libtorch (1 GB, which it downloads), in target/torch"
+	@echo "make test-torch    build it, and run the tests of models with it"
 	@echo "make table         measure how often merv-tiny, and each of its encoders alone, is right about new clips"
 	@echo "make install       install what was built into PREFIX, by default /usr/local (PREFIX=… DESTDIR=…)"
 	@echo "make uninstall     remove what make install put into PREFIX"
@@ -101,8 +102,11 @@ parity-llm: build
 check-mpi: system
 	@scripts/check-mpi
 
-check-torch: build
-	@scripts/check-torch target/libtorch
+torch: system
+	@scripts/build-torch target/libtorch
+
+test-torch: build
+	@scripts/test-torch target/libtorch
 
 table: build
 	@scripts/merv-tiny-table target/table 1000

@@ -63,19 +63,29 @@ fn build_of_this_test() -> (String, PathBuf) {
     )
 }
 
-/// Opens `merv_<plugin>` as the host does. Hiera is a separate project, which is built on demand.
+/// The library of `plugins/torch`, which is tested instead of the plugins that compute with candle. `scripts/test-torch` sets
+/// it.
+const TORCH: &str = "MERV_TORCH_PLUGIN";
+
+/// The library of `plugins/torch`, if its models are tested instead of those that compute with candle.
+pub fn torch_plugin() -> Option<PathBuf> {
+    var_os(TORCH).map(PathBuf::from)
+}
+
+/// Opens the plugin that provides the models of `merv_<plugin>`, as the host does. Hiera is a separate project, which is built
+/// on demand.
 ///
 /// # Panics
 ///
 /// If it cannot be built or opened.
-pub fn encoder_library(plugin: &str) -> Arc<Library> {
+pub fn model_library(plugin: &str) -> Arc<Library> {
     let target = format!("merv_{plugin}");
-    let file = if plugin == "hiera" {
-        separate_project("plugins/hiera")
-    } else {
-        artifacts().library(&target)
+    let file = match torch_plugin() {
+        Some(file) => file,
+        None if plugin == "hiera" => separate_project("plugins/hiera").to_owned(),
+        None => artifacts().library(&target).to_owned(),
     };
-    Library::open(file, 2).unwrap_or_else(|error| panic!("{target}: {error}"))
+    Library::open(&file, 2).unwrap_or_else(|error| panic!("{target}: {error}"))
 }
 
 /// The cdylib of a project outside the workspace, built as its documentation says: in the workspace's target

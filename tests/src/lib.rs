@@ -14,7 +14,7 @@ mod tensors;
 mod tiny;
 mod training;
 
-pub use artifacts::{artifacts, encoder_library, library_file};
+pub use artifacts::{artifacts, library_file, model_library, torch_plugin};
 pub use benchmark::{Benchmark, json_lines, tiny_model, tiny_options};
 pub use close::{LEAST_COSINE, TOLERANCE, assert_aligned, assert_close, cosine};
 pub use hub::{COMMIT, Fault, FileKind, HubRequest, HubServer, TOKEN};

@@ -15,7 +15,7 @@ pub struct Tensor {
 }
 
 /// The tensors of a file, by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tensors(BTreeMap<String, Tensor>);
 
 impl Tensors {

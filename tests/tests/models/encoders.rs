@@ -3,10 +3,10 @@
 use merv_host::plugin::{CallError, Cancellation, Encoder};
 use merv_plugin_api::{Clips, DType, EncoderRequest, ErrorKind, TensorView};
 use merv_tests::{
-    LEAST_COSINE, Tensor, assert_aligned, assert_close, chain, encoder_library, fixture,
-    load_encoder, model_source, read,
+    LEAST_COSINE, Tensor, assert_aligned, assert_close, chain, fixture, load_encoder,
+    model_library, model_source, read, torch_plugin,
 };
-use std::fs;
+use std::{fs, thread};
 
 /// A case and the encoder ids that it has features for.
 type FixtureIds = (&'static str, &'static [&'static str]);
@@ -110,7 +110,7 @@ fn load(plugin: &str, id: &str, case: &str, dtype: Option<DType>) -> Case {
     model.dtype = dtype;
     let mut request = EncoderRequest::new(model, clips.shape[1] as u32);
     request.image_size = Some(clips.shape[3] as u32);
-    let library = encoder_library(plugin);
+    let library = model_library(plugin);
     let encoder = load_encoder(&library, &request)
         .unwrap_or_else(|error| panic!("{plugin}/{case}: {}", chain(&error)));
     assert_eq!(
@@ -254,6 +254,21 @@ fn a_cancelled_clip_is_not_encoded() {
     });
 }
 
+/// A model computes for many threads at the same time.
+#[test]
+fn several_threads_encode_with_one_model() {
+    every_case(|name, case| {
+        let (encoder, clips) = (&case.encoder, &case.clips);
+        thread::scope(|scope| {
+            let run = || encode(encoder, &clips.values, &clips.shape).unwrap();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+            for found in threads {
+                assert_close(name, &found.join().unwrap().values, &case.features.values);
+            }
+        });
+    });
+}
+
 #[test]
 fn a_batch_equals_its_clips_one_by_one() {
     every_case(
@@ -317,7 +332,10 @@ fn clips_of_wrong_shape_are_errors_and_the_encoder_stays_usable() {
                     "{name}, {shape:?}: {error}"
                 );
                 let message = error.to_string();
-                let plugin = name.split('/').next().unwrap();
+                let plugin = match torch_plugin() {
+                    Some(_) => "torch",
+                    None => name.split('/').next().unwrap(),
+                };
                 assert!(
                     message.contains(&format!("plugin `{plugin}`")),
                     "{name}: {message}"

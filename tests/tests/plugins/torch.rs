@@ -1,23 +1,31 @@
-//! A language model and an encoder that compute with libtorch: they give and learn the same as those of our own plugins.
-//! `make check-torch` builds the plugin and runs this.
+//! The models that compute with libtorch beside those that compute with candle: they give and learn the same in one model.
+//! `make test-torch` builds the plugin and runs this.
 
-use merv_tests::{Tensors, Tiny, TrainingRun, read};
+use merv_tests::{Tensors, Tiny, TrainingRun, read, torch_plugin};
 use serde_json::Value;
-use std::{env, fs};
+use std::fs;
 use tempfile::TempDir;
 
-/// The lively model, whose SigLIP and language model compute with libtorch.
-fn of_torch() -> Tiny {
-    let plugin = env::var("MERV_TORCH_PLUGIN").expect("`make check-torch` sets MERV_TORCH_PLUGIN");
+/// The encoders' plugins of the lively model.
+const ENCODERS: [&str; 4] = ["languagebind", "dinov2", "vivit", "siglip"];
+const LANGUAGE_MODEL: &str = "llama2";
+
+/// The lively model, of which the models of these plugins compute with libtorch.
+fn with_torch(of_ours: &[&str]) -> Tiny {
+    let plugin = torch_plugin().expect("`make test-torch` sets MERV_TORCH_PLUGIN");
     let tiny = Tiny::new();
-    for plugin_of_ours in ["siglip", "llama2"] {
+    for of_ours in of_ours {
         tiny.replace(
             "registry.toml",
-            &format!("plugin = \"{plugin_of_ours}\""),
-            &format!("plugin = {{ path = \"{plugin}\" }}"),
+            &format!("plugin = \"{of_ours}\""),
+            &format!("plugin = {{ path = \"{}\" }}", plugin.display()),
         );
     }
     tiny
+}
+
+fn all() -> Vec<&'static str> {
+    [&ENCODERS[..], &[LANGUAGE_MODEL]].concat()
 }
 
 /// Compares numbers with the largest of the expected ones, because sums in another order differ by rounding.
@@ -31,8 +39,9 @@ fn assert_near(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert!(worst <= tolerance, "{what}: {worst:e}");
 }
 
+/// The plugin of libtorch is loaded before and after those of candle, and beside them in one process.
 #[test]
-#[ignore = "needs libtorch: make check-torch"]
+#[ignore = "needs libtorch: make test-torch"]
 fn features_logits_and_answers_are_those_of_our_plugins() {
     let dump = |tiny: &Tiny| -> (Value, Tensors) {
         let out = TempDir::new().unwrap();
@@ -41,16 +50,45 @@ fn features_logits_and_answers_are_those_of_our_plugins() {
         let run = run.finish().succeeded();
         (serde_json::from_str(&run.stdout).unwrap(), read(&path))
     };
-    let (ours, of_torch) = (dump(&Tiny::new()), dump(&of_torch()));
-    for name in [
-        "features.siglip-vit-b16-224px-all-no-cls",
-        "fused",
-        "logits",
+    let ours = dump(&Tiny::new());
+    let names = ours
+        .1
+        .names()
+        .filter(|name| name.starts_with("features.") || ["fused", "logits"].contains(name));
+    let names: Vec<_> = names.collect();
+    assert_eq!(names.len(), 6);
+    for of_torch in [
+        &all()[..],
+        &["languagebind"],
+        &["dinov2", "siglip"],
+        &[LANGUAGE_MODEL],
     ] {
-        let [ours, of_torch] = [&ours.1, &of_torch.1].map(|dump| &dump.get(name).values);
-        assert_near(name, of_torch, ours, 1e-5);
+        let mixed = dump(&with_torch(of_torch));
+        for name in &names {
+            let [ours, mixed] = [&ours.1, &mixed.1].map(|dump| &dump.get(name).values);
+            assert_near(&format!("{of_torch:?}, {name}"), mixed, ours, 2e-5);
+        }
+        assert_eq!(ours.0["text"], mixed.0["text"], "{of_torch:?}");
     }
-    assert_eq!(ours.0["text"], of_torch.0["text"]);
+}
+
+#[test]
+#[ignore = "needs libtorch: make test-torch"]
+fn a_missing_device_is_an_error_with_advice() {
+    let tiny = with_torch(&all());
+    for device in ["cuda", "cuda:7"] {
+        let run = tiny.generate().args(["--device", device]).finish();
+        let device = if device == "cuda" { "cuda:0" } else { device };
+        run.check_failed(
+            1,
+            &[
+                &format!("{device} was requested"),
+                "no CUDA device",
+                "`device = \"cpu\"`",
+            ],
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 fn training(tiny: &Tiny) -> TrainingRun {
@@ -64,9 +102,9 @@ fn training(tiny: &Tiny) -> TrainingRun {
 }
 
 #[test]
-#[ignore = "needs libtorch: make check-torch"]
+#[ignore = "needs libtorch: make test-torch"]
 fn they_learn_as_our_plugins_do_and_are_resumed() {
-    let (ours, tiny) = (Tiny::new(), of_torch());
+    let (ours, tiny) = (Tiny::new(), with_torch(&all()));
     let expected = training(&ours);
     expected.run().finish().succeeded();
     let found = training(&tiny);

@@ -1,8 +1,11 @@
 //! Embeddings and logits, and how the model's files are read.
 
-use super::{CASES, Case, every_case, numbers, request_of};
+use super::{CASES, Case, cases, every_case, numbers, request_of};
 use merv_plugin_api::{DType, LogitsAt, TensorView};
-use merv_tests::{Dtype, LEAST_COSINE, Stored, assert_aligned, assert_close, edit, fixture};
+use merv_tests::{
+    Dtype, LEAST_COSINE, Stored, assert_aligned, assert_close, chain, edit, fixture, load_llm,
+    model_library, torch_plugin,
+};
 use serde_json::Value;
 use std::fs;
 use tempfile::TempDir;
@@ -50,7 +53,7 @@ fn embeddings_and_logits_match_transformers() {
 
 #[test]
 fn logits_in_bf16_match_transformers_in_f32_up_to_rounding() {
-    for name in CASES {
+    for name in cases() {
         let mut request = request_of(name);
         request.model.dtype = Some(DType::BF16);
         let case = Case::of(name, request);
@@ -71,7 +74,7 @@ fn logits_in_bf16_match_transformers_in_f32_up_to_rounding() {
 /// transformers 5 writes `rope_theta` and `rope_scaling` in one object.
 #[test]
 fn rope_parameters_are_read_like_the_older_keys() {
-    for name in CASES {
+    for name in cases() {
         let path = fixture("llama2").join(name).join("config.json");
         if !path.is_file() {
             continue;
@@ -142,6 +145,28 @@ fn a_language_model_is_found_in_mervs_checkpoint() {
     let logits = case.prefill(&mut session, 0..case.length());
     assert_close("nested", &logits, &case.io.get("prefill_logits").values);
     case.replay("nested", &mut session);
+}
+
+/// The plugin that computes with libtorch names what it cannot read, and what to do.
+#[test]
+fn quantised_weights_are_read_or_refused_with_advice() {
+    for name in CASES.into_iter().filter(|name| name.starts_with("gguf-")) {
+        let loaded = load_llm(&model_library("llama2"), &request_of(name));
+        if torch_plugin().is_none() {
+            loaded.unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+            continue;
+        }
+        let Err(error) = loaded else {
+            panic!("{name}: loaded");
+        };
+        let message = chain(&error);
+        for words in [
+            "is quantised (Q",
+            "use the plugin that computes with candle",
+        ] {
+            assert!(message.contains(words), "{name}: {message}");
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{Case, every_case, numbers};
 use merv_host::plugin::{Cancellation, Session};
 use merv_plugin_api::{ErrorKind, LogitsAt, TensorView};
 use merv_tests::{assert_close, chain};
+use std::thread;
 
 #[test]
 fn a_session_of_another_model_is_refused() {
@@ -76,6 +77,20 @@ fn sessions_of_different_lengths_decode_together_as_alone() {
                 );
             }
         }
+    });
+}
+
+/// Each thread has sessions of its own, and some are forks of one session.
+#[test]
+fn several_threads_decode_with_one_model() {
+    every_case(|case| {
+        let origin = case.session_of(case.length());
+        let forks: Vec<_> = (0..4).map(|_| origin.fork().unwrap()).collect();
+        thread::scope(|scope| {
+            for (thread, mut session) in forks.into_iter().enumerate() {
+                scope.spawn(move || case.replay(&format!("thread {thread}"), &mut session));
+            }
+        });
     });
 }
 
