@@ -64,10 +64,11 @@ where
         visit: &mut VisitTensor<'_>,
     ) -> Result<(), PluginError> {
         // A backward pass waits for the host, which may be waiting for gradients that it has named.
-        Ok(match part {
-            StatePart::GRADIENT => self.read().learned.visit(part, ranges, visit)?,
-            _ => self.write().learned.visit(part, ranges, visit)?,
-        })
+        let visited = match part {
+            StatePart::GRADIENT => self.read().learned.visit(part, ranges, visit),
+            _ => self.write().learned.visit(part, ranges, visit),
+        };
+        Ok(visited?)
     }
 
     fn gradient_squares(&self, ranges: Ranges<'_>) -> Result<f64, PluginError> {
