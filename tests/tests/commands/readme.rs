@@ -20,7 +20,7 @@ const TEMPLATE: &str = "examples/plugin-template";
 const FENCES: [&str; 6] = ["sh", "rust", "toml", "toml fragment", "json", "text"];
 
 /// Languages of scripts that the tests of `eval` run.
-const TESTED_ELSEWHERE: [&str; 2] = ["sh slurm", "sh parallel"];
+const TESTED_ELSEWHERE: [&str; 3] = ["sh slurm", "sh parallel", "yaml kubernetes"];
 
 fn file(path: &str) -> String {
     Page::read(path).text

@@ -153,7 +153,7 @@ fn four_concurrent_processes_give_the_result_of_one() {
 fn example(fence: &str) -> String {
     let text = fs::read_to_string(root().join("docs/evaluation.md")).unwrap();
     let block = text
-        .split(&format!("```sh {fence}\n"))
+        .split(&format!("```{fence}\n"))
         .nth(1)
         .expect("the example exists");
     let block = block.split("```").next().unwrap();
@@ -182,6 +182,24 @@ fn bash(toy: &Benchmark, script: &str, variables: &[(&str, &str)]) -> Child {
         .unwrap()
 }
 
+/// The command of a pod of the example for Kubernetes.
+fn pod_command() -> String {
+    let job = example("yaml kubernetes");
+    assert!(job.contains("completions: 8\n") && job.contains("--num-chunks=8\n"));
+    let lines = job
+        .lines()
+        .skip_while(|line| line.trim() != "args:")
+        .skip(1);
+    let arguments = lines.map_while(|line| line.trim().strip_prefix("- "));
+    let command = ["merv-host"].into_iter().chain(arguments);
+    let command = command.collect::<Vec<_>>().join(" ");
+    // Kubernetes writes variables with parentheses. The volume is the folder of the test.
+    command
+        .replace("$(JOB_COMPLETION_INDEX)", "$JOB_COMPLETION_INDEX")
+        .replace("/shared/", "")
+        .replace("-chunks=8", "-chunks=3")
+}
+
 #[test]
 fn the_examples_for_several_machines_work() {
     let toy = Benchmark::open_ended(2);
@@ -189,7 +207,7 @@ fn the_examples_for_several_machines_work() {
         || fs::read_to_string(toy.path("eval_result/merv-tiny/toy_pred_merge.jsonl")).unwrap();
     // 512 tokens take too long for a test.
     let short = |script: String| script.replace("--num-chunks", "--max-new-tokens 6 --num-chunks");
-    let slurm = short(example("slurm"));
+    let slurm = short(example("sh slurm"));
     let tasks: Vec<Child> = ["0", "1", "2"]
         .map(|task| {
             let variables = [
@@ -203,6 +221,13 @@ fn the_examples_for_several_machines_work() {
         assert!(task.wait().unwrap().success());
     }
     let by_slurm = merged();
+    fs::remove_dir_all(toy.path("eval_result")).unwrap();
+    let pod = short(pod_command());
+    for index in ["2", "0", "1"] {
+        let mut pod = bash(&toy, &pod, &[("JOB_COMPLETION_INDEX", index)]);
+        assert!(pod.wait().unwrap().success());
+    }
+    assert_eq!(merged(), by_slurm);
     fs::remove_dir_all(toy.path("eval_result")).unwrap();
     // Replaces GNU parallel, which may not be installed.
     fs::create_dir(toy.path("bin")).unwrap();
@@ -223,7 +248,7 @@ for task in "${tasks[@]}"; do wait "$task"; done
         .unwrap();
     assert!(made.success());
     assert!(
-        bash(&toy, &short(example("parallel")), &[])
+        bash(&toy, &short(example("sh parallel")), &[])
             .wait()
             .unwrap()
             .success()
