@@ -33,6 +33,21 @@ fn tensors_with_flags_are_refused() {
 }
 
 #[test]
+fn a_parameter_is_made_of_a_tensor() {
+    let parameter = |data: &[u8]| {
+        let hooks = b"ccollections\nOrderedDict\n)R".to_vec();
+        let arguments = tuple(&[data.to_vec(), b"\x88".to_vec(), hooks]);
+        let function = b"ctorch._utils\n_rebuild_parameter\n";
+        pickled(&dict(&[function, &arguments[..], b"R"].concat()))
+    };
+    let checkpoint = open(&parameter(&tensor(&floats(), 0, &[4], &[1]))).unwrap();
+    assert_eq!(checkpoint.get("x").unwrap().shape, [4]);
+    for data in [&floats()[..], &int(1), b"N", b"}", b"]"] {
+        refused("a parameter", &parameter(data), &["_rebuild_parameter"]);
+    }
+}
+
+#[test]
 fn a_size_is_made_of_a_tuple() {
     let size = |sizes: &[u8]| pickled(&dict(&[b"ctorch\nSize\n", sizes, b"\x85R"].concat()));
     // A value that is not a tensor is skipped.
