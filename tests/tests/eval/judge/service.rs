@@ -222,3 +222,24 @@ fn retries_are_reported_once() {
     );
     run.failed(1, &["failed 3 times"]);
 }
+
+#[test]
+fn the_wait_before_a_repeated_request_doubles() {
+    let judged = Judged::new(1);
+    let run = judged
+        .run()
+        .env("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+        .args(["--tries", "7"])
+        .finish();
+    let waits = run
+        .stderr
+        .lines()
+        .filter_map(|line| line.split_once("retrying in ")?.1.split_once(" s"))
+        .map(|(wait, _)| wait);
+    // From 0.01 s on, rounded in the notices.
+    assert_eq!(
+        waits.collect::<Vec<_>>(),
+        ["0.0", "0.0", "0.0", "0.1", "0.2", "0.3"],
+        "{run}"
+    );
+}
