@@ -8,6 +8,7 @@ use merv_plugin_api::{DType, EncoderInfo, Interpolation, PreprocessSpec, ResizeD
 use safetensors::{Dtype, tensor::TensorView};
 use std::{
     fs::{self, File, FileTimes},
+    io::Write,
     path::{Path, PathBuf},
     thread,
     time::{Duration, SystemTime},
@@ -244,6 +245,31 @@ fn a_header_whose_sizes_do_not_match_the_shapes_is_refused() {
         bytes.extend([0; 8]);
         fs::write(&path, bytes).unwrap();
         assert!(shard::index(&path).is_err(), "{header}");
+    }
+}
+
+#[test]
+fn a_header_may_fill_the_file_but_not_exceed_it_or_the_limit() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    // The file is sparse behind `header`.
+    let indexed = |length: u64, header: &str, size: u64| {
+        let mut file = File::create(&path).unwrap();
+        file.write_all(&length.to_le_bytes()).unwrap();
+        file.write_all(header.as_bytes()).unwrap();
+        file.set_len(size).unwrap();
+        shard::index(&path).map_err(|error| error.to_string())
+    };
+    assert!(indexed(2, "{}", 10).unwrap().locations.is_empty());
+    let most = 100 << 20;
+    for (length, size, word) in [
+        (3, 10, "a header of 3 bytes in a file of 10"),
+        (most, 8, "a header of 104857600 bytes in a file of 8"),
+        (most + 1, most + 9, "a header of 104857601 bytes"),
+        (most, most + 8, "cannot be read"),
+    ] {
+        let error = indexed(length, "{}", size).map(|_| ()).unwrap_err();
+        assert!(error.contains(word), "{length} of {size}: {error}");
     }
 }
 
