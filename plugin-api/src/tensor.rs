@@ -561,6 +561,17 @@ mod tests {
         assert_eq!(data, [1.0, 5.0]);
     }
 
+    #[test]
+    fn a_tensor_is_shown_by_its_type_shape_and_device() {
+        let mut data = [0u8; 6];
+        let view = TensorView::new(&data, &[2, 3]).unwrap();
+        assert_eq!(format!("{view:?}"), "TensorView(u8 [2, 3] on cpu)");
+        let view = TensorViewMut::new(&mut data, &[2, 3]).unwrap();
+        assert_eq!(format!("{view:?}"), "TensorViewMut(u8 [2, 3] on cpu)");
+        let (buffer, _) = on_a_device(&[4], Stream(7));
+        assert_eq!(format!("{buffer:?}"), "TensorBuf(f32 [4] on ext:0)");
+    }
+
     /// A tensor on a device whose memory cannot be read, and the streams that its release was called with.
     fn on_a_device(shape: &[usize], stream: Stream) -> (TensorBuf, Arc<Mutex<Vec<Stream>>>) {
         let released = Arc::new(Mutex::new(Vec::new()));
