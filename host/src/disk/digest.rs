@@ -83,3 +83,18 @@ impl fmt::Debug for Sha256Digest {
         write!(f, "{self}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_read_and_shown_again() {
+        // The digest of `abc` in FIPS 180-2, B.1.
+        let digits = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let digest = Sha256Digest::of_bytes(b"abc");
+        assert_eq!(digits.parse(), Ok(digest));
+        assert_eq!(digest.to_string(), digits);
+        assert_eq!(format!("{digest:?}"), digits);
+    }
+}
