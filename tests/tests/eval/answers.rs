@@ -2,7 +2,7 @@
 
 use super::{SHORT, short};
 use merv_host::{VideoOptions, eval::protocol};
-use merv_tests::{Benchmark, json_lines, tiny_model};
+use merv_tests::{Benchmark, Run, json_lines, tiny_model};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -236,7 +236,7 @@ fn cached_features_give_the_same_answers_without_the_encoders() {
 fn data_of_synth_is_a_benchmark() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("shapes");
-    let run = |args: &[&str]| merv_tests::Run::new().args(args).arg("--out");
+    let run = |args: &[&str]| Run::new().args(args).arg("--out");
     run(&[
         "synth", "--clips", "2", "--split", "held-out", "--seed", "1",
     ])
@@ -259,4 +259,26 @@ fn data_of_synth_is_a_benchmark() {
         assert!(report["count"].as_u64().unwrap() > 0, "{report}");
         assert!(!report["kinds"].as_array().unwrap().is_empty(), "{report}");
     }
+}
+
+/// The clips differ from those that it was trained on, and the combinations in them do too.
+#[test]
+fn merv_tiny_has_learned_multiple_choice() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("shapes");
+    let synth = [
+        "synth", "--clips", "8", "--split", "held-out", "--seed", "5",
+    ];
+    let synth = Run::new().args(synth).arg("--out").arg(&data);
+    synth.finish().succeeded();
+    let eval = Run::new().args(["eval", "mcq", "--benchmark", "shapes-mcq", "--json"]);
+    let eval = eval.args(SHORT).arg("--out").arg(folder.path().join("out"));
+    let eval = eval.arg("--data-dir").arg(data.join("eval_data"));
+    let report: Value = serde_json::from_str(&eval.finish().succeeded().stdout).unwrap();
+    let measures = report["measures"].as_array().unwrap();
+    let values = measures.iter().map(|measure| &measure["value"]);
+    let values: Vec<f64> = values.map(|value| value.as_f64().unwrap()).collect();
+    // By the first letter of the reply, and by the likeliest letter.
+    assert_eq!(values.len(), 2, "{report}");
+    assert!(values.iter().all(|value| *value >= 0.9), "{report}");
 }
