@@ -29,7 +29,6 @@
 mod address_space;
 mod threads;
 mod messages;
-mod nearest;
 mod disk;
 mod installation;
 mod settings_file;

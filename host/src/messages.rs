@@ -1,7 +1,9 @@
 //! Formatting of messages: values from files and texts of other libraries are shortened and escaped.
 
-/// The maximum number of characters of a quoted value.
-const VALUE_CHARS: usize = 100;
+use merv_architectures::messages::escaped_but;
+
+pub use merv_architectures::messages::escaped;
+pub(crate) use merv_architectures::messages::{listed, quoted};
 
 /// The maximum number of characters of a line of a message.
 const LINE_CHARS: usize = 4000;
@@ -11,35 +13,6 @@ const SENTENCE_CHARS: usize = 300;
 
 /// The maximum number of characters of a whole message.
 const MESSAGE_CHARS: usize = 50_000;
-
-/// Returns a value between backticks. A long value is truncated, and control characters are escaped, because
-/// a file may contain terminal control sequences.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::from("`");
-    let cut: String = text.chars().take(VALUE_CHARS).collect();
-    out.push_str(&escaped(&cut));
-    if text.chars().nth(VALUE_CHARS).is_some() {
-        out.push('…');
-    }
-    out.push('`');
-    out
-}
-
-/// Returns a text with its control characters escaped, so that it is one line and cannot control a terminal.
-pub fn escaped(text: &str) -> String {
-    escaped_but(text, |_| false)
-}
-
-fn escaped_but(text: &str, is_wanted: impl Fn(char) -> bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() && !is_wanted(c) {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
-    }
-    out
-}
 
 /// Returns a count with its noun: `1 clip`, `2 clips`. The plural must be formed with `s`.
 pub fn counted(count: usize, what: &str) -> String {
@@ -76,15 +49,6 @@ fn without_middle(text: &str, most: usize) -> String {
     }
 }
 
-/// Returns names in backticks, separated by commas.
-pub(crate) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
-    let names: Vec<String> = names
-        .into_iter()
-        .map(|name| format!("`{}`", name.as_ref()))
-        .collect();
-    names.join(", ")
-}
-
 /// Returns the causes of an error, outermost first.
 pub fn causes<'e>(
     error: &'e (dyn std::error::Error + 'static),
@@ -101,14 +65,6 @@ pub fn in_one_line(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_cut_and_cannot_drive_a_terminal() {
-        assert_eq!(quoted("a\u{1b}[2J\n"), "`a\\u{1b}[2J\\n`");
-        let long = quoted(&"ä".repeat(1 << 20));
-        assert_eq!(long, format!("`{}…`", "ä".repeat(100)));
-        assert_eq!(quoted(&"x".repeat(100)), format!("`{}`", "x".repeat(100)));
-    }
 
     #[test]
     fn messages_cannot_control_a_terminal() {

@@ -5,8 +5,8 @@ use super::{EvalError, json::without_nan, problem::Problem, task::Task};
 use crate::{
     disk::{checksum, digest::Sha256Digest},
     messages::quoted,
-    nearest::nearest,
 };
+use merv_architectures::nearest::nearest;
 use merv_checkpoint::text;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};

@@ -1,8 +1,9 @@
 //! Layers built from tensor operations that candle can differentiate. Every training stage trains the mixer, and its
 //! cost is small compared with the encoders.
 
-use super::{init::Init, parameters::Scope};
+use super::parameters::Scope;
 use candle_core::{D, Tensor};
+use merv_architectures::mixer::Init;
 use merv_plugin_sdk::Result;
 
 /// The epsilon of every norm of the mixer, the default of PyTorch.

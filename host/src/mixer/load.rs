@@ -3,12 +3,13 @@
 use super::{
     EncoderShape, MixerError,
     forward::Mixer,
-    fusion::{Fusion, PUBLISHED_QUERY_WIDTH, UNUSED},
+    fusion::Fusion,
     model::MixerModel,
     parameters::{Collected, Origin, Parameter, Scope, TensorSpec, Unused},
     projector::Projector,
 };
 use crate::registry::FusionKind;
+use merv_architectures::mixer::fusion::{PUBLISHED_QUERY_WIDTH, UNUSED};
 use merv_checkpoint::{Checkpoint, published};
 use merv_plugin_api::MixerInfo;
 use merv_plugin_sdk::{PluginError, Result, weights};
@@ -143,7 +144,7 @@ fn describe(
     let projected = encoders.iter();
     let projected = projected.map(|shape| kind.projected_tokens(shape.temporal, shape.spatial));
     let tokens = kind.visual_tokens(&projected.collect::<Vec<_>>());
-    let cost = super::cost(model, encoders, llm_width, query_width);
+    let cost = super::cost::cost(model, encoders, llm_width, query_width);
     let mut info = MixerInfo::new(tokens as u32).cost(cost.macs, 0);
     for parameter in parameters {
         info = info.parameter(&parameter.name, parameter.var.dims());

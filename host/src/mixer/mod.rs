@@ -10,7 +10,6 @@ mod cost;
 mod error;
 mod forward;
 mod fusion;
-mod init;
 mod layers;
 mod learned;
 mod load;
@@ -18,7 +17,6 @@ mod model;
 mod parameters;
 mod plan;
 mod projector;
-mod shape;
 
 use crate::registry::{FusionKind, MixerKind};
 use merv_checkpoint::published;
@@ -26,30 +24,13 @@ use merv_plugin_sdk::weights;
 use std::path::Path;
 
 pub use core::CoreMixer;
-pub use cost::Cost;
+pub use cost::cost;
 pub use error::MixerError;
 pub use forward::{Mixed, Mixer};
-pub use fusion::PUBLISHED_QUERY_WIDTH;
+pub use merv_architectures::mixer::{Cost, EncoderShape, fusion::PUBLISHED_QUERY_WIDTH};
 pub use model::{FusionPlugin, MixerModel};
 pub use parameters::Parameter;
 pub use plan::{MixerPlan, PlannedTensor};
-pub use shape::EncoderShape;
-
-/// Returns the cost of a mixer for these encoders. `query_width` is the width of the learned query of
-/// `cross_attention_avg_lq`, which is known from its weights only (see [`query_width`]).
-pub fn cost<'p>(
-    model: impl Into<MixerModel<'p>>,
-    encoders: &[EncoderShape],
-    llm_width: usize,
-    query_width: usize,
-) -> Cost {
-    let model = model.into();
-    let projectors: Cost = encoders
-        .iter()
-        .map(|&encoder| projector::cost(model.kind, encoder, llm_width))
-        .sum();
-    projectors + fusion::cost(model, encoders.len(), llm_width, query_width)
-}
 
 /// Returns the width of the learned query in the weights at `path`. Returns that of the published models if the mixer
 /// has no learned query, or `path` is `None`. Reads only the header of the file.

@@ -1,7 +1,7 @@
 //! The parameters of the mixer, which every training stage trains, and the scopes that layers take them from.
 
-use super::init::Init;
 use candle_core::{DType, Device, Tensor, Var};
+use merv_architectures::mixer::Init;
 use merv_checkpoint::StoredTensor;
 use merv_plugin_sdk::{Result, weights};
 use std::{cell::RefCell, fmt};

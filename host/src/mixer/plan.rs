@@ -1,10 +1,11 @@
 //! An untrained mixer: which of its tensors are new, and which are reused from another mixer.
 
 use super::{
-    EncoderShape, FusionPlugin, MixerError, MixerModel, forward::Mixer,
-    fusion::PUBLISHED_QUERY_WIDTH, load, parameters::TensorSpec,
+    EncoderShape, FusionPlugin, MixerError, MixerModel, forward::Mixer, load,
+    parameters::TensorSpec,
 };
 use crate::registry::{MixerEntry, MixerInit, MixerKind, MixerWeights};
+use merv_architectures::mixer::fusion::PUBLISHED_QUERY_WIDTH;
 use merv_checkpoint::{Checkpoint, StoredDtype, StoredTensor, published};
 use merv_plugin_sdk::{PluginError, weights};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Choosing a plugin by what it can do. Only manifests are read: no library is opened.
 
 use super::{Library, LoadError, PluginManifest, search::name_of};
-use crate::nearest::nearest;
+use merv_architectures::nearest::nearest;
 use merv_plugin_api::Device;
 use std::{
     fmt,

@@ -1,9 +1,7 @@
 //! Finding plugins.
 
-use crate::{
-    installation::{PREFIX_VARIABLE, Places},
-    nearest::nearest,
-};
+use crate::installation::{PREFIX_VARIABLE, Places};
+use merv_architectures::nearest::nearest;
 use std::{
     env::{
         consts::{DLL_PREFIX, DLL_SUFFIX},

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::mixer_kind::MixerKind;
 use super::placement::{DeviceChoice, DtypeChoice};
 use super::sources::WeightSource;
 use crate::disk::digest::Sha256Digest;
 use crate::messages::quoted;
 use crate::prompt::{PromptFormat, VisualMarks};
 use crate::transform::ResizeStrategy;
+use merv_architectures::mixer::MixerKind;
 
 /// One complete video-language model.
 #[derive(Debug, Clone, PartialEq, Eq)]

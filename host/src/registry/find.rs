@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::error::RegistryError;
-use crate::{installation::Places, nearest::close_matches};
+use crate::installation::Places;
+use merv_architectures::nearest::close_matches;
 
 /// The default registry. Its weights are in the repository.
 pub const DEFAULT_REGISTRY: &str = "merv-tiny";

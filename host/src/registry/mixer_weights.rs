@@ -2,12 +2,12 @@
 
 use super::entries::{MixerInit, MixerReuse, MixerWeights};
 use super::fields::Fields;
-use super::mixer_kind::FusionKind;
 use super::schema::{RawInit, RawMixerWeights, RawReuse, RawSource, refuse};
 use super::sources::WeightSource;
 use crate::messages::{listed, quoted};
-use crate::nearest::nearest;
 use crate::settings_file::Problem;
+use merv_architectures::mixer::FusionKind;
+use merv_architectures::nearest::nearest;
 
 /// The only valid string for `weights`.
 const INIT: &str = "init";

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::nearest::nearest;
+use merv_architectures::nearest::nearest;
 use merv_plugin_api::Device;
 
 /// The device that a model runs on.

@@ -12,7 +12,6 @@ use super::error::RegistryError;
 use super::fields::Fields;
 use super::file_names::same_file;
 use super::find::{SearchPath, find};
-use super::mixer_kind::{FusionKind, MixerKind, Pooling, ProjectorKind};
 use super::schema::{
     self, RawEncoder, RawFusion, RawLlm, RawMixer, RawPlugin, RawPluginFusion, RawPrompt,
     RawRegistry, RawTransform, refuse,
@@ -27,6 +26,7 @@ use crate::settings_file::document::{self, About, Lines, Refusal};
 use crate::settings_file::table::{At, Reader};
 use crate::settings_file::{Problem, Problems};
 use crate::transform::ResizeStrategy;
+use merv_architectures::mixer::{FusionKind, MixerKind, Pooling, ProjectorKind};
 
 /// The kind of the file, for messages.
 const ABOUT: About = About {

@@ -3,9 +3,9 @@
 
 use super::entries::{EncoderEntry, Registry};
 use super::error::RegistryError;
-use super::mixer_kind::{FusionKind, Mlp, Pooling};
 use crate::messages::listed;
 use crate::settings_file::{Problem, Problems};
+use merv_architectures::mixer::{FusionKind, Mlp, Pooling};
 
 /// The number of attention heads of the `attntv` pooling. It must divide the width of an encoder.
 const ATTENTIVE_HEADS: usize = 8;

@@ -7,10 +7,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::Problem;
 use super::document::Lines;
-use crate::{
-    messages::{listed, quoted},
-    nearest::nearest,
-};
+use crate::messages::{listed, quoted};
+use merv_architectures::nearest::nearest;
 
 /// The key of names, which are printed in many places.
 const ID: &str = "id";

@@ -1,6 +1,6 @@
 //! The stages of training, and what each trains.
 
-use crate::nearest::nearest;
+use merv_architectures::nearest::nearest;
 use std::{fmt, str::FromStr};
 
 /// A stage of training.

@@ -6,6 +6,8 @@
 //! its description. [`weights`] reads the files of the weights, and reports everything that does not fit in one error.
 
 mod result;
+pub mod messages;
+pub mod nearest;
 pub mod activation;
 pub mod precision;
 pub mod variants;
@@ -22,6 +24,7 @@ pub mod vivit;
 pub mod languagebind;
 pub mod hiera;
 pub mod llama;
+pub mod mixer;
 
 pub use merv_checkpoint as checkpoint;
 pub use merv_plugin_api::PluginError;

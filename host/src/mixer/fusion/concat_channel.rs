@@ -1,7 +1,6 @@
 //! `concat_channel` and `concat_channel_ln`: upstream's `LinearProjector` on concatenated features.
 
 use crate::mixer::{
-    cost::Cost,
     layers::{LayerNorm, Linear},
     parameters::Scope,
 };
@@ -49,16 +48,5 @@ impl ConcatChannel {
             Some(norm) => self.linear.forward(&norm.forward(&joined)?),
             None => self.linear.forward(&joined),
         }
-    }
-}
-
-/// Returns the cost for `tokens` visual tokens.
-pub fn cost(encoders: usize, llm_width: usize, tokens: usize, norm: bool) -> Cost {
-    let width = encoders.saturating_mul(llm_width);
-    let linear = Cost::linear(width, llm_width, tokens);
-    if norm {
-        linear + Cost::norm(width)
-    } else {
-        linear
     }
 }

@@ -2,19 +2,12 @@
 
 use super::fused::{Fused, same_shapes, weighted_sum};
 use crate::mixer::{
-    cost::Cost,
-    init::Init,
     layers::{Linear, softmax},
     parameters::Scope,
 };
 use candle_core::{D, Tensor};
+use merv_architectures::mixer::{Init, fusion::UNUSED};
 use merv_plugin_sdk::Result;
-
-/// The width of the learned query in the published models.
-pub const PUBLISHED_QUERY_WIDTH: usize = 3072;
-
-/// The tensors of PyTorch's attention that the computation does not use: its values and its output.
-pub const UNUSED: [&str; 3] = ["v_proj_weight", "out_proj.weight", "out_proj.bias"];
 
 /// A learned query attends to the mean feature of each encoder, and the attention weights mix the encoders. This is
 /// PyTorch's `MultiheadAttention` with one head, of which only the attention weights are used.
@@ -87,19 +80,4 @@ impl CrossAttention {
             weights: Some(weights),
         })
     }
-}
-
-/// Returns the cost with a query of `query_width`. The values and the output are not used and do not count.
-pub fn cost(encoders: usize, llm_width: usize, tokens: usize, query_width: usize) -> Cost {
-    [
-        Cost::parameters(query_width),
-        // Queries, keys and values share one bias.
-        Cost::parameters(query_width.saturating_mul(3)),
-        Cost::matrix(query_width, query_width, 1),
-        Cost::matrix(llm_width, query_width, encoders),
-        Cost::macs(&[encoders, query_width]),
-        Cost::macs(&[encoders, tokens, llm_width]),
-    ]
-    .into_iter()
-    .sum()
 }

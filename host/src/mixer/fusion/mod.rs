@@ -7,7 +7,6 @@ mod plugin;
 mod scalar;
 
 use super::{
-    cost::Cost,
     model::{FUSION_PREFIX, MixerModel},
     parameters::Scope,
 };
@@ -15,11 +14,11 @@ use crate::registry::FusionKind;
 use candle_core::Tensor;
 use concat_channel::ConcatChannel;
 use cross_attention::CrossAttention;
+use merv_architectures::mixer::{Cost, fusion as architecture};
 use merv_plugin_sdk::{PluginError, Result};
 use plugin::PluginFusion;
 use scalar::Scalar;
 
-pub use cross_attention::{PUBLISHED_QUERY_WIDTH, UNUSED};
 pub use fused::Fused;
 pub(super) use plugin::passed_on;
 
@@ -126,18 +125,9 @@ pub(super) fn cost(
     llm_width: usize,
     query_width: usize,
 ) -> Cost {
-    let kind = model.kind;
-    let tokens = kind.visual_feature_length;
-    match kind.fusion {
-        FusionKind::None | FusionKind::First | FusionKind::Concat | FusionKind::QueryMlp => {
-            Cost::default()
-        }
-        FusionKind::ConcatChannel => concat_channel::cost(encoders, llm_width, tokens, false),
-        FusionKind::ConcatChannelLn => concat_channel::cost(encoders, llm_width, tokens, true),
-        FusionKind::Scalar => scalar::cost(encoders, llm_width, tokens),
-        FusionKind::CrossAttentionAvgLq => {
-            cross_attention::cost(encoders, llm_width, tokens, query_width)
-        }
-        FusionKind::Plugin => model.plugin.map_or_else(Cost::default, plugin::cost),
+    let (kind, tokens) = (model.kind.fusion, model.kind.visual_feature_length);
+    match model.plugin {
+        Some(plugin) if kind == FusionKind::Plugin => plugin::cost(plugin),
+        _ => architecture::cost(kind, encoders, llm_width, tokens, query_width),
     }
 }

@@ -2,10 +2,11 @@
 
 use super::fused::Fused;
 use crate::{
-    mixer::{cost::Cost, init::Init, model::FusionPlugin, parameters::Scope},
+    mixer::{model::FusionPlugin, parameters::Scope},
     plugin::{CallError, MixerTape, PluginMixer, Training},
 };
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
+use merv_architectures::mixer::{Cost, Init};
 use merv_plugin_api::{MixerWeights, TensorBuf, TensorView, TrainingOptions, VisualTokens};
 use merv_plugin_sdk::{PluginError, Result};
 use std::sync::{

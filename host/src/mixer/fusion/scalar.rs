@@ -1,8 +1,9 @@
 //! `scalar`: upstream's `ScalarAdapter`, for any number of encoders.
 
 use super::fused::{Fused, same_shapes, weighted_sum};
-use crate::mixer::{cost::Cost, init::Init, layers::softmax, parameters::Scope};
+use crate::mixer::{layers::softmax, parameters::Scope};
 use candle_core::Tensor;
+use merv_architectures::mixer::Init;
 use merv_plugin_sdk::Result;
 
 /// Weights the encoders with a softmax over one learned number per encoder. The weights are the same for every clip.
@@ -45,9 +46,4 @@ impl Scalar {
             weights: Some(weights.contiguous()?),
         })
     }
-}
-
-/// Returns the cost for `tokens` visual tokens.
-pub fn cost(encoders: usize, llm_width: usize, tokens: usize) -> Cost {
-    Cost::parameters(encoders) + Cost::macs(&[encoders, tokens, llm_width])
 }

@@ -2,25 +2,15 @@
 
 use super::Pool;
 use crate::mixer::{
-    cost::Cost,
-    init::Init,
     layers::{LayerNorm, Linear, softmax},
     parameters::Scope,
 };
 use candle_core::Tensor;
+use merv_architectures::mixer::{
+    Init,
+    projector::{DEVIATION, HEADS, MLP_RATIO},
+};
 use merv_plugin_sdk::{PluginError, Result};
-
-/// The number of attention heads, for any width.
-pub const HEADS: usize = 8;
-
-/// The ratio of the hidden width of the perceptron to its input width.
-const MLP_RATIO: usize = 4;
-
-/// The initial standard deviation of queries and weights.
-const DEVIATION: f64 = 0.02;
-
-/// The initialisation of the weights and biases of linear layers, including those after the pooling.
-pub const LINEAR: [Init; 2] = [Init::Normal(DEVIATION), Init::Zeros];
 
 /// Learned queries attend to the features of each time step. This is a transformer block with cross-attention, in which
 /// only the features are normalised.
@@ -114,28 +104,4 @@ impl Pool for AttentivePool {
         let pooled = (&attended + self.down.forward(&inner.gelu_erf()?)?)?;
         Ok(pooled.reshape((batch, temporal * self.queries.dim(1)?, width))?)
     }
-}
-
-/// Returns the cost for `temporal` time steps with `spatial` features each.
-pub fn cost(queries: usize, width: usize, temporal: usize, spatial: usize) -> Cost {
-    let rows = queries.saturating_mul(temporal);
-    let hidden = width.saturating_mul(MLP_RATIO);
-    [
-        Cost::parameters(queries.saturating_mul(width)),
-        Cost::norm(width),
-        Cost::linear(width, width, rows),
-        Cost::linear(
-            width,
-            width.saturating_mul(2),
-            temporal.saturating_mul(spatial),
-        ),
-        // Scores, and the weighted mean of the values.
-        Cost::macs(&[2, rows, spatial, width]),
-        Cost::linear(width, width, rows),
-        Cost::norm(width),
-        Cost::linear(width, hidden, rows),
-        Cost::linear(hidden, width, rows),
-    ]
-    .into_iter()
-    .sum()
 }

@@ -2,19 +2,15 @@
 
 use super::{Pool, windows::Grid};
 use crate::mixer::{
-    cost::Cost,
-    init::Init,
     layers::{LayerNorm, Linear, reshaped, sigmoid},
     parameters::Scope,
 };
 use candle_core::Tensor;
+use merv_architectures::mixer::{
+    Init,
+    projector::{KERNEL, block_widths, squeezed},
+};
 use merv_plugin_sdk::Result;
-
-/// The number of blocks in a stage.
-const DEPTH: usize = 3;
-
-/// The side of the depthwise kernels.
-const KERNEL: usize = 3;
 
 /// RegNet blocks on the grid of each time step, an adaptive average, and more RegNet blocks.
 pub struct ConvPool {
@@ -34,7 +30,7 @@ impl ConvPool {
     pub fn new(grid: Grid, width: usize, llm_width: usize, scope: &Scope<'_>) -> Result<Self> {
         let stage = |name: usize, width: usize| {
             let scope = scope.pp("convolution_pooling").pp(name);
-            widths(width, llm_width)
+            block_widths(width, llm_width)
                 .map(|(block, width)| {
                     RegNetBlock::new(width, llm_width, &scope.pp(format!("b{block}")))
                 })
@@ -68,11 +64,6 @@ impl Pool for ConvPool {
         }
         Ok(x.reshape((batch, temporal * rows.to * columns.to, width))?)
     }
-}
-
-/// Returns the numbers of the blocks of a stage, from 1, with their input widths.
-fn widths(first: usize, others: usize) -> impl Iterator<Item = (usize, usize)> {
-    (1..=DEPTH).map(move |block| (block, if block == 1 { first } else { others }))
 }
 
 /// A convolution without bias, followed by a norm.
@@ -195,52 +186,4 @@ impl RegNetBlock {
         };
         Ok((y + skip)?.silu()?)
     }
-}
-
-/// Returns the width between squeeze and excitation: a quarter of the input width of the block, rounded half to even as
-/// in Python. If that is 0, it is timm's default for the inner width.
-fn squeezed(inputs: usize, width: usize) -> usize {
-    match (inputs as f64 * 0.25).round_ties_even() as usize {
-        0 => ((width / 16 + 4) / 8 * 8).max(8),
-        squeezed => squeezed,
-    }
-}
-
-/// Returns the cost for `temporal` time steps with `spatial` features each, pooled to `tokens`.
-pub fn cost(
-    width: usize,
-    llm_width: usize,
-    temporal: usize,
-    spatial: usize,
-    tokens: usize,
-) -> Cost {
-    let stage = |width, positions: usize| -> Cost {
-        let rows = temporal.saturating_mul(positions);
-        widths(width, llm_width)
-            .map(|(_, inputs)| block_cost(inputs, llm_width, temporal, rows))
-            .sum()
-    };
-    stage(width, spatial) + stage(llm_width, tokens)
-}
-
-fn block_cost(inputs: usize, width: usize, temporal: usize, rows: usize) -> Cost {
-    let squeezed = squeezed(inputs, width);
-    let skip = if inputs == width {
-        Cost::default()
-    } else {
-        Cost::matrix(inputs, width, rows) + Cost::norm(width)
-    };
-    [
-        Cost::matrix(inputs, width, rows),
-        Cost::norm(width),
-        Cost::matrix(KERNEL * KERNEL, width, rows),
-        Cost::norm(width),
-        Cost::linear(width, squeezed, temporal),
-        Cost::linear(squeezed, width, temporal),
-        Cost::matrix(width, width, rows),
-        Cost::norm(width),
-        skip,
-    ]
-    .into_iter()
-    .sum()
 }

@@ -5,16 +5,12 @@ use super::{
     windows::{Axis, Grid},
 };
 use crate::mixer::{
-    cost::Cost,
-    init::Init,
     layers::{Linear, reshaped},
     parameters::Scope,
 };
 use candle_core::Tensor;
+use merv_architectures::mixer::{Init, projector::TAPS};
 use merv_plugin_sdk::Result;
-
-/// The number of taps of the kernel along one axis.
-const TAPS: usize = 3;
 
 /// A convolution of 3×3×3 with padding over time, rows and columns, then an adaptive average.
 ///
@@ -77,9 +73,4 @@ impl Pool for Conv3dPool {
             .reshape((batch, steps * windows, width * TAPS * planes))?;
         self.kernel.forward(&averages)
     }
-}
-
-/// Returns the cost of the convolution over `positions` positions in time and space.
-pub fn cost(width: usize, llm_width: usize, positions: usize) -> Cost {
-    Cost::linear(width.saturating_mul(TAPS.pow(3)), llm_width, positions)
 }

@@ -2,10 +2,11 @@
 //! `FusedMLPProjector`.
 
 use crate::{
-    mixer::{cost::Cost, layers::Linear, parameters::Scope},
+    mixer::{layers::Linear, parameters::Scope},
     registry,
 };
 use candle_core::Tensor;
+use merv_architectures::mixer::projector::mlp_widths;
 use merv_plugin_sdk::Result;
 
 /// Linear layers with the exact GELU between them. `none` has no layers.
@@ -26,7 +27,7 @@ impl Mlp {
         llm_width: usize,
         scope: &Scope<'_>,
     ) -> Result<Self> {
-        let widths = widths(kind, width, llm_width);
+        let widths = mlp_widths(kind, width, llm_width);
         let scope = scope.pp("projector");
         let layers = widths.windows(2).enumerate().map(|(index, pair)| {
             let scope = match kind {
@@ -59,23 +60,5 @@ impl Mlp {
             x = layer.forward(&x)?;
         }
         Ok(x)
-    }
-}
-
-/// Returns the cost for `rows` features.
-pub fn cost(kind: registry::Mlp, width: usize, llm_width: usize, rows: usize) -> Cost {
-    widths(kind, width, llm_width)
-        .windows(2)
-        .map(|pair| Cost::linear(pair[0], pair[1], rows))
-        .sum()
-}
-
-/// Returns the widths before, between and after the layers.
-fn widths(kind: registry::Mlp, width: usize, llm_width: usize) -> Vec<usize> {
-    match kind {
-        registry::Mlp::Linear => vec![width, llm_width],
-        registry::Mlp::Gelu => vec![width, llm_width, llm_width],
-        registry::Mlp::FusedGelu => vec![width, width.saturating_mul(4), llm_width, llm_width],
-        registry::Mlp::None => vec![width],
     }
 }

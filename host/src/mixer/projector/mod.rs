@@ -9,13 +9,14 @@ mod mlp;
 mod pool;
 mod windows;
 
-use super::{EncoderShape, cost::Cost, parameters::Scope};
+use super::{EncoderShape, parameters::Scope};
 use crate::registry::{MixerKind, Pooling};
 use attentive_pool::AttentivePool;
 use average_pool::AveragePool;
 use candle_core::Tensor;
 use conv::ConvPool;
 use conv_3d::Conv3dPool;
+use merv_architectures::mixer::projector::{ATTENTIVE_LINEAR, mlp_width};
 use merv_plugin_sdk::{PluginError, Result};
 use mlp::Mlp;
 use pool::Pool;
@@ -58,7 +59,7 @@ impl Projector {
         }
         let grid = || Grid::new(spatial, kind.token_side());
         let scope = &match kind.projector.pooling {
-            Pooling::Attntv => scope.with_linear(attentive_pool::LINEAR),
+            Pooling::Attntv => scope.with_linear(ATTENTIVE_LINEAR),
             _ => scope.clone(),
         };
         let pool: Option<Box<dyn Pool>> = match kind.projector.pooling {
@@ -120,35 +121,4 @@ impl Projector {
             None => self.mlp.forward(features),
         }
     }
-}
-
-/// Returns the input width of the perceptron. The output of a convolution already has the width of the language model.
-fn mlp_width(pooling: Pooling, width: usize, llm_width: usize) -> usize {
-    match pooling {
-        Pooling::Conv | Pooling::Conv3d => llm_width,
-        Pooling::None | Pooling::Avg | Pooling::Avg3d | Pooling::Attntv => width,
-    }
-}
-
-/// Returns the cost of the projector of one encoder.
-pub(super) fn cost(kind: MixerKind, shape: EncoderShape, llm_width: usize) -> Cost {
-    let EncoderShape {
-        width,
-        temporal,
-        spatial,
-    } = shape;
-    let pooling = kind.projector.pooling;
-    let pool = match pooling {
-        Pooling::None | Pooling::Avg | Pooling::Avg3d => Cost::default(),
-        Pooling::Attntv => attentive_pool::cost(kind.token_length, width, temporal, spatial),
-        Pooling::Conv => conv::cost(width, llm_width, temporal, spatial, kind.token_length),
-        Pooling::Conv3d => conv_3d::cost(width, llm_width, temporal.saturating_mul(spatial)),
-    };
-    let tokens = kind.projected_tokens(temporal, spatial);
-    pool + mlp::cost(
-        kind.projector.mlp,
-        mlp_width(pooling, width, llm_width),
-        llm_width,
-        tokens,
-    )
 }

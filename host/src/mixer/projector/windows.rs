@@ -1,6 +1,7 @@
 //! Adaptive average pooling as a product with a constant matrix, which is exact and differentiable in candle.
 
 use candle_core::{Device, Tensor};
+use merv_architectures::mixer::projector::grid;
 use merv_plugin_sdk::{PluginError, Result};
 
 /// The maximum number of elements of a pooling matrix: 256 MiB, enough to pool 1024 by 1024 features to 8 by 8.
@@ -71,16 +72,11 @@ impl Grid {
     ///
     /// When the features do not form a grid.
     pub fn new(spatial: usize, side: usize) -> Result<Self> {
-        let rows = spatial.isqrt();
-        if rows == 0 || !spatial.is_multiple_of(rows) || side == 0 {
-            return Err(PluginError::invalid(format!(
-                "{spatial} features per time step do not form a grid that can be pooled to {side} by {side}"
-            )));
-        }
+        let [rows, columns] = grid(spatial, side)?;
         let axis = |from| Axis { from, to: side };
         Ok(Self {
             rows: axis(rows),
-            columns: axis(spatial / rows),
+            columns: axis(columns),
         })
     }
 

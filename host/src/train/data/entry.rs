@@ -259,7 +259,8 @@ fn messages<'f>(fields: &'f [(String, Value)], others: &[String]) -> Result<&'f 
         [(key, Some(list)), _] | [_, (key, Some(list))] => (key, list),
         [(a, None), (b, None)] => {
             let keys: Vec<&str> = others.iter().map(String::as_str).collect();
-            let near = crate::nearest::nearest(a, &keys).or(crate::nearest::nearest(b, &keys));
+            let near = merv_architectures::nearest::nearest(a, &keys)
+                .or(merv_architectures::nearest::nearest(b, &keys));
             let near = near.map(|near| format!("; did you mean {}?", quoted(near)));
             let near = near.unwrap_or_default();
             return Err(format!("`{a}` (or `{b}`) is missing{near}"));

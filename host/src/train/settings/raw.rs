@@ -301,7 +301,7 @@ pub(super) fn set(argument: &str) -> Result<Values, SettingsError> {
     };
     let (key, value) = (key.trim(), value.trim());
     if !KEYS.contains(&key) {
-        let near = crate::nearest::nearest(key, &KEYS);
+        let near = merv_architectures::nearest::nearest(key, &KEYS);
         let problem = Problem::new(None, format!("unknown key {}", quoted(key)))
             .expected(format!("one of {}", KEYS.join(", ")))
             .found(quoted(key))

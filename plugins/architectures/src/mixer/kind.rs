@@ -213,7 +213,7 @@ impl FusionKind {
     }
 
     /// Returns whether its tensors have one part per encoder, in the order of the encoders.
-    pub(crate) fn has_part_per_encoder(self) -> bool {
+    pub fn has_part_per_encoder(self) -> bool {
         matches!(
             self,
             Self::Scalar | Self::ConcatChannel | Self::ConcatChannelLn

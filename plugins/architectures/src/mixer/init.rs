@@ -1,6 +1,7 @@
 //! Initialises parameters with the distributions of PyTorch and of the original, from a seed.
 
-use merv_plugin_sdk::{PluginError, Result};
+use crate::Result;
+use merv_plugin_api::{ErrorKind, PluginError};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},
@@ -46,7 +47,7 @@ impl Init {
         let reserved = count.and_then(|count| values.try_reserve_exact(count).ok());
         let (Some(count), Some(())) = (count, reserved) else {
             return Err(PluginError::new(
-                merv_plugin_api::ErrorKind::OUT_OF_MEMORY,
+                ErrorKind::OUT_OF_MEMORY,
                 format!("there is not enough memory for `{name}` {shape:?}"),
             ));
         };

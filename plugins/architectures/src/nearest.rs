@@ -7,7 +7,7 @@ const COMPARED_CHARS: usize = 64;
 ///
 /// A candidate is close if at most a third of the letters differ (a swap counts once), or if one of the two
 /// names begins with the other. Case and the difference between `-` and `_` are ignored.
-pub(crate) fn close_matches<'a>(name: &str, candidates: &[&'a str]) -> Vec<&'a str> {
+pub fn close_matches<'a>(name: &str, candidates: &[&'a str]) -> Vec<&'a str> {
     let name = normalised(name);
     if name.is_empty() || name.len() > COMPARED_CHARS {
         return Vec::new();
@@ -28,7 +28,7 @@ pub(crate) fn close_matches<'a>(name: &str, candidates: &[&'a str]) -> Vec<&'a s
 }
 
 /// Returns the closest candidate, if any is close.
-pub(crate) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
     close_matches(name, candidates).into_iter().next()
 }
 
