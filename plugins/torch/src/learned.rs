@@ -18,6 +18,8 @@ use tch::{Kind, Tensor, no_grad_guard};
 /// A tensor of the model, with its upstream name.
 pub struct Parameter {
     pub info: ParameterInfo,
+    /// Whether the computation uses it. If not, it does not change in training.
+    pub is_used: bool,
     /// What the layers compute with.
     pub weights: Tensor,
 }
@@ -292,8 +294,11 @@ impl Learned {
         let mut weights = self.flat(part, StatePart::WEIGHTS)?;
         let mut first = self.flat(part, StatePart::FIRST_MOMENT)?;
         let mut second = self.flat(part, StatePart::SECOND_MOMENT)?;
-        let info = self.trained()?.get(part.parameter).map(|known| &known.info);
-        if info.is_some_and(|info| training::decays(&info.name, &info.shape)) {
+        let Parameter { info, is_used, .. } = &self.trained()?[part.parameter];
+        if !is_used {
+            return Ok(());
+        }
+        if training::decays(&info.name, &info.shape) {
             let _ = weights.f_mul_scalar_(1.0 - step.learning_rate * step.weight_decay)?;
         }
         let _ = first.f_mul_scalar_(step.beta1)?;

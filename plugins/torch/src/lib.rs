@@ -1,5 +1,5 @@
-//! A `merv-host` plugin whose models compute and learn with libtorch, through `tch`: the encoders of MERV and Hiera, and
-//! Llama-like language models, on the CPU and on CUDA devices.
+//! A `merv-host` plugin whose models compute and learn with libtorch, through `tch`: the encoders of MERV and Hiera,
+//! Llama-like language models, and MERV's mixer, on the CPU and on CUDA devices.
 //!
 //! It is a separate project, outside `merv-host`'s workspace. `make torch` gets libtorch and builds it; `make test-torch`
 //! runs the tests of models with it. Ids, config files and names of weights are those of `merv-architectures`, which the
@@ -22,21 +22,22 @@ mod weights;
 mod layers;
 mod encoders;
 mod llama;
+mod mixer;
 mod cuda;
 
 use encoders::Family;
 use failure::Result;
 use merv_plugin_api::{
     DeviceServiceObject, EncoderInfo, EncoderObject, EncoderRequest, HostServices,
-    LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest, Plugin, PluginError,
-    Provided, feature,
+    LanguageModelInfo, LanguageModelObject, LanguageModelRequest, Manifest, MixerInfo, MixerObject,
+    MixerRequest, MixerWeights, Plugin, PluginError, Provided, feature,
 };
 
 const ENCODERS: usize = count(&encoders::PROVIDED);
 const LANGUAGE_MODELS: usize = merv_architectures::llama::PROVIDED.len();
 
 /// Everything that the plugin provides.
-static PROVIDED: [Provided; ENCODERS + LANGUAGE_MODELS] = provided();
+static PROVIDED: [Provided; ENCODERS + LANGUAGE_MODELS + 1] = provided();
 
 const fn count(parts: &[&[Provided]]) -> usize {
     let (mut count, mut part) = (0, 0);
@@ -47,9 +48,10 @@ const fn count(parts: &[&[Provided]]) -> usize {
     count
 }
 
-const fn provided() -> [Provided; ENCODERS + LANGUAGE_MODELS] {
+const fn provided() -> [Provided; ENCODERS + LANGUAGE_MODELS + 1] {
     const FEATURES: &[&str] = &[feature::TRAIN, feature::CANCEL, feature::DEVICE_TENSORS];
-    let mut all = [Provided::encoder("", ""); ENCODERS + LANGUAGE_MODELS];
+    let mut all =
+        [Provided::mixer(mixer::ID).features(&[feature::TRAIN]); ENCODERS + LANGUAGE_MODELS + 1];
     let (mut index, mut part) = (0, 0);
     while part < encoders::PROVIDED.len() {
         let mut row = 0;
@@ -97,6 +99,17 @@ impl Plugin for Torch {
 
     fn load_llm(request: &LanguageModelRequest) -> Result<LanguageModelObject, PluginError> {
         Ok(llama::load(request)?)
+    }
+
+    fn describe_mixer(request: &MixerRequest) -> Result<MixerInfo, PluginError> {
+        Ok(mixer::describe(request)?)
+    }
+
+    fn load_mixer(
+        request: &MixerRequest,
+        weights: &MixerWeights<'_>,
+    ) -> Result<MixerObject, PluginError> {
+        Ok(mixer::load(request, weights)?)
     }
 
     fn devices() -> Result<DeviceServiceObject, PluginError> {

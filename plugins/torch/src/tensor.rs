@@ -102,6 +102,11 @@ pub fn given(tensor: &Tensor) -> Result<TensorBuf> {
     owned(tensor, DType::F32, stream)
 }
 
+/// Gives a tensor to the host as `f32` in main memory.
+pub fn given_in_main_memory(tensor: &Tensor) -> Result<TensorBuf> {
+    given(&tensor.f_detach()?.f_to(tch::Device::Cpu)?)
+}
+
 /// Gives a contiguous tensor to the host. Its elements are complete when its device has finished the stream.
 pub fn owned(tensor: Tensor, dtype: DType, stream: Stream) -> Result<TensorBuf> {
     let (data, shape, device) = (

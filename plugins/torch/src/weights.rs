@@ -130,6 +130,7 @@ impl<'a> Scope<'a> {
         let weights = self.constant(name, shape, kind);
         self.loaded.parameters.borrow_mut().push(Parameter {
             info: ParameterInfo::new(self.names.full(name), shape),
+            is_used: true,
             weights: weights.shallow_clone(),
         });
         weights

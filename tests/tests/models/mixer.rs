@@ -7,12 +7,18 @@ use merv_host::{
     registry::{FusionKind, MixerKind, ProjectorKind},
 };
 use merv_plugin_api::{
-    Call, MixerInput, MixerObject, MixerRequest, ModelSource, ParameterRange, Ranges, StatePart,
-    TensorBuf, TensorView, TensorViewMut, TrainingOptions, VisualTokens, kind,
+    Call, MixerInput, MixerObject, MixerRequest, MixerWeights, ModelSource, ParameterInfo,
+    ParameterRange, Ranges, StatePart, TensorBuf, TensorView, TensorViewMut, TrainingOptions,
+    VisitTensor, VisualTokens, kind,
 };
-use merv_tests::{Tensors, artifacts, assert_close, fixture, read};
+use merv_tests::{Tensors, artifacts, assert_close, chain, fixture, read, torch_plugin};
 use serde_json::Value;
-use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    sync::Arc,
+};
 
 struct Case {
     name: String,
@@ -305,6 +311,150 @@ fn a_fusion_of_a_plugin_matches_the_original() {
         assert!((parts.iter().sum::<f64>() - squares).abs() < 1e-9 * squares);
     }
 }
+
+/// The gradients of the parameters, by name.
+fn parameter_gradients(
+    parameters: &[ParameterInfo],
+    visit: impl FnOnce(&mut VisitTensor<'_>),
+) -> BTreeMap<String, Vec<f32>> {
+    let mut found = BTreeMap::new();
+    visit(&mut |place, values| {
+        let name = parameters[place as usize].name.clone();
+        found.insert(name, values.view().f32s()?.to_vec());
+        Ok(())
+    });
+    found
+}
+
+/// The whole mixer of the plugin for libtorch, against the original, and the gradients of its parameters against those of the
+/// host's mixer.
+#[test]
+fn the_mixer_of_libtorch_matches_the_original() {
+    let Some(plugin) = torch_plugin() else {
+        return;
+    };
+    let library = Library::open(&plugin, 2).unwrap();
+    for case in cases() {
+        let mut model = ModelSource::new("merv-mixer", merv_plugin_api::Device::CPU);
+        let query_width = mixer::query_width(case.kind, Some(&case.path)).unwrap();
+        for (key, value) in [
+            ("projector", case.kind.projector.to_string()),
+            ("fusion", case.kind.fusion.to_string()),
+            ("token_length", case.kind.token_length.to_string()),
+            (
+                "visual_feature_length",
+                case.kind.visual_feature_length.to_string(),
+            ),
+            ("query_width", query_width.to_string()),
+        ] {
+            model.options.insert(key.to_owned(), value);
+        }
+        let inputs = case.shapes.iter().map(|shape| {
+            let grid = [shape.temporal as u32, shape.spatial as u32];
+            MixerInput::new("e", shape.width as u32, grid)
+        });
+        let request = MixerRequest::new(model, inputs.collect(), case.width as u32);
+        let described = library.describe_mixer(kind::MIXER, &request);
+        let info = described.unwrap_or_else(|error| panic!("{}: {}", case.name, chain(&error)));
+        assert_eq!(info.options, request.model.options, "{}", case.name);
+        let tokens = case.io.get("fused").shape[1];
+        assert_eq!(info.tokens as usize, tokens, "{}", case.name);
+        if let Some(cost) = case.cost {
+            assert_eq!(info.macs_per_clip, cost.macs, "{}", case.name);
+        }
+        let stored = read(&case.path);
+        let names: Vec<String> = info
+            .parameters
+            .iter()
+            .map(|info| info.name.clone())
+            .collect();
+        let sorted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(sorted, stored.names().collect(), "{}", case.name);
+        let values: Vec<_> = info
+            .parameters
+            .iter()
+            .map(|info| TensorView::new(&stored.get(&info.name).values, &info.shape).unwrap())
+            .collect();
+        let weights = MixerWeights::new(&names, &values, 0).unwrap();
+        let mixer = Arc::new(library.load_mixer(&request, &info, &weights).unwrap());
+
+        let features: Vec<_> = (0..case.shapes.len())
+            .map(|index| case.io.get(&format!("features.{index}")))
+            .collect();
+        let views: Vec<_> = features
+            .iter()
+            .map(|stored| TensorView::new(&stored.values, &stored.shape).unwrap())
+            .collect();
+        let check = |what: &str, found: &TensorBuf| {
+            let (expected, found) = (case.io.get(what), found.view());
+            assert_eq!(found.shape(), expected.shape, "{}, {what}", case.name);
+            let what = format!("{}, {what}", case.name);
+            assert_close(&what, found.f32s().unwrap(), &expected.values);
+        };
+        let mixed = mixer.forward(&views).unwrap();
+        check("fused", &mixed.tokens);
+        assert_eq!(
+            mixed.weights.is_some(),
+            case.has("weights"),
+            "{}",
+            case.name
+        );
+        mixed
+            .weights
+            .iter()
+            .for_each(|weights| check("weights", weights));
+        assert!(mixer.forward(&views[1..]).is_err(), "{}", case.name);
+
+        let training = mixer.training().unwrap();
+        training.begin(&TrainingOptions::new(true)).unwrap();
+        let (_, tape) = mixer.forward_train(&views).unwrap();
+        let gradient = case.io.get("fused_grad");
+        let view = TensorView::new(&gradient.values, &gradient.shape).unwrap();
+        let gradients = tape.backward(view, &mut |_| Ok(())).unwrap();
+        for (index, found) in gradients.iter().enumerate() {
+            let what = format!("features_grad.{index}");
+            match case.has(&what) {
+                true => check(&what, found),
+                false => assert_eq!(found.view().shape(), [0], "{}, {what}", case.name),
+            }
+        }
+        let core = check_behind_the_api(&case, case.load()).training().unwrap();
+        let parameters = core.parameters().unwrap();
+        let expected = parameter_gradients(&parameters, |visit| {
+            core.visit(StatePart::GRADIENT, Ranges::All, visit).unwrap();
+        });
+        let parameters = training.parameters().unwrap();
+        let found = parameter_gradients(&parameters, |visit| {
+            training
+                .visit(StatePart::GRADIENT, Ranges::All, visit)
+                .unwrap();
+        });
+        let largest = |values: &[f32]| values.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let scale = expected
+            .values()
+            .map(|values| largest(values))
+            .fold(0.0, f32::max);
+        for (name, found) in &found {
+            let Some(expected) = expected.get(name) else {
+                assert!(UNUSED.iter().any(|unused| name.ends_with(unused)), "{name}");
+                assert_eq!(largest(found), 0.0, "{}, {name}", case.name);
+                continue;
+            };
+            let errors = found.iter().zip(expected).map(|(x, y)| x - y);
+            let error = largest(&errors.collect::<Vec<_>>());
+            // A bias of keys changes all scores equally, so its gradient is 0 up to rounding.
+            let floor = largest(expected).max(1e-3 * scale);
+            assert!(
+                error <= 1e-4 * floor,
+                "{}, {name}: {error} of {floor}",
+                case.name
+            );
+        }
+    }
+}
+
+/// The tensors of PyTorch's attention that nothing is computed with.
+const UNUSED: [&str; 3] = ["v_proj_weight", "out_proj.weight", "out_proj.bias"];
 
 #[test]
 fn tokens_and_costs_are_predicted() {

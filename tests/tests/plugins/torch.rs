@@ -72,6 +72,34 @@ fn features_logits_and_answers_are_those_of_our_plugins() {
     }
 }
 
+/// The lively model whose mixer computes with libtorch, beside encoders that compute with candle.
+#[test]
+#[ignore = "needs libtorch: make test-torch"]
+fn the_mixer_of_libtorch_gives_the_same_answers() {
+    let plugin = torch_plugin().expect("`make test-torch` sets MERV_TORCH_PLUGIN");
+    let tiny = Tiny::new();
+    let query = read(&tiny.path("mixer.safetensors"));
+    let width = query.get("feature_fusion.Q").shape[1];
+    let path = plugin.display();
+    tiny.replace(
+        "registry.toml",
+        "projector = \"3davg+linear\"\nfusion = \"cross_attention_avg_lq\"",
+        &format!(
+            "projector = \"none\"\nfusion = {{ id = \"merv-mixer\", plugin = {{ path = \"{path}\" }}, options = {{ \
+             projector = \"3davg+linear\", fusion = \"cross_attention_avg_lq\", token_length = \"16\", \
+             query_width = \"{width}\" }} }}"
+        ),
+    );
+    let answer = |tiny: &Tiny| -> Value {
+        let run = tiny.generate().arg("--json").finish().succeeded();
+        serde_json::from_str(&run.stdout).unwrap()
+    };
+    let (ours, of_torch) = (answer(&Tiny::new()), answer(&tiny));
+    for key in ["text", "tokens", "visual_tokens"] {
+        assert_eq!(ours[key], of_torch[key], "{key}");
+    }
+}
+
 #[test]
 #[ignore = "needs libtorch: make test-torch"]
 fn a_missing_device_is_an_error_with_advice() {
