@@ -15,10 +15,7 @@ impl Placement {
     /// Reads what a request asks for. Products are computed in `f32` on the CPU and in `bf16` on other devices, unless the
     /// request says otherwise.
     pub fn of(model: &ModelSource) -> Result<Self, PluginError> {
-        check_present(model.device).map_err(|mut error| {
-            error.message = format!("`{}`: {}", model.id, error.message);
-            error
-        })?;
+        check_present(model.device)?;
         let default = match model.device {
             Device::CPU => Precision::F32,
             _ => Precision::Bf16,
