@@ -254,11 +254,11 @@ fn only_the_encoder_that_changed_runs_again() {
 #[test]
 fn concurrent_processes_may_share_a_cache() {
     let data = Data::new();
-    thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| data.encode().finish().succeeded());
-        }
+    let encoded: Vec<u64> = thread::scope(|scope| {
+        let runs: Vec<_> = (0..3).map(|_| scope.spawn(|| data.counts()[0])).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
     });
+    assert_eq!(encoded.iter().sum::<u64>(), 2, "{encoded:?} of two clips");
     assert_eq!(data.counts(), [0, 2, 2]);
     let shards = fs::read_dir(data.path("features/shards")).unwrap();
     for shard in shards {
