@@ -86,7 +86,9 @@ impl CoreMixer {
     ///
     /// When training has not begun, or the number or a shape of the features is wrong.
     pub fn record(&self, features: Vec<Tensor>) -> Result<(VisualTokens, MixerTape)> {
-        let differentiates = self.with(|state| Ok(state.options.input_gradients))?;
+        // A fusion of a plugin is an operation on features: without a variable before it, it would not be differentiated.
+        let differentiates =
+            self.with(|state| Ok(state.options.input_gradients || state.fusion.is_some()))?;
         let (mut tensors, mut inputs) = (Vec::new(), Vec::new());
         for values in features {
             let var = differentiates.then(|| Var::from_tensor(&values));
@@ -325,10 +327,12 @@ impl TrainableMixer for CoreMixer {
             let all: Vec<u32> = (0..self.parameters()?.len() as u32).collect();
             ready(&all)?;
         }
+        let asked = self.with(|state| Ok(state.options.input_gradients))?;
         let inputs = tape.inputs.iter();
         let inputs = inputs.map(|input| {
             let gradient = input
                 .as_ref()
+                .filter(|_| asked)
                 .and_then(|input| gradients.get(input.as_tensor()));
             match gradient {
                 Some(gradient) => export(gradient),

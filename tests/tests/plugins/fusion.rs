@@ -164,9 +164,20 @@ fn a_whole_mixer_gets_the_features_of_the_encoders() {
 /// With one encoder, the mixer of the plugin computes the same as our own pooling to a single token.
 #[test]
 fn a_whole_mixer_learns_with_the_encoder_before_it() {
+    learns_as_our_pooling("full-finetune");
+}
+
+/// No gradient is needed before the mixer then.
+#[test]
+fn a_whole_mixer_learns_alone() {
+    learns_as_our_pooling("align");
+}
+
+#[track_caller]
+fn learns_as_our_pooling(stage: &str) {
     let folder = plugin_folder(&["mixers"]);
     let learned =
-        |projector: &str, fusion: &str, names: [&str; 2]| -> ((Tiny, TrainingRun), [Vec<f32>; 3]) {
+        |projector: &str, fusion: &str, names: [&str; 2]| -> ((Tiny, TrainingRun), Vec<Vec<f32>>) {
             let tiny = tiny_with_one_encoder();
             for (from, to) in [
                 ("projector = \"3davg+linear\"", projector),
@@ -183,7 +194,7 @@ fn a_whole_mixer_learns_with_the_encoder_before_it() {
                 tensors.clear();
                 tensors.extend(names.map(str::to_owned).into_iter().zip(kept));
             });
-            let run = TrainingRun::new("full-finetune")
+            let run = TrainingRun::new(stage)
                 .arg("--registry")
                 .arg(tiny.registry().display().to_string())
                 .arg("--plugin-dir")
@@ -194,11 +205,13 @@ fn a_whole_mixer_learns_with_the_encoder_before_it() {
                 .set("learning_rate", 1e-3);
             run.run().finish().succeeded();
             let mixer = read(&run.checkpoint(3).join("mixer.safetensors"));
-            let [weight, bias] = names.map(|name| mixer.get(name).values.clone());
+            let mut learned = names.map(|name| mixer.get(name).values.clone()).to_vec();
             let encoder = "encoder-siglip-vit-b16-224px-all-no-cls.safetensors";
-            let encoder = read(&run.checkpoint(3).join(encoder));
-            let pos_embed = encoder.get("pos_embed").values.clone();
-            ((tiny, run), [weight, bias, pos_embed])
+            if stage == "full-finetune" {
+                let encoder = read(&run.checkpoint(3).join(encoder));
+                learned.push(encoder.get("pos_embed").values.clone());
+            }
+            ((tiny, run), learned)
         };
     let ((_own_model, own_run), own) = learned(
         "projector = \"3davg+frame16+linear\"",
@@ -216,6 +229,12 @@ fn a_whole_mixer_learns_with_the_encoder_before_it() {
     for (found, expected) in run.curve("loss").iter().zip(own_run.curve("loss")) {
         assert!((found / expected - 1.0).abs() < 1e-4, "{found} {expected}");
     }
+    assert_ne!(
+        found[0],
+        weights_of(0, found[0].len() / LLM_WIDTH),
+        "nothing was learned"
+    );
+    assert!(run.curve("gradient_norm").iter().any(|&norm| norm > 0.0));
     let parts = ["weight", "bias", "pos_embed"];
     for (part, (found, own)) in parts.into_iter().zip(found.iter().zip(&own)) {
         assert_near(part, found, own, 1e-4);
@@ -259,6 +278,13 @@ fn info_counts_its_parameters() {
     };
     let (own, found) = (mixer(OWN), mixer(&of_a_plugin("scalar-of-a-plugin")));
     assert_eq!(found["fusion"], "scalar-of-a-plugin");
+    assert_eq!(found["plugin"], "mixers");
+    let reason = found["plugin_choice"]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("the only plugin that provides it"),
+        "{reason}"
+    );
+    assert!(own["plugin"].is_null() && own["plugin_choice"].is_null());
     assert_eq!(found["parameters"], own["parameters"]);
     assert_eq!(found["tokens"], own["tokens"]);
 }
