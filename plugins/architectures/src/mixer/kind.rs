@@ -212,11 +212,11 @@ impl FusionKind {
         matches!(self, Self::First | Self::Concat | Self::CrossAttentionAvgLq)
     }
 
-    /// Returns whether its tensors have one part per encoder, in the order of the encoders.
+    /// Returns whether its tensors may have one part per encoder, in the order of the encoders. Those of a plugin may.
     pub fn has_part_per_encoder(self) -> bool {
         matches!(
             self,
-            Self::Scalar | Self::ConcatChannel | Self::ConcatChannelLn
+            Self::Scalar | Self::ConcatChannel | Self::ConcatChannelLn | Self::Plugin
         )
     }
 
@@ -367,6 +367,7 @@ mod tests {
             (Scalar, true, true, false),
             (QueryMlp, false, false, false),
             (CrossAttentionAvgLq, true, false, true),
+            (Plugin, false, true, false),
         ] {
             assert_eq!(fusion.weighs(), weighs, "{fusion}");
             assert_eq!(fusion.has_part_per_encoder(), parts, "{fusion}");
