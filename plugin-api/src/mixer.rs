@@ -64,8 +64,9 @@ impl MixerRequest {
 pub struct MixerInfo {
     /// The number of visual tokens of a clip.
     pub tokens: u32,
-    /// The names in the checkpoint and the shapes of all parameters, in a fixed order. The names of a fusion begin with
-    /// `feature_fusion.`.
+    /// The names in the checkpoint and the shapes of all parameters, in a fixed order. The names are unique. Those of a
+    /// fusion begin with `feature_fusion.`, and those of a mixer do not begin with `model.`, `optimizer.` or
+    /// `lr_scheduler.`.
     #[serde(default)]
     pub parameters: Vec<ParameterInfo>,
     /// Multiply-accumulate operations for one clip.

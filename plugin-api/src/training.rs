@@ -91,7 +91,9 @@ impl ParameterInfo {
 
     /// Returns the number of elements.
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        self.shape
+            .iter()
+            .fold(1, |product, &size| usize::saturating_mul(product, size))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checks of what a plugin says about its models, before the host multiplies and allocates with it.
 
-use crate::transform;
+use crate::{disk::tensor_names::check_names, transform};
+use merv_checkpoint::published::mixer_name;
 use merv_plugin_api::{
     DType, EncoderInfo, EncoderRequest, ErrorKind, LanguageModelInfo, MixerInfo, ParameterInfo,
     PluginError, ResizeDomain,
@@ -15,9 +16,11 @@ const MAX_SIZE: u32 = 1 << 24;
 const MAX_PARAMETER: usize = 1 << 36;
 
 /// Refuses the description of an encoder that is impossible or does not match the request.
+/// `states_bytes` is whether the manifest states that it takes clips of bytes.
 pub(super) fn plausible_encoder(
     info: &EncoderInfo,
     request: &EncoderRequest,
+    states_bytes: bool,
 ) -> Result<(), PluginError> {
     let sizes = [info.width, info.image_size(), info.temporal, info.spatial];
     if info.num_frames == request.num_frames
@@ -28,6 +31,12 @@ pub(super) fn plausible_encoder(
             .is_some_and(|tokens| tokens <= MAX_SIZE)
     {
         let takes_bytes = info.clip_dtypes.contains(&DType::U8);
+        if takes_bytes && !states_bytes {
+            return Err(PluginError::new(
+                ErrorKind::INTERNAL,
+                "it takes clips of bytes, but its manifest does not state the feature `u8-clips`",
+            ));
+        }
         if takes_bytes && info.preprocess.domain != ResizeDomain::PILLOW_U8 {
             return Err(PluginError::new(
                 ErrorKind::INTERNAL,
@@ -78,8 +87,43 @@ pub(super) fn knows_its_tokens(info: &LanguageModelInfo) -> Result<(), PluginErr
     }
 }
 
+/// Refuses parameters that a checkpoint could not contain under their names.
+fn storable(parameters: &[ParameterInfo]) -> Result<(), PluginError> {
+    let names = parameters.iter().map(|parameter| parameter.name.as_str());
+    if let Err(error) = check_names(names.clone()) {
+        let message = format!("it describes parameters that cannot be stored: {error}");
+        return Err(PluginError::new(ErrorKind::INTERNAL, message));
+    }
+    let renamed = |name: &&str| mixer_name(name).as_deref() != Some(name);
+    match names.into_iter().find(renamed) {
+        None => Ok(()),
+        Some(name) => Err(PluginError::new(
+            ErrorKind::INTERNAL,
+            format!(
+                "it describes a parameter `{name}`, whose name has a meaning of its own in MERV's checkpoints; expected \
+                 a name that does not begin with `model.`, `optimizer.` or `lr_scheduler.`"
+            ),
+        )),
+    }
+}
+
+/// Refuses a loaded mixer whose trained parameters are not the described ones.
+pub(crate) fn same_parameters(
+    described: &[ParameterInfo],
+    found: &[ParameterInfo],
+) -> Result<(), PluginError> {
+    let list = |parameters: &[ParameterInfo]| {
+        let shown = parameters
+            .iter()
+            .map(|info| format!("`{}` {:?}", info.name, info.shape));
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    same("parameters", list(described), list(found))
+}
+
 /// Refuses the description of a mixer that is impossible.
 pub(super) fn plausible_mixer(info: &MixerInfo) -> Result<(), PluginError> {
+    storable(&info.parameters)?;
     let elements = |parameter: &ParameterInfo| {
         let mut sizes = parameter.shape.iter();
         sizes.try_fold(1usize, |product, &size| product.checked_mul(size))
@@ -117,6 +161,10 @@ pub(super) fn same_encoder(
     same("sizes", sizes(described), sizes(loaded))?;
     same("dtype", described.dtype, loaded.dtype)?;
     same("device", described.device, loaded.device)?;
+    let dtypes = |info: &EncoderInfo| format!("{:?}", info.clip_dtypes);
+    same("dtypes of clips", dtypes(described), dtypes(loaded))?;
+    let options = |info: &EncoderInfo| format!("{:?}", info.options);
+    same("options", options(described), options(loaded))?;
     let preprocess = |info: &EncoderInfo| format!("{:?}", info.preprocess);
     same("preprocessing", preprocess(described), preprocess(loaded))
 }
@@ -131,7 +179,9 @@ pub(super) fn same_llm(
     let contexts = (described.context_length, loaded.context_length);
     same("context length", contexts.0, contexts.1)?;
     same("dtype", described.dtype, loaded.dtype)?;
-    same("device", described.device, loaded.device)
+    same("device", described.device, loaded.device)?;
+    let options = |info: &LanguageModelInfo| format!("{:?}", info.options);
+    same("options", options(described), options(loaded))
 }
 
 /// Refuses a loaded mixer that is not the one that was planned with.
@@ -153,4 +203,92 @@ fn same<T: PartialEq + fmt::Display>(
          found {loaded}"
     );
     Err(PluginError::new(ErrorKind::INTERNAL, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use merv_plugin_api::{Device, ModelSource, PreprocessSpec};
+
+    fn request() -> EncoderRequest {
+        EncoderRequest::new(ModelSource::new("e", Device::CPU), 4)
+    }
+
+    fn encoder() -> EncoderInfo {
+        EncoderInfo::new(8, 4, [4, 9], PreprocessSpec::new(32))
+    }
+
+    fn of_bytes() -> EncoderInfo {
+        let mut info = encoder();
+        info.clip_dtypes = vec![DType::U8];
+        info
+    }
+
+    #[test]
+    fn parameters_that_cannot_be_stored_are_refused() {
+        let mixer = |names: &[&str]| {
+            let infos = names.iter();
+            let info = infos.fold(MixerInfo::new(1), |info, name| info.parameter(name, &[2]));
+            plausible_mixer(&info)
+        };
+        assert!(mixer(&["projectors.0.w", "feature_fusion.x", "models.x"]).is_ok());
+        for (names, words) in [
+            (&["a", "b", "a"][..], "two tensors are named `a`"),
+            (&["__metadata__"], "reserve"),
+            (
+                &["model.projectors.0.w"],
+                "`model.projectors.0.w`, whose name",
+            ),
+            (&["model.adapter.x"], "a meaning of its own"),
+            (&["model.llm_backbone.llm.x"], "a meaning of its own"),
+            (&["optimizer.w"], "a meaning of its own"),
+            (&["lr_scheduler.x"], "a meaning of its own"),
+        ] {
+            let error = mixer(names).unwrap_err();
+            assert!(error.message.contains(words), "{error}");
+        }
+        let huge = MixerInfo::new(1).parameter("w", &[1 << 40, 1 << 40]);
+        assert_eq!(huge.parameters[0].elements(), usize::MAX);
+        let error = plausible_mixer(&huge).unwrap_err();
+        assert!(error.message.contains("impossible mixer"), "{error}");
+    }
+
+    #[test]
+    fn a_mixer_trains_the_parameters_that_it_described() {
+        let two = [ParameterInfo::new("a", [2]), ParameterInfo::new("b", [3])];
+        assert!(same_parameters(&two, &two.clone()).is_ok());
+        for other in [
+            vec![two[0].clone()],
+            vec![two[1].clone(), two[0].clone()],
+            vec![two[0].clone(), ParameterInfo::new("b", [1, 3])],
+            vec![],
+        ] {
+            let error = same_parameters(&two, &other).unwrap_err();
+            assert!(
+                error.message.contains("expected `a` [2], `b` [3]"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_loaded_encoder_has_the_options_and_dtypes_that_were_described() {
+        let described = encoder().option("gain", 2);
+        assert!(same_encoder(&described, &described.clone()).is_ok());
+        let error = same_encoder(&described, &encoder().option("gain", 3)).unwrap_err();
+        assert!(
+            error.message.contains("the options of the loaded model"),
+            "{error}"
+        );
+        let error = same_encoder(&encoder(), &of_bytes()).unwrap_err();
+        assert!(error.message.contains("dtypes of clips"), "{error}");
+    }
+
+    #[test]
+    fn clips_of_bytes_are_stated_in_the_manifest() {
+        let info = of_bytes();
+        assert!(plausible_encoder(&info, &request(), true).is_ok());
+        let error = plausible_encoder(&info, &request(), false).unwrap_err();
+        assert!(error.message.contains("feature `u8-clips`"), "{error}");
+    }
 }

@@ -146,7 +146,9 @@ impl Library {
     pub fn describe_encoder(&self, request: &EncoderRequest) -> Result<EncoderInfo, CallError> {
         self.call("describe", &request.model.id, || {
             let info = self.module.describe_encoder(request)?;
-            description::plausible_encoder(&info, request).map(|()| info)
+            let provided = self.manifest.provided(kind::ENCODER, &request.model.id);
+            let takes_bytes = provided.is_some_and(|model| model.has(feature::U8_CLIPS));
+            description::plausible_encoder(&info, request, takes_bytes).map(|()| info)
         })
     }
 
@@ -165,7 +167,7 @@ impl Library {
             let place = self.place(kind::ENCODER, id, described.device)?;
             let object = self.module.load_encoder(request)?;
             let info = object.info()?;
-            description::plausible_encoder(&info, request)?;
+            // It is as plausible as the description that it equals.
             description::same_encoder(described, &info).map(|()| (info, place, object))
         })?;
         Ok(Encoder::new(&self.manifest.name, id, info, place, object))

@@ -6,7 +6,7 @@
 mod call;
 mod cancellation;
 mod choice;
-mod description;
+pub(crate) mod description;
 mod device;
 mod collective;
 mod collective_scope;

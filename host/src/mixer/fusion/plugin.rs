@@ -3,7 +3,7 @@
 use super::fused::Fused;
 use crate::{
     mixer::{model::FusionPlugin, parameters::Scope},
-    plugin::{CallError, MixerTape, PluginMixer, Training},
+    plugin::{CallError, MixerTape, PluginMixer, Training, description},
 };
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
 use merv_architectures::mixer::{Cost, Init};
@@ -75,6 +75,12 @@ impl PluginFusion {
         let training = self.mixer.training()?;
         // The projectors before the fusion are trained, even if the encoders are not.
         training.begin(&options.clone().input_gradients(true))?;
+        if options.trainable {
+            let described = &self.mixer.info().parameters;
+            let found = training.parameters()?;
+            description::same_parameters(described, &found)
+                .map_err(|error| self.mixer.failed("train", error))?;
+        }
         self.trains.store(true, Ordering::Relaxed);
         Ok(training)
     }
