@@ -236,7 +236,15 @@ impl Trainings {
         let entries = entries.filter(|_| stage.trains_encoders());
         let trainings = entries.filter_map(|(index, entry)| {
             let training = encoders.encoder(index)?.training();
-            Some(training.map_err(|error| of_encoder(stage, &entry.id, error)))
+            let training = training.map_err(|error| of_encoder(stage, &entry.id, error));
+            let has_weights = !encoders.weight_files(index).is_empty();
+            Some(training.and_then(|training| match has_weights {
+                true => Ok(training),
+                false => Err(TrainError::WithoutWeights {
+                    stage,
+                    id: entry.id.clone(),
+                }),
+            }))
         });
         Ok(Self {
             llm,

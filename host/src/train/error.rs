@@ -1,7 +1,7 @@
 //! Errors that stop a training run.
 
 use super::{
-    CheckpointError, SettingsError,
+    CheckpointError, SettingsError, TrainingStage,
     data::{DataError, LoaderError},
 };
 use crate::{
@@ -181,10 +181,22 @@ pub enum TrainError {
         /// The error of the plugin.
         source: Box<CallError>,
     },
+    /// An encoder would be trained that reads no weights.
+    #[error(
+        "`{stage}` trains the encoders, and `{id}` reads no weights, so what it learns could not be loaded again\n  \
+         do: train with `--stage finetune`, which does not change the encoders, or set `weights` of the encoder"
+    )]
+    WithoutWeights {
+        /// The stage.
+        stage: TrainingStage,
+        /// The id of the encoder.
+        id: String,
+    },
     /// Training has diverged.
     #[error(
         "the {what} of step {step} is not a finite number\n  \
-         do: lower `learning_rate`, or look for damaged examples; earlier checkpoints are not affected"
+         do: lower `learning_rate`, look for damaged examples, or report it to the author of a plugin that is trained; \
+         checkpoints with weights that are not finite are never written"
     )]
     NotFinite {
         /// Loss or gradient.

@@ -552,6 +552,36 @@ fn an_encoder_learns_on_its_device() {
     assert!(device.1.iter().any(|&factor| factor != 1.0));
 }
 
+#[test]
+fn an_encoder_without_weights_is_not_trained() {
+    let plugins = plugin_folder(&["pretend-device"]);
+    let tiny = tiny_with_one_encoder();
+    let entry = "id = \"pretend-encoder\"\nplugin = \"pretend-device\"";
+    tiny.replace("registry.toml", super::SIGLIP, entry);
+    let text = std::fs::read_to_string(tiny.registry()).unwrap();
+    let (head, encoder) = text.split_once("[[encoders]]").unwrap();
+    let lines = encoder.lines();
+    let mut is_entry = true;
+    let kept: Vec<&str> = lines
+        .filter(|line| {
+            is_entry &= !line.starts_with('[');
+            !(is_entry && (line.starts_with("weights") || line.starts_with("config")))
+        })
+        .collect();
+    let text = format!("{head}[[encoders]]{}\n", kept.join("\n"));
+    std::fs::write(tiny.registry(), text).unwrap();
+    let run = TrainingRun::new("full-finetune")
+        .arg("--registry")
+        .arg(tiny.registry().display().to_string())
+        .arg("--plugin-dir")
+        .arg(plugins.path().display().to_string())
+        .set("max_steps", 1);
+    for run in [run.run().arg("--dry-run"), run.run()] {
+        let words = ["`pretend-encoder` reads no weights", "--stage finetune"];
+        run.finish().failed(1, &words);
+    }
+}
+
 /// Gradients on a device are summed over the members of a group that takes tensors in main memory only.
 #[test]
 fn gradients_on_a_device_are_staged_through_main_memory() {

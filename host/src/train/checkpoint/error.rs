@@ -46,6 +46,28 @@ pub enum CheckpointError {
         /// What is wrong with it.
         what: String,
     },
+    /// A file is as it was written, but not for the parameters that the part has now.
+    #[error(
+        "{} does not fit the model: {what}\n  \
+         do: use the version of the plugin that the run began with, or start a new run", .path.display()
+    )]
+    OtherParameters {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// A weight is not a finite number.
+    #[error(
+        "`{tensor}` of the {part} has weights that are not finite numbers; the checkpoints before it are untouched\n  \
+         do: continue with --resume and a lower `learning_rate`, or report it to the author of the plugin"
+    )]
+    NotFinite {
+        /// The trained part: `mixer`, `llm` or `encoder-<id>`.
+        part: String,
+        /// The parameter.
+        tensor: String,
+    },
     /// There are checkpoints, and none of them can be used.
     #[error(
         "none of the {} in {} can be used\n  \

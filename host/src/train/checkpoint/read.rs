@@ -29,6 +29,13 @@ fn damaged(path: &Path, what: String) -> CheckpointError {
     }
 }
 
+fn other(path: &Path, what: String) -> CheckpointError {
+    CheckpointError::OtherParameters {
+        path: path.to_owned(),
+        what,
+    }
+}
+
 /// Reads the state of a checkpoint, and checks that its files have the lengths that were written.
 pub(super) fn state(folder: &Path) -> Result<State, CheckpointError> {
     let path = folder.join(STATE);
@@ -94,16 +101,22 @@ pub(super) fn restore(
         let path = folder.join(file_name(part.name(), suffix));
         let tensors = Checkpoint::open(&[&path])
             .map_err(|error| Error::from(crate::registry::SourceError::from(error)))?;
+        // The weights are stored with tensors that are not trained.
+        if kind != StatePart::WEIGHTS && tensors.len() != parameters.len() {
+            let (found, expected) = (tensors.len(), parameters.len());
+            let what = format!("it has the state of {found} parameters, expected {expected}");
+            return Err(other(&path, what));
+        }
         for (index, parameter) in (0..).zip(&parameters) {
             let name = &parameter.name;
             let tensor = tensors.get(name);
             let tensor = tensor.filter(|tensor| tensor.dtype == StoredDtype::F32);
             let tensor = tensor
-                .ok_or_else(|| damaged(&path, format!("it does not contain `{name}` in F32")))?;
+                .ok_or_else(|| other(&path, format!("it does not contain `{name}` in F32")))?;
             if tensor.shape != parameter.shape {
                 let (found, expected) = (&tensor.shape, &parameter.shape);
                 let what = format!("`{name}` has shape {found:?}, expected {expected:?}");
-                return Err(damaged(&path, what));
+                return Err(other(&path, what));
             }
             let values: Vec<f32> = tensor
                 .bytes()

@@ -7,6 +7,46 @@ use tempfile::TempDir;
 /// A part with one parameter.
 struct Number(BTreeMap<StatePart, Vec<f32>>);
 
+/// A part that exports these parameters instead of one of two.
+struct Exports(Vec<(u32, Vec<usize>)>);
+
+impl TrainedPart for Exports {
+    fn name(&self) -> &str {
+        "mixer"
+    }
+
+    fn parameters(&self) -> Result<Vec<ParameterInfo>, Error> {
+        Ok(vec![
+            ParameterInfo::new("a.weight", [1, 2]),
+            ParameterInfo::new("b.bias", [2]),
+        ])
+    }
+
+    fn gradient_squares(&self) -> Result<Option<f64>, Error> {
+        Ok(None)
+    }
+
+    fn clear_gradients(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn apply_adamw(&mut self, _step: &AdamWStep) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn export(&self, _: StatePart, take: &mut TakeTensor<'_>) -> Result<(), Error> {
+        for (index, shape) in &self.0 {
+            let values = vec![0.5f32; shape.iter().product()];
+            take(*index, TensorView::new(&values, shape)?)?;
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, _: StatePart, _: u32, _: TensorView<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
 impl Number {
     fn new(value: f32) -> Self {
         let parts = [
@@ -106,6 +146,79 @@ fn the_newest_and_the_best_are_kept() {
     again.prune().unwrap();
     assert_eq!(there(&run), expected);
     assert_eq!(again.preferred().unwrap().step, 2);
+}
+
+/// Returns the error of a checkpoint of this part.
+fn refused(part: &dyn TrainedPart) -> String {
+    let run = TempDir::new().unwrap();
+    let mut checkpoints = Checkpoints::open(run.path(), 2).unwrap();
+    let parts = [PartToSave {
+        part,
+        optimizer_steps: 1,
+        untrained: &[],
+    }];
+    let state = |version, parts| State {
+        version,
+        step: 1,
+        stage: "align".to_owned(),
+        data_sha256: String::new(),
+        broken: Vec::new(),
+        validation_loss: None,
+        parts,
+        crc32: None,
+    };
+    let error = checkpoints.save(&parts, 1, state).unwrap_err();
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+    causes.map(|e| e.to_string()).collect::<Vec<_>>().join(": ")
+}
+
+#[test]
+fn weights_that_are_not_finite_are_not_saved() {
+    for value in [f32::NAN, f32::INFINITY] {
+        let error = refused(&Number::new(value));
+        assert!(error.contains("`a.weight` of the mixer"), "{error}");
+        assert!(error.contains("not finite"), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_export_is_a_bug_of_the_plugin() {
+    let (a, b) = ((0, vec![1, 2]), (1, vec![2]));
+    for (exported, words) in [
+        (vec![], "did not export `a.weight`"),
+        (vec![a.clone()], "did not export `b.bias`"),
+        (vec![b.clone(), a.clone()], "expected parameter 0"),
+        (
+            vec![a.clone(), a.clone()],
+            "expected parameter 1, `b.bias` [2]",
+        ),
+        (vec![(0, vec![2])], "found parameter 0 of shape [2]"),
+        (vec![a, b.clone(), b], "exported parameter 1 too"),
+    ] {
+        let error = refused(&Exports(exported));
+        assert!(error.contains("a bug in the plugin"), "{error}");
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_other_parameters_is_refused() {
+    let run = TempDir::new().unwrap();
+    let mut checkpoints = Checkpoints::open(run.path(), 2).unwrap();
+    save(&mut checkpoints, 1, None);
+    let state = checkpoints.newest(|warning| panic!("{warning}"));
+    let state = state.unwrap().unwrap();
+    let restored = checkpoints.restore(&state, &mut Number::new(0.0));
+    assert_eq!(restored.unwrap(), 1);
+    let error = checkpoints.restore(&state, &mut Exports(Vec::new()));
+    let error = error.unwrap_err().to_string();
+    for words in [
+        "does not fit the model",
+        "`b.bias`",
+        "version of the plugin",
+    ] {
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]

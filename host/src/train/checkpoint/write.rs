@@ -12,7 +12,7 @@ use crate::{
     train::part::TrainedPart,
 };
 use merv_checkpoint::{Checkpoint, StoredTensor};
-use merv_plugin_api::StatePart;
+use merv_plugin_api::{ErrorKind, ParameterInfo, PluginError, StatePart, TensorView};
 use std::{
     collections::HashSet,
     fs::File,
@@ -107,20 +107,31 @@ fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, Checkp
         let mut file = TensorFile::create(&path, &specs).map_err(write_error(&path))?;
         // A full disk is reported as an I/O error, not as an error of the plugin.
         let mut failed = None;
+        let mut expected = (0..).zip(&parameters);
         let exported = part.export(state, &mut |index, values| {
-            let name = parameters
-                .get(index as usize)
-                .map_or("", |info| info.name.as_str());
-            file.f32s(name, values.f32s()?).map_err(|error| {
+            let parameter = next(expected.next(), index, &values)?;
+            let numbers = values.f32s()?;
+            if state == StatePart::WEIGHTS && !numbers.iter().all(|number| number.is_finite()) {
+                failed = Some(CheckpointError::NotFinite {
+                    part: part.name().to_owned(),
+                    tensor: parameter.name.clone(),
+                });
+                return Err(PluginError::invalid("the weights are not finite"));
+            }
+            file.f32s(&parameter.name, numbers).map_err(|error| {
                 let reported = through_plugin(&error);
-                failed = Some(error);
+                failed = Some(write_error(&path)(error));
                 reported
             })
         });
         if let Some(error) = failed {
-            return Err(write_error(&path)(error));
+            return Err(error);
         }
         exported?;
+        if let Some((_, missing)) = expected.next() {
+            let name = &missing.name;
+            return Err(Error::from(bug(format!("it did not export `{name}`"))).into());
+        }
         for (name, tensor) in untrained {
             file.raw(name, &tensor.read()).map_err(write_error(&path))?;
         }
@@ -136,6 +147,31 @@ fn write_part(folder: &Path, saved: &PartToSave<'_>) -> Result<PartState, Checkp
         optimizer_steps: saved.optimizer_steps,
         files,
     })
+}
+
+/// Returns the next parameter of an export, if it is the one that the part passes.
+fn next<'p>(
+    expected: Option<(u32, &'p ParameterInfo)>,
+    index: u32,
+    values: &TensorView<'_>,
+) -> Result<&'p ParameterInfo, PluginError> {
+    match expected {
+        Some((place, parameter)) if place == index && parameter.shape == values.shape() => {
+            Ok(parameter)
+        }
+        Some((place, parameter)) => Err(bug(format!(
+            "expected parameter {place}, `{}` {:?}, to be exported, found parameter {index} of shape {:?}",
+            parameter.name,
+            parameter.shape,
+            values.shape()
+        ))),
+        None => Err(bug(format!("it exported parameter {index} too"))),
+    }
+}
+
+fn bug(what: String) -> PluginError {
+    let message = format!("a bug in the plugin that is trained: {what}");
+    PluginError::new(ErrorKind::INTERNAL, message)
 }
 
 /// Returns whether a checkpoint can contain a tensor in its stored type.
