@@ -3,11 +3,16 @@
 /// Maximum number of characters in a column. A longer cell extends into the next column.
 pub const MAX_COLUMN: usize = 80;
 
-/// Formats `rows` under `header`. Columns are as wide as their widest cell.
+/// Formats `rows` under `header`. Columns are as wide as their widest cell. Control characters are escaped: cells may come
+/// from files of strangers.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| escaped(cell)).collect())
+        .collect();
     let head: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count().min(MAX_COLUMN));
         }
@@ -20,10 +25,19 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     std::iter::once(&head)
-        .chain(rows)
+        .chain(&rows)
         .map(line)
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// Returns a cell without control characters.
+fn escaped(cell: &str) -> String {
+    let shown = cell.chars().map(|character| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    });
+    shown.collect()
 }
 
 /// Pads a cell with blanks to a width. Formatting macros do not support widths above 65,535.
@@ -47,6 +61,13 @@ pub fn human(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let rows = [vec!["a\u{1b}[31m\nb".to_owned(), "ä 界".to_owned()]];
+        let shown = table(&["x", "y"], &rows);
+        assert_eq!(shown.lines().last(), Some("a\\u{1b}[31m\\nb  ä 界"));
+    }
 
     #[test]
     fn cells_of_any_length_are_shown_completely() {
