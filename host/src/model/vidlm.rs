@@ -135,7 +135,7 @@ impl VidLm {
         let mixer = mixer.map(|source| files.path(source)).transpose();
         let mixer = mixer.and_then(|path| {
             let path = path.as_deref();
-            let fusion = planned_mixer.fusion.as_ref();
+            let fusion = planned_mixer.fusion.as_ref().map(|fusion| &fusion.plugin);
             Ok(Mixer::load(&registry.mixer, fusion, &shapes, width, path)?)
         });
         let tokenizer = files.path(&registry.llm.tokenizer);

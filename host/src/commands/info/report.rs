@@ -58,6 +58,10 @@ pub struct EncoderReport {
 pub struct MixerReport {
     pub projector: String,
     pub fusion: String,
+    /// The plugin that brings the fusion or the whole mixer; null if the host's own is used.
+    pub plugin: Option<String>,
+    /// The plugin's file, why it was taken, and the other plugins that were considered.
+    pub plugin_choice: Option<Choice>,
     pub weights: String,
     pub token_length: usize,
     /// The number of tokens after the fusion, which are the visual tokens.
@@ -168,9 +172,12 @@ fn encoder(
 fn mixer_report(plan: &Plan, projected: &[usize], visual_tokens: usize) -> MixerReport {
     let entry = &plan.registry.mixer;
     let (width, cost) = (plan.llm.info.width, plan.mixer.cost);
+    let fusion = plan.mixer.fusion.as_ref();
     MixerReport {
         projector: entry.kind.projector.to_string(),
         fusion: entry.fusion_name(),
+        plugin: fusion.map(|fusion| fusion.plugin.library.manifest().name.clone()),
+        plugin_choice: fusion.map(|fusion| fusion.choice.clone()),
         weights: entry.weights.to_string(),
         token_length: entry.kind.token_length,
         tokens: visual_tokens,

@@ -91,8 +91,13 @@ fn rows(report: &InfoReport) -> Vec<Vec<String>> {
 fn plugins(report: &InfoReport) -> Vec<String> {
     let encoders = report.encoders.iter();
     let encoders = encoders.map(|part| (&part.plugin, &part.device, &part.plugin_choice));
-    let llm = &report.llm;
-    let parts = encoders.chain([(&llm.plugin, &llm.device, &llm.plugin_choice)]);
+    let (llm, mixer) = (&report.llm, &report.mixer);
+    // Plugins compute mixers in main memory.
+    let cpu = "cpu".to_owned();
+    let mixer = mixer.plugin.as_ref().zip(mixer.plugin_choice.as_ref());
+    let mixer = mixer.map(|(plugin, choice)| (plugin, &cpu, choice));
+    let parts = encoders.chain(mixer);
+    let parts = parts.chain([(&llm.plugin, &llm.device, &llm.plugin_choice)]);
     let mut lines: Vec<String> = Vec::new();
     for (plugin, device, choice) in parts {
         let label = if lines.is_empty() { "plugins" } else { "" };

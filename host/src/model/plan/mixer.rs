@@ -5,6 +5,7 @@ use crate::{
         self, Cost, EncoderShape, FusionPlugin, MixerError, MixerModel, MixerPlan,
         PUBLISHED_QUERY_WIDTH, PlannedTensor,
     },
+    plugin::Choice,
     registry::{MixerEntry, MixerWeights},
 };
 use serde::Serialize;
@@ -18,7 +19,16 @@ pub struct PlannedMixer {
     /// Its initialisation, if it has not been trained.
     pub untrained: Option<UntrainedMixer>,
     /// The fusion, if a plugin brings it.
-    pub fusion: Option<FusionPlugin>,
+    pub fusion: Option<PlannedFusion>,
+}
+
+/// A fusion or a whole mixer that a plugin brings.
+#[derive(Debug, Clone)]
+pub struct PlannedFusion {
+    /// The fusion, as the plugin described it.
+    pub plugin: FusionPlugin,
+    /// Why this plugin was taken.
+    pub choice: Choice,
 }
 
 /// The initialisation of a mixer that has not been trained.
@@ -62,12 +72,13 @@ impl PlannedMixer {
     /// Plans a mixer. `path` is the file of its weights, or the file that it reuses, if it is on this machine.
     pub(super) fn new(
         entry: &MixerEntry,
-        fusion: Option<FusionPlugin>,
+        fusion: Option<PlannedFusion>,
         encoders: &[EncoderShape],
         llm_width: usize,
         path: Option<&Path>,
     ) -> Result<Self, MixerError> {
-        let model = MixerModel::new(entry.kind, fusion.as_ref());
+        let plugin = fusion.as_ref().map(|fusion| &fusion.plugin);
+        let model = MixerModel::new(entry.kind, plugin);
         let cost = |query_width| mixer::cost(model, encoders, llm_width, query_width);
         let init = match &entry.weights {
             MixerWeights::Init(init) => init,

@@ -8,7 +8,7 @@ mod planner;
 mod plugins;
 mod requested;
 
-pub use mixer::{MixerTensor, PlannedMixer, UntrainedMixer};
+pub use mixer::{MixerTensor, PlannedFusion, PlannedMixer, UntrainedMixer};
 pub use options::LoadOptions;
 pub(crate) use planned::shape_of;
 pub use planned::{PlannedEncoder, PlannedLlm};

@@ -1,6 +1,7 @@
 //! Planning one model: its plugin is opened and describes it, and the description is compared with the registry.
 
 use super::{
+    mixer::PlannedFusion,
     options::LoadOptions,
     planned::{PlannedEncoder, PlannedLlm, shape_of},
     plugins::Plugins,
@@ -154,7 +155,7 @@ impl<'f> Planner<'f> {
         registry: &Registry,
         encoders: &[PlannedEncoder],
         llm_width: u32,
-    ) -> Result<Option<FusionPlugin>, Error> {
+    ) -> Result<Option<PlannedFusion>, Error> {
         let Some(entry) = &registry.mixer.fusion_plugin else {
             return Ok(None);
         };
@@ -164,7 +165,7 @@ impl<'f> Planner<'f> {
             false => kind::FUSION,
         };
         let wanted = self.wanted(kind, &entry.id, DeviceChoice::Auto);
-        let (library, _) = self.plugins.open(&entry.plugin, &wanted, &entry.lines)?;
+        let (library, choice) = self.plugins.open(&entry.plugin, &wanted, &entry.lines)?;
         check_id(&library, &entry.id, kind)?;
         let device = device_of(DeviceChoice::Auto, library.manifest());
         let mut model = ModelSource::new(&entry.id, device);
@@ -195,11 +196,12 @@ impl<'f> Planner<'f> {
             ],
             wrong_options(&context, &entry.options, &info.options),
         )?;
-        Ok(Some(FusionPlugin {
+        let plugin = FusionPlugin {
             library: Arc::clone(&library),
             request,
             info,
-        }))
+        };
+        Ok(Some(PlannedFusion { plugin, choice }))
     }
 
     /// Returns the files of a source if they are on this machine. They are opened, so that damaged files are
